@@ -1,0 +1,33 @@
+"""Content digests and derived random streams: everything is keyed by content, and every consumer has its own stream."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of a file's bytes, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_value(value: Any) -> str:
+    """sha256 of a JSON value in canonical form (sorted keys, no blanks), as hex."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_folder(folder: Path) -> str:
+    """sha256 over the sorted relative paths and contents of a folder's files, as hex."""
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest_value([[path.relative_to(folder).as_posix(), digest_file(path)] for path in files])
+
+
+def derive_seed(seed: int, purpose: str, *ids: object) -> int:
+    """A 63-bit seed for one consumer: a hash of the run seed, its purpose and its ids, so order never matters."""
+    text = json.dumps([int(seed), purpose, *[str(part) for part in ids]])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,67 @@
+"""Errors as part of the interface: one message that says where, what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class StyleForgeError(Exception):
+    """Base of every error that StyleForge raises on purpose.
+
+    Args:
+        where: the file, field or service that is at fault.
+        problem: what was found there.
+        expected: what would have been right.
+        remedy: what the reader can do next.
+
+    ``exit_code`` is the command's exit status and ``status`` the word in its JSON.
+    """
+
+    exit_code = 1
+    status = "failed"
+
+    def __init__(self, where: str, problem: str, *, expected: str = "", remedy: str = "") -> None:
+        self.where, self.problem, self.expected, self.remedy = where, problem, expected, remedy
+        message = f"{where}: {problem}"
+        if expected:
+            message += f"; expected {expected}"
+        if remedy:
+            message += f". {remedy[0].upper()}{remedy[1:]}"
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the four parts when the error crosses a process border."""
+        return (_rebuild, (type(self), self.where, self.problem, self.expected, self.remedy))
+
+
+def _rebuild(kind: type[StyleForgeError], where: str, problem: str, expected: str, remedy: str) -> StyleForgeError:
+    return kind(where, problem, expected=expected, remedy=remedy)
+
+
+class InputError(StyleForgeError):
+    """A file, folder or argument that the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A field of the run configuration is unknown, of the wrong type or out of bounds."""
+
+
+class GateRefused(StyleForgeError):
+    """A gate (data validation, promotion) looked at valid input and said no."""
+
+    exit_code = 3
+    status = "refused"
+
+
+class ServiceUnreachable(StyleForgeError):
+    """A service that the run needs (MLflow, ZenML, a bucket) does not answer."""
+
+    exit_code = 4
+
+
+class TrainingDiverged(StyleForgeError):
+    """The loss became NaN or infinite."""
+
+
+class StorageError(StyleForgeError):
+    """The disk refused a write: full, read-only or without permission."""
