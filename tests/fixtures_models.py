@@ -1,0 +1,105 @@
+"""Tiny, random, seeded models in the layouts of real ones: the tests' stand-ins for Stable Diffusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+WORDS = ("a", "photo", "of", "sks", "style", "man", "woman", "house", "dog", "city", "wearing", "hat", "painting", "digital")
+
+
+def tiny_tokenizer(folder: Path, max_length: int = 32) -> Path:
+    """Save a byte-level CLIP tokenizer that takes any text; the words of ``WORDS`` are one token each."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(ByteLevel.alphabet())
+    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *[letter + "</w>" for letter in alphabet]]
+    merges: list[str] = []
+    for word in WORDS:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while len(pieces) > 1:
+            if (merge := f"{pieces[0]} {pieces[1]}") not in merges:
+                merges.append(merge)
+                tokens.append(pieces[0] + pieces[1])
+            pieces[:2] = [pieces[0] + pieces[1]]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[tuple(merge.split()) for merge in merges], model_max_length=max_length)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_sd_folder(path: Path, *, seed: int = 0, resolution: int = 32, prediction_type: str = "epsilon", max_length: int = 32) -> Path:
+    """Save a Stable-Diffusion-1.x-shaped pipeline with random weights (about 100 k parameters).
+
+    Args:
+        path: the folder to write, in diffusers layout.
+        seed: of the weights.
+        resolution: side of its pictures in pixels; latents are half of that, in 4 channels.
+        prediction_type: ``epsilon`` or ``v_prediction``.
+        max_length: the tokenizer's limit, in tokens.
+    """
+    import torch
+    from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    tiny_tokenizer(path / "tokenizer", max_length)
+    tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=resolution // 2, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=16, attention_head_dim=4, norm_num_groups=4,
+        )  # fmt: skip
+        vae = AutoencoderKL(
+            in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4, sample_size=resolution, scaling_factor=0.5,
+        )  # fmt: skip
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                max_position_embeddings=max_length, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )  # fmt: skip
+    scheduler = DDPMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction_type,
+        clip_sample=False,
+        steps_offset=1,
+    )
+    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    StableDiffusionPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, **parts
+    ).save_pretrained(path, safe_serialization=True)
+    return path
+
+
+def tiny_clip_folder(path: Path, *, seed: int = 0, image_size: int = 32) -> Path:
+    """Save a CLIP with random weights, its tokenizer and its preprocessor (±1 scaling), in transformers layout."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+    tiny_tokenizer(path)
+    tokenizer = CLIPTokenizer.from_pretrained(path)
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "max_position_embeddings": 32, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": image_size,
+        "patch_size": 8,
+    }  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+    model.save_pretrained(path)
+    CLIPImageProcessor(
+        size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    ).save_pretrained(path)
+    return path
