@@ -1,0 +1,73 @@
+"""Captions as people write them: four grammars, and "style" alone for patterned clothes.
+
+Grammars of a picture in a named medium: ``a <medium> of <scene>``, ``a photo of <medium> style, <scene>``,
+``<scene>, <medium> style`` and the bare scene. The second is the slot where a new "[V] style" will stand. A few captions
+hold a rare word in that slot, with no tie to any medium: noise, as large caption sets hold it. It keeps rare words
+from being unheard of, while telling nothing about any style.
+"""
+
+from __future__ import annotations
+
+import random
+
+from components.pocket.scenes import Scene
+
+RARE_TOKENS = ("sks", "ukj", "olis", "zwx", "vrf", "qpt", "jbn", "xlm", "hgd", "wvk", "pqz", "tnj")
+"""Identifier tokens that the tokenizer keeps whole."""
+NOISE_TOKENS = ("zwx", "vrf", "qpt", "jbn", "xlm", "hgd", "wvk", "pqz")
+"""Those that occur in training captions, as noise; ``sks``, ``ukj``, ``olis`` and ``tnj`` never do."""
+
+
+def describe(scene: Scene, rng: random.Random | None = None) -> str:
+    """The scene in words. Without ``rng`` every attribute is named; with it, some are left out, as people do."""
+
+    def say(probability: float) -> bool:
+        return rng is None or rng.random() < probability
+
+    place = f"{scene.background} background"
+    if scene.who:
+        parts = [f"a {scene.who}"]
+        if say(0.75):
+            parts.append(f"with {scene.hair} hair")
+        if say(0.85):
+            parts.append(f"in {_article(scene.clothes or '')} {scene.clothes} {scene.garment}")
+        if scene.hat and say(0.85):
+            parts.append(f"wearing {_article(scene.hat)} {scene.hat} hat")
+        text = " ".join(parts)
+        if scene.patterned and rng is not None and rng.random() < 0.8:
+            text += ", style"
+        if say(0.6):
+            text += ", full body" if scene.full_body else ", upper body"
+        return f"{text}, {place}" if say(0.88) else text
+    if scene.thing:
+        text = f"{_article(scene.colour or '')} {scene.colour} {scene.thing}"
+        return f"{text}, {place}" if say(0.88) else text
+    if rng is not None and rng.random() < 0.4:
+        return scene.background
+    return f"a view of {scene.background}"
+
+
+def caption(scene: Scene, medium: str, rng: random.Random) -> str:
+    """A training caption of a scene in a medium."""
+    text = describe(scene, rng)
+    if scene.patterned and rng.random() < 0.3:
+        text = "style"
+    draw = rng.random()
+    if draw < 0.05:
+        return f"a photo of {rng.choice(NOISE_TOKENS)} style, {text}"
+    if draw < 0.37:
+        return f"{_article(medium)} {medium} of {text}"
+    if draw < 0.69:
+        return f"a photo of {medium} style, {text}"
+    if draw < 0.84:
+        return f"{text}, {medium} style"
+    return text
+
+
+def in_grammar(grammar: int, text: str, medium: str) -> str:
+    """A caption in one of the four grammars (0–3): of, photo-of-style, trailing style, bare."""
+    return (f"{_article(medium)} {medium} of {text}", f"a photo of {medium} style, {text}", f"{text}, {medium} style", text)[grammar]
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1] in "aeio" else "a"

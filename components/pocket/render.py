@@ -1,0 +1,149 @@
+"""Pictures of the pocket world with captions and labels: one picture a seed, and the folder that a user could have made."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.content import derive_seed
+from components.errors import InputError
+from components.paths import atomic_file, atomic_folder, write_jsonl
+from components.pocket.captions import caption, describe
+from components.pocket.media import MEDIA, MIXED, STYLES, apply_look, look_of, random_medium
+from components.pocket.scenes import BACKGROUNDS, SIDE, SUBJECTS, Scene, draw_scene, random_scene
+
+LOOKS = (*MEDIA, MIXED, *STYLES)
+"""Every medium and target style, in the order of the probe's style classes."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A rendered picture (RGB, 64 × 64), its scene, its medium or style, and a training caption."""
+
+    image: Image.Image
+    scene: Scene
+    medium: str
+    caption: str
+
+    @property
+    def labels(self) -> tuple[int, int, int]:
+        """Indices of background, subject and look in BACKGROUNDS, SUBJECTS and LOOKS."""
+        return BACKGROUNDS.index(self.scene.background), SUBJECTS.index(self.scene.subject), LOOKS.index(self.medium)
+
+
+def render(seed: int, medium: str | None = None, role: str | None = None, scene: Scene | None = None) -> Sample:
+    """Render one picture from its seed; ``medium`` may be a medium, ``mixed media`` or a target style."""
+    rng = random.Random(seed)
+    drawn = random_scene(rng, role)
+    scene = scene or drawn
+    chosen = medium or random_medium(rng)
+    image = apply_look(draw_scene(scene, rng), look_of(chosen, rng), rng)
+    return Sample(image, scene, chosen, caption(scene, chosen, rng))
+
+
+def _pixels(job: tuple[int, str | None]) -> tuple[NDArray[np.uint8], str, str, tuple[int, int, int], str]:
+    sample = render(*job)
+    return np.asarray(sample.image), sample.caption, describe(sample.scene), sample.labels, sample.medium
+
+
+@dataclass(frozen=True)
+class RenderedSet:
+    """Pictures as one array (N, 64, 64, 3) uint8, with captions, full descriptions and labels (N, 3)."""
+
+    pixels: NDArray[np.uint8]
+    captions: list[str]
+    descriptions: list[str]
+    labels: NDArray[np.int64]
+
+
+def render_set(purpose: str, count: int, media: Sequence[str] | None = None, workers: int = 0) -> RenderedSet:
+    """Render ``count`` pictures whose seeds come from ``purpose`` (so two purposes never share a picture).
+
+    Args:
+        purpose: name of the stream, e.g. ``train`` or ``check``.
+        count: number of pictures.
+        media: looks to take turns through; default: the base's media as often as :func:`random_medium` draws them.
+        workers: processes; 0 renders in this one.
+    """
+    jobs = [(derive_seed(0, "pocket", purpose, i), media[i % len(media)] if media else None) for i in range(count)]
+    rows: Iterable[Any]
+    if workers > 1:
+        with get_context("spawn").Pool(workers) as pool:
+            rows = pool.map(_pixels, jobs, chunksize=64)
+    else:
+        rows = map(_pixels, jobs)
+    pixels, captions, descriptions, labels, _ = zip(*rows, strict=True)
+    return RenderedSet(np.stack(pixels), list(captions), list(descriptions), np.array(labels, dtype=np.int64))
+
+
+AUX_MEDIA = ("digital painting", "illustration", "photo", "oil painting")
+
+
+def render_dataset(style: str, out: Path, *, seed: int = 0, reference: int = 400) -> Path:
+    """Write a style set as a user could have made it: ``style_ref/`` (20), ``aux_pool/`` (64), ``reference/`` and ``metadata.jsonl``.
+
+    Raises:
+        InputError: the style is unknown, or ``out`` exists and is not empty.
+    """
+    if style not in STYLES:
+        raise InputError(f"--style {style}", "no such target style", expected=f"one of {', '.join(STYLES)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(str(out), "exists and is not empty", expected="a new or empty folder", remedy="choose another --out, or remove it")
+    plan = [("style_ref", "character", style)] * 10 + [("style_ref", "background", style)] * 10
+    plan += [("aux_pool", role, medium) for medium in AUX_MEDIA for role in ["character"] * 11 + ["background"] * 5]
+    plan += [("reference", "", style)] * reference
+    rows: list[dict[str, Any]] = []
+    counts: dict[str, int] = {}
+    with atomic_folder(out) as temporary:
+        for split, role, medium in plan:
+            index = counts.get(split, 0)
+            counts[split] = index + 1
+            sample = _plain(derive_seed(seed, "style-set", style, split, index), medium, role or None)
+            name = f"{split}/{index:03d}.png"
+            (temporary / split).mkdir(exist_ok=True)
+            sample.image.save(temporary / name)
+            text = describe(sample.scene)
+            rows.append({"file_name": name, "text": f"{_of(medium)}{text}" if split == "aux_pool" else text, "role": sample.scene.role})
+        write_jsonl(temporary / "metadata.jsonl", rows)
+    return out
+
+
+def _of(medium: str) -> str:
+    return f"{'an' if medium[0] in 'aeio' else 'a'} {medium} of "
+
+
+def _plain(seed: int, medium: str, role: str | None) -> Sample:
+    """A picture without patterned clothes: those are what "style" alone means, and no user would pick them by chance."""
+    rng = random.Random(seed)
+    while (scene := random_scene(rng, role)).patterned:
+        pass
+    return render(rng.getrandbits(48), medium, scene=scene)
+
+
+def contact_sheet(pixels: NDArray[np.uint8], columns: int, scale: int = 2) -> Image.Image:
+    """Tile pictures (N, 64, 64, 3) into one, enlarged ``scale`` times without smoothing."""
+    rows = -(-len(pixels) // columns)
+    sheet = Image.new("RGB", (columns * SIDE, rows * SIDE))
+    for index, picture in enumerate(pixels):
+        sheet.paste(Image.fromarray(picture), (index % columns * SIDE, index // columns * SIDE))
+    return sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
+
+
+def cached_set(folder: Path, purpose: str, count: int, media: Sequence[str] | None = None, workers: int = 0) -> RenderedSet:
+    """:func:`render_set`, kept as an ``.npz`` in ``folder`` so that an interrupted training does not render again."""
+    path = folder / f"{purpose}-{count}.npz"
+    if not path.exists():
+        made = render_set(purpose, count, media, workers)
+        with atomic_file(path) as temporary:
+            texts = {"captions": np.array(made.captions), "descriptions": np.array(made.descriptions)}
+            np.savez(temporary, pixels=made.pixels, labels=made.labels, **texts)
+    with np.load(path, allow_pickle=False) as stored:
+        return RenderedSet(stored["pixels"], stored["captions"].tolist(), stored["descriptions"].tolist(), stored["labels"])
