@@ -1,0 +1,268 @@
+"""Pictures and texts as vectors: CLIP towers, Inception, and the cache that spares a picture from being seen twice."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.content import digest_file, digest_folder, digest_value
+from components.errors import InputError, ServiceUnreachable
+from components.paths import pocket_weights, state, storage_errors
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Features = NDArray[np.float32]
+
+
+class Extractor(Protocol):
+    """Pictures to features. ``id`` changes whenever the features would; ``name`` and ``resize`` are for people."""
+
+    id: str
+    name: str
+    resize: str
+    batch_size: int
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """(N, d) features of N RGB pictures."""
+        ...
+
+
+class Towers:
+    """The image and text towers of a CLIP, giving unit-norm embeddings of one space.
+
+    Args:
+        model: ``pocket``, a folder in transformers layout, or a hub id. Weights are read from safetensors only.
+        revision: commit of a hub model.
+        device: torch device; default: CUDA where there is one.
+        batch_size: pictures or texts at once.
+
+    Raises:
+        InputError: no such model, not a CLIP, or no safetensors in it.
+        ServiceUnreachable: the hub does not answer and the model is not in its cache.
+    """
+
+    def __init__(self, model: str, revision: str | None = None, device: str | None = None, batch_size: int = 64) -> None:
+        import torch
+
+        folder = pocket_weights("evaluator") if model == "pocket" else Path(model).expanduser()
+        local = folder.is_dir()
+        if not local and (model == "pocket" or model.startswith((".", "/", "~")) or model.count("/") != 1):
+            raise InputError(
+                f"scoring.extractor={model}",
+                f"no folder {folder}",
+                expected="`pocket`, a folder with a CLIP in transformers layout, or a hub id such as openai/clip-vit-large-patch14",
+                remedy="fetch the pocket weights with the repository, or mend the path" if model == "pocket" else "mend the path",
+            )
+        source = str(folder) if local else model
+        self._model, self._tokenizer, self._processor, commit = _load_clip(source, None if local else revision)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._model.to(self.device)
+        self.batch_size = batch_size
+        self.max_tokens = int(self._model.config.text_config.max_position_embeddings)
+        self.dimension = int(self._model.config.projection_dim)
+        digest = digest_folder(folder) if local else f"{model}@{commit}"
+        self.id = f"clip:{digest}"
+        self.name = model if model == "pocket" or not local else folder.name
+        self.revision = None if local else commit
+        side = self._processor.size.get("shortest_edge") or self._processor.size.get("height")
+        self.resize = f"shortest side to {side} px, PIL bicubic with antialiasing, centre crop"
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """(N, d) float32 embeddings of unit norm."""
+        import torch
+
+        if not images:
+            return np.zeros((0, self.dimension), np.float32)
+        parts = []
+        for start in range(0, len(images), self.batch_size):
+            pixels = self._processor(images=list(images[start : start + self.batch_size]), return_tensors="pt")["pixel_values"]
+            with torch.inference_mode():
+                parts.append(_embedding(self._model.get_image_features(pixel_values=pixels.to(self.device))))
+        return _unit(np.concatenate(parts))
+
+    def encode_texts(self, texts: Sequence[str]) -> Features:
+        """(N, d) float32 embeddings of unit norm. Texts beyond the model's limit are cut, as CLIP does."""
+        import torch
+
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
+        parts = []
+        for start in range(0, len(texts), self.batch_size):
+            batch = list(texts[start : start + self.batch_size])
+            tokens = self._tokenizer(batch, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+            inputs = {key: tokens[key].to(self.device) for key in ("input_ids", "attention_mask")}
+            with torch.inference_mode():
+                parts.append(_embedding(self._model.get_text_features(**inputs)))
+        return _unit(np.concatenate(parts))
+
+    def too_long(self, texts: Sequence[str]) -> list[str]:
+        """The texts that do not fit the text tower and would be scored by their beginning only."""
+        lengths = self._tokenizer(list(texts))["input_ids"] if texts else []
+        return [text for text, ids in zip(texts, lengths, strict=True) if len(ids) > self.max_tokens]
+
+
+class InceptionExtractor:
+    """The 2,048-d pool features of the FID Inception network, as torch-fidelity defines it.
+
+    Args:
+        weights: a local copy of torch-fidelity's ``pt_inception-2015-12-05-6726825d.pth``; nothing is downloaded.
+        device: torch device; default: CUDA where there is one.
+        batch_size: pictures at once.
+
+    Raises:
+        InputError: torch-fidelity (or the torchvision it needs) is not installed, or the weights are missing or of another model.
+    """
+
+    dimension = 2048
+
+    def __init__(self, weights: str | Path, device: str | None = None, batch_size: int = 64) -> None:
+        import torch
+
+        path = Path(weights).expanduser()
+        where = f"scoring.inception_weights={weights}"
+        if not path.is_file():
+            raise InputError(
+                where, "no such file", expected="torch-fidelity's Inception weights (.pth)", remedy="mend the path or unset it"
+            )
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        except ImportError as error:
+            raise InputError(
+                where,
+                f"Inception features need torch-fidelity and torchvision, which are not installed ({error})",
+                remedy="pip install torch-fidelity torchvision, or unset the key to score in the CLIP's image features",
+            ) from error
+        try:
+            self._model = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path)).eval()
+        except Exception as error:  # the loader raises whatever pickle, zip or state-dict reading raises
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(where, f"not torch-fidelity's Inception weights ({reason})", remedy="give the file as published") from error
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._model.to(self.device)
+        self.batch_size = batch_size
+        self.id = f"inception:{digest_file(path)}"
+        self.name = "inception-v3-compat (torch-fidelity), 2048-d"
+        self.resize = "299 × 299 px, bilinear as in TensorFlow 1"
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """(N, 2048) float32 features; each picture keeps its own size until the network's resize."""
+        import torch
+
+        rows = []
+        for batch in _same_size_batches(images, self.batch_size):
+            pixels = torch.from_numpy(np.stack([np.asarray(image, np.uint8) for image in batch])).permute(0, 3, 1, 2)
+            with torch.inference_mode():
+                rows.append(self._model(pixels.contiguous().to(self.device))[0].float().cpu().numpy())
+        return np.concatenate(rows) if rows else np.zeros((0, self.dimension), np.float32)
+
+
+class FeatureCache:
+    """Vectors on disk, keyed by content hash and extractor id; one SQLite file an extractor, written in whole transactions.
+
+    A file that SQLite cannot read is set aside and begun anew, since a cache may always be computed again.
+    """
+
+    def __init__(self, extractor_id: str, folder: Path | None = None) -> None:
+        folder = folder or state("cache", "features")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{digest_value(extractor_id)[:24]}.sqlite"
+        self._table = "CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
+        try:
+            with self._open() as connection:
+                connection.execute(self._table)
+        except sqlite3.DatabaseError:
+            self.path.replace(self.path.with_suffix(".broken"))
+            with self._open() as connection:
+                connection.execute(self._table)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with storage_errors(self.path), contextlib.closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
+            yield connection
+
+    def get(self, keys: Sequence[str]) -> dict[str, Features]:
+        """The vectors that are known, by key."""
+        found: dict[str, Features] = {}
+        with self._open() as connection:
+            for start in range(0, len(keys), 500):
+                part = list(keys[start : start + 500])
+                marks = ",".join("?" * len(part))
+                for key, blob in connection.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", part):
+                    found[key] = np.frombuffer(blob, "<f4").astype(np.float32)
+        return found
+
+    def put(self, vectors: Mapping[str, Features]) -> None:
+        """Keep vectors; all of them or none."""
+        rows = [(key, np.asarray(vector, "<f4").tobytes()) for key, vector in vectors.items()]
+        with self._open() as connection:
+            connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+
+
+def encode_texts_cached(towers: Towers, texts: Sequence[str], cache: FeatureCache) -> dict[str, Features]:
+    """Embedding of each distinct text, from the cache where it is known."""
+    keys = {text: "text:" + digest_value(text) for text in dict.fromkeys(texts)}
+    known = cache.get(list(keys.values()))
+    missing = [text for text, key in keys.items() if key not in known]
+    fresh = {keys[text]: vector for text, vector in zip(missing, towers.encode_texts(missing), strict=True)}
+    if fresh:
+        cache.put(fresh)
+    return {text: (known | fresh)[key] for text, key in keys.items()}
+
+
+def _load_clip(source: str, revision: str | None) -> tuple[Any, Any, Any, str | None]:
+    """CLIPModel, tokenizer, image processor and resolved commit."""
+    from transformers import AutoTokenizer, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    where = f"scoring.extractor={source}"
+
+    def load(loader: Callable[..., Any], **options: Any) -> Any:
+        try:
+            return loader(source, revision=revision, **options)
+        except (OSError, ValueError, KeyError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if isinstance(error, ConnectionError) or "connect" in reason.lower() or "offline" in reason.lower():
+                raise ServiceUnreachable(where, f"the hub does not answer ({reason})", remedy="name a local folder instead") from error
+            raise InputError(
+                where,
+                f"cannot be loaded as a CLIP ({reason})",
+                expected="a folder or hub id with config.json, model.safetensors, a tokenizer and preprocessor_config.json",
+                remedy="convert pickled weights to safetensors first: pickles can run code and are refused",
+            ) from error
+
+    model = load(CLIPModel.from_pretrained, use_safetensors=True)
+    if getattr(model.config, "model_type", "") != "clip":
+        raise InputError(where, f"a {model.config.model_type}, not a CLIP", expected="a CLIPModel")
+    tokenizer = load(AutoTokenizer.from_pretrained)
+    # The PIL processor, so that the filter is the same whether torchvision is installed or not.
+    processor = load(CLIPImageProcessorPil.from_pretrained)
+    return model.eval().float(), tokenizer, processor, getattr(model.config, "_commit_hash", None)
+
+
+def _embedding(output: Any) -> Features:
+    """transformers 5 returns the projected embedding in an output object's ``pooler_output``."""
+    tensor = getattr(output, "pooler_output", output)
+    return tensor.float().cpu().numpy()
+
+
+def _unit(rows: Features) -> Features:
+    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def _same_size_batches(images: Sequence[Image], batch_size: int) -> Iterator[list[Image]]:
+    """Runs of pictures of one size, at most ``batch_size`` long, in order."""
+    batch: list[Image] = []
+    for image in images:
+        if batch and (len(batch) == batch_size or image.size != batch[0].size):
+            yield batch
+            batch = []
+        batch.append(image)
+    if batch:
+        yield batch

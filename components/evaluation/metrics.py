@@ -1,0 +1,255 @@
+"""FID, KID, CLIP-T and CLIP-I over plain arrays, each with a bootstrap interval.
+
+The formulae are checked against torchmetrics and by hand in the tests. They stand here, rather than torchmetrics being called,
+because an interval needs hundreds of evaluations on resampled rows, which these do from one kernel matrix or one set of moments.
+
+Pictures of one prompt are not independent, so resampling draws whole prompts (``groups``), not single pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from components.errors import InputError
+
+Array = NDArray[np.float64]
+
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score, its bootstrap interval, and the number of pictures it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made: number of resamples, level, and the seed of their own stream."""
+
+    resamples: int = 200
+    confidence: float = 0.95
+    seed: int = 0
+
+    def interval(self, value: float, replicates: ArrayLike) -> tuple[float, float]:
+        """Interval around ``value`` from the spread of ``replicates`` about their own mean.
+
+        Resampling with replacement biases FID upwards (repeated rows lower the rank), so the replicates' spread is used and
+        their centre is not.
+        """
+        spread = np.asarray(replicates, float)
+        if len(spread) < 2:
+            return value, value
+        tail = (1 - self.confidence) / 2
+        low, high = np.quantile(spread - spread.mean(), [tail, 1 - tail])
+        return value + min(float(low), 0.0), value + max(float(high), 0.0)
+
+
+def group_weights(groups: Sequence[object], resamples: int, rng: np.random.Generator) -> Array:
+    """(n, resamples) counts of each row in resamples that draw whole groups with replacement."""
+    numbers = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    member = np.array([numbers[group] for group in groups])
+    counts = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size=resamples)
+    return counts.T.astype(float)[member]
+
+
+def mean_with_interval(values: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap) -> Estimate:
+    """Mean of per-picture values, with an interval over resampled groups."""
+    values = np.asarray(values, float)
+    _need(len(values), 1, "a mean")
+    rng = np.random.default_rng(bootstrap.seed)
+    weights = group_weights(groups or range(len(values)), bootstrap.resamples, rng)
+    totals = weights.sum(axis=0)
+    replicates = (values @ weights)[totals > 0] / totals[totals > 0]
+    value = float(values.mean())
+    return Estimate(value, *bootstrap.interval(value, replicates), n=len(values))
+
+
+def clip_t_values(images: ArrayLike, texts: ArrayLike) -> Array:
+    """(N,) CLIP scores 100 · max(cos, 0) of N pictures with their own N prompts (Hessel et al. 2021, without the 2.5 of CLIP-S).
+
+    Args:
+        images: (N, d) unit-norm picture embeddings.
+        texts: (N, d) unit-norm text embeddings, row by row.
+    """
+    images, texts = np.asarray(images, float), np.asarray(texts, float)
+    return 100.0 * np.maximum(np.einsum("nd,nd->n", images, texts), 0.0)
+
+
+def clip_i_values(images: ArrayLike, reference: ArrayLike) -> Array:
+    """(N,) mean over the reference of 100 · max(cos, 0) (CLIP-I of Ruiz et al. 2023, §4.2).
+
+    Args:
+        images: (N, d) unit-norm picture embeddings.
+        reference: (M, d) unit-norm embeddings of the reference set.
+    """
+    cosines = np.asarray(images, float) @ np.asarray(reference, float).T
+    return 100.0 * np.maximum(cosines, 0.0).mean(axis=1)
+
+
+def fid(features: ArrayLike, reference: ArrayLike) -> float:
+    """Fréchet distance of two sets' Gaussian fits (Heusel et al. 2017, eq. 6); covariances with n − 1.
+
+    Args:
+        features: (n, d) features of drawn pictures, n ≥ 2.
+        reference: (m, d) features of the reference, m ≥ 2.
+
+    Biased upwards for small n: compare only values of equal n.
+    """
+    x, y = _two_sets(features, reference)
+    return _frechet(x, np.ones(len(x)), y, np.ones(len(y)))
+
+
+def fid_with_interval(
+    features: ArrayLike, reference: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap, point: float | None = None
+) -> Estimate:
+    """:func:`fid` with an interval over resampled prompts and reference pictures.
+
+    The number of resamples is that of :func:`fid_resamples`, since one FID costs O(d³).
+    """
+    x, y = _two_sets(features, reference)
+    value = fid(x, y) if point is None else point
+    rng = np.random.default_rng(bootstrap.seed)
+    count = fid_resamples(bootstrap.resamples, min(x.shape[1], max(len(x), len(y))))
+    left = group_weights(groups or range(len(x)), count, rng)
+    right = group_weights(range(len(y)), count, rng)
+    usable = [k for k in range(count) if (left[:, k] > 0).sum() > 1 and (right[:, k] > 0).sum() > 1]
+    low, high = bootstrap.interval(value, [_frechet(x, left[:, k], y, right[:, k]) for k in usable])
+    return Estimate(value, max(low, 0.0), high, n=len(x))
+
+
+def fid_resamples(resamples: int, dimension: int) -> int:
+    """Resamples that FID's interval may cost: all up to 256 dimensions, then fewer as d³ grows, but at least 20."""
+    return resamples if dimension <= 256 else min(resamples, max(20, int(resamples * (256 / dimension) ** 3)))
+
+
+def kid(features: ArrayLike, reference: ArrayLike, *, subset_size: int, subsets: int, seed: int) -> float:
+    """KID (Bińkowski et al. 2018): mean over random subsets of the unbiased squared MMD with the kernel (x·y/d + 1)³.
+
+    Args:
+        features: (n, d) features of drawn pictures, n ≥ 2.
+        reference: (m, d) features of the reference, m ≥ 2.
+        subset_size: rows a subset draws from each set; capped at min(n, m).
+        subsets: number of subsets; when a subset is the whole of both sets, one is all there is.
+        seed: of the subsets.
+
+    Unbiased, so it may be slightly negative for two samples of one distribution.
+    """
+    x, y = _two_sets(features, reference)
+    size = min(subset_size, len(x), len(y))
+    if size == len(x) == len(y):
+        subsets = 1
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(subsets):
+        a, b = x[rng.choice(len(x), size, replace=False)], y[rng.choice(len(y), size, replace=False)]
+        values.append(_mmd(_kernel(a, a), _kernel(b, b), _kernel(a, b)))
+    return float(np.mean(values))
+
+
+def kid_with_interval(
+    features: ArrayLike,
+    reference: ArrayLike,
+    groups: Sequence[object] | None,
+    bootstrap: Bootstrap,
+    *,
+    subset_size: int,
+    subsets: int,
+    seed: int,
+) -> Estimate:
+    """:func:`kid` with an interval over resampled prompts and reference pictures.
+
+    All replicates come from one pass over the kernel matrix: with row counts w, Σ w_i w_j k_ij over i ≠ j divided by
+    Σ w_i w_j over i ≠ j. Leaving out i = j also for repeated rows keeps a replicate from counting a picture as its own double.
+    """
+    x, y = _two_sets(features, reference)
+    value = kid(x, y, subset_size=subset_size, subsets=subsets, seed=seed)
+    rng = np.random.default_rng(bootstrap.seed)
+    left = group_weights(groups or range(len(x)), bootstrap.resamples, rng)
+    right = group_weights(range(len(y)), bootstrap.resamples, rng)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        replicates = _weighted_within(x, left) + _weighted_within(y, right) - 2 * _weighted_between(x, left, y, right)
+    return Estimate(value, *bootstrap.interval(value, replicates[np.isfinite(replicates)]), n=len(x))
+
+
+def _kernel(a: Array, b: Array) -> Array:
+    return (a @ b.T / a.shape[1] + 1.0) ** 3
+
+
+def _mmd(k_xx: Array, k_yy: Array, k_xy: Array) -> float:
+    """Unbiased squared MMD (Gretton et al. 2012, eq. 3) from three kernel matrices."""
+    n, m = len(k_xx), len(k_yy)
+    within = (k_xx.sum() - np.trace(k_xx)) / (n * (n - 1)) + (k_yy.sum() - np.trace(k_yy)) / (m * (m - 1))
+    return float(within - 2 * k_xy.mean())
+
+
+def _weighted_within(x: Array, weights: Array) -> Array:
+    """(B,) weighted means of k(x_i, x_j) over i ≠ j, in blocks so that no n × n matrix is kept."""
+    total = np.zeros(weights.shape[1])
+    for start in range(0, len(x), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        total += np.einsum("ib,ib->b", weights[rows], _kernel(x[rows], x) @ weights)
+    diagonal = ((x * x).sum(axis=1) / x.shape[1] + 1.0) ** 3
+    squares = weights**2
+    return (total - diagonal @ squares) / (weights.sum(axis=0) ** 2 - squares.sum(axis=0))
+
+
+def _weighted_between(x: Array, left: Array, y: Array, right: Array) -> Array:
+    """(B,) weighted means of k(x_i, y_j) over all pairs."""
+    total = np.zeros(left.shape[1])
+    for start in range(0, len(x), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        total += np.einsum("ib,ib->b", left[rows], _kernel(x[rows], y) @ right)
+    return total / (left.sum(axis=0) * right.sum(axis=0))
+
+
+def _frechet(x: Array, x_weights: Array, y: Array, y_weights: Array) -> float:
+    """|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ with row counts as weights.
+
+    With Σ₁ = AᵀA and Σ₂ = BᵀB, the last trace is the sum of the singular values of ABᵀ. That is exact where fewer rows than
+    dimensions make the covariances singular, and small: A and B are reduced to at most d rows by their R factors.
+    """
+    a, mean_a = _root(x, x_weights)
+    b, mean_b = _root(y, y_weights)
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    difference = mean_a - mean_b
+    return float(max(difference @ difference + (a * a).sum() + (b * b).sum() - 2 * cross, 0.0))
+
+
+def _root(x: Array, weights: Array) -> tuple[Array, Array]:
+    """A with AᵀA = covariance (n − 1), and the mean; A has min(rows, d) rows."""
+    used = weights > 0
+    rows, counts = x[used], weights[used]
+    total = counts.sum()
+    mean = counts @ rows / total
+    root = np.sqrt(counts / (total - 1))[:, None] * (rows - mean)
+    if len(root) > root.shape[1]:
+        root = np.linalg.qr(root, mode="r")
+    return root, mean
+
+
+def _two_sets(features: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
+    x, y = np.asarray(features, float), np.asarray(reference, float)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(f"expected two (n, d) arrays of one d, got {x.shape} and {y.shape}")
+    _need(len(x), 2, "FID and KID, drawn pictures")
+    _need(len(y), 2, "FID and KID, reference pictures")
+    return x, y
+
+
+def _need(count: int, least: int, what: str) -> None:
+    if count < least:
+        raise InputError(f"scoring: {what}", f"{count} given", expected=f"at least {least}", remedy="draw or supply more pictures")

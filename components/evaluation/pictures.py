@@ -1,0 +1,84 @@
+"""Folders of pictures as the scores and the report see them: rows of ``metadata.jsonl``, and safe decoding."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.content import digest_value
+from components.errors import InputError
+from components.paths import read_jsonl
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One drawn picture: its file, and the prompt that asked for it (bank text, without the rare token)."""
+
+    path: Path
+    prompt_id: str
+    category: str
+    prompt: str
+    full_prompt: str
+    repeat: int
+
+
+def read_pictures(folder: Path) -> list[Picture]:
+    """The pictures of a sampled folder, in the order of its ``metadata.jsonl``.
+
+    Raises:
+        InputError: there is no ``metadata.jsonl``, it lists nothing, or a listed picture is missing.
+    """
+    folder = Path(folder)
+    listing = folder / "metadata.jsonl"
+    if not listing.is_file():
+        raise InputError(str(folder), "no metadata.jsonl", expected="a folder of sampled pictures", remedy="sample the bank again")
+    pictures = [_picture(folder, row) for row in read_jsonl(listing)]
+    if not pictures:
+        raise InputError(str(listing), "lists no picture", expected="at least one", remedy="sample the bank again")
+    for picture in pictures:
+        if not picture.path.is_file():
+            raise InputError(str(picture.path), "the picture is listed but missing", remedy="sample the bank again: only it is drawn")
+    return pictures
+
+
+def _picture(folder: Path, row: dict[str, Any]) -> Picture:
+    # Both `x.png` and `images/x.png` are met in ImageFolder listings.
+    name = row["file_name"]
+    path = folder / name if (folder / name).is_file() else folder / "images" / name
+    return Picture(path, row["prompt_id"], row["category"], row["prompt"], row.get("full_prompt", row["prompt"]), int(row.get("repeat", 0)))
+
+
+def decode(content: bytes, name: str) -> Image:
+    """Decode a picture to RGB: first frame, EXIF rotation applied, alpha laid on white, 16-bit gray scaled to 8.
+
+    Raises:
+        InputError: ``name`` is not a readable picture.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content))
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith(("I", "F")):
+            return image.convert("F").point(lambda value: value / 257.0).convert("L").convert("RGB")
+        if "A" in image.getbands() or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(name, f"not a readable picture ({error})", expected="a PNG, JPEG, WebP, BMP, TIFF or GIF") from error
+
+
+def open_rgb(path: Path) -> Image:
+    """Read and :func:`decode` one file."""
+    return decode(Path(path).read_bytes(), str(path))
+
+
+def digest_pictures(hashes: dict[Path, str], paths: list[Path]) -> str:
+    """One digest over a set of pictures by name and content, whatever their folder and order."""
+    return digest_value(sorted([path.name, hashes[path]] for path in paths))
