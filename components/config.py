@@ -31,7 +31,7 @@ class StyleSection(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the style; becomes part of the registered model's name.")
     source: str = Field(description="Folder or fsspec URL with the pictures: a flat folder, or `style_ref/`, `aux_pool/`, `reference/` with `metadata.jsonl`.")
     reference: str | None = Field(None, description="Folder or URL of held-out pictures of the style for FID/KID/CLIP-I; default: `reference/` inside the source.")
-    max_pixels: PositiveInt = Field(89_478_485, description="Largest picture accepted, in pixels (width × height); guards against decompression bombs.")
+    max_pixels: PositiveInt = Field(89_478_485, le=178_956_970, description="Largest picture accepted, in pixels (width × height); guards against decompression bombs. Pillow itself refuses twice the default.")
 
 
 class AuxSection(Section):

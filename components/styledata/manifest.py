@@ -1,0 +1,239 @@
+"""The manifest: the one truth about a style's pictures, and how it is made; everything after it is keyed by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from components.config import AuxSection, StyleSection
+from components.content import digest_value
+from components.errors import InputError
+from components.paths import atomic_folder, read_jsonl, state, storage_errors, write_jsonl
+from components.styledata.images import EXTENSIONS, ImageFacts, inspect_image
+from components.styledata.metadata import METADATA, Annotation, read_metadata
+from components.styledata.source import open_source, walk
+
+MANIFEST = "manifest.jsonl"
+IMAGES = "images"
+SPLITS = ("style_ref", "aux_pool", "reference")
+FOLDER_ROLES = {"character": "character", "characters": "character", "background": "background", "backgrounds": "background"}
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One picture of a style set.
+
+    ``path`` is POSIX and relative to the set's ``images/``; ``sha256`` is of the file's bytes; ``phash``, ``width``,
+    ``height``, ``mode``, ``format``, ``spread`` and ``animated`` as in :class:`components.styledata.images.ImageFacts`;
+    ``caption`` and ``role`` come from ``metadata.jsonl``; ``split`` is one of ``SPLITS``; ``problem`` is the reason why
+    the picture cannot be used, or None.
+    """
+
+    path: str
+    sha256: str
+    phash: str | None
+    width: int | None
+    height: int | None
+    mode: str | None
+    format: str | None
+    spread: float | None
+    animated: bool
+    caption: str | None
+    role: str | None
+    split: str
+    problem: str | None
+
+    def file(self, style_set: Path) -> Path:
+        """The picture's file in a style set's folder."""
+        return Path(style_set) / IMAGES / self.path
+
+    @property
+    def known_role(self) -> tuple[str | None, str | None]:
+        """The role and where it is from: ``metadata``, else ``folder`` (a ``character/`` or ``background/`` above it), else None."""
+        if self.role:
+            return self.role, "metadata"
+        for part in reversed(PurePosixPath(self.path).parts[:-1]):
+            if part.lower() in FOLDER_ROLES:
+                return FOLDER_ROLES[part.lower()], "folder"
+        return None, None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All pictures of a style set, sorted by path, and the files that were passed over."""
+
+    entries: tuple[ImageEntry, ...]
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all entries."""
+        return digest_value([asdict(entry) for entry in self.entries])
+
+    def split(self, name: str) -> tuple[ImageEntry, ...]:
+        """The entries of one split, usable or not."""
+        return tuple(entry for entry in self.entries if entry.split == name)
+
+    def usable(self, name: str) -> tuple[ImageEntry, ...]:
+        """The entries of one split that decode."""
+        return tuple(entry for entry in self.split(name) if entry.problem is None)
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.jsonl`` (one row a picture) and ``ignored.jsonl`` (one row a file passed over) into ``folder``."""
+        write_jsonl(Path(folder) / MANIFEST, [asdict(entry) for entry in self.entries])
+        write_jsonl(Path(folder) / "ignored.jsonl", [{"path": path} for path in self.ignored])
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read a style set's manifest.
+
+        Raises:
+            InputError: ``folder`` is no style set.
+        """
+        folder = Path(folder)
+        if not (folder / MANIFEST).is_file():
+            raise InputError(str(folder), f"holds no {MANIFEST}", expected="a style set made by the scan step")
+        ignored = read_jsonl(folder / "ignored.jsonl") if (folder / "ignored.jsonl").is_file() else []
+        return cls.of((_entry(row) for row in read_jsonl(folder / MANIFEST)), (row["path"] for row in ignored))
+
+    @classmethod
+    def of(cls, entries: Iterable[ImageEntry], ignored: Iterable[str] = ()) -> Manifest:
+        """A manifest in its canonical order."""
+        return cls(tuple(sorted(entries, key=lambda entry: entry.path)), tuple(sorted(ignored)))
+
+
+def _entry(row: dict[str, Any]) -> ImageEntry:
+    return ImageEntry(**{field.name: row[field.name] for field in fields(ImageEntry)})
+
+
+@dataclass(frozen=True)
+class _Found:
+    file: Path
+    path: str
+    split: str
+    annotation: Annotation
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A source that has been opened: where it is, how the user calls it, its files and what its metadata says."""
+
+    root: Path
+    name: str
+    pictures: tuple[str, ...]
+    ignored: tuple[str, ...]
+    annotations: dict[str, Annotation]
+
+    def take(self, split: str, *, below: str = "", to: str = "", without: tuple[str, ...] = ()) -> list[_Found]:
+        """Pictures under the sub-folder ``below`` and not under any of ``without``; their set path is prefixed with ``to``."""
+        return [
+            _Found(self.root / path, to + path, split, self.annotations.get(path, Annotation()))
+            for path in self.pictures
+            if path.startswith(below) and not path.startswith(without)
+        ]
+
+
+def scan_style(style: StyleSection, aux: AuxSection, out: Path) -> Manifest:
+    """Copy a style's pictures, bytes unchanged, into the style set ``out`` and describe each in its manifest.
+
+    StyleRef is ``style_ref/`` in the source, or, where there is none, the whole source but ``aux_pool/`` and
+    ``reference/``. The Aux pool is read only where it is curated from. Pictures that do not decode become entries with a
+    ``problem``, for validation to judge. Nothing is written unless all of it is.
+
+    Raises:
+        InputError: a folder is missing or holds no picture; a metadata line is wrong; no pool to curate from.
+        ServiceUnreachable: a URL's store does not answer.
+    """
+    with tempfile.TemporaryDirectory(dir=state("scratch")) as scratch, atomic_folder(out) as folder:
+        found, ignored = _gather(style, aux, Path(scratch))
+        entries = _copy_all(found, folder, style.max_pixels)
+        manifest = Manifest.of(entries, ignored)
+        manifest.write(folder)
+    return manifest
+
+
+def _gather(style: StyleSection, aux: AuxSection, scratch: Path) -> tuple[list[_Found], set[str]]:
+    """What the style set consists of, and the paths of all files that are passed over."""
+    source = _open(style.source, scratch / "style")
+    found, passed_over = _style_ref(source)
+    opened = [source]
+    if style.reference is None:
+        found += source.take("reference", below="reference/")
+    else:
+        opened.append(_open(style.reference, scratch / "reference"))
+        found += opened[-1].take("reference", to="reference/")
+    if aux.source == "curated":
+        pool = source if aux.pool is None else _open(aux.pool, scratch / "pool")
+        found += pool.take("aux_pool", below="aux_pool/") if pool is source else pool.take("aux_pool", to="aux_pool/")
+        opened.append(pool)
+        if not any(item.split == "aux_pool" for item in found):
+            raise InputError(
+                "aux.pool",
+                f"aux.source is `curated`, but {style.source} holds no pictures in aux_pool/",
+                expected="a pool of pictures to choose from",
+                remedy="set aux.pool to a folder, or aux.source to generated, target or none",
+            )
+    return found, passed_over.union(*(folder.ignored for folder in opened))
+
+
+def _style_ref(source: _Folder) -> tuple[list[_Found], set[str]]:
+    """The StyleRef pictures, and those pictures that lie outside of the three folders where there are such."""
+    strays: set[str] = set()
+    if (source.root / "style_ref").is_dir():
+        where, found = "its style_ref/", source.take("style_ref", below="style_ref/")
+        strays = {path for path in source.pictures if not path.startswith(tuple(f"{split}/" for split in SPLITS))}
+    else:
+        where, found = "the folder, outside of aux_pool/ and reference/,", source.take("style_ref", without=("aux_pool/", "reference/"))
+    if not found:
+        kinds = ", ".join(sorted(extension.lstrip(".") for extension in EXTENSIONS))
+        raise InputError(source.name, f"{where} holds no pictures", expected=f"15 to 20 pictures of the style ({kinds})")
+    return found, strays
+
+
+def _open(location: str, into: Path) -> _Folder:
+    root = open_source(location, into)
+    files = list(walk(root))
+    pictures = tuple(path for path in files if PurePosixPath(path).suffix.lower() in EXTENSIONS)
+    if not pictures:
+        what = f"none of its {len(files)} files is a picture" if files else "the folder is empty"
+        raise InputError(location, what, expected="a folder of PNG, JPEG, WebP, BMP, TIFF or GIF pictures")
+    ignored = tuple(path for path in files if path not in set(pictures) and PurePosixPath(path).name != METADATA)
+    return _Folder(root, location, pictures, ignored, read_metadata(root))
+
+
+def _copy_all(found: list[_Found], folder: Path, max_pixels: int) -> list[ImageEntry]:
+    def copy(item: _Found) -> ImageEntry:
+        return _copy(item, folder / IMAGES / item.path, max_pixels)
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        # Our own limit decides, not Pillow's warning at a lower one.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return list(pool.map(copy, found))
+
+
+def _copy(item: _Found, target: Path, max_pixels: int) -> ImageEntry:
+    try:
+        data = item.file.read_bytes()
+    except OSError as error:
+        raise InputError(str(item.file), f"cannot be read ({error.strerror})", expected="a readable picture") from error
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    facts = inspect_image(data, max_pixels) if data else ImageFacts(problem="the file is empty")
+    return ImageEntry(
+        path=item.path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        caption=item.annotation.caption,
+        role=item.annotation.role,
+        split=item.split,
+        **asdict(facts),
+    )

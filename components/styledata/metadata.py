@@ -1,0 +1,82 @@
+"""The Hugging Face ImageFolder convention: ``metadata.jsonl`` with ``file_name``, ``text`` and our ``role``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from components.errors import InputError
+from components.styledata.source import walk
+
+METADATA = "metadata.jsonl"
+ROLES = ("character", "background", "thing")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What metadata says about one picture; both parts may be missing."""
+
+    caption: str | None = None
+    role: str | None = None
+
+
+def read_metadata(folder: Path) -> dict[str, Annotation]:
+    """All annotations in ``folder``, keyed by the picture's path relative to it.
+
+    ``metadata.jsonl`` may lie at the root and in any sub-folder; its ``file_name`` is relative to the folder it lies in.
+    Where two speak about one picture, the deeper one counts.
+
+    Raises:
+        InputError: naming file and line: not JSON, no ``file_name``, a file that is not there, an unknown role.
+    """
+    annotations: dict[str, Annotation] = {}
+    files = [path for path in walk(folder) if PurePosixPath(path).name == METADATA]
+    for relative in sorted(files, key=lambda path: (path.count("/"), path)):
+        annotations.update(_read_file(folder, PurePosixPath(relative)))
+    return annotations
+
+
+def _read_file(folder: Path, relative: PurePosixPath) -> dict[str, Annotation]:
+    file = folder / relative
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(str(file), f"cannot be read as UTF-8 text ({error})", expected="one JSON object a line") from error
+    annotations: dict[str, Annotation] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{file}, line {number}"
+            row = _parse(line, where)
+            name = (relative.parent / row["file_name"]).as_posix()
+            if ".." in PurePosixPath(name).parts or not (folder / name).is_file():
+                raise InputError(where, f"names {row['file_name']}, which is not there", expected="a file relative to this folder")
+            if name in annotations:
+                raise InputError(where, f"names {row['file_name']} a second time", expected="one line a picture")
+            annotations[name] = Annotation(_caption(row, where), _role(row, where))
+    return annotations
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(where, f"not JSON ({error})", expected="one JSON object a line") from error
+    if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
+        raise InputError(where, "has no file_name", expected='for example {"file_name": "a.png", "text": "a man", "role": "character"}')
+    return row
+
+
+def _caption(row: dict[str, Any], where: str) -> str | None:
+    text = row.get("text")
+    if text is not None and not isinstance(text, str):
+        raise InputError(where, f"text is {text!r}", expected="a string")
+    return " ".join(text.split()) or None if text else None
+
+
+def _role(row: dict[str, Any], where: str) -> str | None:
+    role = row.get("role")
+    if role is not None and role not in ROLES:
+        raise InputError(where, f"role is {role!r}", expected=" or ".join(ROLES))
+    return role

@@ -1,0 +1,124 @@
+"""Where pictures come from: a local folder, or any URL that fsspec can read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from components.errors import InputError, ServiceUnreachable
+from components.paths import atomic_folder
+
+_ATTEMPTS = 3
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is for fsspec (``s3://…``, ``zip://*::…``) and not a local folder."""
+    return "://" in location or "::" in location
+
+
+def open_source(location: str, into: Path) -> Path:
+    """A local folder with the pictures of ``location``: itself if local, else its files downloaded to ``into``, whole or not at all.
+
+    Hidden files (a name with a leading dot) are not downloaded.
+
+    Raises:
+        InputError: the folder is missing, is a file, or holds nothing; the URL's protocol is unknown or not installed.
+        ServiceUnreachable: the store does not answer, or refuses access.
+    """
+    if is_url(location):
+        return _download(location, into)
+    folder = Path(location).expanduser()
+    if not folder.exists():
+        raise InputError(location, "no such folder", expected="a folder of pictures", remedy="check the path; it is relative to the current folder")
+    if not folder.is_dir():
+        raise InputError(location, "is a file", expected="a folder of pictures", remedy=f"for an archive write zip://*::{location}")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(location, "the folder may not be read", expected="read permission", remedy="mend the permissions")
+    return folder
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Relative POSIX paths of all files below ``folder``, sorted; hidden files and folders are left out."""
+    found: list[str] = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        base = Path(root).relative_to(folder)
+        found += [(base / name).as_posix() for name in files if not name.startswith(".") and _is_file(Path(root, name))]
+    return iter(sorted(found))
+
+
+def _is_file(path: Path) -> bool:
+    # A dangling link is kept, so that reading it fails by name; a pipe or a device would block.
+    return path.is_file() or path.is_symlink()
+
+
+def _download(url: str, into: Path) -> Path:
+    filesystem, root = _connect(url)
+    files = _list(filesystem, root, url)
+    if not files:
+        raise InputError(url, "holds no files, or does not exist", expected="a folder of pictures", remedy="check the URL")
+    with atomic_folder(into) as folder:
+        for remote, relative in files:
+            local = folder / relative
+            local.parent.mkdir(parents=True, exist_ok=True)
+            _retry(lambda remote=remote, local=local: filesystem.get_file(remote, str(local)), url)
+    return into
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    try:
+        return _retry(lambda: url_to_fs(url), url)
+    except ImportError as error:
+        raise InputError(url, f"needs a package that is not installed ({error})", remedy="install it into this environment") from error
+    except ValueError as error:
+        raise InputError(url, f"not a URL that fsspec knows ({error})", expected="for example s3://bucket/folder") from error
+
+
+def _list(filesystem: Any, root: str, url: str) -> list[tuple[str, PurePosixPath]]:
+    """Pairs of remote path and path relative to ``root``, sorted, without hidden files."""
+    base = str(filesystem._strip_protocol(root)).rstrip("/")
+    files = []
+    for remote in sorted(_retry(lambda: filesystem.find(root), url)):
+        relative = PurePosixPath(str(filesystem._strip_protocol(remote)).removeprefix(base).lstrip("/"))
+        if not relative.parts:
+            raise InputError(url, "is a file", expected="a folder of pictures")
+        if ".." in relative.parts:
+            # An archive may name files outside itself.
+            raise InputError(url, f"holds the path {relative}, which leaves the folder", remedy="do not use this archive")
+        if not any(part.startswith(".") for part in relative.parts):
+            files.append((remote, relative))
+    return files
+
+
+def _retry(action: Any, url: str) -> Any:
+    """Call ``action``, again after a pause where the network failed; a clear no is not asked twice."""
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+    definite = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+    transient = retry_if_exception(lambda error: isinstance(error, OSError | TimeoutError) and not isinstance(error, definite) and not _local(error))
+    try:
+        for attempt in Retrying(retry=transient, stop=stop_after_attempt(_ATTEMPTS), wait=wait_exponential(0.2, max=2), reraise=True):
+            with attempt:
+                return action()
+    except FileNotFoundError as error:
+        raise InputError(url, "does not exist", expected="a folder of pictures", remedy="check the URL") from error
+    except (ImportError, ValueError):
+        raise
+    except Exception as error:
+        if _local(error):
+            raise
+        # Every store's client has errors of its own (botocore, aiohttp, google.auth, ...): none of them is a bug of ours.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ServiceUnreachable(url, f"the store does not answer or refuses ({reason})", remedy="check network, credentials and the URL") from error
+    raise AssertionError("unreachable")
+
+
+def _local(error: BaseException) -> bool:
+    """A full or read-only local disk: the caller's affair, see ``storage_errors``."""
+    import errno
+
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
