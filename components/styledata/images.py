@@ -15,6 +15,9 @@ from components.errors import InputError
 DEFAULT_MAX_PIXELS = 89_478_485
 """Pillow's own bound: a quarter of a gigabyte of RGB."""
 
+HARD_MAX_PIXELS = 2 * DEFAULT_MAX_PIXELS
+"""Above this Pillow refuses whatever the setting; for pictures that a scan has accepted already."""
+
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 """What Pillow may try. MPO is what many phones write under the name of JPEG."""
 

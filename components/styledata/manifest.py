@@ -18,7 +18,7 @@ from components.config import AuxSection, StyleSection
 from components.content import digest_value
 from components.errors import InputError
 from components.paths import atomic_folder, read_jsonl, state, storage_errors, write_jsonl
-from components.styledata.images import EXTENSIONS, ImageFacts, inspect_image
+from components.styledata.images import EXTENSIONS, HARD_MAX_PIXELS, ImageFacts, inspect_image, load_rgb
 from components.styledata.metadata import METADATA, Annotation, read_metadata
 from components.styledata.source import open_source, walk
 
@@ -55,6 +55,10 @@ class ImageEntry:
     def file(self, style_set: Path) -> Path:
         """The picture's file in a style set's folder."""
         return Path(style_set) / IMAGES / self.path
+
+    def load(self, style_set: Path) -> Image.Image:
+        """The picture as 8-bit RGB; the scan has checked its size."""
+        return load_rgb(self.file(style_set), HARD_MAX_PIXELS)
 
     @property
     def known_role(self) -> tuple[str | None, str | None]:

@@ -1,0 +1,164 @@
+"""The first gate: rules over the manifest, run by Great Expectations. A failed hard rule stops the run; a soft one warns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import GateRefused
+from components.paths import atomic_folder, read_json, write_json
+from components.styledata.manifest import SPLITS, Manifest
+from components.styledata.page import write_page
+from components.styledata.rules import Rule, Severity, rules, table
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that breaks a rule, and how."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What came of one rule. ``failures`` is empty where the rule is about the whole set."""
+
+    name: str
+    severity: Severity
+    passed: bool
+    message: str
+    failures: tuple[Failure, ...] = ()
+
+    def describe(self) -> str:
+        """The rule in one line, then every file with its reason, a line each."""
+        return "\n".join([f"{self.name}: {self.message}", *(f"  {failure.path}: {failure.reason}" for failure in self.failures)])
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """All rules' results, and the number of usable pictures in each split."""
+
+    rules: tuple[RuleResult, ...]
+    counts: dict[str, int]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no hard rule failed."""
+        return not self.failed("hard")
+
+    def failed(self, severity: Severity) -> tuple[RuleResult, ...]:
+        """The failed rules of one severity."""
+        return tuple(rule for rule in self.rules if rule.severity == severity and not rule.passed)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Each failed soft rule as one line, naming the first files."""
+        return [_one_line(rule) for rule in self.failed("soft")]
+
+    def raise_if_failed(self) -> None:
+        """Do nothing if no hard rule failed.
+
+        Raises:
+            GateRefused: listing every rule that failed and every file with its reason.
+        """
+        failed = self.failed("hard")
+        if failed:
+            listing = "\n".join(rule.describe() for rule in failed)
+            what = "1 hard rule" if len(failed) == 1 else f"{len(failed)} hard rules"
+            raise GateRefused("style data", f"{what} failed, so nothing was trained\n{listing}\nMend or remove these files, then run again")
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of ``validation.json``."""
+        return {"passed": self.passed, "rules": [asdict(rule) for rule in self.rules], "counts": self.counts}
+
+    @classmethod
+    def load(cls, folder: Path) -> ValidationReport:
+        """Read ``validation.json`` back from a validation folder."""
+        data = read_json(Path(folder) / "validation.json")
+        results = (RuleResult(**{**rule, "failures": tuple(Failure(**item) for item in rule["failures"])}) for rule in data["rules"])
+        return cls(tuple(results), data["counts"])
+
+
+def validate_style_set(style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path) -> ValidationReport:
+    """Judge a style set; write ``validation.json`` and the self-contained page ``validation.html`` into ``out``.
+
+    Args:
+        style_set: folder made by ``scan_style``.
+        minimum_side: the base's resolution in pixels: shorter sides below it warn, below half of it they are refused.
+        needs_roles: whether the method needs both characters and backgrounds.
+        out: folder to write.
+
+    Never raises for bad pictures: see :meth:`ValidationReport.raise_if_failed`.
+    """
+    manifest = Manifest.load(style_set)
+    chosen = rules(manifest, minimum_side=minimum_side, needs_roles=needs_roles)
+    report = ValidationReport(
+        rules=tuple(_run(chosen, table(manifest, style_set))),
+        counts={name: len(manifest.usable(name)) for name in SPLITS},
+    )
+    with atomic_folder(out) as folder:
+        write_json(folder / "validation.json", report.as_json())
+        write_page(folder / "validation.html", report.as_json(), manifest, style_set)
+    return report
+
+
+def _one_line(rule: RuleResult, most: int = 3) -> str:
+    named = "; ".join(f"{failure.path} {failure.reason}" for failure in rule.failures[:most])
+    more = f"; and {len(rule.failures) - most} more" if len(rule.failures) > most else ""
+    return f"not met: {rule.message}" + (f" ({named}{more})" if named else "")
+
+
+def _run(chosen: Sequence[Rule], frame: pandas.DataFrame) -> list[RuleResult]:
+    """Run the rules over the table in one Great Expectations validation, in memory."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    batch = context.data_sources.add_pandas("style").add_dataframe_asset("manifest").add_batch_definition_whole_dataframe("all")
+    suite = context.suites.add(gx.ExpectationSuite(name="style-set"))
+    for rule in chosen:
+        suite.add_expectation(_expectation(rule))
+    definition = context.validation_definitions.add(gx.ValidationDefinition(name="style-set", data=batch, suite=suite))
+    outcome = definition.run(
+        batch_parameters={"dataframe": frame},
+        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["path"]},
+    )
+    by_name = {result.expectation_config.meta["rule"]: result for result in outcome.results}
+    rows = {row["path"]: row for row in frame.to_dict("records")}
+    return [_result(rule, by_name[rule.name], rows) for rule in chosen]
+
+
+def _expectation(rule: Rule) -> Any:
+    import great_expectations.expectations as expectations
+    from great_expectations.expectations.row_conditions import Column
+
+    build = getattr(expectations, rule.expectation)
+    severity = "critical" if rule.severity == "hard" else "warning"
+    return build(**rule.arguments, row_condition=Column("kind").is_in(rule.kinds), severity=severity, meta={"rule": rule.name})
+
+
+def _result(rule: Rule, result: Any, rows: dict[str, dict[str, Any]]) -> RuleResult:
+    if result.exception_info and result.exception_info.get("raised_exception"):
+        raise RuntimeError(f"the rule {rule.name} could not be run: {result.exception_info.get('exception_message')}")
+    found = result.result or {}
+    paths = sorted(item["path"] for item in found.get("unexpected_index_list") or ())
+    failures = tuple(Failure(path, rule.reason(rows[path]) if rule.reason else "") for path in paths)
+    message = rule.message
+    if not result.success and not failures:
+        message += f"; found {_observed(found.get('observed_value'))}"
+    return RuleResult(rule.name, rule.severity, bool(result.success), message, failures)
+
+
+def _observed(value: Any) -> str:
+    if isinstance(value, list | tuple | set):
+        return ", ".join(str(item) for item in value) or "none"
+    return "none" if value is None else str(value)
