@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,7 +36,7 @@ class Rule:
 
     ``expectation`` is the name of a Great Expectations class and ``arguments`` its keywords; it sees only the rows whose
     ``kind`` is in ``kinds``: a split's name, ``undecodable`` (whatever the split) or ``ignored``. ``message`` says what was
-    wanted; ``reason`` says of a failing row what is wrong with it.
+    wanted; ``reason``, a format string over the row's columns, says of a failing row what is wrong with it.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Rule:
     expectation: str
     arguments: Row
     message: str
-    reason: Callable[[Row], str] | None = None
+    reason: str = ""
 
 
 def table(manifest: Manifest, style_set: Path) -> pandas.DataFrame:
@@ -76,8 +75,8 @@ def _row(entry: ImageEntry) -> Row:
         "short_side": sides[0],
         "aspect": sides[1] / sides[0] if sides[0] and sides[1] else None,
         "spread": entry.spread,
-        "animated": entry.animated,
-        "caption": entry.caption,
+        "animation": "is animated: only its first frame is used" if entry.animated else None,
+        "uncaptioned": None if entry.caption else "has no caption",
         "caption_words": len(entry.caption.split()) if entry.caption else None,
         "role": role,
     }
@@ -98,57 +97,64 @@ def rules(manifest: Manifest, *, minimum_side: int, needs_roles: bool) -> list[R
     Hard rules on a picture's quality cover what is trained on (StyleRef and the Aux pool); the held-out reference only
     warns, since it spoils a score and not a model.
     """
-    found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules(), *_role_rules(manifest, needs_roles)]
+    found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules()]
+    found += _role_rules(manifest, needs_roles)
     return sorted(found, key=lambda rule: rule.severity)
 
 
-def _picture_rules(resolution: int) -> list[Rule]:
-    between, half = "ExpectColumnValuesToBeBetween", -(-resolution // 2)
-    side: Callable[[Row], str] = lambda row: f"its shorter side is {row['short_side']:.0f} px"  # noqa: E731
-    aspect: Callable[[Row], str] = lambda row: f"its sides are as {row['aspect']:.1f} to 1"  # noqa: E731
-    flat: Callable[[Row], str] = lambda row: f"its colours spread by {row['spread']:.1f} of 255 levels only"  # noqa: E731
+def _picture_rules(side: int) -> list[Rule]:
+    half = -(-side // 2)
+    small, long = "its shorter side is {short_side:.0f} px", "its sides are as {aspect:.1f} to 1"
+    flat = "its colours spread by {spread:.1f} of 255 levels only"
+    reference = ("reference",)
     return [
-        Rule("decodable", "hard", ("undecodable",), "ExpectColumnValuesToBeNull", {"column": "problem"}, "Every picture decodes", lambda row: row["problem"]),
-        Rule("minimum_side", "hard", TRAINING, between, {"column": "short_side", "min_value": half}, f"The shorter side is at least {half} px, half the base's resolution", side),
-        Rule("aspect_limit", "hard", TRAINING, between, {"column": "aspect", "max_value": ASPECT_LIMIT}, f"The sides are at most as {ASPECT_LIMIT:g} to 1", aspect),
-        Rule("not_constant", "hard", TRAINING, between, {"column": "spread", "min_value": MINIMUM_SPREAD}, "No picture is one flat colour", flat),
-        Rule("advised_side", "soft", ALL, between, {"column": "short_side", "min_value": resolution}, f"The shorter side is at least {resolution} px, the base's resolution", side),
-        Rule("advised_aspect", "soft", ALL, between, {"column": "aspect", "max_value": ASPECT_ADVISED}, f"The sides are at most as {ASPECT_ADVISED:g} to 1; more is cropped away", aspect),
-        Rule("reference_not_constant", "soft", ("reference",), between, {"column": "spread", "min_value": MINIMUM_SPREAD}, "No reference picture is one flat colour", flat),
-        Rule("single_frame", "soft", ALL, "ExpectColumnValuesToBeInSet", {"column": "animated", "value_set": [False]}, "No picture is animated", lambda row: "only its first frame is used"),
-        Rule("nothing_passed_over", "soft", ("ignored",), "ExpectColumnValuesToBeNull", {"column": "passed_over"}, "Every file in the source is used", lambda row: row["passed_over"]),
+        _null("decodable", "hard", ("undecodable",), "problem", "Every picture decodes", "{problem}"),
+        _between("minimum_side", "hard", TRAINING, "short_side", half, None, f"Sides have {half} px, half the base's, or more", small),
+        _between("aspect_limit", "hard", TRAINING, "aspect", None, ASPECT_LIMIT, f"Sides are at most as {ASPECT_LIMIT:g} to 1", long),
+        _between("not_constant", "hard", TRAINING, "spread", MINIMUM_SPREAD, None, "No picture is one flat colour", flat),
+        _between("advised_side", "soft", ALL, "short_side", side, None, f"Sides have the base's {side} px or more", small),
+        _between("advised_aspect", "soft", ALL, "aspect", None, ASPECT_ADVISED, f"Sides are at most as {ASPECT_ADVISED:g} to 1", long),
+        _between("reference_not_constant", "soft", reference, "spread", MINIMUM_SPREAD, None, "No reference is one flat colour", flat),
+        _null("single_frame", "soft", ALL, "animation", "No picture is animated", "{animation}"),
+        _null("nothing_passed_over", "soft", ("ignored",), "passed_over", "Every file in the source is used", "{passed_over}"),
     ]
 
 
 def _count_rules(manifest: Manifest) -> list[Rule]:
     low, high = ADVISED_COUNT
-    count = "ExpectTableRowCountToBeBetween"
+    no_reference = "A held-out reference is given; without one FID and KID rest on the StyleRef pictures themselves"
     found = [
-        Rule("style_ref_count", "hard", ("style_ref",), count, {"min_value": MINIMUM_COUNT}, f"There are at least {MINIMUM_COUNT} usable StyleRef pictures"),
-        Rule("style_ref_advised_count", "soft", ("style_ref",), count, {"min_value": low, "max_value": high}, f"There are {low} to {high} StyleRef pictures"),
-        Rule("reference_given", "soft", ("reference",), count, {"min_value": 1}, "There is a held-out reference; without one FID and KID rest on the StyleRef pictures themselves"),
+        _count("style_ref_count", "hard", "style_ref", MINIMUM_COUNT, None, f"StyleRef has {MINIMUM_COUNT} usable pictures or more"),
+        _count("style_ref_advised_count", "soft", "style_ref", low, high, f"StyleRef has {low} to {high} pictures"),
+        _count("reference_given", "soft", "reference", 1, None, no_reference),
     ]
     if manifest.split("aux_pool"):
-        found.append(Rule("aux_pool_advised_count", "soft", ("aux_pool",), count, {"min_value": ADVISED_POOL}, f"There are at least {ADVISED_POOL} pictures to curate from"))
+        message = f"The Aux pool has {ADVISED_POOL} pictures or more"
+        found.append(_count("aux_pool_advised_count", "soft", "aux_pool", ADVISED_POOL, None, message))
     return found
 
 
 def _identity_rules() -> list[Rule]:
-    null = "ExpectColumnValuesToBeNull"
+    style, pool, rest = ("style_ref",), ("aux_pool",), ("aux_pool", "reference")
+    equal, near = "No two StyleRef files are equal", "No two StyleRef pictures look the same"
+    leak, near_leak = "No StyleRef file is also in the reference", "No StyleRef picture looks like one of the reference"
     return [
-        Rule("no_exact_duplicates", "hard", ("style_ref",), null, {"column": "exact_duplicate"}, "No two StyleRef files are equal", lambda row: f"equals {row['exact_duplicate']}"),
-        Rule("no_leakage", "hard", ("style_ref",), null, {"column": "exact_leak"}, "No StyleRef picture is also in the held-out reference", lambda row: f"equals {row['exact_leak']}"),
-        Rule("no_near_duplicates", "soft", ("style_ref",), null, {"column": "near_duplicate"}, "No two StyleRef pictures look the same", lambda row: f"looks like {row['near_duplicate']}"),
-        Rule("no_near_leakage", "soft", ("style_ref",), null, {"column": "near_leak"}, "No StyleRef picture looks like one of the held-out reference", lambda row: f"looks like {row['near_leak']}"),
-        Rule("other_duplicates", "soft", ("aux_pool", "reference"), null, {"column": "exact_duplicate"}, "No two files of the pool, or of the reference, are equal", lambda row: f"equals {row['exact_duplicate']}"),
-        Rule("pool_is_separate", "soft", ("aux_pool",), null, {"column": "exact_leak"}, "No pool picture is also a StyleRef or reference picture", lambda row: f"equals {row['exact_leak']}"),
+        _null("no_exact_duplicates", "hard", style, "exact_duplicate", equal, "equals {exact_duplicate}"),
+        _null("no_leakage", "hard", style, "exact_leak", leak, "equals {exact_leak}"),
+        _null("no_near_duplicates", "soft", style, "near_duplicate", near, "looks like {near_duplicate}"),
+        _null("no_near_leakage", "soft", style, "near_leak", near_leak, "looks like {near_leak}"),
+        _null("other_duplicates", "soft", rest, "exact_duplicate", "No other files are equal", "equals {exact_duplicate}"),
+        _null("pool_is_separate", "soft", pool, "exact_leak", "No pool file is also in StyleRef or the reference", "equals {exact_leak}"),
     ]
 
 
 def _caption_rules() -> list[Rule]:
+    present = "Every StyleRef picture has a caption (text in metadata.jsonl)"
+    short = f"Captions have at most {CAPTION_WORDS} words; the text encoder cuts the rest"
+    style = ("style_ref",)
     return [
-        Rule("captions_present", "soft", ("style_ref",), "ExpectColumnValuesToNotBeNull", {"column": "caption"}, "Every StyleRef picture has a caption (text in metadata.jsonl)", lambda row: "has no caption"),
-        Rule("caption_length", "soft", ("style_ref",), "ExpectColumnValuesToBeBetween", {"column": "caption_words", "max_value": CAPTION_WORDS}, f"Captions have at most {CAPTION_WORDS} words; the text encoder cuts the rest", lambda row: f"has {row['caption_words']:.0f} words"),
+        _null("captions_present", "soft", style, "uncaptioned", present, "{uncaptioned}"),
+        _between("caption_length", "soft", style, "caption_words", None, CAPTION_WORDS, short, "its caption has {caption_words:.0f} words"),
     ]
 
 
@@ -157,5 +163,21 @@ def _role_rules(manifest: Manifest, needs_roles: bool) -> list[Rule]:
     if any(entry.known_role[0] is None for entry in manifest.usable("style_ref")):
         return []
     wanted = {"column": "role", "value_set": ["character", "background"]}
-    message = "StyleRef shows both characters and backgrounds" + (", as the method needs" if needs_roles else "")
-    return [Rule("role_coverage", "hard" if needs_roles else "soft", ("style_ref",), "ExpectColumnDistinctValuesToContainSet", wanted, message)]
+    message = "StyleRef shows characters and backgrounds" + (", as the method needs" if needs_roles else "")
+    severity: Severity = "hard" if needs_roles else "soft"
+    return [Rule("role_coverage", severity, ("style_ref",), "ExpectColumnDistinctValuesToContainSet", wanted, message)]
+
+
+def _null(name: str, severity: Severity, kinds: tuple[str, ...], column: str, message: str, reason: str) -> Rule:
+    return Rule(name, severity, kinds, "ExpectColumnValuesToBeNull", {"column": column}, message, reason)
+
+
+def _between(
+    name: str, severity: Severity, kinds: tuple[str, ...], column: str, low: float | None, high: float | None, message: str, reason: str
+) -> Rule:
+    arguments = {"column": column, "min_value": low, "max_value": high}
+    return Rule(name, severity, kinds, "ExpectColumnValuesToBeBetween", arguments, message, reason)
+
+
+def _count(name: str, severity: Severity, kind: str, low: int, high: int | None, message: str) -> Rule:
+    return Rule(name, severity, (kind,), "ExpectTableRowCountToBeBetween", {"min_value": low, "max_value": high}, message)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,7 +33,8 @@ def open_source(location: str, into: Path) -> Path:
         return _download(location, into)
     folder = Path(location).expanduser()
     if not folder.exists():
-        raise InputError(location, "no such folder", expected="a folder of pictures", remedy="check the path; it is relative to the current folder")
+        remedy = "check the path; it is relative to the current folder"
+        raise InputError(location, "no such folder", expected="a folder of pictures", remedy=remedy)
     if not folder.is_dir():
         raise InputError(location, "is a file", expected="a folder of pictures", remedy=f"for an archive write zip://*::{location}")
     if not os.access(folder, os.R_OK | os.X_OK):
@@ -63,7 +66,7 @@ def _download(url: str, into: Path) -> Path:
         for remote, relative in files:
             local = folder / relative
             local.parent.mkdir(parents=True, exist_ok=True)
-            _retry(lambda remote=remote, local=local: filesystem.get_file(remote, str(local)), url)
+            _retry(partial(filesystem.get_file, remote, str(local)), url)
     return into
 
 
@@ -94,16 +97,13 @@ def _list(filesystem: Any, root: str, url: str) -> list[tuple[str, PurePosixPath
     return files
 
 
-def _retry(action: Any, url: str) -> Any:
+def _retry(action: Callable[[], Any], url: str) -> Any:
     """Call ``action``, again after a pause where the network failed; a clear no is not asked twice."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-    definite = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
-    transient = retry_if_exception(lambda error: isinstance(error, OSError | TimeoutError) and not isinstance(error, definite) and not _local(error))
+    attempts = Retrying(retry=retry_if_exception(_transient), stop=stop_after_attempt(_ATTEMPTS), wait=wait_exponential(0.2), reraise=True)
     try:
-        for attempt in Retrying(retry=transient, stop=stop_after_attempt(_ATTEMPTS), wait=wait_exponential(0.2, max=2), reraise=True):
-            with attempt:
-                return action()
+        return attempts(action)
     except FileNotFoundError as error:
         raise InputError(url, "does not exist", expected="a folder of pictures", remedy="check the URL") from error
     except (ImportError, ValueError):
@@ -113,12 +113,15 @@ def _retry(action: Any, url: str) -> Any:
             raise
         # Every store's client has errors of its own (botocore, aiohttp, google.auth, ...): none of them is a bug of ours.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ServiceUnreachable(url, f"the store does not answer or refuses ({reason})", remedy="check network, credentials and the URL") from error
-    raise AssertionError("unreachable")
+        remedy = "check network, credentials and the URL"
+        raise ServiceUnreachable(url, f"the store does not answer or refuses ({reason})", remedy=remedy) from error
+
+
+def _transient(error: BaseException) -> bool:
+    definite = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+    return isinstance(error, OSError) and not isinstance(error, definite) and not _local(error)
 
 
 def _local(error: BaseException) -> bool:
     """A full or read-only local disk: the caller's affair, see ``storage_errors``."""
-    import errno
-
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

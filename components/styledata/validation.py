@@ -132,7 +132,7 @@ def _run(chosen: Sequence[Rule], frame: pandas.DataFrame) -> list[RuleResult]:
         batch_parameters={"dataframe": frame},
         result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["path"]},
     )
-    by_name = {result.expectation_config.meta["rule"]: result for result in outcome.results}
+    by_name = {result.expectation_config.meta["rule"]: result for result in outcome.results if result.expectation_config}
     rows = {row["path"]: row for row in frame.to_dict("records")}
     return [_result(rule, by_name[rule.name], rows) for rule in chosen]
 
@@ -151,7 +151,7 @@ def _result(rule: Rule, result: Any, rows: dict[str, dict[str, Any]]) -> RuleRes
         raise RuntimeError(f"the rule {rule.name} could not be run: {result.exception_info.get('exception_message')}")
     found = result.result or {}
     paths = sorted(item["path"] for item in found.get("unexpected_index_list") or ())
-    failures = tuple(Failure(path, rule.reason(rows[path]) if rule.reason else "") for path in paths)
+    failures = tuple(Failure(path, rule.reason.format_map(rows[path])) for path in paths)
     message = rule.message
     if not result.success and not failures:
         message += f"; found {_observed(found.get('observed_value'))}"

@@ -1,0 +1,173 @@
+"""Auxiliary sets: what keeps the base from forgetting while the style is learned."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.content import digest_file, digest_value
+from components.errors import InputError
+from components.paths import atomic_folder, write_json, write_jsonl
+from components.styledata.images import inspect_image, load_rgb
+from components.styledata.manifest import ImageEntry, Manifest
+from components.styledata.metadata import METADATA
+from components.styledata.source import walk
+from components.styledata.zeroshot import TowersFactory, character_log_odds, encode_entries, form_log_odds
+
+RELEVANCE_WEIGHT = 0.7
+"""λ of maximal marginal relevance: 1 ranks only, 0 spreads only."""
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One picture to be put into an Aux set; ``place`` writes it, as an RGB PNG, to the path it is given."""
+
+    origin: str
+    key: str
+    caption: str | None
+    place: Callable[[Path], None]
+
+
+def curate(style_set: Path, out: Path, *, count: int, form: str, towers: TowersFactory) -> Path:
+    """Choose ``count`` pictures of the style set's Aux pool and write them as an Aux set to ``out``.
+
+    The pool is ranked by closeness to people and portraits and to the wanted ``form`` of art (both by CLIP, in equal
+    parts), then picked by maximal marginal relevance (Carbonell and Goldstein, 1998), so that the set is near to what is
+    wanted and yet diverse. Copies, and pictures that are also in StyleRef or the reference, are left out.
+
+    Raises:
+        InputError: the pool holds no usable picture.
+    """
+    manifest = Manifest.load(style_set)
+    pool = _distinct(manifest)
+    if not pool:
+        raise InputError(
+            "aux.pool",
+            "holds no usable picture that is not also in StyleRef or the reference",
+            expected="15 to 20 pictures or more, mostly of people",
+            remedy="add some to aux_pool/, or set aux.source to generated",
+        )
+    model = towers()
+    features = encode_entries(pool, style_set, model)
+    people, shape = character_log_odds(features, model), form_log_odds(features, form, model)
+    relevance = _standard(people) + _standard(shape)
+    chosen = pick_diverse(relevance, features, count)
+    columns = {"people": people, "form": shape, "relevance": relevance}
+    scores = [{"origin": pool[i].path, **{name: _round(values[i]) for name, values in columns.items()}} for i in chosen]
+    extra = {"requested": count, "pool": len(pool), "form": form, "scores": scores}
+    return _write(out, "curated", [_from_entry(pool[i], style_set) for i in chosen], prompt=None, extra=extra)
+
+
+def copy_target(style_set: Path, out: Path) -> Path:
+    """Use the StyleRef pictures themselves as the Aux set (an ablation of the papers)."""
+    pictures = [_from_entry(entry, style_set) for entry in Manifest.load(style_set).usable("style_ref")]
+    return _write(out, "target", pictures, prompt=None)
+
+
+def no_aux(out: Path) -> Path:
+    """An Aux set without pictures."""
+    return _write(out, "none", [], prompt=None)
+
+
+def pack_generated(pictures: Path, out: Path, prompt: str) -> Path:
+    """Make an Aux set of the class pictures that the frozen base drew from ``prompt``.
+
+    Args:
+        pictures: a folder of pictures, or one with them in ``images/``.
+        out: folder to write.
+        prompt: the class prompt, kept with every picture.
+
+    Raises:
+        InputError: the folder holds no picture, or a damaged one.
+    """
+    folder = Path(pictures) / "images" if (Path(pictures) / "images").is_dir() else Path(pictures)
+    names = [name for name in walk(folder) if name.lower().endswith(".png")]
+    if not names:
+        raise InputError(str(pictures), "holds no class pictures", expected="PNG pictures drawn by the base")
+    return _write(out, "generated", [_from_file(folder, name) for name in names], prompt=prompt)
+
+
+def pick_diverse(relevance: np.ndarray, features: np.ndarray, count: int, weight: float = RELEVANCE_WEIGHT) -> list[int]:
+    """Indices of at most ``count`` items by maximal marginal relevance, in the order of being picked.
+
+    The next item maximises weight · r − (1 − weight) · max s, with r the relevance scaled to 0–1 and s its similarity to
+    an item already picked: the cosine, scaled to 0–1, of features from which the pool's mean is taken (CLIP's features lie
+    in a narrow cone). The first is the most relevant; ties go to the earlier item.
+
+    Args:
+        relevance: shape (n,), any unit.
+        features: shape (n, d).
+        count: number of items wanted.
+        weight: λ in 0–1.
+    """
+    low, high = float(relevance.min()), float(relevance.max())
+    scaled = (relevance - low) / (high - low) if high > low else np.zeros_like(relevance, dtype=np.float64)
+    centred = features - features.mean(axis=0)
+    centred = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    nearest = np.zeros(len(scaled))
+    left = np.ones(len(scaled), dtype=bool)
+    picked: list[int] = []
+    for _ in range(min(count, len(scaled))):
+        gain = weight * scaled - (1.0 - weight) * nearest if picked else scaled
+        best = int(np.argmax(np.where(left, gain, -np.inf)))
+        picked.append(best)
+        left[best] = False
+        nearest = np.maximum(nearest, (1.0 + centred @ centred[best]) / 2.0)
+    return picked
+
+
+def _distinct(manifest: Manifest) -> list[ImageEntry]:
+    seen = {entry.sha256 for name in ("style_ref", "reference") for entry in manifest.split(name)}
+    found = []
+    for entry in manifest.usable("aux_pool"):
+        if entry.sha256 not in seen:
+            seen.add(entry.sha256)
+            found.append(entry)
+    return found
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Standard scores, cut at ±2 so that one odd picture does not drown the other criterion; shape as given."""
+    deviation = float(values.std())
+    return np.clip((values - values.mean()) / deviation, -2.0, 2.0) if deviation > 1e-9 else np.zeros_like(values)
+
+
+def _round(value: Any) -> float:
+    # The file is hashed, and last digits vary by machine.
+    return round(float(value), 3)
+
+
+def _from_entry(entry: ImageEntry, style_set: Path) -> _Picture:
+    return _Picture(entry.path, entry.sha256, entry.caption, lambda target: entry.load(style_set).save(target, "PNG"))
+
+
+def _from_file(folder: Path, name: str) -> _Picture:
+    file = folder / name
+
+    def place(target: Path) -> None:
+        facts = inspect_image(file)
+        if (facts.format, facts.mode) == ("PNG", "RGB"):
+            shutil.copyfile(file, target)
+        else:
+            load_rgb(file).save(target, "PNG")
+
+    return _Picture(name, digest_file(file), None, place)
+
+
+def _write(out: Path, source: str, pictures: Iterable[_Picture], *, prompt: str | None, extra: dict[str, Any] | None = None) -> Path:
+    rows: list[dict[str, Any]] = []
+    with atomic_folder(out) as folder:
+        (folder / "images").mkdir()
+        for index, picture in enumerate(pictures):
+            name = f"images/{index:04d}-{picture.key[:8]}.png"
+            picture.place(folder / name)
+            rows.append({"file_name": name, "text": picture.caption, "prompt": prompt, "source": source, "origin": picture.origin})
+        write_jsonl(folder / METADATA, rows)
+        digest = digest_value([[row["file_name"], digest_file(folder / row["file_name"])] for row in rows])
+        write_json(folder / "aux.json", {"source": source, "count": len(rows), "digest": digest, "prompt": prompt, **(extra or {})})
+    return Path(out)

@@ -1,0 +1,79 @@
+"""Which StyleRef pictures show characters and which backgrounds, and what the style is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from components.errors import InputError
+from components.paths import atomic_folder, write_json
+from components.styledata.manifest import ImageEntry, Manifest
+from components.styledata.zeroshot import TowersFactory, character_log_odds, encode_entries
+
+LOW_CONFIDENCE = 0.75
+
+
+@dataclass(frozen=True)
+class RoleOfPicture:
+    """A StyleRef picture's role, how sure it is (0.5 to 1), and where it is from: ``metadata``, ``folder`` or ``zero-shot``."""
+
+    path: str
+    role: str
+    confidence: float
+    source: str
+
+
+def split_style_set(style_set: Path, out: Path, towers: TowersFactory) -> Path:
+    """Give every StyleRef picture a role and write ``split.json`` into the folder ``out``; returns ``out``.
+
+    A picture's role is that of its metadata, else of its sub-folder, else read zero-shot. ``method`` in the file is the
+    weakest of these that was needed. ``reference`` lists the held-out pictures; where there are none, the StyleRef
+    pictures themselves, and ``reference_is_style_ref`` is true.
+
+    Args:
+        style_set: folder made by ``scan_style``.
+        out: folder to write.
+        towers: makes the CLIP towers; called only if a picture needs them.
+
+    Raises:
+        InputError: the style set holds no usable StyleRef picture.
+    """
+    manifest = Manifest.load(style_set)
+    entries = manifest.usable("style_ref")
+    if not entries:
+        raise InputError(str(style_set), "holds no usable StyleRef picture", expected="a style set that validation has passed")
+    known = [_known(entry) for entry in entries]
+    unknown = [entry for entry, role in zip(entries, known, strict=True) if role is None]
+    read = iter(_read(unknown, style_set, towers) if unknown else ())
+    roles = [role or next(read) for role in known]
+    reference = [entry.path for entry in manifest.usable("reference")]
+    with atomic_folder(out) as folder:
+        write_json(
+            folder / "split.json",
+            {
+                "method": max((role.source for role in roles), key=("metadata", "folder", "zero-shot").index),
+                "style_ref": [asdict(role) for role in roles],
+                "reference": reference or [entry.path for entry in entries],
+                "reference_is_style_ref": not reference,
+                "low_confidence": [role.path for role in roles if role.confidence < LOW_CONFIDENCE],
+            },
+        )
+    return Path(out)
+
+
+def _known(entry: ImageEntry) -> RoleOfPicture | None:
+    role, source = entry.known_role
+    return RoleOfPicture(entry.path, role, 1.0, source) if role and source else None
+
+
+def _read(entries: list[ImageEntry], style_set: Path, factory: TowersFactory) -> list[RoleOfPicture]:
+    towers = factory()
+    odds = character_log_odds(encode_entries(entries, style_set, towers), towers)
+    # Logistic of |odds|: the probability of the likelier role. Rounded, since the file is hashed and last digits vary by machine.
+    confidence = 1.0 / (1.0 + np.exp(-np.abs(odds)))
+    return [
+        RoleOfPicture(entry.path, "character" if odd > 0 else "background", round(float(sure), 4), "zero-shot")
+        for entry, odd, sure in zip(entries, odds, confidence, strict=True)
+    ]
