@@ -1,0 +1,46 @@
+# Two commands, each complete on a machine that has only Python 3.11-3.13 and make:
+#   make demo   environment, install, then the main job on the embedded pocket base
+#   make test   environment, install, all tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types check docs bench clean
+
+help:  ## List the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "StyleForge needs Python 3.11, 3.12 or 3.13; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(STAMP)  ## Make the environment and install
+
+demo: $(STAMP)  ## Render a style set and run the whole job on the pocket base
+	$(BIN)/styleforge demo $(ARGS)
+
+test: $(STAMP)  ## Run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## Lint and check formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## Check types
+	$(BIN)/mypy
+
+docs: $(STAMP)  ## Write the generated reference pages
+	$(BIN)/python docs/generate.py
+
+bench: $(STAMP)  ## Measure training, sampling and scoring against the plain way
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+check: test lint types  ## What CI runs
+
+clean:  ## Remove the environment and local state
+	rm -rf $(VENV) .styleforge data build *.egg-info

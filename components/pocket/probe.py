@@ -1,0 +1,100 @@
+"""The probe: a small classifier of background, subject and look, trained on rendered pictures only, used for nothing else.
+
+It measures the base and the personalized models from outside; no training, selection or score of a run ever sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from components.content import derive_seed
+from components.paths import atomic_folder
+from components.pocket.render import LOOKS, RenderedSet
+from components.pocket.scenes import BACKGROUNDS, SUBJECTS
+from components.pocket.timed import TimedRun, device_of
+from components.pocket.train_vae import to_tensor
+
+_SIZES = (len(BACKGROUNDS), len(SUBJECTS), len(LOOKS))
+BATCH = 64
+
+
+def _block(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+
+
+class Probe(nn.Module):
+    """A convolutional net, (N, 3, 64, 64) in [-1, 1] → logits (N, 9), (N, 13), (N, looks)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _block(3, 32, 2), _block(32, 32), _block(32, 64, 2), _block(64, 64), _block(64, 96, 2), _block(96, 96), _block(96, 128, 2), nn.Flatten()
+        )
+        self.heads = nn.Sequential(nn.Dropout(0.2), nn.Linear(128 * 16, sum(_SIZES)))
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Logits of background, subject and look."""
+        return tuple(self.heads(self.body(pixels)).split(_SIZES, dim=1))
+
+    def save(self, folder: Path) -> None:
+        """Write fp16 safetensors."""
+        with atomic_folder(folder) as temporary:
+            halves = {key: value.half() if value.is_floating_point() else value for key, value in self.state_dict().items()}
+            save_file(halves, temporary / "probe.safetensors")
+
+
+def load_probe(folder: Path) -> Probe:
+    """Read a probe written by :meth:`Probe.save`, as fp32, in eval mode."""
+    probe = Probe()
+    probe.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in load_file(folder / "probe.safetensors").items()})
+    return probe.eval()
+
+
+def train_probe(data: RenderedSet, work: Path, budget: float, device: str | None = None) -> Probe:
+    """Train on rendered pictures of every look for ``budget`` seconds."""
+    where = device_of(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(0, "pocket-init", "probe") % 2**32)
+        probe = Probe()
+    probe.to(where).train()
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=3e-3, weight_decay=0.02, fused=True)
+    run = TimedRun(work, "probe", budget, {"probe": probe}, optimizer)
+    truth = torch.from_numpy(data.labels)
+    for step in run.steps(warmup=50):
+        rng = np.random.default_rng(derive_seed(0, "pocket-probe", step))
+        rows = rng.integers(0, len(data.pixels), BATCH)
+        x = to_tensor(data.pixels[rows]).to(where)
+        if rng.random() < 0.5:
+            x = x.flip(-1)
+        y = truth[rows].to(where)
+        loss = torch.stack([F.cross_entropy(logits, y[:, k]) for k, logits in enumerate(probe(x))]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        run.report(loss)
+    return probe.eval()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the probe reads in N pictures: class indices (N,) of background, subject and look."""
+
+    background: NDArray[np.int64]
+    subject: NDArray[np.int64]
+    look: NDArray[np.int64]
+
+
+@torch.no_grad()
+def read(probe: Probe, pixels: NDArray[np.uint8]) -> Reading:
+    """Read pictures (N, 64, 64, 3)."""
+    parts = [probe(to_tensor(pixels[i : i + 128])) for i in range(0, len(pixels), 128)]
+    background, subject, look = (torch.cat([part[k] for part in parts]).argmax(1).numpy() for k in range(3))
+    return Reading(background, subject, look)

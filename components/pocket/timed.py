@@ -1,0 +1,112 @@
+"""Training against a clock: a time budget, a schedule over its share used, checkpoints, a loss log and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.errors import TrainingDiverged
+from components.paths import atomic_file, storage_errors
+
+SAVE_EVERY = 120.0
+"""Seconds between checkpoints; so much work at most is lost by an interruption."""
+LOG_EVERY = 25
+"""Steps between two rows of the log."""
+
+
+class TimedRun:
+    """One part of the base (VAE, evaluator or UNet) in training for ``budget`` seconds, resumable at any moment.
+
+    Iterate over :meth:`steps`; call :meth:`report` with the loss in each step. Elapsed time is kept over resumes, so the
+    schedule, which follows the share of the budget that is used, goes on where it was.
+    """
+
+    def __init__(self, folder: Path, part: str, budget: float, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> None:
+        self.folder, self.part, self.budget = folder, part, budget
+        self.modules, self.optimizer = modules, optimizer
+        self.step, self.elapsed = 0, 0.0
+        self._path = folder / f"{part}-checkpoint.pt"
+        self._log = folder / f"{part}-log.jsonl"
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._losses: list[float] = []
+        if self._path.exists():
+            # Our own file, and weights_only keeps it from running code.
+            state = torch.load(self._path, map_location="cpu", weights_only=True)
+            for name, module in modules.items():
+                module.load_state_dict(state["modules"][name])
+            optimizer.load_state_dict(state["optimizer"])
+            self.step, self.elapsed = state["step"], state["elapsed"]
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is used, 0 to 1."""
+        return min(1.0, self.elapsed / self.budget) if self.budget > 0 else 1.0
+
+    def steps(self, warmup: int = 100, floor: float = 0.01) -> Iterator[int]:
+        """Yield step numbers until the budget is used; sets warm-up and cosine learning rates; saves now and then."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task(f"pocket {self.part}", total=self.budget, completed=self.elapsed, note="")
+            saved = spoken = self.elapsed
+            while self.share < 1:
+                began = time.monotonic()
+                factor = min(1.0, (self.step + 1) / warmup) * (floor + (1 - floor) * (0.5 + 0.5 * math.cos(math.pi * self.share)))
+                for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                    group["lr"] = rate * factor
+                yield self.step
+                self.step += 1
+                self.elapsed += time.monotonic() - began
+                bar.update(task, completed=self.elapsed, note=self._note())
+                if not console.is_terminal and self.elapsed - spoken > 60:
+                    print(f"pocket {self.part}: {self._note()}, {self.share:.0%} of {self.budget / 60:.0f} min", file=sys.stderr, flush=True)
+                    spoken = self.elapsed
+                if self.elapsed - saved > SAVE_EVERY:
+                    self.save()
+                    saved = self.elapsed
+        self.save()
+
+    def report(self, loss: torch.Tensor, **values: float) -> None:
+        """Take the loss of a step; every so often a row goes to the log.
+
+        Raises:
+            TrainingDiverged: the mean loss is not finite.
+        """
+        self._losses.append(float(loss.detach()))
+        if (self.step + 1) % LOG_EVERY == 0:
+            mean = sum(self._losses[-LOG_EVERY:]) / len(self._losses[-LOG_EVERY:])
+            if not math.isfinite(mean):
+                raise TrainingDiverged(f"pocket {self.part}", f"the loss is {mean} at step {self.step}", remedy=f"the last checkpoint is {self._path}")
+            row: dict[str, Any] = {"step": self.step + 1, "seconds": round(self.elapsed, 1), "loss": mean, **values}
+            with open(self._log, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def save(self) -> None:
+        """Write the checkpoint atomically."""
+        state = {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
+        with storage_errors(self._path), atomic_file(self._path) as temporary:
+            torch.save(state, temporary)
+
+    def _note(self) -> str:
+        recent = self._losses[-LOG_EVERY:] or [float("nan")]
+        return f"step {self.step}, loss {sum(recent) / len(recent):.4f}"
+
+
+def device_of(name: str | None = None) -> torch.device:
+    """The device asked for, else CUDA where there is one, else the CPU."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,0 +1,124 @@
+"""Train the pocket base from nothing: VAE, evaluator, UNet with its text encoder, in that order; then write the weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+from components.errors import InputError
+from components.paths import atomic_file, atomic_folder, state, write_json
+from components.pocket.probe import train_probe
+from components.pocket.render import LOOKS, cached_set
+from components.pocket.tokenizer import build_tokenizer
+from components.pocket.train_evaluator import train_evaluator
+from components.pocket.train_unet import NOISE, mirrored, train_unet
+from components.pocket.train_vae import encode, train_vae
+
+PARTS = ("vae", "evaluator", "unet", "probe")
+MINUTES = {"vae": 75.0, "evaluator": 90.0, "unet": 270.0, "probe": 15.0}
+"""Default time budgets in minutes, for two CPU cores: 7.5 hours in all."""
+TRAIN_PICTURES, EVALUATOR_PICTURES = 40_000, 27_000
+
+
+def train(
+    out: Path, *, parts: Sequence[str] = PARTS, minutes: dict[str, float] | None = None, work: Path | None = None, device: str | None = None
+) -> Path:
+    """Train the asked parts (resuming each where it was) and write ``out/base``, ``out/evaluator`` and ``out/probe``.
+
+    Args:
+        out: folder of the weights.
+        parts: any of PARTS; a part that is finished is only loaded.
+        minutes: time budget per part; default MINUTES.
+        work: folder of rendered pictures, checkpoints and loss logs; default ``pocket-training`` in the home.
+        device: ``cpu`` or ``cuda``; default: CUDA where there is one.
+
+    Raises:
+        InputError: an unknown part, or a UNet asked for before its VAE.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise InputError(f"--part {part}", "no such part", expected=f"one of {', '.join(PARTS)}")
+    budget = {part: 60 * (minutes or {}).get(part, MINUTES[part]) for part in PARTS}
+    work, workers = work or state("pocket-training"), os.cpu_count() or 1
+    for part in PARTS:
+        if part in parts:
+            _TRAIN[part](out, work, budget[part], workers, device)
+    return out
+
+
+def _vae(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
+    data = cached_set(work, "train", TRAIN_PICTURES, workers=workers)
+    vae = train_vae(data.pixels, work, budget, device)
+    with atomic_folder(work / "vae") as temporary:
+        vae.save_pretrained(temporary)
+
+
+def _evaluator(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
+    data = cached_set(work, "evaluator", EVALUATOR_PICTURES, LOOKS, workers)
+    tokenizer = build_tokenizer()
+    model = train_evaluator(data, tokenizer, work, budget, device)
+    with atomic_folder(out / "evaluator") as temporary:
+        model.half().save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_json(
+            temporary / "preprocessor_config.json",
+            {
+                "image_processor_type": "CLIPImageProcessor",
+                "do_resize": True,
+                "size": {"shortest_edge": 64},
+                "resample": 3,
+                "do_center_crop": True,
+                "crop_size": {"height": 64, "width": 64},
+                "do_rescale": True,
+                "rescale_factor": 1 / 255,
+                "do_normalize": True,
+                "image_mean": [0.5, 0.5, 0.5],
+                "image_std": [0.5, 0.5, 0.5],
+                "do_convert_rgb": True,
+            },
+        )
+
+
+def _unet(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
+    if not (work / "vae").is_dir():
+        raise InputError("--part unet", f"no trained VAE in {work}", expected="the vae part first", remedy="run with --part vae --part unet")
+    vae = AutoencoderKL.from_pretrained(work / "vae").eval()
+    data = cached_set(work, "train", TRAIN_PICTURES, workers=workers)
+    path = work / "latents.npy"
+    if not path.exists():
+        # Half of the pictures mirrored: as many pictures, no fixed side for anything.
+        half = len(data.pixels) // 2
+        latents = torch.cat([encode(vae, data.pixels[:half]), encode(vae, mirrored(data.pixels[half:]))])
+        with atomic_file(path) as temporary:
+            np.save(temporary, (latents * vae.config.scaling_factor).half().numpy())
+    tokenizer = build_tokenizer()
+    unet, text = train_unet(torch.from_numpy(np.load(path)), data.captions, tokenizer, work, budget, device)
+    save_base(out / "base", vae, unet, text, tokenizer)
+
+
+def _probe(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
+    train_probe(cached_set(work, "evaluator", EVALUATOR_PICTURES, LOOKS, workers), work, budget, device).save(out / "probe")
+
+
+_TRAIN = {"vae": _vae, "evaluator": _evaluator, "unet": _unet, "probe": _probe}
+
+
+def save_base(folder: Path, vae: AutoencoderKL, unet: torch.nn.Module, text: torch.nn.Module, tokenizer: object) -> None:
+    """Write the parts as a Stable Diffusion pipeline in diffusers layout: fp16 safetensors, files of at most 14 MB."""
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DPMSolverMultistepScheduler(**NOISE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    with atomic_folder(folder) as temporary:
+        pipeline.to(dtype=torch.float16).save_pretrained(temporary, max_shard_size="14MB")

@@ -1,0 +1,138 @@
+"""The pocket evaluator: a CLIP of its own that reads every medium and every target style.
+
+It is another network than the base's text encoder. It sees captions with and without the medium's name, and, in training
+only, small heads that name each attribute from the shared embedding: without them so small a vision transformer needs
+many times as long to look at hats and hair.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+
+from components.content import derive_seed
+from components.pocket.captions import in_grammar
+from components.pocket.render import LOOKS, RenderedSet
+from components.pocket.scenes import COLOURS, HAIR
+from components.pocket.timed import TimedRun, device_of
+from components.pocket.tokenizer import MAX_LENGTH
+from components.pocket.train_vae import to_tensor
+
+WIDTH, BATCH = 128, 96
+
+
+def new_evaluator(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """A fresh CLIP: 2 text layers and 4 image layers of width 128, patches of 8 × 8."""
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=3 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_LENGTH,
+        projection_dim=WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vision = CLIPVisionConfig(
+        image_size=64, patch_size=8, hidden_size=WIDTH, intermediate_size=3 * WIDTH, num_hidden_layers=4, num_attention_heads=4, projection_dim=WIDTH
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(0, "pocket-init", "evaluator") % 2**32)
+        return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH))
+
+
+ATTRIBUTES = ("background", "subject", "look", "hair", "clothes", "hat", "full", "colour")
+_SIZES = {"background": 9, "subject": 13, "look": len(LOOKS), "hair": 5, "clothes": 10, "hat": 11, "full": 2, "colour": 10}
+
+
+def attributes_of(descriptions: list[str], labels: NDArray[np.int64]) -> torch.Tensor:
+    """(N, 8) class indices in the order of ATTRIBUTES; -100 where an attribute does not apply."""
+    table = np.full((len(labels), len(ATTRIBUTES)), -100, dtype=np.int64)
+    table[:, :3] = labels
+    colours, hair = list(COLOURS), list(HAIR)
+    for row, text in zip(table, descriptions, strict=True):
+        words = text.replace(",", "").split()
+        if row[1] < 4:
+            row[3] = hair.index(words[words.index("hair") - 1])
+            garment = words.index("dress") if "dress" in words else words.index("shirt")
+            row[4] = colours.index(words[garment - 1])
+            row[5] = 1 + colours.index(words[words.index("hat") - 1]) if "hat" in words else 0
+            row[6] = int("full body" in text)
+        elif row[1] < 12:
+            row[7] = colours.index(words[1])
+    return torch.from_numpy(table)
+
+
+def _wording(rng: random.Random, caption: str, description: str, look: str) -> str:
+    """A caption for this step: full or short, with the medium's name or (oftener for full ones) without."""
+    draw = rng.random()
+    if draw < 0.45:
+        return description
+    if draw < 0.8:
+        return in_grammar(rng.randrange(3), description, look)
+    return caption
+
+
+def train_evaluator(data: RenderedSet, tokenizer: CLIPTokenizer, work: Path, budget: float, device: str | None = None) -> CLIPModel:
+    """Train for ``budget`` seconds; symmetric cross-entropy with equal captions sharing the target, plus attribute heads."""
+    where, model = device_of(device), new_evaluator(tokenizer)
+    heads = torch.nn.ModuleList([torch.nn.Linear(WIDTH, _SIZES[name]) for name in ATTRIBUTES])
+    model.to(where).train()
+    heads.to(where)
+    decay = [p for p in model.parameters() if p.ndim >= 2]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": [*rest, *heads.parameters()], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1.2e-3, betas=(0.9, 0.98), fused=True)
+    run = TimedRun(work, "evaluator", budget, {"model": model, "heads": heads}, optimizer)
+    truth = attributes_of(data.descriptions, data.labels)
+    for step in run.steps():
+        seed = derive_seed(0, "pocket-evaluator", step)
+        rng, rows = random.Random(seed), np.random.default_rng(seed).integers(0, len(data.pixels), BATCH)
+        texts = [_wording(rng, data.captions[i], data.descriptions[i], LOOKS[data.labels[i, 2]]) for i in rows]
+        tokens = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt").to(where)
+        x = to_tensor(data.pixels[rows]).to(where)
+        if rng.random() < 0.5:
+            x = x.flip(-1)
+        with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
+            out = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=x)
+        contrast = contrastive_loss(out.logits_per_text.float(), tokens.input_ids)
+        naming = _naming_loss(heads, out.image_embeds.float(), truth[rows].to(where))
+        loss = contrast + naming
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=4.6)
+        run.report(loss, contrast=float(contrast.detach()), naming=float(naming.detach()))
+    return model.eval()
+
+
+def contrastive_loss(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+    """Symmetric cross-entropy of logits (N texts, N pictures); equal captions share the target evenly."""
+    same = (input_ids[:, None] == input_ids[None]).all(-1).float()
+    target = same / same.sum(1, keepdim=True)
+    return -((target * logits.log_softmax(1)).sum(1).mean() + (target * logits.t().log_softmax(1)).sum(1).mean()) / 2
+
+
+def _naming_loss(heads: torch.nn.ModuleList, embeddings: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    # The embeddings have unit length; without a scale the heads could never be sure.
+    losses = [F.cross_entropy(head(8 * embeddings), truth[:, k], ignore_index=-100) for k, head in enumerate(heads)]
+    return torch.stack([loss for loss in losses if torch.isfinite(loss)]).mean()
+
+
+@torch.no_grad()
+def retrieval(model: CLIPModel, tokenizer: CLIPTokenizer, pixels: NDArray[np.uint8], texts: list[str]) -> tuple[float, float]:
+    """Top-1 retrieval among N pictures with N distinct captions: (picture → text, text → picture), 0 to 1."""
+    tokens = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt")
+    logits = model(**tokens, pixel_values=to_tensor(pixels)).logits_per_image
+    index = torch.arange(len(texts))
+    return float((logits.argmax(1) == index).float().mean()), float((logits.argmax(0) == index).float().mean())

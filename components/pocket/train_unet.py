@@ -1,0 +1,125 @@
+"""The pocket base's UNet and text encoder, trained together from nothing.
+
+A text encoder trained by contrast alone loses the background from its token states, so it learns here, from the
+denoising loss. Noise prediction, min-SNR weights (γ = 5; Hang et al. 2023), 10 % empty captions for guidance, EMA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from components.content import derive_seed
+from components.pocket.timed import TimedRun, device_of
+from components.pocket.tokenizer import MAX_LENGTH
+from components.pocket.train_vae import LATENTS
+
+CHANNELS = (48, 96, 192)
+TEXT_WIDTH, BATCH = 128, 48
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+
+
+def new_unet() -> UNet2DConditionModel:
+    """A fresh UNet: attention on the two lower levels, one layer a block."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(0, "pocket-init", "unet") % 2**32)
+        return UNet2DConditionModel(
+            sample_size=16,
+            in_channels=LATENTS,
+            out_channels=LATENTS,
+            layers_per_block=1,
+            block_out_channels=CHANNELS,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=TEXT_WIDTH,
+            attention_head_dim=4,
+            norm_num_groups=16,
+        )
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A fresh CLIP text encoder of 3 layers."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=3 * TEXT_WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_LENGTH,
+        projection_dim=TEXT_WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(0, "pocket-init", "text") % 2**32)
+        return CLIPTextModel(config)
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    """(N, MAX_LENGTH) token ids, padded as Stable Diffusion pads."""
+    ids = tokenizer(texts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt").input_ids
+    return torch.as_tensor(ids)
+
+
+def train_unet(
+    latents: torch.Tensor, captions: list[str], tokenizer: CLIPTokenizer, work: Path, budget: float, device: str | None = None
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Train for ``budget`` seconds on scaled ``latents`` (N, 8, 16, 16); returns EMA weights of UNet and text encoder."""
+    where = device_of(device)
+    unet, text = new_unet().to(where).train(), new_text_encoder(tokenizer).to(where).train()
+    averages = torch.nn.ModuleList([new_unet(), new_text_encoder(tokenizer)]).to(where).requires_grad_(False)
+    groups = [{"params": list(unet.parameters()), "lr": 1e-3}, {"params": list(text.parameters()), "lr": 6e-4, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
+    run = TimedRun(work, "unet", budget, {"unet": unet, "text": text, "ema": averages}, optimizer)
+    tokens = tokenize(tokenizer, [*captions, ""]).to(where)
+    scheduler = DDPMScheduler(**NOISE)
+    alphas = scheduler.alphas_cumprod
+    for step in run.steps(warmup=200):
+        generator = torch.Generator().manual_seed(derive_seed(0, "pocket-unet", step))
+        rows = torch.randint(0, len(latents), (BATCH,), generator=generator)
+        empty = torch.rand(BATCH, generator=generator) < 0.1
+        clean = latents[rows].float()
+        noise = torch.randn(clean.shape, generator=generator)
+        times = torch.randint(0, 1000, (BATCH,), generator=generator)
+        noisy = scheduler.add_noise(clean, noise, times)  # type: ignore[arg-type]
+        snr = alphas[times] / (1 - alphas[times])
+        weights = snr.clamp(max=5) / snr
+        ids = tokens[torch.where(empty, len(captions), rows)]
+        with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
+            states = text(ids).last_hidden_state
+            predicted = unet(noisy.to(where), times.to(where), states).sample
+        losses = (predicted.float() - noise.to(where)).square().mean((1, 2, 3))
+        loss = (losses * weights.to(where)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
+        optimizer.step()
+        if step % 5 == 4:
+            _average(averages, (unet, text), min(0.9985, (1 + step) / (10 + step)) ** 5)
+        run.report(loss, plain=float(losses.detach().mean()))
+    unet_ema, text_ema = averages
+    assert isinstance(unet_ema, UNet2DConditionModel) and isinstance(text_ema, CLIPTextModel)
+    return unet_ema.eval(), text_ema.eval()
+
+
+@torch.no_grad()
+def _average(averages: torch.nn.ModuleList, models: tuple[torch.nn.Module, ...], decay: float) -> None:
+    for average, model in zip(averages, models, strict=True):
+        torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Slices of ``size`` over ``count`` rows."""
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))
+
+
+def mirrored(pixels: np.ndarray) -> np.ndarray:
+    """The pictures (N, H, W, 3), left and right exchanged."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])
