@@ -1,0 +1,87 @@
+"""The style model's folder: diffusers layout, ``styleforge.json``, and the training's log."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.config import RunConfig
+from components.content import digest_value
+from components.diffusion.bundle import Bundle
+from components.diffusion.methods import Method
+from components.diffusion.sampling import PromptRequest, draw_pictures
+from components.paths import atomic_folder, read_jsonl, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from components.diffusion.training import Timing
+
+SCHEMA = 1
+LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "safetensors")
+
+
+def write_model(
+    config: RunConfig, method: Method, bundle: Bundle, style_set: Path, out: Path, log: list[dict[str, Any]], timing: Timing
+) -> None:
+    """Write the finished style model, whole or not at all.
+
+    Everything in the folder is a function of the run's inputs, but ``training/timing.json``.
+    """
+    with atomic_folder(Path(out)) as folder:
+        bundle.save(folder)
+        write_json(folder / "styleforge.json", describe(config, method, bundle, style_set))
+        write_jsonl(folder / "training" / "log.jsonl", log)
+        rate = timing.images / timing.seconds if timing.seconds else 0.0
+        write_json(
+            folder / "training" / "timing.json",
+            {
+                "seconds": round(timing.seconds, 3),
+                "images_per_second": round(rate, 2),
+                "images": timing.images,
+                "resumed_from": timing.resumed_from,
+            },
+        )
+        _draw_validation(config, method, bundle, folder / "training")
+
+
+def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path) -> dict[str, Any]:
+    """What ``styleforge.json`` holds: how the model came to be, and how to ask it for pictures."""
+    sampling = config.sampling
+    return {
+        "schema": SCHEMA,
+        "method": method.name,
+        "identifier": method.tokens[0],
+        "concepts": [{"token": concept.token, "prompt": concept.prompt} for concept in method.concepts],
+        "style": config.style.name,
+        "base": {"model": config.base.model, "revision": config.base.revision, "digest": bundle.digest},
+        "manifest_digest": digest_value(read_jsonl(Path(style_set) / "manifest.jsonl")),
+        "seed": config.seed,
+        "training": {**config.training.model_dump(mode="json"), "prior_weight": method.prior_weight, "trains": sorted(method.trains)},
+        "sampling": {
+            "style_template": sampling.style_template,
+            "plain_template": sampling.plain_template,
+            "scheduler": sampling.scheduler,
+            "steps": sampling.steps,
+            "guidance": sampling.guidance,
+        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that made the model."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _draw_validation(config: RunConfig, method: Method, bundle: Bundle, folder: Path) -> None:
+    """One picture of each validation prompt, as ``validation_00.png`` …"""
+    prompts = [prompt.replace("{token}", method.tokens[0]) for prompt in config.training.validation_prompts]
+    requests = [PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt) for index, prompt in enumerate(prompts)]
+    for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
+        picture.save(folder / f"{request.id}.png")

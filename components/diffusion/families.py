@@ -1,0 +1,248 @@
+"""Families of base models behind one small interface: encode pictures, encode prompts, predict, target, save.
+
+The training loop and the sampler see only :class:`Family`; a new architecture is one more class here or in a file beside.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.diffusion import objective
+from components.errors import InputError
+from components.paths import read_json, write_json
+
+_logger = logging.getLogger(__name__)
+
+
+class Family(abc.ABC):
+    """One architecture of base model, holding its parts."""
+
+    pipeline: str
+    """Class name of the diffusers pipeline that loads a saved folder."""
+
+    @property
+    @abc.abstractmethod
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """The networks by name: ``unet``, ``vae``, ``text_encoder``."""
+
+    @property
+    @abc.abstractmethod
+    def resolution(self) -> int:
+        """Side of the pictures, in pixels."""
+
+    @property
+    @abc.abstractmethod
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one picture's latents."""
+
+    @abc.abstractmethod
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """VAE moments (mean and log variance), shape (N, 2C, h, w), of pictures in [-1, 1], shape (N, 3, H, W)."""
+
+    @abc.abstractmethod
+    def sample_latents(self, moments: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        """Scaled latents, shape (N, C, h, w): drawn from the moments, or their mean where ``generator`` is None."""
+
+    @abc.abstractmethod
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures in about [-1, 1], shape (N, 3, H, W), of scaled latents."""
+
+    @abc.abstractmethod
+    def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Token ids, padded and cut to the tokenizer's limit L, shape (N, L)."""
+
+    @abc.abstractmethod
+    def encode_tokens(self, tokens: torch.Tensor, encoder: torch.nn.Module | None = None) -> torch.Tensor:
+        """Token states, shape (N, L, D); through ``encoder`` (a wrapped text encoder) where given."""
+
+    @abc.abstractmethod
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, network: torch.nn.Module | None = None
+    ) -> torch.Tensor:
+        """The network's prediction, shape (N, C, h, w); through ``network`` (a wrapped UNet) where given."""
+
+    @abc.abstractmethod
+    def target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """What the network should predict, shape (N, C, h, w)."""
+
+    @abc.abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the diffusers layout into ``folder``."""
+
+
+class StableDiffusion(Family):
+    """Stable Diffusion 1.x and 2.x: one CLIP text encoder, AutoencoderKL, UNet2DConditionModel, ε- or v-prediction."""
+
+    pipeline = "StableDiffusionPipeline"
+
+    def __init__(self, *, unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, scheduler_config: dict[str, Any], where: str) -> None:
+        from diffusers import DDPMScheduler
+
+        self.unet, self.vae, self.text_encoder, self.tokenizer = unet, vae, text_encoder, tokenizer
+        # The noise schedule that the base was trained with; samplers by name are made from the same configuration.
+        schedule = {key: value for key, value in scheduler_config.items() if not key.startswith("_")}
+        self.schedule = DDPMScheduler.from_config({**schedule, "clip_sample": False})
+        self.alphas_cumprod: torch.Tensor = self.schedule.alphas_cumprod
+        self.scheduler_config = scheduler_config
+        self.prediction_type: str = self.schedule.config["prediction_type"]
+        self._check(where)
+
+    def _check(self, where: str) -> None:
+        if self.prediction_type not in objective.PREDICTION_TYPES:
+            raise InputError(
+                f"{where}/scheduler",
+                f"prediction_type is {self.prediction_type!r}",
+                expected=f"one of {', '.join(objective.PREDICTION_TYPES)}",
+            )
+        channels, latent = self.unet.config.in_channels, self.vae.config.latent_channels
+        if channels != latent:
+            raise InputError(
+                f"{where}/unet",
+                f"takes {channels} channels where the VAE gives {latent}",
+                expected="a plain text-to-image base",
+                remedy="inpainting, depth and upscaling variants cannot be fine-tuned here",
+            )
+        width, states = self.unet.config.cross_attention_dim, self.text_encoder.config.hidden_size
+        if width != states:
+            raise InputError(
+                f"{where}/text_encoder", f"gives states of size {states} where the UNet attends to {width}", expected="matching parts"
+            )
+
+    @property
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """The networks by name."""
+        return {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a latent, along one side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def resolution(self) -> int:
+        """Side of the pictures, in pixels."""
+        return self.latent_shape[-1] * self.downsampling
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one picture's latents."""
+        side = self.unet.config.sample_size
+        height, width = side if isinstance(side, (list, tuple)) else (side, side)
+        return int(self.unet.config.in_channels), int(height), int(width)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """VAE moments, shape (N, 2C, h, w), always in fp32: many VAEs overflow in fp16."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            moments: torch.Tensor = self.vae.encode(pixels.float()).latent_dist.parameters
+        return moments
+
+    def sample_latents(self, moments: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        """(z − shift) · scale with both from the VAE's own configuration, never by hand."""
+        mean, log_variance = moments.chunk(2, dim=1)
+        latents = mean
+        if generator is not None:
+            noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
+            latents = mean + torch.exp(0.5 * log_variance.clamp(-30.0, 20.0)) * noise
+        return (latents - self._shift) * self._scale
+
+    @torch.no_grad()
+    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures in about [-1, 1], shape (N, 3, H, W), decoded in fp32."""
+        with torch.autocast(latents.device.type, enabled=False):
+            pixels: torch.Tensor = self.vae.decode(latents.float() / self._scale + self._shift).sample
+        return pixels
+
+    @property
+    def _scale(self) -> float:
+        return float(self.vae.config.scaling_factor)
+
+    @property
+    def _shift(self) -> float:
+        return float(getattr(self.vae.config, "shift_factor", None) or 0.0)
+
+    @property
+    def limit(self) -> int:
+        """Greatest number of tokens of a prompt, start and end included."""
+        return int(min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings))
+
+    def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Token ids, shape (N, L); a warning names every prompt that does not fit whole."""
+        for prompt, length in zip(prompts, self.prompt_lengths(prompts), strict=True):
+            if length > self.limit:
+                _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
+        encoded = self.tokenizer(list(prompts), padding="max_length", max_length=self.limit, truncation=True, return_tensors="pt")
+        ids: torch.Tensor = encoded.input_ids
+        return ids
+
+    def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
+        """Number of tokens of each prompt, start and end included, uncut."""
+        return [len(ids) for ids in self.tokenizer(list(prompts), truncation=False, verbose=False).input_ids]
+
+    def encode_tokens(self, tokens: torch.Tensor, encoder: torch.nn.Module | None = None) -> torch.Tensor:
+        """Token states, shape (N, L, D), fp32."""
+        # Stable Diffusion was trained without a mask over the padding; some bases say otherwise in their configuration.
+        mask = None
+        if getattr(self.text_encoder.config, "use_attention_mask", False):
+            end = (tokens == self.tokenizer.eos_token_id).int().argmax(dim=1, keepdim=True)
+            mask = (torch.arange(tokens.shape[1], device=tokens.device) <= end).long()
+        states: torch.Tensor = (encoder or self.text_encoder)(input_ids=tokens, attention_mask=mask).last_hidden_state
+        return states.float()
+
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, network: torch.nn.Module | None = None
+    ) -> torch.Tensor:
+        """The UNet's prediction, shape (N, C, h, w), fp32."""
+        prediction: torch.Tensor = (network or self.unet)(latents, timesteps, encoder_hidden_states=states, return_dict=False)[0]
+        return prediction.float()
+
+    def target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """ε or v, as the base's scheduler says."""
+        return objective.target(clean, noise, self.alphas_cumprod, timesteps, self.prediction_type)
+
+    def to(self, device: torch.device) -> StableDiffusion:
+        """Move the networks and the noise schedule."""
+        for part in self.parts.values():
+            part.to(device)
+        self.alphas_cumprod = self.alphas_cumprod.to(device)
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write the diffusers layout: safetensors and JSON, nothing that depends on the machine or the day."""
+        from diffusers import __version__
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, part in self.parts.items():
+            part.save_pretrained(folder / name)
+            _forget_origin(folder / name / "config.json")
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        _forget_origin(folder / "tokenizer" / "tokenizer_config.json")
+        write_json(folder / "scheduler" / "scheduler_config.json", dict(self.scheduler_config))
+        index: dict[str, Any] = {
+            "_class_name": self.pipeline,
+            "_diffusers_version": __version__,
+            "feature_extractor": [None, None],
+            "image_encoder": [None, None],
+            "requires_safety_checker": False,
+            "safety_checker": [None, None],
+            "scheduler": ["diffusers", self.scheduler_config["_class_name"]],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        }
+        write_json(folder / "model_index.json", index)
+
+
+def _forget_origin(file: Path) -> None:
+    """Drop the note of where a part was loaded from: a path of this machine, which would change the folder's digest."""
+    kept = {
+        key: value for key, value in read_json(file).items() if key not in ("_name_or_path", "name_or_path", "is_local", "local_files_only")
+    }
+    write_json(file, kept)

@@ -1,0 +1,357 @@
+"""The one training loop: every method and every family goes through it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.config import RunConfig
+from components.content import derive_seed, digest_value
+from components.diffusion import objective
+from components.diffusion.bundle import Bundle, default_device, load_bundle
+from components.diffusion.caches import LatentCache, LoadImage, PromptCache
+from components.diffusion.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
+from components.diffusion.export import write_model
+from components.diffusion.methods import Method, method_for
+from components.diffusion.optimization import MovingAverage, check_training, make_accelerator, make_optimizer, precision_for, rate_factor
+from components.diffusion.pictures import Variant, read_rgb
+from components.diffusion.samples import Batch, Mixer, TrainingSet, read_training_set
+from components.errors import TrainingDiverged
+from components.logs import progress
+
+_logger = logging.getLogger(__name__)
+READ_EVERY = 10
+"""Steps between two looks at the losses on an accelerator, where each look waits for it. On the CPU every step is looked at."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a training took: wall seconds and pictures of this process, and the step it was taken up from."""
+
+    seconds: float
+    images: int
+    resumed_from: int
+
+
+def fine_tune(
+    config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = read_rgb
+) -> Path:
+    """Teach the base the style, and write the style model.
+
+    Interrupted and called again with the same arguments it goes on from the newest checkpoint, and ends with the same
+    weights, bit for bit on the CPU, as if it had not been interrupted.
+
+    Args:
+        config: the run.
+        style_set: folder of the scan step (``manifest.jsonl``, ``images/``).
+        split: folder of the split step (``split.json``).
+        aux: folder of the Aux step (``metadata.jsonl``, ``images/``); one without rows means that nothing preserves.
+        out: the model folder to write, in diffusers layout with ``styleforge.json`` and ``training/``.
+        checkpoints: folder for this run's checkpoints; the caller keys it by what the run depends on, and removes it after
+            success.
+        load_image: reads one picture file as RGB.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: the base or one of the folders cannot be used.
+        ConfigError: the configuration asks for what is not installed.
+        TrainingDiverged: the loss or the gradient became NaN or infinite.
+        StorageError: the disk is full or read-only; finished checkpoints are kept.
+    """
+    check_training(config.training)
+    method = method_for(config.method)
+    data = read_training_set(style_set, split, aux, method)
+    bundle = load_bundle(config.base.model, config.base.revision, default_device())
+    # Dropout, where a base has some, draws from the global stream: it gets a seed of its own, and the caller's comes back.
+    with torch.random.fork_rng():
+        trainer = Trainer(config, method, data, bundle, checkpoints, load_image)
+        torch.manual_seed(derive_seed(config.seed, "dropout", trainer.rank))
+        log, timing = trainer.run()
+    if trainer.is_main:
+        write_model(config, method, bundle, style_set, out, log, timing)
+    trainer.wait()
+    return Path(out)
+
+
+class Trainer:
+    """One fine-tuning, from its first or its last saved step to its end.
+
+    The state is: the trainable weights, the optimizer, the moving average, torch's global random stream, the step and the
+    log. All else (order of samples, noise, timesteps, learning rate) is a function of the seed and the step.
+    """
+
+    def __init__(
+        self, config: RunConfig, method: Method, data: TrainingSet, bundle: Bundle, checkpoints: Path, load_image: LoadImage = read_rgb
+    ) -> None:
+        self.config, self.method, self.data, self.family = config, method, data, bundle.family
+        self.training = training = config.training
+        self.accelerator = make_accelerator(
+            precision_for(training.mixed_precision, bundle.device), training.gradient_accumulation, bundle.device
+        )
+        self.device = self.accelerator.device
+        self.family.to(self.device)
+        self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
+        self.parameters = self._unfreeze()
+        self._prepare()
+        self.average = MovingAverage(self.parameters, training.ema_decay)
+        self.mixer = Mixer(
+            data.instances, data.aux, batch_size=training.batch_size, aux_batch_size=training.aux_batch_size or training.batch_size,
+            flip=training.flip, crops=training.crops, dropout=training.caption_dropout, seed=config.seed, rank=self.rank,
+            world=self.accelerator.num_processes,
+        )  # fmt: skip
+        self.latents = LatentCache(self.family, load_image, self.device, config.seed, enabled=training.cache_latents)
+        self.prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and self.encoder is None)
+        self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, self._fingerprint(bundle))
+        self.log: list[dict[str, Any]] = []
+        self._unread: list[tuple[int, float, torch.Tensor]] = []
+
+    def _unfreeze(self) -> list[torch.nn.Parameter]:
+        """Make the method's parts trainable, in fp32, and return their parameters in a fixed order."""
+        found: list[torch.nn.Parameter] = []
+        for name, part in self.family.parts.items():
+            if name in self.method.trains:
+                part.float().requires_grad_(True).train()
+                found += part.parameters()
+        if self.training.gradient_checkpointing:
+            self.family.unet.enable_gradient_checkpointing()
+            if "text_encoder" in self.method.trains:
+                self.family.text_encoder.gradient_checkpointing_enable()
+        return found
+
+    def _prepare(self) -> None:
+        """Wrap the trainable parts and the optimizer for the accelerator; ``encoder`` is None where it is frozen."""
+        rates = {
+            "unet": self.training.learning_rate,
+            "text_encoder": self.training.text_encoder_learning_rate or self.training.learning_rate,
+        }
+        names = [name for name in rates if name in self.method.trains]
+        self.rates = [rates[name] for name in names]
+        groups = [{"params": list(self.family.parts[name].parameters()), "lr": rates[name]} for name in names]
+        prepared = self.accelerator.prepare(*[self.family.parts[name] for name in names], make_optimizer(groups, self.training))
+        self.models: list[torch.nn.Module] = list(prepared[:-1])
+        self.optimizer = prepared[-1]
+        wrapped = dict(zip(names, self.models, strict=True))
+        self.encoder = wrapped.get("text_encoder")
+        self.network = torch.compile(wrapped["unet"]) if self.training.compile else wrapped["unet"]
+
+    def _fingerprint(self, bundle: Bundle) -> str:
+        samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]
+        kept = self.training.model_dump(mode="json", exclude={"keep_checkpoints", "checkpoint_every", "validation_prompts"})
+        trains = sorted(self.method.trains)
+        return digest_value([bundle.digest, self.method.name, trains, samples, kept, self.config.seed, self.accelerator.num_processes])
+
+    def run(self) -> tuple[list[dict[str, Any]], Timing]:
+        """Train to the end and leave the final weights (the average, where there is one) in the bundle.
+
+        Returns:
+            The log's rows, one a step, and what it took.
+        """
+        first = self._resume()
+        self._encode_all()
+        start = time.perf_counter()
+        images = (self.training.steps - first) * self.mixer.size * self.training.gradient_accumulation * self.accelerator.num_processes
+        with progress("fine-tuning", self.training.steps) as advance:
+            if first:
+                advance(first, f"resumed at step {first}")
+            for step in range(first + 1, self.training.steps + 1):
+                self._step(step)
+                advance(1, self._note(step - first, time.perf_counter() - start))
+        self.average.finish()
+        self._release()
+        return self.log, Timing(time.perf_counter() - start, images, first)
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.accelerator.wait_for_everyone()
+
+    def _encode_all(self) -> None:
+        """Fill the caches before the first step, in an order that does not depend on where training is taken up."""
+        mirrored = {"never": (False,), "always": (True,)}.get({0.0: "never", 1.0: "always"}.get(self.training.flip, ""), (False, True))
+        variants = [Variant(crop, flipped) for crop in range(self.training.crops) for flipped in mirrored]
+        self.latents.fill((*self.data.instances, *self.data.aux), variants)
+        self.latents.fill(self.data.validation, [Variant()])
+        if self.encoder is None:
+            self.prompts.states([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
+
+    def _step(self, step: int) -> None:
+        """One optimizer step with all that belongs to it: log, validation, checkpoint."""
+        factor = rate_factor(step, self.training)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        self._unread.append((step, self.rates[0] * factor, self._update(step)))
+        self.average.update()
+        ends = step == self.training.steps
+        validates = step % self.training.validate_every == 0 or ends
+        saves = step % self.training.checkpoint_every == 0 and not ends
+        if validates or saves or self.device.type == "cpu" or len(self._unread) >= READ_EVERY:
+            self._read_losses()
+        if validates:
+            self.log[-1]["validation_loss"] = self._validate()
+        if saves:
+            if self.is_main:
+                self._save(step)
+            self.wait()
+
+    def _update(self, step: int) -> torch.Tensor:
+        """Forward and backward over the micro-batches, clip, move. Returns (loss, StyleRef loss, Aux loss, gradient norm)."""
+        micro = self.training.gradient_accumulation
+        totals = torch.zeros(3, device=self.device)
+        norm = torch.zeros((), device=self.device)
+        for number in range((step - 1) * micro, step * micro):
+            with self.accelerator.accumulate(*self.models):
+                loss, parts = self._loss(number)
+                self.accelerator.backward(loss)
+                totals += torch.stack([loss.detach(), *parts]) / micro
+                if self.accelerator.sync_gradients:
+                    norm = self.accelerator.clip_grad_norm_(self.parameters, self.training.max_gradient_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        return torch.cat([totals, norm.detach().reshape(1)])
+
+    def _loss(self, number: int) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """The weighted loss of one micro-batch, and the plain mean losses of its StyleRef and Aux samples."""
+        batch = self.mixer.batch(number)
+        with torch.no_grad():
+            noisy, wanted, timesteps = self._corrupt(batch, number)
+        states = self.prompts.states(batch.prompts, self.encoder)
+        losses = objective.per_sample_loss(self.family.predict(noisy, timesteps, states, self.network), wanted)
+        weights = objective.sample_weights(
+            batch.weights.to(self.device), self.family.alphas_cumprod, timesteps, self.family.prediction_type, self.training.min_snr_gamma
+        )
+        plain = losses.detach()
+        aux = plain[batch.instances :].mean() if len(plain) > batch.instances else plain.new_zeros(())
+        return (losses * weights).sum(), (plain[: batch.instances].mean(), aux)
+
+    def _corrupt(self, batch: Batch, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Noisy latents (N, C, h, w), what to predict (same), and timesteps (N,). Each draw has a stream of its own."""
+        clean = self.family.sample_latents(self.latents.moments(batch.samples, batch.variants), self._stream("latent", number))
+        noise = objective.draw_noise(clean.shape, self._stream("noise", number), self.training.noise_offset).to(self.device)
+        steps = len(self.family.alphas_cumprod)
+        timesteps = torch.randint(0, steps, (len(clean),), generator=self._stream("timestep", number)).to(self.device)
+        noisy = objective.add_noise(clean, noise, self.family.alphas_cumprod, timesteps)
+        return noisy, self.family.target(clean, noise, timesteps), timesteps
+
+    def _stream(self, purpose: str, number: int) -> torch.Generator:
+        """A random stream for one purpose in one micro-batch of one process, on the CPU so that it is the same everywhere."""
+        return torch.Generator().manual_seed(derive_seed(self.config.seed, purpose, number, self.rank))
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Mean loss of the validation samples on fixed noise and evenly spread timesteps."""
+        samples = self.data.validation
+        clean = self.family.sample_latents(self.latents.moments(samples, [Variant()] * len(samples)), None)
+        noise = objective.draw_noise(clean.shape, torch.Generator().manual_seed(derive_seed(self.config.seed, "validation"))).to(
+            self.device
+        )
+        timesteps = ((torch.arange(len(samples), device=self.device) + 0.5) * len(self.family.alphas_cumprod) / len(samples)).long()
+        noisy = objective.add_noise(clean, noise, self.family.alphas_cumprod, timesteps)
+        wanted = self.family.target(clean, noise, timesteps)
+        with self._evaluating():
+            losses = [
+                objective.per_sample_loss(self.family.predict(noisy[part], timesteps[part], states, self.network), wanted[part])
+                for part in torch.arange(len(samples), device=self.device).split(max(self.mixer.size, 4))
+                for states in [self.prompts.states([samples[index].prompt for index in part.tolist()], self.encoder)]
+            ]
+        return float(torch.cat(losses).mean())
+
+    def _evaluating(self) -> _Evaluating:
+        return _Evaluating(self.models)
+
+    def _read_losses(self) -> None:
+        """Move finished steps into the log.
+
+        Raises:
+            TrainingDiverged: one of them is not finite. It names the step, the learning rate and the last checkpoint.
+        """
+        for step, rate, values in self._unread:
+            loss, instance, aux, norm = values.tolist()
+            # The fp16 scaler skips steps with infinite gradients and lowers its scale: that is its work, not a fault.
+            if not math.isfinite(loss) or not (math.isfinite(norm) or self.accelerator.scaler is not None):
+                self._diverged(step, rate, loss, norm)
+            self.log.append({"step": step, "loss": loss, "instance_loss": instance, "aux_loss": aux, "lr": rate, "gradient_norm": norm})
+        self._unread.clear()
+
+    def _diverged(self, step: int, rate: float, loss: float, norm: float) -> None:
+        last = self.checkpoints.last
+        raise TrainingDiverged(
+            f"training step {step}",
+            f"the loss is {loss:g} and the gradient norm {norm:g} at learning rate {rate:g}; "
+            f"the last good checkpoint is {last or 'none, as the first was not reached'}",
+            expected="finite numbers",
+            remedy="lower training.learning_rate, lengthen training.warmup_steps, or use mixed_precision bf16 or no instead of fp16",
+        )
+
+    def _note(self, steps: int, seconds: float) -> str:
+        if not self.log:
+            return ""
+        recent = self.log[-20:]
+        per_step = self.mixer.size * self.training.gradient_accumulation * self.accelerator.num_processes
+        return f"loss {sum(row['loss'] for row in recent) / len(recent):.4f}, {per_step * steps / max(seconds, 1e-9):.1f} images/s"
+
+    def _trained_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name in sorted(self.method.trains):
+            for key, value in self.family.parts[name].named_parameters():
+                yield f"{name}.{key}", value
+
+    def _save(self, step: int) -> None:
+        optimizer, plain = flatten_optimizer(self.optimizer.state_dict())
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
+        tensors = {"weights": dict(self._trained_tensors()), "optimizer": optimizer, "random": random, "average": self.average.tensors()}
+        self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log, "scaler": scaler})
+
+    def _resume(self) -> int:
+        """Take up the newest checkpoint, if there is one. Returns its step, or 0."""
+        found: Checkpoint | None = self.checkpoints.newest()
+        if found is None:
+            return 0
+        with torch.no_grad():
+            for name, value in self._trained_tensors():
+                value.copy_(found.tensors["weights"][name])
+        self.optimizer.load_state_dict(unflatten_optimizer(found.tensors["optimizer"], found.state["optimizer"]))
+        self.average.load(found.tensors["average"])
+        torch.set_rng_state(found.tensors["random"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in found.tensors["random"]:
+            torch.cuda.set_rng_state(found.tensors["random"]["cuda"], self.device)
+        if found.state["scaler"] and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(found.state["scaler"])
+        self.log = list(found.state["log"])
+        _logger.info("resuming fine-tuning at step %d", found.step)
+        return found.step
+
+    def _release(self) -> None:
+        """Undo what training wrapped around the parts, so that they can be saved and sampled from."""
+        for model in self.models:
+            self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        if self.training.gradient_checkpointing:
+            self.family.unet.disable_gradient_checkpointing()
+            self.family.text_encoder.gradient_checkpointing_disable()
+        for part in self.family.parts.values():
+            part.requires_grad_(False).eval()
+        self.optimizer.zero_grad()
+
+
+class _Evaluating:
+    """Models in evaluation mode inside, in training mode again outside."""
+
+    def __init__(self, models: list[torch.nn.Module]) -> None:
+        self._models = models
+
+    def __enter__(self) -> None:
+        for model in self._models:
+            model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        for model in self._models:
+            model.train()
