@@ -1,0 +1,207 @@
+"""The door to MLflow: which server or file, whether it answers, and runs that end in a clear state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from components.errors import InputError, ServiceUnreachable
+from components.paths import read_jsonl, state
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# MLflow refuses a batch with more entries than these (mlflow.utils.validation).
+METRICS_A_BATCH = 1000
+PARAMS_A_BATCH = 100
+PARAM_LENGTH = 6000
+CONNECT_SECONDS = 4.0
+ANSWER_SECONDS = 4.0
+_logger = logging.getLogger(__name__)
+
+
+def tracking_uri(configured: str | None = None) -> str:
+    """The tracking URI of a run: the configured one, else ``$MLFLOW_TRACKING_URI``, else SQLite under STYLEFORGE_HOME."""
+    return configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state('mlflow') / 'mlflow.db'}"
+
+
+def public_uri(uri: str) -> str:
+    """The URI without user name and password, fit for messages and records."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def check_reachable(uri: str) -> None:
+    """Return within ten seconds if the server behind ``uri`` answers; a URI without a server always does.
+
+    Raises:
+        ServiceUnreachable: nothing listens there, or what listens does not answer.
+        InputError: the URI is one that MLflow cannot use.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("", "file"):
+        raise InputError(
+            f"MLflow tracking URI {public_uri(uri)}",
+            "a plain file store is no longer supported by MLflow",
+            expected="http(s)://host:port, sqlite:///file or another database URL",
+            remedy="leave MLFLOW_TRACKING_URI and registry.tracking_uri unset to use SQLite under STYLEFORGE_HOME",
+        )
+    if parts.scheme not in ("http", "https"):
+        return
+    try:
+        if not parts.hostname:
+            raise ValueError("no host in the URL")
+        with socket.create_connection((parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]), CONNECT_SECONDS):
+            pass
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
+            pass
+    except urllib.error.HTTPError:
+        return  # An answer all the same: an older server, or one behind a login.
+    except (OSError, ValueError) as error:
+        raise _unreachable(uri, error) from error
+
+
+def _unreachable(uri: str, error: Exception) -> ServiceUnreachable:
+    reason = getattr(error, "reason", None) or error
+    return ServiceUnreachable(
+        f"MLflow at {public_uri(uri)}",
+        f"no answer ({reason})",
+        expected="a running tracking server",
+        remedy="start it, mend MLFLOW_TRACKING_URI, or unset it to use SQLite under STYLEFORGE_HOME",
+    )
+
+
+@contextmanager
+def service_errors(uri: str) -> Iterator[None]:
+    """Turn MLflow's connection errors into :class:`ServiceUnreachable`."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except RequestException as error:
+        raise _unreachable(uri, error) from error
+    except MlflowException as error:
+        text = str(error)
+        if any(word in text for word in ("Max retries exceeded", "Connection refused", "timed out", "OperationalError")):
+            raise _unreachable(uri, RuntimeError(" ".join(text.split())[:200])) from error
+        raise
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """An MLflow client and where it points."""
+
+    uri: str
+    client: MlflowClient
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment, created if missing; with a database of our own its artifacts lie beside that database."""
+        with service_errors(self.uri):
+            found = self.client.get_experiment_by_name(name)
+            if found is not None:
+                return str(found.experiment_id)
+            location = (state("mlflow", "artifacts") / name).as_uri() if self.uri.startswith("sqlite:") else None
+            return str(self.client.create_experiment(name, artifact_location=location))
+
+    @contextmanager
+    def run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
+        """A run that is marked finished at the end of the block, or failed if the block raises. Gives its id."""
+        with service_errors(self.uri):
+            run_id = str(self.client.create_run(self.experiment(experiment), tags=dict(tags), run_name=name).info.run_id)
+            try:
+                yield run_id
+            except BaseException:
+                self._end(run_id, "FAILED")
+                raise
+            self._end(run_id, "FINISHED")
+
+    def _end(self, run_id: str, status: str) -> None:
+        try:
+            self.client.set_terminated(run_id, status=status)
+        except Exception:
+            if status == "FINISHED":
+                raise
+            # The block's own error is the one to show.
+            _logger.debug("run %s could not be marked %s", run_id, status, exc_info=True)
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log a flat mapping as parameters, in batches; MLflow keeps them as strings."""
+        from mlflow.entities import Param
+
+        rows = [Param(key, _as_text(value)) for key, value in params.items()]
+        for batch in _batches(rows, PARAMS_A_BATCH):
+            self.client.log_batch(run_id, params=batch)
+
+    def log_metrics(self, run_id: str, rows: Iterable[tuple[str, float, int]]) -> None:
+        """Log (name, value, step) rows in batches; one request for up to a thousand of them."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, float(value), 0, step) for name, value, step in rows]
+        for batch in _batches(metrics, METRICS_A_BATCH):
+            self.client.log_batch(run_id, metrics=batch)
+
+
+def _as_text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= PARAM_LENGTH else text[: PARAM_LENGTH - 1] + "…"
+
+
+def _batches(rows: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def open_tracking(uri: str | None = None) -> Tracking:
+    """Connect to MLflow.
+
+    Args:
+        uri: see :func:`tracking_uri`.
+
+    Raises:
+        ServiceUnreachable: the server does not answer; known within about ten seconds.
+    """
+    uri = tracking_uri(uri)
+    check_reachable(uri)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    # Alembic narrates each step of creating the database.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    with service_errors(uri):
+        return Tracking(uri, MlflowClient(tracking_uri=uri, registry_uri=uri))
+
+
+def training_metrics(log: Path) -> list[tuple[str, float, int]]:
+    """The numbers of a training log (``log.jsonl``) as (name, value, step) rows, named ``train/...``."""
+    rows = []
+    for row in read_jsonl(log) if log.is_file() else []:
+        step = int(row.get("step", 0))
+        numbers = ((key, value) for key, value in row.items() if key != "step" and isinstance(value, int | float))
+        rows.extend((f"train/{key}", float(value), step) for key, value in numbers)
+    return rows
+
+
+def score_metrics(scores: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+    """The values and interval ends of a scores mapping as (name, value, 0) rows, such as ``style/kid`` and ``style/kid_low``."""
+    rows: list[tuple[str, float, int]] = []
+    for group in ("style", "base", "drift"):
+        for metric, score in (scores.get(group) or {}).items():
+            parts = score if isinstance(score, Mapping) else {"value": score}
+            for part in ("value", "low", "high"):
+                if isinstance(parts.get(part), int | float):
+                    rows.append((f"{group}/{metric}" + ("" if part == "value" else f"_{part}"), float(parts[part]), 0))
+    return rows

@@ -1,0 +1,231 @@
+"""Registered style models: a model folder as a run's artifact, a version that points at it, and the way back to the folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from components.content import digest_value
+from components.errors import InputError
+from components.paths import atomic_folder, state
+from components.registry.tracking import Tracking, open_tracking, public_uri, score_metrics, service_errors, training_metrics
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+TAG_PREFIX = "styleforge."
+MODEL_FILE = "model_index.json"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """One registered version: its name, its number, the alias it got, and the run that made it."""
+
+    name: str
+    version: str
+    alias: str | None
+    run_id: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def register_model(
+    tracking: Tracking,
+    *,
+    name: str,
+    alias: str,
+    experiment: str,
+    model: Path,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    scores: Mapping[str, Any],
+    report: Path | None = None,
+    pictures: Sequence[Path] = (),
+) -> ModelRef:
+    """Record a run and register its model folder as a new version.
+
+    Args:
+        tracking: where to.
+        name: the registered model's name; created if missing.
+        alias: the alias that moves to the new version.
+        experiment: the MLflow experiment.
+        model: diffusers-layout folder, copied as it is (no pickle, no archive).
+        params: flat parameters of the run.
+        tags: facts about the version, such as ``manifest_digest``; put on the run and the version under ``styleforge.``.
+        scores: as in ``scores.json``; become metrics, and the style's own values tags of the version.
+        report: the report page.
+        pictures: some of the pictures that were scored.
+
+    Raises:
+        ServiceUnreachable: MLflow stopped answering on the way. The run is marked failed and no version is made.
+    """
+    facts = {f"{TAG_PREFIX}{key}": str(value) for key, value in tags.items()}
+    with tracking.run(experiment, name, facts) as run_id:
+        client = tracking.client
+        tracking.log_params(run_id, params)
+        tracking.log_metrics(run_id, training_metrics(model / "training" / "log.jsonl") + score_metrics(scores))
+        if report is not None:
+            client.log_artifact(run_id, str(report), "report")
+        for picture in pictures:
+            client.log_artifact(run_id, str(picture), "pictures")
+        client.log_artifacts(run_id, str(model), "model")
+        _ensure_model(tracking, name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/model"
+        version = client.create_model_version(name, source, run_id=run_id, tags=facts | _score_tags(scores))
+        client.set_registered_model_alias(name, alias, str(version.version))
+    return ModelRef(name, str(version.version), alias, run_id)
+
+
+def _score_tags(scores: Mapping[str, Any]) -> dict[str, str]:
+    style = scores.get("style") or {}
+    return {f"{TAG_PREFIX}{metric}": f"{score['value']:.6g}" for metric, score in style.items() if isinstance(score, Mapping)}
+
+
+def _ensure_model(tracking: Tracking, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tracking.client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def parse_reference(reference: str) -> tuple[str, str | None, str | None]:
+    """Split ``name``, ``name@alias`` or ``name/version`` into (name, version, alias).
+
+    Raises:
+        InputError: it is none of these.
+    """
+    name, at, alias = reference.partition("@")
+    version: str | None = None
+    if not at and "/" in reference:
+        name, _, version = reference.partition("/")
+    if not name or (at and not alias) or "/" in alias or (version is not None and not version.isdigit()):
+        raise InputError(reference, "is no folder and no registered model", expected="a folder, name, name@alias or name/version")
+    return name, version, alias or None
+
+
+def resolve_model(reference: str, uri: str | None = None) -> Path:
+    """The local folder of a model: a folder itself, or a registered ``name`` (newest version), ``name@alias``, ``name/version``.
+
+    A version on a remote server is downloaded once, under STYLEFORGE_HOME.
+
+    Raises:
+        InputError: there is no such folder, model, version or alias; the known ones are listed.
+        ServiceUnreachable: MLflow does not answer.
+    """
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        if not (folder / MODEL_FILE).is_file():
+            raise InputError(str(folder), f"has no {MODEL_FILE}", expected="a model folder in diffusers layout")
+        return folder
+    name, number, alias = parse_reference(reference)
+    tracking = open_tracking(uri)
+    with service_errors(tracking.uri):
+        version = _find_version(tracking, reference, name, number, alias)
+        source = tracking.client.get_model_version_download_uri(name, str(version.version))
+    path = _local_path(source)
+    if path is None:
+        return _download(tracking, version, source)
+    if not path.is_dir():
+        raise InputError(reference, f"its files are gone ({path})", expected="the folder that was registered", remedy="register it again")
+    return path
+
+
+def _find_version(tracking: Tracking, reference: str, name: str, number: str | None, alias: str | None) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if alias:
+            return tracking.client.get_model_version_by_alias(name, alias)
+        if number:
+            return tracking.client.get_model_version(name, number)
+        versions = list(tracking.client.search_model_versions(f"name = '{_quoted(name)}'"))
+        if versions:
+            return max(versions, key=lambda version: int(version.version))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+    known = ", ".join(sorted({row["name"] for row in _rows(tracking)})) or "none yet"
+    raise InputError(
+        reference,
+        f"no such folder or registered model at {public_uri(tracking.uri)}",
+        expected=f"a model folder, or name, name@alias or name/version of a registered model (known: {known})",
+        remedy="see `styleforge models`",
+    )
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "''")
+
+
+def _local_path(source: str) -> Path | None:
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    return Path(source) if parts.scheme == "" else None
+
+
+def _download(tracking: Tracking, version: ModelVersion, source: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    key = digest_value([tracking.uri, version.name, str(version.version), version.run_id, source])[:16]
+    target = state("cache", "models") / f"{version.name}-{version.version}-{key}"
+    if not target.is_dir():
+        with atomic_folder(target) as temporary, service_errors(tracking.uri):
+            got = download_artifacts(artifact_uri=source, dst_path=str(temporary / "got"), tracking_uri=tracking.uri)
+            for item in Path(got).iterdir():
+                shutil.move(item, temporary / item.name)
+            shutil.rmtree(temporary / "got", ignore_errors=True)
+    return target
+
+
+def list_models(uri: str | None = None) -> list[dict[str, Any]]:
+    """All registered versions, by name and then newest first: name, version, aliases, created (ms), run_id and our tags."""
+    return _rows(open_tracking(uri))
+
+
+def _rows(tracking: Tracking) -> list[dict[str, Any]]:
+    client = tracking.client
+    rows = []
+    with service_errors(tracking.uri):
+        models = _all_pages(client.search_registered_models)
+        for model in sorted(models, key=lambda item: item.name):
+            by_version: dict[str, list[str]] = {}
+            for alias, number in model.aliases.items():
+                by_version.setdefault(str(number), []).append(alias)
+            versions = _all_pages(client.search_model_versions, filter_string=f"name = '{_quoted(model.name)}'")
+            for version in sorted(versions, key=lambda item: -int(item.version)):
+                rows.append(_row(version, sorted(by_version.get(str(version.version), []))))
+    return rows
+
+
+def _row(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
+    tags = {key.removeprefix(TAG_PREFIX): value for key, value in version.tags.items() if key.startswith(TAG_PREFIX)}
+    return {
+        "name": version.name,
+        "version": str(version.version),
+        "aliases": aliases,
+        "created": version.creation_timestamp,
+        "run_id": version.run_id,
+        "tags": tags,
+    }
+
+
+def _all_pages(search: Any, **arguments: Any) -> list[Any]:
+    items: list[Any] = []
+    token = None
+    while True:
+        page = search(page_token=token, **arguments)
+        items.extend(page)
+        token = page.token
+        if not token:
+            return items

@@ -1,0 +1,115 @@
+"""What the commands besides ``run`` do: look at a style without training, and draw with a finished model."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.config import RunConfig, SamplingSection, validate_model
+from components.content import digest_value
+from components.errors import InputError
+from components.paths import read_json, read_jsonl, state
+from pipelines.environment import prepare_environment
+from pipelines.plan import plan_run
+
+DRAWING_KEYS = ("style_template", "plain_template", "scheduler", "steps", "guidance")
+
+
+def validate_style(config: RunConfig, *, verbose: bool = False) -> dict[str, Any]:
+    """Check all that a run of ``config`` checks before it trains.
+
+    Returns:
+        ``status`` (``completed`` or ``refused``), ``counts``, ``rules`` and ``page``, the path of the page that shows them.
+
+    Raises:
+        InputError, ServiceUnreachable: as at the start of a run.
+    """
+    prepare_environment(verbose=verbose)
+    plan = plan_run(config)
+    from components.styledata.manifest import scan_style
+    from components.styledata.validation import validate_style_set
+
+    with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
+        style_set = Path(scratch) / "style_set"
+        manifest = scan_style(config.style, config.aux, style_set)
+        out = state("validation") / manifest.digest[:16]
+        verdict = validate_style_set(style_set, **plan["validate"], out=out)
+    outcome = "completed" if verdict.passed else "refused"
+    return {"status": outcome, **verdict.as_json(), "page": str(out / "validation.html")}
+
+
+def draw(
+    model: str,
+    prompts: Sequence[str],
+    out: Path,
+    *,
+    repeats: int = 1,
+    seed: int = 0,
+    plain: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    verbose: bool = False,
+) -> list[dict[str, Any]]:
+    """Draw pictures with a style model, as it was scored unless ``changes`` say otherwise.
+
+    Args:
+        model: folder, or registered ``name``, ``name@alias``, ``name/version``.
+        prompts: what to draw. One that names the identifier is taken as it stands, others are put into the style's template.
+        out: folder that gets ``images/`` and ``metadata.jsonl``.
+        repeats: pictures a prompt.
+        seed: of the pictures.
+        plain: use the style-free template.
+        changes: sampling settings by name; None values are passed over.
+
+    Returns:
+        For each picture its ``path``, ``prompt``, ``full_prompt`` and ``seed``.
+
+    Raises:
+        InputError: no such model, or an empty prompt.
+        ConfigError: a sampling setting is wrong.
+    """
+    prepare_environment(verbose=verbose)
+    if any(not prompt.strip() for prompt in prompts):
+        raise InputError("PROMPT", "is empty", expected="what to draw")
+    from components.diffusion.sampling import PromptRequest, sample_bank
+    from components.registry.versions import resolve_model
+
+    folder = resolve_model(model)
+    card = _card(folder)
+    known = {key: value for key, value in card.get("sampling", {}).items() if key in DRAWING_KEYS}
+    chosen = known | {key: value for key, value in (changes or {}).items() if value is not None}
+    settings = validate_model(SamplingSection, {**chosen, "repeats": repeats}, "sample")
+    template = settings.plain_template if plain else settings.style_template
+    token = str(card.get("identifier", ""))
+    requests = [PromptRequest(_prompt_id(text), "sample", text, _full_prompt(text, template, token)) for text in dict.fromkeys(prompts)]
+    sample_bank(folder, requests, settings, seed, out)
+    wanted = {request.id for request in requests}
+    return [_picture(out, row) for row in read_jsonl(out / "metadata.jsonl") if row["prompt_id"] in wanted]
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """``styleforge.json`` of a model; a base model has none, and is drawn with as it is."""
+    path = folder / "styleforge.json"
+    if path.is_file():
+        return dict(read_json(path))
+    return {"identifier": "", "sampling": {"style_template": "{token}{prompt}"}}
+
+
+def _full_prompt(text: str, template: str, token: str) -> str:
+    if token and re.search(rf"(?<!\w){re.escape(token)}(?!\w)", text):
+        return text
+    before, _, after = template.replace("{token}", token).partition("{prompt}")
+    return before + text + after
+
+
+def _prompt_id(text: str) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "prompt"
+    return f"{slug}-{digest_value(text)[:6]}"
+
+
+def _picture(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    name = str(row["file_name"])
+    path = out / (name if name.startswith("images/") else f"images/{name}")
+    return {"path": str(path), **{key: row[key] for key in ("prompt", "full_prompt", "seed") if key in row}}

@@ -1,0 +1,215 @@
+"""The ``styleforge`` command: parses, prints and exits; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from components.errors import StyleForgeError
+from components.logs import set_up
+from pipelines.cli_pocket import app as pocket_app
+
+INTERRUPTED = 130
+app = typer.Typer(
+    name="styleforge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Teach a text-to-image diffusion model an artistic style, prove it by numbers, and register it.",
+)  # fmt: skip
+app.add_typer(pocket_app, name="pocket", help="The pocket world: render its pictures, train and check its embedded base model.")
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    human = "human"
+    json = "json"
+
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration (YAML); start from one in configs/.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say everything, with tracebacks.")]
+Format = Annotated[LogFormat, typer.Option("--log-format", help="Log lines on stderr for people or for machines.")]
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _guarded(command: Command) -> Command:
+    """Set logging up, and turn every error into one message and the right exit code."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        verbose, as_json = kwargs.get("verbose", False), kwargs.get("as_json", False)
+        set_up(verbose=verbose, log_format=kwargs.get("log_format", LogFormat.human).value)
+        try:
+            command(*args, **kwargs)
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt:
+            message = "interrupted; the same command goes on where it stopped"
+            _fail(message, INTERRUPTED, {"status": "failed", "error": {"kind": "Interrupted", "message": message}}, as_json)
+        except Exception as error:
+            report_error(error, as_json=as_json, verbose=verbose)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def report_error(error: Exception, *, as_json: bool, verbose: bool, result: dict[str, Any] | None = None) -> None:
+    """Print an error as one message (and, if asked, as JSON) and leave with its exit code."""
+    from pipelines.outcome import error_json, known_error
+
+    error = known_error(error)
+    ours = isinstance(error, StyleForgeError)
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    message = str(error) if ours else f"unexpected {type(error).__name__}: {error}"
+    if not ours and not verbose:
+        message += "\nthis is a fault in StyleForge or below it; --verbose shows where"
+    result = result or {"status": getattr(error, "status", "failed"), "error": error_json(error)}
+    _fail(message, getattr(error, "exit_code", 1), result, as_json)
+
+
+def _fail(message: str, code: int, result: dict[str, Any], as_json: bool) -> None:
+    typer.echo(f"error: {message}", err=True)
+    if as_json:
+        _print_json(result)
+    raise typer.Exit(code)
+
+
+def _print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, ensure_ascii=False, default=str))
+    sys.stdout.flush()
+
+
+@app.command()
+@_guarded
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step again.")] = False,
+    settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """Train, score and register a style model: the whole pipeline."""
+    from components.config import load_config
+    from pipelines.printing import print_result
+    from pipelines.runtime import run_personalize
+
+    result = run_personalize(load_config(config, overrides or ()), use_cache=not no_cache, settings_file=settings, verbose=verbose)
+    if result.error is not None:
+        report_error(result.error, as_json=as_json, verbose=verbose, result=result.as_dict())
+    print_result(result)
+    if as_json:
+        _print_json(result.as_dict())
+
+
+@app.command()
+@_guarded
+def validate(
+    config: Config, overrides: Overrides = None, as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human
+) -> None:
+    """Check the configuration and the style's pictures, without training anything."""
+    from components.config import load_config
+    from pipelines.actions import validate_style
+    from pipelines.printing import print_validation
+
+    outcome = validate_style(load_config(config, overrides or ()), verbose=verbose)
+    print_validation(outcome)
+    if as_json:
+        _print_json(outcome)
+    if outcome["status"] != "completed":
+        raise typer.Exit(3)
+
+
+@app.command()
+@_guarded
+def sample(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or registered name, name@alias or name/version.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; without the identifier it is added.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")],
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Pictures a prompt.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the pictures.")] = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="Draw without the style.")] = False,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; default: as the model was scored.")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as scored.")] = None,
+    scheduler: Annotated[str | None, typer.Option("--scheduler", help="Sampler by name; default: as scored.")] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """Draw pictures with a style model."""
+    from pipelines.actions import draw
+
+    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
+    pictures = draw(model, prompts, out, repeats=repeats, seed=seed, plain=plain, changes=changes, verbose=verbose)
+    for picture in pictures:
+        typer.echo(picture["path"])
+    if as_json:
+        _print_json({"status": "completed", "pictures": pictures})
+
+
+@app.command()
+@_guarded
+def models(as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
+    """List the registered style models."""
+    from pipelines.environment import prepare_environment
+    from pipelines.printing import print_models
+
+    prepare_environment(verbose=verbose)
+    from components.registry.versions import list_models
+
+    rows = list_models()
+    print_models(rows)
+    if as_json:
+        _print_json({"status": "completed", "models": rows})
+
+
+@app.command()
+@_guarded
+def doctor(as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
+    """Look at this machine: what is here, what is missing, and what to do about it."""
+    from pipelines.doctor import examine
+    from pipelines.printing import print_checks
+
+    checks = examine()
+    print_checks(checks)
+    healthy = all(check.ok for check in checks if check.needed)
+    if as_json:
+        _print_json({"status": "completed" if healthy else "failed", "checks": [vars(check) for check in checks]})
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@app.command(name="config")
+@_guarded
+def show_config(
+    config: Config, overrides: Overrides = None, as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human
+) -> None:
+    """Print the run that a configuration resolves to, with every default."""
+    import yaml
+
+    from components.config import load_config
+
+    resolved = load_config(config, overrides or ()).model_dump(mode="json")
+    if as_json:
+        _print_json(resolved)
+    else:
+        typer.echo(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

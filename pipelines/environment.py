@@ -1,0 +1,53 @@
+"""The environment that third-party libraries find: their state under STYLEFORGE_HOME, no analytics, little noise."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from components.paths import REPOSITORY, home
+
+
+def prepare_environment(*, verbose: bool = False) -> None:
+    """Set the variables that ZenML, MLflow, Great Expectations, Hugging Face and matplotlib read when they are imported.
+
+    A variable that the user has set stays as it is, since a ZenML server, a hub cache or a proxy may be behind it.
+
+    Raises:
+        InputError: STYLEFORGE_HOME cannot be written.
+    """
+    state = home()
+    level = "INFO" if verbose else "CRITICAL"
+    for name, value in {
+        "ZENML_CONFIG_PATH": str(state / "zenml"),
+        "ZENML_LOCAL_STORES_PATH": str(state / "zenml" / "stores"),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        # Errors reach the reader once, through us; ZenML would add a traceback of its own.
+        "ZENML_LOGGING_VERBOSITY": level,
+        "ZENML_LOGGING_COLORS_DISABLED": "false" if sys.stderr.isatty() else "true",
+        "ZENML_ENABLE_RICH_TRACEBACK": "false",
+        "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
+        "ZENML_DISABLE_STEP_LOGS_STORAGE": "true",
+        "ZENML_DISABLE_PIPELINE_LOGS_STORAGE": "true",
+        "AUTO_OPEN_DASHBOARD": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "HF_HOME": str(state / "cache" / "huggingface"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "0" if verbose else "1",
+        "TRANSFORMERS_VERBOSITY": "warning" if verbose else "error",
+        "DIFFUSERS_VERBOSITY": "warning" if verbose else "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "MPLCONFIGDIR": str(state / "cache" / "matplotlib"),
+        "TORCHINDUCTOR_CACHE_DIR": str(state / "cache" / "inductor"),
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def set_source_root() -> None:
+    """Tell ZenML where our code begins. It is part of each step's identity, and differs between the ways to start us."""
+    from zenml.utils import source_utils
+
+    source_utils.set_custom_source_root(str(REPOSITORY))

@@ -1,0 +1,192 @@
+"""Which setting matters to which step: the parameters of each step, and the checks that cost next to nothing."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from components.config import RunConfig
+from components.errors import InputError, ServiceUnreachable
+from components.fingerprint import fingerprint
+from components.paths import home, pocket_weights, read_json
+from components.registry.tracking import check_reachable, public_uri, tracking_uri
+
+Plan = dict[str, dict[str, Any]]
+# Where a base says nothing about its size, it is a Stable Diffusion 1.x checkpoint.
+USUAL_RESOLUTION = 512
+
+
+def plan_run(config: RunConfig) -> Plan:
+    """The parameters of every step of ``personalize``.
+
+    A step gets exactly the settings that its result depends on, and a digest for each file or folder that they name: so one
+    changed setting, picture or weight re-runs what depends on it and nothing else.
+
+    Raises:
+        InputError: a folder, file or model that the configuration names is not there, or STYLEFORGE_HOME cannot be written.
+        ServiceUnreachable: MLflow does not answer.
+    """
+    home()
+    content = _content_digest(config)
+    base_digest = model_digest(config.base.model, config.base.revision, "base.model")
+    base = {"model": config.base.model, "revision": config.base.revision, "digest": base_digest}
+    scoring = config.scoring
+    extractor_digest = model_digest(scoring.extractor, scoring.extractor_revision, "scoring.extractor")
+    extractor = {"model": scoring.extractor, "revision": scoring.extractor_revision, "digest": extractor_digest}
+    bank = _bank_digest(config)
+    tracking = tracking_uri(config.registry.tracking_uri)
+    check_reachable(tracking)
+    sampling = config.sampling.model_dump(mode="json")
+    dump = config.model_dump(mode="json")
+    return {
+        "scan": {
+            "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
+            "curated": config.aux.source == "curated", "pool": _pool(config), "content": content,
+        },
+        "validate": {"minimum_side": base_resolution(config.base.model, config.base.revision), "needs_roles": needs_roles(config)},
+        "split": {"extractor": extractor},
+        "build_aux": _aux_parameters(config, base, extractor),
+        "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
+        "sample_bank": {"seed": config.seed, "identifier": config.method.identifier, "sampling": sampling, "bank": bank},
+        "sample_base": {
+            "seed": config.seed, "base": base, "bank": bank,
+            "sampling": {key: value for key, value in sampling.items() if key != "style_template"},
+        },
+        "score": {
+            "seed": config.seed, "identifier": config.method.identifier, "scoring": dump["scoring"],
+            "weights": {"extractor": extractor_digest, "inception": _inception_digest(config)},
+        },
+        # Where the model is registered is no part of what the page says about it.
+        "report": {"config": {key: value for key, value in dump.items() if key != "registry"}, "base_digest": base["digest"]},
+        "register": {"config": dump, "base_digest": base["digest"], "tracking": public_uri(tracking)},
+    }  # fmt: skip
+
+
+def _aux_parameters(config: RunConfig, base: dict[str, Any], extractor: dict[str, Any]) -> dict[str, Any]:
+    aux = config.aux
+    if aux.source == "curated":
+        return {"source": aux.source, "count": aux.count, "form": aux.form, "extractor": extractor}
+    if aux.source == "generated":
+        return {"source": aux.source, "count": aux.generated_count, "base": base, "prompt": config.method.aux_prompt, "seed": config.seed}
+    return {"source": aux.source}
+
+
+def _content_digest(config: RunConfig) -> str:
+    """Digest of the pictures that ``scan`` will read."""
+    places = {"style.source": config.style.source, "style.reference": config.style.reference, "aux.pool": _pool(config)}
+    digests = [f"{field}={_folder_digest(place, field)}" for field, place in places.items() if place]
+    return " ".join(digests)
+
+
+def _pool(config: RunConfig) -> str | None:
+    return config.aux.pool if config.aux.source == "curated" else None
+
+
+def _folder_digest(place: str, field: str) -> str:
+    if "://" in place:
+        # What lies behind a URL can change unseen, so it is read anew each time; later steps still know content they have seen.
+        return uuid.uuid4().hex
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{field}={place}", problem, expected="a folder of pictures or an fsspec URL", remedy=f"mend {field}")
+    return fingerprint(folder)
+
+
+def model_digest(model: str, revision: str | None, field: str) -> str:
+    """What tells a model from any other: the digest of its local files, or the hub id with its pinned revision.
+
+    Raises:
+        InputError: there is no such file or folder, or a hub id without a revision.
+    """
+    path = _local_model(model, field)
+    if path is not None:
+        return fingerprint(path)
+    if not revision:
+        raise InputError(
+            f"{field}={model}", "a hub model without a revision", expected="a local model, or a hub id with a pinned commit",
+            remedy=f"set {field.split('.')[0]}.{'revision' if field == 'base.model' else 'extractor_revision'}, or mend the path",
+        )  # fmt: skip
+    return f"{model}@{revision}"
+
+
+def _local_model(model: str, field: str) -> Path | None:
+    """Path of a model on this machine; None for a hub id."""
+    if model == "pocket":
+        path = pocket_weights("base" if field == "base.model" else "evaluator")
+        if not path.is_dir():
+            problem = f"the embedded weights are missing ({path})"
+            raise InputError(f"{field}=pocket", problem, remedy="run `styleforge pocket train`, or install again")
+        return path
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    if model.startswith((".", "/", "~")) or model.count("/") != 1 or path.suffix in (".safetensors", ".ckpt", ".pt", ".bin"):
+        expected = "`pocket`, a folder, a .safetensors file or a hub id"
+        raise InputError(f"{field}={model}", "no such file or folder", expected=expected, remedy=f"mend {field}")
+    return None
+
+
+def _inception_digest(config: RunConfig) -> str | None:
+    weights = config.scoring.inception_weights
+    if weights is None:
+        return None
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        expected = "torch-fidelity's Inception weights"
+        raise InputError(f"scoring.inception_weights={weights}", "no such file", expected=expected, remedy="mend the path or remove the key")
+    return fingerprint(path)
+
+
+def _bank_digest(config: RunConfig) -> str:
+    from components.evaluation.prompts import bank_path, load_bank
+
+    load_bank(config.sampling.bank, config.sampling.limit)
+    return fingerprint(bank_path(config.sampling.bank))
+
+
+def needs_roles(config: RunConfig) -> bool:
+    """Whether the method binds people and backgrounds apart, so that both must be there."""
+    from components.diffusion.methods import ALL_ROLES, method_for
+
+    return any(concept.roles != ALL_ROLES for concept in method_for(config.method).concepts)
+
+
+def base_resolution(model: str, revision: str | None) -> int:
+    """Side of the base's pictures in pixels, read from its configuration files without loading it.
+
+    Raises:
+        InputError: the base's folder lacks a part that a Stable Diffusion model has.
+    """
+    path = _local_model(model, "base.model")
+    if path is not None and path.is_file():
+        return USUAL_RESOLUTION
+    unet = _part_config(model, revision, path, "unet")
+    vae = _part_config(model, revision, path, "vae")
+    return int(unet.get("sample_size") or USUAL_RESOLUTION // 8) * 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
+
+
+def _part_config(model: str, revision: str | None, folder: Path | None, part: str) -> dict[str, Any]:
+    if folder is None:
+        folder = _hub_snapshot(model, revision)
+    file = folder / part / "config.json"
+    if not file.is_file():
+        problem = f"has no {part} ({part}/config.json)"
+        raise InputError(f"base.model={model}", problem, expected="a Stable Diffusion model in diffusers layout")
+    return dict(read_json(file))
+
+
+def _hub_snapshot(model: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=["unet/config.json", "vae/config.json"]))
+    except (LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in (401, 403, 404):
+            problem = f"the hub has no such model at revision {revision}, or not for you"
+            raise InputError(f"base.model={model}", problem, expected="a hub id and a commit of it") from error
+        raise ServiceUnreachable(
+            f"hub model {model}", "neither reachable nor in the local cache", remedy="check the network, or download the model to a folder"
+        ) from error

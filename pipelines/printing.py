@@ -1,0 +1,98 @@
+"""How results look to people: short tables on stdout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.doctor import Check
+from pipelines.outcome import RunResult
+
+# What people read: the name, the factor it is shown with, the digits, and which way is better.
+METRICS = {
+    "kid": ("KID × 10³ ↓", 1000.0, 2),
+    "fid": ("FID ↓", 1.0, 2),
+    "clip_t": ("CLIP-T ↑", 1.0, 2),
+    "clip_i": ("CLIP-I ↑", 1.0, 2),
+}
+
+
+def _console() -> Console:
+    # Without a terminal rich would wrap at 80 columns and cut paths in two.
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_result(result: RunResult) -> None:
+    """The scores beside the base's, the registered model, and where the report is."""
+    console = _console()
+    table = _table("", "style", "base")
+    for key, (label, factor, digits) in METRICS.items():
+        cells = [_score((scores or {}).get(key), factor, digits) for scores in (result.scores, result.base_scores)]
+        table.add_row(label, *cells)
+    console.print(table)
+    if result.context.get("reference") == "style_ref":
+        console.print("No reference pictures were held out: FID and KID rest on the StyleRef pictures themselves.")
+    model = result.model or {}
+    console.print(Text(f"model   {model.get('name')} version {model.get('version')} @{model.get('alias')}"))
+    console.print(Text(f"report  {result.report}"))
+    steps = len(result.seconds)
+    console.print(Text(f"done in {result.total_seconds:.0f} s; {len(result.cached)} of {steps} steps from the cache"))
+
+
+def _score(score: Mapping[str, Any] | None, factor: float, digits: int) -> str:
+    if not score or score.get("value") is None:
+        return "–"
+    text = f"{score['value'] * factor:.{digits}f}"
+    if score.get("low") is not None and score.get("high") is not None:
+        text += f"  ({score['low'] * factor:.{digits}f} to {score['high'] * factor:.{digits}f})"
+    return text
+
+
+def print_validation(outcome: Mapping[str, Any]) -> None:
+    """Every rule with its verdict, and each file at fault."""
+    console = _console()
+    for rule in outcome["rules"]:
+        mark, style = ("✓", "green") if rule["passed"] else ("✗", "red") if rule["severity"] == "hard" else ("!", "yellow")
+        console.print(Text.assemble((mark, style), f" {rule['name']}: {rule['message']}"))
+        for failure in rule["failures"]:
+            console.print(Text(f"    {failure['path']}: {failure['reason']}"))
+    verdict = "fit for training" if outcome["status"] == "completed" else "refused: mend the files above, then run again"
+    console.print(Text(f"{verdict}; page: {outcome['page']}"))
+
+
+def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The registered versions with their scores."""
+    console = _console()
+    if not rows:
+        console.print("no models are registered yet; `styleforge run CONFIG` makes the first")
+        return
+    table = _table("model", "version", "alias", "KID × 10³", "CLIP-T", "method", "base", "created")
+    for row in rows:
+        tags = row["tags"]
+        kid = f"{float(tags['kid']) * 1000:.2f}" if "kid" in tags else "–"
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"] / 1000))
+        identity = (row["name"], row["version"], ", ".join(row["aliases"]))
+        table.add_row(*identity, kid, tags.get("clip_t", "–"), tags.get("method", ""), tags.get("base", ""), created)
+    console.print(table)
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """A line a check, with what to do where it failed."""
+    table = _table("", "check", "found", "what to do")
+    for check in checks:
+        mark = Text("✓", "green") if check.ok else Text("✗", "red") if check.needed else Text("!", "yellow")
+        table.add_row(mark, check.name, Text(check.detail), Text(check.remedy))
+    _console().print(table)

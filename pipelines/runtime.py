@@ -1,0 +1,161 @@
+"""Runs ``personalize``: prepares ZenML, starts the pipeline, and tells in plain data what came of it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from components.config import RunConfig
+from components.errors import ServiceUnreachable
+from components.paths import read_json, state, write_json
+from pipelines.environment import prepare_environment, set_source_root
+from pipelines.outcome import RunResult, known_error
+from pipelines.plan import Plan, plan_run
+from pipelines.settings import check_settings, default_settings_file
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
+
+_logger = logging.getLogger(__name__)
+
+
+def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, verbose: bool = False) -> RunResult:
+    """Run the pipeline on the active ZenML stack and wait for its end.
+
+    Args:
+        config: the run.
+        use_cache: False re-runs every step.
+        settings_file: a ``zenml.yaml``; default: the project's own.
+        verbose: let ZenML speak.
+
+    Returns:
+        The result; an error of a step is in it, not raised.
+
+    Raises:
+        InputError, ServiceUnreachable: found before anything ran.
+        KeyboardInterrupt: the user stopped the run; what can be resumed is kept.
+    """
+    started = time.monotonic()
+    prepare_environment(verbose=verbose)
+    settings = settings_file or default_settings_file()
+    if settings is not None:
+        check_settings(settings)
+    plan = plan_run(config)
+    with _terminate_as_interrupt():
+        result = _run(config, plan, use_cache, settings)
+    result.total_seconds = round(time.monotonic() - started, 2)
+    if result.run_id:
+        write_json(state("runs", result.run_id) / "result.json", result.as_dict())
+    return result
+
+
+def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None) -> RunResult:
+    from steps import workspace
+
+    _connect()
+    from pipelines.personalize import personalize
+
+    workspace.sweep()
+    name = f"personalize-{config.style.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    options: dict[str, Any] = {"run_name": name}
+    if settings is not None:
+        options["config_path"] = str(settings)
+    if not use_cache:
+        options["enable_cache"] = False
+    result = RunResult(status="completed")
+    try:
+        personalize.with_options(**options)(plan=plan)
+    except Exception as problem:
+        _logger.debug("the run failed", exc_info=problem)
+        result.error = known_error(problem)
+        result.status = getattr(result.error, "status", "failed")
+    finally:
+        run = _find_run(name)
+        # What a stopped or failed step had done so far is what makes the next try short.
+        workspace.release([step for step, record in run.steps.items() if record.status.value == "completed"] if run else [])
+    if run is not None:
+        _gather(run, result)
+    return result
+
+
+def _connect() -> None:
+    """Open ZenML's store, whose first use creates it."""
+    set_source_root()
+    from zenml.client import Client
+
+    try:
+        _ = Client().active_stack_model
+    except Exception as error:
+        if any(word in f"{type(error).__name__} {error}" for word in ("Connection", "Max retries", "timed out")):
+            raise ServiceUnreachable(
+                "ZenML server", "no answer", expected="a running server", remedy="start it, or unset ZENML_STORE_URL to work locally"
+            ) from error
+        raise known_error(error) from error
+
+
+def _find_run(name: str) -> PipelineRunResponse | None:
+    from zenml.client import Client
+
+    try:
+        return Client().get_pipeline_run(name, allow_name_prefix_match=False)
+    except KeyError:
+        return None  # It failed before ZenML had a record of it.
+
+
+def _gather(run: PipelineRunResponse, result: RunResult) -> None:
+    result.run_id = str(run.id)
+    _gather_steps(run, result)
+    if result.error is None:
+        _gather_outputs(run, result)
+
+
+def _gather_steps(run: PipelineRunResponse, result: RunResult) -> None:
+    for name, step in run.steps.items():
+        if step.status.value == "cached":
+            result.cached.append(name)
+            result.seconds[name] = 0.0
+        elif step.start_time and step.end_time:
+            result.seconds[name] = round((step.end_time - step.start_time).total_seconds(), 2)
+
+
+def _gather_outputs(run: PipelineRunResponse, result: RunResult) -> None:
+    from steps.artifacts import link_or_copy
+
+    scores = read_json(_output(run, "score") / "scores.json")
+    result.scores, result.base_scores = scores["style"], scores["base"]
+    result.drift, result.context = scores.get("drift"), scores.get("context") or {}
+    result.model = read_json(_output(run, "register") / "registration.json")
+    page = state("runs", str(run.id)) / "report.html"
+    page.unlink(missing_ok=True)
+    link_or_copy(_output(run, "report") / "report.html", page)
+    result.report = str(page)
+
+
+def _output(run: PipelineRunResponse, step: str) -> Path:
+    (artifacts,) = run.steps[step].outputs.values()
+    return Path(artifacts[0].load().path)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does: cleanly."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # Not the main thread: signals are somebody else's.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,50 @@
+"""Step: the base learns the style."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from components.config import BaseSection, MethodSection, RunConfig, StyleSection, TrainingSection
+from steps.artifacts import Folder
+from steps.caching import cache_policy
+from steps.workspace import resumable, scratch
+
+
+@step(cache_policy=cache_policy(__file__))
+def fine_tune(
+    style_set: Folder,
+    split: Folder,
+    aux: Folder,
+    seed: int,
+    base: dict[str, Any],
+    method: dict[str, Any],
+    training: dict[str, Any],
+) -> Annotated[Folder, "model"]:
+    """Fine-tune; a run that was killed goes on from its last checkpoint.
+
+    Args:
+        style_set: of ``scan``.
+        split: of ``split``.
+        aux: of ``build_aux``.
+        seed: of the run.
+        base: ``model``, ``revision`` and the ``digest`` of its files.
+        method: the method section.
+        training: the training section.
+    """
+    from components.diffusion.training import fine_tune as train
+
+    config = RunConfig(
+        seed=seed,
+        # What the style is called and how its pictures are drawn later is no part of training: `register` writes it down.
+        style=StyleSection(name="style", source="style_set"),
+        base=BaseSection(model=base["model"], revision=base["revision"]),
+        method=MethodSection(**method),
+        training=TrainingSection(**training),
+    )
+    key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, training]
+    checkpoints = resumable("fine_tune", "checkpoints", key=key)
+    out = scratch("fine_tune")
+    train(config, style_set.path, split.path, aux.path, out, checkpoints)
+    return Folder(out)

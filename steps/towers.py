@@ -1,0 +1,21 @@
+"""The CLIP towers that some steps lend to components which must not know where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def towers_factory(extractor: Mapping[str, Any]) -> Callable[[], Any]:
+    """A function that loads the towers when first needed: most sets bring roles along, and loading costs seconds.
+
+    Args:
+        extractor: ``model`` (``pocket``, folder or hub id), ``revision``; ``digest`` only tells cache keys apart.
+    """
+
+    def build() -> Any:
+        from components.evaluation.features import Towers
+
+        return Towers(str(extractor["model"]), revision=extractor.get("revision"))
+
+    return build

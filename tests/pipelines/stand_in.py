@@ -1,0 +1,189 @@
+"""A copy of the repository whose heavy components are replaced by quick ones, so that caching can be tested by editing files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from components.paths import REPOSITORY
+
+QUICK = {
+    "components/styledata/manifest.py": '''
+import shutil
+from pathlib import Path
+from components.paths import write_jsonl
+def scan_style(style, aux, out):
+    (out / "images").mkdir(parents=True)
+    names = sorted(p.name for p in Path(style.source).iterdir())
+    for name in names:
+        shutil.copyfile(Path(style.source) / name, out / "images" / name)
+    write_jsonl(out / "manifest.jsonl", [{"path": name} for name in names])
+''',
+    "components/styledata/validation.py": '''
+from components.errors import GateRefused
+from components.paths import read_jsonl, write_json
+class Verdict:
+    warnings = []
+    def __init__(self, refused): self.refused = refused
+    def raise_if_failed(self):
+        if self.refused: raise GateRefused("style data", "refused.png is not wanted")
+def validate_style_set(style_set, *, minimum_side, needs_roles, out):
+    out.mkdir(parents=True)
+    write_json(out / "validation.json", {"minimum_side": minimum_side})
+    return Verdict(any(row["path"] == "refused.png" for row in read_jsonl(style_set / "manifest.jsonl")))
+''',
+    "components/styledata/split.py": '''
+from components.paths import read_jsonl, write_json
+def split_style_set(style_set, out, towers):
+    out.mkdir(parents=True)
+    names = [row["path"] for row in read_jsonl(style_set / "manifest.jsonl")]
+    write_json(out / "split.json", {"reference": names, "reference_is_style_ref": True, "names": names})
+''',
+    "components/styledata/auxiliary.py": '''
+from components.paths import write_json
+def curate(style_set, out, *, count, form, towers):
+    out.mkdir(parents=True)
+    write_json(out / "aux.json", {"count": count, "form": form})
+def no_aux(out):
+    out.mkdir(parents=True)
+    write_json(out / "aux.json", {})
+''',
+    "components/diffusion/bundle.py": '''
+def load_bundle(model, revision=None, device=None):
+    return model
+''',
+    "components/diffusion/training.py": '''
+import os, time
+from components.content import digest_folder
+from components.diffusion import objective
+from components.paths import write_json, write_jsonl
+def fine_tune(config, style_set, split, aux, out, checkpoints):
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    (checkpoints / "step-1").write_text("half way")
+    if os.environ.get("STAND_IN") == "fail":
+        raise RuntimeError("the stand-in was told to fail")
+    if os.environ.get("STAND_IN") == "full":
+        raise OSError(28, "No space left on device", str(checkpoints))
+    if os.environ.get("STAND_IN") == "wait":
+        print("waiting", flush=True)
+        time.sleep(60)
+    facts = [digest_folder(style_set), digest_folder(aux), config.model_dump(mode="json"), objective.NAME]
+    (out / "training").mkdir(parents=True)
+    write_json(out / "model_index.json", facts)
+    write_json(out / "styleforge.json", {"schema": 1, "identifier": config.method.identifier, "manifest_digest": "m"})
+    write_json(out / "training" / "timing.json", {"seconds": time.time()})
+    write_jsonl(out / "training" / "log.jsonl", [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}])
+''',
+    "components/diffusion/objective.py": "NAME = 'mse'\n",
+    "components/diffusion/sampling.py": '''
+from dataclasses import dataclass
+from PIL import Image
+from components.content import digest_folder, digest_value
+from components.paths import write_jsonl
+from pathlib import Path
+@dataclass(frozen=True)
+class PromptRequest:
+    id: str
+    category: str
+    prompt: str
+    full_prompt: str
+def sample_bank(bundle, prompts, settings, seed, out, shard=(0, 1)):
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    rows = []
+    what = digest_folder(Path(bundle) / "unet") if (Path(bundle) / "unet").is_dir() else digest_folder(Path(bundle))
+    for prompt in prompts:
+        for repeat in range(settings.repeats):
+            tone = int(digest_value([what, prompt.full_prompt, repeat, seed, settings.steps])[:2], 16)
+            name = f"images/{prompt.id}-r{repeat}.png"
+            Image.new("RGB", (8, 8), (tone, 0, 0)).save(out / name)
+            rows.append({"file_name": name, "prompt_id": prompt.id, "category": prompt.category, "prompt": prompt.prompt,
+                         "full_prompt": prompt.full_prompt, "seed": seed, "repeat": repeat})
+    write_jsonl(out / "metadata.jsonl", rows)
+''',
+    "components/evaluation/scoring.py": '''
+from components.content import digest_folder
+def score(style, base, plain, base_plain, reference, settings, seed, identifier, *, reference_kind="held-out"):
+    value = {"value": int(digest_folder(style)[:4], 16) / 65536, "low": 0.0, "high": 1.0, "n": settings.bootstrap}
+    four = {name: value for name in ("kid", "fid", "clip_t", "clip_i")}
+    return {"style": four, "base": four, "drift": None, "by_category": {}, "context": {"reference": reference_kind}, "digests": {}}
+''',
+    "components/evaluation/report.py": '''
+def render_report(out, **parts):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("<!doctype html><title>report</title>" + str(sorted(parts["config"].items())))
+''',
+    "components/evaluation/banks/two.tsv": "id\tcategory\tprompt\na\tpeople\ta man\nb\tthings\ta house\n",
+}  # fmt: skip
+
+CONFIG = """
+style: {name: test, source: pictures}
+aux: {source: curated, count: 3}
+base: {model: base}
+training: {steps: 2}
+sampling: {bank: components/evaluation/banks/two.tsv, repeats: 1, steps: 2}
+scoring: {extractor: extractor, bootstrap: 5}
+"""
+
+
+@dataclass
+class StandIn:
+    """The copy, with a configuration, pictures and models in it; ``home`` is where its state goes."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TMPDIR", "VIRTUAL_ENV")}
+        user = self.folder / "user"
+        user.mkdir(exist_ok=True)
+        return kept | {"HOME": str(user), "STYLEFORGE_HOME": str(self.home), "OMP_NUM_THREADS": "1"} | extra
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "pipelines.cli", *arguments]
+
+    def styleforge(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.folder, env=self.environment(**environment), capture_output=True, text=True, timeout=240
+        )
+
+    def run(self, *arguments: str, code: int = 0, **environment: str) -> dict[str, Any]:
+        """``styleforge run``; the JSON of its last line, after checking the exit code."""
+        done = self.styleforge("run", "config.yaml", "--json", *arguments, **environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    def edit(self, name: str, text: str = "\n# edited\n") -> None:
+        path = self.folder / name
+        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def make_stand_in(folder: Path) -> StandIn:
+    """Write the copy into ``folder``."""
+    for package in ("components", "steps", "pipelines"):
+        shutil.copytree(REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    shutil.copyfile(REPOSITORY / "zenml.yaml", folder / "zenml.yaml")
+    for name, text in QUICK.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    (folder / "pictures").mkdir()
+    for index in range(3):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(folder / "pictures" / f"{index}.png")
+    for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16]}}.items():
+        (folder / "base" / part).mkdir(parents=True)
+        (folder / "base" / part / "config.json").write_text(json.dumps(config))
+    (folder / "extractor").mkdir()
+    (folder / "extractor" / "config.json").write_text("{}")
+    return StandIn(folder)
