@@ -104,7 +104,7 @@ class Towers:
 
     def too_long(self, texts: Sequence[str]) -> list[str]:
         """The texts that do not fit the text tower and would be scored by their beginning only."""
-        lengths = self._tokenizer(list(texts))["input_ids"] if texts else []
+        lengths = self._tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
         return [text for text, ids in zip(texts, lengths, strict=True) if len(ids) > self.max_tokens]
 
 
@@ -237,13 +237,28 @@ def _load_clip(source: str, revision: str | None) -> tuple[Any, Any, Any, str | 
                 remedy="convert pickled weights to safetensors first: pickles can run code and are refused",
             ) from error
 
-    model = load(CLIPModel.from_pretrained, use_safetensors=True)
+    with _no_progress_bar():
+        model = load(CLIPModel.from_pretrained, use_safetensors=True)
     if getattr(model.config, "model_type", "") != "clip":
         raise InputError(where, f"a {model.config.model_type}, not a CLIP", expected="a CLIPModel")
     tokenizer = load(AutoTokenizer.from_pretrained)
     # The PIL processor, so that the filter is the same whether torchvision is installed or not.
     processor = load(CLIPImageProcessorPil.from_pretrained)
     return model.eval().float(), tokenizer, processor, getattr(model.config, "_commit_hash", None)
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers' bar over weight names out of the log, and leave its setting as it was."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
 
 
 def _embedding(output: Any) -> Features:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.content import digest_value
 from components.errors import InputError
+from components.evaluation.prompts import CATEGORIES
 from components.paths import read_jsonl
 
 if TYPE_CHECKING:
@@ -82,3 +83,27 @@ def open_rgb(path: Path) -> Image:
 def digest_pictures(hashes: dict[Path, str], paths: list[Path]) -> str:
     """One digest over a set of pictures by name and content, whatever their folder and order."""
     return digest_value(sorted([path.name, hashes[path]] for path in paths))
+
+
+def pick_pairs(style: list[Picture], base: list[Picture], per_category: int) -> dict[str, list[tuple[Picture, Picture | None]]]:
+    """Prompts to show, by category: evenly spaced through the bank, never chosen by eye; the base's picture of each beside it.
+
+    Only first repeats are taken. The second of a pair is None where the base did not draw that prompt.
+    """
+    theirs = {picture.prompt_id: picture for picture in reversed(base)}
+    by_category: dict[str, list[Picture]] = {}
+    seen: set[str] = set()
+    for picture in style:
+        if picture.prompt_id not in seen:
+            seen.add(picture.prompt_id)
+            by_category.setdefault(picture.category, []).append(picture)
+    chosen = {}
+    for category, pictures in sorted(by_category.items(), key=lambda item: _reading_order(item[0])):
+        count = min(per_category, len(pictures))
+        spaced = [pictures[index * len(pictures) // count] for index in range(count)]
+        chosen[category] = [(picture, theirs.get(picture.prompt_id)) for picture in spaced]
+    return chosen
+
+
+def _reading_order(category: str) -> tuple[int, str]:
+    return (CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES), category)

@@ -96,7 +96,8 @@ def score(
         "base": scorer.all_four(sets["base"]),
         "drift": scorer.drift(sets["plain"], drift_base) if "plain" in sets else None,
         "by_category": scorer.by_category(sets["style"], sets["base"]),
-        "context": scorer.context(reference_kind, {name: len(pictures) for name, pictures in sets.items()}),
+        "context": scorer.context(reference_kind, {name: len(pictures) for name, pictures in sets.items()})
+        | {"prompts_cut": scorer.count_cut_prompts(sets["style"])},
         "digests": {name: digest_pictures(table.hashes, [p.path for p in pictures]) for name, pictures in sets.items()},
     }
     scores["digests"]["reference"] = digest_value(sorted(table.hashes[path] for path in reference))
@@ -188,7 +189,6 @@ class _Scorer:
         self.towers, self.inception, self.table, self.settings, self.seed, self.tokens = towers, inception, table, settings, seed, tokens
         self.reference = reference
         self.texts = FeatureCache(towers.id)
-        self.too_long = 0
 
     def bootstrap(self, purpose: str) -> metrics.Bootstrap:
         return metrics.Bootstrap(self.settings.bootstrap, self.settings.confidence, derive_seed(self.seed, "bootstrap", purpose))
@@ -231,13 +231,16 @@ class _Scorer:
         return metrics.mean_with_interval(values, _groups(pictures), self.bootstrap("clip_i")).as_dict()
 
     def all_four(self, pictures: list[Picture]) -> dict[str, Any]:
-        texts = list(dict.fromkeys(without_tokens(picture.prompt, self.tokens) for picture in pictures))
-        if long := self.towers.too_long(texts):
-            self.too_long = max(self.too_long, len(long))
-            log.warning("%d prompt(s) are longer than the text tower's %d tokens; CLIP-T sees their beginning only, as of %r",
-                        len(long), self.towers.max_tokens, long[0])  # fmt: skip
         kid, fid = self.kid(pictures, self.reference), self.fid(pictures)
         return {"kid": kid, "fid": fid, "clip_t": self.clip_t(pictures), "clip_i": self.clip_i(pictures)}
+
+    def count_cut_prompts(self, pictures: list[Picture]) -> int:
+        """Number of prompts that the text tower cannot read to their end; the first is named in the log."""
+        cut = self.towers.too_long(list(dict.fromkeys(without_tokens(picture.prompt, self.tokens) for picture in pictures)))
+        if cut:
+            limit = self.towers.max_tokens
+            log.warning("CLIP-T reads only the first %d tokens; %d prompt(s) are longer, as %r", limit, len(cut), cut[0])
+        return len(cut)
 
     def drift(self, plain: list[Picture], base: list[Picture]) -> dict[str, Any]:
         """How far the model moved where nothing was asked of it: style-free prompts, against the base."""
@@ -284,7 +287,6 @@ class _Scorer:
             "reference": reference_kind,
             "reference_n": len(self.reference),
             "pictures": counts,
-            "prompts_cut": self.too_long,
         }
 
 

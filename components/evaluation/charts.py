@@ -1,0 +1,103 @@
+"""Inline SVG for the report: it takes its colours from the page's CSS, so it follows light, dark and print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+Point = tuple[float, float]
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 260, 52, 12, 12, 34
+_MAX_POINTS = 240
+
+
+def loss_curve(rows: Sequence[dict[str, Any]]) -> str:
+    """SVG of a training log: StyleRef and Aux loss smoothed, validation loss as dots; empty string if nothing can be drawn.
+
+    Args:
+        rows: ``step`` with any of ``loss``, ``instance_loss``, ``aux_loss``, ``validation_loss``.
+    """
+    series = {
+        name: _finite(rows, key)
+        for key, name in (("instance_loss", "StyleRef"), ("aux_loss", "Aux"), ("loss", "total"), ("validation_loss", "validation"))
+    }
+    if series["StyleRef"]:
+        series.pop("total")
+    drawn = {name: points if name == "validation" else _smooth(points) for name, points in series.items() if points}
+    everything = [point for points in drawn.values() for point in points]
+    if not everything:
+        return ""
+    x_axis, y_axis = _axis([x for x, _ in everything], from_zero=True), _axis([y for _, y in everything], from_zero=True)
+
+    def place(point: Point) -> Point:
+        x = _LEFT + (point[0] - x_axis[0]) / (x_axis[-1] - x_axis[0]) * (_WIDTH - _LEFT - _RIGHT)
+        y = _TOP + (1 - (point[1] - y_axis[0]) / (y_axis[-1] - y_axis[0])) * (_HEIGHT - _TOP - _BOTTOM)
+        return x, y
+
+    parts = [_grid(x_axis, y_axis, place)]
+    for name, points in drawn.items():
+        css = f"s-{name.lower()}"
+        spots = [place(point) for point in points]
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
+        parts.append(f'<path class="line {css}" d="{path}"/>')
+        if name == "validation":
+            parts += [f'<circle class="dot {css}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in spots]
+    label = "Loss by training step: " + ", ".join(f"{name} ends at {points[-1][1]:.3f}" for name, points in drawn.items())
+    legend = "".join(f'<span class="key s-{name.lower()}">{escape(name)}</span>' for name in drawn)
+    svg = f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    return f'{svg}<p class="legend">{legend}</p>'
+
+
+def interval_bars(style: dict[str, Any], base: dict[str, Any], scale: float = 1.0) -> str:
+    """SVG of two estimates with their intervals on one axis, style above base."""
+    low = min(style["low"], base["low"], 0.0) * scale
+    high = max(style["high"], base["high"]) * scale
+    span = (high - low) or 1.0
+
+    def at(value: float) -> float:
+        return 4 + (value * scale - low) / span * 132
+
+    marks = []
+    for css, y, estimate in (("s-style", 7, style), ("s-base", 19, base)):
+        marks.append(f'<path class="line {css}" d="M{at(estimate["low"]):.1f} {y}H{at(estimate["high"]):.1f}"/>')
+        marks.append(f'<circle class="dot {css}" cx="{at(estimate["value"]):.1f}" cy="{y}" r="4"/>')
+    return f'<svg class="bars" viewBox="0 0 140 26" aria-hidden="true">{"".join(marks)}</svg>'
+
+
+def _finite(rows: Sequence[dict[str, Any]], key: str) -> list[Point]:
+    return [(float(r["step"]), float(r[key])) for r in rows if isinstance(r.get(key), int | float) and math.isfinite(r[key])]
+
+
+def _smooth(points: list[Point]) -> list[Point]:
+    """Means over equal runs of steps, since single steps draw single noise levels and tell little; at most _MAX_POINTS."""
+    width = max(1, len(points) // 40, math.ceil(len(points) / _MAX_POINTS))
+    runs = [points[start : start + width] for start in range(0, len(points), width)]
+    return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
+
+
+def _axis(values: Sequence[float], from_zero: bool) -> list[float]:
+    """Round tick values that hold all ``values``."""
+    low, high = (min(0.0, *values), max(values)) if from_zero else (min(values), max(values))
+    if high <= low:
+        high = low + 1.0
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
+    first = math.floor(low / step)
+    return [round((first + index) * step, 10) for index in range(math.ceil((high - first * step) / step - 1e-9) + 1)]
+
+
+def _grid(x_axis: list[float], y_axis: list[float], place: Any) -> str:
+    parts = []
+    for y in y_axis:
+        _, at = place((x_axis[0], y))
+        parts.append(f'<path class="rule" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{y:g}</text>')
+    for x in x_axis:
+        at, _ = place((x, y_axis[0]))
+        anchor = "end" if x == x_axis[-1] else "middle"
+        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 14}" text-anchor="{anchor}">{x:g}</text>')
+    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 1}" class="unit">training step</text>')
+    return "".join(parts)

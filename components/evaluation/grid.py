@@ -1,0 +1,136 @@
+"""Picture grids as PNG files, with prompts as captions: for README, reports and eyes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import InputError
+from components.evaluation.pictures import open_rgb, pick_pairs, read_pictures
+from components.paths import atomic_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_BACKGROUND, _INK, _FAINT = (255, 255, 255), (32, 32, 36), (228, 228, 232)
+
+
+@dataclass(frozen=True)
+class GridStyle:
+    """Measures of a grid, in pixels."""
+
+    cell: int = 192
+    gap: int = 10
+    text: int = 15
+
+
+def fit(image: Image, side: int) -> Image:
+    """The picture inside ``side`` × ``side``: small ones enlarged by a whole factor without blurring, large ones reduced."""
+    from PIL import Image as Pillow
+
+    factor = side / max(image.size)
+    if factor >= 1:
+        whole = int(factor)
+        return image.resize((image.width * whole, image.height * whole), Pillow.Resampling.NEAREST)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Pillow.Resampling.LANCZOS)
+
+
+def contact_sheet(
+    pictures: Sequence[Path], out: Path, *, columns: int = 8, captions: Sequence[str] | None = None, style: GridStyle | None = None
+) -> Path:
+    """Write pictures in reading order, ``columns`` a row, each with its caption if given.
+
+    Raises:
+        InputError: no pictures, or one that cannot be read.
+    """
+    cells = [[path] for path in pictures]
+    return _write(cells, list(captions or [""] * len(cells)), [""], out, columns, style or GridStyle())
+
+
+def comparison_grid(
+    rows: Mapping[str, Sequence[Path]], captions: Sequence[str], out: Path, *, columns: int = 6, style: GridStyle | None = None
+) -> Path:
+    """Write one row a model over one column a prompt, the prompt under its column; beyond ``columns`` a new band begins.
+
+    Args:
+        rows: label of a row (as "base") to its pictures, one a caption.
+        captions: prompts.
+        out: PNG file.
+        columns: prompts side by side.
+        style: measures.
+
+    Raises:
+        InputError: no pictures, rows of different length, or a picture that cannot be read.
+    """
+    if any(len(pictures) != len(captions) for pictures in rows.values()):
+        lengths = ", ".join(f"{label}: {len(pictures)}" for label, pictures in rows.items())
+        raise InputError(str(out), f"rows of different length ({lengths})", expected=f"{len(captions)} pictures, one a caption")
+    cells = [list(column) for column in zip(*rows.values(), strict=True)]
+    return _write(cells, list(captions), list(rows), out, columns, style or GridStyle())
+
+
+def bank_grid(
+    style_pictures: Path, base_pictures: Path, out: Path, *, per_category: int = 2, columns: int = 4, style: GridStyle | None = None
+) -> Path:
+    """:func:`comparison_grid` of two sampled folders: prompts evenly spaced through each category, base above style model."""
+    pairs = pick_pairs(read_pictures(style_pictures), read_pictures(base_pictures), per_category)
+    shown = [(ours, theirs) for items in pairs.values() for ours, theirs in items if theirs is not None]
+    rows = {"base": [theirs.path for _, theirs in shown], "style": [ours.path for ours, _ in shown]}
+    return comparison_grid(rows, [ours.prompt for ours, _ in shown], out, columns=columns, style=style)
+
+
+def _write(cells: list[list[Path]], captions: list[str], labels: list[str], out: Path, columns: int, style: GridStyle) -> Path:
+    """Lay out columns of cells in bands; one caption under each column, labels at the left."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    if not cells:
+        raise InputError(str(out), "no pictures to show", expected="at least one")
+    columns = min(columns, len(cells))
+    font = ImageFont.load_default(style.text)
+    measure = ImageDraw.Draw(Pillow.new("RGB", (1, 1)))
+    wrapped = [_wrap(measure, caption, font, style.cell) for caption in captions]
+    left = round(max(measure.textlength(label, font) for label in labels)) + style.gap if any(labels) else 0
+    bands = [range(start, min(start + columns, len(cells))) for start in range(0, len(cells), columns)]
+    step, line = style.cell + style.gap, round(style.text * 1.3)
+    heights = [len(labels) * step + line * max(len(wrapped[i]) for i in band) + style.gap for band in bands]
+    canvas = Pillow.new("RGB", (style.gap + left + columns * step, style.gap + sum(heights)), _BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    top = style.gap
+    for band, height in zip(bands, heights, strict=True):
+        for row, label in enumerate(labels):
+            draw.text((style.gap, top + row * step + style.cell // 2), label, _INK, font, anchor="lm")
+        for place, index in enumerate(band):
+            x = style.gap + left + place * step
+            for row, path in enumerate(cells[index]):
+                _paste(canvas, draw, fit(open_rgb(path), style.cell), x, top + row * step, style.cell)
+            for number, text in enumerate(wrapped[index]):
+                draw.text((x, top + len(labels) * step - style.gap // 2 + number * line), text, _INK, font)
+        top += height
+    with atomic_file(out) as temporary:
+        canvas.save(temporary, format="PNG", optimize=True)
+    return out
+
+
+def _paste(canvas: Image, draw: Any, image: Image, x: int, y: int, cell: int) -> None:
+    dx, dy = (cell - image.width) // 2, (cell - image.height) // 2
+    if dx or dy:
+        draw.rectangle([x, y, x + cell - 1, y + cell - 1], fill=_FAINT)
+    canvas.paste(image, (x + dx, y + dy))
+
+
+def _wrap(draw: Any, text: str, font: Any, width: int) -> list[str]:
+    """Lines of ``text`` that fit into ``width`` pixels; a word that is wider alone is shortened."""
+    lines: list[str] = []
+    for word in text.split():
+        while draw.textlength(word, font) > width and len(word) > 2:
+            word = word[:-2] + "…"
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and draw.textlength(joined, font) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines

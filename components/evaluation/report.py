@@ -1,0 +1,320 @@
+"""The page that a person reads after a run: one HTML file that holds everything and asks the network for nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.config import RunConfig
+from components.evaluation import charts
+from components.evaluation.pictures import Picture, open_rgb, pick_pairs, read_pictures
+from components.evaluation.verdict import judge, kid_text, percent, relative_change
+from components.paths import atomic_file, read_json, read_jsonl
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+_SMALL = 96
+"""Pictures up to this side are enlarged without blurring: they are meant to be seen pixel by pixel."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds the file's size: how many pictures go in, and how large."""
+
+    per_category: int = 6
+    categories: int = 8
+    sheet: int = 24
+    thumbnail: int = 256
+    listed_failures: int = 20
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture as a data URI, with its size in pixels and whether it is small enough to be shown pixel by pixel."""
+
+    uri: str
+    width: int
+    height: int
+    small: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the score table, as text."""
+
+    name: str
+    better: str
+    style: str
+    style_interval: str
+    base: str
+    base_interval: str
+    change: str
+    improved: bool | None
+    bars: str
+
+
+def render_report(
+    out: Path,
+    *,
+    config: RunConfig,
+    scores: Mapping[str, Any],
+    style_pictures: Path,
+    base_pictures: Path,
+    style_set: Path,
+    split: Path,
+    aux: Path,
+    validation: Path,
+    model: Path,
+    reference: Sequence[Path] = (),
+    limits: Limits | None = None,
+) -> Path:
+    """Write the report of one run.
+
+    Args:
+        out: the HTML file.
+        config: the resolved run.
+        scores: as :func:`components.evaluation.scoring.score` gives them.
+        style_pictures: folder of the style model's pictures.
+        base_pictures: folder of the base's pictures of the same prompts.
+        style_set: folder of the scanned style set (``images/`` and ``manifest.jsonl``).
+        split: folder with ``split.json``.
+        aux: folder with ``metadata.jsonl`` and ``images/``.
+        validation: folder with ``validation.json``.
+        model: folder with ``styleforge.json`` and ``training/log.jsonl``.
+        reference: the reference pictures that the scores were measured to.
+        limits: how many pictures go in.
+
+    Returns:
+        ``out``. The same inputs give the same bytes: nothing in the page depends on time or place.
+    """
+    limits = limits or Limits()
+    style, base = read_pictures(style_pictures), read_pictures(base_pictures)
+    pairs = dict(list(pick_pairs(style, base, limits.per_category).items())[: limits.categories])
+    chosen = read_json(split / "split.json")
+    card = read_json(model / "styleforge.json") if (model / "styleforge.json").is_file() else {}
+    log = model / "training" / "log.jsonl"
+    page = {
+        "config": config,
+        "verdict": judge(dict(scores)),
+        "scores": scores,
+        "hero": [thumbnail(p.path, limits.thumbnail) for p in _hero(style)],
+        "rows": score_rows(scores["style"], scores["base"]),
+        "drift": drift_rows(scores.get("drift")),
+        "categories": category_rows(scores.get("by_category") or {}),
+        "grids": {category: [_pair(pair, limits.thumbnail) for pair in items] for category, items in pairs.items()},
+        "counts": {"pictures": len(style), "prompts": len({p.prompt_id for p in style})},
+        "sheets": _sheets(chosen, style_set, aux, reference, limits),
+        "reference_is_style_ref": scores["context"]["reference"] != "held-out",
+        "loss": charts.loss_curve(read_jsonl(log)) if log.is_file() else "",
+        "validation": _validation(validation, limits.listed_failures),
+        "settings": _sections(config),
+        "provenance": _provenance(config, scores, card),
+        "prompts": _prompts(config),
+    }
+    with atomic_file(out) as temporary:
+        temporary.write_text(_environment().get_template("report.html.j2").render(page), encoding="utf-8")
+    return out
+
+
+def thumbnail(path: Path, side: int) -> Thumbnail:
+    """A picture as a data URI, at most ``side`` pixels wide and high: small ones as lossless PNG, large ones as WebP."""
+    from PIL import Image
+
+    image = open_rgb(path)
+    small = max(image.size) <= _SMALL
+    if max(image.size) > side:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if small:
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "WEBP", quality=82, method=4)
+    kind = "png" if small else "webp"
+    return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", image.width, image.height, small)
+
+
+def score_rows(style: Mapping[str, Any], base: Mapping[str, Any]) -> list[Row]:
+    """The four scores of the style model beside the base's."""
+    return [
+        _row("KID ×10³", "lower", style["kid"], base["kid"], 1000, kid_text),
+        _row("FID", "lower", style["fid"], base["fid"], 1, _three_digits),
+        _row("CLIP-T", "higher", style["clip_t"], base["clip_t"], 1, _one_decimal),
+        _row("CLIP-I", "higher", style["clip_i"], base["clip_i"], 1, _one_decimal),
+    ]
+
+
+def drift_rows(drift: Mapping[str, Any] | None) -> list[Row]:
+    """What changed on prompts without the style token."""
+    if not drift:
+        return []
+    rows = [_row("CLIP-T, plain prompts", "higher", drift["clip_t"], drift["clip_t_base"], 1, _one_decimal)]
+    if "clip_i" in drift:
+        rows.append(_row("CLIP-I, plain prompts", "lower", drift["clip_i"], drift["clip_i_base"], 1, _one_decimal))
+    kid = drift["kid_to_base"]
+    interval = f"{kid_text(kid['low'])} – {kid_text(kid['high'])}"
+    rows.append(Row("KID ×10³ to the base's pictures", "lower", kid_text(kid["value"]), interval, "–", "", "", None, ""))
+    return rows
+
+
+def category_rows(by_category: Mapping[str, Any]) -> dict[str, Row]:
+    """CLIP-T by prompt category."""
+    return {
+        category: _row("CLIP-T", "higher", values["clip_t"], values["clip_t_base"], 1, _one_decimal)
+        for category, values in by_category.items()
+        if "clip_t_base" in values
+    }
+
+
+def _row(name: str, better: str, style: Mapping[str, Any], base: Mapping[str, Any], scale: float, text: Any) -> Row:
+    change = relative_change(style["value"], base["value"])
+    improved = None if change is None or not round(change, 2) else (change < 0) == (better == "lower")
+    return Row(
+        name=name,
+        better=better,
+        style=text(style["value"]),
+        style_interval=f"{text(style['low'])} – {text(style['high'])}",
+        base=text(base["value"]),
+        base_interval=f"{text(base['low'])} – {text(base['high'])}",
+        change="" if change is None else percent(change),
+        improved=improved,
+        bars=charts.interval_bars(dict(style), dict(base), scale),
+    )
+
+
+def _one_decimal(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _hero(style: list[Picture]) -> list[Picture]:
+    """Six pictures across the categories for the top of the page."""
+    pairs = pick_pairs(style, [], 6)
+    columns = [[picture for picture, _ in items] for items in pairs.values()]
+    mixed = [column[index] for index in range(6) for column in columns if index < len(column)]
+    return mixed[:6]
+
+
+def _pair(pair: tuple[Picture, Picture | None], side: int) -> dict[str, Any]:
+    ours, theirs = pair
+    return {
+        "prompt": ours.prompt,
+        "id": ours.prompt_id,
+        "style": thumbnail(ours.path, side),
+        "base": thumbnail(theirs.path, side) if theirs else None,
+    }
+
+
+def _sheets(split: Mapping[str, Any], style_set: Path, aux: Path, reference: Sequence[Path], limits: Limits) -> list[dict[str, Any]]:
+    """Contact sheets: StyleRef with roles, Aux with sources, reference."""
+    roles = {row["path"]: row.get("role") or "" for row in split["style_ref"]}
+    style_ref = [(style_set / "images" / path, role) for path, role in sorted(roles.items())]
+    listing = aux / "metadata.jsonl"
+    rows = read_jsonl(listing) if listing.is_file() else []
+    aux_rows = [(_inside(aux, row["file_name"]), row.get("text") or row.get("prompt") or "") for row in rows]
+    sheets = [
+        ("StyleRef", "The pictures that the style was learned from.", style_ref),
+        ("Aux", "The pictures that keep what the base knows.", aux_rows),
+    ]
+    if not split.get("reference_is_style_ref"):
+        sheets.append(
+            ("Reference", "Held-out pictures of the style that FID, KID and CLIP-I are measured to.", [(p, "") for p in reference])
+        )
+    return [_sheet(title, note, items, limits) for title, note, items in sheets if items]
+
+
+def _sheet(title: str, note: str, items: list[tuple[Path, str]], limits: Limits) -> dict[str, Any]:
+    count = min(limits.sheet, len(items))
+    spaced = [items[index * len(items) // count] for index in range(count)]
+    side = min(limits.thumbnail, 160)
+    return {
+        "title": title,
+        "note": note,
+        "total": len(items),
+        "pictures": [{"picture": thumbnail(path, side), "caption": caption, "name": path.name} for path, caption in spaced],
+    }
+
+
+def _inside(folder: Path, name: str) -> Path:
+    return folder / name if (folder / name).is_file() else folder / "images" / name
+
+
+def _validation(folder: Path, listed: int) -> dict[str, Any]:
+    report = read_json(folder / "validation.json")
+    rules = []
+    for rule in report["rules"]:
+        failures = rule.get("failures") or []
+        state = "passed" if rule["passed"] else "failed" if rule["severity"] == "hard" else "warning"
+        rules.append({**rule, "state": state, "failures": failures[:listed], "more": max(0, len(failures) - listed)})
+    rules.sort(key=lambda rule: ("failed", "warning", "passed").index(rule["state"]))
+    return {"passed": report["passed"], "rules": rules, "counts": report.get("counts") or {}}
+
+
+def _sections(config: RunConfig) -> dict[str, list[tuple[str, str]]]:
+    """The configuration by section, as text."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for key, value in config.flat().items():
+        section, _, field = key.rpartition(".")
+        sections.setdefault(section or "run", []).append((field or key, _value(value)))
+    return sections
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value) or "–"
+    return str(value)
+
+
+def _prompts(config: RunConfig) -> dict[str, str]:
+    token = config.method.identifier
+    return {
+        "style": config.sampling.style_template.replace("{token}", token).replace("{prompt}", "…"),
+        "plain": config.sampling.plain_template.replace("{prompt}", "…"),
+    }
+
+
+def _provenance(config: RunConfig, scores: Mapping[str, Any], card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where every number came from: content digests, models, versions. Long digests keep their first 16 characters."""
+    context = scores["context"]
+    base = card.get("base") or {}
+    facts: list[tuple[str, Any]] = [
+        ("configuration", config.digest()),
+        ("style set", card.get("manifest_digest")),
+        ("base", " ".join(str(part) for part in (base.get("model", config.base.model), base.get("revision")) if part)),
+        ("base weights", base.get("digest")),
+        ("method", card.get("method", config.method.name)),
+        ("extractor", context["extractor"]),
+        ("extractor weights", context.get("extractor_id")),
+        ("FID and KID features", f"{context['fid_kid_features']} ({context['dimension']}-d)"),
+        ("resize", context["fid_kid_resize"]),
+        ("KID", f"{context['kid_subsets']} subsets of {context['kid_subset_size']}, kernel {context['kid_kernel']}"),
+        (
+            "intervals",
+            f"{context['confidence']:.0%} bootstrap over prompts, {context['bootstrap']} resamples (FID {context['fid_bootstrap']})",
+        ),
+        ("reference", f"{context['reference_n']} pictures, {context['reference'].replace('_', ' ')}"),
+        *[(f"{name.replace('_', ' ')} pictures", digest) for name, digest in (scores.get("digests") or {}).items()],
+        ("versions", ", ".join(f"{name} {version}" for name, version in {**(card.get("versions") or {}), **context["versions"]}.items())),
+    ]
+    return [(name, _short(str(value))) for name, value in facts if value]
+
+
+def _short(text: str) -> str:
+    head, _, tail = text.rpartition(":")
+    if len(tail) == 64 and all(letter in "0123456789abcdef" for letter in tail):
+        return f"{head}:{tail[:16]}" if head else tail[:16]
+    return text
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
