@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from components.errors import InputError
 from components.paths import read_json, write_json
 
 _logger = logging.getLogger(__name__)
+Network = Callable[..., Any]
+"""A UNet as it is called: the module itself, or what an accelerator or a compiler made of it."""
 
 
 class Family(abc.ABC):
@@ -62,9 +64,7 @@ class Family(abc.ABC):
         """Token states, shape (N, L, D); through ``encoder`` (a wrapped text encoder) where given."""
 
     @abc.abstractmethod
-    def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, network: torch.nn.Module | None = None
-    ) -> torch.Tensor:
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, network: Network | None = None) -> torch.Tensor:
         """The network's prediction, shape (N, C, h, w); through ``network`` (a wrapped UNet) where given."""
 
     @abc.abstractmethod
@@ -195,9 +195,7 @@ class StableDiffusion(Family):
         states: torch.Tensor = (encoder or self.text_encoder)(input_ids=tokens, attention_mask=mask).last_hidden_state
         return states.float()
 
-    def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, network: torch.nn.Module | None = None
-    ) -> torch.Tensor:
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, network: Network | None = None) -> torch.Tensor:
         """The UNet's prediction, shape (N, C, h, w), fp32."""
         prediction: torch.Tensor = (network or self.unet)(latents, timesteps, encoder_hidden_states=states, return_dict=False)[0]
         return prediction.float()
@@ -218,7 +216,8 @@ class StableDiffusion(Family):
         from diffusers import __version__
 
         folder.mkdir(parents=True, exist_ok=True)
-        for name, part in self.parts.items():
+        networks: dict[str, Any] = self.parts
+        for name, part in networks.items():
             part.save_pretrained(folder / name)
             _forget_origin(folder / name / "config.json")
         self.tokenizer.save_pretrained(folder / "tokenizer")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -151,11 +152,11 @@ def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *
     return TrainingSet(tuple(instances), tuple(aux_samples), tuple(held_out or instances[:validation]), bool(held_out))
 
 
-def _split(split: Path) -> dict[str, list[dict[str, str]]]:
+def _split(split: Path) -> dict[str, Any]:
     file = Path(split) / "split.json"
     if not file.is_file():
         raise InputError(str(split), "no split.json", expected="the folder that the split step wrote")
-    rows: dict[str, list[dict[str, str]]] = read_json(file)
+    rows: dict[str, Any] = read_json(file)
     return rows
 
 

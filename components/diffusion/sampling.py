@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import json
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from components.diffusion.pictures import to_uint8
 from components.diffusion.schedulers import make_scheduler
 from components.errors import InputError, StyleForgeError
 from components.logs import progress
-from components.paths import atomic_file, state, storage_errors, write_jsonl
+from components.paths import atomic_file, atomic_folder, read_jsonl, state, storage_errors, write_jsonl
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +74,7 @@ def jobs_for(requests: Sequence[PromptRequest], repeats: int, seed: int) -> list
         InputError: two prompts have one id.
     """
     ordered = sorted(requests, key=lambda request: request.id)
-    for first, second in zip(ordered, ordered[1:], strict=False):
+    for first, second in itertools.pairwise(ordered):
         if first.id == second.id:
             raise InputError("sampling.bank", f"two prompts have the id {first.id!r}", expected="ids that are all different")
     return [Job(request, repeat, derive_seed(seed, "sample", request.id, repeat)) for request in ordered for repeat in range(repeats)]
@@ -141,15 +143,11 @@ def merge_shards(shards: Sequence[Path], out: Path) -> Path:
     Raises:
         InputError: two shards hold the same picture.
     """
-    import shutil
-
-    from components.paths import atomic_folder, read_jsonl
-
     rows = sorted(
         ((row, Path(shard)) for shard in shards for row in read_jsonl(Path(shard) / "metadata.jsonl")),
         key=lambda pair: pair[0]["file_name"],
     )
-    for first, second in zip(rows, rows[1:], strict=False):
+    for first, second in itertools.pairwise(rows):
         if first[0]["file_name"] == second[0]["file_name"]:
             raise InputError(str(second[1]), f"{second[0]['file_name']} is in {first[1]} too", expected="shards of one bank")
     with atomic_folder(out) as folder:
@@ -212,10 +210,19 @@ def is_drawn(file: Path, about: dict[str, Any]) -> bool:
 def _describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:
     """Everything that a picture depends on, as it is written into its file."""
     return {
-        "schema": 1, "model": bundle.digest, "prompt_id": job.request.id, "prompt": job.request.prompt, "full_prompt": job.request.full_prompt,
-        "negative_prompt": settings.negative_prompt, "seed": job.seed, "repeat": job.repeat, "scheduler": settings.scheduler,
-        "steps": settings.steps, "guidance": settings.guidance, "size": bundle.resolution,
-    }  # fmt: skip
+        "schema": 1,
+        "model": bundle.digest,
+        "prompt_id": job.request.id,
+        "prompt": job.request.prompt,
+        "full_prompt": job.request.full_prompt,
+        "negative_prompt": settings.negative_prompt,
+        "seed": job.seed,
+        "repeat": job.repeat,
+        "scheduler": settings.scheduler,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "size": bundle.resolution,
+    }
 
 
 def _row(job: Job) -> dict[str, Any]:

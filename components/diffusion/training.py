@@ -19,6 +19,7 @@ from components.diffusion.bundle import Bundle, default_device, load_bundle
 from components.diffusion.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
 from components.diffusion.export import write_model
+from components.diffusion.families import Network
 from components.diffusion.methods import Method, method_for
 from components.diffusion.optimization import MovingAverage, check_training, make_accelerator, make_optimizer, precision_for, rate_factor
 from components.diffusion.pictures import Variant, read_rgb
@@ -141,7 +142,7 @@ class Trainer:
         self.optimizer = prepared[-1]
         wrapped = dict(zip(names, self.models, strict=True))
         self.encoder = wrapped.get("text_encoder")
-        self.network = torch.compile(wrapped["unet"]) if self.training.compile else wrapped["unet"]
+        self.network: Network = torch.compile(wrapped["unet"]) if self.training.compile else wrapped["unet"]
 
     def _fingerprint(self, bundle: Bundle) -> str:
         samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]
