@@ -9,7 +9,7 @@ from typing import Any
 
 Point = tuple[float, float]
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 260, 52, 12, 12, 34
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 270, 44, 12, 12, 44
 _MAX_POINTS = 240
 
 
@@ -51,13 +51,14 @@ def loss_curve(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def interval_bars(style: dict[str, Any], base: dict[str, Any], scale: float = 1.0) -> str:
-    """SVG of two estimates with their intervals on one axis, style above base."""
-    low = min(style["low"], base["low"], 0.0) * scale
-    high = max(style["high"], base["high"]) * scale
+    """SVG of two estimates with their intervals on one axis, style above base; the axis shows zero where that is not far off."""
+    low, high = min(style["low"], base["low"]) * scale, max(style["high"], base["high"]) * scale
+    if 0 < low < 0.5 * high:
+        low = 0.0
     span = (high - low) or 1.0
 
     def at(value: float) -> float:
-        return 4 + (value * scale - low) / span * 132
+        return 6 + (value * scale - low) / span * 128
 
     marks = []
     for css, y, estimate in (("s-style", 7, style), ("s-base", 19, base)):
@@ -98,6 +99,6 @@ def _grid(x_axis: list[float], y_axis: list[float], place: Any) -> str:
     for x in x_axis:
         at, _ = place((x, y_axis[0]))
         anchor = "end" if x == x_axis[-1] else "middle"
-        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 14}" text-anchor="{anchor}">{x:g}</text>')
-    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 1}" class="unit">training step</text>')
+        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 26}" text-anchor="{anchor}">{x:g}</text>')
+    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 3}">training step</text>')
     return "".join(parts)

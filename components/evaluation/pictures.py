@@ -98,12 +98,13 @@ def pick_pairs(style: list[Picture], base: list[Picture], per_category: int) -> 
             seen.add(picture.prompt_id)
             by_category.setdefault(picture.category, []).append(picture)
     chosen = {}
-    for category, pictures in sorted(by_category.items(), key=lambda item: _reading_order(item[0])):
+    for category, pictures in sorted(by_category.items(), key=lambda item: reading_order(item[0])):
         count = min(per_category, len(pictures))
         spaced = [pictures[index * len(pictures) // count] for index in range(count)]
         chosen[category] = [(picture, theirs.get(picture.prompt_id)) for picture in spaced]
     return chosen
 
 
-def _reading_order(category: str) -> tuple[int, str]:
+def reading_order(category: str) -> tuple[int, str]:
+    """Sort key of categories: the built-in four in their order, then the others by name."""
     return (CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES), category)

@@ -94,12 +94,6 @@ def bank_version(name_or_path: str | Path) -> str:
     return match.group(1) if match else f"{path.name} sha256:{hashlib.sha256(content).hexdigest()[:12]}"
 
 
-def categories_of(prompts: list[Prompt]) -> list[str]:
-    """The categories in the order in which people should read them: the built-in four first, then the others by name."""
-    found = {prompt.category for prompt in prompts}
-    return [name for name in CATEGORIES if name in found] + sorted(found - set(CATEGORIES))
-
-
 def _collect(path: Path, reader: Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]) -> list[Prompt]:
     prompts: list[Prompt] = []
     lines: dict[str, int] = {}

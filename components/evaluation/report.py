@@ -12,7 +12,7 @@ from typing import Any
 from components.config import RunConfig
 from components.evaluation import charts
 from components.evaluation.pictures import Picture, open_rgb, pick_pairs, read_pictures
-from components.evaluation.verdict import judge, kid_text, percent, relative_change
+from components.evaluation.verdict import judge, kid_text, overlap, percent, relative_change
 from components.paths import atomic_file, read_json, read_jsonl
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -171,7 +171,8 @@ def category_rows(by_category: Mapping[str, Any]) -> dict[str, Row]:
 
 def _row(name: str, better: str, style: Mapping[str, Any], base: Mapping[str, Any], scale: float, text: Any) -> Row:
     change = relative_change(style["value"], base["value"])
-    improved = None if change is None or not round(change, 2) else (change < 0) == (better == "lower")
+    # A difference that may be chance gets no colour.
+    improved = None if change is None or overlap(dict(style), dict(base)) else (change < 0) == (better == "lower")
     return Row(
         name=name,
         better=better,

@@ -18,7 +18,7 @@ from components.content import derive_seed, digest_value
 from components.errors import InputError
 from components.evaluation import metrics
 from components.evaluation.features import Extractor, FeatureCache, Features, InceptionExtractor, Towers, encode_texts_cached
-from components.evaluation.pictures import Picture, decode, digest_pictures, read_pictures
+from components.evaluation.pictures import Picture, decode, digest_pictures, read_pictures, reading_order
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -254,12 +254,12 @@ class _Scorer:
 
     def by_category(self, style: list[Picture], base: list[Picture]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for category in dict.fromkeys(picture.category for picture in style):
+        for category in sorted({picture.category for picture in style}, key=reading_order):
             ours, theirs = ([p for p in pictures if p.category == category] for pictures in (style, base))
             found[category] = {"clip_t": self.clip_t(ours), "clip_i": self.clip_i(ours)}
             if theirs:
                 found[category] |= {"clip_t_base": self.clip_t(theirs), "clip_i_base": self.clip_i(theirs)}
-        return dict(sorted(found.items()))
+        return found
 
     def context(self, reference_kind: str, counts: dict[str, int]) -> dict[str, Any]:
         """Everything without which two scores must not be compared."""

@@ -71,10 +71,18 @@ _OUTCOMES = {
     ("yes", "weaker"): ("mixed", "The style took, but prompts are followed less than by the base.", f"{_GENTLER}."),
     ("yes", "lost"): ("bad", "The style took at the price of the prompts: the model no longer draws what is asked.", f"{_GENTLER}."),
     ("partly", "kept"): ("mixed", "The style took in part; prompts are still followed.", f"{_LONGER}."),
-    ("partly", "weaker"): ("mixed", "The style took in part; prompts are followed less.", "Add StyleRef and Aux pictures; see both sets below."),
+    ("partly", "weaker"): (
+        "mixed",
+        "The style took in part; prompts are followed less.",
+        "Add StyleRef and Aux pictures; see both sets below.",
+    ),
     ("partly", "lost"): ("bad", "The style took in part, and prompts are lost.", f"{_GENTLER}; then look at the StyleRef pictures below."),
     ("no", "kept"): ("bad", "The style did not take: pictures are no nearer to it than the base's.", f"{_LONGER}."),
-    ("no", "weaker"): ("bad", "The style did not take, and prompts are followed less.", "Do not use it; see the loss curve and the data below."),
+    ("no", "weaker"): (
+        "bad",
+        "The style did not take, and prompts are followed less.",
+        "Do not use it; see the loss curve and the data below.",
+    ),
     ("no", "lost"): ("bad", "The model is broken: neither the style nor the prompts are there.", f"Do not use it. {_GENTLER}."),
 }
 
