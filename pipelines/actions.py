@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.config import RunConfig, SamplingSection, validate_model
+from components.config import RunConfig, SamplingSection, builtin_config, load_config, validate_model
 from components.content import digest_value
 from components.errors import InputError
 from components.paths import read_json, read_jsonl, state
@@ -39,6 +39,20 @@ def validate_style(config: RunConfig, *, verbose: bool = False) -> dict[str, Any
         verdict = validate_style_set(style_set, **plan["validate"], out=out)
     outcome = "completed" if verdict.passed else "refused"
     return {"status": outcome, **verdict.as_json(), "page": str(out / "validation.html")}
+
+
+def demo_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """``configs/pocket.yaml`` for a style of the pocket world; its pictures are rendered under ``data/`` if they are not there.
+
+    Raises:
+        InputError: no such style.
+    """
+    folder = Path("data") / "pocket" / style
+    if not folder.is_dir():
+        from components.pocket.render import render_dataset
+
+        render_dataset(style, folder)
+    return load_config(builtin_config("pocket"), [f"style.name={style}", f"style.source={folder}", *overrides])
 
 
 def draw(

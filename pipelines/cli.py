@@ -2,98 +2,37 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import sys
-from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from components.errors import StyleForgeError
-from components.logs import set_up
 from pipelines.cli_pocket import app as pocket_app
+from pipelines.guard import AsJson, Format, LogFormat, Verbose, guarded, print_json, report_error
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from components.config import RunConfig
+
 app = typer.Typer(
-    name="styleforge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="styleforge",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Teach a text-to-image diffusion model an artistic style, prove it by numbers, and register it.",
-)  # fmt: skip
+)
 app.add_typer(pocket_app, name="pocket", help="The pocket world: render its pictures, train and check its embedded base model.")
-
-
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    human = "human"
-    json = "json"
-
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration (YAML); start from one in configs/.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say everything, with tracebacks.")]
-Format = Annotated[LogFormat, typer.Option("--log-format", help="Log lines on stderr for people or for machines.")]
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _guarded(command: Command) -> Command:
-    """Set logging up, and turn every error into one message and the right exit code."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        verbose, as_json = kwargs.get("verbose", False), kwargs.get("as_json", False)
-        set_up(verbose=verbose, log_format=kwargs.get("log_format", LogFormat.human).value)
-        try:
-            command(*args, **kwargs)
-        except typer.Exit:
-            raise
-        except KeyboardInterrupt:
-            message = "interrupted; the same command goes on where it stopped"
-            _fail(message, INTERRUPTED, {"status": "failed", "error": {"kind": "Interrupted", "message": message}}, as_json)
-        except Exception as error:
-            report_error(error, as_json=as_json, verbose=verbose)
-
-    return wrapper  # type: ignore[return-value]
-
-
-def report_error(error: Exception, *, as_json: bool, verbose: bool, result: dict[str, Any] | None = None) -> None:
-    """Print an error as one message (and, if asked, as JSON) and leave with its exit code."""
-    from pipelines.outcome import error_json, known_error
-
-    error = known_error(error)
-    ours = isinstance(error, StyleForgeError)
-    if verbose:
-        import traceback
-
-        traceback.print_exception(error)
-    message = str(error) if ours else f"unexpected {type(error).__name__}: {error}"
-    if not ours and not verbose:
-        message += "\nthis is a fault in StyleForge or below it; --verbose shows where"
-    result = result or {"status": getattr(error, "status", "failed"), "error": error_json(error)}
-    _fail(message, getattr(error, "exit_code", 1), result, as_json)
-
-
-def _fail(message: str, code: int, result: dict[str, Any], as_json: bool) -> None:
-    typer.echo(f"error: {message}", err=True)
-    if as_json:
-        _print_json(result)
-    raise typer.Exit(code)
-
-
-def _print_json(data: Any) -> None:
-    typer.echo(json.dumps(data, ensure_ascii=False, default=str))
-    sys.stdout.flush()
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
 
 
 @app.command()
-@_guarded
+@guarded
 def run(
     config: Config,
     overrides: Overrides = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run every step again.")] = False,
+    no_cache: NoCache = False,
     settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -101,19 +40,40 @@ def run(
 ) -> None:
     """Train, score and register a style model: the whole pipeline."""
     from components.config import load_config
+
+    _run(load_config(config, overrides or ()), not no_cache, settings, as_json, verbose)
+
+
+@app.command()
+@guarded
+def demo(
+    style: Annotated[str, typer.Option("--style", help="Target style of the pocket world.")] = "anime",
+    overrides: Overrides = None,
+    no_cache: NoCache = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """Render a style set of the pocket world, and run the whole job on it."""
+    from pipelines.actions import demo_config
+
+    _run(demo_config(style, overrides or ()), not no_cache, None, as_json, verbose)
+
+
+def _run(config: RunConfig, use_cache: bool, settings: Path | None, as_json: bool, verbose: bool) -> None:
     from pipelines.printing import print_result
     from pipelines.runtime import run_personalize
 
-    result = run_personalize(load_config(config, overrides or ()), use_cache=not no_cache, settings_file=settings, verbose=verbose)
+    result = run_personalize(config, use_cache=use_cache, settings_file=settings, verbose=verbose)
     if result.error is not None:
         report_error(result.error, as_json=as_json, verbose=verbose, result=result.as_dict())
     print_result(result)
     if as_json:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
 
 
 @app.command()
-@_guarded
+@guarded
 def validate(
     config: Config, overrides: Overrides = None, as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human
 ) -> None:
@@ -125,13 +85,13 @@ def validate(
     outcome = validate_style(load_config(config, overrides or ()), verbose=verbose)
     print_validation(outcome)
     if as_json:
-        _print_json(outcome)
+        print_json(outcome)
     if outcome["status"] != "completed":
         raise typer.Exit(3)
 
 
 @app.command()
-@_guarded
+@guarded
 def sample(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or registered name, name@alias or name/version.")],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; without the identifier it is added.")],
@@ -154,11 +114,11 @@ def sample(
     for picture in pictures:
         typer.echo(picture["path"])
     if as_json:
-        _print_json({"status": "completed", "pictures": pictures})
+        print_json({"status": "completed", "pictures": pictures})
 
 
 @app.command()
-@_guarded
+@guarded
 def models(as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
     """List the registered style models."""
     from pipelines.environment import prepare_environment
@@ -170,11 +130,11 @@ def models(as_json: AsJson = False, verbose: Verbose = False, log_format: Format
     rows = list_models()
     print_models(rows)
     if as_json:
-        _print_json({"status": "completed", "models": rows})
+        print_json({"status": "completed", "models": rows})
 
 
 @app.command()
-@_guarded
+@guarded
 def doctor(as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
     """Look at this machine: what is here, what is missing, and what to do about it."""
     from pipelines.doctor import examine
@@ -184,13 +144,13 @@ def doctor(as_json: AsJson = False, verbose: Verbose = False, log_format: Format
     print_checks(checks)
     healthy = all(check.ok for check in checks if check.needed)
     if as_json:
-        _print_json({"status": "completed" if healthy else "failed", "checks": [vars(check) for check in checks]})
+        print_json({"status": "completed" if healthy else "failed", "checks": [vars(check) for check in checks]})
     if not healthy:
         raise typer.Exit(1)
 
 
 @app.command(name="config")
-@_guarded
+@guarded
 def show_config(
     config: Config, overrides: Overrides = None, as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human
 ) -> None:
@@ -201,7 +161,7 @@ def show_config(
 
     resolved = load_config(config, overrides or ()).model_dump(mode="json")
     if as_json:
-        _print_json(resolved)
+        print_json(resolved)
     else:
         typer.echo(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), nl=False)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config import RunConfig
-from components.errors import InputError, ServiceUnreachable
+from components.errors import InputError
 from components.fingerprint import fingerprint
 from components.paths import home, pocket_weights, read_json
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
@@ -58,7 +58,7 @@ def plan_run(config: RunConfig) -> Plan:
             "weights": {"extractor": extractor_digest, "inception": _inception_digest(config)},
         },
         # Where the model is registered is no part of what the page says about it.
-        "report": {"config": {key: value for key, value in dump.items() if key != "registry"}, "base_digest": base["digest"]},
+        "report": {"config": {key: value for key, value in dump.items() if key != "registry"}},
         "register": {"config": dump, "base_digest": base["digest"], "tracking": public_uri(tracking)},
     }  # fmt: skip
 
@@ -68,7 +68,9 @@ def _aux_parameters(config: RunConfig, base: dict[str, Any], extractor: dict[str
     if aux.source == "curated":
         return {"source": aux.source, "count": aux.count, "form": aux.form, "extractor": extractor}
     if aux.source == "generated":
-        return {"source": aux.source, "count": aux.generated_count, "base": base, "prompt": config.method.aux_prompt, "seed": config.seed}
+        drawing = config.sampling.model_dump(mode="json", include={"scheduler", "steps", "guidance", "batch_size", "negative_prompt"})
+        prompt = {"prompt": config.method.aux_prompt, "sampling": drawing, "seed": config.seed}
+        return {"source": aux.source, "count": aux.generated_count, "base": base, **prompt}
     return {"source": aux.source}
 
 
@@ -135,7 +137,9 @@ def _inception_digest(config: RunConfig) -> str | None:
     path = Path(weights).expanduser()
     if not path.is_file():
         expected = "torch-fidelity's Inception weights"
-        raise InputError(f"scoring.inception_weights={weights}", "no such file", expected=expected, remedy="mend the path or remove the key")
+        raise InputError(
+            f"scoring.inception_weights={weights}", "no such file", expected=expected, remedy="mend the path or remove the key"
+        )
     return fingerprint(path)
 
 
@@ -158,6 +162,7 @@ def base_resolution(model: str, revision: str | None) -> int:
 
     Raises:
         InputError: the base's folder lacks a part that a Stable Diffusion model has.
+        ServiceUnreachable: the hub does not answer.
     """
     path = _local_model(model, "base.model")
     if path is not None and path.is_file():
@@ -169,24 +174,11 @@ def base_resolution(model: str, revision: str | None) -> int:
 
 def _part_config(model: str, revision: str | None, folder: Path | None, part: str) -> dict[str, Any]:
     if folder is None:
-        folder = _hub_snapshot(model, revision)
+        from components.diffusion.bundle import locate
+
+        folder = locate(model, revision)
     file = folder / part / "config.json"
     if not file.is_file():
         problem = f"has no {part} ({part}/config.json)"
         raise InputError(f"base.model={model}", problem, expected="a Stable Diffusion model in diffusers layout")
     return dict(read_json(file))
-
-
-def _hub_snapshot(model: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=["unet/config.json", "vae/config.json"]))
-    except (LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in (401, 403, 404):
-            problem = f"the hub has no such model at revision {revision}, or not for you"
-            raise InputError(f"base.model={model}", problem, expected="a hub id and a commit of it") from error
-        raise ServiceUnreachable(
-            f"hub model {model}", "neither reachable nor in the local cache", remedy="check the network, or download the model to a folder"
-        ) from error

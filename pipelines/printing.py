@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +12,9 @@ from rich.text import Text
 
 from pipelines.doctor import Check
 from pipelines.outcome import RunResult
+
+if TYPE_CHECKING:
+    from components.pocket.check import Bar
 
 # What people read: the name, the factor it is shown with, the digits, and which way is better.
 METRICS = {
@@ -95,4 +98,13 @@ def print_checks(checks: Sequence[Check]) -> None:
     for check in checks:
         mark = Text("✓", "green") if check.ok else Text("✗", "red") if check.needed else Text("!", "yellow")
         table.add_row(mark, check.name, Text(check.detail), Text(check.remedy))
+    _console().print(table)
+
+
+def print_bars(bars: Sequence[Bar]) -> None:
+    """Each quality figure beside the bar that it must reach."""
+    table = _table("", "figure", "value", "bar", "n")
+    for bar in bars:
+        mark = Text("✓", "green") if bar.passed else Text("✗", "red")
+        table.add_row(mark, bar.name, f"{bar.value:.1f} {bar.unit}", f"{bar.bar:.0f} {bar.unit}", str(bar.n))
     _console().print(table)

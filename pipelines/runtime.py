@@ -16,6 +16,7 @@ from components.config import RunConfig
 from components.errors import ServiceUnreachable
 from components.paths import read_json, state, write_json
 from pipelines.environment import prepare_environment, set_source_root
+from pipelines.lightweight import lightweight_zenml
 from pipelines.outcome import RunResult, known_error
 from pipelines.plan import Plan, plan_run
 from pipelines.settings import check_settings, default_settings_file
@@ -71,7 +72,8 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None) 
         options["enable_cache"] = False
     result = RunResult(status="completed")
     try:
-        personalize.with_options(**options)(plan=plan)
+        with lightweight_zenml():
+            personalize.with_options(**options)(plan=plan)
     except Exception as problem:
         _logger.debug("the run failed", exc_info=problem)
         result.error = known_error(problem)

@@ -21,6 +21,7 @@ def build_aux(
     extractor: dict[str, Any] | None = None,
     base: dict[str, Any] | None = None,
     prompt: str = "",
+    sampling: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Annotated[Folder, "aux"]:
     """Curate, copy or draw the Aux set; arguments that the source has no use for keep their defaults.
@@ -33,6 +34,7 @@ def build_aux(
         extractor: CLIP that ranks the pool (curated).
         base: model that draws (generated).
         prompt: the class prompt (generated).
+        sampling: how to draw (generated).
         seed: of drawing (generated).
     """
     from components.styledata import auxiliary
@@ -41,12 +43,14 @@ def build_aux(
     if source == "curated":
         auxiliary.curate(style_set.path, out, count=count, form=form, towers=towers_factory(extractor or {}))
     elif source == "generated":
+        from components.config import SamplingSection
         from components.diffusion.bundle import load_bundle
         from components.diffusion.sampling import sample_class_pictures
 
         base = base or {}
         bundle = load_bundle(base["model"], revision=base.get("revision"))
-        auxiliary.pack_generated(sample_class_pictures(bundle, prompt, count, seed), out, prompt)
+        pictures = sample_class_pictures(bundle, prompt, count, SamplingSection(**(sampling or {})), seed)
+        auxiliary.pack_generated(pictures, out, prompt)
     elif source == "target":
         auxiliary.copy_target(style_set.path, out)
     else:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from zenml import step
 
+from components.config import RunConfig
+from components.paths import read_json
 from steps.artifacts import Folder
 from steps.caching import cache_policy
 from steps.workspace import scratch
@@ -14,7 +16,7 @@ from steps.workspace import scratch
 @step(cache_policy=cache_policy(__file__))
 def report(
     style_set: Folder, validation: Folder, split: Folder, aux: Folder, model: Folder, pictures: Folder, base_pictures: Folder,
-    scores: Folder, config: dict[str, Any], base_digest: str,
+    scores: Folder, config: dict[str, Any],
 ) -> Annotated[Folder, "report"]:  # fmt: skip
     """Render the report.
 
@@ -28,13 +30,16 @@ def report(
         base_pictures: of ``sample_base``.
         scores: of ``score``.
         config: the resolved configuration, without the registry section.
-        base_digest: of the base's files.
     """
     from components.evaluation.report import render_report
 
     out = scratch("report")
+    out.mkdir(parents=True)
+    division = read_json(split.path / "split.json")
     render_report(
-        out / "report.html", style_set=style_set.path, validation=validation.path, split=split.path, aux=aux.path, model=model.path,
-        pictures=pictures.path, base_pictures=base_pictures.path, scores=scores.path, config=config, base_digest=base_digest,
+        out / "report.html", config=RunConfig.model_validate(config), scores=read_json(scores.path / "scores.json"),
+        style_pictures=pictures.path / "style", base_pictures=base_pictures.path, style_set=style_set.path, split=split.path,
+        aux=aux.path, validation=validation.path, model=model.path,
+        reference=[style_set.path / "images" / path for path in division["reference"]],
     )  # fmt: skip
     return Folder(out)
