@@ -18,8 +18,8 @@ DEFAULT_MAX_PIXELS = 89_478_485
 HARD_MAX_PIXELS = 2 * DEFAULT_MAX_PIXELS
 """Above this Pillow refuses whatever the setting; for pictures that a scan has accepted already."""
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF")
-"""What Pillow may try. MPO is what many phones write under the name of JPEG."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+"""What Pillow may try: it would run Ghostscript on a PostScript file."""
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
 """File names that claim to be a picture. Anything else in a folder is not looked at."""

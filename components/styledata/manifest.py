@@ -219,8 +219,8 @@ def _copy_all(found: list[_Found], folder: Path, max_pixels: int) -> list[ImageE
         return _copy(item, folder / IMAGES / item.path, max_pixels)
 
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # Our own limit decides, not Pillow's warning at a lower one.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Whatever Pillow grumbles about (its own pixel limit, odd tags), the entry's ``problem`` is what counts.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         return list(pool.map(copy, found))
 
 

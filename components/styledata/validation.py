@@ -76,7 +76,8 @@ class ValidationReport:
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``validation.json``."""
-        return {"passed": self.passed, "rules": [asdict(rule) for rule in self.rules], "counts": self.counts}
+        rules = [{**asdict(rule), "failures": [asdict(failure) for failure in rule.failures]} for rule in self.rules]
+        return {"passed": self.passed, "rules": rules, "counts": dict(self.counts)}
 
     @classmethod
     def load(cls, folder: Path) -> ValidationReport:

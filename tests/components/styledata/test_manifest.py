@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from components.content import digest_folder
+from components.errors import InputError
+from components.styledata.manifest import Manifest
+from components.styledata.metadata import Annotation, read_metadata
+from tests.components.styledata.helpers import encoded, picture, scan, style_folder
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+
+
+def flat_folder(root: Path, *names: str) -> Path:
+    for index, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encoded(picture(index), "PNG"))
+    return root
+
+
+def test_three_folders_with_metadata(tmp_path: Path) -> None:
+    source = style_folder(tmp_path / "source", style=4, pool=3, reference=5)
+    manifest = scan(source, tmp_path / "set", aux="curated")
+    assert [len(manifest.split(name)) for name in ("style_ref", "aux_pool", "reference")] == [4, 3, 5]
+    first = manifest.split("style_ref")[0]
+    data = (source / "style_ref/00.png").read_bytes()
+    assert (first.path, first.caption, first.role) == ("style_ref/00.png", "scene 0", "character")
+    assert (first.sha256, first.width, first.height, first.mode, first.format) == (hashlib.sha256(data).hexdigest(), 64, 64, "RGB", "PNG")
+    assert first.file(tmp_path / "set").read_bytes() == data
+    assert [entry.path for entry in manifest.entries] == sorted(entry.path for entry in manifest.entries)
+    assert Manifest.load(tmp_path / "set") == manifest
+
+
+def test_a_row_has_the_documented_keys(tmp_path: Path) -> None:
+    scan(style_folder(tmp_path / "source", style=3), tmp_path / "set")
+    row = json.loads((tmp_path / "set/manifest.jsonl").read_text().splitlines()[0])
+    documented = {"path", "sha256", "phash", "width", "height", "mode", "format", "caption", "role", "split", "problem"}
+    assert documented < set(row) and set(row) - documented == {"spread", "animated"}
+
+
+def test_flat_folder_with_sub_folders(tmp_path: Path) -> None:
+    source = flat_folder(tmp_path / "source", "b.png", "a.jpg", "character/x.png", "aux_pool/p.png", "reference/r.png", ".hidden.png")
+    manifest = scan(source, tmp_path / "set")
+    assert [entry.path for entry in manifest.split("style_ref")] == ["a.jpg", "b.png", "character/x.png"]
+    assert [entry.path for entry in manifest.split("reference")] == ["reference/r.png"]
+    assert manifest.split("aux_pool") == ()
+    assert manifest.entries[2].known_role == ("character", "folder")
+    assert replace(manifest.entries[2], role="background").known_role == ("background", "metadata")
+    assert manifest.entries[0].known_role == (None, None)
+
+
+def test_reference_and_pool_from_elsewhere(tmp_path: Path) -> None:
+    from components.config import AuxSection, StyleSection
+    from components.styledata.manifest import scan_style
+
+    source = style_folder(tmp_path / "source", style=3, pool=2, reference=2)
+    elsewhere = flat_folder(tmp_path / "other", "one.png", "sub/two.png")
+    style = StyleSection(name="x", source=str(source), reference=str(elsewhere))
+    manifest = scan_style(style, AuxSection(pool=str(elsewhere)), tmp_path / "set")
+    assert [entry.path for entry in manifest.split("reference")] == ["reference/one.png", "reference/sub/two.png"]
+    assert [entry.path for entry in manifest.split("aux_pool")] == ["aux_pool/one.png", "aux_pool/sub/two.png"]
+
+
+def test_other_files_are_passed_over_and_noted(tmp_path: Path) -> None:
+    source = style_folder(tmp_path / "source", style=3)
+    (source / "notes.txt").write_text("x")
+    (source / "style_ref/photo.heic").write_bytes(b"x")
+    flat_folder(source, "stray.png")
+    manifest = scan(source, tmp_path / "set")
+    assert manifest.ignored == ("notes.txt", "stray.png", "style_ref/photo.heic")
+    assert len(manifest.entries) == 3
+    assert Manifest.load(tmp_path / "set").ignored == manifest.ignored
+
+
+def test_damaged_pictures_become_entries_with_a_reason(tmp_path: Path) -> None:
+    source = style_folder(tmp_path / "source", style=3)
+    (source / "style_ref/words.png").write_text("no picture")
+    (source / "style_ref/cut.jpg").write_bytes(encoded(picture(9), "JPEG")[:300])
+    (source / "style_ref/empty.gif").write_bytes(b"")
+    manifest = scan(source, tmp_path / "set")
+    problems = {entry.path: entry.problem for entry in manifest.entries if entry.problem}
+    assert sorted(problems) == ["style_ref/cut.jpg", "style_ref/empty.gif", "style_ref/words.png"]
+    assert problems["style_ref/empty.gif"] == "the file is empty"
+    assert len(manifest.usable("style_ref")) == 3
+
+
+def test_pixel_limit_is_the_configurations(tmp_path: Path) -> None:
+    manifest = scan(style_folder(tmp_path / "source", style=3), tmp_path / "set", max_pixels=64 * 64 - 1)
+    assert all("too large" in (entry.problem or "") for entry in manifest.entries)
+
+
+def test_the_set_depends_on_content_alone(tmp_path: Path) -> None:
+    one, two = style_folder(tmp_path / "one", style=5), style_folder(tmp_path / "two", style=5)
+    first, second = scan(one, tmp_path / "set1"), scan(two, tmp_path / "set2")
+    assert first.digest == second.digest and digest_folder(tmp_path / "set1") == digest_folder(tmp_path / "set2")
+    picture(77).save(two / "style_ref/00.png")
+    assert scan(two, tmp_path / "set2").digest != first.digest
+    assert not list((tmp_path / "home" / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("make", ["missing", "empty", "hidden", "no_picture", "empty_style_ref"])
+def test_folders_without_pictures(tmp_path: Path, make: str) -> None:
+    source = tmp_path / "source"
+    if make != "missing":
+        source.mkdir()
+    if make == "hidden":
+        flat_folder(source, ".a.png")
+    if make == "no_picture":
+        (source / "a.txt").write_text("x")
+    if make == "empty_style_ref":
+        flat_folder(source, "reference/a.png")
+        (source / "style_ref").mkdir()
+    with pytest.raises(InputError) as caught:
+        scan(source, tmp_path / "set")
+    assert caught.value.exit_code == 2 and str(source) in str(caught.value)
+    assert not (tmp_path / "set").exists()
+
+
+def test_curating_needs_a_pool(tmp_path: Path) -> None:
+    source = style_folder(tmp_path / "source", style=3)
+    with pytest.raises(InputError, match=r"aux\.pool.*curated.*generated"):
+        scan(source, tmp_path / "set", aux="curated")
+    assert len(scan(source, tmp_path / "set", aux="generated").entries) == 3
+
+
+def test_a_dangling_link_is_named(tmp_path: Path) -> None:
+    source = style_folder(tmp_path / "source", style=3)
+    (source / "style_ref/link.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(InputError, match=r"link\.png"):
+        scan(source, tmp_path / "set")
+
+
+def test_a_link_to_a_picture_is_followed(tmp_path: Path) -> None:
+    source = style_folder(tmp_path / "source", style=3)
+    picture(50).save(tmp_path / "real.png")
+    (source / "style_ref/link.png").symlink_to(tmp_path / "real.png")
+    scan(source, tmp_path / "set")
+    assert not (tmp_path / "set/images/style_ref/link.png").is_symlink()
+
+
+def test_five_hundred_small_pictures_are_quick(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for index in range(500):
+        Image.effect_noise((64, 64), index % 50 + 5).convert("RGB").save(source / f"{index:03d}.png")
+    start = time.perf_counter()
+    assert len(scan(source, tmp_path / "set").entries) == 500
+    assert time.perf_counter() - start < 20  # 1 to 2 seconds on an idle machine
+
+
+def test_metadata_in_sub_folders_wins(tmp_path: Path) -> None:
+    flat_folder(tmp_path, "style_ref/a.png", "b.png")
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "style_ref/a.png", "text": "far"}\n\n{"file_name": "b.png", "text": "  two   blanks ", "other": 1}\n'
+    )
+    (tmp_path / "style_ref/metadata.jsonl").write_text('{"file_name": "a.png", "text": "near", "role": "thing"}\n')
+    assert read_metadata(tmp_path) == {"style_ref/a.png": Annotation("near", "thing"), "b.png": Annotation("two blanks", None)}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("not json", "not JSON"),
+        ("[1]", "has no file_name"),
+        ('{"text": "x"}', "has no file_name"),
+        ('{"file_name": "gone.png"}', "which is not there"),
+        ('{"file_name": "../a.png"}', "which is not there"),
+        ('{"file_name": "a.png", "text": 3}', "text is 3"),
+        ('{"file_name": "a.png", "role": "hero"}', "role is 'hero'; expected character or background or thing"),
+        ('{"file_name": "a.png"}\n{"file_name": "a.png"}', "a second time"),
+    ],
+)
+def test_bad_metadata_names_file_and_line(tmp_path: Path, line: str, reason: str) -> None:
+    source = flat_folder(tmp_path / "source", "a.png")
+    picture(1).save(tmp_path / "a.png")
+    (source / "metadata.jsonl").write_text(line + "\n")
+    with pytest.raises(InputError, match=r"metadata\.jsonl, line [12]") as caught:
+        scan(source, tmp_path / "set")
+    assert reason in str(caught.value)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_folder_that_is_no_style_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no manifest"):
+        Manifest.load(tmp_path)
