@@ -19,7 +19,7 @@ from components.pocket.timed import TimedRun, device_of
 from components.pocket.tokenizer import MAX_LENGTH
 from components.pocket.train_vae import LATENTS
 
-CHANNELS = (48, 96, 192)
+CHANNELS = (48, 96, 160)
 TEXT_WIDTH, BATCH = 128, 48
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 

@@ -40,37 +40,48 @@ def to_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def train_vae(pixels: NDArray[np.uint8], work: Path, budget: float, device: str | None = None) -> AutoencoderKL:
-    """Train for ``budget`` seconds on ``pixels`` (N, 64, 64, 3); returns the VAE in eval mode with its scaling factor set.
+    """Train for ``budget`` seconds on ``pixels`` (N, 64, 64, 3); returns the VAE in eval mode with its scaling factor set."""
+    vae = new_vae()
+    _train(vae, list(vae.parameters()), pixels, work, "vae", budget, device, rate=1.5e-3)
+    vae.register_to_config(scaling_factor=round(float(1 / encode(vae, pixels[:1024]).std()), 5))
+    return vae
 
-    Loss: L1 + half a squared error + L1 of the gradients (keeps contours sharp) + a faint KL term.
-    """
-    where, vae = device_of(device), new_vae()
+
+def polish_decoder(vae: AutoencoderKL, pixels: NDArray[np.uint8], work: Path, budget: float, device: str | None = None) -> AutoencoderKL:
+    """Train the decoder alone for ``budget`` seconds: sharper pictures from the same latents, so that a UNet trained on them stays right."""
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    _train(vae, [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()], pixels, work, "decoder", budget, device, rate=1e-3)
+    return vae
+
+
+def _train(
+    vae: AutoencoderKL, parameters: list[torch.nn.Parameter], pixels: NDArray[np.uint8], work: Path, part: str, budget: float, device: str | None, rate: float
+) -> None:
+    """The loop of both. Loss: L1 + a squared error + L1 of the gradients (keeps contours sharp) + a faint KL term."""
+    where = device_of(device)
     vae.to(where, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=1.5e-3, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    run = TimedRun(work, "vae", budget, {"vae": vae}, optimizer)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    run = TimedRun(work, part, budget, {"vae": vae}, optimizer)
     for step in run.steps():
-        rng = np.random.default_rng(derive_seed(0, "pocket-vae", step))
+        rng = np.random.default_rng(derive_seed(0, f"pocket-{part}", step))
         rows = rng.integers(0, len(pixels), BATCH)
         top, left = rng.integers(0, (64 - CROP) // 4 + 1, 2) * 4
         x = to_tensor(pixels[rows][:, top : top + CROP, left : left + CROP]).to(where, memory_format=torch.channels_last)
         with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
             posterior = vae.encode(x).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(derive_seed(0, "pocket-vae-noise", step)))
+            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(derive_seed(0, f"pocket-{part}-noise", step)))
             decoded = vae.decode(posterior.mean + posterior.std * noise.to(where)).sample
-        y = decoded.float()
-        error = y - x
+        error = decoded.float() - x
         edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
         kl = posterior.kl().float().mean() / posterior.mean[0].numel()
         loss = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + 3e-5 * kl
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         run.report(loss, l1=float(error.detach().abs().mean()), kl=float(kl.detach()))
     vae.eval()
-    latents = encode(vae, pixels[:1024])
-    vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
-    return vae
 
 
 @torch.no_grad()

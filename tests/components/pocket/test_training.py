@@ -1,0 +1,134 @@
+"""Training the pocket base: tokenizer, timed runs that resume, losses, the probe; tiny budgets, the real code."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from components.errors import InputError, TrainingDiverged
+from components.pocket.captions import RARE_TOKENS
+from components.pocket.probe import Probe, load_probe, read
+from components.pocket.render import LOOKS, render_set
+from components.pocket.timed import TimedRun
+from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer
+from components.pocket.train import train
+from components.pocket.train_evaluator import ATTRIBUTES, attributes_of, contrastive_loss
+from components.pocket.train_unet import tokenize
+from components.pocket.train_vae import new_vae, psnr, to_tensor
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+def test_tokenizer_takes_any_text_and_keeps_identifiers_whole(tokenizer, tmp_path) -> None:
+    for text in ("Ünï 日本 🎨 café", "a photo of sks style, a blue car", "1,562 prompts!"):
+        assert tokenizer.unk_token_id not in tokenizer(text, add_special_tokens=False).input_ids
+        back = tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True).replace(" ", "")
+        assert back == text.lower().replace(" ", "")
+    for token in RARE_TOKENS:
+        assert len(tokenizer(token, add_special_tokens=False).input_ids) == 1
+    tokenizer.save_pretrained(tmp_path)
+    from transformers import CLIPTokenizer
+
+    text = "a mosaic of a girl with red hair, snow background"
+    assert CLIPTokenizer.from_pretrained(tmp_path)(text).input_ids == tokenizer(text).input_ids
+    assert tokenize(tokenizer, [text, ""]).shape == (2, MAX_LENGTH)
+
+
+def _one_weight(folder, budget: float) -> tuple[TimedRun, torch.nn.Linear]:
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(module.weight)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
+    return TimedRun(folder, "part", budget, {"module": module}, optimizer), module
+
+
+def test_timed_run_resumes_where_it_was(tmp_path) -> None:
+    run, module = _one_weight(tmp_path, 1000.0)
+    for step in run.steps(warmup=1):
+        loss = module.weight.square().sum()
+        loss.backward()
+        run.optimizer.step()
+        run.report(loss)
+        if step == 9:
+            break
+    run.elapsed = 500.0
+    run.save()
+    again, restored = _one_weight(tmp_path, 1000.0)
+    assert again.step == run.step and again.share == pytest.approx(0.5)
+    assert torch.equal(restored.weight, module.weight)
+    assert again.optimizer.state_dict()["state"][0]["step"] == run.optimizer.state_dict()["state"][0]["step"]
+    finished, _ = _one_weight(tmp_path, 400.0)
+    assert list(finished.steps()) == []
+
+
+def test_timed_run_logs_and_stops_on_nan(tmp_path) -> None:
+    run, _ = _one_weight(tmp_path, 1000.0)
+    with pytest.raises(TrainingDiverged, match="pocket part: the loss is nan at step"):
+        for step in run.steps():
+            run.report(torch.tensor(1.0 if step < 30 else float("nan")))
+    rows = [json.loads(line) for line in (tmp_path / "part-log.jsonl").read_text().splitlines()]
+    assert rows[0]["step"] == 25 and rows[0]["loss"] == 1.0
+
+
+def test_contrastive_loss_by_hand() -> None:
+    ids = torch.tensor([[1, 2], [3, 4]])
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    # Each row and column: -log(e² / (e² + 1)) = log(1 + e⁻²).
+    assert float(contrastive_loss(logits, ids)) == pytest.approx(float(np.log1p(np.exp(-2.0))), rel=1e-5)
+    same = torch.tensor([[1, 2], [1, 2]])
+    # Equal captions share the target: the mean of log(1 + e⁻²) and log(1 + e²).
+    expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(2.0))) / 2
+    assert float(contrastive_loss(logits, same)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_attributes_are_read_from_descriptions() -> None:
+    labels = np.array([[1, 1, 0], [2, 4, 3], [0, 12, 5]])
+    texts = ["a woman with blond hair in an orange dress wearing a red hat, full body, beach background", "a blue car, city background", "a view of mountains"]
+    table = attributes_of(texts, labels)
+    named = dict(zip(ATTRIBUTES, table[0].tolist(), strict=True))
+    assert named == {"background": 1, "subject": 1, "look": 0, "hair": 0, "clothes": 5, "hat": 1, "full": 1, "colour": -100}
+    assert table[1].tolist() == [2, 4, 3, -100, -100, -100, -100, 1]
+    assert table[2].tolist() == [0, 12, 5, -100, -100, -100, -100, -100]
+
+
+def test_psnr_by_hand() -> None:
+    class Off(torch.nn.Module):
+        """A "VAE" that is wrong by 10 of 255 levels everywhere."""
+
+        device = torch.device("cpu")
+
+        def encode(self, x):
+            return type("Out", (), {"latent_dist": type("Dist", (), {"mean": x})})
+
+        def decode(self, z):
+            return type("Out", (), {"sample": z + 10 / 127.5})
+
+    pixels = np.full((2, 64, 64, 3), 100, dtype=np.uint8)
+    assert psnr(Off(), pixels) == pytest.approx(20 * np.log10(255 / 10), abs=1e-3)
+
+
+def test_vae_keeps_the_layout(tmp_path) -> None:
+    vae = new_vae()
+    x = to_tensor(np.zeros((1, 64, 64, 3), dtype=np.uint8))
+    assert vae.encode(x).latent_dist.mean.shape == (1, 8, 16, 16)
+    assert float(x.min()) == -1.0
+
+
+def test_probe_saves_and_reads(tmp_path) -> None:
+    torch.manual_seed(0)
+    probe = Probe().eval()
+    probe.save(tmp_path / "probe")
+    data = render_set("test-probe", 4, LOOKS)
+    first, second = read(probe, data.pixels), read(load_probe(tmp_path / "probe"), data.pixels)
+    assert first.background.shape == (4,)
+    assert np.array_equal(first.background, second.background) or np.array_equal(first.subject, second.subject)
+
+
+def test_train_refuses_unknown_parts_and_a_unet_without_vae(tmp_path) -> None:
+    with pytest.raises(InputError, match="--part vea: no such part"):
+        train(tmp_path, parts=["vea"], work=tmp_path)
+    with pytest.raises(InputError, match="the vae part first"):
+        train(tmp_path, parts=["unet"], work=tmp_path)

@@ -1,0 +1,133 @@
+"""The pocket world: scenes, looks, captions and the style set that a user could have made."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from components.errors import InputError
+from components.paths import read_jsonl
+from components.pocket.captions import NOISE_TOKENS, RARE_TOKENS, caption, describe, in_grammar
+from components.pocket.media import MEDIA, MIXED, STYLES, Look, apply_look, look_of
+from components.pocket.render import LOOKS, cached_set, render, render_dataset, render_set
+from components.pocket.scenes import BACKGROUNDS, CANVAS, PEOPLE, SIDE, SUBJECTS, THINGS, Scene, draw_scene, random_scene
+
+
+def test_the_world_has_what_style_learning_needs() -> None:
+    assert len(MEDIA) >= 15
+    assert set(STYLES) == {"realism", "sureb", "anime", "romanticism", "cubism", "pixel-art"}
+    assert len(BACKGROUNDS) == 9 and len(PEOPLE) == 4 and len(THINGS) == 8
+    assert not set(MEDIA) & set(STYLES)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_look_draws_every_subject(look: str) -> None:
+    for subject in SUBJECTS:
+        scene = Scene(
+            "beach",
+            who=subject if subject in PEOPLE else None,
+            hair="red",
+            clothes="blue",
+            thing=subject if subject in THINGS else None,
+            colour="green",
+        )
+        picture = render(1, look, scene=scene).image
+        assert picture.size == (SIDE, SIDE) and picture.mode == "RGB"
+        assert np.asarray(picture).std() > 5
+
+
+@given(seed=st.integers(0, 2**48))
+@settings(max_examples=15, deadline=None)
+def test_a_picture_is_a_function_of_its_seed(seed: int) -> None:
+    first, second = render(seed), render(seed)
+    assert first.caption == second.caption and first.scene == second.scene
+    assert np.array_equal(np.asarray(first.image), np.asarray(second.image))
+
+
+def test_the_plain_look_changes_nothing_but_the_size() -> None:
+    flat = draw_scene(Scene("room"), random.Random(0))
+    assert flat.size == (CANVAS, CANVAS)
+    plain = np.asarray(apply_look(flat, Look(), random.Random(0))).astype(int)
+    reduced = np.asarray(flat.resize((SIDE, SIDE), Image.Resampling.LANCZOS)).astype(int)
+    assert np.abs(plain - reduced).max() <= 1
+
+
+def test_looks_do_what_their_fields_say() -> None:
+    flat = Image.new("RGB", (CANVAS, CANVAS), (200, 100, 50))
+    gray = np.asarray(apply_look(flat, Look(saturation=0.0), random.Random(0)))
+    # 0.299 · 200 + 0.587 · 100 + 0.114 · 50 = 124.2
+    assert np.abs(gray.astype(int) - 124).max() <= 1
+    paper = np.asarray(apply_look(flat, Look(fade=1.0), random.Random(0)))
+    assert (paper == 255).all()
+    tinted = np.asarray(apply_look(flat, Look(tint=(0.5, 1, 1)), random.Random(0)))
+    assert abs(int(tinted[5, 5, 0]) - 100) <= 1
+
+
+def test_mixed_media_lies_between_two_media() -> None:
+    looks = [look_of(MIXED, random.Random(i)) for i in range(30)]
+    assert len({look.saturation for look in looks}) > 20
+
+
+def test_full_descriptions_name_every_attribute() -> None:
+    scene = Scene("night sky", who="woman", hair="blond", clothes="orange", hat="red", full_body=True)
+    assert describe(scene) == "a woman with blond hair in an orange dress wearing a red hat, full body, night sky background"
+    assert describe(Scene("city", thing="car", colour="blue")) == "a blue car, city background"
+    assert describe(Scene("snow")) == "a view of snow"
+    assert in_grammar(0, "a view of snow", "oil painting") == "an oil painting of a view of snow"
+    assert in_grammar(1, "a view of snow", "sketch") == "a photo of sketch style, a view of snow"
+
+
+def test_captions_use_every_grammar_and_never_the_identifier() -> None:
+    rng = random.Random(0)
+    texts = [caption(random_scene(rng), "sketch", rng) for _ in range(3000)]
+    assert any(text.startswith("a sketch of") for text in texts)
+    assert any(text.startswith("a photo of sketch style, ") for text in texts)
+    assert any(text.endswith(", sketch style") for text in texts)
+    assert any("sketch" not in text for text in texts)
+    assert any(text in ("style", "a sketch of style", "a photo of sketch style, style") for text in texts)
+    words = {word.strip(",") for text in texts for word in text.split()}
+    assert not words & (set(RARE_TOKENS) - set(NOISE_TOKENS))
+
+
+def test_style_alone_is_said_of_patterned_clothes_only() -> None:
+    rng = random.Random(1)
+    for _ in range(2000):
+        scene = random_scene(rng)
+        if not scene.patterned:
+            assert "style" not in describe(scene, rng)
+
+
+def test_style_set_is_one_that_a_user_could_have_made(tmp_path) -> None:
+    folder = render_dataset("anime", tmp_path / "anime", reference=6)
+    rows = read_jsonl(folder / "metadata.jsonl")
+    by_split = {name: [row for row in rows if row["file_name"].startswith(name)] for name in ("style_ref", "aux_pool", "reference")}
+    assert [row["role"] for row in by_split["style_ref"]].count("character") == 10
+    assert [row["role"] for row in by_split["style_ref"]].count("background") == 10
+    assert len(by_split["aux_pool"]) >= 60 and len(by_split["reference"]) == 6
+    for row in rows:
+        with Image.open(folder / row["file_name"]) as picture:
+            assert picture.size == (64, 64)
+    again = render_dataset("anime", tmp_path / "again", reference=6)
+    assert (again / "style_ref/003.png").read_bytes() == (folder / "style_ref/003.png").read_bytes()
+
+
+def test_style_set_refuses_what_it_cannot_do(tmp_path) -> None:
+    with pytest.raises(InputError, match="--style animé: no such target style; expected one of pixel-art"):
+        render_dataset("animé", tmp_path / "x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        render_dataset("anime", tmp_path / "full")
+    assert (tmp_path / "full" / "a.txt").read_text() == "mine"
+
+
+def test_rendered_sets_are_kept_and_streams_are_apart(tmp_path) -> None:
+    first = cached_set(tmp_path, "one", 5)
+    again = cached_set(tmp_path, "one", 5)
+    assert np.array_equal(first.pixels, again.pixels) and first.captions == again.captions
+    other = render_set("two", 5)
+    assert not np.array_equal(first.pixels, other.pixels)
+    assert first.labels.shape == (5, 3)
