@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,6 @@ class Bundle:
     model: str
     revision: str | None
     path: Path
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def resolution(self) -> int:
@@ -88,7 +87,8 @@ def load_bundle(model: str | Path, revision: str | None = None, device: str | to
 
 def default_device() -> torch.device:
     """The accelerator of this machine, else the CPU."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu") if torch.accelerator.is_available() else torch.device("cpu")
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
 
 
 def locate(model: str, revision: str | None = None) -> Path:

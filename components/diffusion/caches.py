@@ -96,8 +96,8 @@ class PromptCache:
         unique = list(dict.fromkeys(prompts))
         index = torch.tensor([unique.index(prompt) for prompt in prompts], device=self._device)
         if encoder is not None:
-            return self._family.encode_tokens(self._ids(unique), encoder)[index]
-        return self._frozen(unique)[index]
+            return self._family.encode_tokens(self._ids(unique), encoder).index_select(0, index)
+        return self._frozen(unique).index_select(0, index)
 
     def _ids(self, unique: list[str]) -> torch.Tensor:
         missing = [prompt for prompt in unique if prompt not in self._tokens]

@@ -93,7 +93,7 @@ def sample_bank(
     Called again it draws only what is missing, half-written, or was drawn otherwise.
 
     Args:
-        bundle_or_path: the model, or where it is (anything that ``load_bundle`` takes); loaded only if something is missing.
+        bundle_or_path: the model, or where it is (anything that ``load_bundle`` takes).
         prompts: the prompts to draw.
         settings: repeats, scheduler, steps, guidance and so on.
         seed: the run's seed.
@@ -247,18 +247,21 @@ def _draw(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection) -> Ite
     """Draw pictures batch by batch: yields the jobs and their pixels, uint8 (N, H, W, 3)."""
     if not jobs:
         return
-    with torch.inference_mode(), _precision(bundle):
-        prompts = PromptCache(bundle.family, bundle.device, keep_states=True)
-        for start in range(0, len(jobs), settings.batch_size):
-            batch = jobs[start : start + settings.batch_size]
+    prompts = PromptCache(bundle.family, bundle.device, keep_states=True)
+    for start in range(0, len(jobs), settings.batch_size):
+        batch = jobs[start : start + settings.batch_size]
+        # Closed before the yield: the mode is the thread's, and must not reach whoever takes the pictures.
+        with torch.inference_mode(), _precision(bundle):
             pixels = bundle.family.decode_latents(denoise(bundle, batch, settings, prompts))
-            if not torch.isfinite(pixels).all():
-                bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
-                raise StyleForgeError(
-                    bundle.model, f"draws NaN for the prompt {bad.request.full_prompt!r}", expected="finite pictures",
-                    remedy="the model is damaged: train it again with a lower learning rate",
-                )  # fmt: skip
-            yield batch, to_uint8(pixels)
+        if not torch.isfinite(pixels).all():
+            bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
+            raise StyleForgeError(
+                bundle.model,
+                f"draws NaN for the prompt {bad.request.full_prompt!r}",
+                expected="finite pictures",
+                remedy="the model is damaged: train it again with a lower learning rate",
+            )
+        yield batch, to_uint8(pixels)
 
 
 def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prompts: PromptCache) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from typing import Any
 
 from components.errors import ConfigError
@@ -47,13 +48,14 @@ def make_scheduler(name: str, base: dict[str, Any]) -> Any:
             "sampling.scheduler", f"unknown scheduler {name!r} (did you mean {near[0]}?)", expected=f"one of {', '.join(SCHEDULERS)}"
         )
     kind, options = SCHEDULERS[name]
-    shared = {key: base[key] for key in SHARED if key in base}
+    cls = getattr(diffusers, kind)
+    known = inspect.signature(cls.__init__).parameters
+    shared = {key: base[key] for key in SHARED if key in base and key in known}
     if base.get("timestep_spacing") == "trailing":
         # Chosen on purpose, by bases with zero terminal SNR: they must be sampled from the very last timestep.
         shared["timestep_spacing"] = "trailing"
     wanted = {**shared, **options}
-    cls = getattr(diffusers, kind)
     # Latents have no fixed range, so nothing is clipped to one.
-    if "clip_sample" in cls.__init__.__code__.co_varnames:
+    if "clip_sample" in known:
         wanted["clip_sample"] = False
     return cls.from_config(wanted)

@@ -71,7 +71,8 @@ def fine_tune(
     check_training(config.training)
     method = method_for(config.method)
     data = read_training_set(style_set, split, aux, method)
-    bundle = load_bundle(config.base.model, config.base.revision, default_device())
+    # Onto the CPU first: each process then moves it to a device of its own.
+    bundle = load_bundle(config.base.model, config.base.revision, "cpu")
     # Dropout, where a base has some, draws from the global stream: it gets a seed of its own, and the caller's comes back.
     with torch.random.fork_rng():
         trainer = Trainer(config, method, data, bundle, checkpoints, load_image)
@@ -95,9 +96,9 @@ class Trainer:
     ) -> None:
         self.config, self.method, self.data, self.family = config, method, data, bundle.family
         self.training = training = config.training
-        self.accelerator = make_accelerator(
-            precision_for(training.mixed_precision, bundle.device), training.gradient_accumulation, bundle.device
-        )
+        device = default_device()
+        precision = precision_for(training.mixed_precision, device)
+        self.accelerator = make_accelerator(precision, training.gradient_accumulation, device)
         self.device = self.accelerator.device
         self.family.to(self.device)
         self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
@@ -176,7 +177,7 @@ class Trainer:
 
     def _encode_all(self) -> None:
         """Fill the caches before the first step, in an order that does not depend on where training is taken up."""
-        mirrored = {"never": (False,), "always": (True,)}.get({0.0: "never", 1.0: "always"}.get(self.training.flip, ""), (False, True))
+        mirrored = [flipped for flipped, possible in ((False, self.training.flip < 1.0), (True, self.training.flip > 0.0)) if possible]
         variants = [Variant(crop, flipped) for crop in range(self.training.crops) for flipped in mirrored]
         self.latents.fill((*self.data.instances, *self.data.aux), variants)
         self.latents.fill(self.data.validation, [Variant()])
@@ -256,16 +257,15 @@ class Trainer:
         timesteps = ((torch.arange(len(samples), device=self.device) + 0.5) * len(self.family.alphas_cumprod) / len(samples)).long()
         noisy = objective.add_noise(clean, noise, self.family.alphas_cumprod, timesteps)
         wanted = self.family.target(clean, noise, timesteps)
-        with self._evaluating():
-            losses = [
-                objective.per_sample_loss(self.family.predict(noisy[part], timesteps[part], states, self.network), wanted[part])
-                for part in torch.arange(len(samples), device=self.device).split(max(self.mixer.size, 4))
-                for states in [self.prompts.states([samples[index].prompt for index in part.tolist()], self.encoder)]
-            ]
+        losses = []
+        for model in self.models:
+            model.eval()
+        for part in torch.arange(len(samples), device=self.device).split(max(self.mixer.size, 4)):
+            states = self.prompts.states([samples[index].prompt for index in part.tolist()], self.encoder)
+            losses.append(objective.per_sample_loss(self.family.predict(noisy[part], timesteps[part], states, self.network), wanted[part]))
+        for model in self.models:
+            model.train()
         return float(torch.cat(losses).mean())
-
-    def _evaluating(self) -> _Evaluating:
-        return _Evaluating(self.models)
 
     def _read_losses(self) -> None:
         """Move finished steps into the log.
@@ -341,18 +341,3 @@ class Trainer:
         for part in self.family.parts.values():
             part.requires_grad_(False).eval()
         self.optimizer.zero_grad()
-
-
-class _Evaluating:
-    """Models in evaluation mode inside, in training mode again outside."""
-
-    def __init__(self, models: list[torch.nn.Module]) -> None:
-        self._models = models
-
-    def __enter__(self) -> None:
-        for model in self._models:
-            model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for model in self._models:
-            model.train()
