@@ -1,0 +1,107 @@
+"""Sampling images a second: prompts in batches with guidance in one pass, and one prompt at a time with two passes a step."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from benchmarks.measure import Prepare, Work
+from benchmarks.world import World
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from components.config import SamplingSection
+    from components.diffusion.bundle import Bundle
+    from components.diffusion.sampling import Job, PromptRequest
+
+NOTE = "one prompt at a time, with two passes a step, for the prompt and the negative prompt; each file is written before the next is drawn"
+
+
+def ours(world: World) -> Prepare:
+    """As StyleForge draws a prompt bank; writing the files counts."""
+    from components.diffusion.bundle import load_bundle
+    from components.diffusion.sampling import sample_bank
+
+    bundle, prompts, settings = load_bundle(world.config.base.model, world.config.base.revision), requests(world), one_each(world)
+    _ = bundle.digest  # Known once a run, so no part of drawing.
+
+    def prepare(number: int) -> Work:
+        def work() -> int:
+            sample_bank(bundle, prompts, settings, world.config.seed, world.folder / "drawn" / f"ours-{number}")
+            return len(prompts)
+
+        return work
+
+    return prepare
+
+
+def plain(world: World) -> Prepare:
+    """The same pictures, one after the other."""
+    from PIL import Image
+
+    from components.diffusion.bundle import load_bundle
+    from components.diffusion.sampling import jobs_for
+
+    bundle, settings = load_bundle(world.config.base.model, world.config.base.revision), one_each(world)
+    jobs = jobs_for(requests(world), 1, world.config.seed)
+
+    def prepare(number: int) -> Work:
+        out = world.folder / "drawn" / f"plain-{number}"
+
+        def work() -> int:
+            out.mkdir(parents=True)
+            for job in jobs:
+                Image.fromarray(draw_one(bundle, job, settings)).save(out / job.file_name)
+            return len(jobs)
+
+        return work
+
+    return prepare
+
+
+def requests(world: World) -> list[PromptRequest]:
+    """The first prompts of the bank, as a style model would get them."""
+    from components.diffusion.sampling import PromptRequest
+    from components.evaluation.prompts import load_bank
+
+    template = world.config.sampling.style_template.replace("{token}", world.config.method.identifier)
+    bank = load_bank(world.config.sampling.bank)
+    found = [bank[index % len(bank)] for index in range(world.sizes.drawn)]
+    return [
+        PromptRequest(f"{index:05d}", prompt.category, prompt.text, template.replace("{prompt}", prompt.text))
+        for index, prompt in enumerate(found)
+    ]
+
+
+def one_each(world: World) -> SamplingSection:
+    """The run's sampling settings, one picture a prompt."""
+    return world.config.sampling.model_copy(update={"repeats": 1})
+
+
+def draw_one(bundle: Bundle, job: Job, settings: SamplingSection) -> np.ndarray:
+    """One picture, uint8 (H, W, 3): Stable Diffusion's sampling loop as textbooks have it."""
+    import torch
+
+    from components.diffusion.pictures import to_uint8
+    from components.diffusion.schedulers import make_scheduler
+
+    family, device = bundle.family, bundle.device
+    scheduler = make_scheduler(settings.scheduler, family.scheduler_config)
+    scheduler.set_timesteps(settings.steps, device=device)
+    generator = torch.Generator().manual_seed(job.seed)
+    options = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
+    with torch.inference_mode(), autocast:
+        latents = torch.randn((1, *family.latent_shape), generator=generator).to(device) * float(scheduler.init_noise_sigma)
+        asked, negative = (
+            family.encode_tokens(family.tokenize([text]).to(device)) for text in (job.request.full_prompt, settings.negative_prompt)
+        )
+        for timestep in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(latents, timestep)
+            prediction = family.predict(scaled, timestep, asked)
+            if settings.guidance != 1.0:
+                without = family.predict(scaled, timestep, negative)
+                prediction = without + settings.guidance * (prediction - without)
+            latents = scheduler.step(prediction, timestep, latents, return_dict=False, **options)[0]
+        return to_uint8(family.decode_latents(latents))[0]

@@ -1,0 +1,172 @@
+"""Scoring images a second: one pass for all scores, and one score at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measure import Prepare, Work
+from benchmarks.world import World
+
+if TYPE_CHECKING:
+    from components.evaluation.features import Extractor, Features, Towers
+    from components.evaluation.metrics import Bootstrap
+    from components.evaluation.pictures import Picture
+
+NOTE = (
+    "one score at a time, and each reads, decodes and encodes its pictures and prompts anew; "
+    "the scores by category, which only StyleForge's way gives, are left out"
+)
+
+
+def ours(world: World) -> Prepare:
+    """As StyleForge scores, with an empty feature cache."""
+    towers, count = load_towers(world), picture_count(world)
+
+    def prepare(number: int) -> Work:
+        def work() -> int:
+            all_at_once(world, towers, world.folder / "homes" / f"scoring-{number}")
+            return count
+
+        return work
+
+    return prepare
+
+
+def plain(world: World) -> Prepare:
+    """The same scores, one after the other."""
+    scores, count = PlainScores(world, load_towers(world)), picture_count(world)
+
+    def work() -> int:
+        scores.all()
+        return count
+
+    return lambda number: work
+
+
+def load_towers(world: World) -> Towers:
+    """The run's CLIP."""
+    from components.evaluation.features import Towers
+
+    scoring = world.config.scoring
+    return Towers(scoring.extractor, scoring.extractor_revision, batch_size=scoring.batch_size)
+
+
+def picture_count(world: World) -> int:
+    """Different pictures that go into the scores; the same for both ways."""
+    drawn = sum(len(list((world.pictures(name) / "images").iterdir())) for name in ("style", "base", "plain"))
+    return drawn + len(world.reference)
+
+
+def all_at_once(world: World, towers: Towers, home: Path) -> dict[str, Any]:
+    """Every score in one pass, with the feature cache in ``home``."""
+    from components.evaluation.scoring import score
+
+    folders = [world.pictures(name) for name in ("style", "base", "plain")]
+    with state_in(home):
+        return score(
+            *folders, None, world.reference, world.config.scoring, world.config.seed, world.config.method.identifier, towers=towers
+        )
+
+
+@contextmanager
+def state_in(home: Path) -> Iterator[None]:
+    """Let StyleForge keep its state in ``home`` within the block."""
+    before = os.environ.get("STYLEFORGE_HOME")
+    os.environ["STYLEFORGE_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["STYLEFORGE_HOME"]
+        else:
+            os.environ["STYLEFORGE_HOME"] = before
+
+
+class PlainScores:
+    """Each score as a function of its own from files to a number with its interval, as separate scripts would do it."""
+
+    def __init__(self, world: World, towers: Towers) -> None:
+        from components.evaluation.features import InceptionExtractor
+        from components.evaluation.pictures import read_pictures
+
+        self.world, self.towers, self.settings = world, towers, world.config.scoring
+        weights = self.settings.inception_weights
+        self.inception = InceptionExtractor(weights, batch_size=self.settings.batch_size) if weights else None
+        self.sets = {name: read_pictures(world.pictures(name)) for name in ("style", "base", "plain")}
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """The scores of ``components.evaluation.scoring.score`` but those by category."""
+        sets, base = self.sets, [picture.path for picture in self.sets["base"]]
+        found: dict[str, dict[str, Any]] = {}
+        for name in ("style", "base"):
+            pictures = sets[name]
+            found[name] = {
+                "kid": self.kid(pictures, self.world.reference), "fid": self.fid(pictures), "clip_t": self.clip_t(pictures),
+                "clip_i": self.clip_i(pictures),
+            }  # fmt: skip
+        found["drift"] = {
+            "clip_t": self.clip_t(sets["plain"]), "clip_t_base": self.clip_t(sets["base"]), "clip_i": self.clip_i(sets["plain"]),
+            "clip_i_base": self.clip_i(sets["base"]), "kid_to_base": self.kid(sets["plain"], base),
+        }  # fmt: skip
+        return found
+
+    def kid(self, pictures: list[Picture], reference: list[Path]) -> dict[str, Any]:
+        """KID with its interval."""
+        from components.content import derive_seed
+        from components.evaluation import metrics
+
+        return metrics.kid_with_interval(
+            self._distribution([picture.path for picture in pictures]), self._distribution(reference), _groups(pictures),
+            self._bootstrap("kid"), subset_size=self.settings.kid_subset_size, subsets=self.settings.kid_subsets,
+            seed=derive_seed(self.world.config.seed, "kid subsets"),
+        ).as_dict()  # fmt: skip
+
+    def fid(self, pictures: list[Picture]) -> dict[str, Any]:
+        """FID with its interval."""
+        from components.evaluation import metrics
+
+        drawn, wanted = self._distribution([picture.path for picture in pictures]), self._distribution(self.world.reference)
+        return metrics.fid_with_interval(drawn, wanted, _groups(pictures), self._bootstrap("fid")).as_dict()
+
+    def clip_t(self, pictures: list[Picture]) -> dict[str, Any]:
+        """CLIP-T with its interval."""
+        from components.evaluation import metrics
+
+        texts = self.towers.encode_texts([picture.prompt for picture in pictures])
+        values = metrics.clip_t_values(self._encode(self.towers, [picture.path for picture in pictures]), texts)
+        return metrics.mean_with_interval(values, _groups(pictures), self._bootstrap("clip_t")).as_dict()
+
+    def clip_i(self, pictures: list[Picture]) -> dict[str, Any]:
+        """CLIP-I with its interval."""
+        from components.evaluation import metrics
+
+        drawn = self._encode(self.towers, [picture.path for picture in pictures])
+        values = metrics.clip_i_values(drawn, self._encode(self.towers, self.world.reference))
+        return metrics.mean_with_interval(values, _groups(pictures), self._bootstrap("clip_i")).as_dict()
+
+    def _distribution(self, paths: list[Path]) -> Features:
+        import numpy as np
+
+        if self.inception is not None:
+            return self._encode(self.inception, paths)
+        vectors = self._encode(self.towers, paths)
+        return vectors * np.float32(np.sqrt(vectors.shape[1]))
+
+    def _encode(self, extractor: Extractor, paths: list[Path]) -> Features:
+        from components.evaluation.pictures import open_rgb
+
+        return extractor.encode_images([open_rgb(path) for path in paths])
+
+    def _bootstrap(self, purpose: str) -> Bootstrap:
+        from components.content import derive_seed
+        from components.evaluation.metrics import Bootstrap
+
+        return Bootstrap(self.settings.bootstrap, self.settings.confidence, derive_seed(self.world.config.seed, "bootstrap", purpose))
+
+
+def _groups(pictures: list[Picture]) -> list[str]:
+    return [picture.prompt_id for picture in pictures]

@@ -1,0 +1,71 @@
+"""Training images a second: with the caches, and without any."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measure import Prepare, Work
+from benchmarks.world import World
+
+if TYPE_CHECKING:
+    import torch
+
+    from components.diffusion.families import Family
+    from components.diffusion.training import Trainer
+
+NOTE = "no latent cache: each picture is read and encoded in each step; each prompt is tokenized and encoded as often as it occurs"
+
+
+class PlainPrompts:
+    """Every prompt through tokenizer and text encoder, as often as it occurs in the batch."""
+
+    def __init__(self, family: Family, device: torch.device) -> None:
+        self._family, self._device = family, device
+
+    def states(self, prompts: Sequence[str], encoder: torch.nn.Module | None = None) -> torch.Tensor:
+        """Token states of N prompts, shape (N, L, D)."""
+        import torch
+
+        tokens = self._family.tokenize(list(prompts)).to(self._device)
+        if encoder is not None:
+            return self._family.encode_tokens(tokens, encoder)
+        with torch.no_grad():
+            return self._family.encode_tokens(tokens)
+
+
+def ours(world: World) -> Prepare:
+    """As StyleForge trains; filling the caches counts."""
+    return lambda number: _work(new_trainer(world, plain=False))
+
+
+def plain(world: World) -> Prepare:
+    """The same steps without any cache."""
+    return lambda number: _work(new_trainer(world, plain=True))
+
+
+def _work(trainer: Trainer) -> Work:
+    return lambda: trainer.run()[1].images
+
+
+def new_trainer(world: World, *, plain: bool) -> Trainer:
+    """A trainer at its first step, with a base of its own: no checkpoints, and one validation picture, at the end."""
+    from components.diffusion.bundle import load_bundle
+    from components.diffusion.methods import method_for
+    from components.diffusion.samples import read_training_set
+    from components.diffusion.training import Trainer
+
+    steps = world.sizes.steps
+    changes = {"steps": steps, "checkpoint_every": steps, "validate_every": steps}
+    if plain:
+        changes |= {"cache_latents": False, "cache_text": False}
+    config = world.config.model_copy(update={"training": world.config.training.model_copy(update=changes)})
+    method = method_for(config.method)
+    data = read_training_set(world.style_set, world.split, world.aux, method, validation=1)
+    bundle = load_bundle(config.base.model, config.base.revision)
+    trainer = Trainer(config, method, data, bundle, Path(tempfile.mkdtemp(dir=world.folder)))
+    if plain:
+        trainer.prompts = PlainPrompts(trainer.family, trainer.device)  # type: ignore[assignment]
+    return trainer

@@ -1,0 +1,118 @@
+"""What is measured on: a rendered style set, its Aux set, and pictures to score, made anew for every run of the benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.config import RunConfig
+from components.content import derive_seed
+from components.paths import write_jsonl
+
+STYLE = "anime"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much work a round is.
+
+    ``steps`` are optimizer steps; ``drawn`` pictures drawn a round; ``scored`` pictures of the style model and as many of
+    the base, with a quarter as many without the style; ``reference`` held-out pictures; ``side`` that of scored pictures in
+    pixels.
+    """
+
+    steps: int = 60
+    drawn: int = 64
+    scored: int = 256
+    reference: int = 256
+    side: int = 64
+
+
+@dataclass(frozen=True)
+class World:
+    """The folders of one benchmark run, as the pipeline's steps would have made them."""
+
+    folder: Path
+    config: RunConfig
+    sizes: Sizes
+
+    @property
+    def style_set(self) -> Path:
+        """Of the scan."""
+        return self.folder / "style_set"
+
+    @property
+    def split(self) -> Path:
+        """Of the split."""
+        return self.folder / "split"
+
+    @property
+    def aux(self) -> Path:
+        """The Aux set."""
+        return self.folder / "aux"
+
+    def pictures(self, name: str) -> Path:
+        """A folder of pictures to score: ``style``, ``base`` or ``plain``."""
+        return self.folder / "pictures" / name
+
+    @property
+    def reference(self) -> list[Path]:
+        """The held-out pictures."""
+        return sorted((self.style_set / "images" / "reference").rglob("*.png"))
+
+
+def build_world(config: RunConfig, folder: Path, sizes: Sizes) -> World:
+    """Render a style set, scan, split and curate it, and render pictures to score. Nothing of it is timed.
+
+    Args:
+        config: the run whose base, method, training, sampling and scoring are measured. Its style is not read: what a
+            picture shows changes no speed, so the rendered ``anime`` is used.
+        folder: an empty folder.
+        sizes: how much work.
+    """
+    from components.evaluation.features import Towers
+    from components.pocket.render import render_dataset
+    from components.styledata.auxiliary import curate
+    from components.styledata.manifest import scan_style
+    from components.styledata.split import split_style_set
+
+    source = render_dataset(STYLE, folder / "source", reference=sizes.reference)
+    style = config.style.model_copy(update={"source": str(source), "reference": None})
+    aux = config.aux.model_copy(update={"source": "curated", "pool": None})
+    world = World(folder, config.model_copy(update={"style": style, "aux": aux}), sizes)
+
+    def towers() -> Towers:
+        return Towers(config.scoring.extractor, config.scoring.extractor_revision)
+
+    scan_style(style, aux, world.style_set)
+    split_style_set(world.style_set, world.split, towers)
+    curate(world.style_set, world.aux, count=aux.count, form=aux.form, towers=towers)
+    for name, count in (("style", sizes.scored), ("base", sizes.scored), ("plain", max(2, sizes.scored // 4))):
+        _render_pictures(world.pictures(name), name, count, sizes.side)
+    return world
+
+
+def _render_pictures(folder: Path, name: str, count: int, side: int) -> None:
+    """A folder as the sampler writes it: four pictures a prompt, in four categories."""
+    from PIL.Image import Resampling
+
+    from components.pocket.captions import describe
+    from components.pocket.render import render
+
+    (folder / "images").mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for index in range(count):
+        prompt, repeat = divmod(index, 4)
+        sample = render(derive_seed(0, "benchmark", name, index), STYLE if name == "style" else None)
+        picture = sample.image if sample.image.width == side else sample.image.resize((side, side), Resampling.BICUBIC)
+        file = f"images/prompt-{prompt:05d}-r{repeat}.png"
+        picture.save(folder / file)
+        text = describe(sample.scene)
+        rows.append(
+            {
+                "file_name": file, "prompt_id": f"prompt-{prompt:05d}", "category": ("people", "backgrounds", "things")[prompt % 3],
+                "prompt": text, "full_prompt": text, "seed": index, "repeat": repeat,
+            }
+        )  # fmt: skip
+    write_jsonl(folder / "metadata.jsonl", rows)

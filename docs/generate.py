@@ -1,0 +1,218 @@
+"""Writes the pages of docs/reference/ that follow from the code: the configuration and the commands.
+
+``python docs/generate.py`` writes them; with ``--check`` it writes nothing, names each page that is stale, and exits with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args
+
+ROOT = Path(__file__).resolve().parent.parent
+# Started as a script, Python looks for modules beside this file and not in the repository.
+sys.path.insert(0, str(ROOT))
+
+from components.config import RunConfig  # noqa: E402
+
+REFERENCE = ROOT / "docs" / "reference"
+NOTE = "This page is written by `docs/generate.py` from `{source}`. Do not edit it here.\n"
+# Options that every command has; said once, at the top of the page.
+COMMON = ("--json", "--verbose", "--log-format")
+
+CONFIGURATION_HEAD = """# Configuration
+
+{note}
+A run is one YAML file. Start from `configs/pocket.yaml` or `configs/sd15.yaml`. Only `style.name` and `style.source` are
+required:
+
+```yaml
+style:
+  name: my-style
+  source: data/my-style
+```
+
+- `--set a.b=value` overrides one setting; the value is YAML. It may be repeated.
+- An unknown key is refused, and the nearest known key is named. So is a value of the wrong type or out of bounds.
+- `styleforge config CONFIG` prints the run with every default filled in.
+- Relative paths are relative to the current folder.
+
+Rules that concern more than one field:
+
+- `method.instance_prompt` holds `{{token}}`, the place of the identifier.
+- `sampling.style_template` holds `{{token}}` and `{{prompt}}`.
+- `sampling.plain_template` holds `{{prompt}}` and no `{{token}}`.
+- A hub id in `base.model` needs `base.revision`; a hub id in `scoring.extractor` needs `scoring.extractor_revision`.
+"""
+
+CLI_HEAD = """# Commands
+
+{note}
+Every command exits with 0 (done), 2 (bad input or configuration), 3 (refused by a gate), 4 (a service is not reachable), 130
+(interrupted) or 1 (anything else). Errors go to stderr as one message. Results go to stdout. Every command takes `--help`.
+
+These options are common to {common_to}:
+
+| option | meaning |
+| --- | --- |
+{common}
+"""
+
+
+def configuration_page() -> str:
+    """The reference of all settings, from the pydantic models."""
+    schema = RunConfig.model_json_schema()
+    parts = [CONFIGURATION_HEAD.format(note=NOTE.format(source="components/config.py"))]
+    top = {name: field for name, field in schema["properties"].items() if "$ref" not in field}
+    sections = {name: field["$ref"].rpartition("/")[2] for name, field in schema["properties"].items() if "$ref" in field}
+    parts.append(_section("Top level", "", {"properties": top, "required": schema.get("required", [])}))
+    for name, kind in sections.items():
+        parts.append(_section(f"`{name}`", f"{name}.", schema["$defs"][kind]))
+    return "\n".join(parts)
+
+
+def _section(title: str, prefix: str, schema: Mapping[str, Any]) -> str:
+    lines = [f"## {title}", ""]
+    if prefix and schema.get("description"):
+        lines += [" ".join(schema["description"].split()), ""]
+    lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in schema["properties"].items():
+        default = "required" if name in schema.get("required", []) else f"`{json.dumps(field.get('default'), ensure_ascii=False)}`"
+        lines.append(_row(f"`{prefix}{name}`", kind_of(field), default, field.get("description", "")))
+    return "\n".join(lines) + "\n"
+
+
+def kind_of(field: Mapping[str, Any]) -> str:
+    """A JSON schema's type in words: ``whole number, at least 1``."""
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "anyOf" in field:
+        return " or ".join(kind_of(item) for item in field["anyOf"])
+    if field["type"] == "array":
+        if "prefixItems" in field:
+            return f"list of {len(field['prefixItems'])}: " + ", ".join(kind_of(item) for item in field["prefixItems"])
+        return f"list of {kind_of(field['items'])}"
+    words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text", "null": "null"}
+    return ", ".join([words[field["type"]], *_bounds(field)])
+
+
+def _bounds(field: Mapping[str, Any]) -> Iterator[str]:
+    for key, word in (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below")):
+        if key in field:
+            yield f"{word} {field[key]:,g}" if isinstance(field[key], float) else f"{word} {field[key]:,}"
+    if "pattern" in field:
+        yield f"of the form `{field['pattern']}`"
+
+
+def cli_page() -> str:
+    """The reference of all commands, from the typer application."""
+    commands = dict(walk_commands())
+    with_common = [name for name, command in commands.items() if set(COMMON) <= set(_options(command))]
+    common = {name: option for name, option in _options(commands[with_common[0]]).items() if name in COMMON}
+    head = CLI_HEAD.format(
+        note=NOTE.format(source="pipelines/cli.py"),
+        common_to="all commands" if len(with_common) == len(commands) else ", ".join(f"`{name}`" for name in with_common),
+        common="\n".join(_row(_spelling(option), _help(option)) for option in common.values()),
+    )
+    return "\n".join([head, *(_command(name, command, skip=COMMON if name in with_common else ()) for name, command in commands.items())])
+
+
+def walk_commands() -> Iterator[tuple[str, Any]]:
+    """Every command with its full name, such as ``styleforge pocket render``."""
+    import typer.main
+
+    from pipelines.cli import app
+
+    def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+        if hasattr(command, "commands"):
+            for part, below in command.commands.items():
+                yield from walk(f"{name} {part}", below)
+        else:
+            yield name, command
+
+    yield from walk("styleforge", typer.main.get_command(app))
+
+
+def _command(name: str, command: Any, skip: tuple[str, ...]) -> str:
+    arguments = {_place(item): item for item in command.params if item.param_type_name == "argument"}
+    options = [option for spelling, option in _options(command).items() if spelling not in skip]
+    usage = " ".join([name, *arguments, "[OPTIONS]"])
+    lines = [f"## `{name}`", "", " ".join((command.help or "").split()), "", "```text", usage, "```", ""]
+    if arguments:
+        lines += ["| argument | meaning |", "| --- | --- |", *(_row(f"`{place}`", _help(item)) for place, item in arguments.items()), ""]
+    if options:
+        lines += ["| option | meaning | default |", "| --- | --- | --- |"]
+        lines += [*(_row(_spelling(option), _help(option), _default(option)) for option in options), ""]
+    return "\n".join(lines)
+
+
+def _place(argument: Any) -> str:
+    return argument.metavar or argument.name.upper()
+
+
+def _options(command: Any) -> dict[str, Any]:
+    """The options by their long spelling."""
+    options = [item for item in command.params if item.param_type_name == "option"]
+    return {next((text for text in option.opts if text.startswith("--")), option.opts[0]): option for option in options}
+
+
+def _spelling(option: Any) -> str:
+    names = ", ".join(f"`{text}`" for text in [*option.opts, *option.secondary_opts])
+    return names if option.is_flag else f"{names} `{option.metavar or _kind(option.type_descriptor.annotation)}`"
+
+
+def _kind(annotation: Any) -> str:
+    """What stands for an option's value: the choices, or the kind of value."""
+    annotation = next((item for item in get_args(annotation) if item is not type(None)), annotation)
+    if issubclass(annotation, Enum):
+        return "|".join(str(item.value) for item in annotation)
+    return {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}[annotation]
+
+
+def _help(parameter: Any) -> str:
+    return " ".join((getattr(parameter, "help", None) or "").replace("[required]", "").split())
+
+
+def _default(option: Any) -> str:
+    if option.required:
+        return "required"
+    value = option.default
+    return "" if value is None or value is False else f"`{getattr(value, 'value', value)}`"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+PAGES = {REFERENCE / "configuration.md": configuration_page, REFERENCE / "cli.md": cli_page}
+
+
+def stale() -> list[Path]:
+    """The generated pages whose text is not what the code says now."""
+    return [path for path, page in PAGES.items() if not path.is_file() or path.read_text(encoding="utf-8") != page()]
+
+
+def main() -> int:
+    """Write the pages, or only look at them."""
+    parser = argparse.ArgumentParser(description="Write the generated pages of docs/reference/.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is stale")
+    outdated = stale()
+    if parser.parse_args().check:
+        for path in outdated:
+            print(f"{path.relative_to(ROOT)} is stale: run `make docs`", file=sys.stderr)
+        return 1 if outdated else 0
+    for path in outdated:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(PAGES[path](), encoding="utf-8")
+        print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
