@@ -9,7 +9,7 @@ from typing import Any
 
 Point = tuple[float, float]
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 270, 44, 12, 12, 44
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 276, 60, 12, 14, 50
 _MAX_POINTS = 240
 
 
@@ -99,6 +99,6 @@ def _grid(x_axis: list[float], y_axis: list[float], place: Any) -> str:
     for x in x_axis:
         at, _ = place((x, y_axis[0]))
         anchor = "end" if x == x_axis[-1] else "middle"
-        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 26}" text-anchor="{anchor}">{x:g}</text>')
-    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 3}">training step</text>')
+        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 28}" text-anchor="{anchor}">{x:g}</text>')
+    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 4}">training step</text>')
     return "".join(parts)

@@ -1,0 +1,102 @@
+"""A tiny finished run on disk: pictures of a style model and its base, a style set, a split, Aux, a validation and a model folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.fixtures_models import tiny_clip_folder
+
+CATEGORIES = ("people", "things")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    root: Path
+    reference: list[Path]
+
+    def folders(self) -> dict[str, Path]:
+        names = ("style_set", "split", "aux", "validation", "model")
+        return {name: self.root / name for name in names} | {"style_pictures": self.root / "style", "base_pictures": self.root / "base"}
+
+
+def picture(seed: int, tint: tuple[int, int, int], side: int = 64) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 120, (8, 8, 3)) + np.array(tint)
+    return Image.fromarray(blocks.clip(0, 255).astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
+
+
+def write_pictures(folder: Path, tint: tuple[int, int, int], *, seed: int, prompts: int = 8, repeats: int = 2, side: int = 64) -> Path:
+    (folder / "images").mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for index in range(prompts):
+        for repeat in range(repeats):
+            name = f"p{index}-r{repeat}.png"
+            picture(seed + 10 * index + repeat, tint, side).save(folder / "images" / name)
+            text = f"a photo of {index} <b>hats</b> & a man"
+            rows.append({"file_name": f"images/{name}", "prompt_id": f"p{index}", "category": CATEGORIES[index % 2], "prompt": text,
+                         "full_prompt": f"sks style, {text}", "seed": 1, "repeat": repeat})  # fmt: skip
+    write_rows(folder / "metadata.jsonl", rows)
+    return folder
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_value(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    root = tmp_path_factory.mktemp("run")
+    write_pictures(root / "style", (120, 20, 20), seed=0)
+    write_pictures(root / "base", (20, 20, 120), seed=500)
+    write_pictures(root / "plain", (20, 30, 110), seed=900)
+    images = root / "style_set" / "images"
+    for split, count in (("style_ref", 5), ("reference", 12)):
+        (images / split).mkdir(parents=True)
+        for index in range(count):
+            picture(2000 + 50 * len(split) + index, (125, 20, 25)).save(images / split / f"{index}.png")
+    write_value(root / "split" / "split.json", {
+        "method": "folder", "reference": [f"reference/{index}.png" for index in range(12)], "reference_is_style_ref": False,
+        "style_ref": [{"path": f"style_ref/{i}.png", "role": "character", "confidence": 1.0, "source": "folder"} for i in range(5)],
+        "low_confidence": [],
+    })  # fmt: skip
+    (root / "aux" / "images").mkdir(parents=True)
+    picture(7, (60, 90, 60), 300).save(root / "aux" / "images" / "a.png")
+    write_rows(root / "aux" / "metadata.jsonl", [{"file_name": "a.png", "text": "a painting", "prompt": "a photo of style"}])
+    write_value(root / "validation" / "validation.json", {"passed": True, "counts": {"style_ref": 5}, "rules": [
+        {"name": "decodable", "severity": "hard", "passed": True, "message": "all decode", "failures": []},
+        {"name": "near_duplicates", "severity": "soft", "passed": False, "message": "two look alike",
+         "failures": [{"path": f"style_ref/{i}.png", "reason": "alike"} for i in range(30)]},
+    ]})  # fmt: skip
+    write_rows(root / "model" / "training" / "log.jsonl", [
+        {"step": step, "loss": 1 / step, "instance_loss": 0.7 / step, "aux_loss": 0.3 / step, "lr": 1e-4,
+         **({"validation_loss": 0.5} if step % 20 == 0 else {})} for step in range(1, 101)
+    ])  # fmt: skip
+    write_value(root / "model" / "styleforge.json", {
+        "method": "single-styleforge", "base": {"model": "pocket", "revision": None, "digest": "ab" * 32}, "manifest_digest": "cd" * 32,
+        "versions": {"diffusers": "0.42.1"},
+    })  # fmt: skip
+    return FinishedRun(root, sorted((images / "reference").glob("*.png")))
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_clip_folder(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"

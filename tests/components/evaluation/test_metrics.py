@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.errors import InputError
+from components.evaluation import metrics
+from components.evaluation.metrics import Bootstrap
+
+
+def sets(n: int = 90, m: int = 70, d: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(n + m + d)
+    return rng.normal(size=(n, d)), rng.normal(0.2, 1.2, size=(m, d))
+
+
+def test_clip_t_by_hand() -> None:
+    images = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    texts = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, -1.0]])
+    assert metrics.clip_t_values(images, texts) == pytest.approx([100.0, 60.0, 0.0])
+
+
+def test_clip_i_by_hand() -> None:
+    images = np.array([[1.0, 0.0], [0.6, 0.8]])
+    reference = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    assert metrics.clip_i_values(images, reference) == pytest.approx([50.0, 30.0])
+
+
+def test_fid_by_hand_in_one_dimension() -> None:
+    # N(1, 1) and N(4, 4) with n − 1: (1 − 4)² + 1 + 4 − 2·√(1·4) = 10.
+    x, y = np.array([[0.0], [1.0], [2.0]]), np.array([[2.0], [4.0], [6.0]])
+    assert metrics.fid(x, y) == pytest.approx(10.0)
+
+
+def test_kid_by_hand() -> None:
+    # One dimension, so k(a, b) = (ab + 1)³. Pairs: k(0,1) = 1; k(1,2) = 27; between: k(0,1)=1, k(0,2)=1, k(1,1)=8, k(1,2)=27.
+    x, y = np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])
+    assert metrics.kid(x, y, subset_size=10, subsets=5, seed=0) == pytest.approx(1 + 27 - 2 * (1 + 1 + 8 + 27) / 4)
+
+
+def test_agrees_with_torchmetrics() -> None:
+    import torch
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    class Flat(torch.nn.Module):
+        num_features = 16
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures.flatten(1)
+
+    x, y = sets(70, 70)
+    for metric, ours in (
+        (FrechetInceptionDistance(feature=Flat(), input_img_size=(1, 4, 4), normalize=True), metrics.fid(x, y)),
+        (KernelInceptionDistance(feature=Flat(), subset_size=70, subsets=1, normalize=True),
+         metrics.kid(x, y, subset_size=70, subsets=1, seed=0)),
+    ):  # fmt: skip
+        metric.set_dtype(torch.float64)
+        metric.update(torch.from_numpy(x).reshape(-1, 1, 4, 4), real=False)
+        metric.update(torch.from_numpy(y).reshape(-1, 1, 4, 4), real=True)
+        theirs = metric.compute()
+        assert float(theirs[0] if isinstance(theirs, tuple) else theirs) == pytest.approx(ours, rel=1e-4)
+
+
+def test_fid_is_exact_with_fewer_rows_than_dimensions() -> None:
+    from scipy.linalg import sqrtm
+
+    x, y = sets(10, 12, 30)
+    product = sqrtm(np.cov(x.T) @ np.cov(y.T)).real
+    by_definition = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(np.cov(x.T)) + np.trace(np.cov(y.T)) - 2 * np.trace(product)
+    assert metrics.fid(x, y) == pytest.approx(by_definition, rel=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(2, 12), st.integers(1, 6))
+def test_fid_laws(seed: int, n: int, m: int, d: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y, shift = rng.normal(size=(n, d)), rng.normal(size=(m, d)), rng.normal(size=d)
+    assert metrics.fid(x, x) == pytest.approx(0, abs=1e-6)
+    assert metrics.fid(x, y) == pytest.approx(metrics.fid(y, x), rel=1e-6, abs=1e-8)
+    assert metrics.fid(x + shift, y + shift) == pytest.approx(metrics.fid(x, y), rel=1e-6, abs=1e-6)
+
+
+def test_kid_is_unbiased_and_fid_is_not() -> None:
+    rng = np.random.default_rng(1)
+    draws = [(rng.normal(size=(40, 8)), rng.normal(size=(40, 8))) for _ in range(150)]
+    kids = [metrics.kid(x, y, subset_size=40, subsets=1, seed=0) for x, y in draws]
+    assert abs(np.mean(kids)) < 3 * np.std(kids) / np.sqrt(len(kids))
+    assert np.mean([metrics.fid(x, y) for x, y in draws]) > 0.5
+
+
+def test_kid_is_seeded_and_caps_its_subset() -> None:
+    x, y = sets()
+    one = metrics.kid(x, y, subset_size=30, subsets=10, seed=1)
+    assert one == metrics.kid(x, y, subset_size=30, subsets=10, seed=1)
+    assert one != metrics.kid(x, y, subset_size=30, subsets=10, seed=2)
+    assert np.isfinite(metrics.kid(x, y, subset_size=10_000, subsets=3, seed=1))
+
+
+def test_replicates_with_unit_weights_are_the_plain_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = sets()
+    ones = np.ones((len(x), 1)), np.ones((len(y), 1))
+    plain = metrics.kid(x[:70], y, subset_size=70, subsets=1, seed=0)
+    monkeypatch.setattr(metrics, "_BLOCK", 16)
+    weighted = metrics._weighted_within(x[:70], ones[0][:70]) + metrics._weighted_within(y, ones[1])
+    weighted -= 2 * metrics._weighted_between(x[:70], ones[0][:70], y, ones[1])
+    assert weighted[0] == pytest.approx(plain)
+
+
+def test_weighted_fid_counts_repeated_rows() -> None:
+    x, y = sets(9, 11, 4)
+    counts = np.array([2, 0, 1, 3, 1, 0, 1, 1, 2], float)
+    repeated = np.repeat(x, counts.astype(int), axis=0)
+    assert metrics._frechet(x, counts, y, np.ones(11)) == pytest.approx(metrics.fid(repeated, y))
+
+
+def test_groups_are_drawn_whole() -> None:
+    weights = metrics.group_weights(["a", "a", "b", "c", "c"], 50, np.random.default_rng(0))
+    assert weights.shape == (5, 50)
+    assert (weights[0] == weights[1]).all() and (weights[3] == weights[4]).all()
+    assert (weights[0] + weights[2] + weights[3] == 3).all()
+
+
+def test_intervals_hold_the_value_and_narrow_with_n() -> None:
+    for estimate in (
+        lambda x, y: metrics.kid_with_interval(x, y, None, Bootstrap(60), subset_size=50, subsets=20, seed=0),
+        lambda x, y: metrics.fid_with_interval(x, y, None, Bootstrap(60)),
+        lambda x, y: metrics.mean_with_interval(x[:, 0], None, Bootstrap(60)),
+    ):
+        small, large = estimate(*sets(30, 30, 6)), estimate(*sets(480, 480, 6))
+        assert small.low <= small.value <= small.high and small.n == 30 and large.n == 480
+        assert large.high - large.low < 0.6 * (small.high - small.low)
+        assert estimate(*sets(30, 30, 6)) == small
+
+
+def test_mean_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    hits = 0
+    for seed in range(200):
+        estimate = metrics.mean_with_interval(rng.normal(5, 1, size=40), None, Bootstrap(200, 0.9, seed))
+        hits += estimate.low <= 5 <= estimate.high
+    assert 0.82 <= hits / 200 <= 0.96
+
+
+def test_pictures_of_one_prompt_widen_the_interval() -> None:
+    values = np.repeat(np.random.default_rng(0).normal(size=20), 8)
+    alone = metrics.mean_with_interval(values, None, Bootstrap(300))
+    grouped = metrics.mean_with_interval(values, np.repeat(np.arange(20), 8).tolist(), Bootstrap(300))
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+
+
+def test_fid_resamples_shrink_with_the_dimension() -> None:
+    assert metrics.fid_resamples(200, 128) == 200
+    assert metrics.fid_resamples(200, 512) == 25
+    assert metrics.fid_resamples(200, 2048) == 20
+    assert metrics.fid_resamples(5, 2048) == 5
+
+
+def test_too_few_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match="reference pictures: 1 given"):
+        metrics.fid(np.zeros((5, 3)), np.zeros((1, 3)))
+    with pytest.raises(InputError, match="drawn pictures: 1 given"):
+        metrics.kid(np.zeros((1, 3)), np.zeros((5, 3)), subset_size=5, subsets=1, seed=0)
+    with pytest.raises(ValueError, match="one d"):
+        metrics.fid(np.zeros((5, 3)), np.zeros((5, 4)))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.errors import InputError
+from components.evaluation.grid import GridStyle, bank_grid, comparison_grid, contact_sheet, fit
+from components.evaluation.pictures import Picture, open_rgb, pick_pairs
+from tests.components.evaluation.conftest import FinishedRun
+
+
+def test_decoding_makes_rgb_of_every_mode(tmp_path: Path) -> None:
+    gray16 = Image.fromarray(np.full((4, 4), 65535, np.uint16))
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    for name, image, expected in (("g.png", gray16, (255,) * 3), ("a.png", clear, (255,) * 3), ("p.png", palette, (10, 20, 30))):
+        image.save(tmp_path / name)
+        assert open_rgb(tmp_path / name).mode == "RGB" and open_rgb(tmp_path / name).getpixel((1, 1)) == expected
+    Image.new("CMYK", (4, 4), (0, 0, 0, 255)).save(tmp_path / "c.jpg")
+    assert open_rgb(tmp_path / "c.jpg").getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 4))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "r.jpg", exif=exif)
+    assert open_rgb(tmp_path / "r.jpg").size == (4, 8)
+
+
+def test_pairs_are_spaced_evenly_and_in_reading_order() -> None:
+    style = [Picture(Path(f"{i}"), f"p{i}", category, "x", "x", 0) for i, category in enumerate(["things", "people", "zoo"] * 10)]
+    base = [Picture(Path(f"b{i}"), f"p{i}", "x", "x", "x", 0) for i in range(0, 30, 2)]
+    pairs = pick_pairs(style, base, 5)
+    assert list(pairs) == ["people", "things", "zoo"]
+    assert [ours.prompt_id for ours, _ in pairs["things"]] == ["p0", "p6", "p12", "p18", "p24"]
+    assert [theirs is not None for _, theirs in pairs["people"]] == [int(ours.prompt_id[1:]) % 2 == 0 for ours, _ in pairs["people"]]
+
+
+def test_small_pictures_are_enlarged_by_a_whole_factor_and_large_ones_reduced() -> None:
+    assert fit(Image.new("RGB", (64, 64)), 200).size == (192, 192)
+    assert fit(Image.new("RGB", (64, 32)), 128).size == (128, 64)
+    assert fit(Image.new("RGB", (512, 256)), 128).size == (128, 64)
+    checker = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("RGB")
+    assert set(np.unique(np.asarray(fit(checker, 64)))) == {0, 255}
+
+
+def test_contact_sheet_shows_every_picture_where_it_belongs(tmp_path: Path) -> None:
+    paths = []
+    for value in range(5):
+        paths.append(tmp_path / f"{value}.png")
+        Image.new("RGB", (8, 8), (50 * value, 0, 0)).save(paths[-1])
+    out = contact_sheet(paths, tmp_path / "out" / "sheet.png", columns=3, style=GridStyle(cell=16, gap=4))
+    with Image.open(out) as sheet:
+        assert sheet.format == "PNG" and sheet.width == 4 + 3 * 20
+        assert [sheet.getpixel((4 + 20 * i + 8, 12)) for i in range(3)] == [(0, 0, 0), (50, 0, 0), (100, 0, 0)]
+        colours = set(sheet.convert("RGB").get_flattened_data())
+    assert {(150, 0, 0), (200, 0, 0)} <= colours
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_bank_grid_and_captions(finished_run: FinishedRun, tmp_path: Path) -> None:
+    root = finished_run.root
+    plain = bank_grid(root / "style", root / "base", tmp_path / "grid.png", per_category=2, columns=2)
+    with Image.open(plain) as grid:
+        assert grid.height > 2 * 2 * 192 and grid.width > 2 * 192
+        assert len(set(grid.convert("L").get_flattened_data())) > 50
+
+
+def test_a_word_too_wide_is_shortened(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    out = contact_sheet([tmp_path / "a.png"], tmp_path / "s.png", captions=["w" * 200 + " short"], style=GridStyle(cell=48))
+    with Image.open(out) as sheet:
+        assert sheet.width == 48 + 20
+
+
+def test_bad_grids_are_refused(tmp_path: Path, finished_run: FinishedRun) -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        contact_sheet([], tmp_path / "x.png")
+    with pytest.raises(InputError, match="different length"):
+        comparison_grid({"base": finished_run.reference[:2], "style": finished_run.reference[:1]}, ["a", "b"], tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()

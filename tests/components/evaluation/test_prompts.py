@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.errors import InputError
+from components.evaluation.prompts import CATEGORIES, bank_version, load_bank
+
+BACKGROUNDS = ("mountains", "beach", "city", "forest", "desert", "field", "night sky", "room", "snow")
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_builtin_bank_has_1562_unique_prompts_in_four_even_categories() -> None:
+    bank = load_bank("builtin")
+    assert len(bank) == 1562
+    assert len({prompt.id for prompt in bank}) == 1562
+    assert len({prompt.text.lower() for prompt in bank}) == 1562
+    counts = Counter(prompt.category for prompt in bank)
+    assert set(counts) == set(CATEGORIES) and max(counts.values()) - min(counts.values()) <= 1
+    assert bank_version("builtin") == "builtin 1"
+
+
+def test_builtin_prompts_are_clean_short_noun_phrases_without_a_style() -> None:
+    styles = re.compile(r"\b(anime|cubism|cubist|pixel|oil painting|watercolor|photo of|in the style of|4k|trending)\b", re.I)
+    for prompt in load_bank("builtin"):
+        assert prompt.text == " ".join(prompt.text.split()) and prompt.text.isascii()
+        assert len(prompt.text.split()) <= 20 and not prompt.text.endswith(".")
+        assert not styles.search(prompt.text), prompt.text
+
+
+def test_any_prefix_of_the_builtin_bank_is_mixed() -> None:
+    assert Counter(prompt.category for prompt in load_bank("builtin", limit=40)) == dict.fromkeys(CATEGORIES, 10)
+
+
+def test_pocket_bank_speaks_the_pocket_worlds_words() -> None:
+    bank = load_bank("pocket")
+    assert len(bank) == 64 and Counter(prompt.category for prompt in bank) == dict.fromkeys(CATEGORIES, 16)
+    colour = "(?:red|blue|green|yellow|purple|orange|white|black|brown|pink)"
+    person = rf"an? (?:man|woman|boy|girl)(?: with (?:blond|black|brown|red|gray) hair)?(?: in an? {colour} (?:shirt|dress))?"
+    person += rf"(?: wearing an? {colour} hat)?, (?:upper|full) body"
+    place = "(?:" + "|".join(BACKGROUNDS) + ")"
+    thing = rf"an? {colour} (?:car|boat|house|tree|cat|dog|bird|flower)"
+    grammar = re.compile(rf"(?:{person}|{thing})(?:, {place} background)?|(?:a view of )?{place}")
+    for prompt in bank:
+        assert grammar.fullmatch(prompt.text), prompt.text
+        assert len(re.findall(r"\w+|,", prompt.text)) + 8 <= 28, "with 'a photo of sks style,' it must fit 28 tokens"
+        assert ("dress" in prompt.text) <= bool(re.match(r"a (woman|girl).*full body", prompt.text))
+
+
+def test_txt_bank(tmp_path: Path) -> None:
+    bank = load_bank(write(tmp_path, "mine.txt", "# mine\na red car\n\n  a   blue dog  \n"))
+    assert [prompt.text for prompt in bank] == ["a red car", "a blue dog"]
+    assert {prompt.category for prompt in bank} == {"other"}
+
+
+def test_partiprompts_columns(tmp_path: Path) -> None:
+    text = 'Prompt\tCategory\tChallenge\tNote\na crow, perched\tAnimals\tBasic\t\n"a ""red"" car"\tVehicles\tBasic\tx\n'
+    bank = load_bank(write(tmp_path, "PartiPrompts.tsv", text))
+    assert [(prompt.text, prompt.category) for prompt in bank] == [("a crow, perched", "Animals"), ('a "red" car', "Vehicles")]
+
+
+def test_csv_with_ids_and_byte_order_mark(tmp_path: Path) -> None:
+    bank = load_bank(write(tmp_path, "mine.csv", '\ufeffid,text,category\nx-1,"a cat, asleep",pets\n'))
+    assert (bank[0].id, bank[0].text, bank[0].category) == ("x-1", "a cat, asleep", "pets")
+
+
+def test_jsonl_bank(tmp_path: Path) -> None:
+    bank = load_bank(write(tmp_path, "mine.jsonl", '{"prompt": "a cat", "id": 7}\n{"Text": "a dog", "Category": "pets"}\n"a bird"\n'))
+    assert [prompt.text for prompt in bank] == ["a cat", "a dog", "a bird"]
+    assert bank[0].id == "7" and bank[1].category == "pets"
+
+
+def test_ids_from_text_survive_an_inserted_line(tmp_path: Path) -> None:
+    before = load_bank(write(tmp_path, "a.txt", "a cat\na dog\n"))
+    after = load_bank(write(tmp_path, "b.txt", "a new one\na cat\na dog\n"))
+    assert before == after[1:]
+
+
+def test_the_same_text_twice_without_ids_is_drawn_twice(tmp_path: Path) -> None:
+    first, second = load_bank(write(tmp_path, "a.txt", "a cat\na cat\n"))
+    assert first.text == second.text and first.id != second.id
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "words"),
+    [
+        ("a.csv", "id,prompt\nx,a cat\ny,a dog\nx,a bird\n", 4, "already used on line 2"),
+        ("a.jsonl", '{"id": "x", "prompt": "a"}\n{"id": "x", "prompt": "b"}\n', 2, "already used on line 1"),
+        ("a.tsv", "name\tkind\na cat\tpets\n", 1, "column 'prompt' is missing"),
+        ("a.csv", "id,prompt\nx,\n", 2, "the prompt is empty"),
+        ("a.csv", "id,prompt\n../x,a cat\n", 2, "cannot be part of a file name"),
+        ("a.csv", "id,prompt\nx,a cat, asleep\n", 2, "3 fields under 2 columns"),
+        ("a.jsonl", '{"prompt": "a"}\n{"prompt": \n', 2, "not JSON"),
+        ("a.jsonl", '{"name": "a"}\n', 1, "key 'prompt' is missing"),
+        ("a.jsonl", "[1]\n", 1, "a list"),
+    ],
+)
+def test_bad_banks_name_file_and_line(tmp_path: Path, name: str, text: str, line: int, words: str) -> None:
+    path = write(tmp_path, name, text)
+    with pytest.raises(InputError) as caught:
+        load_bank(path)
+    assert str(caught.value).startswith(f"{path}:{line}:") and words in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.txt", ""), ("a.txt", "# only a comment\n"), ("a.csv", "prompt\n"), ("a.jsonl", "\n")])
+def test_empty_banks_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(InputError, match="the prompt bank is empty"):
+        load_bank(write(tmp_path, name, text))
+
+
+def test_unknown_banks_and_kinds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such prompt bank"):
+        load_bank("bulitin")
+    with pytest.raises(InputError, match=r"cannot be a \.docx"):
+        load_bank(write(tmp_path, "a.docx", "x"))
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xff\xfe\x00caf\xe9")
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_bank(path)
+
+
+@given(st.lists(st.text(alphabet=st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1).filter(lambda t: t[0] != "#")))
+def test_every_line_of_a_text_bank_becomes_one_prompt_with_its_own_id(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    if not texts:
+        return
+    bank = load_bank(write(tmp_path_factory.mktemp("bank"), "a.txt", "\n".join(texts)))
+    assert [prompt.text for prompt in bank] == texts
+    assert len({prompt.id for prompt in bank}) == len(texts)

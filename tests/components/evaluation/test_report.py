@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.config import parse_config
+from components.evaluation import charts
+from components.evaluation.report import Limits, render_report, thumbnail
+from components.evaluation.verdict import judge, kid_text, percent
+from tests.components.evaluation.conftest import FinishedRun, picture
+
+CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                  "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+def estimate(value: float, spread: float = 0.0, n: int = 200) -> dict[str, Any]:
+    return {"value": value, "low": value - spread, "high": value + spread, "n": n}
+
+
+def scores(
+    kid: float = 0.1, clip_t: float = 28.0, *, spread: float = 0.01, reference: str = "held-out", drift: float = 28.0
+) -> dict[str, Any]:
+    four = {"fid": estimate(9.0, 1), "clip_i": estimate(70, 1)}
+    return {
+        "style": {"kid": estimate(kid, spread), "clip_t": estimate(clip_t, 0.3), **four},
+        "base": {"kid": estimate(0.4, spread), "clip_t": estimate(28.0, 0.3), **four},
+        "drift": {
+            "clip_t": estimate(drift, 0.2), "clip_t_base": estimate(28.0, 0.2), "clip_i": estimate(50, 1), "clip_i_base": estimate(49, 1),
+            "kid_to_base": estimate(0.01, 0.005),
+        },
+        "by_category": {"people": {"clip_t": estimate(27, 1), "clip_t_base": estimate(28, 1)}},
+        "context": {
+            "extractor": "pocket", "extractor_id": "clip:" + "ef" * 32, "fid_kid_features": "pocket", "dimension": 128,
+            "fid_kid_resize": "none",
+            "kid_subsets": 5, "kid_subset_size": 8, "kid_kernel": "(x·y/d + 1)^3", "confidence": 0.95, "bootstrap": 20, "fid_bootstrap": 20,
+            "reference": reference, "reference_n": 300, "versions": {"torch": "2"}, "prompts_cut": 0,
+        },
+        "digests": {"style": "12" * 32},
+    }  # fmt: skip
+
+
+def report(run: FinishedRun, out: Path, **changes: Any) -> str:
+    config = parse_config({"style": {"name": "anime", "source": "<data> & more"}})
+    arguments: dict[str, Any] = {"config": config, "scores": scores(), "reference": run.reference, **run.folders(), **changes}
+    return render_report(out, **arguments).read_text(encoding="utf-8")
+
+
+class Links(HTMLParser):
+    """Everything that a page could load, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.tags: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.targets += [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset", "action")]
+
+
+@pytest.mark.parametrize(
+    ("kid", "clip_t", "spread", "level", "headline"),
+    [
+        (0.1, 27.5, 0.01, "good", "The style took, and prompts are still followed"),
+        (0.2, 25.2, 0.01, "good", "still followed"),
+        (0.1, 24.0, 0.01, "mixed", "followed less than by the base"),
+        (0.1, 15.0, 0.01, "bad", "at the price of the prompts"),
+        (0.3, 28.0, 0.01, "mixed", "took in part"),
+        (0.39, 28.0, 0.001, "bad", "did not take"),
+        (0.5, 28.0, 0.01, "bad", "did not take"),
+        (0.1, 28.0, 0.3, "bad", "did not take"),
+        (0.5, 10.0, 0.01, "bad", "broken"),
+    ],
+)
+def test_verdict(kid: float, clip_t: float, spread: float, level: str, headline: str) -> None:
+    verdict = judge(scores(kid, clip_t, spread=spread))
+    assert verdict.level == level and headline in verdict.headline and verdict.advice
+    assert ("may be chance" in verdict.because) == (spread == 0.3)
+
+
+def test_verdict_keeps_its_caveats() -> None:
+    assert judge(scores()).caveats == []
+    assert "training pictures" in judge(scores(reference="style_ref")).caveats[0]
+    assert "drifted" in judge(scores(drift=20)).caveats[0]
+    few = scores()
+    few["context"]["reference_n"] = 12
+    assert "are few" in judge(few).caveats[0]
+    assert judge({**scores(), "drift": None}).level == "good"
+
+
+def test_numbers_for_people() -> None:
+    assert (kid_text(0.4127), kid_text(0.0981), kid_text(-0.0004)) == ("413", "98.1", "-0.4")
+    assert (percent(-0.7623), percent(0.05)) == ("−76 %", "+5 %")
+
+
+def test_page_holds_everything_and_refers_to_nothing(finished_run: FinishedRun, tmp_path: Path) -> None:
+    page = report(finished_run, tmp_path / "report.html")
+    links = Links(page)
+    assert all(target.startswith(("data:", "#")) for target in links.targets)
+    assert "script" not in links.tags and "iframe" not in links.tags
+    assert not re.search(r"url\(|@import|https?://", page)
+    for words in ("The style took", "KID ×10³", "StyleRef", "Aux", "Reference", "near duplicates", "and 10 more", "text_encoder_learning_rate",
+                  "cdcdcdcdcdcdcdcd", "diffusers 0.42.1", "<svg", "validation"):  # fmt: skip
+        assert words in page
+    assert page.index("Verdict") < page.index('id="scores"') < page.index('id="pictures"')
+
+
+def test_what_users_write_is_escaped(finished_run: FinishedRun, tmp_path: Path) -> None:
+    page = report(finished_run, tmp_path / "report.html")
+    assert "<b>hats</b>" not in page and "&lt;b&gt;hats&lt;/b&gt; &amp; a man" in page
+    assert "&lt;data&gt; &amp; more" in page
+
+
+def test_same_inputs_give_the_same_bytes(finished_run: FinishedRun, tmp_path: Path) -> None:
+    assert report(finished_run, tmp_path / "a.html") == report(finished_run, tmp_path / "b.html")
+
+
+def test_size_is_bounded(finished_run: FinishedRun, tmp_path: Path) -> None:
+    full = report(finished_run, tmp_path / "a.html")
+    small = report(finished_run, tmp_path / "b.html", limits=Limits(per_category=1, sheet=2, thumbnail=32))
+    assert len(small) < 0.75 * len(full) < 2_000_000
+    assert Links(small).tags.count("img") < Links(full).tags.count("img")
+    noise = picture(0, (0, 0, 0), 64).resize((2000, 1500))
+    noise.save(tmp_path / "large.png")
+    shown = thumbnail(tmp_path / "large.png", 256)
+    assert (shown.width, shown.height, shown.small) == (256, 192, False) and len(shown.uri) < 60_000
+
+
+def test_a_run_with_gaps_still_has_a_page(finished_run: FinishedRun, tmp_path: Path) -> None:
+    run = FinishedRun(shutil.copytree(finished_run.root, tmp_path / "run"), finished_run.reference)
+    shutil.rmtree(run.root / "model")
+    shutil.rmtree(run.root / "aux")
+    (run.root / "aux").mkdir()
+    (run.root / "split" / "split.json").write_text(
+        '{"style_ref": [{"path": "style_ref/0.png", "role": null}], "reference_is_style_ref": true}'
+    )
+    shutil.copytree(run.root / "base", tmp_path / "half")
+    listing = tmp_path / "half" / "metadata.jsonl"
+    listing.write_text("".join(line for line in listing.read_text().splitlines(keepends=True) if '"p0"' not in line))
+    page = report(run, tmp_path / "r.html", scores={**scores(reference="style_ref"), "drift": None}, base_pictures=tmp_path / "half")
+    assert "no training log" in page and "not drawn" in page and "none were held out" in page
+    assert "<h3>Aux" not in page and "<h3>Reference" not in page and "Drift" not in page
+
+
+def test_loss_curve_averages_leaves_out_nan_and_needs_points() -> None:
+    rows = [{"step": step, "loss": 1.0 if step % 2 else 3.0} for step in range(1, 401)]
+    svg = charts.loss_curve([*rows, {"step": 401, "loss": float("nan")}])
+    assert "total ends at 2.000" in svg and "nan" not in svg.lower()
+    assert charts.loss_curve([]) == "" and charts.loss_curve([{"step": 1, "lr": 0.1}]) == ""
+    assert "validation ends at 0.500" in charts.loss_curve([{"step": 1, "loss": 1.0, "validation_loss": 0.5}])
+
+
+def test_axes_have_round_ticks_that_hold_the_values() -> None:
+    assert charts._axis([0.02, 0.37], from_zero=True) == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert charts._axis([1, 400], from_zero=True) == [0, 100, 200, 300, 400]
+    assert charts._axis([0.0], from_zero=True)[-1] >= 1
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    executable = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if executable is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium to run the browser test")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS, timeout=120_000)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_in_a_browser(finished_run: FinishedRun, tmp_path: Path, browser: Any, width: int, scheme: str) -> None:
+    out = tmp_path / "report.html"
+    report(finished_run, out)
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.set_default_timeout(120_000)
+    complaints: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(out.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
+    assert page.evaluate("[...document.images].length") > 20
+    assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)") == []
+    right_edge = "e => e.getBoundingClientRect().right > innerWidth + 1"
+    overflowing = f"[...document.querySelectorAll('body *')].filter({right_edge}).map(e => e.outerHTML.slice(0, 80))"
+    assert page.evaluate(overflowing) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    light, dark = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+    brightness = [sum(int(part) for part in re.findall(r"\d+", colour)[:3]) for colour in (light, dark)]
+    assert (brightness[0] > brightness[1]) == (scheme == "light")
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:") and url != out.as_uri()] == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_page_prints_with_its_configuration(finished_run: FinishedRun, tmp_path: Path, browser: Any) -> None:
+    out = tmp_path / "report.html"
+    report(finished_run, out)
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(out.as_uri())
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.querySelector('details .settings').getBoundingClientRect().height") > 100
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.close()

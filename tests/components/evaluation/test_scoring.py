@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.config import ScoringSection
+from components.errors import InputError
+from components.evaluation import metrics, scoring
+from components.evaluation.features import Towers
+from components.evaluation.pictures import read_pictures
+from components.evaluation.scoring import extract, score, without_tokens
+from tests.components.evaluation.conftest import FinishedRun
+
+
+def settings(clip_folder: Path, **changes: Any) -> ScoringSection:
+    return ScoringSection(**{"extractor": str(clip_folder), "bootstrap": 20, "kid_subset_size": 8, "kid_subsets": 5, **changes})
+
+
+def run_score(run: FinishedRun, clip_folder: Path, **changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "style_pictures": run.root / "style", "base_pictures": run.root / "base", "plain_pictures": run.root / "plain",
+        "base_plain_pictures": None, "reference": run.reference, "settings": settings(clip_folder), "seed": 0, "identifier": "sks",
+    }  # fmt: skip
+    return score(**{**arguments, **changes})
+
+
+def test_scores_have_the_shape_that_others_rely_on(finished_run: FinishedRun, clip_folder: Path) -> None:
+    scores = run_score(finished_run, clip_folder)
+    json.dumps(scores, allow_nan=False)
+    for model in ("style", "base"):
+        assert set(scores[model]) == {"kid", "fid", "clip_t", "clip_i"}
+        for estimate in scores[model].values():
+            assert set(estimate) == {"value", "low", "high", "n"} and estimate["n"] == 16
+            assert estimate["low"] <= estimate["value"] <= estimate["high"]
+    assert scores["style"]["kid"]["value"] < scores["base"]["kid"]["value"]
+    assert scores["style"]["clip_i"]["value"] > scores["base"]["clip_i"]["value"]
+    assert set(scores["drift"]) >= {"clip_t", "clip_t_base", "kid_to_base"}
+    assert scores["drift"]["clip_t_base"] == scores["base"]["clip_t"]
+    assert list(scores["by_category"]) == ["people", "things"] and scores["by_category"]["people"]["clip_t"]["n"] == 8
+    context = scores["context"]
+    assert context["kid_subset_size"] == 8 and context["reference_n"] == 12 and context["reference"] == "held-out"
+    assert context["versions"]["torch"] and context["resize"] and context["extractor_id"].startswith("clip:")
+    assert set(scores["digests"]) == {"style", "base", "plain", "reference"}
+
+
+def test_scores_are_those_of_the_formulae(finished_run: FinishedRun, clip_folder: Path) -> None:
+    from components.evaluation.pictures import open_rgb
+
+    scores = run_score(finished_run, clip_folder)
+    towers = Towers(str(clip_folder))
+    pictures = read_pictures(finished_run.root / "style")
+    images = towers.encode_images([open_rgb(p.path) for p in pictures])
+    reference = towers.encode_images([open_rgb(path) for path in finished_run.reference])
+    texts = towers.encode_texts([p.prompt for p in pictures])
+    assert scores["style"]["clip_t"]["value"] == pytest.approx(metrics.clip_t_values(images, texts).mean(), rel=1e-4)
+    assert scores["style"]["clip_i"]["value"] == pytest.approx(metrics.clip_i_values(images, reference).mean(), rel=1e-4)
+    root = np.sqrt(towers.dimension)
+    assert scores["style"]["fid"]["value"] == pytest.approx(metrics.fid(images * root, reference * root), rel=1e-3)
+
+
+def test_the_same_run_gives_the_same_scores_and_asks_nothing_twice(
+    finished_run: FinishedRun, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_score(finished_run, clip_folder)
+    monkeypatch.setattr(scoring, "decode", lambda *_: pytest.fail("decoded although all features are known"))
+    assert run_score(finished_run, clip_folder) == first
+    other = run_score(finished_run, clip_folder, seed=1)
+    assert other["style"]["clip_t"]["value"] == first["style"]["clip_t"]["value"]
+    assert other["style"]["clip_t"]["low"] != first["style"]["clip_t"]["low"]
+
+
+def test_each_picture_is_decoded_once_for_all_extractors(finished_run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Means:
+        name, resize, batch_size = "means", "none", 4
+
+        def __init__(self, identifier: str) -> None:
+            self.id, self.seen = identifier, 0
+
+        def encode_images(self, images: Any) -> Any:
+            self.seen += len(images)
+            return np.array([np.asarray(image).mean(axis=(0, 1)) for image in images], np.float32)
+
+    decoded: list[str] = []
+    real = scoring.decode
+    monkeypatch.setattr(scoring, "decode", lambda content, name: (decoded.append(name), real(content, name))[1])
+    extractors = [Means("a"), Means("b")]
+    paths = [*finished_run.reference, *finished_run.reference]
+    copy = finished_run.root / "copy.png"
+    shutil.copy(finished_run.reference[0], copy)
+    table = extract([*paths, copy], extractors, 5)
+    assert len(decoded) == len(set(decoded)) == 12 and [e.seen for e in extractors] == [12, 12]
+    by_hand = np.asarray(real(copy.read_bytes(), "x")).mean(axis=(0, 1))
+    assert table.of(extractors[0], [copy])[0] == pytest.approx(by_hand, rel=1e-5)
+    copy.unlink()
+
+
+def test_without_plain_pictures_there_is_no_drift(finished_run: FinishedRun, clip_folder: Path) -> None:
+    assert run_score(finished_run, clip_folder, plain_pictures=None)["drift"] is None
+
+
+def test_clip_t_leaves_out_rare_tokens(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> None:
+    marked = shutil.copytree(finished_run.root / "style", tmp_path / "marked")
+    text = (marked / "metadata.jsonl").read_text().replace('"prompt": "a', '"prompt": "sks a')
+    (marked / "metadata.jsonl").write_text(text)
+    clean, with_token = run_score(finished_run, clip_folder), run_score(finished_run, clip_folder, style_pictures=marked)
+    assert with_token["style"]["clip_t"]["value"] == pytest.approx(clean["style"]["clip_t"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "clean"),
+    [
+        ("a sks man", ["sks"], "a man"),
+        ("a man, sks, at sea", ["sks"], "a man,, at sea"),
+        ("sks style, a man", ["sks", "olis"], "style, a man"),
+        ("risks and sksy", ["sks"], "risks and sksy"),
+        ("<v1> a house", ["<v1>"], "a house"),
+    ],
+)
+def test_tokens_are_whole_words(prompt: str, tokens: list[str], clean: str) -> None:
+    assert without_tokens(prompt, tokens).replace(",,", ",") == clean.replace(",,", ",")
+
+
+def test_an_unreadable_picture_is_named(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("this is text")
+    with pytest.raises(InputError, match=r"bad\.png: not a readable picture"):
+        run_score(finished_run, clip_folder, reference=[*finished_run.reference, bad])
+
+
+def test_too_small_a_reference_is_refused(finished_run: FinishedRun, clip_folder: Path) -> None:
+    with pytest.raises(InputError, match="at least two pictures"):
+        run_score(finished_run, clip_folder, reference=finished_run.reference[:1])
+
+
+def test_folders_without_listing_or_with_missing_pictures_are_refused(finished_run: FinishedRun, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no metadata\.jsonl"):
+        read_pictures(tmp_path)
+    folder = shutil.copytree(finished_run.root / "style", tmp_path / "style")
+    (folder / "images" / "p3-r1.png").unlink()
+    with pytest.raises(InputError, match=r"p3-r1\.png: the picture is listed but missing"):
+        read_pictures(folder)
+    (folder / "metadata.jsonl").write_text("")
+    with pytest.raises(InputError, match="lists no picture"):
+        read_pictures(folder)
