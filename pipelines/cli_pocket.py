@@ -46,10 +46,10 @@ def train(
     log_format: Format = LogFormat.human,
 ) -> None:
     """Train the pocket base from nothing; stopped at any moment it goes on where it was."""
+    budget = dict(_budget(item) for item in minutes or ())
     from components.paths import pocket_weights
     from components.pocket.train import train as train_parts
 
-    budget = dict(_budget(item) for item in minutes or ())
     folder = train_parts(out or pocket_weights("base").parent, parts=part or PARTS, minutes=budget, device=device)
     typer.echo(f"weights are in {folder}")
     if as_json:

@@ -36,7 +36,8 @@ def dependencies(module: Path, root: Path = REPOSITORY) -> list[str]:
         if path not in reached:
             reached.add(path)
             waiting.extend(_imported(path, root))
-    data = {item for path in reached for item in _data_files(path.parent) if path.parent != root / "steps"}
+    packages = {path.parent for path in reached} - {root / package for package in OUR_PACKAGES}
+    data = {item for package in packages for item in _data_files(package)}
     names = {path.relative_to(root).as_posix() for path in reached | data}
     return sorted(names - WITHOUT_EFFECT)
 

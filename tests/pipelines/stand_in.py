@@ -133,11 +133,55 @@ scoring: {extractor: extractor, bootstrap: 5}
 """
 
 
+# Importing ZenML and MLflow takes most of a short run's time, so it is done once, and every command is a fork of that process.
+SERVER = """
+import json, os, sys, traceback
+import typer, rich.console, yaml, pydantic
+import zenml, zenml.client, zenml.zen_stores.sql_zen_store, zenml.pipelines.pipeline_definition, zenml.materializers
+import mlflow, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
+for line in sys.stdin:
+    job = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.environ.update(job["environment"])
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.argv = ["styleforge", *job["arguments"]]
+        code = 99
+        try:
+            from pipelines.cli import main
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])), flush=True)
+"""
+
+
+@dataclass
+class Done:
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return dict(json.loads(self.stdout.splitlines()[-1]))
+
+
 @dataclass
 class StandIn:
     """The copy, with a configuration, pictures and models in it; ``home`` is where its state goes."""
 
     folder: Path
+    server: subprocess.Popen[str] | None = None
 
     @property
     def home(self) -> Path:
@@ -147,25 +191,54 @@ class StandIn:
         kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TMPDIR", "VIRTUAL_ENV")}
         user = self.folder / "user"
         user.mkdir(exist_ok=True)
-        return kept | {"HOME": str(user), "STYLEFORGE_HOME": str(self.home), "OMP_NUM_THREADS": "1"} | extra
+        return kept | {"HOME": str(user), "STYLEFORGE_HOME": str(self.home), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"} | extra
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pipelines.cli", *arguments]
 
-    def styleforge(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments), cwd=self.folder, env=self.environment(**environment), capture_output=True, text=True, timeout=240
-        )
+    def _start(self) -> subprocess.Popen[str]:
+        quiet = {"ZENML_ANALYTICS_OPT_IN": "false", "ZENML_LOGGING_VERBOSITY": "CRITICAL", "ZENML_CONFIG_PATH": str(self.home / "zenml")}
+        quiet |= {"ZENML_LOCAL_STORES_PATH": str(self.home / "zenml" / "stores"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            cwd=self.folder, env=self.environment(**quiet), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def styleforge(self, *arguments: str, **environment: str) -> Done:
+        """Run a command in a fork of the warm process."""
+        self.server = self.server or self._start()
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        files = {name: self.folder / f"{name}.txt" for name in ("stdout", "stderr")}
+        job = {"arguments": arguments, "environment": environment, **{name: str(path) for name, path in files.items()}}
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        code = json.loads(self.server.stdout.readline())
+        return Done(code, files["stdout"].read_text(encoding="utf-8"), files["stderr"].read_text(encoding="utf-8"))
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> dict[str, Any]:
         """``styleforge run``; the JSON of its last line, after checking the exit code."""
         done = self.styleforge("run", "config.yaml", "--json", *arguments, **environment)
         assert done.returncode == code, done.stdout + done.stderr
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        return done.json
 
-    def edit(self, name: str, text: str = "\n# edited\n") -> None:
+    def again(self, *arguments: str) -> set[str]:
+        """The steps that another ``styleforge run`` did not take from the cache."""
+        result = self.run(*arguments)
+        return set(result["seconds"]) - set(result["cached"])
+
+    def edit(self, name: str, old: str = "", new: str = "\n# edited\n") -> None:
+        """Replace ``old`` in a file of the copy, or add ``new`` at its end."""
         path = self.folder / name
-        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
+
+    def close(self) -> None:
+        if self.server is not None and self.server.stdin is not None and self.server.stdout is not None:
+            self.server.stdin.close()
+            self.server.wait(60)
+            self.server.stdout.close()
 
 
 def make_stand_in(folder: Path) -> StandIn:

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from components.errors import InputError, ServiceUnreachable
+from components.registry.tracking import check_reachable, open_tracking, public_uri, score_metrics, tracking_uri, training_metrics
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "home"
+
+
+def test_which_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking_uri() == f"sqlite:///{home.resolve()}/mlflow/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
+    assert tracking_uri() == "http://server"
+    assert tracking_uri("http://configured") == "http://configured"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://user:word@host:5000/path", "http://host:5000/path"),
+        ("https://host", "https://host"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ],
+)
+def test_credentials_are_not_shown(uri: str, shown: str) -> None:
+    assert public_uri(uri) == shown
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no-such-host.invalid:5000", "http://"])
+def test_nobody_there(uri: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ServiceUnreachable, match="MLFLOW_TRACKING_URI"):
+        check_reachable(uri)
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_accepts_and_never_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = time.monotonic()
+        with pytest.raises(ServiceUnreachable):
+            open_tracking(f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert time.monotonic() - started < 10
+
+
+def test_an_answer_that_is_an_error_is_an_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    if connection.recv(4096):
+                        connection.sendall(b"HTTP/1.0 401 Unauthorized\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        check_reachable(f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///mlruns"])
+def test_plain_file_stores_are_refused(uri: str) -> None:
+    with pytest.raises(InputError, match="file store"):
+        check_reachable(uri)
+
+
+def test_training_log_becomes_metrics(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    rows = [{"step": 1, "loss": 0.5, "note": "text"}, {"step": 2, "loss": 0.25, "lr": 1e-4, "validation_loss": None}]
+    log.write_text("\n".join(json.dumps(row) for row in rows))
+    assert training_metrics(log) == [("train/loss", 0.5, 1), ("train/loss", 0.25, 2), ("train/lr", 1e-4, 2)]
+    assert training_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_scores_become_metrics_with_their_intervals() -> None:
+    scores = {"style": {"kid": {"value": 0.1, "low": 0.0, "high": 0.2, "n": 9}}, "base": {}, "drift": {"clip_t": 30.0}, "context": {}}
+    assert score_metrics(scores) == [
+        ("style/kid", 0.1, 0),
+        ("style/kid_low", 0.0, 0),
+        ("style/kid_high", 0.2, 0),
+        ("drift/clip_t", 30.0, 0),
+    ]
+    assert score_metrics({"style": {}, "drift": None}) == []

@@ -1,0 +1,178 @@
+"""Against SQLite, and against a real server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.errors import InputError
+from components.registry.tracking import Tracking, check_reachable, open_tracking
+from components.registry.versions import ModelRef, list_models, parse_reference, register_model, resolve_model
+
+SCORES: dict[str, Any] = {"style": {"kid": {"value": 0.0123, "low": 0.01, "high": 0.02, "n": 8}}, "base": {}, "drift": None}
+
+
+def _model(folder: Path, text: str = "{}") -> Path:
+    (folder / "unet").mkdir(parents=True)
+    (folder / "training").mkdir()
+    (folder / "model_index.json").write_text(text)
+    (folder / "unet" / "weights.safetensors").write_bytes(bytes(1000))
+    rows = [json.dumps({"step": step, "loss": 1 / step}) for step in range(1, 1201)]
+    (folder / "training" / "log.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+def _register(tracking: Tracking, model: Path, name: str = "styleforge-test", **changes: Any) -> ModelRef:
+    report = model.parent / "report.html"
+    report.write_text("<title>report</title>")
+    arguments: dict[str, Any] = {
+        "name": name, "alias": "challenger", "experiment": "styleforge", "model": model, "scores": SCORES, "report": report,
+        "params": {f"section.key{index}": index for index in range(150)} | {"long": "x" * 9000}, "tags": {"method": "single-styleforge"},
+        "pictures": [report],
+    }  # fmt: skip
+    return register_model(tracking, **(arguments | changes))
+
+
+@pytest.fixture(scope="module")
+def _module_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def tracking(_module_home: Path, monkeypatch: pytest.MonkeyPatch) -> Tracking:
+    """SQLite under a home that the tests of this file share, since creating it takes seconds."""
+    monkeypatch.setenv("STYLEFORGE_HOME", str(_module_home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return open_tracking()
+
+
+def test_run_and_version_hold_everything(tracking: Tracking, tmp_path: Path) -> None:
+    reference = _register(tracking, _model(tmp_path / "model"), name="whole")
+    client = tracking.client
+    run = client.get_run(reference.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["section.key149"] == "149"
+    assert len(run.data.params["long"]) == 6000
+    assert run.data.metrics["style/kid"] == 0.0123
+    assert len(client.get_metric_history(reference.run_id, "train/loss")) == 1200
+    assert {item.path for item in client.list_artifacts(reference.run_id)} == {"model", "report", "pictures"}
+    version = client.get_model_version_by_alias("whole", "challenger")
+    assert str(version.version) == reference.version == "1"
+    assert version.tags == {"styleforge.method": "single-styleforge", "styleforge.kid": "0.0123"}
+
+
+def test_no_pickle_is_written(tracking: Tracking, tmp_path: Path) -> None:
+    reference = _register(tracking, _model(tmp_path / "model"), name="plain")
+    folder = resolve_model(f"plain/{reference.version}")
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert names == ["model_index.json", "training/log.jsonl", "unet/weights.safetensors"]
+
+
+def test_the_alias_moves_and_every_version_stays_in_reach(tracking: Tracking, tmp_path: Path) -> None:
+    _register(tracking, _model(tmp_path / "a" / "model", '{"n": 1}'), name="moving")
+    second = _register(tracking, _model(tmp_path / "b" / "model", '{"n": 2}'), name="moving")
+    assert second.version == "2"
+    contents = {
+        ref: (resolve_model(ref) / "model_index.json").read_text() for ref in ("moving", "moving@challenger", "moving/1", "moving/2")
+    }
+    assert contents == {"moving": '{"n": 2}', "moving@challenger": '{"n": 2}', "moving/1": '{"n": 1}', "moving/2": '{"n": 2}'}
+    rows = [row for row in list_models() if row["name"] == "moving"]
+    assert [(row["version"], row["aliases"]) for row in rows] == [("2", ["challenger"]), ("1", [])]
+    assert rows[0]["tags"]["kid"] == "0.0123"
+
+
+def test_a_failure_marks_the_run_and_makes_no_version(tracking: Tracking, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="missing"):
+        _register(tracking, _model(tmp_path / "model"), name="broken", report=tmp_path / "missing.html")
+    experiment = tracking.client.get_experiment_by_name("styleforge")
+    assert experiment is not None
+    (run,) = tracking.client.search_runs([experiment.experiment_id], "tags.`mlflow.runName` = 'broken'")
+    assert run.info.status == "FAILED"
+    assert [row for row in list_models() if row["name"] == "broken"] == []
+
+
+@pytest.mark.parametrize("reference", ["nobody", "nobody@champion", "nobody/1", "known/99", "known@champion"])
+def test_unknown_models_are_refused_and_known_ones_listed(tracking: Tracking, tmp_path: Path, reference: str) -> None:
+    if not any(row["name"] == "known" for row in list_models()):
+        _register(tracking, _model(tmp_path / "model"), name="known")
+    with pytest.raises(InputError, match="known"):
+        resolve_model(reference)
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    model = _model(tmp_path / "model")
+    assert resolve_model(str(model)) == model
+    with pytest.raises(InputError, match=r"model_index\.json"):
+        resolve_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        ("a", ("a", None, None)),
+        ("a@b", ("a", None, "b")),
+        ("a/3", ("a", "3", None)),
+        ("style.x-1@champion", ("style.x-1", None, "champion")),
+    ],
+)
+def test_references(reference: str, parts: tuple[str, str | None, str | None]) -> None:
+    assert parse_reference(reference) == parts
+
+
+@pytest.mark.parametrize("reference", ["", "@a", "a@", "a/x", "a/", "/3", "a@b/c"])
+def test_what_is_no_reference(reference: str) -> None:
+    with pytest.raises(InputError):
+        parse_reference(reference)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server that serves artifacts, on a free port of loopback."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(uri, process)
+        yield uri
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(uri: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            check_reachable(uri)
+            return
+        except Exception:
+            time.sleep(0.5)
+    pytest.fail("the MLflow server did not start")
+
+
+@pytest.mark.slow
+def test_over_http(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    reference = _register(open_tracking(), _model(tmp_path / "model", '{"n": 1}'))
+    folder = resolve_model("styleforge-test@challenger")
+    assert folder.is_relative_to((tmp_path / "home").resolve())
+    assert (folder / "model_index.json").read_text() == '{"n": 1}'
+    assert (folder / "unet" / "weights.safetensors").read_bytes() == bytes(1000)
+    assert resolve_model(f"styleforge-test/{reference.version}") == folder
+    assert [row["name"] for row in list_models()] == ["styleforge-test"]
+    assert not (tmp_path / "home" / "mlflow" / "mlflow.db").exists()
