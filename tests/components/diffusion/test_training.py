@@ -28,7 +28,7 @@ RICH = {
 }  # fmt: skip
 
 
-class InterruptedError_(Exception):
+class PowerCutError(Exception):
     pass
 
 
@@ -53,7 +53,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     def write(self: checkpoints_module.Checkpoints, at: int, tensors: Any, state: Any) -> Path:
         path = original(self, at, tensors, state)
         if at == step:
-            raise InterruptedError_
+            raise PowerCutError
         return path
 
     monkeypatch.setattr(checkpoints_module.Checkpoints, "write", write)
@@ -89,7 +89,7 @@ def test_interrupted_twice_equals_uninterrupted_bit_for_bit(make_config: MakeCon
     for step in (2, 4):
         with pytest.MonkeyPatch.context() as patch:
             stop_after(patch, step)
-            with pytest.raises(InterruptedError_):
+            with pytest.raises(PowerCutError):
                 train(config, folders, "parts")
         assert not (folders.out.parent / "parts").exists()
     parts = train(config, folders, "parts")
