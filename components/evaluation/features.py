@@ -137,7 +137,7 @@ class InceptionExtractor:
             raise InputError(
                 where,
                 f"Inception features need torch-fidelity and torchvision, which are not installed ({error})",
-                remedy="pip install torch-fidelity torchvision, or unset the key to score in the CLIP's image features",
+                remedy="install them with `pip install torch-fidelity torchvision`, or unset the key to score in the CLIP's features",
             ) from error
         try:
             self._model = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path)).eval()

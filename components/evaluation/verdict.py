@@ -55,12 +55,13 @@ def percent(change: float) -> str:
 def _took(style: dict[str, Any], base: dict[str, Any]) -> str:
     if style["value"] >= base["value"] or overlap(style, base):
         return "no"
-    share = style["value"] / base["value"]
+    share = round(style["value"] / base["value"], 6)
     return "yes" if share <= STYLE_TAKEN else "partly" if share <= STYLE_PARTLY else "no"
 
 
 def _prompts(style: dict[str, Any], base: dict[str, Any]) -> str:
-    lost = -(relative_change(style["value"], base["value"]) or 0.0)
+    # Rounded, so that a loss of exactly the limit is within it.
+    lost = round(-(relative_change(style["value"], base["value"]) or 0.0), 6)
     return "kept" if lost <= PROMPTS_KEPT else "weaker" if lost <= PROMPTS_WEAKER else "lost"
 
 

@@ -106,7 +106,7 @@ def test_page_holds_everything_and_refers_to_nothing(finished_run: FinishedRun, 
     assert all(target.startswith(("data:", "#")) for target in links.targets)
     assert "script" not in links.tags and "iframe" not in links.tags
     assert not re.search(r"url\(|@import|https?://", page)
-    for words in ("The style took", "KID ×10³", "StyleRef", "Aux", "Reference", "near duplicates", "and 10 more", "text_encoder_learning_rate",
+    for words in ("The style took", "KID ×10³", "StyleRef", "Aux", "Reference", "near duplicates", "and 10 more", "caption_dropout",
                   "cdcdcdcdcdcdcdcd", "diffusers 0.42.1", "<svg", "validation"):  # fmt: skip
         assert words in page
     assert page.index("Verdict") < page.index('id="scores"') < page.index('id="pictures"')
@@ -125,7 +125,7 @@ def test_same_inputs_give_the_same_bytes(finished_run: FinishedRun, tmp_path: Pa
 def test_size_is_bounded(finished_run: FinishedRun, tmp_path: Path) -> None:
     full = report(finished_run, tmp_path / "a.html")
     small = report(finished_run, tmp_path / "b.html", limits=Limits(per_category=1, sheet=2, thumbnail=32))
-    assert len(small) < 0.75 * len(full) < 2_000_000
+    assert len(small) < len(full) < 200_000
     assert Links(small).tags.count("img") < Links(full).tags.count("img")
     noise = picture(0, (0, 0, 0), 64).resize((2000, 1500))
     noise.save(tmp_path / "large.png")
