@@ -10,7 +10,7 @@ import typer
 from pipelines.guard import AsJson, Format, LogFormat, Verbose, guarded, print_json
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-PARTS = ("vae", "evaluator", "unet", "probe")
+PARTS = ("vae", "evaluator", "unet", "decoder", "probe")
 CHECKS = ("vae", "evaluator", "unet", "styles")
 
 
@@ -41,6 +41,7 @@ def train(
     part: Annotated[list[str] | None, typer.Option("--part", help=f"Any of {', '.join(PARTS)}; default: all.")] = None,
     minutes: Annotated[list[str] | None, typer.Option("--minutes", metavar="PART=N", help="Time budget of a part, in minutes.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: CUDA where there is one.")] = None,
+    go_on: Annotated[bool, typer.Option("--continue", help="Begin the UNet from the weights in --out, not from nothing.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
     log_format: Format = LogFormat.human,
@@ -50,7 +51,7 @@ def train(
     from components.paths import pocket_weights
     from components.pocket.train import train as train_parts
 
-    folder = train_parts(out or pocket_weights("base").parent, parts=part or PARTS, minutes=budget, device=device)
+    folder = train_parts(out or pocket_weights("base").parent, parts=part or PARTS, minutes=budget, device=device, go_on=go_on)
     typer.echo(f"weights are in {folder}")
     if as_json:
         print_json({"status": "completed", "folder": str(folder)})

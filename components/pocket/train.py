@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,25 @@ MINUTES = {"vae": 75.0, "evaluator": 90.0, "unet": 240.0, "decoder": 45.0, "prob
 TRAIN_PICTURES, EVALUATOR_PICTURES = 40_000, 27_000
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Where a training reads and writes: ``out`` gets the weights, ``work`` holds pictures, checkpoints and loss logs."""
+
+    out: Path
+    work: Path
+    workers: int
+    device: str | None
+    go_on: bool
+
+
 def train(
-    out: Path, *, parts: Sequence[str] = PARTS, minutes: dict[str, float] | None = None, work: Path | None = None, device: str | None = None
+    out: Path,
+    *,
+    parts: Sequence[str] = PARTS,
+    minutes: dict[str, float] | None = None,
+    work: Path | None = None,
+    device: str | None = None,
+    go_on: bool = False,
 ) -> Path:
     """Train the asked parts (resuming each where it was) and write ``out/base``, ``out/evaluator`` and ``out/probe``.
 
@@ -36,6 +54,8 @@ def train(
         minutes: time budget per part; default MINUTES.
         work: folder of rendered pictures, checkpoints and loss logs; default ``pocket-training`` in the home.
         device: ``cpu`` or ``cuda``; default: CUDA where there is one.
+        go_on: where there is no checkpoint, begin the UNet and its text encoder from the weights in ``out`` (and keep their
+            VAE), not from nothing.
 
     Raises:
         InputError: an unknown part, or a UNet asked for before its VAE.
@@ -43,26 +63,25 @@ def train(
     for part in parts:
         if part not in PARTS:
             raise InputError(f"--part {part}", "no such part", expected=f"one of {', '.join(PARTS)}")
-    budget = {part: 60 * (minutes or {}).get(part, MINUTES[part]) for part in PARTS}
-    work, workers = work or state("pocket-training"), os.cpu_count() or 1
+    plan = Plan(out, work or state("pocket-training"), os.cpu_count() or 1, device, go_on)
     for part in PARTS:
         if part in parts:
-            _TRAIN[part](out, work, budget[part], workers, device)
+            _TRAIN[part](plan, 60 * (minutes or {}).get(part, MINUTES[part]))
     return out
 
 
-def _vae(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
-    data = cached_set(work, "train", TRAIN_PICTURES, workers=workers)
-    vae = train_vae(data.pixels, work, budget, device)
-    with atomic_folder(work / "vae") as temporary:
+def _vae(plan: Plan, budget: float) -> None:
+    data = cached_set(plan.work, "train", TRAIN_PICTURES, workers=plan.workers)
+    vae = train_vae(data.pixels, plan.work, budget, plan.device)
+    with atomic_folder(plan.work / "vae") as temporary:
         vae.save_pretrained(temporary)
 
 
-def _evaluator(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
-    data = cached_set(work, "evaluator", EVALUATOR_PICTURES, LOOKS, workers)
+def _evaluator(plan: Plan, budget: float) -> None:
+    data = cached_set(plan.work, "evaluator", EVALUATOR_PICTURES, LOOKS, plan.workers)
     tokenizer = build_tokenizer()
-    model = train_evaluator(data, tokenizer, work, budget, device)
-    with atomic_folder(out / "evaluator") as temporary:
+    model = train_evaluator(data, tokenizer, plan.work, budget, plan.device)
+    with atomic_folder(plan.out / "evaluator") as temporary:
         model.half().save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         write_json(
@@ -84,12 +103,18 @@ def _evaluator(out: Path, work: Path, budget: float, workers: int, device: str |
         )
 
 
-def _unet(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
-    if not (work / "vae").is_dir():
-        raise InputError("--part unet", f"no trained VAE in {work}", expected="the vae part first", remedy="run with --part vae --part unet")
-    vae = AutoencoderKL.from_pretrained(work / "vae").eval()
-    data = cached_set(work, "train", TRAIN_PICTURES, workers=workers)
-    path = work / "latents.npy"
+def _vae_folder(plan: Plan) -> Path:
+    """The VAE that the UNet's latents come from: the one just trained, or the one to go on with."""
+    for folder in [plan.work / "vae", *([plan.out / "base" / "vae"] if plan.go_on else [])]:
+        if folder.is_dir():
+            return folder
+    raise InputError("--part unet", f"no trained VAE in {plan.work}", expected="the vae part first", remedy="run with --part vae --part unet")
+
+
+def _unet(plan: Plan, budget: float) -> None:
+    vae = AutoencoderKL.from_pretrained(_vae_folder(plan), torch_dtype=torch.float32).eval()
+    data = cached_set(plan.work, "train", TRAIN_PICTURES, workers=plan.workers)
+    path = plan.work / "latents.npy"
     if not path.exists():
         # Half of the pictures mirrored: as many pictures, no fixed side for anything.
         half = len(data.pixels) // 2
@@ -97,21 +122,21 @@ def _unet(out: Path, work: Path, budget: float, workers: int, device: str | None
         with atomic_file(path) as temporary:
             np.save(temporary, (latents * vae.config.scaling_factor).half().numpy())
     tokenizer = build_tokenizer()
-    unet, text = train_unet(torch.from_numpy(np.load(path)), data.captions, tokenizer, work, budget, device)
-    save_base(out / "base", vae, unet, text, tokenizer)
+    unet, text = train_unet(torch.from_numpy(np.load(path)), data.captions, tokenizer, plan.work, budget, plan.device, plan.out / "base" if plan.go_on else None)
+    save_base(plan.out / "base", vae, unet, text, tokenizer)
 
 
-def _decoder(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
-    if not (out / "base" / "unet").is_dir():
-        raise InputError("--part decoder", f"no trained base in {out}", expected="the vae and unet parts first")
-    data = cached_set(work, "train", TRAIN_PICTURES, workers=workers)
-    vae = polish_decoder(AutoencoderKL.from_pretrained(work / "vae"), data.pixels, work, budget, device)
-    with atomic_folder(out / "base" / "vae") as temporary:
+def _decoder(plan: Plan, budget: float) -> None:
+    if not (plan.out / "base" / "unet").is_dir():
+        raise InputError("--part decoder", f"no trained base in {plan.out}", expected="the vae and unet parts first")
+    data = cached_set(plan.work, "train", TRAIN_PICTURES, workers=plan.workers)
+    vae = polish_decoder(AutoencoderKL.from_pretrained(_vae_folder(plan), torch_dtype=torch.float32), data.pixels, plan.work, budget, plan.device)
+    with atomic_folder(plan.out / "base" / "vae") as temporary:
         vae.half().save_pretrained(temporary)
 
 
-def _probe(out: Path, work: Path, budget: float, workers: int, device: str | None) -> None:
-    train_probe(cached_set(work, "evaluator", EVALUATOR_PICTURES, LOOKS, workers), work, budget, device).save(out / "probe")
+def _probe(plan: Plan, budget: float) -> None:
+    train_probe(cached_set(plan.work, "evaluator", EVALUATOR_PICTURES, LOOKS, plan.workers), plan.work, budget, plan.device).save(plan.out / "probe")
 
 
 _TRAIN = {"vae": _vae, "evaluator": _evaluator, "unet": _unet, "decoder": _decoder, "probe": _probe}

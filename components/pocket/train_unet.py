@@ -68,12 +68,21 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
 
 
 def train_unet(
-    latents: torch.Tensor, captions: list[str], tokenizer: CLIPTokenizer, work: Path, budget: float, device: str | None = None
+    latents: torch.Tensor,
+    captions: list[str],
+    tokenizer: CLIPTokenizer,
+    work: Path,
+    budget: float,
+    device: str | None = None,
+    start: Path | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train for ``budget`` seconds on scaled ``latents`` (N, 8, 16, 16); returns EMA weights of UNet and text encoder."""
+    """Train for ``budget`` seconds on scaled ``latents`` (N, 8, 16, 16); returns EMA weights of UNet and text encoder.
+
+    ``start`` is a base in diffusers layout to go on from, in place of fresh weights.
+    """
     where = device_of(device)
-    unet, text = new_unet().to(where).train(), new_text_encoder(tokenizer).to(where).train()
-    averages = torch.nn.ModuleList([new_unet(), new_text_encoder(tokenizer)]).to(where).requires_grad_(False)
+    unet, text = (part.to(where).train() for part in _networks(tokenizer, start))
+    averages = torch.nn.ModuleList(_networks(tokenizer, start)).to(where).requires_grad_(False)
     groups = [{"params": list(unet.parameters()), "lr": 1e-3}, {"params": list(text.parameters()), "lr": 6e-4, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     run = TimedRun(work, "unet", budget, {"unet": unet, "text": text, "ema": averages}, optimizer)
@@ -106,6 +115,13 @@ def train_unet(
     unet_ema, text_ema = averages
     assert isinstance(unet_ema, UNet2DConditionModel) and isinstance(text_ema, CLIPTextModel)
     return unet_ema.eval(), text_ema.eval()
+
+
+def _networks(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    if start is None:
+        return new_unet(), new_text_encoder(tokenizer)
+    unet = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+    return unet, CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
 
 
 @torch.no_grad()
