@@ -155,11 +155,11 @@ def _result(rule: Rule, result: Any, rows: dict[str, dict[str, Any]]) -> RuleRes
     failures = tuple(Failure(path, rule.reason.format_map(rows[path])) for path in paths)
     message = rule.message
     if not result.success and not failures:
-        message += f"; found {_observed(found.get('observed_value'))}"
+        message += f"; {_observed(found)}"
     return RuleResult(rule.name, rule.severity, bool(result.success), message, failures)
 
 
-def _observed(value: Any) -> str:
-    if isinstance(value, list | tuple | set):
-        return ", ".join(str(item) for item in value) or "none"
-    return "none" if value is None else str(value)
+def _observed(found: dict[str, Any]) -> str:
+    """What was there, in the words of a rule about the whole set: a count, or the values that are missing."""
+    missing = found.get("partial_missing_list")
+    return f"missing {', '.join(missing)}" if missing else f"found {found.get('observed_value')}"
