@@ -36,7 +36,14 @@ class Probe(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _block(3, 32, 2), _block(32, 32), _block(32, 64, 2), _block(64, 64), _block(64, 96, 2), _block(96, 96), _block(96, 128, 2), nn.Flatten()
+            _block(3, 32, 2),
+            _block(32, 32),
+            _block(32, 64, 2),
+            _block(64, 64),
+            _block(64, 96, 2),
+            _block(96, 96),
+            _block(96, 128, 2),
+            nn.Flatten(),
         )
         self.heads = nn.Sequential(nn.Dropout(0.2), nn.Linear(128 * 16, sum(_SIZES)))
 
@@ -54,7 +61,9 @@ class Probe(nn.Module):
 def load_probe(folder: Path) -> Probe:
     """Read a probe written by :meth:`Probe.save`, as fp32, in eval mode."""
     probe = Probe()
-    probe.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in load_file(folder / "probe.safetensors").items()})
+    probe.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in load_file(folder / "probe.safetensors").items()}
+    )
     return probe.eval()
 
 

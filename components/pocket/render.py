@@ -143,7 +143,7 @@ def cached_set(folder: Path, purpose: str, count: int, media: Sequence[str] | No
     if not path.exists():
         made = render_set(purpose, count, media, workers)
         with atomic_file(path) as temporary:
-            texts = {"captions": np.array(made.captions), "descriptions": np.array(made.descriptions)}
-            np.savez(temporary, pixels=made.pixels, labels=made.labels, **texts)
+            captions, descriptions = np.array(made.captions), np.array(made.descriptions)
+            np.savez(temporary, pixels=made.pixels, labels=made.labels, captions=captions, descriptions=descriptions)
     with np.load(path, allow_pickle=False) as stored:
         return RenderedSet(stored["pixels"], stored["captions"].tolist(), stored["descriptions"].tolist(), stored["labels"])

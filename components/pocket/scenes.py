@@ -7,7 +7,7 @@ A scene is a background with, perhaps, a person or a thing in front. Everything 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,8 @@ SUBJECTS = (*PEOPLE, *THINGS, "none")
 """The classes of "subject kind": four people, eight things, none."""
 
 Colour = tuple[int, int, int]
+At = Callable[[float, float], tuple[float, float]]
+"""From a thing's own coordinates to the canvas."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,7 @@ def _pattern(pen: Pen, before: Image.Image, top: float, colour: Colour) -> None:
 def _person(pen: Pen, scene: Scene) -> None:
     """Men have beards, women long hair and dresses, boys are small with spiky hair, girls small with pigtails."""
     rng = pen.rng
-    child, female = scene.who in ("boy", "girl"), scene.who in ("woman", "girl")
+    child = scene.who in ("boy", "girl")
     scale = (1.0 if scene.full_body else 1.75) * (0.8 if child else 1.0)
     cx = 0.5 + rng.uniform(-0.14, 0.14) * (1.0 if scene.full_body else 0.6)
     feet = 0.97 if scene.full_body else 1.04
@@ -318,7 +320,15 @@ def _body(pen: Pen, scene: Scene, cx: float, chest: float, feet: float, k: float
         for side in (-1, 1):
             pen.box(cx + side * 0.045 * k - 0.03 * k, hip - 0.02, cx + side * 0.045 * k + 0.03 * k, feet, leg)
         if scene.garment == "dress":
-            pen.poly([(cx - 0.075 * k, hip - 0.08 * k), (cx + 0.075 * k, hip - 0.08 * k), (cx + 0.155 * k, hip + 0.16 * k), (cx - 0.155 * k, hip + 0.16 * k)], cloth)
+            pen.poly(
+                [
+                    (cx - 0.075 * k, hip - 0.08 * k),
+                    (cx + 0.075 * k, hip - 0.08 * k),
+                    (cx + 0.155 * k, hip + 0.16 * k),
+                    (cx - 0.155 * k, hip + 0.16 * k),
+                ],
+                cloth,
+            )
         elif child:
             pen.box(cx - 0.078 * k, hip - 0.03 * k, cx + 0.078 * k, hip + 0.08 * k, (52, 56, 92))
     bottom = chest + (0.25 * k if scene.full_body else 0.6)
@@ -333,18 +343,39 @@ def _body(pen: Pen, scene: Scene, cx: float, chest: float, feet: float, k: float
 def _face(pen: Pen, scene: Scene, cx: float, y: float, head: float, hair: Colour, skin: Colour) -> None:
     pen.disc(cx, y, head, skin, head * 1.12)
     if scene.who == "man":
-        pen.draw.chord([(cx - head * 1.02) * CANVAS, (y - head * 0.9) * CANVAS, (cx + head * 1.02) * CANVAS, (y + head * 1.25) * CANVAS], 20, 160, hair)
-    pen.draw.chord([(cx - head * 1.12) * CANVAS, (y - head * 1.3) * CANVAS, (cx + head * 1.12) * CANVAS, (y + head * 0.75) * CANVAS], 192, 348, hair)
+        pen.draw.chord(
+            [(cx - head * 1.02) * CANVAS, (y - head * 0.9) * CANVAS, (cx + head * 1.02) * CANVAS, (y + head * 1.25) * CANVAS], 20, 160, hair
+        )
+    pen.draw.chord(
+        [(cx - head * 1.12) * CANVAS, (y - head * 1.3) * CANVAS, (cx + head * 1.12) * CANVAS, (y + head * 0.75) * CANVAS], 192, 348, hair
+    )
     if scene.who == "boy":
         for shift in (-0.75, -0.25, 0.25, 0.75):
-            pen.poly([(cx + head * (shift - 0.3), y - head * 0.75), (cx + head * shift, y - head * 1.6), (cx + head * (shift + 0.3), y - head * 0.75)], hair)
+            pen.poly(
+                [
+                    (cx + head * (shift - 0.3), y - head * 0.75),
+                    (cx + head * shift, y - head * 1.6),
+                    (cx + head * (shift + 0.3), y - head * 0.75),
+                ],
+                hair,
+            )
     for side in (-1, 1):
         pen.disc(cx + side * head * 0.42, y + head * 0.02, max(0.011, head * 0.14), (28, 28, 38))
-    pen.draw.arc([(cx - head * 0.4) * CANVAS, (y + head * 0.1) * CANVAS, (cx + head * 0.4) * CANVAS, (y + head * 0.66) * CANVAS], 20, 160, (165, 50, 50), max(1, round(head * 0.14 * CANVAS)))
+    pen.draw.arc(
+        [(cx - head * 0.4) * CANVAS, (y + head * 0.1) * CANVAS, (cx + head * 0.4) * CANVAS, (y + head * 0.66) * CANVAS],
+        20,
+        160,
+        (165, 50, 50),
+        max(1, round(head * 0.14 * CANVAS)),
+    )
     if scene.hat:
         colour = pen.tone(COLOURS[scene.hat], 6)
         pen.disc(cx, y - head * 0.72, head * 1.65, colour, head * 0.27)
         pen.box(cx - head * 0.95, y - head * 1.75, cx + head * 0.95, y - head * 0.72, colour, head * 0.25)
+
+
+def _shade(colour: Colour, share: float) -> Colour:
+    return int(colour[0] * share), int(colour[1] * share), int(colour[2] * share)
 
 
 def _thing(pen: Pen, kind: str, colour: Colour) -> None:
@@ -354,7 +385,7 @@ def _thing(pen: Pen, kind: str, colour: Colour) -> None:
     _THING[kind](pen, paint, lambda px, py: (x + px * scale, y + py * scale), scale)
 
 
-def _car(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-untyped-def]
+def _car(pen: Pen, paint: Colour, at: At, k: float) -> None:
     pen.box(*at(-0.25, -0.11), *at(0.25, 0.05), paint, 0.03)
     pen.poly([at(-0.16, -0.1), at(-0.1, -0.22), at(0.11, -0.22), at(0.18, -0.1)], paint)
     pen.poly([at(-0.12, -0.11), at(-0.08, -0.19), at(-0.01, -0.19), at(-0.01, -0.11)], (192, 222, 242))
@@ -364,14 +395,14 @@ def _car(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-unty
         pen.disc(*at(side, 0.05), 0.024 * k, (190, 190, 195))
 
 
-def _boat(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-untyped-def]
+def _boat(pen: Pen, paint: Colour, at: At, k: float) -> None:
     pen.line([at(0, -0.04), at(0, -0.42)], (92, 62, 42), 0.025)
     pen.poly([at(0.025, -0.41), at(0.025, -0.08), at(0.23, -0.08)], (247, 247, 242))
     pen.poly([at(-0.025, -0.36), at(-0.025, -0.08), at(-0.16, -0.08)], (228, 228, 222))
     pen.poly([at(-0.27, -0.05), at(0.27, -0.05), at(0.17, 0.09), at(-0.17, 0.09)], paint)
 
 
-def _house(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-untyped-def]
+def _house(pen: Pen, paint: Colour, at: At, k: float) -> None:
     pen.box(*at(-0.2, -0.24), *at(0.2, 0.09), paint)
     pen.poly([at(-0.25, -0.24), at(0, -0.45), at(0.25, -0.24)], (134, 62, 46))
     pen.box(*at(-0.045, -0.08), *at(0.045, 0.09), (90, 60, 40))
@@ -379,13 +410,13 @@ def _house(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-un
         pen.box(*at(side - 0.045, -0.17), *at(side + 0.045, -0.08), (252, 236, 165))
 
 
-def _tree(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-untyped-def]
+def _tree(pen: Pen, paint: Colour, at: At, k: float) -> None:
     pen.box(*at(-0.04, -0.2), *at(0.04, 0.1), (102, 72, 46))
     for px, py in ((-0.11, -0.26), (0.11, -0.26), (0, -0.4)):
         pen.disc(*at(px, py), 0.15 * k, paint)
 
 
-def _pet(pen: Pen, paint: Colour, at, k: float, dog: bool) -> None:  # type: ignore[no-untyped-def]
+def _pet(pen: Pen, paint: Colour, at: At, k: float, dog: bool) -> None:
     dark = (32, 30, 36)
     for px in (-0.13, -0.05, 0.05, 0.12):
         pen.box(*at(px - 0.025, 0), *at(px + 0.025, 0.11), paint)
@@ -395,7 +426,7 @@ def _pet(pen: Pen, paint: Colour, at, k: float, dog: bool) -> None:  # type: ign
         pen.disc(*at(0.18, -0.2), 0.105 * k, paint)
         pen.disc(*at(0.28, -0.17), 0.065 * k, paint, 0.05 * k)
         pen.disc(*at(0.33, -0.185), 0.022 * k, dark)
-        pen.disc(*at(0.1, -0.19), 0.035 * k, tuple(int(c * 0.55) for c in paint), 0.09 * k)  # type: ignore[arg-type]
+        pen.disc(*at(0.1, -0.19), 0.035 * k, _shade(paint, 0.55), 0.09 * k)
     else:
         pen.line([at(-0.16, -0.06), at(-0.27, -0.2), at(-0.23, -0.3)], paint, 0.035 * k)
         pen.disc(*at(0.18, -0.19), 0.105 * k, paint)
@@ -405,8 +436,8 @@ def _pet(pen: Pen, paint: Colour, at, k: float, dog: bool) -> None:  # type: ign
         pen.disc(*at(px, -0.21), 0.016 * k, (245, 245, 240) if sum(paint) < 180 else dark)
 
 
-def _bird(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-untyped-def]
-    shade: Colour = tuple(int(c * 0.7) for c in paint)  # type: ignore[assignment]
+def _bird(pen: Pen, paint: Colour, at: At, k: float) -> None:
+    shade = _shade(paint, 0.7)
     pen.poly([at(-0.14, 0), at(-0.28, -0.07), at(-0.27, 0.06)], shade)
     pen.disc(*at(-0.02, 0.01), 0.16 * k, paint, 0.09 * k)
     pen.disc(*at(0.13, -0.07), 0.08 * k, paint)
@@ -415,7 +446,7 @@ def _bird(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-unt
     pen.disc(*at(0.15, -0.085), 0.017 * k, (245, 245, 240) if sum(paint) < 180 else (32, 30, 36))
 
 
-def _flower(pen: Pen, paint: Colour, at, k: float) -> None:  # type: ignore[no-untyped-def]
+def _flower(pen: Pen, paint: Colour, at: At, k: float) -> None:
     pen.line([at(0, 0.12), at(0, -0.26)], (52, 132, 62), 0.035)
     pen.disc(*at(0.08, -0.02), 0.075 * k, (52, 132, 62), 0.035 * k)
     for angle in np.linspace(0, 2 * np.pi, 6, endpoint=False):

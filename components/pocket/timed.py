@@ -28,7 +28,9 @@ class TimedRun:
     schedule, which follows the share of the budget that is used, goes on where it was.
     """
 
-    def __init__(self, folder: Path, part: str, budget: float, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, folder: Path, part: str, budget: float, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer
+    ) -> None:
         self.folder, self.part, self.budget = folder, part, budget
         self.modules, self.optimizer = modules, optimizer
         self.step, self.elapsed = 0, 0.0
@@ -57,7 +59,7 @@ class TimedRun:
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"pocket {self.part}", total=self.budget, completed=self.elapsed, note="")
+            task = bar.add_task(f"pocket {self.part}", total=self.budget, completed=int(self.elapsed), note="")
             saved = spoken = self.elapsed
             while self.share < 1:
                 began = time.monotonic()
@@ -69,7 +71,9 @@ class TimedRun:
                 self.elapsed += time.monotonic() - began
                 bar.update(task, completed=self.elapsed, note=self._note())
                 if not console.is_terminal and self.elapsed - spoken > 60:
-                    print(f"pocket {self.part}: {self._note()}, {self.share:.0%} of {self.budget / 60:.0f} min", file=sys.stderr, flush=True)
+                    print(
+                        f"pocket {self.part}: {self._note()}, {self.share:.0%} of {self.budget / 60:.0f} min", file=sys.stderr, flush=True
+                    )
                     spoken = self.elapsed
                 if self.elapsed - saved > SAVE_EVERY:
                     self.save()
@@ -86,7 +90,9 @@ class TimedRun:
         if (self.step + 1) % LOG_EVERY == 0:
             mean = sum(self._losses[-LOG_EVERY:]) / len(self._losses[-LOG_EVERY:])
             if not math.isfinite(mean):
-                raise TrainingDiverged(f"pocket {self.part}", f"the loss is {mean} at step {self.step}", remedy=f"the last checkpoint is {self._path}")
+                raise TrainingDiverged(
+                    f"pocket {self.part}", f"the loss is {mean} at step {self.step}", remedy=f"the last checkpoint is {self._path}"
+                )
             row: dict[str, Any] = {"step": self.step + 1, "seconds": round(self.elapsed, 1), "loss": mean, **values}
             with open(self._log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

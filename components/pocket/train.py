@@ -108,7 +108,9 @@ def _vae_folder(plan: Plan) -> Path:
     for folder in [plan.work / "vae", *([plan.out / "base" / "vae"] if plan.go_on else [])]:
         if folder.is_dir():
             return folder
-    raise InputError("--part unet", f"no trained VAE in {plan.work}", expected="the vae part first", remedy="run with --part vae --part unet")
+    raise InputError(
+        "--part unet", f"no trained VAE in {plan.work}", expected="the vae part first", remedy="run with --part vae --part unet"
+    )
 
 
 def _unet(plan: Plan, budget: float) -> None:
@@ -122,7 +124,9 @@ def _unet(plan: Plan, budget: float) -> None:
         with atomic_file(path) as temporary:
             np.save(temporary, (latents * vae.config.scaling_factor).half().numpy())
     tokenizer = build_tokenizer()
-    unet, text = train_unet(torch.from_numpy(np.load(path)), data.captions, tokenizer, plan.work, budget, plan.device, plan.out / "base" if plan.go_on else None)
+    unet, text = train_unet(
+        torch.from_numpy(np.load(path)), data.captions, tokenizer, plan.work, budget, plan.device, plan.out / "base" if plan.go_on else None
+    )
     save_base(plan.out / "base", vae, unet, text, tokenizer)
 
 
@@ -130,13 +134,17 @@ def _decoder(plan: Plan, budget: float) -> None:
     if not (plan.out / "base" / "unet").is_dir():
         raise InputError("--part decoder", f"no trained base in {plan.out}", expected="the vae and unet parts first")
     data = cached_set(plan.work, "train", TRAIN_PICTURES, workers=plan.workers)
-    vae = polish_decoder(AutoencoderKL.from_pretrained(_vae_folder(plan), torch_dtype=torch.float32), data.pixels, plan.work, budget, plan.device)
+    vae = polish_decoder(
+        AutoencoderKL.from_pretrained(_vae_folder(plan), torch_dtype=torch.float32), data.pixels, plan.work, budget, plan.device
+    )
     with atomic_folder(plan.out / "base" / "vae") as temporary:
         vae.half().save_pretrained(temporary)
 
 
 def _probe(plan: Plan, budget: float) -> None:
-    train_probe(cached_set(plan.work, "evaluator", EVALUATOR_PICTURES, LOOKS, plan.workers), plan.work, budget, plan.device).save(plan.out / "probe")
+    train_probe(cached_set(plan.work, "evaluator", EVALUATOR_PICTURES, LOOKS, plan.workers), plan.work, budget, plan.device).save(
+        plan.out / "probe"
+    )
 
 
 _TRAIN = {"vae": _vae, "evaluator": _evaluator, "unet": _unet, "decoder": _decoder, "probe": _probe}

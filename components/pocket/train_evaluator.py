@@ -42,7 +42,13 @@ def new_evaluator(tokenizer: CLIPTokenizer) -> CLIPModel:
         pad_token_id=tokenizer.pad_token_id,
     )
     vision = CLIPVisionConfig(
-        image_size=64, patch_size=8, hidden_size=WIDTH, intermediate_size=3 * WIDTH, num_hidden_layers=4, num_attention_heads=4, projection_dim=WIDTH
+        image_size=64,
+        patch_size=8,
+        hidden_size=WIDTH,
+        intermediate_size=3 * WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        projection_dim=WIDTH,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(0, "pocket-init", "evaluator") % 2**32)

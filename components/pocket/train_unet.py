@@ -96,7 +96,7 @@ def train_unet(
         clean = latents[rows].float()
         noise = torch.randn(clean.shape, generator=generator)
         times = torch.randint(0, 1000, (BATCH,), generator=generator)
-        noisy = scheduler.add_noise(clean, noise, times)  # type: ignore[arg-type]
+        noisy = scheduler.add_noise(clean, noise, times)
         snr = alphas[times] / (1 - alphas[times])
         weights = snr.clamp(max=5) / snr
         ids = tokens[torch.where(empty, len(captions), rows)]

@@ -48,7 +48,7 @@ def train_vae(pixels: NDArray[np.uint8], work: Path, budget: float, device: str 
 
 
 def polish_decoder(vae: AutoencoderKL, pixels: NDArray[np.uint8], work: Path, budget: float, device: str | None = None) -> AutoencoderKL:
-    """Train the decoder alone for ``budget`` seconds: sharper pictures from the same latents, so that a UNet trained on them stays right."""
+    """Train the decoder alone for ``budget`` seconds: sharper pictures from the same latents, so the UNet stays right."""
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     _train(vae, [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()], pixels, work, "decoder", budget, device, rate=1e-3)
@@ -56,7 +56,14 @@ def polish_decoder(vae: AutoencoderKL, pixels: NDArray[np.uint8], work: Path, bu
 
 
 def _train(
-    vae: AutoencoderKL, parameters: list[torch.nn.Parameter], pixels: NDArray[np.uint8], work: Path, part: str, budget: float, device: str | None, rate: float
+    vae: AutoencoderKL,
+    parameters: list[torch.nn.Parameter],
+    pixels: NDArray[np.uint8],
+    work: Path,
+    part: str,
+    budget: float,
+    device: str | None,
+    rate: float,
 ) -> None:
     """The loop of both. Loss: L1 + a squared error + L1 of the gradients (keeps contours sharp) + a faint KL term."""
     where = device_of(device)
@@ -87,7 +94,9 @@ def _train(
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pixels: NDArray[np.uint8], batch: int = 64) -> torch.Tensor:
     """Means of the posteriors, unscaled: (N, 8, 16, 16) float32 on the CPU."""
-    parts = [vae.encode(to_tensor(pixels[i : i + batch]).to(vae.device)).latent_dist.mean.float().cpu() for i in range(0, len(pixels), batch)]
+    parts = [
+        vae.encode(to_tensor(pixels[i : i + batch]).to(vae.device)).latent_dist.mean.float().cpu() for i in range(0, len(pixels), batch)
+    ]
     return torch.cat(parts)
 
 

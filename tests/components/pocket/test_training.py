@@ -86,7 +86,11 @@ def test_contrastive_loss_by_hand() -> None:
 
 def test_attributes_are_read_from_descriptions() -> None:
     labels = np.array([[1, 1, 0], [2, 4, 3], [0, 12, 5]])
-    texts = ["a woman with blond hair in an orange dress wearing a red hat, full body, beach background", "a blue car, city background", "a view of mountains"]
+    texts = [
+        "a woman with blond hair in an orange dress wearing a red hat, full body, beach background",
+        "a blue car, city background",
+        "a view of mountains",
+    ]
     table = attributes_of(texts, labels)
     named = dict(zip(ATTRIBUTES, table[0].tolist(), strict=True))
     assert named == {"background": 1, "subject": 1, "look": 0, "hair": 0, "clothes": 5, "hat": 1, "full": 1, "colour": -100}
