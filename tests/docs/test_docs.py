@@ -1,0 +1,290 @@
+"""What the documentation names must exist: pages, files, settings, commands, options, messages."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components import errors
+from components.config import RunConfig, load_config, parse_config
+from components.paths import REPOSITORY
+from docs import generate
+
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+FLOORS = ("components", "steps", "pipelines")
+FOLDERS = (*FLOORS, "configs", "docs", "tests", "benchmarks")
+SECTIONS = [name for name in RunConfig.model_fields if name != "seed"]
+COMMANDS = dict(generate.walk_commands())
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
+
+
+def _blocks(page: Path, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def _prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def _code_spans(page: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", _prose(page))
+
+
+def _source(*folders: str) -> str:
+    files = [file for folder in folders for file in sorted((REPOSITORY / folder).rglob("*.py"))]
+    # Messages are often two literals on two lines.
+    return re.sub(r'"\s*\n\s*f?"', "", "\n".join(file.read_text(encoding="utf-8") for file in files))
+
+
+# Generated pages
+
+
+def test_generated_pages_are_current() -> None:
+    assert [page.name for page in generate.stale()] == [], "run `make docs`"
+
+
+def test_check_names_a_stale_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("old")
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    monkeypatch.setattr(generate, "PAGES", {page: lambda: "new"})
+    monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
+    assert generate.main() == 1
+    assert "page.md is stale" in capsys.readouterr().err
+    assert page.read_text() == "old"
+    monkeypatch.setattr(sys, "argv", ["generate.py"])
+    assert generate.main() == 0
+    assert page.read_text() == "new" and generate.stale() == []
+
+
+def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "docs" / "generate.py"), "--check"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_setting_and_every_option_has_a_meaning() -> None:
+    rows = [row for page in (generate.configuration_page(), generate.cli_page()) for row in page.splitlines() if row.startswith("| `")]
+    assert len(rows) > len(parse_config({"style": {"name": "a", "source": "b"}}).flat())
+    assert [row for row in rows if re.match(r"\| `[^|]*(\\\|[^|]*)*\| *\|", row)] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "integer", "minimum": 1}, "whole number, at least 1"),
+        ({"type": "number", "exclusiveMinimum": 0.5, "exclusiveMaximum": 1.0}, "number, above 0.5, below 1"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "text or null"),
+        ({"enum": ["a", "b"], "type": "string"}, "`a` or `b`"),
+        ({"type": "array", "items": {"type": "string"}}, "list of text"),
+    ],
+)
+def test_types_in_words(schema: dict[str, Any], words: str) -> None:
+    assert generate.kind_of(schema) == words
+
+
+# Links and files
+
+
+def _slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def _links(page: Path) -> Iterator[tuple[Path, str]]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+        if not re.match(r"[a-z]+:", target):
+            file, _, anchor = target.partition("#")
+            yield (page.parent / file).resolve() if file else page, anchor
+
+
+@by_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for file, anchor in _links(page):
+        assert file.exists(), f"{page.name} links to {file}"
+        if anchor:
+            assert anchor in [_slug(heading) for heading in re.findall(r"^#+ (.+)$", _prose(file), re.M)], f"{page.name}: #{anchor}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, waiting = set(), [PAGES[0]]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached:
+            reached.add(page)
+            waiting += [file for file, _ in _links(page) if file.suffix == ".md"]
+    assert set(PAGES) <= reached
+
+
+@by_page
+def test_files_that_are_named_exist(page: Path) -> None:
+    for span in _code_spans(page):
+        if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]*", span):
+            assert (REPOSITORY / span).exists(), span
+
+
+# Settings
+
+
+def _known_settings() -> set[str]:
+    return set(parse_config({"style": {"name": "a", "source": "b"}}).flat())
+
+
+@by_page
+def test_settings_that_are_named_exist(page: Path) -> None:
+    for span in _code_spans(page):
+        match = re.match(rf"(({'|'.join(SECTIONS)})\.[a-z_]+)\b(?!\.)", span)
+        if match and not match[1].endswith(".json"):
+            assert match[1] in _known_settings(), f"{page.name}: {match[1]}"
+
+
+@by_page
+def test_yaml_is_what_it_looks_like(page: Path, tmp_path: Path) -> None:
+    from pipelines.settings import check_settings
+
+    for block in _blocks(page, "yaml"):
+        data = yaml.safe_load(block)
+        if "style" in data:
+            parse_config(data, where=page.name)
+        else:
+            file = tmp_path / "zenml.yaml"
+            file.write_text(block)
+            check_settings(file)
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda file: file.name)
+def test_configurations_that_ship_are_valid(file: Path) -> None:
+    load_config(file)
+
+
+# Commands
+
+
+def _command_lines(page: Path) -> Iterator[list[str]]:
+    for block in _blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.partition(" | ")[0].partition(" > ")[0], comments=True)
+            if words:
+                yield words
+
+
+def _find(words: list[str]) -> tuple[str, list[str]]:
+    """The longest known command at the beginning of a line, and the rest."""
+    for count in range(len(words), 0, -1):
+        if (name := " ".join(words[:count])) in COMMANDS:
+            return name, words[count:]
+    raise AssertionError(f"no such command: {' '.join(words)}")
+
+
+def _spellings(name: str) -> set[str]:
+    return {"--help", *(text for parameter in COMMANDS[name].params for text in [*parameter.opts, *parameter.secondary_opts])}
+
+
+@by_page
+def test_command_lines_are_taken_by_the_command(page: Path) -> None:
+    for words in _command_lines(page):
+        if words[0] == "styleforge":
+            name, rest = _find(words)
+            COMMANDS[name].make_context(name, list(rest))
+
+
+@by_page
+def test_overrides_on_command_lines_are_taken(page: Path) -> None:
+    for words in _command_lines(page):
+        overrides = [value for option, value in itertools.pairwise(words) if option == "--set"]
+        config = next((REPOSITORY / word for word in words if word.startswith("configs/")), REPOSITORY / "configs" / "pocket.yaml")
+        load_config(config, overrides)
+
+
+@by_page
+def test_commands_in_the_text_exist(page: Path) -> None:
+    groups = {group + end for name in COMMANDS for group in [name.rpartition(" ")[0]] for end in ("", " --help")}
+    for span in _code_spans(page):
+        words = span.split()
+        if words[0] == "styleforge" and span not in groups:
+            name, rest = _find(words)
+            assert {word for word in rest if word.startswith("-")} <= _spellings(name), span
+
+
+@by_page
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.M))
+    named = [words[1:] for words in _command_lines(page) if words[0] == "make"]
+    named += [shlex.split(span)[1:] for span in _code_spans(page) if span.startswith("make ")]
+    for words in named:
+        assert next(word for word in words if "=" not in word) in targets, words
+
+
+# Lists that stand in the code too
+
+
+def _table(page: str, heading: str) -> list[str]:
+    """The code spans of the first column of the first table under a heading."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    part = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.M | re.S)
+    assert part, heading
+    rows = re.search(r"(?:^\|.*\n)+", part[1], re.M)
+    assert rows, heading
+    return [span for row in rows[0].splitlines()[2:] for span in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+
+
+def test_steps_are_those_of_the_pipeline() -> None:
+    from pipelines.settings import SETTINGS, STEP_KEYS, STEPS
+
+    assert set(_table("README.md", "What each step does")) == set(STEPS)
+    text = (REPOSITORY / "docs" / "reference" / "zenml-yaml.md").read_text(encoding="utf-8")
+    listed = re.search(r"^Steps: (.*)\.$", text, re.M)
+    assert listed and set(re.findall(r"`(\w+)`", listed[1])) == set(STEPS)
+    assert all(f"| `{key}` | `{model}` |" in text for key, (_, model) in SETTINGS.items())
+    assert all(f"`steps.<step>.{key}`" in text for key in STEP_KEYS)
+
+
+def test_manifest_fields_are_those_of_the_code() -> None:
+    from components.styledata.manifest import ImageEntry
+
+    text = (REPOSITORY / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+    table = text.partition("| manifest field |")[2].partition("\n\n")[0]
+    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
+    assert named == [field.name for field in fields(ImageEntry)]
+
+
+def test_the_home_holds_what_the_code_puts_there() -> None:
+    named = {re.split(r"[/<]", span)[0] for span in _table("docs/reference/files.md", "The home")}
+    used = set(re.findall(r'\bstate\("([\w-]+)"', _source(*FLOORS)))
+    constants = re.search(r"RESUMABLE_PARTS = \((.*)\)", _source("steps"))
+    assert constants
+    assert used | set(re.findall(r'"(\w+)"', constants[1])) | {"zenml"} == named
+
+
+@pytest.mark.parametrize(("page", "heading"), [("README.md", "For scripts"), ("docs/operations.md", "Exit codes")])
+def test_exit_codes_are_those_of_the_errors(page: str, heading: str) -> None:
+    from pipelines.guard import INTERRUPTED
+
+    text = (REPOSITORY / page).read_text(encoding="utf-8").partition(f"## {heading}")[2]
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text.partition("\n## ")[0], re.M)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.StyleForgeError)]
+    assert codes == {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
+
+
+def test_keys_of_the_result_are_those_of_the_code() -> None:
+    from pipelines.outcome import RunResult
+
+    result = RunResult(error=errors.InputError("a", "b"))
+    assert set(_table("docs/operations.md", "JSON")) - {"base_scores"} == set(result.as_dict()) - {"base_scores"}
+
+
+def test_messages_with_remedies_are_said_somewhere() -> None:
+    source = _source(*FLOORS)
+    for message in _table("docs/operations.md", "Failures and remedies"):
+        for piece in re.split("…", message):
+            assert piece.strip(" :") in source, message
