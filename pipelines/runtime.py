@@ -45,10 +45,11 @@ def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file:
     """
     started = time.monotonic()
     prepare_environment(verbose=verbose)
+    # In the order of what they cost: the settings' models are ZenML's own, which takes seconds to import.
+    plan = plan_run(config)
     settings = settings_file or default_settings_file()
     if settings is not None:
         check_settings(settings)
-    plan = plan_run(config)
     with _terminate_as_interrupt():
         result = _run(config, plan, use_cache, settings)
     result.total_seconds = round(time.monotonic() - started, 2)

@@ -118,7 +118,7 @@ def score(style, base, plain, base_plain, reference, settings, seed, identifier,
     "components/evaluation/report.py": '''
 def render_report(out, **parts):
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("<!doctype html><title>report</title>" + str(sorted(parts["config"].items())))
+    out.write_text("<!doctype html><title>report</title>" + str(sorted(parts["config"].flat().items())))
 ''',
     "components/evaluation/banks/two.tsv": "id\tcategory\tprompt\na\tpeople\ta man\nb\tthings\ta house\n",
 }  # fmt: skip

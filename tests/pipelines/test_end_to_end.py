@@ -1,0 +1,107 @@
+"""The whole job with the real components on tiny random models: run, run again, list, sample, validate."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.paths import REPOSITORY
+from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+class Machine:
+    """A folder with a style, models and a configuration, and the command to run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        from components.pocket.render import render_dataset
+
+        self.folder = folder
+        render_dataset("anime", folder / "anime", reference=8)
+        tiny_sd_folder(folder / "base")
+        tiny_clip_folder(folder / "clip")
+        (folder / "bank.txt").write_text("a man wearing a hat\na house\na dog in a city\n", encoding="utf-8")
+        config = {
+            "style": {"name": "anime", "source": "anime"},
+            "aux": {"count": 4},
+            "base": {"model": "base"},
+            "training": {"steps": 3, "batch_size": 2, "checkpoint_every": 2, "validate_every": 2},
+            "sampling": {"bank": "bank.txt", "repeats": 2, "steps": 2, "batch_size": 4},
+            "scoring": {"extractor": "clip", "bootstrap": 5, "kid_subsets": 3, "kid_subset_size": 4},
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+    def call(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        user = self.folder / "user"
+        user.mkdir(exist_ok=True)
+        kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TMPDIR")}
+        environment = kept | {
+            "HOME": str(user),
+            "STYLEFORGE_HOME": str(self.folder / "home"),
+            "PYTHONPATH": str(REPOSITORY),
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "pipelines.cli", *arguments, "--json"]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == code, done.stdout + done.stderr
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return Machine(tmp_path_factory.mktemp("machine"))
+
+
+@pytest.fixture(scope="module")
+def first(machine: Machine) -> dict[str, Any]:
+    return machine.call("run", "config.yaml")
+
+
+def test_a_style_becomes_a_scored_and_registered_model(first: dict[str, Any]) -> None:
+    assert first["status"] == "completed"
+    assert first["cached"] == []
+    assert first["model"]["name"] == "styleforge-anime"
+    assert first["scores"]["kid"]["n"] == 6
+    assert set(first["base_scores"]) >= {"kid", "fid", "clip_t", "clip_i"}
+    page = Path(first["report"]).read_text(encoding="utf-8")
+    assert "anime" in page
+    assert "<img" in page
+
+
+def test_again_takes_all_from_the_cache(machine: Machine, first: dict[str, Any]) -> None:
+    again = machine.call("run", "config.yaml")
+    assert set(again["cached"]) == set(first["seconds"])
+    assert again["scores"] == first["scores"]
+
+
+def test_the_model_is_listed_and_draws(machine: Machine, first: dict[str, Any]) -> None:
+    (row,) = machine.call("models")["models"]
+    assert (row["name"], row["aliases"], row["tags"]["method"]) == ("styleforge-anime", ["challenger"], "single-styleforge")
+    drawn = machine.call("sample", "styleforge-anime@challenger", "a man", "sks style dog", "--out", "drawn")["pictures"]
+    assert [picture["full_prompt"] for picture in drawn] == ["a photo of sks style, a man", "sks style dog"]
+    assert all(Path(machine.folder, picture["path"]).is_file() for picture in drawn)
+
+
+def test_a_text_file_among_the_pictures_is_refused_by_name(machine: Machine, first: dict[str, Any]) -> None:
+    wrong = machine.folder / "anime" / "style_ref" / "words.png"
+    wrong.write_text("no picture")
+    try:
+        refused = machine.call("run", "config.yaml", code=3)
+        looked_at = machine.call("validate", "config.yaml", code=3)
+    finally:
+        wrong.unlink()
+    assert refused["status"] == looked_at["status"] == "refused"
+    assert "words.png" in refused["error"]["message"]
+    assert "words.png" in json.dumps(looked_at["rules"])
+
+
+def test_nothing_is_written_outside_the_home(machine: Machine, first: dict[str, Any]) -> None:
+    assert [path for path in (machine.folder / "user").rglob("*") if path.is_file()] == []
