@@ -125,9 +125,7 @@ def _run(chosen: Sequence[Rule], frame: pandas.DataFrame) -> list[RuleResult]:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = context.data_sources.add_pandas("style").add_dataframe_asset("manifest").add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name="style-set"))
-    for rule in chosen:
-        suite.add_expectation(_expectation(rule))
+    suite = context.suites.add(gx.ExpectationSuite(name="style-set", expectations=[_expectation(rule) for rule in chosen]))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="style-set", data=batch, suite=suite))
     outcome = definition.run(
         batch_parameters={"dataframe": frame},
