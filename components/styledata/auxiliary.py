@@ -19,7 +19,7 @@ from components.styledata.metadata import METADATA
 from components.styledata.source import walk
 from components.styledata.zeroshot import TowersFactory, character_log_odds, encode_entries, form_log_odds
 
-RELEVANCE_WEIGHT = 0.7
+RELEVANCE_WEIGHT = 0.8
 """λ of maximal marginal relevance: 1 ranks only, 0 spreads only."""
 
 
