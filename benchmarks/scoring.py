@@ -65,11 +65,10 @@ def all_at_once(world: World, towers: Towers, home: Path) -> dict[str, Any]:
     """Every score in one pass, with the feature cache in ``home``."""
     from components.evaluation.scoring import score
 
-    folders = [world.pictures(name) for name in ("style", "base", "plain")]
+    style, base, plain = (world.pictures(name) for name in ("style", "base", "plain"))
+    run = world.config
     with state_in(home):
-        return score(
-            *folders, None, world.reference, world.config.scoring, world.config.seed, world.config.method.identifier, towers=towers
-        )
+        return score(style, base, plain, None, world.reference, run.scoring, run.seed, run.method.identifier, towers=towers)
 
 
 @contextmanager
@@ -157,9 +156,9 @@ class PlainScores:
         return vectors * np.float32(np.sqrt(vectors.shape[1]))
 
     def _encode(self, extractor: Extractor, paths: list[Path]) -> Features:
-        from components.evaluation.pictures import open_rgb
+        from components.images import load_rgb
 
-        return extractor.encode_images([open_rgb(path) for path in paths])
+        return extractor.encode_images([load_rgb(path) for path in paths])
 
     def _bootstrap(self, purpose: str) -> Bootstrap:
         from components.content import derive_seed

@@ -22,7 +22,7 @@ class Sizes:
     pixels.
     """
 
-    steps: int = 60
+    steps: int = 120
     drawn: int = 64
     scored: int = 256
     reference: int = 256

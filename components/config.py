@@ -28,16 +28,29 @@ class Section(BaseModel):
 class StyleSection(Section):
     """The style to learn and where its pictures are."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the style; becomes part of the registered model's name.")
-    source: str = Field(description="Folder or fsspec URL with the pictures: a flat folder, or `style_ref/`, `aux_pool/`, `reference/` with `metadata.jsonl`.")
-    reference: str | None = Field(None, description="Folder or URL of held-out pictures of the style for FID/KID/CLIP-I; default: `reference/` inside the source.")
-    max_pixels: PositiveInt = Field(89_478_485, le=178_956_970, description="Largest picture accepted, in pixels (width × height); guards against decompression bombs. Pillow itself refuses twice the default.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the style; becomes part of the registered model's name."
+    )
+    source: str = Field(
+        description="Folder or fsspec URL of the pictures: a flat folder, or `style_ref/`, `aux_pool/`, `reference/` with `metadata.jsonl`."
+    )
+    reference: str | None = Field(
+        None, description="Folder or URL of held-out pictures of the style for FID/KID/CLIP-I; default: `reference/` inside the source."
+    )
+    max_pixels: PositiveInt = Field(
+        89_478_485,
+        le=178_956_970,
+        description="Largest picture accepted, in pixels (width × height); guards against decompression bombs.",
+    )
 
 
 class AuxSection(Section):
     """The auxiliary (prior-preservation) pictures."""
 
-    source: Literal["curated", "generated", "target", "none"] = Field("curated", description="`curated` from the pool, `generated` by the frozen base from the class prompt, `target` (the StyleRef pictures themselves), or `none`.")
+    source: Literal["curated", "generated", "target", "none"] = Field(
+        "curated",
+        description="`curated` from the pool, `generated` by the frozen base from the class prompt, `target` (StyleRef itself), or `none`.",
+    )
     pool: str | None = Field(None, description="Folder or URL to curate from; default: `aux_pool/` inside the style source.")
     count: PositiveInt = Field(20, description="Number of curated pictures (the papers use 15–20).")
     generated_count: PositiveInt = Field(200, description="Number of class pictures to generate (DreamBooth's public script: 200).")
@@ -56,8 +69,13 @@ class MethodSection(Section):
 
     name: Literal["dreambooth", "single-styleforge"] = Field("single-styleforge", description="Fine-tuning method.")
     identifier: str = Field("sks", description="Rare identifier token that is bound to the style.")
-    instance_prompt: str = Field("a photo of {token} style", description="Prompt of StyleRef pictures; `{token}` is the identifier, `{caption}` (optional) the picture's own caption.")
-    aux_prompt: str = Field("a photo of style", description="Prompt of Aux pictures; may hold `{caption}`. Also the class prompt of generated Aux.")
+    instance_prompt: str = Field(
+        "a photo of {token} style",
+        description="Prompt of StyleRef pictures; `{token}` is the identifier, `{caption}` (optional) the picture's own caption.",
+    )
+    aux_prompt: str = Field(
+        "a photo of style", description="Prompt of Aux pictures; may hold `{caption}`. Also the class prompt of generated Aux."
+    )
     prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the Aux loss.")
     train_text_encoder: bool = Field(True, description="Train the text encoder with its own learning rate, or keep it frozen.")
 
@@ -92,7 +110,9 @@ class TrainingSection(Section):
     checkpoint_every: PositiveInt = Field(200, description="Steps between checkpoints.")
     keep_checkpoints: PositiveInt = Field(2, description="Number of newest checkpoints kept.")
     validate_every: PositiveInt = Field(100, description="Steps between validation losses (fixed noise and timesteps).")
-    validation_prompts: tuple[str, ...] = Field((), description="Prompts drawn at the end of training for the log; `{token}` is the identifier.")
+    validation_prompts: tuple[str, ...] = Field(
+        (), description="Prompts drawn at the end of training for the log; `{token}` is the identifier."
+    )
 
 
 class SamplingSection(Section):
@@ -106,7 +126,9 @@ class SamplingSection(Section):
     guidance: float = Field(7.5, ge=1.0, description="Classifier-free guidance scale; 1 turns it off.")
     batch_size: PositiveInt = Field(8, description="Pictures drawn at once; changes no picture.")
     style_template: str = Field("a photo of {token} style, {prompt}", description="Prompt of style pictures.")
-    plain_template: str = Field("a photo of {prompt}", description="Style-free prompt: the base's zero line, and the drift of the fine-tuned model.")
+    plain_template: str = Field(
+        "a photo of {prompt}", description="Style-free prompt: the base's zero line, and the drift of the fine-tuned model."
+    )
     negative_prompt: str = Field("", description="Negative prompt.")
 
 
@@ -115,7 +137,9 @@ class ScoringSection(Section):
 
     extractor: str = Field("pocket", description="CLIP for CLIP-T/CLIP-I: `pocket`, a folder, or a hub id.")
     extractor_revision: str | None = Field(None, description="Pinned commit of a hub extractor.")
-    inception_weights: str | None = Field(None, description="Local torch-fidelity Inception weights for FID/KID; default: FID/KID in the CLIP's image features.")
+    inception_weights: str | None = Field(
+        None, description="Local torch-fidelity Inception weights for FID/KID; default: FID/KID in the CLIP's image features."
+    )
     kid_subset_size: PositiveInt = Field(100, description="KID subset size; capped at n.")
     kid_subsets: PositiveInt = Field(50, description="Number of KID subsets.")
     bootstrap: PositiveInt = Field(200, description="Bootstrap resamples for the intervals.")
@@ -127,7 +151,9 @@ class RegistrySection(Section):
     """Where the model is registered."""
 
     model: str | None = Field(None, description="Registered model's name; default `styleforge-<style.name>`.")
-    tracking_uri: str | None = Field(None, description="MLflow tracking URI; default `$MLFLOW_TRACKING_URI`, else SQLite under STYLEFORGE_HOME.")
+    tracking_uri: str | None = Field(
+        None, description="MLflow tracking URI; default `$MLFLOW_TRACKING_URI`, else SQLite under STYLEFORGE_HOME."
+    )
     experiment: str = Field("styleforge", description="MLflow experiment.")
     alias: str = Field("challenger", description="Alias that the new version gets.")
 

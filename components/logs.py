@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 LogFormat = Literal["human", "json"]
 OUR_LOGGERS = ("components", "steps", "pipelines")
@@ -48,14 +48,14 @@ class _HumanFormatter(logging.Formatter):
         return text
 
 
-class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+class _StderrHandler(logging.StreamHandler):
     """Writes to whatever ``sys.stderr`` is at the time, so rich's live display and test capture both see it."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> object:  # type: ignore[override]
+    def stream(self) -> Any:
         return sys.stderr
 
 
@@ -102,7 +102,8 @@ def _bar(description: str, total: int) -> Iterator[Advance]:
         task = bar.add_task(description, total=total, note="")
 
         def advance(units: int = 1, note: str = "") -> None:
-            bar.update(task, advance=units, **({"note": note} if note else {}))
+            fields: dict[str, Any] = {"note": note} if note else {}
+            bar.update(task, advance=units, **fields)
 
         yield advance
 

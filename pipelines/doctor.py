@@ -140,9 +140,11 @@ def _cuda_of_torch() -> str | None:
         return None
     tree = ast.parse((Path(spec.origin).parent / "version.py").read_text(encoding="utf-8"))
     for node in tree.body:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
-        if isinstance(target, ast.Name) and target.id == "cuda" and isinstance(node.value, ast.Constant):  # type: ignore[attr-defined]
-            return node.value.value  # type: ignore[attr-defined,no-any-return]
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+        if isinstance(target, ast.Name) and target.id == "cuda" and isinstance(node.value, ast.Constant):
+            return str(node.value.value) if node.value.value else None
     return None
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from components.content import derive_seed
-from components.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,28 +23,6 @@ class Variant:
 
     crop: int = 0
     flipped: bool = False
-
-
-def read_rgb(path: Path) -> Image:
-    """Read a picture that validation has let through: first frame, EXIF rotation applied, alpha on white, 8-bit RGB.
-
-    Raises:
-        InputError: the file cannot be decoded.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith(("I", "F")):
-                gray = np.asarray(picture).astype(np.float64)
-                return Image.fromarray((gray * (255.0 / max(65535.0, gray.max()))).round().astype(np.uint8)).convert("RGB")
-            if "A" in picture.getbands() or "transparency" in picture.info:
-                layer = picture.convert("RGBA")
-                return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-            return picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(str(path), f"not a readable picture ({error})", expected="a whole picture file") from error
 
 
 def cut(picture: Image, resolution: int, variant: Variant, seed: int, sample_id: str) -> torch.Tensor:

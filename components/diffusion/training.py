@@ -22,9 +22,10 @@ from components.diffusion.export import write_model
 from components.diffusion.families import Network
 from components.diffusion.methods import Method, method_for
 from components.diffusion.optimization import MovingAverage, check_training, make_accelerator, make_optimizer, precision_for, rate_factor
-from components.diffusion.pictures import Variant, read_rgb
+from components.diffusion.pictures import Variant
 from components.diffusion.samples import Batch, Mixer, TrainingSet, read_training_set
 from components.errors import TrainingDiverged
+from components.images import load_rgb
 from components.logs import progress
 
 _logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Timing:
 
 
 def fine_tune(
-    config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = read_rgb
+    config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = load_rgb
 ) -> Path:
     """Teach the base the style, and write the style model.
 
@@ -92,7 +93,7 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, method: Method, data: TrainingSet, bundle: Bundle, checkpoints: Path, load_image: LoadImage = read_rgb
+        self, config: RunConfig, method: Method, data: TrainingSet, bundle: Bundle, checkpoints: Path, load_image: LoadImage = load_rgb
     ) -> None:
         self.config, self.method, self.data, self.family = config, method, data, bundle.family
         self.training = training = config.training

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import InputError
-from components.evaluation.pictures import open_rgb, pick_pairs, read_pictures
+from components.evaluation.pictures import pick_pairs, read_pictures
+from components.images import load_rgb
 from components.paths import atomic_file
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _write(cells: list[list[Path]], captions: list[str], labels: list[str], out:
         for place, index in enumerate(band):
             x = style.gap + left + place * step
             for row, path in enumerate(cells[index]):
-                _paste(canvas, draw, fit(open_rgb(path), style.cell), x, top + row * step, style.cell)
+                _paste(canvas, draw, fit(load_rgb(path), style.cell), x, top + row * step, style.cell)
             for number, text in enumerate(wrapped[index]):
                 draw.text((x, top + len(labels) * step - style.gap // 2 + number * line), text, _INK, font)
         top += height

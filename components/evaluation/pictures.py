@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from components.evaluation.prompts import CATEGORIES
 from components.paths import read_jsonl
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 
 @dataclass(frozen=True)
@@ -52,32 +51,6 @@ def _picture(folder: Path, row: dict[str, Any]) -> Picture:
     name = row["file_name"]
     path = folder / name if (folder / name).is_file() else folder / "images" / name
     return Picture(path, row["prompt_id"], row["category"], row["prompt"], row.get("full_prompt", row["prompt"]), int(row.get("repeat", 0)))
-
-
-def decode(content: bytes, name: str) -> Image:
-    """Decode a picture to RGB: first frame, EXIF rotation applied, alpha laid on white, 16-bit gray scaled to 8.
-
-    Raises:
-        InputError: ``name`` is not a readable picture.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        image: Image.Image = Image.open(io.BytesIO(content))
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith(("I", "F")):
-            return image.convert("F").point(lambda value: value / 257.0).convert("L").convert("RGB")
-        if "A" in image.getbands() or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-        return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(name, f"not a readable picture ({error})", expected="a PNG, JPEG, WebP, BMP, TIFF or GIF") from error
-
-
-def open_rgb(path: Path) -> Image:
-    """Read and :func:`decode` one file."""
-    return decode(Path(path).read_bytes(), str(path))
 
 
 def digest_pictures(hashes: dict[Path, str], paths: list[Path]) -> str:

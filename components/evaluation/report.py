@@ -11,8 +11,9 @@ from typing import Any
 
 from components.config import RunConfig
 from components.evaluation import charts
-from components.evaluation.pictures import Picture, open_rgb, pick_pairs, read_pictures
+from components.evaluation.pictures import Picture, pick_pairs, read_pictures
 from components.evaluation.verdict import judge, kid_text, overlap, percent, relative_change
+from components.images import load_rgb
 from components.paths import atomic_file, read_json, read_jsonl
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -124,7 +125,7 @@ def thumbnail(path: Path, side: int) -> Thumbnail:
     """A picture as a data URI, at most ``side`` pixels wide and high: small ones as lossless PNG, large ones as WebP."""
     from PIL import Image
 
-    image = open_rgb(path)
+    image = load_rgb(path)
     small = max(image.size) <= _SMALL
     if max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)

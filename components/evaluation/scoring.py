@@ -18,7 +18,8 @@ from components.content import derive_seed, digest_value
 from components.errors import InputError
 from components.evaluation import metrics
 from components.evaluation.features import Extractor, FeatureCache, Features, InceptionExtractor, Towers, encode_texts_cached
-from components.evaluation.pictures import Picture, decode, digest_pictures, read_pictures, reading_order
+from components.evaluation.pictures import Picture, digest_pictures, read_pictures, reading_order
+from components.images import decode_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -128,7 +129,7 @@ def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: 
             missing = _missing(hashes, extractors, caches, table)
             wanted = sorted({hash_ for keys in missing.values() for hash_ in keys})
             places = [hashes.index(hash_) for hash_ in wanted]
-            images = dict(zip(wanted, pool.map(lambda i, c=contents, b=batch: decode(c[i], str(b[i])), places), strict=True))
+            images = dict(zip(wanted, pool.map(lambda i, c=contents, b=batch: decode_rgb(c[i], str(b[i])), places), strict=True))
             _encode_missing(missing, images, extractors, caches, table)
     return table
 

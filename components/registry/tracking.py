@@ -187,7 +187,7 @@ def open_tracking(uri: str | None = None) -> Tracking:
 
 def training_metrics(log: Path) -> list[tuple[str, float, int]]:
     """The numbers of a training log (``log.jsonl``) as (name, value, step) rows, named ``train/...``."""
-    rows = []
+    rows: list[tuple[str, float, int]] = []
     for row in read_jsonl(log) if log.is_file() else []:
         step = int(row.get("step", 0))
         numbers = ((key, value) for key, value in row.items() if key != "step" and isinstance(value, int | float))

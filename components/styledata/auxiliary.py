@@ -12,8 +12,8 @@ import numpy as np
 
 from components.content import digest_file, digest_value
 from components.errors import InputError
+from components.images import inspect_image, load_rgb
 from components.paths import atomic_folder, write_json, write_jsonl
-from components.styledata.images import inspect_image, load_rgb
 from components.styledata.manifest import ImageEntry, Manifest
 from components.styledata.metadata import METADATA
 from components.styledata.source import walk

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.styledata.images import EXTENSIONS
+from components.images import EXTENSIONS
 from components.styledata.likeness import exact_duplicates, near_duplicates
 from components.styledata.manifest import ImageEntry, Manifest
 

@@ -91,14 +91,21 @@ def test_no_cache_runs_every_step(finished: StandIn) -> None:
 def test_interrupted_run_ends_cleanly_and_keeps_its_checkpoints(finished: StandIn, signum: signal.Signals) -> None:
     command = finished.command("run", "config.yaml", "--json", "--set", "training.steps=6")
     process = subprocess.Popen(
-        command, cwd=finished.folder, env=finished.environment(STAND_IN="wait"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=finished.folder,
+        env=finished.environment(STAND_IN="wait"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     time.sleep(0.2)
     process.send_signal(signum)
     stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, stdout + stderr
     assert "interrupted" in stdout.splitlines()[-1]
     assert "Traceback" not in stderr
     assert list((finished.home / "work").iterdir()) == []

@@ -13,9 +13,10 @@ from PIL import Image
 
 from components.diffusion.bundle import Bundle, load_bundle
 from components.diffusion.caches import LatentCache, PromptCache
-from components.diffusion.pictures import Variant, cut, read_rgb, to_uint8
+from components.diffusion.pictures import Variant, cut, to_uint8
 from components.diffusion.samples import Sample
 from components.errors import InputError
+from components.images import load_rgb
 
 CPU = torch.device("cpu")
 
@@ -50,20 +51,6 @@ def test_variants_are_the_same_whenever_they_are_made() -> None:
     assert not torch.equal(cut(picture, 32, Variant(2), 0, "y"), views[2])
 
 
-def test_rotation_alpha_and_depth_are_read(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (10, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_rgb(tmp_path / "turned.jpg").size == (20, 10)
-    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert read_rgb(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
-    Image.fromarray(np.full((4, 4), 65535, dtype=np.uint16)).save(tmp_path / "deep.png")
-    assert read_rgb(tmp_path / "deep.png").getpixel((0, 0)) == (255, 255, 255)
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"text\.png"):
-        read_rgb(tmp_path / "text.png")
-
-
 def test_to_uint8_rounds_and_clips() -> None:
     values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 5).expand(1, 3, 1, 5)
     assert to_uint8(values)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
@@ -84,10 +71,10 @@ def test_scaling_and_shift_come_from_the_vae(tiny_base: Path, tmp_path: Path) ->
 
 
 def test_moments_are_kept_and_draws_stay_fresh(bundle: Bundle, tmp_path: Path) -> None:
-    cache = LatentCache(bundle.family, read_rgb, CPU, 0)
+    cache = LatentCache(bundle.family, load_rgb, CPU, 0)
     one = sample(tmp_path)
     moments = cache.moments([one], [Variant()])
-    distribution = bundle.family.vae.encode(cut(read_rgb(one.file), 32, Variant(), 0, one.id)[None]).latent_dist
+    distribution = bundle.family.vae.encode(cut(load_rgb(one.file), 32, Variant(), 0, one.id)[None]).latent_dist
     torch.testing.assert_close(moments, distribution.parameters)
     draws = [bundle.family.sample_latents(moments, torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     assert not torch.equal(*draws)
@@ -101,7 +88,7 @@ def test_latents_are_keyed_by_picture_and_variant_and_encoded_once(bundle: Bundl
 
     def load(path: Path) -> Any:
         loaded.append(path.name)
-        return read_rgb(path)
+        return load_rgb(path)
 
     first, second = sample(tmp_path, "a", 1), sample(tmp_path, "b", 2)
     cache = LatentCache(bundle.family, load, CPU, 0)
@@ -109,7 +96,7 @@ def test_latents_are_keyed_by_picture_and_variant_and_encoded_once(bundle: Bundl
     assert sorted(loaded) == ["a.png", "a.png", "b.png", "b.png"]
     pair = cache.moments([second, first], [Variant(), Variant(0, True)])
     assert len(loaded) == 4
-    direct = LatentCache(bundle.family, read_rgb, CPU, 0, enabled=False)
+    direct = LatentCache(bundle.family, load_rgb, CPU, 0, enabled=False)
     torch.testing.assert_close(pair, direct.moments([second, first], [Variant(), Variant(0, True)]), rtol=1e-4, atol=1e-5)
 
 
@@ -117,7 +104,7 @@ def test_a_vae_that_overflows_names_the_picture(bundle: Bundle, tmp_path: Path, 
     # Fault 6: fp16 VAEs overflow, and a cache would keep the NaN for the whole training.
     monkeypatch.setattr(type(bundle.family), "encode_images", lambda _, pixels: torch.full((len(pixels), 8, 16, 16), float("nan")))
     with pytest.raises(InputError, match=r"bad\.png.*NaN"):
-        LatentCache(bundle.family, read_rgb, CPU, 0).fill([sample(tmp_path, "bad")], [Variant()])
+        LatentCache(bundle.family, load_rgb, CPU, 0).fill([sample(tmp_path, "bad")], [Variant()])
 
 
 def test_each_prompt_is_encoded_once_and_gathered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

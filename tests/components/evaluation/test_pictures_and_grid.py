@@ -8,28 +8,8 @@ from PIL import Image
 
 from components.errors import InputError
 from components.evaluation.grid import GridStyle, bank_grid, comparison_grid, contact_sheet, fit
-from components.evaluation.pictures import Picture, open_rgb, pick_pairs
+from components.evaluation.pictures import Picture, pick_pairs
 from tests.components.evaluation.conftest import FinishedRun
-
-
-def test_decoding_makes_rgb_of_every_mode(tmp_path: Path) -> None:
-    gray16 = Image.fromarray(np.full((4, 4), 65535, np.uint16))
-    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    palette = Image.new("P", (4, 4), 1)
-    palette.putpalette([0, 0, 0, 10, 20, 30])
-    for name, image, expected in (("g.png", gray16, (255,) * 3), ("a.png", clear, (255,) * 3), ("p.png", palette, (10, 20, 30))):
-        image.save(tmp_path / name)
-        assert open_rgb(tmp_path / name).mode == "RGB" and open_rgb(tmp_path / name).getpixel((1, 1)) == expected
-    Image.new("CMYK", (4, 4), (0, 0, 0, 255)).save(tmp_path / "c.jpg")
-    assert open_rgb(tmp_path / "c.jpg").getpixel((0, 0)) == (0, 0, 0)
-
-
-def test_exif_rotation_is_applied(tmp_path: Path) -> None:
-    image = Image.new("RGB", (8, 4))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "r.jpg", exif=exif)
-    assert open_rgb(tmp_path / "r.jpg").size == (4, 8)
 
 
 def test_pairs_are_spaced_evenly_and_in_reading_order() -> None:

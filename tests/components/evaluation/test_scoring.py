@@ -49,13 +49,13 @@ def test_scores_have_the_shape_that_others_rely_on(finished_run: FinishedRun, cl
 
 
 def test_scores_are_those_of_the_formulae(finished_run: FinishedRun, clip_folder: Path) -> None:
-    from components.evaluation.pictures import open_rgb
+    from components.images import load_rgb
 
     scores = run_score(finished_run, clip_folder)
     towers = Towers(str(clip_folder))
     pictures = read_pictures(finished_run.root / "style")
-    images = towers.encode_images([open_rgb(p.path) for p in pictures])
-    reference = towers.encode_images([open_rgb(path) for path in finished_run.reference])
+    images = towers.encode_images([load_rgb(p.path) for p in pictures])
+    reference = towers.encode_images([load_rgb(path) for path in finished_run.reference])
     texts = towers.encode_texts([p.prompt for p in pictures])
     assert scores["style"]["clip_t"]["value"] == pytest.approx(metrics.clip_t_values(images, texts).mean(), rel=1e-4)
     assert scores["style"]["clip_i"]["value"] == pytest.approx(metrics.clip_i_values(images, reference).mean(), rel=1e-4)
@@ -67,7 +67,7 @@ def test_the_same_run_gives_the_same_scores_and_asks_nothing_twice(
     finished_run: FinishedRun, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_score(finished_run, clip_folder)
-    monkeypatch.setattr(scoring, "decode", lambda *_: pytest.fail("decoded although all features are known"))
+    monkeypatch.setattr(scoring, "decode_rgb", lambda *_: pytest.fail("decoded although all features are known"))
     assert run_score(finished_run, clip_folder) == first
     other = run_score(finished_run, clip_folder, seed=1)
     assert other["style"]["clip_t"]["value"] == first["style"]["clip_t"]["value"]
@@ -86,8 +86,8 @@ def test_each_picture_is_decoded_once_for_all_extractors(finished_run: FinishedR
             return np.array([np.asarray(image).mean(axis=(0, 1)) for image in images], np.float32)
 
     decoded: list[str] = []
-    real = scoring.decode
-    monkeypatch.setattr(scoring, "decode", lambda content, name: (decoded.append(name), real(content, name))[1])
+    real = scoring.decode_rgb
+    monkeypatch.setattr(scoring, "decode_rgb", lambda content, name: (decoded.append(name), real(content, name))[1])
     extractors = [Means("a"), Means("b")]
     paths = [*finished_run.reference, *finished_run.reference]
     copy = finished_run.root / "copy.png"

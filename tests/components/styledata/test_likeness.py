@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.styledata.images import inspect_image
+from components.images import inspect_image
 from components.styledata.likeness import HASH_DISTANCE, exact_duplicates, near_duplicates
 from components.styledata.manifest import ImageEntry
 from tests.components.styledata.helpers import encoded, picture

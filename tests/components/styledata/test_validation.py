@@ -59,8 +59,11 @@ def test_a_refusal_lists_every_file_with_its_reason(tmp_path: Path, source: Path
     message = str(caught.value)
     assert caught.value.exit_code == 3
     for line in (
-        r"style_ref/words\.png: not a picture", r"style_ref/cut\.jpg: damaged or truncated", r"reference/bomb\.png: too large",
-        r"style_ref/dot\.png: its shorter side is 1 px", r"style_ref/dot\.png: its colours spread by 0\.0 of 255",
+        r"style_ref/words\.png: not a picture",
+        r"style_ref/cut\.jpg: damaged or truncated",
+        r"reference/bomb\.png: too large",
+        r"style_ref/dot\.png: its shorter side is 1 px",
+        r"style_ref/dot\.png: its colours spread by 0\.0 of 255",
     ):
         assert re.search(line, message), message
 

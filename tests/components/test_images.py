@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.errors import InputError
-from components.styledata.images import inspect_image, load_rgb, spread, to_rgb
+from components.images import inspect_image, load_rgb, spread, to_rgb
 from tests.components.styledata.helpers import encoded, picture, png_header_bomb
 
 KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
