@@ -140,7 +140,7 @@ def _text_of(row: Mapping[str, Any], columns: tuple[str, ...]) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(str(path), "not UTF-8 text", expected="a prompt bank in UTF-8") from error
 

@@ -41,7 +41,7 @@ def read_metadata(folder: Path) -> dict[str, Annotation]:
 def _read_file(folder: Path, relative: PurePosixPath) -> dict[str, Annotation]:
     file = folder / relative
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(str(file), f"cannot be read as UTF-8 text ({error})", expected="one JSON object a line") from error
     annotations: dict[str, Annotation] = {}

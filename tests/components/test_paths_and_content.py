@@ -57,7 +57,7 @@ def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="No space left on device.*Free some space"), paths.atomic_file(tmp_path / "x") as temporary:
+    with pytest.raises(StorageError, match=r"No space left on device.*Free some space"), paths.atomic_file(tmp_path / "x") as temporary:
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []

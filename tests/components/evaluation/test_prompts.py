@@ -137,3 +137,8 @@ def test_every_line_of_a_text_bank_becomes_one_prompt_with_its_own_id(tmp_path_f
     bank = load_bank(write(tmp_path_factory.mktemp("bank"), "a.txt", "\n".join(texts)))
     assert [prompt.text for prompt in bank] == texts
     assert len({prompt.id for prompt in bank}) == len(texts)
+
+
+def test_a_prompt_may_hold_characters_that_look_like_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "bank.jsonl").write_text('{"id": "a", "prompt": "one\u2028two", "category": "people"}\n', encoding="utf-8")
+    assert len(load_bank(str(tmp_path / "bank.jsonl"))) == 1

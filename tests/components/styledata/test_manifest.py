@@ -193,3 +193,11 @@ def test_bad_metadata_names_file_and_line(tmp_path: Path, line: str, reason: str
 def test_a_folder_that_is_no_style_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no manifest"):
         Manifest.load(tmp_path)
+
+
+def test_a_caption_may_hold_characters_that_look_like_line_ends(tmp_path: Path) -> None:
+    from components.styledata.metadata import read_metadata
+
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "one\u2028two\x85three"}\n', encoding="utf-8")
+    assert next(iter(read_metadata(tmp_path).values())).caption == "one two three"
