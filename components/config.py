@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.content import digest_value
 from components.errors import ConfigError, InputError
@@ -17,6 +18,17 @@ from components.paths import REPOSITORY
 Model = TypeVar("Model", bound=BaseModel)
 PositiveInt = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _without_credentials(value: str | None) -> str | None:
+    """The configuration is recorded with every run, so a password in it would be too."""
+    if value and "@" in urlsplit(value).netloc:
+        raise ValueError("must hold no user name or password; give them in the environment (such as MLFLOW_TRACKING_USERNAME)")
+    return value
+
+
+Place = Annotated[str, AfterValidator(_without_credentials)]
+"""A folder or URL."""
 
 
 class Section(BaseModel):
@@ -31,10 +43,10 @@ class StyleSection(Section):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the style; becomes part of the registered model's name."
     )
-    source: str = Field(
+    source: Place = Field(
         description="Folder or fsspec URL of the pictures: a flat folder, or `style_ref/`, `aux_pool/`, `reference/` with `metadata.jsonl`."
     )
-    reference: str | None = Field(
+    reference: Place | None = Field(
         None, description="Folder or URL of held-out pictures of the style for FID/KID/CLIP-I; default: `reference/` inside the source."
     )
     max_pixels: PositiveInt = Field(
@@ -51,7 +63,7 @@ class AuxSection(Section):
         "curated",
         description="`curated` from the pool, `generated` by the frozen base from the class prompt, `target` (StyleRef itself), or `none`.",
     )
-    pool: str | None = Field(None, description="Folder or URL to curate from; default: `aux_pool/` inside the style source.")
+    pool: Place | None = Field(None, description="Folder or URL to curate from; default: `aux_pool/` inside the style source.")
     count: PositiveInt = Field(20, description="Number of curated pictures (the papers use 15–20).")
     generated_count: PositiveInt = Field(200, description="Number of class pictures to generate (DreamBooth's public script: 200).")
     form: str = Field("digital painting", description="Form of art that curated pictures should be close to.")
@@ -151,7 +163,7 @@ class RegistrySection(Section):
     """Where the model is registered."""
 
     model: str | None = Field(None, description="Registered model's name; default `styleforge-<style.name>`.")
-    tracking_uri: str | None = Field(
+    tracking_uri: Place | None = Field(
         None, description="MLflow tracking URI; default `$MLFLOW_TRACKING_URI`, else SQLite under STYLEFORGE_HOME."
     )
     experiment: str = Field("styleforge", description="MLflow experiment.")
@@ -272,6 +284,8 @@ def _explain(model: type[BaseModel], item: Any) -> str:
         return f"{dotted} is missing"
     if not dotted:
         return message
+    if message.startswith("must hold no user name"):
+        return f"{dotted}: {message}"
     return f"{dotted}={item['input']!r}: {message[0].lower()}{message[1:]}"
 
 

@@ -49,6 +49,14 @@ def test_a_wrong_configuration_is_one_message(data: dict, message: str) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("field", ["style.source", "style.reference", "aux.pool", "registry.tracking_uri"])
+def test_credentials_are_refused_and_not_repeated(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field}: must hold no user name or password") as caught:
+        parse_config(STYLE, overrides=[f"{field}=https://me:hunter2@host/path"])
+    assert "hunter2" not in str(caught.value)
+    assert parse_config(STYLE, overrides=[f"{field}=s3://bucket/folder@2"]).style.name == "anime"
+
+
 def test_overrides_are_yaml_and_reach_into_sections(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(STYLE))
