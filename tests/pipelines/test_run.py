@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -68,6 +69,9 @@ def test_a_full_disk_is_named(finished: StandIn) -> None:
     assert full.returncode == 1
     assert "No space left on device" in full.json["error"]["message"]
     assert "free some space" in full.stderr.lower()
+    # What was reached until then is kept for the next try; here it would only be in the way of other tests.
+    for folder in (finished.home / "checkpoints").iterdir():
+        shutil.rmtree(folder)
 
 
 def test_a_gate_refuses_before_anything_trains(finished: StandIn) -> None:
@@ -117,3 +121,13 @@ def test_wrong_run_settings_stop_the_run(finished: StandIn) -> None:
     done = finished.styleforge("run", "config.yaml", "--settings", "other.yaml")
     assert done.returncode == 2
     assert "fine_tune" in done.stderr
+
+
+def test_unreachable_mlflow_stops_the_run_at_once(finished: StandIn) -> None:
+    started = time.monotonic()
+    done = finished.styleforge("run", "config.yaml", "--json", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 4
+    assert time.monotonic() - started < 30
+    assert done.json["status"] == "failed"
+    assert "http://127.0.0.1:9" in done.json["error"]["message"]
+    assert "step" not in done.stderr
