@@ -6,6 +6,7 @@ The training loop and the sampler see only :class:`Family`; a new architecture i
 from __future__ import annotations
 
 import abc
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from components.diffusion import objective
 from components.errors import InputError
-from components.paths import read_json, write_json
+from components.paths import atomic_file, read_json, write_json
 
 _logger = logging.getLogger(__name__)
 Network = Callable[..., Any]
@@ -222,7 +223,9 @@ class StableDiffusion(Family):
             _forget_origin(folder / name / "config.json")
         self.tokenizer.save_pretrained(folder / "tokenizer")
         _forget_origin(folder / "tokenizer" / "tokenizer_config.json")
-        write_json(folder / "scheduler" / "scheduler_config.json", dict(self.scheduler_config))
+        with atomic_file(folder / "scheduler" / "scheduler_config.json") as temporary:
+            # Not write_json: schedulers such as DPM-Solver have -Infinity among their settings, and diffusers writes and reads it.
+            temporary.write_text(json.dumps(dict(self.scheduler_config), indent=2, sort_keys=True) + "\n", encoding="utf-8")
         index: dict[str, Any] = {
             "_class_name": self.pipeline,
             "_diffusers_version": __version__,

@@ -101,6 +101,19 @@ def test_an_unknown_prediction_type_is_refused(copy: Path) -> None:
     refused(copy, "prediction_type is 'sample'")
 
 
+def test_a_scheduler_with_infinite_settings_is_kept(copy: Path, tmp_path: Path) -> None:
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    DPMSolverMultistepScheduler(beta_schedule="scaled_linear").save_pretrained(copy / "scheduler")
+    index = json.loads((copy / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "DPMSolverMultistepScheduler"]
+    (copy / "model_index.json").write_text(json.dumps(index))
+    saved = load_bundle(copy, device="cpu").save(tmp_path / "saved")
+    scheduler = StableDiffusionPipeline.from_pretrained(saved).scheduler
+    assert type(scheduler) is DPMSolverMultistepScheduler
+    assert scheduler.config.lambda_min_clipped == float("-inf")
+
+
 def test_missing_places_are_named(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "no such folder or file")
     refused(tmp_path, r"no model_index\.json")
