@@ -120,9 +120,11 @@ def _run(chosen: Sequence[Rule], frame: pandas.DataFrame) -> list[RuleResult]:
     """Run the rules over the table in one Great Expectations validation, in memory."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
 
-    context = gx.get_context(mode="ephemeral")
+    # Without stores of our own it would announce, and make, a temporary site of documents that nobody reads.
+    stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+    context = gx.get_context(mode="ephemeral", project_config=DataContextConfig(store_backend_defaults=stores))
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = context.data_sources.add_pandas("style").add_dataframe_asset("manifest").add_batch_definition_whole_dataframe("all")
     suite = context.suites.add(gx.ExpectationSuite(name="style-set", expectations=[_expectation(rule) for rule in chosen]))

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from components.config import AuxSection, StyleSection
 from components.content import digest_folder
 from components.errors import GateRefused
+from components.pocket.render import render_dataset
+from components.styledata.manifest import scan_style
 from components.styledata.validation import RuleResult, ValidationReport, validate_style_set
 from tests.components.styledata.helpers import encoded, picture, png_header_bomb, scan, style_folder
 
@@ -194,3 +197,11 @@ def test_the_page_is_self_contained_and_the_result_is_reproducible(tmp_path: Pat
     assert page.count("data:image/jpeg;base64,") >= 17
     validate(tmp_path, source)
     assert digest_folder(tmp_path / "validation") == first
+
+
+def test_great_expectations_makes_no_site_of_documents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    render_dataset("anime", tmp_path / "set", reference=1)
+    scan_style(StyleSection(name="a", source=str(tmp_path / "set")), AuxSection(), tmp_path / "style_set")
+    with caplog.at_level("INFO"):
+        validate_style_set(tmp_path / "style_set", minimum_side=64, needs_roles=False, out=tmp_path / "out")
+    assert "docs site" not in caplog.text
