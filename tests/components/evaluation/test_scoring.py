@@ -128,7 +128,7 @@ def test_tokens_are_whole_words(prompt: str, tokens: list[str], clean: str) -> N
 def test_an_unreadable_picture_is_named(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_text("this is text")
-    with pytest.raises(InputError, match=r"bad\.png: not a readable picture"):
+    with pytest.raises(InputError, match=r"bad\.png: not a picture"):
         run_score(finished_run, clip_folder, reference=[*finished_run.reference, bad])
 
 
