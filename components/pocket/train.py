@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 from components.errors import InputError
-from components.paths import atomic_file, atomic_folder, state, write_json
+from components.paths import atomic_file, atomic_folder, read_json, state, write_json
 from components.pocket.probe import train_probe
 from components.pocket.render import LOOKS, cached_set
 from components.pocket.tokenizer import build_tokenizer
@@ -139,6 +139,7 @@ def _decoder(plan: Plan, budget: float) -> None:
     )
     with atomic_folder(plan.out / "base" / "vae") as temporary:
         vae.half().save_pretrained(temporary)
+        _forget_origin(temporary / "config.json")
 
 
 def _probe(plan: Plan, budget: float) -> None:
@@ -164,3 +165,10 @@ def save_base(folder: Path, vae: AutoencoderKL, unet: torch.nn.Module, text: tor
     )
     with atomic_folder(folder) as temporary:
         pipeline.to(dtype=torch.float16).save_pretrained(temporary, max_shard_size="14MB")
+        for file in temporary.glob("*/config.json"):
+            _forget_origin(file)
+
+
+def _forget_origin(file: Path) -> None:
+    """Where a part was loaded from is a path of this machine: it has no place in the weights."""
+    write_json(file, {key: value for key, value in read_json(file).items() if key != "_name_or_path"})

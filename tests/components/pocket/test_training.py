@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from components.errors import InputError, TrainingDiverged
+from components.paths import pocket_weights
 from components.pocket.captions import RARE_TOKENS
 from components.pocket.probe import Probe, load_probe, read
 from components.pocket.render import LOOKS, render_set
 from components.pocket.timed import TimedRun
 from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer
-from components.pocket.train import train
+from components.pocket.train import save_base, train
 from components.pocket.train_evaluator import ATTRIBUTES, attributes_of, contrastive_loss
-from components.pocket.train_unet import tokenize
+from components.pocket.train_unet import new_text_encoder, new_unet, tokenize
 from components.pocket.train_vae import new_vae, psnr, to_tensor
 
 
@@ -119,6 +120,27 @@ def test_vae_keeps_the_layout(tmp_path) -> None:
     x = to_tensor(np.zeros((1, 64, 64, 3), dtype=np.uint8))
     assert vae.encode(x).latent_dist.mean.shape == (1, 8, 16, 16)
     assert float(x.min()) == -1.0
+
+
+def test_a_saved_base_is_small_halves_without_paths(tokenizer, tmp_path) -> None:
+    from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+    new_vae().save_pretrained(tmp_path / "vae")
+    vae = AutoencoderKL.from_pretrained(tmp_path / "vae")
+    save_base(tmp_path / "base", vae, new_unet(), new_text_encoder(tokenizer), tokenizer)
+    files = [path for path in (tmp_path / "base").rglob("*") if path.is_file()]
+    assert max(path.stat().st_size for path in files) <= 15e6
+    assert not any(str(tmp_path) in path.read_text() for path in files if path.suffix == ".json")
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
+    assert sum(p.numel() for p in pipeline.unet.parameters()) == sum(p.numel() for p in new_unet().parameters())
+
+
+def test_committed_weights_keep_to_their_size_and_name_no_machine() -> None:
+    files = [path for path in pocket_weights("base").parent.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 30e6
+    assert max(path.stat().st_size for path in files) <= 15e6
+    assert {path.suffix for path in files} <= {".json", ".safetensors"}
+    assert not any("_name_or_path" in path.read_text() for path in files if path.suffix == ".json")
 
 
 def test_probe_saves_and_reads(tmp_path) -> None:
