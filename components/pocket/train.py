@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from numpy.typing import NDArray
 
+from components.content import digest_folder
 from components.errors import InputError
 from components.paths import atomic_file, atomic_folder, read_json, state, write_json
 from components.pocket.probe import train_probe
@@ -116,18 +118,24 @@ def _vae_folder(plan: Plan) -> Path:
 def _unet(plan: Plan, budget: float) -> None:
     vae = AutoencoderKL.from_pretrained(_vae_folder(plan), torch_dtype=torch.float32).eval()
     data = cached_set(plan.work, "train", TRAIN_PICTURES, workers=plan.workers)
-    path = plan.work / "latents.npy"
+    latents = cached_latents(plan.work, vae, digest_folder(_vae_folder(plan)), data.pixels)
+    tokenizer = build_tokenizer()
+    unet, text = train_unet(latents, data.captions, tokenizer, plan.work, budget, plan.device, plan.out / "base" if plan.go_on else None)
+    save_base(plan.out / "base", vae, unet, text, tokenizer)
+
+
+def cached_latents(work: Path, vae: AutoencoderKL, digest: str, pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """Scaled latents (N, 8, 16, 16) fp16 of pictures (N, 64, 64, 3), kept in ``work`` under the VAE's ``digest``.
+
+    Half of the pictures are mirrored: as many pictures, no fixed side for anything.
+    """
+    path = work / f"latents-{digest[:16]}.npy"
     if not path.exists():
-        # Half of the pictures mirrored: as many pictures, no fixed side for anything.
-        half = len(data.pixels) // 2
-        latents = torch.cat([encode(vae, data.pixels[:half]), encode(vae, mirrored(data.pixels[half:]))])
+        half = len(pixels) // 2
+        latents = torch.cat([encode(vae, pixels[:half]), encode(vae, mirrored(pixels[half:]))])
         with atomic_file(path) as temporary:
             np.save(temporary, (latents * vae.config.scaling_factor).half().numpy())
-    tokenizer = build_tokenizer()
-    unet, text = train_unet(
-        torch.from_numpy(np.load(path)), data.captions, tokenizer, plan.work, budget, plan.device, plan.out / "base" if plan.go_on else None
-    )
-    save_base(plan.out / "base", vae, unet, text, tokenizer)
+    return torch.from_numpy(np.load(path))
 
 
 def _decoder(plan: Plan, budget: float) -> None:

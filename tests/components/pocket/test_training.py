@@ -13,10 +13,10 @@ from components.pocket.probe import Probe, load_probe, read
 from components.pocket.render import LOOKS, render_set
 from components.pocket.timed import TimedRun
 from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer
-from components.pocket.train import save_base, train
+from components.pocket.train import cached_latents, save_base, train
 from components.pocket.train_evaluator import ATTRIBUTES, attributes_of, contrastive_loss
 from components.pocket.train_unet import new_text_encoder, new_unet, tokenize
-from components.pocket.train_vae import new_vae, psnr, to_tensor
+from components.pocket.train_vae import encode, new_vae, psnr, to_tensor
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,21 @@ def test_vae_keeps_the_layout(tmp_path) -> None:
     x = to_tensor(np.zeros((1, 64, 64, 3), dtype=np.uint8))
     assert vae.encode(x).latent_dist.mean.shape == (1, 8, 16, 16)
     assert float(x.min()) == -1.0
+
+
+def test_latents_are_kept_for_one_vae_only(tmp_path) -> None:
+    pixels = render_set("test-latents", 4).pixels
+    vae = new_vae()
+    first = cached_latents(tmp_path, vae, "one", pixels)
+    assert first.shape == (4, 8, 16, 16)
+    # Only close: a batch of another size rounds differently.
+    by_hand, unmirrored = (encode(vae, view)[0] * vae.config.scaling_factor for view in (pixels[3:, :, ::-1], pixels[3:]))
+    torch.testing.assert_close(first[3].float(), by_hand, rtol=1e-2, atol=1e-3)
+    assert (first[3].float() - unmirrored).abs().max() > 1e-2
+    for value in vae.parameters():
+        torch.nn.init.normal_(value.data, std=0.05)
+    assert torch.equal(cached_latents(tmp_path, vae, "one", pixels), first)
+    assert not torch.equal(cached_latents(tmp_path, vae, "two", pixels), first)
 
 
 def test_a_saved_base_is_small_halves_without_paths(tokenizer, tmp_path) -> None:
