@@ -25,11 +25,12 @@ from steps.validate import validate
     name="personalize", execution_mode=ExecutionMode.FAIL_FAST, on_start=announce,
     enable_step_logs=False, enable_pipeline_logs=False, enable_heartbeat=False,
 )  # fmt: skip
-def personalize(plan: dict[str, dict[str, Any]]) -> None:
+def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -> None:
     """Connect the steps.
 
     Args:
         plan: the parameters of each step, of :func:`pipelines.plan.plan_run`.
+        empty_registry: register in any case; a registration of the cache would name a version that is gone.
     """
     style_set = scan(**plan["scan"])
     validation = validate(style_set, **plan["validate"])
@@ -40,4 +41,5 @@ def personalize(plan: dict[str, dict[str, Any]]) -> None:
     base_pictures = sample_base(**plan["sample_base"], after=["validate"])
     scores = score(style_set, division, pictures, base_pictures, **plan["score"])
     page = report(style_set, validation, division, aux, model, pictures, base_pictures, scores, **plan["report"])
-    register(style_set, model, pictures, scores, page, **plan["register"])
+    register_step = register.with_options(enable_cache=False) if empty_registry else register
+    register_step(style_set, model, pictures, scores, page, **plan["register"])

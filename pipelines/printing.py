@@ -105,6 +105,7 @@ def print_bars(bars: Sequence[Bar]) -> None:
     """Each quality figure beside the bar that it must reach."""
     table = _table("", "figure", "value", "bar", "n")
     for bar in bars:
-        mark = Text("✓", "green") if bar.passed else Text("✗", "red")
-        table.add_row(mark, bar.name, f"{bar.value:.1f} {bar.unit}", f"{bar.bar:.0f} {bar.unit}", str(bar.n))
+        mark = Text("·") if bar.bar is None else Text("✓", "green") if bar.passed else Text("✗", "red")
+        wanted = "" if bar.bar is None else f"{bar.bar:.0f} {bar.unit}"
+        table.add_row(mark, bar.name, f"{bar.value:.1f} {bar.unit}", wanted, str(bar.n))
     _console().print(table)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from components.config import RunConfig
 from components.errors import ServiceUnreachable
 from components.paths import read_json, state, write_json
+from components.registry.tracking import is_new, tracking_uri
 from pipelines.environment import prepare_environment, set_source_root
 from pipelines.lightweight import lightweight_zenml
 from pipelines.outcome import RunResult, known_error
@@ -74,7 +75,7 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None) 
     result = RunResult(status="completed")
     try:
         with lightweight_zenml():
-            personalize.with_options(**options)(plan=plan)
+            personalize.with_options(**options)(plan=plan, empty_registry=is_new(tracking_uri(config.registry.tracking_uri)))
     except Exception as problem:
         _logger.debug("the run failed", exc_info=problem)
         result.error = known_error(problem)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 from typing import Annotated
 
 from zenml import step
 
+from components.paths import atomic_folder, state
 from steps.artifacts import Folder
 from steps.caching import cache_policy
 from steps.workspace import scratch
@@ -30,7 +33,16 @@ def validate(style_set: Folder, minimum_side: int, needs_roles: bool) -> Annotat
 
     out = scratch("validate")
     verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, out=out)
-    verdict.raise_if_failed()
+    # A failed step leaves no artifact, and the page is what shows the pictures at fault.
+    verdict.raise_if_failed(None if verdict.passed else _keep(out, style_set.digest) / "validation.html")
     for warning in verdict.warnings:
         _logger.warning("%s", warning)
     return Folder(out)
+
+
+def _keep(folder: Path, digest: str) -> Path:
+    """A copy of a refused validation where ``styleforge validate`` keeps its own."""
+    target = state("validation") / digest[:16]
+    with atomic_folder(target) as temporary:
+        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+    return target

@@ -23,18 +23,18 @@ from components.pocket.scenes import BACKGROUNDS, SUBJECTS, Scene, random_scene
 
 @dataclass(frozen=True)
 class Bar:
-    """One quality figure: its name, the value, and the bar that it must reach."""
+    """One quality figure: its name, the value, and the bar that it must reach; without a bar it is there to be known."""
 
     name: str
     value: float
-    bar: float
+    bar: float | None
     unit: str
     n: int
 
     @property
     def passed(self) -> bool:
-        """Whether the value reaches the bar."""
-        return self.value >= self.bar
+        """Whether the value reaches the bar, if there is one."""
+        return self.bar is None or self.value >= self.bar
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def check_pictures(probe: Probe, pixels: NDArray[np.uint8], questions: list[Ques
 
 
 def check_probe(probe: Probe, count: int = 560) -> list[Bar]:
-    """How well the probe reads rendered pictures: the ceiling of every figure it gives. No bar but its own honesty."""
+    """How well the probe reads rendered pictures: the ceiling of every figure it gives, so without a bar."""
     data = render_set("check-probe", count, LOOKS)
     reading = read(probe, data.pixels)
     return [
-        Bar(f"Probe on rendered pictures: {name}", 100 * float((getattr(reading, name) == data.labels[:, k]).mean()), 0, "%", count)
+        Bar(f"Probe on rendered pictures: {name}", 100 * float((getattr(reading, name) == data.labels[:, k]).mean()), None, "%", count)
         for k, name in enumerate(("background", "subject", "look"))
     ]

@@ -35,6 +35,11 @@ def tracking_uri(configured: str | None = None) -> str:
     return configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state('mlflow') / 'mlflow.db'}"
 
 
+def is_new(uri: str) -> bool:
+    """Whether ``uri`` is an SQLite file that does not exist yet (or any more), so that nothing is registered in it."""
+    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
+
+
 def public_uri(uri: str) -> str:
     """The URI without user name and password, fit for messages and records."""
     parts = urlsplit(uri)

@@ -62,8 +62,8 @@ class ValidationReport:
         """Each failed soft rule as one line, naming the first files."""
         return [_one_line(rule) for rule in self.failed("soft")]
 
-    def raise_if_failed(self) -> None:
-        """Do nothing if no hard rule failed.
+    def raise_if_failed(self, page: Path | None = None) -> None:
+        """Do nothing if no hard rule failed. ``page`` is where the rules and pictures can be looked at.
 
         Raises:
             GateRefused: listing every rule that failed and every file with its reason.
@@ -72,7 +72,8 @@ class ValidationReport:
         if failed:
             listing = "\n".join(rule.describe() for rule in failed)
             what = "1 hard rule" if len(failed) == 1 else f"{len(failed)} hard rules"
-            raise GateRefused("style data", f"{what} failed, so nothing was trained\n{listing}\nMend or remove these files, then run again")
+            advice = "Mend or remove these files, then run again" + (f"; they are shown in {page}" if page else "")
+            raise GateRefused("style data", f"{what} failed, so nothing was trained\n{listing}\n{advice}")
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``validation.json``."""

@@ -32,9 +32,9 @@ from components.errors import GateRefused
 from components.paths import read_jsonl, write_json
 class Verdict:
     warnings = []
-    def __init__(self, refused): self.refused = refused
-    def raise_if_failed(self):
-        if self.refused: raise GateRefused("style data", "refused.png is not wanted")
+    def __init__(self, refused): self.passed = not refused
+    def raise_if_failed(self, page=None):
+        if not self.passed: raise GateRefused("style data", f"refused.png is not wanted; {page}")
 def validate_style_set(style_set, *, minimum_side, needs_roles, out):
     out.mkdir(parents=True)
     write_json(out / "validation.json", {"minimum_side": minimum_side})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,8 +102,18 @@ def test_a_text_file_among_the_pictures_is_refused_by_name(machine: Machine, fir
         wrong.unlink()
     assert refused["status"] == looked_at["status"] == "refused"
     assert "words.png" in refused["error"]["message"]
+    page = re.search(r"shown in (\S+validation\.html)", refused["error"]["message"])
+    assert page and "words.png" in Path(page[1]).read_text(encoding="utf-8")
     assert "words.png" in json.dumps(looked_at["rules"])
 
 
 def test_nothing_is_written_outside_the_home(machine: Machine, first: dict[str, Any]) -> None:
     assert [path for path in (machine.folder / "user").rglob("*") if path.is_file()] == []
+
+
+def test_a_registry_that_was_removed_is_filled_again(machine: Machine, first: dict[str, Any]) -> None:
+    shutil.rmtree(machine.folder / "home" / "mlflow")
+    again = machine.call("run", "config.yaml")
+    assert set(first["seconds"]) - set(again["cached"]) == {"register"}
+    (row,) = machine.call("models")["models"]
+    assert row["version"] == again["model"]["version"]

@@ -9,13 +9,14 @@ import torch
 from components.errors import InputError, TrainingDiverged
 from components.paths import pocket_weights
 from components.pocket.captions import RARE_TOKENS
+from components.pocket.check import Bar
 from components.pocket.probe import Probe, load_probe, read
 from components.pocket.render import LOOKS, render_set
 from components.pocket.timed import TimedRun
 from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer
 from components.pocket.train import cached_latents, save_base, train
 from components.pocket.train_evaluator import ATTRIBUTES, attributes_of, contrastive_loss
-from components.pocket.train_unet import new_text_encoder, new_unet, tokenize
+from components.pocket.train_unet import NOISE, draw_times, new_text_encoder, new_unet, time_shares, tokenize
 from components.pocket.train_vae import encode, new_vae, psnr, to_tensor
 
 
@@ -173,3 +174,29 @@ def test_train_refuses_unknown_parts_and_a_unet_without_vae(tmp_path) -> None:
         train(tmp_path, parts=["vea"], work=tmp_path)
     with pytest.raises(InputError, match="the vae part first"):
         train(tmp_path, parts=["unet"], work=tmp_path)
+
+
+def test_times_are_drawn_in_proportion_to_their_min_snr_weights() -> None:
+    # Three times with SNR 15, 5 and 0.25 by hand: weights 5/15, 1 and 1.
+    shares = time_shares(torch.tensor([15 / 16, 5 / 6, 0.2]))
+    torch.testing.assert_close(shares, torch.tensor([1 / 7, 4 / 7, 1], dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.stack([draw_times(shares, 14, generator).bincount(minlength=3) for _ in range(50)])
+    # Stratified: 14 strata hold the three times 2, 6 and 6 times, in every batch.
+    assert counts.eq(torch.tensor([2, 6, 6])).all()
+
+
+def test_times_of_a_batch_lie_one_in_each_stratum() -> None:
+    from diffusers import DDPMScheduler
+
+    shares = time_shares(DDPMScheduler(**NOISE).alphas_cumprod)
+    times = draw_times(shares, 32, torch.Generator().manual_seed(1))
+    assert times.shape == (32,) and int(times.min()) >= 0 and int(times.max()) <= 999
+    assert torch.equal(times, times.sort().values)
+    below = torch.cat([torch.zeros(1, dtype=torch.float64), shares])[times]
+    assert (shares[times] > torch.arange(32) / 32).all() and (below < (torch.arange(32) + 1) / 32).all()
+
+
+def test_a_figure_without_a_bar_is_no_test() -> None:
+    assert Bar("ceiling", 3.0, None, "%", 4).passed
+    assert [Bar("quality", value, 30, "dB", 4).passed for value in (29.9, 30.0)] == [False, True]
