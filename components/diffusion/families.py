@@ -219,7 +219,8 @@ class StableDiffusion(Family):
         folder.mkdir(parents=True, exist_ok=True)
         networks: dict[str, Any] = self.parts
         for name, part in networks.items():
-            part.save_pretrained(folder / name)
+            # Sampling leaves another memory format behind, which safetensors does not take.
+            part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name)
             _forget_origin(folder / name / "config.json")
         self.tokenizer.save_pretrained(folder / "tokenizer")
         _forget_origin(folder / "tokenizer" / "tokenizer_config.json")

@@ -197,3 +197,10 @@ def test_a_broken_model_names_the_prompt(bundle: Bundle, tmp_path: Path, monkeyp
     monkeypatch.setattr(bundle.family, "decode_latents", lambda latents: torch.full((len(latents), 3, 32, 32), float("nan")))
     with pytest.raises(StyleForgeError, match="draws NaN for the prompt 'a photo of sks style, a man'"):
         sample_bank(bundle, REQUESTS, settings(), 0, tmp_path / "out")
+
+
+def test_a_model_that_has_drawn_saves_to_the_same_bits(tiny_base: Path, tmp_path: Path) -> None:
+    drawn = load_bundle(tiny_base, device="cpu")
+    untouched = digest_folder(drawn.save(tmp_path / "before"))
+    list(draw_pictures(drawn, REQUESTS, SamplingSection(steps=1), seed=0))
+    assert digest_folder(drawn.save(tmp_path / "after")) == untouched
