@@ -222,6 +222,10 @@ class StableDiffusion(Family):
             # Sampling leaves another memory format behind, which safetensors does not take.
             part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name)
             _forget_origin(folder / name / "config.json")
+        if (backend := getattr(self.tokenizer, "backend_tokenizer", None)) is not None:
+            # A tokenizer keeps how it was last called, which is no part of the model.
+            backend.no_padding()
+            backend.no_truncation()
         self.tokenizer.save_pretrained(folder / "tokenizer")
         _forget_origin(folder / "tokenizer" / "tokenizer_config.json")
         with atomic_file(folder / "scheduler" / "scheduler_config.json") as temporary:
