@@ -94,9 +94,7 @@ def draw_one(bundle: Bundle, job: Job, settings: SamplingSection) -> np.ndarray:
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
     with torch.inference_mode(), autocast:
         latents = torch.randn((1, *family.latent_shape), generator=generator).to(device) * float(scheduler.init_noise_sigma)
-        asked, negative = (
-            family.encode_tokens(family.tokenize([text]).to(device)) for text in (job.request.full_prompt, settings.negative_prompt)
-        )
+        asked, negative = (family.encode_prompts([text]) for text in (job.request.full_prompt, settings.negative_prompt))
         for timestep in scheduler.timesteps:
             scaled = scheduler.scale_model_input(latents, timestep)
             prediction = family.predict(scaled, timestep, asked)

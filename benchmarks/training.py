@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from benchmarks.world import World
 if TYPE_CHECKING:
     import torch
 
+    from components.diffusion.conditioning import Conditioning
     from components.diffusion.families import Family
     from components.diffusion.training import Trainer
 
@@ -25,13 +26,13 @@ class PlainPrompts:
     def __init__(self, family: Family, device: torch.device) -> None:
         self._family, self._device = family, device
 
-    def states(self, prompts: Sequence[str], encoder: torch.nn.Module | None = None) -> torch.Tensor:
-        """Token states of N prompts, shape (N, L, D)."""
+    def encode(self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+        """The conditioning of N prompts."""
         import torch
 
         tokens = self._family.tokenize(list(prompts)).to(self._device)
-        if encoder is not None:
-            return self._family.encode_tokens(tokens, encoder)
+        if encoders:
+            return self._family.encode_tokens(tokens, encoders)
         with torch.no_grad():
             return self._family.encode_tokens(tokens)
 

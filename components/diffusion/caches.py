@@ -1,13 +1,14 @@
-"""What need not be computed twice: VAE moments of picture variants, and states of prompts; keyed by content, never by step."""
+"""What need not be computed twice: VAE moments of picture variants, and what prompts become; keyed by content, never by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from components.diffusion.conditioning import Conditioning
 from components.diffusion.families import Family
 from components.diffusion.pictures import Variant, cut
 from components.diffusion.samples import Sample
@@ -75,29 +76,30 @@ class LatentCache:
 
 
 class PromptCache:
-    """Token ids and, where the text encoder is frozen, token states of prompts, each computed once.
+    """Token ids and, where the text encoders are frozen, the conditioning of prompts, each computed once.
 
     Args:
-        family: whose tokenizer and text encoder encode.
-        device: where the text encoder is.
-        keep_states: keep token states; must be off while the text encoder trains.
+        family: whose tokenizers and text encoders encode.
+        device: where the text encoders are.
+        keep_states: keep the conditioning; must be off while a text encoder trains.
     """
 
     def __init__(self, family: Family, device: torch.device, *, keep_states: bool) -> None:
         self._family, self._device, self._keep = family, device, keep_states
         self._tokens: dict[str, torch.Tensor] = {}
-        self._states: dict[str, torch.Tensor] = {}
+        self._conditioning: dict[str, Conditioning] = {}
 
-    def states(self, prompts: Sequence[str], encoder: torch.nn.Module | None = None) -> torch.Tensor:
-        """Token states of N prompts, shape (N, L, D). Each different prompt goes through the text encoder once.
+    def encode(self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+        """The conditioning of N prompts. Each different prompt goes through the text encoders once.
 
-        With ``encoder`` gradients flow; without, the states come from the frozen text encoder (and its cache).
+        With ``encoders`` (wrapped text encoders by name) gradients flow; without, or with none in it, the conditioning
+        comes from the frozen ones (and their cache).
         """
         unique = list(dict.fromkeys(prompts))
         index = torch.tensor([unique.index(prompt) for prompt in prompts], device=self._device)
-        if encoder is not None:
-            return self._family.encode_tokens(self._ids(unique), encoder).index_select(0, index)
-        return self._frozen(unique).index_select(0, index)
+        if encoders:
+            return self._family.encode_tokens(self._ids(unique), encoders).index_select(index)
+        return self._frozen(unique).index_select(index)
 
     def _ids(self, unique: list[str]) -> torch.Tensor:
         missing = [prompt for prompt in unique if prompt not in self._tokens]
@@ -106,11 +108,11 @@ class PromptCache:
         return torch.stack([self._tokens[prompt] for prompt in unique])
 
     @torch.no_grad()
-    def _frozen(self, unique: list[str]) -> torch.Tensor:
+    def _frozen(self, unique: list[str]) -> Conditioning:
         if not self._keep:
             return self._family.encode_tokens(self._ids(unique))
         for prompt in unique:
-            if prompt not in self._states:
-                # One at a time, so that a prompt's states do not depend on which others came with it.
-                self._states[prompt] = self._family.encode_tokens(self._ids([prompt]))[0]
-        return torch.stack([self._states[prompt] for prompt in unique])
+            if prompt not in self._conditioning:
+                # One at a time, so that what a prompt becomes does not depend on which others came with it.
+                self._conditioning[prompt] = self._family.encode_tokens(self._ids([prompt]))
+        return Conditioning.cat([self._conditioning[prompt] for prompt in unique])

@@ -8,13 +8,14 @@ from __future__ import annotations
 import abc
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from components.diffusion import objective
+from components.diffusion.conditioning import Conditioning
 from components.errors import InputError
 from components.paths import atomic_file, read_json, write_json
 
@@ -32,7 +33,21 @@ class Family(abc.ABC):
     @property
     @abc.abstractmethod
     def parts(self) -> dict[str, torch.nn.Module]:
-        """The networks by name: ``unet``, ``vae``, ``text_encoder``."""
+        """The networks by name: ``unet``, ``vae``, and the text encoders."""
+
+    @property
+    @abc.abstractmethod
+    def text_encoders(self) -> dict[str, Any]:
+        """The K text encoders by name, in the order in which their states are joined: ``text_encoder``, ``text_encoder_2``."""
+
+    @property
+    @abc.abstractmethod
+    def tokenizers(self) -> dict[str, Any]:
+        """The tokenizer of each text encoder, by the text encoder's name."""
+
+    def trainable(self, trains: Collection[str]) -> dict[str, torch.nn.Module]:
+        """The networks that a method trains, by name: ``text_encoder`` among ``trains`` stands for all text encoders."""
+        return {name: part for name, part in self.parts.items() if ("text_encoder" if name in self.text_encoders else name) in trains}
 
     @property
     @abc.abstractmethod
@@ -58,14 +73,20 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Token ids, padded and cut to the tokenizer's limit L, shape (N, L)."""
+        """Token ids for each of the K text encoders, padded and cut to their limit L, shape (N, K, L)."""
 
     @abc.abstractmethod
-    def encode_tokens(self, tokens: torch.Tensor, encoder: torch.nn.Module | None = None) -> torch.Tensor:
-        """Token states, shape (N, L, D); through ``encoder`` (a wrapped text encoder) where given."""
+    def encode_tokens(self, tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+        """The conditioning of N prompts; through ``encoders`` (wrapped text encoders by name) where given."""
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """The conditioning of N prompts, from their text."""
+        return self.encode_tokens(self.tokenize(prompts).to(next(self.parts["unet"].parameters()).device))
 
     @abc.abstractmethod
-    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, network: Network | None = None) -> torch.Tensor:
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, network: Network | None = None
+    ) -> torch.Tensor:
         """The network's prediction, shape (N, C, h, w); through ``network`` (a wrapped UNet) where given."""
 
     @abc.abstractmethod
@@ -118,7 +139,17 @@ class StableDiffusion(Family):
     @property
     def parts(self) -> dict[str, torch.nn.Module]:
         """The networks by name."""
-        return {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
+        return {"unet": self.unet, "vae": self.vae, **self.text_encoders}
+
+    @property
+    def text_encoders(self) -> dict[str, Any]:
+        """The one text encoder."""
+        return {"text_encoder": self.text_encoder}
+
+    @property
+    def tokenizers(self) -> dict[str, Any]:
+        """The one text encoder's tokenizer."""
+        return {"text_encoder": self.tokenizer}
 
     @property
     def downsampling(self) -> int:
@@ -174,31 +205,36 @@ class StableDiffusion(Family):
         return int(min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings))
 
     def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Token ids, shape (N, L); a warning names every prompt that does not fit whole."""
+        """Token ids, shape (N, 1, L); a warning names every prompt that does not fit whole."""
         for prompt, length in zip(prompts, self.prompt_lengths(prompts), strict=True):
             if length > self.limit:
                 _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
         encoded = self.tokenizer(list(prompts), padding="max_length", max_length=self.limit, truncation=True, return_tensors="pt")
         ids: torch.Tensor = encoded.input_ids
-        return ids
+        return ids.unsqueeze(1)
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
         """Number of tokens of each prompt, start and end included, uncut."""
         return [len(ids) for ids in self.tokenizer(list(prompts), truncation=False, verbose=False).input_ids]
 
-    def encode_tokens(self, tokens: torch.Tensor, encoder: torch.nn.Module | None = None) -> torch.Tensor:
+    def encode_tokens(self, tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
         """Token states, shape (N, L, D), fp32."""
+        ids = tokens[:, 0]
         # Stable Diffusion was trained without a mask over the padding; some bases say otherwise in their configuration.
         mask = None
         if getattr(self.text_encoder.config, "use_attention_mask", False):
-            end = (tokens == self.tokenizer.eos_token_id).int().argmax(dim=1, keepdim=True)
-            mask = (torch.arange(tokens.shape[1], device=tokens.device) <= end).long()
-        states: torch.Tensor = (encoder or self.text_encoder)(input_ids=tokens, attention_mask=mask).last_hidden_state
-        return states.float()
+            end = (ids == self.tokenizer.eos_token_id).int().argmax(dim=1, keepdim=True)
+            mask = (torch.arange(ids.shape[1], device=ids.device) <= end).long()
+        encoder = (encoders or {}).get("text_encoder", self.text_encoder)
+        states: torch.Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        return Conditioning(states.float())
 
-    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor, network: Network | None = None) -> torch.Tensor:
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, network: Network | None = None
+    ) -> torch.Tensor:
         """The UNet's prediction, shape (N, C, h, w), fp32."""
-        prediction: torch.Tensor = (network or self.unet)(latents, timesteps, encoder_hidden_states=states, return_dict=False)[0]
+        unet = network or self.unet
+        prediction: torch.Tensor = unet(latents, timesteps, encoder_hidden_states=conditioning.states, return_dict=False)[0]
         return prediction.float()
 
     def target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:

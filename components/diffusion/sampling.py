@@ -282,10 +282,10 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prom
     latents = latents * float(scheduler.init_noise_sigma)
     guided = settings.guidance != 1.0
     wanted = [job.request.full_prompt for job in jobs]
-    states = prompts.states([settings.negative_prompt] * len(jobs) + wanted if guided else wanted)
+    conditioning = prompts.encode([settings.negative_prompt] * len(jobs) + wanted if guided else wanted)
     for timestep in scheduler.timesteps:
         doubled = torch.cat([latents, latents]) if guided else latents
-        prediction = family.predict(scheduler.scale_model_input(doubled, timestep), timestep, states)
+        prediction = family.predict(scheduler.scale_model_input(doubled, timestep), timestep, conditioning)
         if guided:
             without, with_prompt = prediction.chunk(2)
             prediction = without + settings.guidance * (with_prompt - without)

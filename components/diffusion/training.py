@@ -112,7 +112,7 @@ class Trainer:
             world=self.accelerator.num_processes,
         )  # fmt: skip
         self.latents = LatentCache(self.family, load_image, self.device, config.seed, enabled=training.cache_latents)
-        self.prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and self.encoder is None)
+        self.prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not self.encoders)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, self._fingerprint(bundle))
         self.log: list[dict[str, Any]] = []
         self._unread: list[tuple[int, float, torch.Tensor]] = []
@@ -120,30 +120,27 @@ class Trainer:
     def _unfreeze(self) -> list[torch.nn.Parameter]:
         """Make the method's parts trainable, in fp32, and return their parameters in a fixed order."""
         found: list[torch.nn.Parameter] = []
-        for name, part in self.family.parts.items():
-            if name in self.method.trains:
-                part.float().requires_grad_(True).train()
-                found += part.parameters()
+        for part in self.family.trainable(self.method.trains).values():
+            part.float().requires_grad_(True).train()
+            found += part.parameters()
         if self.training.gradient_checkpointing:
             self.family.unet.enable_gradient_checkpointing()
             if "text_encoder" in self.method.trains:
-                self.family.text_encoder.gradient_checkpointing_enable()
+                for encoder in self.family.text_encoders.values():
+                    encoder.gradient_checkpointing_enable()
         return found
 
     def _prepare(self) -> None:
-        """Wrap the trainable parts and the optimizer for the accelerator; ``encoder`` is None where it is frozen."""
-        rates = {
-            "unet": self.training.learning_rate,
-            "text_encoder": self.training.text_encoder_learning_rate or self.training.learning_rate,
-        }
-        names = [name for name in rates if name in self.method.trains]
-        self.rates = [rates[name] for name in names]
-        groups = [{"params": list(self.family.parts[name].parameters()), "lr": rates[name]} for name in names]
-        prepared = self.accelerator.prepare(*[self.family.parts[name] for name in names], make_optimizer(groups, self.training))
+        """Wrap the trainable parts and the optimizer for the accelerator; ``encoders`` is empty where all are frozen."""
+        text_rate = self.training.text_encoder_learning_rate or self.training.learning_rate
+        parts = self.family.trainable(self.method.trains)
+        self.rates = [text_rate if name in self.family.text_encoders else self.training.learning_rate for name in parts]
+        groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in zip(parts.values(), self.rates, strict=True)]
+        prepared = self.accelerator.prepare(*parts.values(), make_optimizer(groups, self.training))
         self.models: list[torch.nn.Module] = list(prepared[:-1])
         self.optimizer = prepared[-1]
-        wrapped = dict(zip(names, self.models, strict=True))
-        self.encoder = wrapped.get("text_encoder")
+        wrapped = dict(zip(parts, self.models, strict=True))
+        self.encoders = {name: model for name, model in wrapped.items() if name in self.family.text_encoders}
         self.network: Network = torch.compile(wrapped["unet"]) if self.training.compile else wrapped["unet"]
 
     def _fingerprint(self, bundle: Bundle) -> str:
@@ -182,8 +179,8 @@ class Trainer:
         variants = [Variant(crop, flipped) for crop in range(self.training.crops) for flipped in mirrored]
         self.latents.fill((*self.data.instances, *self.data.aux), variants)
         self.latents.fill(self.data.validation, [Variant()])
-        if self.encoder is None:
-            self.prompts.states([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
+        if not self.encoders:
+            self.prompts.encode([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
 
     def _step(self, step: int) -> None:
         """One optimizer step with all that belongs to it: log, validation, checkpoint."""
@@ -225,8 +222,8 @@ class Trainer:
         batch = self.mixer.batch(number)
         with torch.no_grad():
             noisy, wanted, timesteps = self._corrupt(batch, number)
-        states = self.prompts.states(batch.prompts, self.encoder)
-        losses = objective.per_sample_loss(self.family.predict(noisy, timesteps, states, self.network), wanted)
+        conditioning = self.prompts.encode(batch.prompts, self.encoders)
+        losses = objective.per_sample_loss(self.family.predict(noisy, timesteps, conditioning, self.network), wanted)
         weights = objective.sample_weights(
             batch.weights.to(self.device), self.family.alphas_cumprod, timesteps, self.family.prediction_type, self.training.min_snr_gamma
         )
@@ -262,8 +259,9 @@ class Trainer:
         for model in self.models:
             model.eval()
         for part in torch.arange(len(samples), device=self.device).split(max(self.mixer.size, 4)):
-            states = self.prompts.states([samples[index].prompt for index in part.tolist()], self.encoder)
-            losses.append(objective.per_sample_loss(self.family.predict(noisy[part], timesteps[part], states, self.network), wanted[part]))
+            conditioning = self.prompts.encode([samples[index].prompt for index in part.tolist()], self.encoders)
+            prediction = self.family.predict(noisy[part], timesteps[part], conditioning, self.network)
+            losses.append(objective.per_sample_loss(prediction, wanted[part]))
         for model in self.models:
             model.train()
         return float(torch.cat(losses).mean())
@@ -300,8 +298,8 @@ class Trainer:
         return f"loss {sum(row['loss'] for row in recent) / len(recent):.4f}, {per_step * steps / max(seconds, 1e-9):.1f} images/s"
 
     def _trained_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name in sorted(self.method.trains):
-            for key, value in self.family.parts[name].named_parameters():
+        for name, part in sorted(self.family.trainable(self.method.trains).items()):
+            for key, value in part.named_parameters():
                 yield f"{name}.{key}", value
 
     def _save(self, step: int) -> None:
@@ -338,7 +336,8 @@ class Trainer:
             self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         if self.training.gradient_checkpointing:
             self.family.unet.disable_gradient_checkpointing()
-            self.family.text_encoder.gradient_checkpointing_disable()
+            for encoder in self.family.text_encoders.values():
+                encoder.gradient_checkpointing_disable()
         for part in self.family.parts.values():
             part.requires_grad_(False).eval()
         self.optimizer.zero_grad()

@@ -60,8 +60,9 @@ def test_plain_prompts_are_those_of_the_cache(world: World, frozen: bool) -> Non
     trainer = training.new_trainer(world, plain=False)
     plain = training.PlainPrompts(trainer.family, trainer.device)
     prompts = ["a photo of sks style", "a photo of style", "a photo of sks style"]
-    encoder = None if frozen else trainer.encoder
-    assert torch.allclose(trainer.prompts.states(prompts, encoder), plain.states(prompts, encoder), atol=1e-5)
+    encoders = {} if frozen else trainer.encoders
+    ours, theirs = trainer.prompts.encode(prompts, encoders), plain.encode(prompts, encoders)
+    assert torch.allclose(ours.states, theirs.states, atol=1e-5)
 
 
 def test_one_prompt_at_a_time_draws_the_same_pictures(world: World) -> None:

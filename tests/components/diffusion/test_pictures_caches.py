@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from components.diffusion.bundle import Bundle, load_bundle
 from components.diffusion.caches import LatentCache, PromptCache
+from components.diffusion.conditioning import Conditioning
 from components.diffusion.pictures import Variant, cut, to_uint8
 from components.diffusion.samples import Sample
 from components.errors import InputError
@@ -111,32 +113,33 @@ def test_each_prompt_is_encoded_once_and_gathered(bundle: Bundle, monkeypatch: p
     encoded: list[int] = []
     original = bundle.family.encode_tokens
 
-    def counting(tokens: torch.Tensor, encoder: torch.nn.Module | None = None) -> torch.Tensor:
+    def counting(tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
         encoded.append(len(tokens))
-        return original(tokens, encoder)
+        return original(tokens, encoders)
 
     monkeypatch.setattr(bundle.family, "encode_tokens", counting)
     cache = PromptCache(bundle.family, CPU, keep_states=True)
-    states = cache.states(["a man", "a dog", "a man"])
+    states = cache.encode(["a man", "a dog", "a man"]).states
     assert torch.equal(states[0], states[2])
     assert not torch.equal(states[0], states[1])
-    cache.states(["a dog"])
+    cache.encode(["a dog"])
     assert sum(encoded) == 2
 
 
 def test_a_training_text_encoder_gets_gradients_and_no_cache(bundle: Bundle) -> None:
-    encoder = bundle.family.text_encoder
+    encoder = bundle.family.text_encoders["text_encoder"]
+    encoders = {"text_encoder": encoder}
     cache = PromptCache(bundle.family, CPU, keep_states=False)
     weight = next(encoder.parameters())
     try:
         encoder.requires_grad_(True)
-        states = cache.states(["a man", "a man", "a dog"], encoder)
+        states = cache.encode(["a man", "a man", "a dog"], encoders).states
         states.sum().backward()
         assert weight.grad is not None
-        before = cache.states(["a man"], encoder).detach()
+        before = cache.encode(["a man"], encoders).states.detach()
         with torch.no_grad():
             weight.add_(0.1)
-        assert not torch.equal(before, cache.states(["a man"], encoder))
+        assert not torch.equal(before, cache.encode(["a man"], encoders).states)
         with torch.no_grad():
             weight.sub_(0.1)
     finally:
@@ -149,7 +152,7 @@ def test_prompts_that_do_not_fit_are_named(bundle: Bundle, caplog: pytest.LogCap
     long = "a " * 40 + "dog"
     with caplog.at_level(logging.WARNING, logger="components.diffusion"):
         ids = bundle.family.tokenize(["a man", long])
-    assert ids.shape == (2, 32)
+    assert ids.shape == (2, 1, 32)
     assert [record.getMessage() for record in caplog.records] == [f"prompt {long!r} has 43 tokens, 32 fit: its end is cut off"]
 
 
@@ -158,5 +161,5 @@ def test_conditioning_is_diffusers_own(bundle: Bundle, tiny_base: Path) -> None:
 
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_base)
     wanted, _ = pipeline.encode_prompt("a photo of sks style", "cpu", 1, False)
-    states = PromptCache(bundle.family, CPU, keep_states=False).states(["a photo of sks style"])
+    states = PromptCache(bundle.family, CPU, keep_states=False).encode(["a photo of sks style"]).states
     torch.testing.assert_close(states, wanted)
