@@ -100,9 +100,14 @@ def model_digest(model: str, revision: str | None, field: str) -> str:
     """What tells a model from any other: the digest of its local files, or the hub id with its pinned revision.
 
     Raises:
-        InputError: there is no such file or folder, or a hub id without a revision.
+        InputError: there is no such file or folder, the file is no base, or a hub id has no revision.
+        ServiceUnreachable: a one-file base's configuration must be fetched, and the hub does not answer.
     """
     path = _local_model(model, field)
+    if path is not None and path.is_file() and field == "base.model":
+        from components.diffusion.sources import content_digest
+
+        return content_digest(path)
     if path is not None:
         return fingerprint(path)
     if not revision:
@@ -166,7 +171,9 @@ def base_resolution(model: str, revision: str | None) -> int:
     """
     path = _local_model(model, "base.model")
     if path is not None and path.is_file():
-        return USUAL_RESOLUTION
+        from components.diffusion.sources import configuration_of
+
+        path = configuration_of(path)
     unet = _part_config(model, revision, path, "unet")
     vae = _part_config(model, revision, path, "vae")
     return int(unet.get("sample_size") or USUAL_RESOLUTION // 8) * 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
@@ -174,7 +181,7 @@ def base_resolution(model: str, revision: str | None) -> int:
 
 def _part_config(model: str, revision: str | None, folder: Path | None, part: str) -> dict[str, Any]:
     if folder is None:
-        from components.diffusion.bundle import locate
+        from components.diffusion.sources import locate
 
         folder = locate(model, revision)
     file = folder / part / "config.json"

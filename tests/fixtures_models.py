@@ -8,13 +8,13 @@ from typing import Any
 WORDS = ("a", "photo", "of", "sks", "style", "man", "woman", "house", "dog", "city", "wearing", "hat", "painting", "digital")
 
 
-def tiny_tokenizer(folder: Path, max_length: int = 32) -> Path:
+def tiny_tokenizer(folder: Path, max_length: int = 32, pad: str = "<|endoftext|>") -> Path:
     """Save a byte-level CLIP tokenizer that takes any text; the words of ``WORDS`` are one token each."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
     alphabet = sorted(ByteLevel.alphabet())
-    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *[letter + "</w>" for letter in alphabet]]
+    tokens = [*alphabet, *[letter + "</w>" for letter in alphabet]]
     merges: list[str] = []
     for word in WORDS:
         pieces = [*word[:-1], word[-1] + "</w>"]
@@ -23,8 +23,11 @@ def tiny_tokenizer(folder: Path, max_length: int = 32) -> Path:
                 merges.append(merge)
                 tokens.append(pieces[0] + pieces[1])
             pieces[:2] = [pieces[0] + pieces[1]]
-    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[tuple(merge.split()) for merge in merges], model_max_length=max_length)
+    # The end token has the greatest id, as in the real one: old CLIP configurations find it by that.
+    vocabulary = {token: index for index, token in enumerate([*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"])}
+    tokenizer = CLIPTokenizer(
+        vocab=vocabulary, merges=[tuple(merge.split()) for merge in merges], model_max_length=max_length, pad_token=pad
+    )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     return folder
@@ -77,6 +80,48 @@ def tiny_sd_folder(path: Path, *, seed: int = 0, resolution: int = 32, predictio
     StableDiffusionPipeline(
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, **parts
     ).save_pretrained(path, safe_serialization=True)
+    return path
+
+
+def tiny_sdxl_folder(path: Path, *, seed: int = 0, resolution: int = 32, prediction_type: str = "epsilon") -> Path:
+    """Save a Stable-Diffusion-XL-shaped pipeline with random weights: two text encoders of different width, pooled text, time ids."""
+    import torch
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(tiny_tokenizer(path / "tokenizer"))
+    # The second pads with "!", as the real one does.
+    tokenizer_2 = CLIPTokenizer.from_pretrained(tiny_tokenizer(path / "tokenizer_2", pad="!"))
+    # 2 as the end token is what published configurations hold, though it is none.
+    text = {"vocab_size": len(tokenizer), "num_attention_heads": 2, "max_position_embeddings": 32, "bos_token_id": 0, "eos_token_id": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=resolution // 2, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=40, attention_head_dim=(2, 4), transformer_layers_per_block=(1, 2), use_linear_projection=True,
+            addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=20 + 6 * 8,
+            norm_num_groups=4,
+        )  # fmt: skip
+        vae = AutoencoderKL(
+            in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4, sample_size=resolution, scaling_factor=0.13025, force_upcast=True,
+        )  # fmt: skip
+        first = CLIPTextModel(CLIPTextConfig(**text, hidden_size=16, intermediate_size=32, num_hidden_layers=2))
+        second = CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                **text, hidden_size=24, intermediate_size=48, num_hidden_layers=3, hidden_act="gelu", projection_dim=20, pad_token_id=1
+            )
+        )
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type, steps_offset=1,
+        timestep_spacing="leading",
+    )  # fmt: skip
+    StableDiffusionXLPipeline(
+        vae=vae, text_encoder=first, text_encoder_2=second, tokenizer=tokenizer, tokenizer_2=tokenizer_2, unet=unet,
+        scheduler=scheduler, add_watermarker=False,
+    ).save_pretrained(path, safe_serialization=True)  # fmt: skip
     return path
 
 

@@ -10,7 +10,7 @@ import torch
 
 from components.diffusion.conditioning import Conditioning
 from components.diffusion.families import Family
-from components.diffusion.pictures import Variant, cut
+from components.diffusion.pictures import Variant, cut, time_ids
 from components.diffusion.samples import Sample
 from components.errors import InputError
 
@@ -38,6 +38,7 @@ class LatentCache:
     def __init__(self, family: Family, load_image: LoadImage, device: torch.device, seed: int, *, enabled: bool = True) -> None:
         self._family, self._load, self._device, self._seed, self._enabled = family, load_image, device, seed, enabled
         self._kept: dict[tuple[str, Variant], torch.Tensor] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
 
     def fill(self, samples: Iterable[Sample], variants: Sequence[Variant]) -> None:
         """Encode every variant of every sample once, in a fixed order. Does nothing where the cache is off."""
@@ -61,10 +62,25 @@ class LatentCache:
         self.fill(samples, list(dict.fromkeys(variants)))
         return torch.stack([self._kept[sample.id, variant] for sample, variant in zip(samples, variants, strict=True)])
 
+    def time_ids(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
+        """How N samples in their variants were cut, see ``pictures.time_ids``: integers of shape (N, 6)."""
+        for sample in samples:
+            if sample.id not in self._sizes:
+                self._sizes[sample.id] = self._load(sample.file).size
+        side = self._family.resolution
+        rows = [
+            time_ids(self._sizes[sample.id], side, variant, self._seed, sample.id)
+            for sample, variant in zip(samples, variants, strict=True)
+        ]
+        return torch.tensor(rows)
+
     def _encode(self, chunk: Sequence[tuple[Sample, Variant]]) -> torch.Tensor:
-        pixels = torch.stack(
-            [cut(self._load(sample.file), self._family.resolution, variant, self._seed, sample.id) for sample, variant in chunk]
-        )
+        views = []
+        for sample, variant in chunk:
+            picture = self._load(sample.file)
+            self._sizes[sample.id] = picture.size
+            views.append(cut(picture, self._family.resolution, variant, self._seed, sample.id))
+        pixels = torch.stack(views)
         moments = self._family.encode_images(pixels.to(self._device))
         for (sample, _), row in zip(chunk, moments, strict=True):
             if not torch.isfinite(row).all():

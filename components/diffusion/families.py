@@ -16,6 +16,7 @@ import torch
 
 from components.diffusion import objective
 from components.diffusion.conditioning import Conditioning
+from components.diffusion.layouts import STABLE_DIFFUSION, Layout
 from components.errors import InputError
 from components.paths import atomic_file, read_json, write_json
 
@@ -27,8 +28,8 @@ Network = Callable[..., Any]
 class Family(abc.ABC):
     """One architecture of base model, holding its parts."""
 
-    pipeline: str
-    """Class name of the diffusers pipeline that loads a saved folder."""
+    layout: Layout
+    """What its folders look like."""
 
     @property
     @abc.abstractmethod
@@ -48,6 +49,11 @@ class Family(abc.ABC):
     def trainable(self, trains: Collection[str]) -> dict[str, torch.nn.Module]:
         """The networks that a method trains, by name: ``text_encoder`` among ``trains`` stands for all text encoders."""
         return {name: part for name, part in self.parts.items() if ("text_encoder" if name in self.text_encoders else name) in trains}
+
+    @property
+    def idle_parameters(self) -> list[torch.nn.Parameter]:
+        """Parameters that no prediction depends on: they get no gradient, whatever trains."""
+        return []
 
     @property
     @abc.abstractmethod
@@ -85,9 +91,23 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, network: Network | None = None
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Conditioning,
+        network: Network | None = None,
+        time_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The network's prediction, shape (N, C, h, w); through ``network`` (a wrapped UNet) where given."""
+        """The network's prediction, shape (N, C, h, w).
+
+        Args:
+            latents: noisy latents, shape (N, C, h, w).
+            timesteps: integers of shape (N,), or one for all.
+            conditioning: of N prompts.
+            network: a wrapped UNet to go through.
+            time_ids: how each picture was cut, shape (N, 6), see ``pictures.time_ids``; for families that ask. Default:
+                whole pictures of the base's own size.
+        """
 
     @abc.abstractmethod
     def target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -101,7 +121,7 @@ class Family(abc.ABC):
 class StableDiffusion(Family):
     """Stable Diffusion 1.x and 2.x: one CLIP text encoder, AutoencoderKL, UNet2DConditionModel, ε- or v-prediction."""
 
-    pipeline = "StableDiffusionPipeline"
+    layout = STABLE_DIFFUSION
 
     def __init__(self, *, unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, scheduler_config: dict[str, Any], where: str) -> None:
         from diffusers import DDPMScheduler
@@ -130,7 +150,7 @@ class StableDiffusion(Family):
                 expected="a plain text-to-image base",
                 remedy="inpainting, depth and upscaling variants cannot be fine-tuned here",
             )
-        width, states = self.unet.config.cross_attention_dim, self.text_encoder.config.hidden_size
+        width, states = self.unet.config.cross_attention_dim, sum(part.config.hidden_size for part in self.text_encoders.values())
         if width != states:
             raise InputError(
                 f"{where}/text_encoder", f"gives states of size {states} where the UNet attends to {width}", expected="matching parts"
@@ -202,16 +222,16 @@ class StableDiffusion(Family):
     @property
     def limit(self) -> int:
         """Greatest number of tokens of a prompt, start and end included."""
-        return int(min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings))
+        lengths = [tokenizer.model_max_length for tokenizer in self.tokenizers.values()]
+        return int(min(*lengths, *(encoder.config.max_position_embeddings for encoder in self.text_encoders.values())))
 
     def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Token ids, shape (N, 1, L); a warning names every prompt that does not fit whole."""
+        """Token ids, shape (N, K, L); a warning names every prompt that does not fit whole."""
         for prompt, length in zip(prompts, self.prompt_lengths(prompts), strict=True):
             if length > self.limit:
                 _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
-        encoded = self.tokenizer(list(prompts), padding="max_length", max_length=self.limit, truncation=True, return_tensors="pt")
-        ids: torch.Tensor = encoded.input_ids
-        return ids.unsqueeze(1)
+        options: dict[str, Any] = {"padding": "max_length", "max_length": self.limit, "truncation": True, "return_tensors": "pt"}
+        return torch.stack([tokenizer(list(prompts), **options).input_ids for tokenizer in self.tokenizers.values()], dim=1)
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
         """Number of tokens of each prompt, start and end included, uncut."""
@@ -230,9 +250,14 @@ class StableDiffusion(Family):
         return Conditioning(states.float())
 
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, network: Network | None = None
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        conditioning: Conditioning,
+        network: Network | None = None,
+        time_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The UNet's prediction, shape (N, C, h, w), fp32."""
+        """The UNet's prediction, shape (N, C, h, w), fp32. It knows no ``time_ids``."""
         unet = network or self.unet
         prediction: torch.Tensor = unet(latents, timesteps, encoder_hidden_states=conditioning.states, return_dict=False)[0]
         return prediction.float()
@@ -250,37 +275,46 @@ class StableDiffusion(Family):
 
     def save(self, folder: Path) -> None:
         """Write the diffusers layout: safetensors and JSON, nothing that depends on the machine or the day."""
-        from diffusers import __version__
-
         folder.mkdir(parents=True, exist_ok=True)
         networks: dict[str, Any] = self.parts
         for name, part in networks.items():
             # Sampling leaves another memory format behind, which safetensors does not take.
             part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name)
             _forget_origin(folder / name / "config.json")
-        if (backend := getattr(self.tokenizer, "backend_tokenizer", None)) is not None:
-            # A tokenizer keeps how it was last called, which is no part of the model.
-            backend.no_padding()
-            backend.no_truncation()
-        self.tokenizer.save_pretrained(folder / "tokenizer")
-        _forget_origin(folder / "tokenizer" / "tokenizer_config.json")
+        for name, tokenizer in self.tokenizers.items():
+            _save_tokenizer(tokenizer, folder / name.replace("text_encoder", "tokenizer"))
         with atomic_file(folder / "scheduler" / "scheduler_config.json") as temporary:
             # Not write_json: schedulers such as DPM-Solver have -Infinity among their settings, and diffusers writes and reads it.
             temporary.write_text(json.dumps(dict(self.scheduler_config), indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        index: dict[str, Any] = {
-            "_class_name": self.pipeline,
+        write_json(folder / "model_index.json", self._index())
+
+    def _index(self) -> dict[str, Any]:
+        from diffusers import __version__
+
+        parts: dict[str, Any] = {part: list(cls) for part, cls in self.layout.parts.items()}
+        index = {
+            **parts,
+            **self._pipeline_settings(),
+            "_class_name": self.layout.pipeline,
             "_diffusers_version": __version__,
             "feature_extractor": [None, None],
             "image_encoder": [None, None],
-            "requires_safety_checker": False,
-            "safety_checker": [None, None],
             "scheduler": ["diffusers", self.scheduler_config["_class_name"]],
-            "text_encoder": ["transformers", "CLIPTextModel"],
-            "tokenizer": ["transformers", "CLIPTokenizer"],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", "AutoencoderKL"],
         }
-        write_json(folder / "model_index.json", index)
+        return dict(sorted(index.items()))
+
+    def _pipeline_settings(self) -> dict[str, Any]:
+        """What diffusers' pipeline asks for beside the parts."""
+        return {"requires_safety_checker": False, "safety_checker": [None, None]}
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        # A tokenizer keeps how it was last called, which is no part of the model.
+        backend.no_padding()
+        backend.no_truncation()
+    tokenizer.save_pretrained(folder)
+    _forget_origin(folder / "tokenizer_config.json")
 
 
 def _forget_origin(file: Path) -> None:

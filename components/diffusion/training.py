@@ -119,23 +119,27 @@ class Trainer:
 
     def _unfreeze(self) -> list[torch.nn.Parameter]:
         """Make the method's parts trainable, in fp32, and return their parameters in a fixed order."""
-        found: list[torch.nn.Parameter] = []
-        for part in self.family.trainable(self.method.trains).values():
+        parts = self.family.trainable(self.method.trains).values()
+        for part in parts:
             part.float().requires_grad_(True).train()
-            found += part.parameters()
+        for parameter in self.family.idle_parameters:
+            parameter.requires_grad_(False)
         if self.training.gradient_checkpointing:
             self.family.unet.enable_gradient_checkpointing()
             if "text_encoder" in self.method.trains:
                 for encoder in self.family.text_encoders.values():
                     encoder.gradient_checkpointing_enable()
-        return found
+        return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
 
     def _prepare(self) -> None:
         """Wrap the trainable parts and the optimizer for the accelerator; ``encoders`` is empty where all are frozen."""
         text_rate = self.training.text_encoder_learning_rate or self.training.learning_rate
         parts = self.family.trainable(self.method.trains)
         self.rates = [text_rate if name in self.family.text_encoders else self.training.learning_rate for name in parts]
-        groups = [{"params": list(part.parameters()), "lr": rate} for part, rate in zip(parts.values(), self.rates, strict=True)]
+        groups = [
+            {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], "lr": rate}
+            for part, rate in zip(parts.values(), self.rates, strict=True)
+        ]
         prepared = self.accelerator.prepare(*parts.values(), make_optimizer(groups, self.training))
         self.models: list[torch.nn.Module] = list(prepared[:-1])
         self.optimizer = prepared[-1]
@@ -223,7 +227,8 @@ class Trainer:
         with torch.no_grad():
             noisy, wanted, timesteps = self._corrupt(batch, number)
         conditioning = self.prompts.encode(batch.prompts, self.encoders)
-        losses = objective.per_sample_loss(self.family.predict(noisy, timesteps, conditioning, self.network), wanted)
+        time_ids = self.latents.time_ids(batch.samples, batch.variants)
+        losses = objective.per_sample_loss(self.family.predict(noisy, timesteps, conditioning, self.network, time_ids), wanted)
         weights = objective.sample_weights(
             batch.weights.to(self.device), self.family.alphas_cumprod, timesteps, self.family.prediction_type, self.training.min_snr_gamma
         )
@@ -255,12 +260,13 @@ class Trainer:
         timesteps = ((torch.arange(len(samples), device=self.device) + 0.5) * len(self.family.alphas_cumprod) / len(samples)).long()
         noisy = objective.add_noise(clean, noise, self.family.alphas_cumprod, timesteps)
         wanted = self.family.target(clean, noise, timesteps)
+        time_ids = self.latents.time_ids(samples, [Variant()] * len(samples))
         losses = []
         for model in self.models:
             model.eval()
         for part in torch.arange(len(samples), device=self.device).split(max(self.mixer.size, 4)):
             conditioning = self.prompts.encode([samples[index].prompt for index in part.tolist()], self.encoders)
-            prediction = self.family.predict(noisy[part], timesteps[part], conditioning, self.network)
+            prediction = self.family.predict(noisy[part], timesteps[part], conditioning, self.network, time_ids[part.cpu()])
             losses.append(objective.per_sample_loss(prediction, wanted[part]))
         for model in self.models:
             model.train()

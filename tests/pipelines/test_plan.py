@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from components.config import RunConfig, parse_config
 from components.errors import InputError, ServiceUnreachable
@@ -88,6 +90,38 @@ def test_a_url_is_scanned_anew_each_time(settings: dict[str, Any]) -> None:
 
 def test_resolution_is_read_from_the_files(settings: dict[str, Any]) -> None:
     assert base_resolution(settings["base"]["model"], None) == 64
+
+
+@pytest.fixture
+def one_file(tmp_path: Path) -> Path:
+    """A checkpoint by its tensors' names alone, with the configuration of Stable Diffusion 1.x at 64 pixels beside it."""
+    folder = tmp_path / "one" / "model"
+    for part in ("text_encoder", "tokenizer", "scheduler"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / f"{part}_config.json").write_text("{}")
+    for part in ("unet", "vae"):
+        (tmp_path / "base" / part).rename(folder / part)
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    names = ("model.diffusion_model.x", "first_stage_model.x", "cond_stage_model.transformer.x")
+    save_file({name: np.zeros(1, dtype=np.float32) for name in names}, folder.with_suffix(".safetensors"))
+    return folder.with_suffix(".safetensors")
+
+
+def test_a_file_is_known_by_its_content_and_its_configuration(settings: dict[str, Any], one_file: Path) -> None:
+    assert base_resolution(str(one_file), None) == 64
+    override = f"base.model={one_file}"
+    before = plan_run(_config(settings, override))
+    scheduler = one_file.with_suffix("") / "scheduler" / "scheduler_config.json"
+    scheduler.write_text('{"prediction_type": "v_prediction"}')
+    after = plan_run(_config(settings, override))
+    assert after["fine_tune"] != before["fine_tune"]
+    assert after["split"] == before["split"]
+
+
+def test_a_file_that_is_no_base_is_named_before_anything_runs(settings: dict[str, Any], tmp_path: Path) -> None:
+    save_file({"lora_unet_x": np.zeros(1, dtype=np.float32)}, tmp_path / "style.safetensors")
+    with pytest.raises(InputError, match="this is a LoRA"):
+        plan_run(_config(settings, f"base.model={tmp_path / 'style.safetensors'}"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from components.config import RunConfig, parse_config
 from components.content import digest_file
-from tests.fixtures_models import tiny_sd_folder
+from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,11 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_v_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sd_folder(tmp_path_factory.mktemp("base") / "tiny-v", prediction_type="v_prediction")
+
+
+@pytest.fixture(scope="session")
+def tiny_xl_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_sdxl_folder(tmp_path_factory.mktemp("base") / "tiny-xl")
 
 
 class Folders:

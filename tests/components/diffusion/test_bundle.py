@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from components.content import digest_folder
-from components.diffusion.bundle import load_bundle, locate
+from components.diffusion.bundle import load_bundle
+from components.diffusion.sources import locate
 from components.errors import InputError, ServiceUnreachable
 
 
