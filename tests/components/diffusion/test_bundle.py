@@ -156,6 +156,9 @@ def test_a_fetched_hub_model_is_checked_like_any_folder(copy: Path, monkeypatch:
     patterns = asked["allow_patterns"]
     assert isinstance(patterns, list)
     assert not any(pattern.endswith((".bin", ".ckpt", "*")) for pattern in patterns)
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(InputError, match="what is not safetensors was not fetched: pickled weights can run code"):
+        locate("someone/some-model", "0" * 40)
     shutil.rmtree(copy / "vae")
     with pytest.raises(InputError, match="no VAE"):
         locate("someone/some-model", "0" * 40)

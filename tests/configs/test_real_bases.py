@@ -1,0 +1,145 @@
+"""The configurations of real bases: the papers' settings, and each run whole on a tiny model of its family in the base's place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from components.config import RunConfig, load_config
+from components.diffusion.bundle import load_bundle
+from components.diffusion.families import StableDiffusion
+from components.diffusion.sampling import PromptRequest, sample_bank
+from components.diffusion.sdxl import StableDiffusionXL
+from components.diffusion.sources import COMMIT
+from components.diffusion.training import fine_tune
+from components.paths import REPOSITORY, read_jsonl
+from tests.components.diffusion.conftest import write_folders
+from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
+
+NAMES = ("sd15", "sd21", "sdxl")
+FAMILIES = {"sd15": StableDiffusion, "sd21": StableDiffusion, "sdxl": StableDiffusionXL}
+# Only what makes it large: nothing else of the configurations is changed.
+SMALLER = ("training.steps=2", "training.checkpoint_every=1", "training.validate_every=2", "sampling.steps=2", "sampling.repeats=1")
+
+
+def configuration(name: str, *overrides: str) -> RunConfig:
+    return load_config(REPOSITORY / "configs" / f"{name}.yaml", overrides)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("tiny")
+    return {
+        "sd15": tiny_sd_folder(root / "sd15"),
+        "sd21": tiny_sd_folder(root / "sd21", prediction_type="v_prediction"),
+        "sdxl": tiny_sdxl_folder(root / "sdxl"),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_holds_the_papers_settings(name: str) -> None:
+    config = configuration(name)
+    training, sampling = config.training, config.sampling
+    assert config.method.name == "single-styleforge"
+    assert (config.method.instance_prompt, config.method.aux_prompt) == ("a photo of {token} style", "a photo of style")
+    assert (config.method.prior_weight, config.method.train_text_encoder) == (1.0, True)
+    assert (config.aux.source, config.aux.count, config.aux.form) == ("curated", 20, "digital painting")
+    assert (training.steps, training.learning_rate, training.batch_size, training.aux_batch_size) == (800, 2e-6, 1, 1)
+    assert (training.adam_betas, training.adam_epsilon, training.weight_decay) == ((0.9, 0.999), 1e-8, 1e-2)
+    assert (training.max_gradient_norm, training.schedule, training.min_snr_gamma) == (1.0, "constant", None)
+    assert (sampling.bank, sampling.limit, sampling.repeats, sampling.guidance) == ("builtin", None, 4, 7.5)
+    assert config.base.revision and COMMIT.fullmatch(config.base.revision)
+    assert config.scoring.extractor_revision and COMMIT.fullmatch(config.scoring.extractor_revision)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_saves_loads_and_samples(name: str, tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    asked: dict[str, Any] = {}
+
+    def fetch(model: str, **options: Any) -> str:
+        """The hub, which gives only what was asked for."""
+        asked.update(options, model=model)
+        files = [file for pattern in options["allow_patterns"] for file in tiny[name].glob(pattern)]
+        for file in files:
+            target = tmp_path / "snapshot" / file.relative_to(tiny[name])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    config = configuration(name, *SMALLER)
+    folders = write_folders(tmp_path / "run", reference=2)
+    out = fine_tune(config, *folders.inputs, folders.out, folders.checkpoints)
+    assert (asked["model"], asked["revision"]) == (config.base.model, config.base.revision)
+    rows = read_jsonl(out / "training" / "log.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(np.isfinite(row["loss"]) for row in rows) and np.isfinite(rows[-1]["validation_loss"])
+
+    bundle, base = load_bundle(out, device="cpu"), load_bundle(tiny[name], device="cpu")
+    assert type(bundle.family) is FAMILIES[name]
+    assert bundle.family.prediction_type == ("v_prediction" if name == "sd21" else "epsilon")
+    for part in base.family.trainable({"unet", "text_encoder"}):
+        before, after = base.family.parts[part].state_dict(), bundle.family.parts[part].state_dict()
+        assert any(not torch.equal(before[key], after[key]) for key in before), part
+    requests = [PromptRequest("p0", "people", "a man", "a photo of sks style, a man")]
+    drawn = sample_bank(bundle, requests, config.sampling, config.seed, tmp_path / "drawn")
+    with Image.open(drawn / "images" / "p0-r0.png") as picture:
+        assert picture.size == (32, 32)
+
+
+def test_published_sizes_fit_together_and_come_to_what_the_configurations_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of the real sizes, without memory: what the families check holds for them, and how much they weigh."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    def text(width: int, layers: int, heads: int, **more: Any) -> CLIPTextConfig:
+        return CLIPTextConfig(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=heads, **more)
+
+    class Tokenizer:
+        model_max_length, eos_token_id = 77, 49407
+
+    schedule = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "prediction_type": "epsilon"}
+    common: dict[str, Any] = {"tokenizer": Tokenizer(), "scheduler_config": schedule, "where": "here"}
+    with torch.device("meta"):
+        widths: dict[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
+        kinds: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+        vae = AutoencoderKL(latent_channels=4, **widths, **kinds)
+        first = CLIPTextModel(text(768, 12, 12))
+        unets = {
+            "sd15": UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768),
+            "sd21": UNet2DConditionModel(
+                sample_size=96, attention_head_dim=(5, 10, 20, 20), cross_attention_dim=1024, use_linear_projection=True
+            ),
+            "sdxl": UNet2DConditionModel(
+                sample_size=128, block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10), cross_attention_dim=2048,
+                attention_head_dim=(5, 10, 20), use_linear_projection=True, addition_embed_type="text_time",
+                addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            ),
+        }  # fmt: skip
+        second = CLIPTextModelWithProjection(text(1280, 32, 20, projection_dim=1280))
+        large = CLIPTextModel(text(1024, 23, 16))
+    families = {
+        "sd15": StableDiffusion(unet=unets["sd15"], vae=vae, text_encoder=first, **common),
+        "sd21": StableDiffusion(unet=unets["sd21"], vae=vae, text_encoder=large, **common),
+        "sdxl": StableDiffusionXL(
+            unet=unets["sdxl"], vae=vae, text_encoder=first, text_encoder_2=second, tokenizer_2=Tokenizer(), zero_empty=True, **common
+        ),
+    }
+    assert [families[name].resolution for name in NAMES] == [512, 768, 1024]
+    for name, millions in (("sd15", "983 M"), ("sd21", "1,206 M"), ("sdxl", "3,385 M")):
+        parts = families[name].trainable({"unet", "text_encoder"}).values()
+        count = sum(value.numel() for part in parts for value in part.parameters())
+        assert f"{count / 1e6:,.0f} M" == millions
+        text_of_it = (REPOSITORY / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+        assert millions in text_of_it and (f"{count * 16 / 1e9:.1f} GB" in text_of_it or f"{count * 16 / 1e9:.0f} GB" in text_of_it)
