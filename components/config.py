@@ -27,6 +27,7 @@ def _without_credentials(value: str | None) -> str | None:
     return value
 
 
+MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "single-styleforge", "multi-styleforge"]
 Place = Annotated[str, AfterValidator(_without_credentials)]
 """A folder or URL."""
 
@@ -59,14 +60,18 @@ class StyleSection(Section):
 class AuxSection(Section):
     """The auxiliary (prior-preservation) pictures."""
 
-    source: Literal["curated", "generated", "target", "none"] = Field(
-        "curated",
-        description="`curated` from the pool, `generated` by the frozen base from the class prompt, `target` (StyleRef itself), or `none`.",
+    source: Literal["curated", "generated", "target", "none"] | None = Field(
+        None,
+        description="`curated` from the pool, `generated` by the frozen base from the class prompt, `target` (StyleRef itself), or `none`; "
+        "default: what the method preserves with.",
     )
     pool: Place | None = Field(None, description="Folder or URL to curate from; default: `aux_pool/` inside the style source.")
     count: PositiveInt = Field(20, description="Number of curated pictures (the papers use 15–20).")
     generated_count: PositiveInt = Field(200, description="Number of class pictures to generate (DreamBooth's public script: 200).")
     form: str = Field("digital painting", description="Form of art that curated pictures should be close to.")
+    prompt: str | None = Field(
+        None, description="Class prompt that generated pictures are drawn from; default: the concept's `aux_prompt` without a caption."
+    )
 
 
 class BaseSection(Section):
@@ -76,11 +81,44 @@ class BaseSection(Section):
     revision: str | None = Field(None, description="Pinned commit of a hub model; required for hub ids.")
 
 
+class ConceptSection(Section):
+    """One component of a style and the identifier token that is bound to it (Multi-StyleForge)."""
+
+    identifier: str = Field(min_length=1, description="Rare identifier token that is bound to the component.")
+    roles: tuple[Literal["character", "background", "thing"], ...] = Field(
+        min_length=1, description="Roles of the StyleRef pictures that show the component."
+    )
+    categories: tuple[str, ...] | None = Field(
+        None, description="Categories of the prompt bank that ask for this token; default: those that show the roles."
+    )
+    instance_prompt: str | None = Field(None, description="Prompt of its StyleRef pictures; default: `method.instance_prompt`.")
+    aux_prompt: str | None = Field(None, description="Prompt of its Aux pictures; default: `method.aux_prompt`.")
+    aux_count: PositiveInt | None = Field(None, description="Number of its Aux pictures; default: an equal share of the `aux` section's.")
+    aux_form: str | None = Field(None, description="Form of art of its curated Aux pictures; default: `aux.form`.")
+
+
+class LoraSection(Section):
+    """Low-rank adapters."""
+
+    rank: PositiveInt = Field(4, description="Rank of the update of each matrix.")
+    alpha: PositiveInt | None = Field(None, description="The update is scaled by alpha / rank; default: the rank, so by 1.")
+    targets: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="Layers of the UNet that get an adapter, by the end of their names."
+    )
+    text_encoder_targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "out_proj"), min_length=1, description="The same in the text encoders, where they train."
+    )
+    dora: bool = Field(False, description="Weight-decomposed updates (DoRA): direction and magnitude apart.")
+
+
 class MethodSection(Section):
     """The fine-tuning method: what is bound, what trains, what preserves."""
 
-    name: Literal["dreambooth", "single-styleforge"] = Field("single-styleforge", description="Fine-tuning method.")
-    identifier: str = Field("sks", description="Rare identifier token that is bound to the style.")
+    name: MethodName = Field("single-styleforge", description="Fine-tuning method.")
+    identifier: str = Field(
+        "sks", min_length=1,
+        description="Rare identifier token that is bound to the style. Methods that learn a token of its own write it `<sks>`.",
+    )  # fmt: skip
     instance_prompt: str = Field(
         "a photo of {token} style",
         description="Prompt of StyleRef pictures; `{token}` is the identifier, `{caption}` (optional) the picture's own caption.",
@@ -89,15 +127,40 @@ class MethodSection(Section):
         "a photo of style", description="Prompt of Aux pictures; may hold `{caption}`. Also the class prompt of generated Aux."
     )
     prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the Aux loss.")
-    train_text_encoder: bool = Field(True, description="Train the text encoder with its own learning rate, or keep it frozen.")
+    train_text_encoder: bool | None = Field(
+        None, description="Train the text encoder (LoRA: its adapters) with a learning rate of its own, or keep it frozen; default: as the "
+        "method does: yes for dreambooth and the StyleForges, no for lora. The others never do.",
+    )  # fmt: skip
+    concepts: tuple[ConceptSection, ...] = Field(
+        (), description="Components with a token each (multi-styleforge); default: `sks` for characters, `ukj` for backgrounds and things."
+    )
+    style_ref: Literal["both", "people", "backgrounds"] = Field("both", description="StyleRef pictures that are used, by their role.")
+    style_ref_count: PositiveInt | None = Field(
+        None, description="Number of StyleRef pictures that are used, drawn from the seed and evenly from the roles; default: all."
+    )
+    vectors: PositiveInt = Field(1, description="Embedding rows of a learnt token (textual-inversion, custom-diffusion).")
+    initial_word: str | None = Field(
+        None, description="Word whose embedding a learnt token begins with; default: `painting` (textual-inversion), the identifier itself "
+        "(custom-diffusion).",
+    )  # fmt: skip
+    lora: LoraSection = Field(LoraSection(), description="Low-rank adapters (lora).")
+    save: Literal["full", "delta"] | None = Field(
+        None,
+        description="Write a `full` model, or only what differs from the base (`delta`), to be loaded onto it; default: delta for lora, "
+        "textual-inversion and custom-diffusion, full for the others.",
+    )
 
 
 class TrainingSection(Section):
     """The one training loop."""
 
     steps: PositiveInt = Field(800, description="Optimizer steps.")
-    learning_rate: float = Field(5e-6, gt=0, description="Learning rate of the UNet.")
-    text_encoder_learning_rate: float | None = Field(None, gt=0, description="Learning rate of the text encoder; default: the UNet's.")
+    learning_rate: float | None = Field(
+        None, gt=0,
+        description="Learning rate; default: the method's reference (5e-6; lora 1e-4, textual-inversion 5e-4, custom-diffusion 1e-5).",
+    )  # fmt: skip
+    text_encoder_learning_rate: float | None = Field(None, gt=0, description="Learning rate of the text encoder; default: `learning_rate`.")
+    token_learning_rate: float | None = Field(None, gt=0, description="Learning rate of learnt token rows; default: `learning_rate`.")
     batch_size: PositiveInt = Field(1, description="StyleRef pictures a step.")
     aux_batch_size: PositiveInt | None = Field(None, description="Aux pictures a step; default: `batch_size`.")
     gradient_accumulation: PositiveInt = Field(1, description="Micro-batches an optimizer step.")

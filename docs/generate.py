@@ -71,8 +71,20 @@ def configuration_page() -> str:
     sections = {name: field["$ref"].rpartition("/")[2] for name, field in schema["properties"].items() if "$ref" in field}
     parts.append(_section("Top level", "", {"properties": top, "required": schema.get("required", [])}))
     for name, kind in sections.items():
-        parts.append(_section(f"`{name}`", f"{name}.", schema["$defs"][kind]))
+        parts += _sections(name, schema["$defs"][kind], schema["$defs"])
     return "\n".join(parts)
+
+
+def _sections(name: str, schema: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
+    """A section, and those that lie inside it: a field of their kind, or a list of them."""
+    inner = {}
+    for field, value in schema["properties"].items():
+        reference = value.get("$ref") or value.get("items", {}).get("$ref")
+        if reference:
+            inner[field if "$ref" in value else f"{field}[]"] = known[reference.rpartition("/")[2]]
+    yield _section(f"`{name}`", f"{name}.", schema)
+    for field, below in inner.items():
+        yield from _sections(f"{name}.{field}", below, known)
 
 
 def _section(title: str, prefix: str, schema: Mapping[str, Any]) -> str:
@@ -81,13 +93,21 @@ def _section(title: str, prefix: str, schema: Mapping[str, Any]) -> str:
         lines += [" ".join(schema["description"].split()), ""]
     lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in schema["properties"].items():
-        default = "required" if name in schema.get("required", []) else f"`{json.dumps(field.get('default'), ensure_ascii=False)}`"
+        default = (
+            ""
+            if "$ref" in field
+            else "required"
+            if name in schema.get("required", [])
+            else f"`{json.dumps(field.get('default'), ensure_ascii=False)}`"
+        )
         lines.append(_row(f"`{prefix}{name}`", kind_of(field), default, field.get("description", "")))
     return "\n".join(lines) + "\n"
 
 
 def kind_of(field: Mapping[str, Any]) -> str:
     """A JSON schema's type in words: ``whole number, at least 1``."""
+    if "$ref" in field:
+        return "section, see below"
     if "enum" in field:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if "const" in field:
@@ -97,7 +117,7 @@ def kind_of(field: Mapping[str, Any]) -> str:
     if field["type"] == "array":
         if "prefixItems" in field:
             return f"list of {len(field['prefixItems'])}: " + ", ".join(kind_of(item) for item in field["prefixItems"])
-        return f"list of {kind_of(field['items'])}"
+        return f"list of {'sections, see below' if '$ref' in field['items'] else kind_of(field['items'])}"
     words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text", "null": "null"}
     return ", ".join([words[field["type"]], *_bounds(field)])
 

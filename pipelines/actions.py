@@ -12,8 +12,9 @@ from components.config import RunConfig, SamplingSection, builtin_config, load_c
 from components.content import digest_value
 from components.errors import InputError
 from components.paths import read_json, read_jsonl, state
+from components.prompting import fill_template, names_token
 from pipelines.environment import prepare_environment
-from pipelines.plan import plan_run
+from pipelines.plan import effective_aux, plan_run
 
 DRAWING_KEYS = ("style_template", "plain_template", "scheduler", "steps", "guidance")
 
@@ -34,7 +35,7 @@ def validate_style(config: RunConfig, *, verbose: bool = False) -> dict[str, Any
 
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         style_set = Path(scratch) / "style_set"
-        manifest = scan_style(config.style, config.aux, style_set)
+        manifest = scan_style(config.style, effective_aux(config), style_set)
         out = state("validation") / manifest.digest[:16]
         verdict = validate_style_set(style_set, **plan["validate"], out=out)
     outcome = "completed" if verdict.passed else "refused"
@@ -70,7 +71,7 @@ def draw(
 
     Args:
         model: folder, or registered ``name``, ``name@alias``, ``name/version``.
-        prompts: what to draw. One that names the identifier is taken as it stands, others are put into the style's template.
+        prompts: what to draw. One that names an identifier is taken as it stands, others are put into the style's template.
         out: folder that gets ``images/`` and ``metadata.jsonl``.
         repeats: pictures a prompt.
         seed: of the pictures.
@@ -96,8 +97,8 @@ def draw(
     chosen = known | {key: value for key, value in (changes or {}).items() if value is not None}
     settings = validate_model(SamplingSection, {**chosen, "repeats": repeats}, "sample")
     template = settings.plain_template if plain else settings.style_template
-    token = str(card.get("identifier", ""))
-    requests = [PromptRequest(_prompt_id(text), "sample", text, _full_prompt(text, template, token)) for text in dict.fromkeys(prompts)]
+    concepts = card.get("concepts") or [{"token": card.get("identifier", "")}]
+    requests = [PromptRequest(_prompt_id(text), "sample", text, _full_prompt(text, template, concepts)) for text in dict.fromkeys(prompts)]
     sample_bank(folder, requests, settings, seed, out)
     wanted = {request.id for request in requests}
     return [_picture(out, row) for row in read_jsonl(out / "metadata.jsonl") if row["prompt_id"] in wanted]
@@ -111,11 +112,9 @@ def _card(folder: Path) -> dict[str, Any]:
     return {"identifier": "", "sampling": {"style_template": "{token}{prompt}"}}
 
 
-def _full_prompt(text: str, template: str, token: str) -> str:
-    if token and re.search(rf"(?<!\w){re.escape(token)}(?!\w)", text):
-        return text
-    before, _, after = template.replace("{token}", token).partition("{prompt}")
-    return before + text + after
+def _full_prompt(text: str, template: str, concepts: Sequence[Mapping[str, Any]]) -> str:
+    tokens = [str(row["token"]) for row in concepts]
+    return text if names_token(text, tokens) else fill_template(template, tokens, text)
 
 
 def _prompt_id(text: str) -> str:

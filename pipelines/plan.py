@@ -6,7 +6,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from components.config import RunConfig
+from components.config import AuxSection, RunConfig
+from components.diffusion.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
 from components.errors import InputError
 from components.fingerprint import fingerprint
 from components.paths import home, pocket_weights, read_json
@@ -28,6 +29,8 @@ def plan_run(config: RunConfig) -> Plan:
         ServiceUnreachable: MLflow does not answer.
     """
     home()
+    method = method_for(config.method)
+    aux = effective_aux(config)
     content = _content_digest(config)
     base_digest = model_digest(config.base.model, config.base.revision, "base.model")
     base = {"model": config.base.model, "revision": config.base.revision, "digest": base_digest}
@@ -42,19 +45,21 @@ def plan_run(config: RunConfig) -> Plan:
     return {
         "scan": {
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
-            "curated": config.aux.source == "curated", "pool": _pool(config), "content": content,
+            "curated": aux.source == "curated", "pool": _pool(config), "content": content,
         },
-        "validate": {"minimum_side": base_resolution(config.base.model, config.base.revision), "needs_roles": needs_roles(config)},
+        "validate": {"minimum_side": base_resolution(config.base.model, config.base.revision), "needs_roles": needs_roles(method)},
         "split": {"extractor": extractor},
-        "build_aux": _aux_parameters(config, base, extractor),
+        "build_aux": _aux_parameters(config, method, base, extractor),
         "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
-        "sample_bank": {"seed": config.seed, "identifier": config.method.identifier, "sampling": sampling, "bank": bank},
+        "sample_bank": {
+            "seed": config.seed, "concepts": [concept.as_json() for concept in method.concepts], "sampling": sampling, "bank": bank,
+        },
         "sample_base": {
             "seed": config.seed, "base": base, "bank": bank,
             "sampling": {key: value for key, value in sampling.items() if key != "style_template"},
         },
         "score": {
-            "seed": config.seed, "identifier": config.method.identifier, "scoring": dump["scoring"],
+            "seed": config.seed, "tokens": list(method.tokens), "scoring": dump["scoring"],
             "weights": {"extractor": extractor_digest, "inception": _inception_digest(config)},
         },
         # Where the model is registered is no part of what the page says about it.
@@ -63,15 +68,33 @@ def plan_run(config: RunConfig) -> Plan:
     }  # fmt: skip
 
 
-def _aux_parameters(config: RunConfig, base: dict[str, Any], extractor: dict[str, Any]) -> dict[str, Any]:
-    aux = config.aux
+def effective_aux(config: RunConfig) -> AuxSection:
+    """The Aux section with its source settled: the configuration's, or else what the method preserves with."""
+    return config.aux.model_copy(update={"source": config.aux.source or method_for(config.method).preserves})
+
+
+def _aux_parameters(config: RunConfig, method: Method, base: dict[str, Any], extractor: dict[str, Any]) -> dict[str, Any]:
+    aux = effective_aux(config)
+    parts = [_aux_part(aux, concept, len(method.concepts)) for concept in method.concepts]
     if aux.source == "curated":
-        return {"source": aux.source, "count": aux.count, "form": aux.form, "extractor": extractor}
+        return {"source": aux.source, "parts": parts, "extractor": extractor}
     if aux.source == "generated":
         drawing = config.sampling.model_dump(mode="json", include={"scheduler", "steps", "guidance", "batch_size", "negative_prompt"})
-        prompt = {"prompt": config.method.aux_prompt, "sampling": drawing, "seed": config.seed}
-        return {"source": aux.source, "count": aux.generated_count, "base": base, **prompt}
-    return {"source": aux.source}
+        return {"source": aux.source, "parts": parts, "base": base, "sampling": drawing, "seed": config.seed}
+    return {"source": aux.source, "parts": parts}
+
+
+def _aux_part(aux: AuxSection, concept: Concept, concepts: int) -> dict[str, Any]:
+    """What a concept's share of the Aux pictures is to be. Concepts share the section's number evenly, rounded up."""
+    part: dict[str, Any] = {"concept": None, "roles": None}
+    if concept.own_aux:
+        part = {"concept": concept.token, "roles": sorted(str(role) for role in concept.roles if role)}
+    if aux.source == "curated":
+        part |= {"count": concept.aux_count or -(-aux.count // concepts), "form": concept.aux_form or aux.form}
+    if aux.source == "generated":
+        prompt = aux.prompt or fill_prompt(concept.aux_prompt, None)
+        part |= {"count": concept.aux_count or -(-aux.generated_count // concepts), "prompt": prompt}
+    return part
 
 
 def _content_digest(config: RunConfig) -> str:
@@ -82,7 +105,7 @@ def _content_digest(config: RunConfig) -> str:
 
 
 def _pool(config: RunConfig) -> str | None:
-    return config.aux.pool if config.aux.source == "curated" else None
+    return config.aux.pool if effective_aux(config).source == "curated" else None
 
 
 def _folder_digest(place: str, field: str) -> str:
@@ -155,11 +178,9 @@ def _bank_digest(config: RunConfig) -> str:
     return fingerprint(bank_path(config.sampling.bank))
 
 
-def needs_roles(config: RunConfig) -> bool:
+def needs_roles(method: Method) -> bool:
     """Whether the method binds people and backgrounds apart, so that both must be there."""
-    from components.diffusion.methods import ALL_ROLES, method_for
-
-    return any(concept.roles != ALL_ROLES for concept in method_for(config.method).concepts)
+    return any(concept.roles != ALL_ROLES for concept in method.concepts)
 
 
 def base_resolution(model: str, revision: str | None) -> int:

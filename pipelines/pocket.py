@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.config import RunConfig, SamplingSection, builtin_config, load_config
+from components.diffusion.methods import method_for
 from components.paths import pocket_weights, state
 from components.pocket.check import Bar, Question, base_questions, check_evaluator, check_pictures, check_probe, check_vae, style_questions
 from components.pocket.media import STYLES
 from components.pocket.probe import Probe, load_probe
 from components.pocket.render import contact_sheet, render_dataset
+from components.prompting import fill_tokens
 
 Say = Callable[[str], None]
 
@@ -61,7 +63,7 @@ def _check_styles(probe: Probe, say: Say, sheets: Path | None, styles: Sequence[
     count = 0
     for style in styles:
         config = style_config(style)
-        questions = style_questions(config.sampling.style_template.replace("{token}", config.method.identifier))
+        questions = style_questions(fill_tokens(config.sampling.style_template, method_for(config.method).tokens))
         with TemporaryDirectory(dir=state("tmp")) as folder:
             pixels = draw(personalize_only(config, Path(folder)), questions, config.sampling)
         _sheet(sheets, style, pixels)
@@ -98,7 +100,7 @@ def personalize_only(config: RunConfig, folder: Path) -> Path:
 
     towers = Towers("pocket")
     style_set, split, aux = folder / "style_set", folder / "split", folder / "aux"
-    scan_style(config.style, config.aux, style_set)
+    scan_style(config.style, config.aux.model_copy(update={"source": "curated"}), style_set)
     split_style_set(style_set, split, lambda: towers)
     curate(style_set, aux, count=config.aux.count, form=config.aux.form, towers=lambda: towers)
     return fine_tune(config, style_set, split, aux, folder / "model", folder / "checkpoints")

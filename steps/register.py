@@ -47,7 +47,7 @@ def register(
         pictures=_some_pictures(pictures.path / "style"),
         tags={
             "manifest_digest": card.get("manifest_digest") or style_set.digest, "config_digest": run.digest(), "method": run.method.name,
-            "identifier": run.method.identifier, "style": run.style.name, "base": run.base.model,
+            "identifier": card.get("identifier") or run.method.identifier, "style": run.style.name, "base": run.base.model,
             "base_revision": run.base.revision or "", "base_digest": base_digest, "model_digest": model.digest,
         },
     )  # fmt: skip

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from components.diffusion.sampling import PromptRequest
 from components.evaluation.prompts import load_bank
+from components.prompting import fill_template, names_token, tokens_for
 
 
-def bank_requests(bank: str, limit: int | None, template: str, token: str = "") -> list[PromptRequest]:
-    """Fill each prompt of the bank into the template.
+def bank_requests(bank: str, limit: int | None, template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> list[PromptRequest]:
+    """Fill each prompt of the bank into the template, with the tokens that its category asks for.
+
+    A prompt that names a token itself is taken as it stands.
 
     Args:
         bank: name or file.
         limit: only the first so many prompts.
         template: holds ``{prompt}``, and ``{token}`` where the style is asked for.
-        token: the identifier.
+        concepts: each ``token`` with its ``categories``, as ``styleforge.json`` lists them.
     """
-    # Prompts may hold braces, so str.format is out of the question.
-    before, _, after = template.replace("{token}", token).partition("{prompt}")
-    return [PromptRequest(prompt.id, prompt.category, prompt.text, before + prompt.text + after) for prompt in load_bank(bank, limit)]
+    tokens = [str(row["token"]) for row in concepts]
+    requests = []
+    for prompt in load_bank(bank, limit):
+        whole = (
+            prompt.text if names_token(prompt.text, tokens) else fill_template(template, tokens_for(concepts, prompt.category), prompt.text)
+        )
+        requests.append(PromptRequest(prompt.id, prompt.category, prompt.text, whole))
+    return requests

@@ -15,7 +15,7 @@ from steps.workspace import scratch
 
 @step(cache_policy=cache_policy(__file__))
 def score(
-    style_set: Folder, split: Folder, pictures: Folder, base_pictures: Folder, seed: int, identifier: str, scoring: dict[str, Any],
+    style_set: Folder, split: Folder, pictures: Folder, base_pictures: Folder, seed: int, tokens: list[str], scoring: dict[str, Any],
     weights: dict[str, Any],
 ) -> Annotated[Folder, "scores"]:  # fmt: skip
     """Score the style model's pictures and the base's against the held-out reference.
@@ -26,7 +26,7 @@ def score(
         pictures: of ``sample_bank``.
         base_pictures: of ``sample_base``.
         seed: of the run; draws subsets and resamples.
-        identifier: the token bound to the style.
+        tokens: the tokens bound to the style.
         scoring: the scoring section.
         weights: digests of the extractors' files.
     """
@@ -35,7 +35,7 @@ def score(
     division = read_json(split.path / "split.json")
     reference = [style_set.path / "images" / path for path in division["reference"]]
     scores = score_pictures(
-        pictures.path / "style", base_pictures.path, pictures.path / "plain", None, reference, ScoringSection(**scoring), seed, identifier,
+        pictures.path / "style", base_pictures.path, pictures.path / "plain", None, reference, ScoringSection(**scoring), seed, tokens,
         reference_kind="style_ref" if division["reference_is_style_ref"] else "held-out",
     )  # fmt: skip
     scores["digests"] = {

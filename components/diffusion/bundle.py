@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from components.diffusion.deltas import apply_delta, check_base, is_delta, read_delta
 from components.diffusion.families import StableDiffusion
 from components.diffusion.loading import load_file, load_folder, quiet
 from components.diffusion.sources import content_digest, locate
@@ -37,8 +38,8 @@ class Bundle:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the files of its parts, as they were loaded; logs and other files beside them do not count."""
-        return content_digest(self.path)
+        """sha256 over the files of its parts (or delta), as they were loaded; logs and other files beside them do not count."""
+        return read_delta(self.path).digest if is_delta(self.path) else content_digest(self.path)
 
     def save(self, folder: Path) -> Path:
         """Write the diffusers layout into ``folder`` and return it."""
@@ -51,7 +52,8 @@ def load_bundle(model: str | Path, revision: str | None = None, device: str | to
     """Load a model in fp32, in evaluation mode.
 
     Args:
-        model: ``pocket``, a diffusers folder, a ``.safetensors`` file, or a hub id (``owner/name``).
+        model: ``pocket``, a diffusers folder, a folder with a delta (loaded onto its base), a ``.safetensors`` file, or a hub
+            id (``owner/name``).
         revision: full commit hash of a hub model.
         device: where to put it; default: the accelerator, else the CPU.
 
@@ -60,6 +62,9 @@ def load_bundle(model: str | Path, revision: str | None = None, device: str | to
         ServiceUnreachable: the hub does not answer.
     """
     where = str(model)
+    folder = Path(where).expanduser()
+    if is_delta(folder):
+        return _load_delta(folder, where, device)
     path = locate(where, revision)
     with quiet():
         family = load_file(path) if path.is_file() else load_folder(path)
@@ -67,6 +72,15 @@ def load_bundle(model: str | Path, revision: str | None = None, device: str | to
     for part in family.parts.values():
         part.requires_grad_(False).eval()
     return Bundle(family.to(place), where, revision, path)
+
+
+def _load_delta(folder: Path, where: str, device: str | torch.device | None) -> Bundle:
+    """A delta's base with the delta folded in."""
+    delta = read_delta(folder)
+    base = load_bundle(delta.model, delta.revision, "cpu")
+    check_base(delta, base.digest)
+    apply_delta(base.family, delta)
+    return Bundle(base.family.to(torch.device(device) if device else default_device()), where, None, folder)
 
 
 def default_device() -> torch.device:

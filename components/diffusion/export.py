@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.config import RunConfig
 from components.content import digest_value
 from components.diffusion.bundle import Bundle
+from components.diffusion.deltas import CARD, write_delta
+from components.diffusion.formats import write_formats
 from components.diffusion.methods import Method
 from components.diffusion.sampling import PromptRequest, draw_pictures
 from components.paths import atomic_folder, read_jsonl, write_json, write_jsonl
+from components.prompting import fill_tokens
 
 if TYPE_CHECKING:
+    import torch
+
     from components.diffusion.training import Timing
 
 SCHEMA = 1
-LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "safetensors")
+LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
 
 
 def write_model(
-    config: RunConfig, method: Method, bundle: Bundle, style_set: Path, out: Path, log: list[dict[str, Any]], timing: Timing
-) -> None:
-    """Write the finished style model, whole or not at all.
+    config: RunConfig, method: Method, bundle: Bundle, trained: Mapping[str, torch.Tensor], style_set: Path, out: Path,
+    log: list[dict[str, Any]], timing: Timing,
+) -> None:  # fmt: skip
+    """Write the finished style model, whole or not at all: all of it, or, as a delta, only ``trained``.
 
-    Everything in the folder is a function of the run's inputs, but ``training/timing.json``.
+    Files for other programs are written in both cases, see :mod:`components.diffusion.formats`. Everything in the folder is
+    a function of the run's inputs, but ``training/timing.json``.
     """
     with atomic_folder(Path(out)) as folder:
-        bundle.save(folder)
-        write_json(folder / "styleforge.json", describe(config, method, bundle, style_set))
+        if method.save == "delta":
+            write_delta(folder, trained)
+        else:
+            bundle.save(folder)
+        files = write_formats(folder, trained, method.recipe, bundle.family.layout.pipeline)
+        write_json(folder / CARD, {**describe(config, method, bundle, style_set), "files": files})
         write_jsonl(folder / "training" / "log.jsonl", log)
         rate = timing.images / timing.seconds if timing.seconds else 0.0
         write_json(
@@ -51,12 +63,19 @@ def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path)
         "schema": SCHEMA,
         "method": method.name,
         "identifier": method.tokens[0],
-        "concepts": [{"token": concept.token, "prompt": concept.prompt} for concept in method.concepts],
+        "concepts": [concept.as_json() for concept in method.concepts],
+        "save": method.save,
+        "recipe": method.recipe.as_json(),
         "style": config.style.name,
         "base": {"model": config.base.model, "revision": config.base.revision, "digest": bundle.digest},
         "manifest_digest": digest_value(read_jsonl(Path(style_set) / "manifest.jsonl")),
         "seed": config.seed,
-        "training": {**config.training.model_dump(mode="json"), "prior_weight": method.prior_weight, "trains": sorted(method.trains)},
+        "training": {
+            **config.training.model_dump(mode="json"),
+            "learning_rate": config.training.learning_rate or method.learning_rate,
+            "prior_weight": method.prior_weight,
+            "trains": sorted(method.trains),
+        },
         "sampling": {
             "style_template": sampling.style_template,
             "plain_template": sampling.plain_template,
@@ -81,7 +100,7 @@ def versions() -> dict[str, str]:
 
 def _draw_validation(config: RunConfig, method: Method, bundle: Bundle, folder: Path) -> None:
     """One picture of each validation prompt, as ``validation_00.png`` …"""
-    prompts = [prompt.replace("{token}", method.tokens[0]) for prompt in config.training.validation_prompts]
+    prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]
     requests = [PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt) for index, prompt in enumerate(prompts)]
     for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
         picture.save(folder / f"{request.id}.png")

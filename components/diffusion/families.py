@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from components.diffusion import objective
 from components.diffusion.conditioning import Conditioning
 from components.diffusion.layouts import STABLE_DIFFUSION, Layout
+from components.diffusion.tokens import expand
 from components.errors import InputError
 from components.paths import atomic_file, read_json, write_json
 
@@ -45,10 +46,6 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def tokenizers(self) -> dict[str, Any]:
         """The tokenizer of each text encoder, by the text encoder's name."""
-
-    def trainable(self, trains: Collection[str]) -> dict[str, torch.nn.Module]:
-        """The networks that a method trains, by name: ``text_encoder`` among ``trains`` stands for all text encoders."""
-        return {name: part for name, part in self.parts.items() if ("text_encoder" if name in self.text_encoders else name) in trains}
 
     @property
     def idle_parameters(self) -> list[torch.nn.Parameter]:
@@ -231,11 +228,12 @@ class StableDiffusion(Family):
             if length > self.limit:
                 _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
         options: dict[str, Any] = {"padding": "max_length", "max_length": self.limit, "truncation": True, "return_tensors": "pt"}
-        return torch.stack([tokenizer(list(prompts), **options).input_ids for tokenizer in self.tokenizers.values()], dim=1)
+        ids = [tokenizer(expand(prompts, tokenizer), **options).input_ids for tokenizer in self.tokenizers.values()]
+        return torch.stack(ids, dim=1)
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
         """Number of tokens of each prompt, start and end included, uncut."""
-        return [len(ids) for ids in self.tokenizer(list(prompts), truncation=False, verbose=False).input_ids]
+        return [len(ids) for ids in self.tokenizer(expand(prompts, self.tokenizer), truncation=False, verbose=False).input_ids]
 
     def encode_tokens(self, tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
         """Token states, shape (N, L, D), fp32."""

@@ -122,8 +122,10 @@ class TrainingSet:
         return list(dict.fromkeys(sample.prompt for sample in (*self.instances, *self.aux, *self.validation)))
 
 
-def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *, validation: int = 16) -> TrainingSet:
+def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *, validation: int = 16, seed: int = 0) -> TrainingSet:
     """Gather the samples of a run from its folders.
+
+    Aux rows that name a ``concept`` (its token) belong to that concept alone, others to every concept.
 
     Args:
         style_set: folder with ``manifest.jsonl`` and ``images/``.
@@ -131,18 +133,24 @@ def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *
         aux: folder with ``metadata.jsonl``; one without rows means that nothing preserves.
         method: what is bound to which prompt.
         validation: greatest number of validation pictures: held-out ones, or StyleRef where there are none.
+        seed: the run's seed, which draws the StyleRef pictures where the method uses only so many.
 
     Raises:
         InputError: a folder is incomplete, or no StyleRef picture is left for a concept.
     """
     manifest = {row["path"]: row for row in _rows(style_set / "manifest.jsonl")}
     rows = _split(split)
+    used = choose_style_refs(rows["style_ref"], method, seed)
     instances: list[Sample] = []
     aux_samples: list[Sample] = []
     for concept in method.concepts:
-        bound = [row for row in rows["style_ref"] if row.get("role") in concept.roles]
+        bound = [row for row in used if row.get("role") in concept.roles]
         if not bound:
-            raise InputError(str(split), f"no StyleRef picture for the token {concept.token!r}", expected="at least one")
+            wanted = " or ".join(sorted(str(role) for role in concept.roles if role))
+            raise InputError(
+                str(split), f"no StyleRef picture for the token {concept.token!r}", expected=f"at least one of a {wanted}",
+                remedy="give more pictures, or name their roles in metadata.jsonl",
+            )  # fmt: skip
         instances += [_style_sample(style_set, manifest, row["path"], concept, split) for row in bound]
         if method.prior_weight:
             aux_samples += _aux_samples(aux, concept, method.prior_weight)
@@ -150,6 +158,28 @@ def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *
     spread = [reference[index * len(reference) // validation] for index in range(validation)] if len(reference) > validation else reference
     held_out = [_style_sample(style_set, manifest, path, method.concepts[0], split) for path in spread]
     return TrainingSet(tuple(instances), tuple(aux_samples), tuple(held_out or instances[:validation]), bool(held_out))
+
+
+def choose_style_refs(rows: Sequence[dict[str, Any]], method: Method, seed: int) -> list[dict[str, Any]]:
+    """The StyleRef rows that a method uses, in their own order.
+
+    Where only so many are wanted, they are drawn from the seed, from each role in turn, so that they stay mixed as evenly as
+    the pictures allow.
+
+    Raises:
+        InputError: there are fewer than wanted.
+    """
+    allowed = [row for row in rows if row.get("role") in method.content]
+    if method.count is None:
+        return allowed
+    if len(allowed) < method.count:
+        raise InputError("method.style_ref_count", f"{method.count} asked for, {len(allowed)} are there", expected="at most as many")
+    by_role: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(allowed, key=lambda row: derive_seed(seed, "style_ref", row["path"])):
+        by_role.setdefault(str(row.get("role")), []).append(row)
+    turns = sorted((place, role) for role, group in by_role.items() for place in range(len(group)))
+    chosen = {by_role[role][place]["path"] for place, role in turns[: method.count]}
+    return [row for row in allowed if row["path"] in chosen]
 
 
 def _split(split: Path) -> dict[str, Any]:
@@ -178,6 +208,8 @@ def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
         return []
     found = []
     for row in _rows(Path(aux) / "metadata.jsonl"):
+        if row.get("concept") not in (None, concept.token):
+            continue
         file = Path(aux) / str(row["file_name"])
         file = file if file.is_file() else Path(aux) / "images" / str(row["file_name"])
         if not file.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from components.diffusion.methods import Method, method_for
 from components.diffusion.optimization import MovingAverage, check_training, make_accelerator, make_optimizer, precision_for, rate_factor
 from components.diffusion.pictures import Variant
 from components.diffusion.samples import Batch, Mixer, TrainingSet, read_training_set
+from components.diffusion.trainables import Trainables
 from components.errors import TrainingDiverged
 from components.images import load_rgb
 from components.logs import progress
@@ -71,16 +72,18 @@ def fine_tune(
     """
     check_training(config.training)
     method = method_for(config.method)
-    data = read_training_set(style_set, split, aux, method)
+    data = read_training_set(style_set, split, aux, method, seed=config.seed)
     # Onto the CPU first: each process then moves it to a device of its own.
     bundle = load_bundle(config.base.model, config.base.revision, "cpu")
     # Dropout, where a base has some, draws from the global stream: it gets a seed of its own, and the caller's comes back.
     with torch.random.fork_rng():
         trainer = Trainer(config, method, data, bundle, checkpoints, load_image)
         torch.manual_seed(derive_seed(config.seed, "dropout", trainer.rank))
+        # Named before they are folded into the parts: what a delta holds.
+        trained = trainer.trained.named()
         log, timing = trainer.run()
     if trainer.is_main:
-        write_model(config, method, bundle, style_set, out, log, timing)
+        write_model(config, method, bundle, trained, style_set, out, log, timing)
     trainer.wait()
     return Path(out)
 
@@ -103,7 +106,9 @@ class Trainer:
         self.device = self.accelerator.device
         self.family.to(self.device)
         self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
-        self.parameters = self._unfreeze()
+        self.trained = Trainables(self.family, method.recipe, config.seed)
+        self.parameters = list(self.trained.named().values())
+        self._checkpoint_gradients()
         self._prepare()
         self.average = MovingAverage(self.parameters, training.ema_decay)
         self.mixer = Mixer(
@@ -117,41 +122,36 @@ class Trainer:
         self.log: list[dict[str, Any]] = []
         self._unread: list[tuple[int, float, torch.Tensor]] = []
 
-    def _unfreeze(self) -> list[torch.nn.Parameter]:
-        """Make the method's parts trainable, in fp32, and return their parameters in a fixed order."""
-        parts = self.family.trainable(self.method.trains).values()
-        for part in parts:
-            part.float().requires_grad_(True).train()
-        for parameter in self.family.idle_parameters:
-            parameter.requires_grad_(False)
+    def _checkpoint_gradients(self) -> None:
         if self.training.gradient_checkpointing:
             self.family.unet.enable_gradient_checkpointing()
-            if "text_encoder" in self.method.trains:
-                for encoder in self.family.text_encoders.values():
-                    encoder.gradient_checkpointing_enable()
-        return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+            for name in set(self.trained.parts) & set(self.family.text_encoders):
+                self.family.text_encoders[name].gradient_checkpointing_enable()
 
     def _prepare(self) -> None:
-        """Wrap the trainable parts and the optimizer for the accelerator; ``encoders`` is empty where all are frozen."""
-        text_rate = self.training.text_encoder_learning_rate or self.training.learning_rate
-        parts = self.family.trainable(self.method.trains)
-        self.rates = [text_rate if name in self.family.text_encoders else self.training.learning_rate for name in parts]
-        groups = [
-            {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], "lr": rate}
-            for part, rate in zip(parts.values(), self.rates, strict=True)
-        ]
+        """Wrap the trained parts and the optimizer for the accelerator; ``encoders`` is empty where all are frozen."""
+        base = self.training.learning_rate or self.method.learning_rate
+        rates = {
+            "unet": base,
+            "text_encoder": self.training.text_encoder_learning_rate or base,
+            "tokens": self.training.token_learning_rate or base,
+        }
+        groups = self.trained.groups(rates)
+        self.rates: list[float] = [group["lr"] for group in groups]
+        parts = self.trained.parts
         prepared = self.accelerator.prepare(*parts.values(), make_optimizer(groups, self.training))
         self.models: list[torch.nn.Module] = list(prepared[:-1])
         self.optimizer = prepared[-1]
         wrapped = dict(zip(parts, self.models, strict=True))
         self.encoders = {name: model for name, model in wrapped.items() if name in self.family.text_encoders}
-        self.network: Network = torch.compile(wrapped["unet"]) if self.training.compile else wrapped["unet"]
+        network = wrapped.get("unet", self.family.unet)
+        self.network: Network = torch.compile(network) if self.training.compile else network
 
     def _fingerprint(self, bundle: Bundle) -> str:
         samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]
         kept = self.training.model_dump(mode="json", exclude={"keep_checkpoints", "checkpoint_every", "validation_prompts"})
-        trains = sorted(self.method.trains)
-        return digest_value([bundle.digest, self.method.name, trains, samples, kept, self.config.seed, self.accelerator.num_processes])
+        recipe = self.method.recipe.as_json()
+        return digest_value([bundle.digest, self.method.name, recipe, samples, kept, self.config.seed, self.accelerator.num_processes])
 
     def run(self) -> tuple[list[dict[str, Any]], Timing]:
         """Train to the end and leave the final weights (the average, where there is one) in the bundle.
@@ -226,15 +226,21 @@ class Trainer:
         batch = self.mixer.batch(number)
         with torch.no_grad():
             noisy, wanted, timesteps = self._corrupt(batch, number)
-        conditioning = self.prompts.encode(batch.prompts, self.encoders)
-        time_ids = self.latents.time_ids(batch.samples, batch.variants)
-        losses = objective.per_sample_loss(self.family.predict(noisy, timesteps, conditioning, self.network, time_ids), wanted)
+        prediction = self._predict(noisy, timesteps, batch.prompts, self.latents.time_ids(batch.samples, batch.variants))
+        losses = objective.per_sample_loss(prediction, wanted)
         weights = objective.sample_weights(
             batch.weights.to(self.device), self.family.alphas_cumprod, timesteps, self.family.prediction_type, self.training.min_snr_gamma
         )
         plain = losses.detach()
         aux = plain[batch.instances :].mean() if len(plain) > batch.instances else plain.new_zeros(())
         return (losses * weights).sum(), (plain[: batch.instances].mean(), aux)
+
+    def _predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, prompts: Sequence[str], time_ids: torch.Tensor) -> torch.Tensor:
+        """The network's prediction, shape (N, C, h, w), with gradients for what trains."""
+        # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
+        with self.accelerator.autocast():
+            conditioning = self.prompts.encode(prompts, self.encoders)
+            return self.family.predict(noisy, timesteps, conditioning, self.network, time_ids)
 
     def _corrupt(self, batch: Batch, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Noisy latents (N, C, h, w), what to predict (same), and timesteps (N,). Each draw has a stream of its own."""
@@ -265,8 +271,8 @@ class Trainer:
         for model in self.models:
             model.eval()
         for part in torch.arange(len(samples), device=self.device).split(max(self.mixer.size, 4)):
-            conditioning = self.prompts.encode([samples[index].prompt for index in part.tolist()], self.encoders)
-            prediction = self.family.predict(noisy[part], timesteps[part], conditioning, self.network, time_ids[part.cpu()])
+            prompts = [samples[index].prompt for index in part.tolist()]
+            prediction = self._predict(noisy[part], timesteps[part], prompts, time_ids[part.cpu()])
             losses.append(objective.per_sample_loss(prediction, wanted[part]))
         for model in self.models:
             model.train()
@@ -303,18 +309,18 @@ class Trainer:
         per_step = self.mixer.size * self.training.gradient_accumulation * self.accelerator.num_processes
         return f"loss {sum(row['loss'] for row in recent) / len(recent):.4f}, {per_step * steps / max(seconds, 1e-9):.1f} images/s"
 
-    def _trained_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, part in sorted(self.family.trainable(self.method.trains).items()):
-            for key, value in part.named_parameters():
-                yield f"{name}.{key}", value
-
     def _save(self, step: int) -> None:
         optimizer, plain = flatten_optimizer(self.optimizer.state_dict())
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-        tensors = {"weights": dict(self._trained_tensors()), "optimizer": optimizer, "random": random, "average": self.average.tensors()}
+        tensors: dict[str, Mapping[str, torch.Tensor]] = {
+            "weights": self.trained.named(),
+            "optimizer": optimizer,
+            "random": random,
+            "average": self.average.tensors(),
+        }
         self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log, "scaler": scaler})
 
     def _resume(self) -> int:
@@ -322,9 +328,7 @@ class Trainer:
         found: Checkpoint | None = self.checkpoints.newest()
         if found is None:
             return 0
-        with torch.no_grad():
-            for name, value in self._trained_tensors():
-                value.copy_(found.tensors["weights"][name])
+        self.trained.load(found.tensors["weights"], str(found.path))
         self.optimizer.load_state_dict(unflatten_optimizer(found.tensors["optimizer"], found.state["optimizer"]))
         self.average.load(found.tensors["average"])
         torch.set_rng_state(found.tensors["random"]["cpu"])
@@ -344,6 +348,5 @@ class Trainer:
             self.family.unet.disable_gradient_checkpointing()
             for encoder in self.family.text_encoders.values():
                 encoder.gradient_checkpointing_disable()
-        for part in self.family.parts.values():
-            part.requires_grad_(False).eval()
         self.optimizer.zero_grad()
+        self.trained.fold()

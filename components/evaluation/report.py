@@ -15,6 +15,7 @@ from components.evaluation.pictures import Picture, pick_pairs, read_pictures
 from components.evaluation.verdict import judge, kid_text, overlap, percent, relative_change
 from components.images import load_rgb
 from components.paths import atomic_file, read_json, read_jsonl
+from components.prompting import fill_template
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -114,7 +115,7 @@ def render_report(
         "validation": _validation(validation, limits.listed_failures),
         "settings": _sections(config),
         "provenance": _provenance(config, scores, card),
-        "prompts": _prompts(config),
+        "prompts": _prompts(config, card),
     }
     with atomic_file(out) as temporary:
         temporary.write_text(_environment().get_template("report.html.j2").render(page), encoding="utf-8")
@@ -275,10 +276,10 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def _prompts(config: RunConfig) -> dict[str, str]:
-    token = config.method.identifier
+def _prompts(config: RunConfig, card: Mapping[str, Any]) -> dict[str, str]:
+    tokens = [str(concept["token"]) for concept in card.get("concepts") or [{"token": config.method.identifier}]]
     return {
-        "style": config.sampling.style_template.replace("{token}", token).replace("{prompt}", "…"),
+        "style": fill_template(config.sampling.style_template, tokens, "…"),
         "plain": config.sampling.plain_template.replace("{prompt}", "…"),
     }
 

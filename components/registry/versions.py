@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 TAG_PREFIX = "styleforge."
-MODEL_FILE = "model_index.json"
+MODEL_FILES = ("model_index.json", "delta.safetensors")
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def resolve_model(reference: str, uri: str | None = None) -> Path:
     """
     folder = Path(reference).expanduser()
     if folder.is_dir():
-        if not (folder / MODEL_FILE).is_file():
-            raise InputError(str(folder), f"has no {MODEL_FILE}", expected="a model folder in diffusers layout")
+        if not any((folder / name).is_file() for name in MODEL_FILES):
+            raise InputError(str(folder), f"has no {' or '.join(MODEL_FILES)}", expected="a model folder in diffusers layout, or a delta")
         return folder
     name, number, alias = parse_reference(reference)
     tracking = open_tracking(uri)

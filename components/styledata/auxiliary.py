@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from components.content import digest_file, digest_value
 from components.errors import InputError
 from components.images import inspect_image, load_rgb
-from components.paths import atomic_folder, write_json, write_jsonl
+from components.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
 from components.styledata.manifest import ImageEntry, Manifest
 from components.styledata.metadata import METADATA
 from components.styledata.source import walk
@@ -33,29 +33,33 @@ class _Picture:
     place: Callable[[Path], None]
 
 
-def curate(style_set: Path, out: Path, *, count: int, form: str, towers: TowersFactory) -> Path:
+def curate(style_set: Path, out: Path, *, count: int, form: str, towers: TowersFactory, roles: Sequence[str] | None = None) -> Path:
     """Choose ``count`` pictures of the style set's Aux pool and write them as an Aux set to ``out``.
 
     The pool is ranked by closeness to people and portraits and to the wanted ``form`` of art (both by CLIP, in equal
     parts), then picked by maximal marginal relevance (Carbonell and Goldstein, 1998), so that the set is near to what is
     wanted and yet diverse. Copies, and pictures that are also in StyleRef or the reference, are left out.
 
+    With ``roles`` the set is that of one component of the style: pictures known to have another role are left out, and
+    without ``character`` among them the ranking prefers pictures without people.
+
     Raises:
         InputError: the pool holds no usable picture.
     """
     manifest = Manifest.load(style_set)
-    pool = _distinct(manifest)
+    pool = [entry for entry in _distinct(manifest) if not roles or entry.known_role[0] in (None, *roles)]
     if not pool:
         raise InputError(
             "aux.pool",
-            "holds no usable picture that is not also in StyleRef or the reference",
+            f"holds no usable picture{f' of a {_or(roles)}' if roles else ''} that is not also in StyleRef or the reference",
             expected="15 to 20 pictures or more, mostly of people",
             remedy="add some to aux_pool/, or set aux.source to generated",
         )
     model = towers()
     features = encode_entries(pool, style_set, model)
     people, shape = character_log_odds(features, model), form_log_odds(features, form, model)
-    relevance = _standard(people) + _standard(shape)
+    wants_people = not roles or "character" in roles
+    relevance = _standard(people if wants_people else -people) + _standard(shape)
     chosen = pick_diverse(relevance, features, count)
     columns = {"people": people, "form": shape, "relevance": relevance}
     scores = [{"origin": pool[i].path, **{name: _round(values[i]) for name, values in columns.items()}} for i in chosen]
@@ -63,9 +67,18 @@ def curate(style_set: Path, out: Path, *, count: int, form: str, towers: TowersF
     return _write(out, "curated", [_from_entry(pool[i], style_set) for i in chosen], prompt=None, extra=extra)
 
 
-def copy_target(style_set: Path, out: Path) -> Path:
-    """Use the StyleRef pictures themselves as the Aux set (an ablation of the papers)."""
-    pictures = [_from_entry(entry, style_set) for entry in Manifest.load(style_set).usable("style_ref")]
+def copy_target(style_set: Path, out: Path, roles: Sequence[str] | None = None) -> Path:
+    """Use the StyleRef pictures themselves as the Aux set (an ablation of the papers); with ``roles`` only those of these.
+
+    Raises:
+        InputError: no picture is known to have one of the roles.
+    """
+    entries = [entry for entry in Manifest.load(style_set).usable("style_ref") if not roles or entry.known_role[0] in roles]
+    if roles and not entries:
+        raise InputError(
+            str(style_set), f"holds no StyleRef picture that is known to show a {_or(roles)}", expected="roles in metadata.jsonl or folders"
+        )
+    pictures = [_from_entry(entry, style_set) for entry in entries]
     return _write(out, "target", pictures, prompt=None)
 
 
@@ -90,6 +103,32 @@ def pack_generated(pictures: Path, out: Path, prompt: str) -> Path:
     if not names:
         raise InputError(str(pictures), "holds no class pictures", expected="PNG pictures drawn by the base")
     return _write(out, "generated", [_from_file(folder, name) for name in names], prompt=prompt)
+
+
+def join(parts: Sequence[tuple[str, Path]], out: Path) -> Path:
+    """Put the Aux sets of several concepts into one, each row with its ``concept``.
+
+    Args:
+        parts: (concept, folder of its Aux set).
+        out: folder to write.
+    """
+    rows: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
+    with atomic_folder(out) as folder:
+        (folder / "images").mkdir()
+        for index, (concept, part) in enumerate(parts):
+            for row in read_jsonl(part / METADATA):
+                name = f"images/{index}-{Path(row['file_name']).name}"
+                shutil.copyfile(part / row["file_name"], folder / name)
+                rows.append({**row, "file_name": name, "concept": concept})
+            records.append({**read_json(part / "aux.json"), "concept": concept})
+        write_jsonl(folder / METADATA, rows)
+        digest = digest_value([[row["file_name"], digest_file(folder / row["file_name"])] for row in rows])
+        sources = sorted({record["source"] for record in records})
+        write_json(
+            folder / "aux.json", {"source": "+".join(sources), "count": len(rows), "digest": digest, "prompt": None, "parts": records}
+        )
+    return Path(out)
 
 
 def pick_diverse(relevance: np.ndarray, features: np.ndarray, count: int, weight: float = RELEVANCE_WEIGHT) -> list[int]:
@@ -129,6 +168,10 @@ def _distinct(manifest: Manifest) -> list[ImageEntry]:
             seen.add(entry.sha256)
             found.append(entry)
     return found
+
+
+def _or(roles: Sequence[str]) -> str:
+    return " or ".join(roles)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ def split_style_set(style_set, out, towers):
 ''',
     "components/styledata/auxiliary.py": '''
 from components.paths import write_json
-def curate(style_set, out, *, count, form, towers):
+def curate(style_set, out, *, count, form, towers, roles=None):
     out.mkdir(parents=True)
     write_json(out / "aux.json", {"count": count, "form": form})
 def no_aux(out):

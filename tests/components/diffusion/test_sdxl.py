@@ -65,7 +65,6 @@ def test_a_folder_loads_as_its_family_in_fp32(bundle: Bundle) -> None:
     assert isinstance(family, StableDiffusionXL)
     assert (bundle.resolution, family.latent_shape) == (32, (4, 16, 16))
     assert list(family.parts) == ["unet", "vae", *ENCODERS]
-    assert list(family.trainable({"unet", "text_encoder"})) == ["unet", *ENCODERS]
     assert {value.dtype for part in family.parts.values() for value in part.parameters()} == {torch.float32}
 
 

@@ -65,7 +65,7 @@ def test_a_style_model_is_a_whole_folder_with_its_history(make_config: MakeConfi
     record = json.loads((out / "styleforge.json").read_text())
     assert record["schema"] == 1
     assert record["method"] == "single-styleforge"
-    assert record["concepts"] == [{"token": "sks", "prompt": "a photo of sks style"}]
+    assert record["concepts"] == [{"token": "sks", "prompt": "a photo of sks style", "categories": None}]
     assert record["base"]["model"] == str(tiny_base)
     assert len(record["base"]["digest"]) == len(record["manifest_digest"]) == 64
     assert record["sampling"]["style_template"] == config.sampling.style_template

@@ -66,7 +66,7 @@ def test_reference_and_pool_from_elsewhere(tmp_path: Path) -> None:
     source = style_folder(tmp_path / "source", style=3, pool=2, reference=2)
     elsewhere = flat_folder(tmp_path / "other", "one.png", "sub/two.png")
     style = StyleSection(name="x", source=str(source), reference=str(elsewhere))
-    manifest = scan_style(style, AuxSection(pool=str(elsewhere)), tmp_path / "set")
+    manifest = scan_style(style, AuxSection(source="curated", pool=str(elsewhere)), tmp_path / "set")
     assert [entry.path for entry in manifest.split("reference")] == ["reference/one.png", "reference/sub/two.png"]
     assert [entry.path for entry in manifest.split("aux_pool")] == ["aux_pool/one.png", "aux_pool/sub/two.png"]
 

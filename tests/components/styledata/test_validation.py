@@ -201,7 +201,7 @@ def test_the_page_is_self_contained_and_the_result_is_reproducible(tmp_path: Pat
 
 def test_great_expectations_makes_no_site_of_documents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     render_dataset("anime", tmp_path / "set", reference=1)
-    scan_style(StyleSection(name="a", source=str(tmp_path / "set")), AuxSection(), tmp_path / "style_set")
+    scan_style(StyleSection(name="a", source=str(tmp_path / "set")), AuxSection(source="curated"), tmp_path / "style_set")
     with caplog.at_level("INFO"):
         validate_style_set(tmp_path / "style_set", minimum_side=64, needs_roles=False, out=tmp_path / "out")
     assert "docs site" not in caplog.text

@@ -1,0 +1,42 @@
+"""Prompt templates: where identifier tokens, and then the prompt itself, go in. The same rule wherever something is drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# The token and the word "style" after it belong together, so several tokens repeat both: "sks style, ukj style".
+_PLACE = re.compile(r"\{token\}( style\b)?")
+
+
+def fill_tokens(template: str, tokens: Sequence[str]) -> str:
+    """Put identifier tokens in place of ``{token}``.
+
+    With several tokens ``{token} style`` becomes a list: ``a photo of sks style, ukj style, a man``; a ``{token}`` without
+    the word becomes ``sks, ukj``.
+    """
+    return _PLACE.sub(lambda place: ", ".join(f"{token}{place[1] or ''}" for token in tokens), template)
+
+
+def tokens_for(concepts: Sequence[Mapping[str, Any]], category: str) -> list[str]:
+    """The tokens that a prompt of this category asks for; all of them where no concept claims the category.
+
+    Args:
+        concepts: what ``styleforge.json`` lists: each ``token``, and the ``categories`` that ask for it (None: all).
+        category: the prompt's category in its bank.
+    """
+    claimed = [str(row["token"]) for row in concepts if row.get("categories") is None or category in row["categories"]]
+    return claimed or [str(row["token"]) for row in concepts]
+
+
+def fill_template(template: str, tokens: Sequence[str], prompt: str) -> str:
+    """A whole prompt: tokens in place of ``{token}``, the prompt in place of ``{prompt}``."""
+    # Prompts may hold braces, so str.format is out of the question, and the prompt goes in last.
+    before, _, after = fill_tokens(template, tokens).partition("{prompt}")
+    return before + prompt + after
+
+
+def names_token(prompt: str, tokens: Sequence[str]) -> bool:
+    """Whether a prompt names one of the tokens, and so chooses for itself."""
+    return any(re.search(rf"(?<!\w){re.escape(token)}(?!\w)", prompt) for token in tokens if token)
