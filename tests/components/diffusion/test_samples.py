@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from components.config import MethodSection
 from components.diffusion.methods import method_for
-from components.diffusion.samples import EpochOrder, Mixer, Sample, read_training_set
+from components.diffusion.samples import EpochOrder, Mixer, Sample, choose_style_refs, read_training_set
 from components.errors import InputError
 from tests.components.diffusion.conftest import Folders, write_folders
 
@@ -116,3 +116,62 @@ def test_incomplete_folders_are_refused_by_name(folders: Folders) -> None:
     (folders.split / "split.json").unlink()
     with pytest.raises(InputError, match=r"no split\.json"):
         read_training_set(*folders.inputs, method)
+
+
+def roles_folders(tmp_path: Path, people: int = 6, places: int = 4) -> Folders:
+    """StyleRef pictures of both roles, and two Aux pictures of each concept."""
+    folders = write_folders(tmp_path, style=people + places, aux=4)
+    file = folders.split / "split.json"
+    split = json.loads(file.read_text())
+    for row in split["style_ref"][people:]:
+        row["role"] = "background"
+    file.write_text(json.dumps(split))
+    listed = [json.loads(line) for line in (folders.aux / "metadata.jsonl").read_text().splitlines()]
+    for index, row in enumerate(listed):
+        row["concept"] = ("sks", "ukj")[index % 2]
+    (folders.aux / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
+    return folders
+
+
+def test_each_concept_has_its_own_pictures_and_its_own_aux(tmp_path: Path) -> None:
+    config = MethodSection(
+        name="multi-styleforge",
+        concepts=[
+            {"identifier": "sks", "roles": ["character"], "aux_prompt": "people"},
+            {"identifier": "ukj", "roles": ["background"], "aux_prompt": "places"},
+        ],  # type: ignore[arg-type]
+    )
+    data = read_training_set(*roles_folders(tmp_path).inputs, method_for(config))
+    assert Counter(sample.prompt for sample in data.instances) == {"a photo of sks style": 6, "a photo of ukj style": 4}
+    assert Counter(sample.prompt for sample in data.aux) == {"people": 2, "places": 2}
+    assert len({sample.id for sample in data.aux}) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "characters", "backgrounds"),
+    [
+        ({"style_ref": "people"}, 6, 0), ({"style_ref": "backgrounds"}, 0, 4), ({}, 6, 4), ({"style_ref_count": 5}, 2, 3),
+        ({"style_ref_count": 9}, 5, 4), ({"style_ref": "people", "style_ref_count": 3}, 3, 0),
+    ],
+)  # fmt: skip
+def test_style_ref_by_content_and_number(tmp_path: Path, settings: dict[str, object], characters: int, backgrounds: int) -> None:
+    folders = roles_folders(tmp_path)
+    method = method_for(MethodSection(**settings))  # type: ignore[arg-type]
+    rows = json.loads((folders.split / "split.json").read_text())["style_ref"]
+    chosen = choose_style_refs(rows, method, 3)
+    counted = Counter(row["role"] for row in chosen)
+    if settings == {"style_ref_count": 5}:
+        assert sorted(counted.values()) == [2, 3]
+    else:
+        assert (counted["character"], counted["background"]) == (characters, backgrounds)
+    assert chosen == choose_style_refs(rows, method, 3)
+    assert len(read_training_set(*folders.inputs, method, seed=3).instances) == len(chosen)
+    if settings == {"style_ref_count": 5}:
+        assert chosen != choose_style_refs(rows, method, 4)
+
+
+def test_too_few_pictures_and_missing_roles_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"method\.style_ref_count: 99 asked for, 10 are there"):
+        read_training_set(*roles_folders(tmp_path / "a").inputs, method_for(MethodSection(style_ref_count=99)))
+    with pytest.raises(InputError, match=r"no StyleRef picture for the token 'ukj'.*background or thing"):
+        read_training_set(*roles_folders(tmp_path / "b", places=0).inputs, method_for(MethodSection(name="multi-styleforge")))
