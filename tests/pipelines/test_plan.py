@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from components.config import RunConfig, parse_config
-from components.errors import InputError, ServiceUnreachable
+from components.errors import ConfigError, InputError, ServiceUnreachable
 from pipelines.plan import base_resolution, plan_run
 
 END = {"score", "report", "register"}
@@ -175,3 +175,47 @@ def test_no_secret_becomes_a_parameter(settings: dict[str, Any], monkeypatch: py
     plan = plan_run(_config(settings))
     assert "pa55word" not in json.dumps(plan)
     assert plan["register"]["tracking"] == "http://tracking:5000"
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("dreambooth", "generated"),
+        ("lora", "none"),
+        ("textual-inversion", "none"),
+        ("custom-diffusion", "generated"),
+        ("single-styleforge", "curated"),
+    ],
+)
+def test_aux_follows_the_method_unless_it_is_named(settings: dict[str, Any], name: str, source: str) -> None:
+    plan = plan_run(_config(settings, f"method.name={name}"))
+    assert plan["build_aux"]["source"] == source
+    assert plan["scan"]["curated"] == (source == "curated")
+    assert plan_run(_config(settings, f"method.name={name}", "aux.source=target"))["build_aux"]["source"] == "target"
+
+
+def test_concepts_share_the_aux_pictures(settings: dict[str, Any]) -> None:
+    plan = plan_run(_config(settings, "method.name=multi-styleforge", "aux.count=15"))
+    people, places = plan["build_aux"]["parts"]
+    assert people == {"concept": "sks", "roles": ["character"], "count": 8, "form": "digital painting"}
+    assert (places["concept"], places["roles"]) == ("ukj", ["background", "thing"])
+    assert plan["validate"]["needs_roles"]
+    assert [row["token"] for row in plan["sample_bank"]["concepts"]] == plan["score"]["tokens"] == ["sks", "ukj"]
+
+
+def test_class_prompts_hold_no_caption(settings: dict[str, Any]) -> None:
+    overrides = ("method.name=dreambooth", "method.aux_prompt='a photo of style, {caption}'")
+    assert plan_run(_config(settings, *overrides))["build_aux"]["parts"][0]["prompt"] == "a photo of style"
+    asked = plan_run(_config(settings, *overrides, "aux.prompt=illustration style"))["build_aux"]["parts"][0]["prompt"]
+    assert asked == "illustration style"
+
+
+def test_a_learnt_token_is_what_is_asked_for(settings: dict[str, Any]) -> None:
+    plan = plan_run(_config(settings, "method.name=textual-inversion"))
+    assert plan["sample_bank"]["concepts"][0]["token"] == "<sks>"
+    assert plan["score"]["tokens"] == ["<sks>"]
+
+
+def test_a_method_that_cannot_be_is_known_before_anything_runs(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"method\.train_text_encoder"):
+        plan_run(_config(settings, "method.name=textual-inversion", "method.train_text_encoder=true"))

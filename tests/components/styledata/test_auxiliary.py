@@ -11,7 +11,7 @@ from PIL import Image
 from components.content import digest_folder
 from components.errors import InputError
 from components.paths import read_json, read_jsonl
-from components.styledata.auxiliary import copy_target, curate, no_aux, pack_generated, pick_diverse
+from components.styledata.auxiliary import copy_target, curate, join, no_aux, pack_generated, pick_diverse
 from tests.components.styledata.helpers import ColourTowers, picture, scan, style_folder
 
 
@@ -130,3 +130,38 @@ def test_picking_laws(values: list[float], count: int, weight: float, seed: int)
     assert np.isclose(relevance[picked[0]], relevance.max(), atol=1e-12)
     fewer = pick_diverse(relevance, features, max(1, count - 1), weight)
     assert fewer == picked[: len(fewer)]
+
+
+def test_a_component_gets_pictures_of_its_own_roles(tmp_path: Path) -> None:
+    # Without known roles the ranking alone decides: red is a person, green scenery.
+    source = pool_of(tmp_path / "source", man=(250, 10, 250), woman=(220, 40, 230), view=(10, 250, 250), hills=(30, 240, 230))
+    scan(source, tmp_path / "set", aux="curated")
+    out = curate(tmp_path / "set", tmp_path / "aux", count=2, form="digital painting", towers=ColourTowers, roles=["background", "thing"])
+    assert sorted(row["origin"] for row in read_jsonl(out / "metadata.jsonl")) == ["aux_pool/hills.png", "aux_pool/view.png"]
+
+
+def test_pictures_known_to_have_another_role_are_left_out(tmp_path: Path) -> None:
+    scan(style_folder(tmp_path / "source", style=4, pool=6), tmp_path / "set", aux="curated")
+    out = curate(tmp_path / "set", tmp_path / "aux", count=9, form="digital painting", towers=ColourTowers, roles=["character"])
+    assert sorted(row["origin"] for row in read_jsonl(out / "metadata.jsonl")) == [f"aux_pool/0{index}.png" for index in (0, 2, 4)]
+    target = copy_target(tmp_path / "set", tmp_path / "target", roles=["background"])
+    assert [row["origin"] for row in read_jsonl(target / "metadata.jsonl")] == ["style_ref/01.png", "style_ref/03.png"]
+    with pytest.raises(InputError, match="no usable picture of a thing"):
+        curate(tmp_path / "set", tmp_path / "none", count=9, form="digital painting", towers=ColourTowers, roles=["thing"])
+    with pytest.raises(InputError, match="known to show a thing"):
+        copy_target(tmp_path / "set", tmp_path / "none", roles=["thing"])
+
+
+def test_the_sets_of_several_concepts_are_joined(tmp_path: Path) -> None:
+    scan(style_folder(tmp_path / "source", style=4), tmp_path / "set")
+    parts = [
+        (token, copy_target(tmp_path / "set", tmp_path / token, roles=[role]))
+        for token, role in (("sks", "character"), ("ukj", "background"))
+    ]
+    rows = read_jsonl(join(parts, tmp_path / "aux") / "metadata.jsonl")
+    assert [(row["concept"], row["origin"]) for row in rows] == [
+        ("sks", "style_ref/00.png"), ("sks", "style_ref/02.png"), ("ukj", "style_ref/01.png"), ("ukj", "style_ref/03.png"),
+    ]  # fmt: skip
+    assert all((tmp_path / "aux" / row["file_name"]).is_file() for row in rows)
+    about = read_json(tmp_path / "aux" / "aux.json")
+    assert (about["source"], about["count"], [part["concept"] for part in about["parts"]]) == ("target", 4, ["sks", "ukj"])
