@@ -222,6 +222,17 @@ class ScoringSection(Section):
     batch_size: PositiveInt = Field(64, description="Pictures an extractor sees at once.")
 
 
+class AttentionSection(Section):
+    """The heat maps of the report: where pictures look at the words of their prompts."""
+
+    prompts: int = Field(4, ge=0, le=64, description="Prompts of the bank that get heat maps, evenly from all categories; 0 for none.")
+    words: tuple[str, ...] = Field(
+        (),
+        description="Words to map besides the identifiers and `style`, where a prompt holds them; default: the first three words of each "
+        "prompt that name something.",
+    )
+
+
 class RegistrySection(Section):
     """Where the model is registered."""
 
@@ -244,6 +255,7 @@ class RunConfig(Section):
     training: TrainingSection = TrainingSection()
     sampling: SamplingSection = SamplingSection()
     scoring: ScoringSection = ScoringSection()
+    attention: AttentionSection = AttentionSection()
     registry: RegistrySection = RegistrySection()
 
     @model_validator(mode="after")

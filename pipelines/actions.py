@@ -1,4 +1,4 @@
-"""What the commands besides ``run`` do: look at a style without training, and draw with a finished model."""
+"""What the commands besides ``run`` do: look at a style without training, draw with a finished model, and look into it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.config import RunConfig, SamplingSection, builtin_config, load_config, validate_model
 from components.content import digest_value
@@ -15,6 +15,9 @@ from components.paths import read_json, read_jsonl, state
 from components.prompting import fill_template, names_token
 from pipelines.environment import prepare_environment
 from pipelines.plan import effective_aux, plan_run
+
+if TYPE_CHECKING:
+    from components.diffusion.sampling import PromptRequest
 
 DRAWING_KEYS = ("style_template", "plain_template", "scheduler", "steps", "guidance")
 
@@ -86,22 +89,81 @@ def draw(
         ConfigError: a sampling setting is wrong.
     """
     prepare_environment(verbose=verbose)
+    from components.diffusion.sampling import sample_bank
+
+    folder, settings, requests = _requests(model, prompts, repeats, plain, changes or {})
+    sample_bank(folder, requests, settings, seed, out)
+    wanted = {request.id for request in requests}
+    return [_picture(out, row) for row in read_jsonl(out / "metadata.jsonl") if row["prompt_id"] in wanted]
+
+
+def explain(
+    model: str,
+    prompt: str,
+    words: Sequence[str],
+    out: Path,
+    *,
+    seed: int = 0,
+    plain: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Draw a picture as :func:`draw` does, and map where it looks at words of its prompt.
+
+    Args:
+        model: folder, or registered ``name``, ``name@alias``, ``name/version``.
+        prompt: what to draw.
+        words: words of the whole prompt; none for all that name something.
+        out: folder that gets a folder of the prompt's own.
+        seed: of the picture.
+        plain: use the style-free template.
+        changes: sampling settings by name; None values are passed over.
+
+    Returns:
+        ``folder``, ``picture``, ``sheet`` (paths), ``full_prompt``, and ``words``, each with its ``path`` and figures.
+
+    Raises:
+        InputError: no such model, an empty prompt, or a word that is not in it.
+        ConfigError: a sampling setting is wrong.
+    """
+    prepare_environment(verbose=verbose)
+    from components.diffusion import heatmaps
+    from components.diffusion.attention import telling_words
+    from components.diffusion.bundle import load_bundle
+    from components.evaluation.grid import contact_sheet
+    from components.evaluation.verdict import percent_range
+
+    place, settings, (request,) = _requests(model, [prompt], 1, plain, changes or {})
+    target = out / request.id
+    asked = [(request, words or telling_words(request.full_prompt))]
+    folder = heatmaps.explain(load_bundle(str(place)), asked, settings, seed, target)
+    (row,) = read_json(folder / heatmaps.LISTING)["pictures"]
+    pictures = [folder / row["file_name"], *(folder / word["file_name"] for word in row["words"])]
+    captions = [row["full_prompt"], *(f"{word['word']}  {percent_range(word['lowest'], word['highest'])}" for word in row["words"])]
+    sheet = contact_sheet(pictures, folder / "sheet.png", columns=min(5, len(pictures)), captions=captions)
+    mapped = [{**word, "path": str(folder / word["file_name"])} for word in row["words"]]
+    found = {"folder": str(folder), "picture": str(pictures[0]), "sheet": str(sheet)}
+    return {**found, "full_prompt": row["full_prompt"], "seed": row["seed"], "words": mapped}
+
+
+def _requests(
+    model: str, prompts: Sequence[str], repeats: int, plain: bool, changes: Mapping[str, Any]
+) -> tuple[Path, SamplingSection, list[PromptRequest]]:
+    """The model's folder, how to draw with it, and the prompts in its template."""
     if any(not prompt.strip() for prompt in prompts):
         raise InputError("PROMPT", "is empty", expected="what to draw")
-    from components.diffusion.sampling import PromptRequest, sample_bank
+    from components.diffusion.sampling import PromptRequest
     from components.registry.versions import resolve_model
 
     folder = resolve_model(model)
     card = _card(folder)
     known = {key: value for key, value in card.get("sampling", {}).items() if key in DRAWING_KEYS}
-    chosen = known | {key: value for key, value in (changes or {}).items() if value is not None}
-    settings = validate_model(SamplingSection, {**chosen, "repeats": repeats}, "sample")
+    chosen = known | {key: value for key, value in changes.items() if value is not None}
+    settings = validate_model(SamplingSection, {**chosen, "repeats": repeats}, "sampling")
     template = settings.plain_template if plain else settings.style_template
     concepts = card.get("concepts") or [{"token": card.get("identifier", "")}]
-    requests = [PromptRequest(_prompt_id(text), "sample", text, _full_prompt(text, template, concepts)) for text in dict.fromkeys(prompts)]
-    sample_bank(folder, requests, settings, seed, out)
-    wanted = {request.id for request in requests}
-    return [_picture(out, row) for row in read_jsonl(out / "metadata.jsonl") if row["prompt_id"] in wanted]
+    texts = dict.fromkeys(prompts)
+    return folder, settings, [PromptRequest(_prompt_id(text), "sample", text, _full_prompt(text, template, concepts)) for text in texts]
 
 
 def _card(folder: Path) -> dict[str, Any]:

@@ -119,6 +119,38 @@ def sample(
 
 @app.command()
 @guarded
+def explain(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or registered name, name@alias or name/version.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; without the identifier it is added.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")],
+    token: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--token", metavar="WORD", help="Identifier or other word of the prompt; may be repeated. Default: all that name something."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the picture.")] = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="Draw without the style.")] = False,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; default: as the model was scored.")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as scored.")] = None,
+    scheduler: Annotated[str | None, typer.Option("--scheduler", help="Sampler by name; default: as scored.")] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """Draw a picture, and map which of its places look at which word of the prompt."""
+    from pipelines.actions import explain as look
+    from pipelines.printing import print_words
+
+    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
+    outcome = look(model, prompt, token or (), out, seed=seed, plain=plain, changes=changes, verbose=verbose)
+    print_words(outcome)
+    if as_json:
+        print_json({"status": "completed", **outcome})
+
+
+@app.command()
+@guarded
 def models(as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
     """List the registered style models."""
     from pipelines.environment import prepare_environment

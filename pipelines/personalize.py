@@ -9,6 +9,7 @@ from zenml.enums import ExecutionMode
 
 from steps.announce import announce
 from steps.build_aux import build_aux
+from steps.explain import explain
 from steps.fine_tune import fine_tune
 from steps.register import register
 from steps.report import report
@@ -38,8 +39,9 @@ def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -
     aux = build_aux(style_set, **plan["build_aux"], after=["validate"])
     model = fine_tune(style_set, division, aux, **plan["fine_tune"])
     pictures = sample_bank(model, **plan["sample_bank"])
+    attention = explain(model, **plan["explain"])
     base_pictures = sample_base(**plan["sample_base"], after=["validate"])
     scores = score(style_set, division, pictures, base_pictures, **plan["score"])
-    page = report(style_set, validation, division, aux, model, pictures, base_pictures, scores, **plan["report"])
+    page = report(style_set, validation, division, aux, model, pictures, base_pictures, scores, attention, **plan["report"])
     register_step = register.with_options(enable_cache=False) if empty_registry else register
     register_step(style_set, model, pictures, scores, page, **plan["register"])

@@ -42,6 +42,7 @@ def plan_run(config: RunConfig) -> Plan:
     check_reachable(tracking)
     sampling = config.sampling.model_dump(mode="json")
     dump = config.model_dump(mode="json")
+    concepts = [concept.as_json() for concept in method.concepts]
     return {
         "scan": {
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
@@ -51,8 +52,10 @@ def plan_run(config: RunConfig) -> Plan:
         "split": {"extractor": extractor},
         "build_aux": _aux_parameters(config, method, base, extractor),
         "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
-        "sample_bank": {
-            "seed": config.seed, "concepts": [concept.as_json() for concept in method.concepts], "sampling": sampling, "bank": bank,
+        "sample_bank": {"seed": config.seed, "concepts": concepts, "sampling": sampling, "bank": bank},
+        "explain": {
+            "seed": config.seed, "concepts": concepts, "bank": bank, **dump["attention"],
+            "sampling": {key: value for key, value in sampling.items() if key not in ("repeats", "plain_template")},
         },
         "sample_base": {
             "seed": config.seed, "base": base, "bank": bank,

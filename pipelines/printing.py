@@ -92,6 +92,19 @@ def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def print_words(outcome: Mapping[str, Any]) -> None:
+    """The words of an explained prompt with their figures, and where the pictures are."""
+    console = _console()
+    table = _table("word", "share", "lowest", "highest", "breadth")
+    for word in outcome["words"]:
+        shares = [f"{100 * word[key]:.1f} %" for key in ("share", "lowest", "highest")]
+        table.add_row(Text(word["word"]), *shares, f"{100 * word['breadth']:.0f} %")
+    console.print(Text(outcome["full_prompt"]))
+    console.print(table)
+    console.print(Text(f"sheet   {outcome['sheet']}"))
+    console.print(Text(f"folder  {outcome['folder']}"))
+
+
 def print_checks(checks: Sequence[Check]) -> None:
     """A line a check, with what to do where it failed."""
     table = _table("", "check", "found", "what to do")

@@ -16,7 +16,7 @@ from steps.workspace import scratch
 @step(cache_policy=cache_policy(__file__))
 def report(
     style_set: Folder, validation: Folder, split: Folder, aux: Folder, model: Folder, pictures: Folder, base_pictures: Folder,
-    scores: Folder, config: dict[str, Any],
+    scores: Folder, attention: Folder, config: dict[str, Any],
 ) -> Annotated[Folder, "report"]:  # fmt: skip
     """Render the report.
 
@@ -29,6 +29,7 @@ def report(
         pictures: of ``sample_bank``.
         base_pictures: of ``sample_base``.
         scores: of ``score``.
+        attention: of ``explain``.
         config: the resolved configuration, without the registry section.
     """
     from components.evaluation.report import render_report
@@ -39,7 +40,7 @@ def report(
     render_report(
         out / "report.html", config=RunConfig.model_validate(config), scores=read_json(scores.path / "scores.json"),
         style_pictures=pictures.path / "style", base_pictures=base_pictures.path, style_set=style_set.path, split=split.path,
-        aux=aux.path, validation=validation.path, model=model.path,
+        aux=aux.path, validation=validation.path, model=model.path, attention=attention.path,
         reference=[style_set.path / "images" / path for path in division["reference"]],
     )  # fmt: skip
     return Folder(out)

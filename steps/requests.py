@@ -29,3 +29,16 @@ def bank_requests(bank: str, limit: int | None, template: str, concepts: Sequenc
         )
         requests.append(PromptRequest(prompt.id, prompt.category, prompt.text, whole))
     return requests
+
+
+def spread(requests: Sequence[PromptRequest], count: int) -> list[PromptRequest]:
+    """At most ``count`` requests, one category after the other, evenly spaced in each; never chosen by eye."""
+    by_category: dict[str, list[PromptRequest]] = {}
+    for request in requests:
+        by_category.setdefault(request.category, []).append(request)
+    shares = [len(range(index, count, len(by_category))) for index in range(len(by_category))]
+    return [
+        items[place * len(items) // share]
+        for items, share in ((items, min(share, len(items))) for items, share in zip(by_category.values(), shares, strict=True))
+        for place in range(share)
+    ]

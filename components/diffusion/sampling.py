@@ -117,7 +117,7 @@ def sample_bank(
         images.mkdir(parents=True, exist_ok=True)
         for leftover in images.glob(_LEFTOVER):
             leftover.unlink()
-    about = {job: _describe(job, bundle, settings) for job in jobs}
+    about = {job: describe(job, bundle, settings) for job in jobs}
     missing = [job for job in jobs if not is_drawn(images / job.file_name, about[job])]
     with progress("sampling", len(jobs)) as advance, ThreadPoolExecutor(max_workers=1) as writer:
         if len(missing) < len(jobs):
@@ -128,7 +128,7 @@ def sample_bank(
                 future.result()
             # Compressing the last batch's pictures goes on beside the drawing of the next.
             pending = [
-                writer.submit(_write_png, images / job.file_name, array, about[job]) for job, array in zip(batch, pixels, strict=True)
+                writer.submit(write_png, images / job.file_name, array, about[job]) for job, array in zip(batch, pixels, strict=True)
             ]
             advance(len(batch))
         for future in pending:
@@ -176,7 +176,7 @@ def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, coun
     bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
     settings = settings.model_copy(update={"repeats": count})
     request = PromptRequest("class", "class", prompt, prompt)
-    key = digest_value([_describe(Job(request, 0, seed), bundle, settings), count])[:24]
+    key = digest_value([describe(Job(request, 0, seed), bundle, settings), count])[:24]
     cache = state("cache", "class_images")
     with FileLock(cache / f"{key}.lock"):
         return sample_bank(bundle, [request], settings, seed, cache / key)
@@ -207,7 +207,7 @@ def is_drawn(file: Path, about: dict[str, Any]) -> bool:
         return False
 
 
-def _describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:
+def describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:
     """Everything that a picture depends on, as it is written into its file."""
     return {
         "schema": 1,
@@ -233,7 +233,8 @@ def _row(job: Job) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write_png(file: Path, pixels: np.ndarray, about: dict[str, Any]) -> None:
+def write_png(file: Path, pixels: np.ndarray, about: dict[str, Any]) -> None:
+    """Write a picture, uint8 (H, W, 3), with what it depends on (:func:`describe`) in a text chunk, atomically."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 

@@ -12,7 +12,7 @@ from typing import Any
 from components.config import RunConfig
 from components.evaluation import charts
 from components.evaluation.pictures import Picture, pick_pairs, read_pictures
-from components.evaluation.verdict import judge, kid_text, overlap, percent, relative_change
+from components.evaluation.verdict import judge, kid_text, overlap, percent, percent_range, relative_change
 from components.images import load_rgb
 from components.paths import atomic_file, read_json, read_jsonl
 from components.prompting import fill_template
@@ -72,6 +72,7 @@ def render_report(
     validation: Path,
     model: Path,
     reference: Sequence[Path] = (),
+    attention: Path | None = None,
     limits: Limits | None = None,
 ) -> Path:
     """Write the report of one run.
@@ -88,6 +89,7 @@ def render_report(
         validation: folder with ``validation.json``.
         model: folder with ``styleforge.json`` and ``training/log.jsonl``.
         reference: the reference pictures that the scores were measured to.
+        attention: folder with ``attention.json``, pictures and overlays, where heat maps were made.
         limits: how many pictures go in.
 
     Returns:
@@ -108,6 +110,7 @@ def render_report(
         "drift": drift_rows(scores.get("drift")),
         "categories": category_rows(scores.get("by_category") or {}),
         "grids": {category: [_pair(pair, limits.thumbnail) for pair in items] for category, items in pairs.items()},
+        "attention": _attention(attention, limits.thumbnail),
         "counts": {"pictures": len(style), "prompts": len({p.prompt_id for p in style})},
         "sheets": _sheets(chosen, style_set, aux, reference, limits),
         "reference_is_style_ref": scores["context"]["reference"] != "held-out",
@@ -212,6 +215,28 @@ def _pair(pair: tuple[Picture, Picture | None], side: int) -> dict[str, Any]:
         "style": thumbnail(ours.path, side),
         "base": thumbnail(theirs.path, side) if theirs else None,
     }
+
+
+def _attention(folder: Path | None, side: int) -> list[dict[str, Any]]:
+    """Pictures with the overlays of their words."""
+    listing = folder / "attention.json" if folder else None
+    if folder is None or listing is None or not listing.is_file():
+        return []
+    return [
+        {
+            "prompt": row["full_prompt"],
+            "picture": thumbnail(folder / row["file_name"], side),
+            "words": [
+                {
+                    "word": word["word"],
+                    "range": percent_range(word["lowest"], word["highest"]),
+                    "overlay": thumbnail(folder / word["file_name"], side),
+                }
+                for word in row["words"]
+            ],
+        }
+        for row in read_json(listing)["pictures"]
+    ]
 
 
 def _sheets(split: Mapping[str, Any], style_set: Path, aux: Path, reference: Sequence[Path], limits: Limits) -> list[dict[str, Any]]:

@@ -52,6 +52,11 @@ def percent(change: float) -> str:
     return f"{100 * change:+.0f} %".replace("-", "−")
 
 
+def percent_range(low: float, high: float) -> str:
+    """Two shares of 0–1 as text: ``1.4–7.7 %``."""
+    return f"{100 * low:.1f}–{100 * high:.1f} %"
+
+
 def _took(style: dict[str, Any], base: dict[str, Any]) -> str:
     if style["value"] >= base["value"] or overlap(style, base):
         return "no"

@@ -108,6 +108,22 @@ def sample_bank(bundle, prompts, settings, seed, out, shard=(0, 1)):
                          "full_prompt": prompt.full_prompt, "seed": seed, "repeat": repeat})
     write_jsonl(out / "metadata.jsonl", rows)
 ''',
+    "components/diffusion/attention.py": '''
+def words_to_map(request, identifiers, chosen=()):
+    return [*identifiers, *chosen]
+''',
+    "components/diffusion/heatmaps.py": '''
+from components.content import digest_folder
+from components.paths import write_json
+from pathlib import Path
+def explain(bundle, asked, settings, seed, out):
+    what = digest_folder(Path(bundle))
+    write_json(out / "attention.json", {"pictures": [[what, request.full_prompt, words] for request, words in asked]})
+    return out
+def write_nothing(out):
+    write_json(out / "attention.json", {"pictures": []})
+    return out
+''',
     "components/evaluation/scoring.py": '''
 from components.content import digest_folder
 def score(style, base, plain, base_plain, reference, settings, seed, identifier, *, reference_kind="held-out"):

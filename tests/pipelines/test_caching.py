@@ -10,7 +10,7 @@ from PIL import Image
 from tests.pipelines.stand_in import StandIn
 
 END = {"score", "report", "register"}
-ALL = {"scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "sample_base"} | END
+ALL = {"scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "explain", "sample_base"} | END
 
 
 def test_touching_nothing_reruns_nothing(finished: StandIn) -> None:
@@ -29,7 +29,7 @@ def test_a_helper_edited_without_effect_reruns_its_step_alone(finished: StandIn)
 
 def test_a_helper_edited_with_effect_reruns_what_follows(finished: StandIn) -> None:
     finished.edit("components/diffusion/objective.py", "'mse'", "'huber'")
-    assert finished.again() == {"fine_tune", "sample_bank"} | END
+    assert finished.again() == {"fine_tune", "sample_bank", "explain"} | END
 
 
 def test_one_changed_picture(finished: StandIn) -> None:
@@ -41,9 +41,9 @@ def test_a_changed_bank_reruns_sampling(finished: StandIn) -> None:
     bank = finished.folder / "bank.tsv"
     bank.write_text("id\tcategory\tprompt\na\tpeople\ta man\n", encoding="utf-8")
     finished.edit("config.yaml", "components/evaluation/banks/two.tsv", "bank.tsv")
-    assert finished.again() == {"sample_bank", "sample_base"} | END
+    assert finished.again() == {"sample_bank", "explain", "sample_base"} | END
     bank.write_text("id\tcategory\tprompt\na\tpeople\ta woman\n", encoding="utf-8")
-    assert finished.again() == {"sample_bank", "sample_base"} | END
+    assert finished.again() == {"sample_bank", "explain", "sample_base"} | END
 
 
 def test_changed_weights_of_the_base(finished: StandIn) -> None:
@@ -56,9 +56,17 @@ def test_one_changed_setting(finished: StandIn) -> None:
     assert finished.again("--set", "scoring.bootstrap=6", "--set", "registry.alias=other") == {"register"}
     assert finished.again("--set", "scoring.bootstrap=6", "--set", "registry.alias=other", "--set", "sampling.steps=3") == {
         "sample_bank",
+        "explain",
         "sample_base",
         *END,
     }
+
+
+def test_heat_maps_draw_and_train_nothing_again(finished: StandIn) -> None:
+    assert finished.again("--set", "attention.prompts=1") == {"explain", "report", "register"}
+    assert finished.again("--set", "attention.prompts=0") == {"explain", "report", "register"}
+    finished.edit("components/diffusion/heatmaps.py")
+    assert finished.again("--set", "attention.prompts=0") == {"explain"}
 
 
 def test_another_name_trains_nothing_again(finished: StandIn) -> None:

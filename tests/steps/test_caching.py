@@ -57,6 +57,7 @@ def test_everything_in_reach_counts_and_nothing_else(tmp_path: Path) -> None:
         ("split", "components/evaluation/features.py", "components/diffusion"),
         ("fine_tune", "components/diffusion/objective.py", "components/evaluation"),
         ("sample_bank", "components/evaluation/prompts.py", "components/styledata"),
+        ("explain", "components/diffusion/heatmaps.py", "components/diffusion/training.py"),
         ("sample_base", "components/diffusion/sampling.py", "components/diffusion/training.py"),
         ("score", "components/evaluation/metrics.py", "components/diffusion"),
         ("report", "components/evaluation/report.py", "components/registry"),
