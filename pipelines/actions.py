@@ -130,7 +130,7 @@ def explain(
     from components.diffusion import heatmaps
     from components.diffusion.attention import telling_words
     from components.diffusion.bundle import load_bundle
-    from components.evaluation.grid import contact_sheet
+    from components.evaluation.grid import GridStyle, contact_sheet
     from components.evaluation.verdict import percent_range
 
     place, settings, (request,) = _requests(model, [prompt], 1, plain, changes or {})
@@ -140,7 +140,7 @@ def explain(
     (row,) = read_json(folder / heatmaps.LISTING)["pictures"]
     pictures = [folder / row["file_name"], *(folder / word["file_name"] for word in row["words"])]
     captions = [row["full_prompt"], *(f"{word['word']}  {percent_range(word['lowest'], word['highest'])}" for word in row["words"])]
-    sheet = contact_sheet(pictures, folder / "sheet.png", columns=min(5, len(pictures)), captions=captions)
+    sheet = contact_sheet(pictures, folder / "sheet.png", columns=4, captions=captions, style=GridStyle(cell=heatmaps.SMALLEST))
     mapped = [{**word, "path": str(folder / word["file_name"])} for word in row["words"]]
     found = {"folder": str(folder), "picture": str(pictures[0]), "sheet": str(sheet)}
     return {**found, "full_prompt": row["full_prompt"], "seed": row["seed"], "words": mapped}

@@ -31,7 +31,7 @@ def explain(bundle: Bundle, asked: Sequence[tuple[PromptRequest, Sequence[str]]]
     """Draw pictures with heat maps of some of their prompts' words, and write them into ``out``, whole or not at all.
 
     ``images/`` gets the pictures, ``heat/`` the overlays, ``maps.safetensors`` the values (float32 of shape (h, w) for each
-    ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words.
+    ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words, in the order of ``asked``.
 
     Args:
         bundle: the model.
@@ -61,6 +61,8 @@ def explain(bundle: Bundle, asked: Sequence[tuple[PromptRequest, Sequence[str]]]
             rows.append({**_about(item), "file_name": picture, "words": words})
             values |= {f"{item.job.request.id}/{heat.token}": np.ascontiguousarray(heat.values) for heat in item.maps}
         save_file(values, str(folder / "maps.safetensors"))
+        order = [request.id for request, _ in asked]
+        rows.sort(key=lambda row: order.index(row["prompt_id"]))
         drawing = settings.model_dump(mode="json", include={"scheduler", "steps", "guidance"})
         write_json(folder / LISTING, {"schema": SCHEMA, "model": bundle.digest, "seed": seed, **drawing, "pictures": rows})
     return Path(out)

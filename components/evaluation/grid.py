@@ -85,13 +85,15 @@ def bank_grid(
 
 def _write(cells: list[list[Path]], captions: list[str], labels: list[str], out: Path, columns: int, style: GridStyle) -> Path:
     """Lay out columns of cells in bands; one caption under each column, labels at the left."""
+    import matplotlib
     from PIL import Image as Pillow
     from PIL import ImageDraw, ImageFont
 
     if not cells:
         raise InputError(str(out), "no pictures to show", expected="at least one")
     columns = min(columns, len(cells))
-    font = ImageFont.load_default(style.text)
+    # Pillow's own font lacks dashes and most alphabets, and prompts are in any.
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", style.text)
     measure = ImageDraw.Draw(Pillow.new("RGB", (1, 1)))
     wrapped = [_wrap(measure, caption, font, style.cell) for caption in captions]
     left = round(max(measure.textlength(label, font) for label in labels)) + style.gap if any(labels) else 0

@@ -13,7 +13,7 @@ from components.config import parse_config
 from components.evaluation import charts
 from components.evaluation.report import Limits, render_report, thumbnail
 from components.evaluation.verdict import judge, kid_text, percent
-from tests.components.evaluation.conftest import FinishedRun, picture
+from tests.components.evaluation.conftest import FinishedRun, picture, write_value
 
 CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
                   "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -147,6 +147,23 @@ def test_a_run_with_gaps_still_has_a_page(finished_run: FinishedRun, tmp_path: P
     page = report(run, tmp_path / "r.html", scores={**scores(reference="style_ref"), "drift": None}, base_pictures=tmp_path / "half")
     assert "no training log" in page and "not drawn" in page and "none were held out" in page
     assert "<h3>Aux" not in page and "<h3>Reference" not in page and "Drift" not in page
+
+
+def test_heat_maps_have_a_section_where_there_are_any(finished_run: FinishedRun, tmp_path: Path) -> None:
+    folder = tmp_path / "attention"
+    assert 'id="attention"' not in report(finished_run, tmp_path / "without.html")
+    write_value(folder / "attention.json", {"pictures": []})
+    assert 'id="attention"' not in report(finished_run, tmp_path / "none.html", attention=folder)
+    for name in ("images/a-r0.png", "heat/a-r0-01-sks.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        picture(3, (90, 20, 20), 256).save(folder / name)
+    word = {"word": "<sks>", "file_name": "heat/a-r0-01-sks.png", "lowest": 0.0141, "highest": 0.0772}
+    row = {"full_prompt": "<sks> style & a man", "file_name": "images/a-r0.png", "words": [word]}
+    write_value(folder / "attention.json", {"pictures": [row]})
+    page = report(finished_run, tmp_path / "with.html", attention=folder)
+    section = page[page.index('<section id="attention">') :].partition("</section>")[0]
+    assert 'href="#attention"' in page and section.count("<img") == 2
+    assert "&lt;sks&gt; style &amp; a man" in section and "<b>&lt;sks&gt;</b> <small>1.4–7.7 %</small>" in section
 
 
 def test_loss_curve_averages_leaves_out_nan_and_needs_points() -> None:
