@@ -20,12 +20,7 @@ from tests.fixtures_models import tiny_sd_folder
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("machine")
     tiny_sd_folder(folder / "model")
-    sampling = {
-        "style_template": "a photo of {token} style, {prompt}",
-        "plain_template": "a photo of {prompt}",
-        "steps": 2,
-        "guidance": 3.0,
-    }
+    templates = {"style_template": "a photo of {token} style, {prompt}", "plain_template": "a photo of {prompt}"}
     card: dict[str, Any] = {"identifier": "sks", "sampling": {**templates, "steps": 2, "guidance": 3.0}}
     write_json(folder / "model" / "styleforge.json", card)
     return folder

@@ -25,6 +25,7 @@ from components.diffusion.conditioning import Conditioning
 from components.diffusion.sampling import PromptRequest, draw_pictures
 from components.diffusion.schedulers import SCHEDULERS
 from components.errors import InputError, StyleForgeError
+from tests.fixtures_models import tiny_sdxl_folder
 
 PROMPT = "a photo of sks style, a man wearing a hat"
 
@@ -34,18 +35,30 @@ def bundle(tiny_base: Path) -> Bundle:
     return load_bundle(tiny_base, device="cpu")
 
 
-def request(index: int = 0, prompt: str = PROMPT) -> PromptRequest:
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return load_bundle(tiny_sdxl_folder(tmp_path_factory.mktemp("xl") / "base"), device="cpu")
+
+
+@pytest.fixture(params=["bundle", "xl"])
+def either(request: pytest.FixtureRequest) -> Bundle:
+    """Stable Diffusion 1.x, then XL."""
+    found: Bundle = request.getfixturevalue(request.param)
+    return found
+
+
+def ask(index: int = 0, prompt: str = PROMPT) -> PromptRequest:
     return PromptRequest(f"p{index}", "people", prompt.rpartition(", ")[2], prompt)
 
 
 def settings(**options: object) -> SamplingSection:
-    return SamplingSection(**{"steps": 3, "batch_size": 4, "guidance": 4.0, **options})  # type: ignore[arg-type]
+    return SamplingSection(**{"steps": 3, "batch_size": 4, "guidance": 4.0, **options})
 
 
 def layer(heads: int = 2, **options: object) -> Attention:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Attention(query_dim=8, cross_attention_dim=6, heads=heads, dim_head=4, **options).eval()  # type: ignore[arg-type]
+        return Attention(query_dim=8, cross_attention_dim=6, heads=heads, dim_head=4, **options).eval()
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -94,8 +107,8 @@ def test_the_map_is_what_the_layer_itself_weighs_the_values_with(options: dict[s
 # Over layers and steps
 
 
-def test_a_networks_map_is_the_mean_over_its_layers_by_hand(bundle: Bundle) -> None:
-    family, seen = bundle.family, []
+def test_a_networks_map_is_the_mean_over_its_layers_by_hand(either: Bundle) -> None:
+    family, seen = either.family, []
     layers = [part for part in family.unet.modules() if isinstance(part, Attention) and part.is_cross_attention]
     hooks = [
         part.register_forward_pre_hook(
@@ -110,8 +123,8 @@ def test_a_networks_map_is_the_mean_over_its_layers_by_hand(bundle: Bundle) -> N
             family.predict(latents, torch.tensor(step), conditioning)
     for hook in hooks:
         hook.remove()
-    assert len(layers) == 4 and len(seen) == record.calls == 8
-    # All layers of the tiny network see 8 × 8 places; the rows of the negative prompt are the first two.
+    assert len(layers) >= 4 and len(seen) == record.calls == 2 * len(layers)
+    # All layers of the tiny networks see 8 × 8 places; the rows of the negative prompt are the first two.
     mean = np.mean([by_hand(part, states[2:], context[2:]) for part, states, context in seen], axis=0)
     grid = mean.transpose(0, 2, 1).reshape(2, 32, 8, 8)
     places = np.clip((np.arange(16) + 0.5) / 2 - 0.5, 0, 7)
@@ -136,19 +149,18 @@ def test_layers_of_every_resolution_count_alike() -> None:
         AttentionRecord(1, (5, 6)).maps()
 
 
-@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_recording_changes_no_bit_of_a_picture(bundle: Bundle, scheduler: str, guidance: float) -> None:
+@pytest.mark.parametrize(("scheduler", "guidance"), [("dpm++", 1.0), *((name, 4.0) for name in SCHEDULERS)])
+def test_recording_changes_no_bit_of_a_picture(either: Bundle, scheduler: str, guidance: float) -> None:
     chosen = settings(scheduler=scheduler, guidance=guidance)
-    requests = [request(index, prompt) for index, prompt in enumerate([PROMPT, "a photo of sks style, a dog"])]
-    before = [np.asarray(picture) for _, picture in draw_pictures(bundle, requests, chosen, 7)]
-    explained = list(explain_pictures(bundle, [(item, ["sks"]) for item in requests], chosen, 7))
+    requests = [ask(index, prompt) for index, prompt in enumerate([PROMPT, "a photo of sks style, a dog"])]
+    before = [np.asarray(picture) for _, picture in draw_pictures(either, requests, chosen, 7)]
+    explained = list(explain_pictures(either, [(item, ["sks"]) for item in requests], chosen, 7))
     assert [item.job.request for item in explained] == requests
     assert all((np.asarray(item.picture) == picture).all() for item, picture in zip(explained, before, strict=True))
 
 
 def test_the_batch_does_not_matter_to_a_map(bundle: Bundle) -> None:
-    asked = [(request(index, f"a photo of sks style, a {what}"), ["sks", what]) for index, what in enumerate(["man", "dog", "house"])]
+    asked = [(ask(index, f"a photo of sks style, a {what}"), ["sks", what]) for index, what in enumerate(["man", "dog", "house"])]
     alone = list(explain_pictures(bundle, asked, settings(batch_size=1), 0))
     together = list(explain_pictures(bundle, asked[::-1], settings(batch_size=2), 0))
     for one, other in zip(alone, together, strict=True):
@@ -206,6 +218,13 @@ def test_a_word_is_all_tokens_that_it_is_cut_into(bundle: Bundle, prompt: str, w
     assert token_positions(bundle.family, prompt, word) == positions
 
 
+def test_both_tokenizers_of_the_larger_model_agree(xl: Bundle) -> None:
+    assert token_positions(xl.family, PROMPT, "hat") == (11,)
+    (item,) = explain_pictures(xl, [(ask(), ["sks", "hat"])], settings(steps=2), 0)
+    assert [heat.values.shape for heat in item.maps] == [(16, 16), (16, 16)]
+    assert all(0 < heat.share < 1 for heat in item.maps)
+
+
 def test_a_rare_word_is_several_tokens(bundle: Bundle) -> None:
     # The tiny tokenizer knows "man" but neither "manga" nor "tram": they fall into pieces, and no piece is taken for a word.
     positions = token_positions(bundle.family, "a manga of a man, tram", "manga")
@@ -234,11 +253,11 @@ def test_a_word_behind_the_limit_is_named(bundle: Bundle) -> None:
 def test_all_words_are_looked_for_before_anything_is_drawn(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.diffusion.attention.draw_pictures", lambda *_: pytest.fail("drawn"))
     with pytest.raises(InputError, match="boat"):
-        explain_pictures(bundle, [(request(), ["sks"]), (request(1), ["boat"])], settings(), 0)
+        explain_pictures(bundle, [(ask(), ["sks"]), (ask(1), ["boat"])], settings(), 0)
 
 
 def test_a_word_of_several_tokens_has_their_sum(bundle: Bundle) -> None:
-    (item,) = explain_pictures(bundle, [(request(), ["sks", "style", "sks style", "sks"])], settings(), 0)
+    (item,) = explain_pictures(bundle, [(ask(), ["sks", "style", "sks style", "sks"])], settings(), 0)
     sks, style, both = item.maps
     assert [heat.token for heat in item.maps] == ["sks", "style", "sks style"] and both.positions == (4, 5)
     np.testing.assert_allclose(both.values, sks.values + style.values, atol=1e-7)
