@@ -71,7 +71,9 @@ def decode_rgb(content: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
     try:
         return _decode(io.BytesIO(content), max_pixels).picture
     except UnreadableImageError as error:
-        raise InputError(name, str(error), expected="a whole PNG, JPEG, WebP, BMP, TIFF or GIF picture") from error
+        raise InputError(
+            name, str(error), expected="a whole PNG, JPEG, WebP, BMP, TIFF or GIF picture", remedy="save it anew, or take it out"
+        ) from error
 
 
 def inspect_image(source: Path | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageFacts:
@@ -129,7 +131,7 @@ def _decode(file: Any, max_pixels: int) -> _Decoded:
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not a picture: the content is of none of the known formats") from error
     except Image.DecompressionBombError as error:
-        raise UnreadableImageError(f"too large: {error}") from error
+        raise UnreadableImageError(f"too large: its header promises more than {HARD_MAX_PIXELS:,} pixels") from error
     except MemoryError as error:
         raise UnreadableImageError("too large for this machine's memory") from error
     except Exception as error:

@@ -211,5 +211,8 @@ def _part_config(model: str, revision: str | None, folder: Path | None, part: st
     file = folder / part / "config.json"
     if not file.is_file():
         problem = f"has no {part} ({part}/config.json)"
-        raise InputError(f"base.model={model}", problem, expected="a Stable Diffusion model in diffusers layout")
+        raise InputError(
+            f"base.model={model}", problem, expected="a Stable Diffusion model in diffusers layout",
+            remedy="save the whole pipeline with save_pretrained, or mend base.model",
+        )  # fmt: skip
     return dict(read_json(file))

@@ -199,7 +199,9 @@ def _style_ref(source: _Folder) -> tuple[list[_Found], set[str]]:
         where, found = "the folder, outside of aux_pool/ and reference/,", source.take("style_ref", without=("aux_pool/", "reference/"))
     if not found:
         kinds = ", ".join(sorted(extension.lstrip(".") for extension in EXTENSIONS))
-        raise InputError(source.name, f"{where} holds no pictures", expected=f"15 to 20 pictures of the style ({kinds})")
+        raise InputError(
+            source.name, f"{where} holds no pictures", expected=f"15 to 20 pictures of the style ({kinds})", remedy="put them there"
+        )
     return found, strays
 
 
@@ -209,7 +211,9 @@ def _open(location: str, into: Path) -> _Folder:
     pictures = tuple(path for path in files if PurePosixPath(path).suffix.lower() in EXTENSIONS)
     if not pictures:
         what = f"none of its {len(files)} files is a picture" if files else "the folder is empty"
-        raise InputError(location, what, expected="a folder of PNG, JPEG, WebP, BMP, TIFF or GIF pictures")
+        raise InputError(
+            location, what, expected="a folder of PNG, JPEG, WebP, BMP, TIFF or GIF pictures", remedy="put pictures there, or mend the path"
+        )
     ignored = tuple(path for path in files if path not in set(pictures) and PurePosixPath(path).name != METADATA)
     return _Folder(root, location, pictures, ignored, read_metadata(root))
 

@@ -16,6 +16,7 @@ import yaml
 
 from components.paths import REPOSITORY
 from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
+from tests.pipelines.test_bad_input import BAD
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -76,6 +77,7 @@ def test_a_style_becomes_a_scored_and_registered_model(first: dict[str, Any]) ->
     page = Path(first["report"]).read_text(encoding="utf-8")
     assert "anime" in page
     assert "<img" in page
+    assert '<section id="attention">' in page and "attention to sks" in page
 
 
 def test_again_takes_all_from_the_cache(machine: Machine, first: dict[str, Any]) -> None:
@@ -92,19 +94,24 @@ def test_the_model_is_listed_and_draws(machine: Machine, first: dict[str, Any]) 
     assert all(Path(machine.folder, picture["path"]).is_file() for picture in drawn)
 
 
-def test_a_text_file_among_the_pictures_is_refused_by_name(machine: Machine, first: dict[str, Any]) -> None:
-    wrong = machine.folder / "anime" / "style_ref" / "words.png"
-    wrong.write_text("no picture")
+def test_bad_pictures_are_refused_by_name_before_anything_trains(machine: Machine, first: dict[str, Any]) -> None:
+    bad = {name: machine.folder / "anime" / "style_ref" / name for name in BAD}
+    for name, path in bad.items():
+        BAD[name][0](path)
     try:
         refused = machine.call("run", "config.yaml", code=3)
         looked_at = machine.call("validate", "config.yaml", code=3)
     finally:
-        wrong.unlink()
+        for path in bad.values():
+            path.unlink()
     assert refused["status"] == looked_at["status"] == "refused"
-    assert "words.png" in refused["error"]["message"]
-    page = re.search(r"shown in (\S+validation\.html)", refused["error"]["message"])
-    assert page and "words.png" in Path(page[1]).read_text(encoding="utf-8")
-    assert "words.png" in json.dumps(looked_at["rules"])
+    message = refused["error"]["message"]
+    assert all(name in message for name in BAD), message
+    assert "Mend or remove these files" in message and set(refused["seconds"]) == {"scan", "validate"}
+    page = re.search(r"shown in (\S+validation\.html)", message)
+    assert page and all(name in Path(page[1]).read_text(encoding="utf-8") for name in BAD)
+    assert all(name in json.dumps(looked_at["rules"]) for name in BAD)
+    assert not [path for part in ("work", "checkpoints", "pictures") for path in (machine.folder / "home" / part).iterdir()]
 
 
 def test_nothing_is_written_outside_the_home(machine: Machine, first: dict[str, Any]) -> None:
