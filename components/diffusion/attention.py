@@ -21,6 +21,7 @@ from components.config import SamplingSection
 from components.diffusion.bundle import Bundle
 from components.diffusion.families import Family
 from components.diffusion.sampling import Job, PromptRequest, draw_pictures, jobs_for
+from components.diffusion.tokens import expand
 from components.errors import InputError, StyleForgeError
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def token_positions(family: Family, prompt: str, word: str, field: str = "--toke
     """Places of a word's tokens among those of a prompt, as the network gets them; place 0 is the start token.
 
     A word is found wherever it stands as a whole word, whatever the case; it may be several words ("red hat"). All tokens
-    that it is cut into belong to it.
+    that it is cut into belong to it, and all rows of a token that was learnt with several.
 
     Args:
         family: whose tokenizers read the prompt.
@@ -228,21 +229,23 @@ def token_positions(family: Family, prompt: str, word: str, field: str = "--toke
     Raises:
         InputError: the word is not in the prompt, or stands behind the end of what the text encoder reads.
     """
+    if not contains_word(prompt, word):
+        raise InputError(f"{field} {word!r}", f"is no word of the prompt {prompt!r}", expected=f"one of {', '.join(words_of(prompt))}")
     found: set[int] = set()
+    limit = family.tokenize([prompt]).shape[-1]
     for tokenizer in family.tokenizers.values():
-        spans = _word_spans(prompt, word)
-        if not spans:
-            raise InputError(f"{field} {word!r}", f"is no word of the prompt {prompt!r}", expected=f"one of {', '.join(words_of(prompt))}")
-        limit = family.tokenize([prompt]).shape[-1]
-        offsets = tokenizer(prompt, truncation=False, verbose=False, return_offsets_mapping=True).offset_mapping
+        # A learnt token of several rows is written out as all of them before the tokenizer reads it.
+        (written,), (wanted,) = expand([prompt], tokenizer), expand([word], tokenizer)
+        spans = [*_word_spans(written, wanted), *_word_spans(written, word)]
+        offsets = tokenizer(written, truncation=False, verbose=False, return_offsets_mapping=True).offset_mapping
         inside = [place for place, (start, end) in enumerate(offsets) if any(start < last and first < end for first, last in spans)]
         # The last place is that of the end token.
         found |= {place for place in inside if place < limit - 1}
-        if not found:
-            raise InputError(
-                f"{field} {word!r}", f"the prompt {prompt!r} is cut off before it", expected=f"at most {limit - 2} tokens",
-                remedy="shorten the prompt",
-            )  # fmt: skip
+    if not found:
+        raise InputError(
+            f"{field} {word!r}", f"the prompt {prompt!r} is cut off before it", expected=f"at most {limit - 2} tokens",
+            remedy="shorten the prompt",
+        )  # fmt: skip
     return tuple(sorted(found))
 
 

@@ -9,7 +9,7 @@ def _requests(**categories: int) -> list[PromptRequest]:
 
 
 def test_prompts_with_braces_are_filled_in() -> None:
-    (request, *_) = bank_requests("pocket", 3, "a {token} of {prompt}", "sks")
+    (request, *_) = bank_requests("pocket", 3, "a {token} of {prompt}", [{"token": "sks"}])
     assert request.full_prompt == f"a sks of {request.prompt}"
 
 
@@ -23,5 +23,5 @@ def test_requests_are_spread_over_categories_and_evenly_in_each() -> None:
 
 
 def test_bank_prompts_of_all_categories_get_heat_maps() -> None:
-    chosen = spread(bank_requests("pocket", None, "{token} {prompt}", "sks"), 4)
+    chosen = spread(bank_requests("pocket", None, "{token} {prompt}", [{"token": "sks"}]), 4)
     assert [item.category for item in chosen] == ["people", "people in places", "backgrounds", "things"]

@@ -24,6 +24,7 @@ from components.diffusion.bundle import Bundle, load_bundle
 from components.diffusion.conditioning import Conditioning
 from components.diffusion.sampling import PromptRequest, draw_pictures
 from components.diffusion.schedulers import SCHEDULERS
+from components.diffusion.tokens import add_tokens, row_names
 from components.errors import InputError, StyleForgeError
 from tests.fixtures_models import tiny_sdxl_folder
 
@@ -216,6 +217,21 @@ def test_other_words_states_give_another_map(bundle: Bundle) -> None:
 )
 def test_a_word_is_all_tokens_that_it_is_cut_into(bundle: Bundle, prompt: str, word: str, positions: tuple[int, ...]) -> None:
     assert token_positions(bundle.family, prompt, word) == positions
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word", "positions"),
+    [
+        ("a photo of <sks> style, a man", "<sks>", (4, 5, 6)),
+        ("a photo of <sks> style, a man", "sks", (4, 5, 6)),
+        ("a photo of <sks> style, a man", "<SKS> style", (4, 5, 6, 7)),
+        ("a photo of <sks> style, a man", "man", (10,)),
+    ],
+)
+def test_a_learnt_token_is_all_its_rows(tiny_base: Path, prompt: str, word: str, positions: tuple[int, ...]) -> None:
+    family = load_bundle(tiny_base, device="cpu").family
+    add_tokens(family.tokenizer, row_names("<sks>", 3), "tokenizer")
+    assert token_positions(family, prompt, word) == positions
 
 
 def test_both_tokenizers_of_the_larger_model_agree(xl: Bundle) -> None:
