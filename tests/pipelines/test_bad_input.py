@@ -8,7 +8,6 @@ What a whole run makes of bad pictures is in ``test_end_to_end.py``, a disk that
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -233,10 +232,3 @@ def test_a_model_folder_without_a_vae(folder: Path, command: str) -> None:
     assert code == 2 and stderr.count("error:") == 1
     assert "has no VAE (folder vae/ is missing)" in stderr and answer["error"]["expected"] and answer["error"]["remedy"]
     assert not (folder / "out").exists()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_output_folder_that_cannot_be_written(folder: Path) -> None:
-    (folder / "closed").mkdir(mode=0o500)
-    code, stderr, _ = call("pocket", "render", "--style", "anime", "--out", str(folder / "closed" / "out"), "--reference", "0")
-    assert code == 1 and stderr.count("error:") == 1 and "closed" in stderr
