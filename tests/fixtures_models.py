@@ -77,10 +77,16 @@ def tiny_sd_folder(path: Path, *, seed: int = 0, resolution: int = 32, predictio
         steps_offset=1,
     )
     parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, **parts
-    ).save_pretrained(path, safe_serialization=True)
+    pipeline = StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, **parts)
+    pipeline.save_pretrained(path, safe_serialization=True)
+    _publish(text_encoder, path)
     return path
+
+
+def _publish(text_encoder: Any, path: Path) -> None:
+    """Give the text encoder's tensors the prefix that published bases have and new transformers leave out."""
+    tensors = {f"text_model.{name}": value for name, value in text_encoder.state_dict().items()}
+    text_encoder.save_pretrained(path / "text_encoder", state_dict=tensors)
 
 
 def tiny_sdxl_folder(path: Path, *, seed: int = 0, resolution: int = 32, prediction_type: str = "epsilon") -> Path:
@@ -122,6 +128,7 @@ def tiny_sdxl_folder(path: Path, *, seed: int = 0, resolution: int = 32, predict
         vae=vae, text_encoder=first, text_encoder_2=second, tokenizer=tokenizer, tokenizer_2=tokenizer_2, unet=unet,
         scheduler=scheduler, add_watermarker=False,
     ).save_pretrained(path, safe_serialization=True)  # fmt: skip
+    _publish(first, path)
     return path
 
 

@@ -25,10 +25,12 @@ VAE_ATTENTION = {"group_norm.": "norm.", "to_q.": "q.", "to_k.": "k.", "to_v.": 
 
 def write_original(folder: Path, file: Path, kind: str) -> Path:
     """Write the model in ``folder`` (diffusers layout) as one safetensors file; ``kind`` is ``sd1``, ``sd2`` or ``sdxl``."""
+    import torch
     from safetensors.torch import save_file
 
     tensors = _unet(folder) | _vae(folder)
-    text, second = _weights(folder / "text_encoder"), folder / "text_encoder_2"
+    text = {name.removeprefix("text_model."): value for name, value in _weights(folder / "text_encoder").items()}
+    second = folder / "text_encoder_2"
     if kind == "sd2":
         tensors |= _open_clip(text, "cond_stage_model.model.")
     else:
@@ -36,6 +38,11 @@ def write_original(folder: Path, file: Path, kind: str) -> Path:
         tensors |= {f"{prefix}text_model.{name}": value for name, value in text.items()}
     if kind == "sdxl":
         tensors |= _open_clip(_weights(second), "conditioner.embedders.1.model.")
+    # Real ones carry the training's leftovers too.
+    for name in ("alphas_cumprod", "betas", "model_ema.decay", "model_ema.num_updates", "logit_scale"):
+        tensors[name] = torch.ones(2)
+    if kind != "sd2":
+        tensors[f"{prefix}text_model.embeddings.position_ids"] = torch.arange(32)[None]
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in tensors.items()}, file)
     return file

@@ -277,7 +277,7 @@ class StableDiffusion(Family):
         networks: dict[str, Any] = self.parts
         for name, part in networks.items():
             # Sampling leaves another memory format behind, which safetensors does not take.
-            part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name)
+            part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name, **_published_names(part))
             _forget_origin(folder / name / "config.json")
         for name, tokenizer in self.tokenizers.items():
             _save_tokenizer(tokenizer, folder / name.replace("text_encoder", "tokenizer"))
@@ -304,6 +304,17 @@ class StableDiffusion(Family):
     def _pipeline_settings(self) -> dict[str, Any]:
         """What diffusers' pipeline asks for beside the parts."""
         return {"requires_safety_checker": False, "safety_checker": [None, None]}
+
+
+def _published_names(part: Any) -> dict[str, Any]:
+    """The names under which published bases hold a text encoder's tensors.
+
+    transformers drops their prefix since 5.6 and reads both; older ones, and programs that do not use it, find no weight
+    without the prefix, and take random ones.
+    """
+    if type(part).__name__ != "CLIPTextModel":
+        return {}
+    return {"state_dict": {f"text_model.{name.removeprefix('text_model.')}": value for name, value in part.state_dict().items()}}
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -83,7 +83,15 @@ def _load_part(folder: Path, part: str, library: str, name: str) -> Any:
     cls = getattr({"diffusers": diffusers, "transformers": transformers}[library], name)
     if part.startswith("tokenizer"):
         return cls.from_pretrained(folder / part, local_files_only=True)
-    return cls.from_pretrained(folder / part, **_options(folder / part))
+    network, report = cls.from_pretrained(folder / part, output_loading_info=True, **_options(folder / part))
+    missing = sorted({*report["missing_keys"], *(name for name, value in network.named_parameters() if value.is_meta)})
+    if missing:
+        # Left alone they would be random numbers, or nothing at all.
+        raise InputError(
+            str(folder / part), f"lacks {len(missing)} of its weights, such as {missing[0]}", expected="whole weights",
+            remedy="save the whole pipeline with save_pretrained",
+        )  # fmt: skip
+    return network
 
 
 def _options(part: Path) -> dict[str, Any]:

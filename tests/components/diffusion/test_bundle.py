@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from components.content import digest_folder
 from components.diffusion.bundle import load_bundle
@@ -55,6 +56,14 @@ def test_diffusers_opens_what_we_save(tiny_base: Path, tmp_path: Path) -> None:
     assert pipeline("a photo of a man", num_inference_steps=1).images[0].size == (32, 32)
 
 
+def test_text_encoders_keep_the_names_that_published_bases_have(tiny_base: Path, tmp_path: Path) -> None:
+    # Other programs find no weight under transformers' new names, and some take random ones without a word.
+    saved = load_file(load_bundle(tiny_base, device="cpu").save(tmp_path / "a") / "text_encoder" / "model.safetensors")
+    assert all(name.startswith("text_model.") for name in saved)
+    before = load_file(tiny_base / "text_encoder" / "model.safetensors")
+    assert set(saved) == set(before) and all(torch.equal(saved[name], value) for name, value in before.items())
+
+
 def test_the_digest_follows_the_weights_and_nothing_else(copy: Path) -> None:
     before = load_bundle(copy, device="cpu").digest
     (copy / "notes.txt").write_text("hello")
@@ -88,6 +97,34 @@ def test_damaged_weights_name_the_folder(copy: Path) -> None:
     file = copy / "unet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     refused(copy, "copy")
+
+
+@pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"])
+def test_a_missing_weight_is_named_and_never_made_up(copy: Path, file: str) -> None:
+    # Left alone, the libraries put random numbers in its place and only log it.
+    path = copy / f"{file}.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[3]
+    save_file({key: value for key, value in tensors.items() if key != name}, path, metadata={"format": "pt"})
+    refused(copy, rf"{file.partition('/')[0]}: lacks 1 of its weights, such as .*{name.removeprefix('text_model.')}")
+
+
+def test_folders_as_older_libraries_wrote_them_load_to_the_same(copy: Path, tiny_base: Path) -> None:
+    """Published bases: position ids among the text encoder's weights, a tokenizer in two files."""
+    file = copy / "text_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["text_model.embeddings.position_ids"] = torch.arange(32)[None]
+    save_file(tensors, file, metadata={"format": "pt"})
+    whole = copy / "tokenizer" / "tokenizer.json"
+    model = json.loads(whole.read_text())["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (copy / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (copy / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    whole.unlink()
+    old, new = load_bundle(copy, device="cpu").family, load_bundle(tiny_base, device="cpu").family
+    prompts = ["a photo of sks style, painting of a house", ""]
+    assert torch.equal(old.tokenize(prompts), new.tokenize(prompts))
+    assert torch.equal(old.encode_prompts(prompts).states, new.encode_prompts(prompts).states)
 
 
 def test_other_architectures_are_refused(copy: Path) -> None:

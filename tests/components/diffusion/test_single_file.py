@@ -40,8 +40,14 @@ def bases(tiny_base: Path, tiny_v_base: Path, tiny_xl_base: Path) -> dict[str, P
 
 
 def configuration(base: Path, folder: Path) -> Path:
-    """The base without its weights: what has to lie beside a file."""
-    return Path(shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.safetensors")))
+    """The base without its weights: what has to lie beside a file. The index names parts that are not there, as published ones do."""
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    index = json.loads((folder / "model_index.json").read_text())
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    if index["_class_name"] == "StableDiffusionPipeline":
+        index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
 
 
 @pytest.fixture
