@@ -14,6 +14,7 @@ from PIL import Image
 from components.config import RunConfig, load_config
 from components.diffusion.bundle import load_bundle
 from components.diffusion.families import StableDiffusion
+from components.diffusion.methods import method_for
 from components.diffusion.sampling import PromptRequest, sample_bank
 from components.diffusion.sdxl import StableDiffusionXL
 from components.diffusion.sources import COMMIT
@@ -48,8 +49,10 @@ def test_it_holds_the_papers_settings(name: str) -> None:
     training, sampling = config.training, config.sampling
     assert config.method.name == "single-styleforge"
     assert (config.method.instance_prompt, config.method.aux_prompt) == ("a photo of {token} style", "a photo of style")
-    assert (config.method.prior_weight, config.method.train_text_encoder) == (1.0, True)
-    assert (config.aux.source, config.aux.count, config.aux.form) == ("curated", 20, "digital painting")
+    assert method_for(config.method).prior_weight == 1.0
+    assert method_for(config.method).trains == {"unet", "text_encoder"}
+    assert (config.aux.source or method_for(config.method).preserves) == "curated"
+    assert (config.aux.count, config.aux.form) == (20, "digital painting")
     assert (training.steps, training.learning_rate, training.batch_size, training.aux_batch_size) == (800, 2e-6, 1, 1)
     assert (training.adam_betas, training.adam_epsilon, training.weight_decay) == ((0.9, 0.999), 1e-8, 1e-2)
     assert (training.max_gradient_norm, training.schedule, training.min_snr_gamma) == (1.0, "constant", None)
@@ -87,7 +90,7 @@ def test_it_trains_saves_loads_and_samples(name: str, tiny: dict[str, Path], tmp
     bundle, base = load_bundle(out, device="cpu"), load_bundle(tiny[name], device="cpu")
     assert type(bundle.family) is FAMILIES[name]
     assert bundle.family.prediction_type == ("v_prediction" if name == "sd21" else "epsilon")
-    for part in base.family.trainable({"unet", "text_encoder"}):
+    for part in ("unet", *base.family.text_encoders):
         before, after = base.family.parts[part].state_dict(), bundle.family.parts[part].state_dict()
         assert any(not torch.equal(before[key], after[key]) for key in before), part
     requests = [PromptRequest("p0", "people", "a man", "a photo of sks style, a man")]
@@ -138,7 +141,7 @@ def test_published_sizes_fit_together_and_come_to_what_the_configurations_say(mo
     }
     assert [families[name].resolution for name in NAMES] == [512, 768, 1024]
     for name, millions in (("sd15", "983 M"), ("sd21", "1,206 M"), ("sdxl", "3,385 M")):
-        parts = families[name].trainable({"unet", "text_encoder"}).values()
+        parts = [families[name].unet, *families[name].text_encoders.values()]
         count = sum(value.numel() for part in parts for value in part.parameters())
         assert f"{count / 1e6:,.0f} M" == millions
         text_of_it = (REPOSITORY / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
