@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.paths import atomic_folder
 from components.pocket.captions import RARE_TOKENS, caption
 from components.pocket.media import random_medium
 from components.pocket.scenes import random_scene
@@ -37,7 +39,7 @@ def _corpus() -> Iterator[str]:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """Train the tokenizer; the same every time."""
+    """Train the tokenizer. Pairs that are equally frequent may be merged in another order next time: see :func:`kept_tokenizer`."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -61,3 +63,17 @@ def build_tokenizer() -> CLIPTokenizer:
     words = [*base, *("".join(pair) for pair in merges), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)
+
+
+def kept_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer that lies in ``folder``, trained first if there is none.
+
+    A training that is taken up again must find the very tokens that it began with.
+    """
+    from transformers import CLIPTokenizer
+
+    if not folder.is_dir():
+        with atomic_folder(folder) as temporary:
+            build_tokenizer().save_pretrained(temporary)
+    found: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    return found

@@ -17,7 +17,7 @@ from components.errors import InputError
 from components.paths import atomic_file, atomic_folder, read_json, state, write_json
 from components.pocket.probe import train_probe
 from components.pocket.render import LOOKS, cached_set
-from components.pocket.tokenizer import build_tokenizer
+from components.pocket.tokenizer import kept_tokenizer
 from components.pocket.train_evaluator import train_evaluator
 from components.pocket.train_unet import NOISE, mirrored, train_unet
 from components.pocket.train_vae import encode, polish_decoder, train_vae
@@ -81,7 +81,7 @@ def _vae(plan: Plan, budget: float) -> None:
 
 def _evaluator(plan: Plan, budget: float) -> None:
     data = cached_set(plan.work, "evaluator", EVALUATOR_PICTURES, LOOKS, plan.workers)
-    tokenizer = build_tokenizer()
+    tokenizer = kept_tokenizer(_tokenizer_folder(plan))
     model = train_evaluator(data, tokenizer, plan.work, budget, plan.device)
     with atomic_folder(plan.out / "evaluator") as temporary:
         model.half().save_pretrained(temporary)
@@ -105,6 +105,12 @@ def _evaluator(plan: Plan, budget: float) -> None:
         )
 
 
+def _tokenizer_folder(plan: Plan) -> Path:
+    """Where the tokenizer lies: with the weights to go on with, where nothing was begun here."""
+    kept, given = plan.work / "tokenizer", plan.out / "base" / "tokenizer"
+    return given if plan.go_on and given.is_dir() and not kept.is_dir() else kept
+
+
 def _vae_folder(plan: Plan) -> Path:
     """The VAE that the UNet's latents come from: the one just trained, or the one to go on with."""
     for folder in [plan.work / "vae", *([plan.out / "base" / "vae"] if plan.go_on else [])]:
@@ -119,7 +125,7 @@ def _unet(plan: Plan, budget: float) -> None:
     vae = AutoencoderKL.from_pretrained(_vae_folder(plan), torch_dtype=torch.float32).eval()
     data = cached_set(plan.work, "train", TRAIN_PICTURES, workers=plan.workers)
     latents = cached_latents(plan.work, vae, digest_folder(_vae_folder(plan)), data.pixels)
-    tokenizer = build_tokenizer()
+    tokenizer = kept_tokenizer(_tokenizer_folder(plan))
     unet, text = train_unet(latents, data.captions, tokenizer, plan.work, budget, plan.device, plan.out / "base" if plan.go_on else None)
     save_base(plan.out / "base", vae, unet, text, tokenizer)
 
