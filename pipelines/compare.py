@@ -35,6 +35,11 @@ class _Launcher:
         self._known: dict[str, tuple[Any, Exception | None]] = {}
         self._alive: list[Any] = []
         self.failed: str | None = None
+        self.trail: list[Any] = []
+
+    def begin(self) -> None:
+        """Forget which step of the last cell failed, and what its steps gave."""
+        self.failed, self.trail = None, []
 
     def __call__(self, step: Any, *inputs: Any, after: Sequence[Any] = (), **parameters: Any) -> Any:
         # Outputs are told apart by identity; they are kept, so that no identity is given out twice.
@@ -45,6 +50,7 @@ class _Launcher:
         output, error = self._known[key]
         if error is not None:
             raise error
+        self.trail.append(output)
         return output
 
     def _start(self, step: Any, inputs: Sequence[Any], after: Sequence[Any], parameters: Mapping[str, Any]) -> tuple[Any, Exception | None]:
@@ -58,11 +64,13 @@ class _Launcher:
 
 
 def _message(error: BaseException) -> str:
+    # Where steps run side by side, ZenML wraps what a step raised.
+    error = getattr(error, "original_exception", None) or error
     return " ".join(str(known_error(error)).split()) or type(error).__name__
 
 
 def _run_cells(cells: Sequence[Mapping[str, Any]], sections: Mapping[str, Any], launcher: _Launcher) -> dict[str, Any]:
-    """Start every cell. Gives each cell's record (an output or a future) or its error."""
+    """Start every cell. Gives each cell's record (or, side by side, the futures of its steps) or its error."""
     results: dict[str, Any] = {}
     for number, cell in enumerate(cells, 1):
         if cell["error"] is not None:
@@ -70,11 +78,12 @@ def _run_cells(cells: Sequence[Mapping[str, Any]], sections: Mapping[str, Any], 
             continue
         _logger.info("cell %d of %d: %s", number, len(cells), cell["title"])
         plan = {name: sections[key] for name, key in cell["plan"].items()}
-        launcher.failed = None
+        launcher.begin()
         try:
             made = train_and_score(plan, launcher)
             inputs = (made.style_set, made.division, made.model, made.pictures, made.base_pictures, made.scores)
-            results[cell["id"]] = launcher(measure, *inputs, **plan["measure"])
+            record = launcher(measure, *inputs, **plan["measure"])
+            results[cell["id"]] = launcher.trail if launcher.concurrent else record
         except Exception as error:
             if isinstance(known_error(error), StorageError):
                 raise  # The disk is full: every other cell would fail too, and finished work is kept.
@@ -87,11 +96,11 @@ def _run_cells(cells: Sequence[Mapping[str, Any]], sections: Mapping[str, Any], 
 
 
 def _await(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Outputs in the place of futures, errors in the place of failed ones."""
+    """The record in the place of a cell's futures, or the error of the first that failed: those after it only say they were skipped."""
     found: dict[str, Any] = {}
     for cell_id, result in results.items():
         try:
-            found[cell_id] = result if isinstance(result, Exception) else result.result()
+            found[cell_id] = result if isinstance(result, Exception) else [future.result() for future in result][-1]
         except Exception as error:
             found[cell_id] = error
     return found
