@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Started as a script, Python looks for modules beside this file and not in the repository.
 sys.path.insert(0, str(ROOT))
 
+from components.comparison import CompareConfig  # noqa: E402
 from components.config import RunConfig  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -47,6 +48,18 @@ Rules that concern more than one field:
 - `sampling.style_template` holds `{{token}}` and `{{prompt}}`.
 - `sampling.plain_template` holds `{{prompt}}` and no `{{token}}`.
 - A hub id in `base.model` needs `base.revision`; a hub id in `scoring.extractor` needs `scoring.extractor_revision`.
+"""
+
+COMPARISON_HEAD = """# Comparison
+
+{note}
+A comparison is one YAML file for `styleforge compare`: [how to](../how-to/compare.md). Start from `configs/compare-pocket-quick.yaml`.
+
+- An unknown key is refused, and the nearest known key is named.
+- `set` holds settings of the [configuration](configuration.md) by dotted name; null resets one to its default.
+- A variant's `set` must not hold `seed`, nor settings of `style`, `base`, `scoring` and `registry`, nor the bank; a method's neither the
+  sampler nor `training.steps`.
+- Names in `like`, `better`, `than`, and the styles and seeds of an ablation are those of this file.
 """
 
 CLI_HEAD = """# Commands
@@ -87,6 +100,18 @@ def _sections(name: str, schema: Mapping[str, Any], known: Mapping[str, Any]) ->
         yield from _sections(f"{name}.{field}", below, known)
 
 
+def comparison_page() -> str:
+    """The reference of a comparison's keys, from the pydantic models."""
+    schema = CompareConfig.model_json_schema()
+    parts = [COMPARISON_HEAD.format(note=NOTE.format(source="components/comparison.py"))]
+    parts.append(_section("Top level", "", schema))
+    parts.append(_section("An entry of `styles`", "styles.", schema["$defs"]["StyleChoice"]))
+    parts.append(_section("An entry of `methods`, or of an ablation's `variants`", "methods.", schema["$defs"]["Variant"]))
+    parts.append(_section("An entry of `ablations`", "ablations.", schema["$defs"]["Ablation"]))
+    parts.append(_section("An entry of `claims`", "claims.", schema["$defs"]["Claim"]))
+    return "\n".join(parts)
+
+
 def _section(title: str, prefix: str, schema: Mapping[str, Any]) -> str:
     lines = [f"## {title}", ""]
     if prefix and schema.get("description"):
@@ -118,6 +143,8 @@ def kind_of(field: Mapping[str, Any]) -> str:
         if "prefixItems" in field:
             return f"list of {len(field['prefixItems'])}: " + ", ".join(kind_of(item) for item in field["prefixItems"])
         return f"list of {'sections, see below' if '$ref' in field['items'] else kind_of(field['items'])}"
+    if field["type"] == "object":
+        return "settings by dotted name"
     words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text", "null": "null"}
     return ", ".join([words[field["type"]], *_bounds(field)])
 
@@ -210,7 +237,11 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-PAGES = {REFERENCE / "configuration.md": configuration_page, REFERENCE / "cli.md": cli_page}
+PAGES = {
+    REFERENCE / "configuration.md": configuration_page,
+    REFERENCE / "comparison.md": comparison_page,
+    REFERENCE / "cli.md": cli_page,
+}
 
 
 def stale() -> list[Path]:

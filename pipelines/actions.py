@@ -51,12 +51,22 @@ def demo_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         InputError: no such style.
     """
+    folder = pocket_style(style)
+    return load_config(builtin_config("pocket"), [f"style.name={style}", f"style.source={folder}", *overrides])
+
+
+def pocket_style(style: str) -> Path:
+    """``data/pocket/<style>``, the pictures of a style of the pocket world, rendered if they are not there.
+
+    Raises:
+        InputError: no such style.
+    """
     folder = Path("data") / "pocket" / style
     if not folder.is_dir():
         from components.pocket.render import render_dataset
 
         render_dataset(style, folder)
-    return load_config(builtin_config("pocket"), [f"style.name={style}", f"style.source={folder}", *overrides])
+    return folder
 
 
 def draw(

@@ -74,6 +74,39 @@ def _run(config: RunConfig, use_cache: bool, settings: Path | None, as_json: boo
 
 @app.command()
 @guarded
+def compare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Comparison (YAML); start from configs/compare-pocket-quick.yaml.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=VALUE", help="Override one setting of the comparison, or of all its runs; may be repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for tables and pages; default: under STYLEFORGE_HOME.")] = None,
+    parallel: Annotated[
+        int | None, typer.Option("--parallel", min=1, help="Cells at a time on this machine; default: one for each CUDA device.")
+    ] = None,
+    no_cache: NoCache = False,
+    settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """Compare methods over styles and seeds: tables, claims, costs, pictures. Exits with 1 if a cell failed."""
+    from pipelines.comparing import Wish, run_comparison
+    from pipelines.printing import print_comparison
+
+    wish = Wish(config, tuple(overrides or ()), not no_cache, settings, parallel, out, verbose)
+    result = run_comparison(wish)
+    if result.error is not None:
+        report_error(result.error, as_json=as_json, verbose=verbose, result=result.as_dict())
+    print_comparison(result)
+    if as_json:
+        print_json(result.as_dict())
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@guarded
 def validate(
     config: Config, overrides: Overrides = None, as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human
 ) -> None:

@@ -29,6 +29,8 @@ def prepare_environment(*, verbose: bool = False) -> None:
         "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
         "ZENML_DISABLE_STEP_LOGS_STORAGE": "true",
         "ZENML_DISABLE_PIPELINE_LOGS_STORAGE": "true",
+        # Dynamic pipelines would store each parameter as an artifact, and know no step again that a static one has run.
+        "ZENML_PARAMETER_SIZE_THRESHOLD": "-1",
         "AUTO_OPEN_DASHBOARD": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",

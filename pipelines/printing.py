@@ -14,7 +14,9 @@ from pipelines.doctor import Check
 from pipelines.outcome import RunResult
 
 if TYPE_CHECKING:
+    from components.evaluation.comparison_text import Number
     from components.pocket.check import Bar
+    from pipelines.comparing import CompareResult
 
 # What people read: the name, the factor it is shown with, the digits, and which way is better.
 METRICS = {
@@ -62,6 +64,37 @@ def _score(score: Mapping[str, Any] | None, factor: float, digits: int) -> str:
     if score.get("low") is not None and score.get("high") is not None:
         text += f"  ({score['low'] * factor:.{digits}f} to {score['high'] * factor:.{digits}f})"
     return text
+
+
+def print_comparison(compared: CompareResult) -> None:
+    """The methods with their scores and costs, the claims, the failed cells, and where the files are."""
+    from components.evaluation import comparison_text as words
+
+    console, result = _console(), compared.result
+    group, column, names = result["tables"][0], words.columns(result)[-1], words.labels(result)
+    table = _table("method", *(f"{label} {words.arrow(metric)}" for metric, label in words.LABELS.items()), "training s", "saved MB")
+    for name in group["variants"]:
+        found = [group["metrics"][metric] for metric in words.LABELS]
+        entries = [words.entry(t["rows"][name], column, m, t["ranks"], name) for m, t in zip(words.LABELS, found, strict=True)]
+        costs = words.cost_texts(result, name)
+        table.add_row(Text(names[name]), *(_entry(entry) for entry in entries), costs["training s"], costs["saved MB"])
+    console.print(table)
+    for claim in result["claims"]:
+        mark = {"held": Text("✓", "green"), "not held": Text("✗", "red")}.get(claim["verdict"], Text("?", "yellow"))
+        console.print(Text.assemble(mark, f" {claim['name']}: {claim['verdict']}. {words.claim_note(result, claim)}".rstrip()))
+    for cell in compared.failed:
+        console.print(
+            Text.assemble(("failed", "red"), f"  {', '.join(cell['variants'])}, {cell['style']}, seed {cell['seed']}: {cell['error']}")
+        )
+    console.print(Text(f"report  {compared.files.get('comparison.html')}"))
+    console.print(Text(f"done in {compared.total_seconds:.0f} s; {compared.cached} of {compared.steps} steps from the cache"))
+
+
+def _entry(entry: Number | None) -> Text:
+    if entry is None:
+        return Text("failed", "red")
+    style = {"best": "bold", "second": "underline"}.get(entry.rank, "")
+    return Text.assemble((entry.text, style), f" ± {entry.interval}" if entry.interval else "")
 
 
 def print_validation(outcome: Mapping[str, Any]) -> None:

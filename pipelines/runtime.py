@@ -51,7 +51,7 @@ def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file:
     settings = settings_file or default_settings_file()
     if settings is not None:
         check_settings(settings)
-    with _terminate_as_interrupt():
+    with terminate_as_interrupt():
         result = _run(config, plan, use_cache, settings)
     result.total_seconds = round(time.monotonic() - started, 2)
     if result.run_id:
@@ -62,7 +62,7 @@ def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file:
 def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None) -> RunResult:
     from steps import workspace
 
-    _connect()
+    connect()
     from pipelines.personalize import personalize
 
     workspace.sweep()
@@ -81,7 +81,7 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None) 
         result.error = known_error(problem)
         result.status = getattr(result.error, "status", "failed")
     finally:
-        run = _find_run(name)
+        run = find_run(name)
         # What a stopped or failed step had done so far is what makes the next try short.
         workspace.release([step for step, record in run.steps.items() if record.status.value == "completed"] if run else [])
     if run is not None:
@@ -89,7 +89,7 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None) 
     return result
 
 
-def _connect() -> None:
+def connect() -> None:
     """Open ZenML's store, whose first use creates it."""
     set_source_root()
     from zenml.client import Client
@@ -104,7 +104,8 @@ def _connect() -> None:
         raise known_error(error) from error
 
 
-def _find_run(name: str) -> PipelineRunResponse | None:
+def find_run(name: str) -> PipelineRunResponse | None:
+    """The run of that name; None if ZenML has no record of it."""
     from zenml.client import Client
 
     try:
@@ -132,23 +133,24 @@ def _gather_steps(run: PipelineRunResponse, result: RunResult) -> None:
 def _gather_outputs(run: PipelineRunResponse, result: RunResult) -> None:
     from steps.artifacts import link_or_copy
 
-    scores = read_json(_output(run, "score") / "scores.json")
+    scores = read_json(output_folder(run, "score") / "scores.json")
     result.scores, result.base_scores = scores["style"], scores["base"]
     result.drift, result.context = scores.get("drift"), scores.get("context") or {}
-    result.model = read_json(_output(run, "register") / "registration.json")
+    result.model = read_json(output_folder(run, "register") / "registration.json")
     page = state("runs", str(run.id)) / "report.html"
     page.unlink(missing_ok=True)
-    link_or_copy(_output(run, "report") / "report.html", page)
+    link_or_copy(output_folder(run, "report") / "report.html", page)
     result.report = str(page)
 
 
-def _output(run: PipelineRunResponse, step: str) -> Path:
+def output_folder(run: PipelineRunResponse, step: str) -> Path:
+    """The folder that a step of a finished run made."""
     (artifacts,) = run.steps[step].outputs.values()
     return Path(artifacts[0].load().path)
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end the run as Ctrl-C does: cleanly."""
 
     def stop(signum: int, frame: FrameType | None) -> None:

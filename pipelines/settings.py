@@ -16,7 +16,10 @@ from components.paths import REPOSITORY
 
 TOP_KEYS = ("settings", "steps")
 STEP_KEYS = ("enable_cache", "settings", "step_operator")
-STEPS = ("scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "explain", "sample_base", "score", "report", "register")
+STEPS = (
+    "scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "explain", "sample_base", "score", "report", "register",
+    "measure", "compare", "track",
+)  # fmt: skip
 _KUBERNETES = "zenml.integrations.kubernetes.flavors"
 # The settings that ZenML knows, by key: where their model is.
 SETTINGS = {

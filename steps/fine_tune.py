@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.config import BaseSection, MethodSection, RunConfig, StyleSection, TrainingSection
+from components.paths import read_json, write_json
+from components.usage import measured
 from steps.artifacts import Folder
 from steps.caching import cache_policy
 from steps.workspace import resumable, scratch
@@ -46,5 +48,8 @@ def fine_tune(
     key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, training]
     checkpoints = resumable("fine_tune", "checkpoints", key=key)
     out = scratch("fine_tune")
-    train(config, style_set.path, split.path, aux.path, out, checkpoints)
+    with measured() as usage:
+        train(config, style_set.path, split.path, aux.path, out, checkpoints)
+    timing = out / "training" / "timing.json"
+    write_json(timing, {**read_json(timing), "device": usage.device, "peak_memory_bytes": usage.peak_memory_bytes})
     return Folder(out)

@@ -29,7 +29,7 @@ def loss_curve(rows: Sequence[dict[str, Any]]) -> str:
     everything = [point for points in drawn.values() for point in points]
     if not everything:
         return ""
-    x_axis, y_axis = _axis([x for x, _ in everything], from_zero=True), _axis([y for _, y in everything], from_zero=True)
+    x_axis, y_axis = axis([x for x, _ in everything], from_zero=True), axis([y for _, y in everything], from_zero=True)
 
     def place(point: Point) -> Point:
         x = _LEFT + (point[0] - x_axis[0]) / (x_axis[-1] - x_axis[0]) * (_WIDTH - _LEFT - _RIGHT)
@@ -78,7 +78,7 @@ def _smooth(points: list[Point]) -> list[Point]:
     return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
 
 
-def _axis(values: Sequence[float], from_zero: bool) -> list[float]:
+def axis(values: Sequence[float], from_zero: bool) -> list[float]:
     """Round tick values that hold all ``values``."""
     low, high = (min(0.0, *values), max(values)) if from_zero else (min(values), max(values))
     if high <= low:

@@ -83,6 +83,71 @@ def bank_grid(
     return comparison_grid(rows, [ours.prompt for ours, _ in shown], out, columns=columns, style=style)
 
 
+@dataclass(frozen=True)
+class WallRow:
+    """A row of a picture wall: its prompt, and a picture for each column; None where there is none."""
+
+    caption: str
+    pictures: Sequence[Path | None]
+
+
+def picture_wall(columns: Sequence[str], sections: Mapping[str, Sequence[WallRow]], out: Path, *, style: GridStyle | None = None) -> Path:
+    """Write prompt rows over method columns, section by section, each with its title; an empty cell where a picture is missing.
+
+    Args:
+        columns: labels of the columns.
+        sections: title of a section (a style) to its rows.
+        out: PNG file.
+        style: measures.
+
+    Raises:
+        InputError: no rows, rows of different length, or a picture that cannot be read.
+    """
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    style = style or GridStyle(cell=128, gap=8, text=14)
+    rows = [row for section in sections.values() for row in section]
+    if not rows or any(len(row.pictures) != len(columns) for row in rows):
+        raise InputError(str(out), "no rows, or rows of different length", expected=f"rows of {len(columns)} pictures")
+    font, bold = ImageFont.load_default(style.text), ImageFont.load_default(style.text + 4)
+    measure = ImageDraw.Draw(Pillow.new("RGB", (1, 1)))
+    line, step = round(style.text * 1.3), style.cell + style.gap
+    heads = [_wrap(measure, label, font, style.cell) for label in columns]
+    left = style.cell + 2 * style.gap
+    head = line * max(len(lines) for lines in heads) + style.gap
+    title = round((style.text + 4) * 1.6)
+    height = style.gap + sum(title + head + step * len(section) + style.gap for section in sections.values())
+    canvas = Pillow.new("RGB", (left + step * len(columns), height), _BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    top = style.gap
+    for name, section in sections.items():
+        draw.text((style.gap, top), name, _INK, bold)
+        top += title
+        for place, lines in enumerate(heads):
+            _lines(draw, (left + place * step, top), lines, font, line)
+        top += head
+        for row in section:
+            _lines(draw, (style.gap, top), _wrap(draw, row.caption, font, style.cell)[: step // line], font, line)
+            for place, path in enumerate(row.pictures):
+                x = left + place * step
+                if path is None:
+                    draw.rectangle([x, top, x + style.cell - 1, top + style.cell - 1], fill=_FAINT)
+                    draw.text((x + style.cell // 2, top + style.cell // 2), "failed", _INK, font, anchor="mm")
+                else:
+                    _paste(canvas, draw, fit(load_rgb(path), style.cell), x, top, style.cell)
+            top += step
+        top += style.gap
+    with atomic_file(out) as temporary:
+        canvas.save(temporary, format="PNG", optimize=True)
+    return out
+
+
+def _lines(draw: Any, place: tuple[int, int], lines: Sequence[str], font: Any, height: int) -> None:
+    for number, text in enumerate(lines):
+        draw.text((place[0], place[1] + number * height), text, _INK, font)
+
+
 def _write(cells: list[list[Path]], captions: list[str], labels: list[str], out: Path, columns: int, style: GridStyle) -> Path:
     """Lay out columns of cells in bands; one caption under each column, labels at the left."""
     import matplotlib

@@ -180,9 +180,23 @@ def kid_with_interval(
     rng = np.random.default_rng(bootstrap.seed)
     left = group_weights(groups or range(len(x)), bootstrap.resamples, rng)
     right = group_weights(range(len(y)), bootstrap.resamples, rng)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        replicates = _weighted_within(x, left) + _weighted_within(y, right) - 2 * _weighted_between(x, left, y, right)
+    replicates = kid_replicates(x, y, left, right)
     return Estimate(value, *bootstrap.interval(value, replicates[np.isfinite(replicates)]), n=len(x))
+
+
+def kid_replicates(features: ArrayLike, reference: ArrayLike, weights: Array, reference_weights: Array) -> Array:
+    """(B,) KIDs of B resamples, NaN where a resample holds a single row.
+
+    Args:
+        features: (n, d) features of drawn pictures.
+        reference: (m, d) features of the reference.
+        weights: (n, B) row counts, as :func:`group_weights` gives them.
+        reference_weights: (m, B) row counts of the reference.
+    """
+    x, y = _two_sets(features, reference)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        within = _weighted_within(x, weights) + _weighted_within(y, reference_weights)
+        return within - 2 * _weighted_between(x, weights, y, reference_weights)
 
 
 def _kernel(a: Array, b: Array) -> Array:

@@ -121,7 +121,7 @@ def render_report(
         "prompts": _prompts(config, card),
     }
     with atomic_file(out) as temporary:
-        temporary.write_text(_environment().get_template("report.html.j2").render(page), encoding="utf-8")
+        temporary.write_text(environment().get_template("report.html.j2").render(page), encoding="utf-8")
     return out
 
 
@@ -342,7 +342,8 @@ def _short(text: str) -> str:
     return text
 
 
-def _environment() -> Any:
+def environment() -> Any:
+    """The jinja2 environment of the pages: everything that users write is escaped, and a missing value is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -105,6 +105,46 @@ def score(
     return scores
 
 
+@dataclass(frozen=True)
+class PictureValues:
+    """What a paired comparison needs of N pictures of one model: their prompts, scores and features, and the reference's features.
+
+    ``clip_t`` and ``clip_i`` are (N,), ``features`` (N, d) and ``reference`` (M, d), as FID and KID see them.
+    """
+
+    prompts: list[str]
+    clip_t: metrics.Array
+    clip_i: metrics.Array
+    features: Features
+    reference: Features
+
+
+def picture_values(
+    pictures: Path, reference: Sequence[Path], settings: ScoringSection, identifier: str | Sequence[str], *, towers: Towers | None = None
+) -> PictureValues:
+    """Values of every picture, by the extractors of :func:`score`; what that has seen comes from its cache.
+
+    Args:
+        pictures: folder of a model's pictures.
+        reference: pictures of the style.
+        settings: the scoring section.
+        identifier: the rare token or tokens.
+        towers: an extractor that is already loaded; default: made from ``settings``.
+
+    Raises:
+        InputError: unreadable pictures, or an extractor that cannot be loaded.
+    """
+    towers = towers or Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
+    inception = InceptionExtractor(settings.inception_weights, batch_size=settings.batch_size) if settings.inception_weights else None
+    drawn = read_pictures(pictures)
+    table = extract([p.path for p in drawn] + list(reference), [towers, *([inception] if inception else [])], settings.batch_size)
+    scorer = _Scorer(towers, inception, table, list(reference), settings, 0, _tokens(identifier))
+    return PictureValues(
+        _groups(drawn), scorer.clip_t_values(drawn), scorer.clip_i_values(drawn),
+        scorer.distribution_features(p.path for p in drawn), scorer.distribution_features(reference),
+    )  # fmt: skip
+
+
 def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: int) -> FeatureTable:
     """Features of pictures by every extractor: each file is read once, and decoded once if any extractor has not seen its content.
 
@@ -220,16 +260,20 @@ class _Scorer:
         reference = self.distribution_features(self.reference)
         return metrics.fid_with_interval(features, reference, _groups(pictures), self.bootstrap("fid")).as_dict()
 
-    def clip_t(self, pictures: list[Picture]) -> dict[str, Any]:
+    def clip_t_values(self, pictures: list[Picture]) -> metrics.Array:
         texts = [without_tokens(picture.prompt, self.tokens) for picture in pictures]
         known = encode_texts_cached(self.towers, texts, self.texts)
         images = self.table.of(self.towers, (p.path for p in pictures))
-        values = metrics.clip_t_values(images, np.stack([known[text] for text in texts]))
-        return metrics.mean_with_interval(values, _groups(pictures), self.bootstrap("clip_t")).as_dict()
+        return metrics.clip_t_values(images, np.stack([known[text] for text in texts]))
+
+    def clip_i_values(self, pictures: list[Picture]) -> metrics.Array:
+        return metrics.clip_i_values(self.table.of(self.towers, (p.path for p in pictures)), self.table.of(self.towers, self.reference))
+
+    def clip_t(self, pictures: list[Picture]) -> dict[str, Any]:
+        return metrics.mean_with_interval(self.clip_t_values(pictures), _groups(pictures), self.bootstrap("clip_t")).as_dict()
 
     def clip_i(self, pictures: list[Picture]) -> dict[str, Any]:
-        values = metrics.clip_i_values(self.table.of(self.towers, (p.path for p in pictures)), self.table.of(self.towers, self.reference))
-        return metrics.mean_with_interval(values, _groups(pictures), self.bootstrap("clip_i")).as_dict()
+        return metrics.mean_with_interval(self.clip_i_values(pictures), _groups(pictures), self.bootstrap("clip_i")).as_dict()
 
     def all_four(self, pictures: list[Picture]) -> dict[str, Any]:
         kid, fid = self.kid(pictures, self.reference), self.fid(pictures)

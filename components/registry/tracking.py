@@ -125,15 +125,20 @@ class Tracking:
     def run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
         """A run that is marked finished at the end of the block, or failed if the block raises. Gives its id."""
         with service_errors(self.uri):
-            run_id = str(self.client.create_run(self.experiment(experiment), tags=dict(tags), run_name=name).info.run_id)
+            run_id = self.start(experiment, name, tags)
             try:
                 yield run_id
             except BaseException:
-                self._end(run_id, "FAILED")
+                self.end(run_id, "FAILED")
                 raise
-            self._end(run_id, "FINISHED")
+            self.end(run_id, "FINISHED")
 
-    def _end(self, run_id: str, status: str) -> None:
+    def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        """Begin a run and give its id; :meth:`run` is the way for a run whose work is a block."""
+        return str(self.client.create_run(self.experiment(experiment), tags=dict(tags), run_name=name).info.run_id)
+
+    def end(self, run_id: str, status: str) -> None:
+        """Mark a run ``FINISHED`` or ``FAILED``."""
         try:
             self.client.set_terminated(run_id, status=status)
         except Exception:

@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from components import errors
+from components.comparison import load_comparison
 from components.config import RunConfig, load_config, parse_config
 from components.paths import REPOSITORY
 from docs import generate
@@ -166,7 +167,12 @@ def test_yaml_is_what_it_looks_like(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda file: file.name)
 def test_configurations_that_ship_are_valid(file: Path) -> None:
-    load_config(file)
+    _load(file)
+
+
+def _load(file: Path, overrides: Sequence[str] = ()) -> None:
+    """A file in configs/ is a run, or a comparison by its name."""
+    load_comparison(file, overrides) if file.name.startswith("compare-") else load_config(file, overrides)
 
 
 # Commands
@@ -205,7 +211,7 @@ def test_overrides_on_command_lines_are_taken(page: Path) -> None:
     for words in _command_lines(page):
         overrides = [value for option, value in itertools.pairwise(words) if option == "--set"]
         config = next((REPOSITORY / word for word in words if word.startswith("configs/")), REPOSITORY / "configs" / "pocket.yaml")
-        load_config(config, overrides)
+        _load(config, overrides)
 
 
 @by_page

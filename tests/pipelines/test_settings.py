@@ -62,7 +62,7 @@ def test_known_settings_pass(tmp_path: Path) -> None:
 def test_the_steps_are_the_pipelines() -> None:
     import inspect
 
-    from pipelines import personalize
+    from pipelines import compare, personalize, wiring
 
-    source = inspect.getsource(personalize)
+    source = "".join(inspect.getsource(module) for module in (personalize, compare, wiring))
     assert all(f"from steps.{step} import {step}" in source for step in STEPS)

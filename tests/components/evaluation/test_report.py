@@ -175,9 +175,9 @@ def test_loss_curve_averages_leaves_out_nan_and_needs_points() -> None:
 
 
 def test_axes_have_round_ticks_that_hold_the_values() -> None:
-    assert charts._axis([0.02, 0.37], from_zero=True) == [0.0, 0.1, 0.2, 0.3, 0.4]
-    assert charts._axis([1, 400], from_zero=True) == [0, 100, 200, 300, 400]
-    assert charts._axis([0.0], from_zero=True)[-1] >= 1
+    assert charts.axis([0.02, 0.37], from_zero=True) == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert charts.axis([1, 400], from_zero=True) == [0, 100, 200, 300, 400]
+    assert charts.axis([0.0], from_zero=True)[-1] >= 1
 
 
 @pytest.fixture(scope="module")

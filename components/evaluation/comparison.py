@@ -1,0 +1,213 @@
+"""The result of a comparison as plain data: tables of means over seeds, claims, costs, failures; every page is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.comparison import ALL_STYLES, LOWER_IS_BETTER, Ablation, Claim, CompareConfig, Variant
+from components.content import derive_seed
+from components.evaluation.record import Record, resample
+from components.evaluation.significance import Resampled, advantages, decide, join, mean_over_seeds
+
+SCHEMA = 1
+METRICS = ("kid", "fid", "clip_t", "clip_i")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one cell: its record, or the reason why there is none."""
+
+    id: str
+    variants: tuple[str, ...]
+    style: str
+    seed: int
+    steps: int
+    record: Record | None = None
+    error: str | None = None
+
+
+def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Put the cells together.
+
+    Args:
+        config: the comparison.
+        outcomes: of every cell.
+
+    Returns:
+        ``variants``, ``styles``, ``seeds``, ``cells``, ``base``, ``tables`` (the methods' and each ablation's), ``claims``,
+        ``costs``, ``equal``, ``confidence``, ``context``. KID in natural units, CLIP scores 0–100, seconds, bytes.
+    """
+    found = _Cells(config, outcomes)
+    groups: list[tuple[str, Sequence[Variant]]] = [("methods", config.methods), *((item.name, item.variants) for item in config.ablations)]
+    return {
+        "schema": SCHEMA,
+        "name": config.name,
+        "equal": config.equal,
+        "confidence": config.confidence,
+        "resamples": config.resamples,
+        "styles": [style.name for style in config.styles],
+        "seeds": list(config.seeds),
+        "variants": [{"name": item.name, "label": item.title, "steps": found.steps(item.name)} for item in config.variants],
+        "base": {metric: found.base_row(metric) for metric in METRICS},
+        "tables": [
+            {"name": name, "variants": [item.name for item in variants], "metrics": {m: table(found, variants, m) for m in METRICS}}
+            for name, variants in groups
+        ],
+        "claims": [decide_claim(found, claim) for claim in config.claims],
+        "costs": {item.name: found.cost(item.name) for item in config.variants},
+        "cells": [_cell(outcome) for outcome in outcomes],
+        "context": next((outcome.record.scores["context"] for outcome in outcomes if outcome.record), {}),
+    }
+
+
+class _Cells:
+    """The finished cells by variant, style and seed; resampled scores are made when first asked for."""
+
+    def __init__(self, config: CompareConfig, outcomes: Sequence[Outcome]) -> None:
+        self.config = config
+        self.outcomes = outcomes
+        self.ablations: dict[str, Ablation] = {item.name: ablation for ablation in config.ablations for item in ablation.variants}
+        self._known = {(name, outcome.style, outcome.seed): outcome for outcome in outcomes for name in outcome.variants}
+        self._resampled: dict[str, dict[str, Resampled]] = {}
+
+    def styles(self, variant: str) -> list[str]:
+        """Styles that the variant is made on."""
+        ablation = self.ablations.get(variant)
+        return [style.name for style in self.config.styles if not ablation or ablation.styles is None or style.name in ablation.styles]
+
+    def seeds(self, variant: str) -> list[int]:
+        """Seeds that the variant is made with."""
+        ablation = self.ablations.get(variant)
+        return [seed for seed in self.config.seeds if not ablation or ablation.seeds is None or seed in ablation.seeds]
+
+    def record(self, variant: str, style: str, seed: int) -> Record | None:
+        outcome = self._known.get((variant, style, seed))
+        return outcome.record if outcome else None
+
+    def records(self, variant: str) -> list[Record]:
+        found = (self.record(variant, style, seed) for style in self.styles(variant) for seed in self.seeds(variant))
+        return [record for record in found if record is not None]
+
+    def value(self, variant: str, style: str, seed: int, metric: str, group: str = "style") -> float | None:
+        record = self.record(variant, style, seed)
+        return None if record is None else float(record.scores[group][metric]["value"])
+
+    def resampled(self, variant: str, style: str, seed: int, metric: str) -> Resampled | None:
+        outcome = self._known.get((variant, style, seed))
+        if outcome is None or outcome.record is None:
+            return None
+        if outcome.id not in self._resampled:
+            # One seed for all: the same prompts for every cell, which is what makes differences paired.
+            self._resampled[outcome.id] = resample(outcome.record, self.config.resamples, derive_seed(0, "comparison"))
+        return self._resampled[outcome.id][metric]
+
+    def steps(self, variant: str) -> int | None:
+        return next((outcome.steps for outcome in self.outcomes if variant in outcome.variants), None)
+
+    def base_row(self, metric: str) -> dict[str, Any]:
+        """The untouched base's scores: the zero line, with no rank."""
+        variants = {outcome.style: outcome.variants[0] for outcome in self.outcomes if outcome.record}
+
+        def value(style: str, seed: int) -> float | None:
+            known = [name for name in (variants.get(style), *(v.name for v in self.config.variants)) if name]
+            found = (self.value(name, style, seed, metric, "base") for name in known)
+            return next((item for item in found if item is not None), None)
+
+        return _row(value, [style.name for style in self.config.styles], list(self.config.seeds), self.config.confidence)
+
+    def cost(self, variant: str) -> dict[str, Any]:
+        """Mean seconds and largest memory and bytes over the variant's cells."""
+        costs = [record.cost for record in self.records(variant)]
+        seconds = [cost["seconds"] for cost in costs if cost.get("seconds") is not None]
+        return {
+            "seconds": float(np.mean(seconds)) if seconds else None,
+            "peak_memory_bytes": max((cost["peak_memory_bytes"] for cost in costs if cost.get("peak_memory_bytes")), default=None),
+            "saved_bytes": max((cost["saved_bytes"] for cost in costs), default=None),
+            "devices": sorted({cost["device"] for cost in costs if cost.get("device")}),
+            "resumed": sum(bool(cost.get("resumed")) for cost in costs),
+        }
+
+
+def table(found: _Cells, variants: Sequence[Variant], metric: str) -> dict[str, Any]:
+    """For each variant a row of style → mean, half-width, n and values; with the best and second variant of each column."""
+    rows = {
+        item.name: _row(
+            lambda style, seed, name=item.name: found.value(name, style, seed, metric),  # type: ignore[misc]
+            found.styles(item.name), found.seeds(item.name), found.config.confidence,
+        )
+        for item in variants
+    }  # fmt: skip
+    columns = [*(style.name for style in found.config.styles), ALL_STYLES]
+    return {"rows": rows, "ranks": {column: _rank(rows, column, metric) for column in columns}}
+
+
+def _row(value: Callable[[str, int], float | None], styles: Sequence[str], seeds: Sequence[int], confidence: float) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for style in styles:
+        values = {str(seed): found for seed in seeds if (found := value(style, seed)) is not None}
+        if values:
+            row[style] = {**mean_over_seeds(list(values.values()), confidence).as_dict(), "values": values, "asked": len(seeds)}
+    # A seed with a gap in one style would shift the mean over styles, so only whole seeds count.
+    whole = [str(seed) for seed in seeds if all(str(seed) in row.get(style, {}).get("values", {}) for style in styles)]
+    if whole:
+        values = {seed: float(np.mean([row[style]["values"][seed] for style in styles])) for seed in whole}
+        row[ALL_STYLES] = {**mean_over_seeds(list(values.values()), confidence).as_dict(), "values": values, "asked": len(seeds)}
+    return row
+
+
+def _rank(rows: Mapping[str, Any], column: str, metric: str) -> dict[str, str | None]:
+    """Names of the best and the second in a column; a column with one row has no rank."""
+    means = {name: row[column]["mean"] for name, row in rows.items() if column in row}
+    if len(means) < 2:
+        return {"best": None, "second": None}
+    order = sorted(means, key=lambda name: means[name] if metric in LOWER_IS_BETTER else -means[name])
+    return {"best": order[0], "second": order[1] if len(order) > 2 else None}
+
+
+def decide_claim(found: _Cells, claim: Claim) -> dict[str, Any]:
+    """The verdict on a claim, with the figures of each pair, over all styles and for each style alone."""
+    pairs = [_decide_pair(found, claim, other) for other in claim.than]
+    decided = [pair for pair in pairs if pair["decision"] is not None]
+    verdict = join([pair["decision"]["verdict"] for pair in decided]) if len(decided) == len(pairs) else "undecided"
+    needed = [pair["decision"]["seeds_needed"] for pair in decided if pair["decision"]["verdict"] == "undecided"]
+    return {
+        **claim.model_dump(mode="json"),
+        "verdict": verdict,
+        "pairs": pairs,
+        "seeds": min((pair["decision"]["seeds"] for pair in decided), default=0),
+        "seeds_needed": None if not needed or None in needed else max(needed),
+        "missing": [pair["than"] for pair in pairs if pair["decision"] is None],
+    }
+
+
+def _decide_pair(found: _Cells, claim: Claim, other: str) -> dict[str, Any]:
+    styles: dict[str, list[Resampled]] = {}
+    asked = [style for style in found.styles(claim.better) if style in found.styles(other)]
+    for style in asked:
+        for seed in found.config.seeds:
+            mine, theirs = found.resampled(claim.better, style, seed, claim.metric), found.resampled(other, style, seed, claim.metric)
+            if mine is not None and theirs is not None:
+                gap = advantages(mine, theirs, lower=claim.metric in LOWER_IS_BETTER, margin=claim.margin)
+                styles.setdefault(style, []).append(gap)
+    seed_of = derive_seed(0, "claim", claim.name, other)
+    # A style that is missing would make it a claim about other styles than were asked about.
+    whole = bool(asked) and len(styles) == len(asked)
+    return {
+        "than": other,
+        "decision": decide(styles, found.config.confidence, seed_of).as_dict() if whole else None,
+        "styles": {style: decide({style: cells}, found.config.confidence, seed_of).as_dict() for style, cells in styles.items()},
+    }
+
+
+def _cell(outcome: Outcome) -> dict[str, Any]:
+    cell: dict[str, Any] = {
+        "id": outcome.id, "variants": list(outcome.variants), "style": outcome.style, "seed": outcome.seed, "steps": outcome.steps,
+        "status": "failed" if outcome.record is None else "completed", "error": outcome.error,
+    }  # fmt: skip
+    if outcome.record is not None:
+        cell |= {"scores": outcome.record.scores["style"], "drift": outcome.record.scores["drift"], "cost": outcome.record.cost}
+    return cell

@@ -1,0 +1,200 @@
+"""The page, tables and pictures of a comparison: HTML that asks the network for nothing, Markdown, CSV, JSON, wall and plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.comparison import CompareConfig
+from components.evaluation import comparison_text as text
+from components.evaluation.comparison import Outcome, compare
+from components.evaluation.grid import WallRow, picture_wall
+from components.evaluation.record import Record
+from components.evaluation.report import environment, thumbnail
+from components.evaluation.tradeoff import tradeoff
+from components.paths import atomic_file, write_json
+
+PAGE, MARKDOWN, TABLE, RESULT, WALL, PLOT = (
+    "comparison.html", "comparison.md", "comparison.csv", "comparison.json", "wall.png", "tradeoff.svg",
+)  # fmt: skip
+_THUMBNAIL = 192
+_LEAST_ROWS = 2
+"""Rows a style gets on the wall, however many styles there are."""
+
+
+def render_comparison(out: Path, config: CompareConfig, outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Decide and write a whole comparison.
+
+    Args:
+        out: folder that gets ``comparison.html``, ``.md``, ``.csv`` and ``.json``, ``wall.png`` and ``tradeoff.svg``; the last two
+            only if any cell finished.
+        config: the comparison.
+        outcomes: of every cell.
+        settings: the run that all cells start from, as flat settings, for the page.
+
+    Returns:
+        The result, as in ``comparison.json``. The same cells give the same bytes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    result = compare(config, outcomes)
+    wall = _wall(config, outcomes)
+    plot = tradeoff(result, standalone=True)
+    write_json(out / RESULT, result)
+    if wall:
+        columns = ["base", *(variant.title for variant in config.methods)]
+        picture_wall(columns, {style: [row for row, _ in rows] for style, rows in wall.items()}, out / WALL)
+    _write(out / PLOT, plot)
+    _write(out / TABLE, text.csv_text(result))
+    _write(out / MARKDOWN, text.markdown(result, wall=WALL if wall else None, plot=PLOT if plot else None))
+    _write(out / PAGE, environment().get_template("comparison.html.j2").render(_page(config, result, wall, settings)))
+    return result
+
+
+def _write(path: Path, content: str) -> None:
+    if content:
+        with atomic_file(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def _wall(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, list[tuple[WallRow, str]]]:
+    """For each style its rows with their category: the base, then every method, all of the first seed that any method finished."""
+    rows = max(_LEAST_ROWS, config.wall // len(config.styles))
+    wall = {}
+    for style in config.styles:
+        records = _first_records(config, outcomes, style.name)
+        whole = next((record for record in records if record is not None), None)
+        if whole is not None:
+            wall[style.name] = [
+                (WallRow(shown.prompt, [shown.base, *(record.wall[place].style if record else None for record in records)]), shown.category)
+                for place, shown in enumerate(whole.wall[:rows])
+            ]
+    return wall
+
+
+def _first_records(config: CompareConfig, outcomes: Sequence[Outcome], style: str) -> list[Record | None]:
+    for seed in config.seeds:
+        found = {
+            name: outcome.record for outcome in outcomes for name in outcome.variants if (outcome.style, outcome.seed) == (style, seed)
+        }
+        if any(found.get(variant.name) for variant in config.methods):
+            return [found.get(variant.name) for variant in config.methods]
+    return []
+
+
+def _page(
+    config: CompareConfig, result: Mapping[str, Any], wall: Mapping[str, list[tuple[WallRow, str]]], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    names = text.labels(result)
+    return {
+        "result": result,
+        "summary": text.summary(result),
+        "equal": text.equal_text(result),
+        "intervals": text.intervals_text(result),
+        "columns": [(metric, f"{label} {text.arrow(metric)}") for metric, label in text.LABELS.items()],
+        "overview": _overview(result),
+        "plot": tradeoff(result),
+        "claims": [_claim(result, claim) for claim in result["claims"]],
+        "tables": _tables(result),
+        "wall": {style: [_wall_row(row, names, config) for row, _ in rows] for style, rows in wall.items()},
+        "failed": text.failed_cells(result),
+        "names": names,
+        "settings": sorted(settings.items()),
+        "variants": [(variant.title, variant.like, variant.set) for variant in config.variants],
+        "context": result["context"],
+    }
+
+
+def _overview(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The methods over all styles, with their costs."""
+    group, column, names = result["tables"][0], text.columns(result)[-1], text.labels(result)
+    rows = [
+        {
+            "label": names[name],
+            "entries": [
+                text.entry(group["metrics"][metric]["rows"][name], column, metric, group["metrics"][metric]["ranks"], name)
+                for metric in text.LABELS
+            ],
+            "costs": text.cost_texts(result, name),
+            "steps": next(item["steps"] for item in result["variants"] if item["name"] == name),
+        }
+        for name in group["variants"]
+    ]
+    base = [text.entry(result["base"][metric], column, metric, None, "") for metric in text.LABELS]
+    return {"rows": rows, "base": base, "costs": list(rows[0]["costs"])}
+
+
+def _tables(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Tables by style: the methods' for every metric, an ablation's for KID and CLIP-T."""
+    found = []
+    for place, group in enumerate(result["tables"]):
+        metrics = list(text.LABELS) if place == 0 else ["kid", "clip_t"]
+        if place or len(result["styles"]) > 1:
+            found.append({
+                "title": "By style" if place == 0 else f"Ablation: {group['name']}",
+                "metrics": [_style_table(result, group, metric, base=place == 0) for metric in metrics],
+            })  # fmt: skip
+    return found
+
+
+def _style_table(result: Mapping[str, Any], group: Mapping[str, Any], metric: str, *, base: bool) -> dict[str, Any]:
+    names, found = text.labels(result), group["metrics"][metric]
+    shown = text.shown_columns(result, found["rows"])
+    rows = [
+        (names[name], [text.entry(found["rows"][name], column, metric, found["ranks"], name) for column in shown])
+        for name in group["variants"]
+    ]
+    if base:
+        rows.insert(0, ("untouched base", [text.entry(result["base"][metric], column, metric, None, "") for column in shown]))
+    return {
+        "title": f"{text.LABELS[metric]} {text.arrow(metric)}",
+        "columns": [text.column_title(column) for column in shown],
+        "rows": rows,
+        "base": base,
+    }
+
+
+def _claim(result: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:
+    names = text.labels(result)
+    ends = [abs(pair["decision"][key]) for pair in claim["pairs"] if pair["decision"] for key in ("low", "high")]
+    return {
+        "name": claim["name"],
+        "verdict": claim["verdict"],
+        "tone": {"held": "good", "not held": "bad"}.get(claim["verdict"], "mixed"),
+        "note": text.claim_note(result, claim),
+        "pairs": [
+            {
+                "than": names[pair["than"]],
+                "figures": f"{text.LABELS[claim['metric']]} {text.advantage_text(claim, pair['decision'])}",
+                "verdict": pair["decision"]["verdict"],
+                "bar": interval_bar(pair["decision"], max(ends)),
+                "styles": _style_verdicts(pair["styles"]) if len(result["styles"]) > 1 else "",
+            }
+            for pair in claim["pairs"]
+            if pair["decision"]
+        ],
+    }
+
+
+def _style_verdicts(styles: Mapping[str, Any]) -> str:
+    by_verdict = {verdict: [name for name, found in styles.items() if found["verdict"] == verdict] for verdict in ("held", "not held")}
+    said = [f"{verdict} in {', '.join(found)}" for verdict, found in by_verdict.items() if found]
+    return f"alone: {'; '.join(said)}" if said else "alone: undecided in every style"
+
+
+def interval_bar(decision: Mapping[str, Any], largest: float) -> str:
+    """SVG of an interval on an axis with zero in the middle; right of zero speaks for the claim."""
+
+    def at(value: float) -> float:
+        return 100 + 94 * value / (largest or 1.0)
+
+    tone = {"held": "good", "not held": "bad"}.get(decision["verdict"], "mixed")
+    line = f'<path class="line t-{tone}" d="M{at(decision["low"]):.1f} 10H{at(decision["high"]):.1f}"/>'
+    dot = f'<circle class="dot t-{tone}" cx="{at(decision["advantage"]):.1f}" cy="10" r="4"/>'
+    return f'<svg class="interval" viewBox="0 0 200 20" aria-hidden="true"><path class="rule" d="M100 1V19M6 10H194"/>{line}{dot}</svg>'
+
+
+def _wall_row(row: WallRow, names: Mapping[str, str], config: CompareConfig) -> dict[str, Any]:
+    titles = ["base", *(names[variant.name] for variant in config.methods)]
+    shown = [thumbnail(path, _THUMBNAIL) if path else None for path in row.pictures]
+    return {"caption": row.caption, "pictures": list(zip(titles, shown, strict=True))}

@@ -1,0 +1,168 @@
+"""What one cell of a comparison leaves behind: its scores, what it cost, values of every picture, and a few pictures for the wall."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.config import ScoringSection
+from components.evaluation.metrics import Array, kid_replicates
+from components.evaluation.pictures import Picture, pick_pairs, read_pictures
+from components.evaluation.scoring import picture_values
+from components.evaluation.significance import Resampled
+from components.paths import atomic_folder, read_json, write_json
+
+SCHEMA = 1
+WALL = 12
+"""Prompts of which a cell keeps its picture."""
+_COST = "timing.json"
+"""Named so that it is no part of the record's digest: what a training took differs from run to run."""
+
+
+@dataclass(frozen=True)
+class WallPicture:
+    """A cell's picture of one prompt, and the base's."""
+
+    prompt: str
+    category: str
+    style: Path
+    base: Path | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A cell's record: ``scores`` as the score step gives them, ``cost`` in seconds and bytes, the pictures of the wall."""
+
+    folder: Path
+    scores: dict[str, Any]
+    cost: dict[str, Any]
+    wall: list[WallPicture]
+
+
+def write_record(
+    out: Path,
+    *,
+    scores: dict[str, Any],
+    model: Path,
+    style_pictures: Path,
+    base_pictures: Path,
+    reference: Sequence[Path],
+    settings: ScoringSection,
+    identifier: str | Sequence[str],
+) -> Path:
+    """Write the record of one cell.
+
+    Args:
+        out: the folder to write: ``cell.json``, ``values.safetensors``, ``wall/``, and ``timing.json`` with what it cost.
+        scores: of :func:`components.evaluation.scoring.score`.
+        model: the trained model's folder; its bytes are counted, its training's time and memory read.
+        style_pictures: folder of its pictures.
+        base_pictures: folder of the base's.
+        reference: pictures of the style.
+        settings: the scoring section.
+        identifier: the rare token or tokens.
+
+    Raises:
+        InputError: unreadable pictures, or an extractor that cannot be loaded.
+    """
+    from safetensors.numpy import save_file
+
+    values = picture_values(style_pictures, reference, settings, identifier)
+    shown = choose_for_wall(read_pictures(style_pictures), read_pictures(base_pictures))
+    with atomic_folder(out) as folder:
+        arrays = {name: np.ascontiguousarray(getattr(values, name), np.float32) for name in ("clip_t", "clip_i", "features", "reference")}
+        save_file(arrays, folder / "values.safetensors")
+        write_json(folder / "cell.json", {
+            "schema": SCHEMA, "scores": {key: scores[key] for key in ("style", "base", "drift", "context")},
+            "prompts": values.prompts, "saved_bytes": saved_bytes(model), "wall": _copy_wall(shown, folder),
+        })  # fmt: skip
+        write_json(folder / _COST, _cost(model))
+    return out
+
+
+def choose_for_wall(style: list[Picture], base: list[Picture]) -> list[tuple[Picture, Picture | None]]:
+    """Pictures for the wall: evenly spaced through each category, the categories in turn. It depends on the prompts alone."""
+    columns = list(pick_pairs(style, base, WALL).values())
+    return [column[index] for index in range(WALL) for column in columns if index < len(column)][:WALL]
+
+
+def saved_bytes(model: Path) -> int:
+    """Bytes of what a method has to keep: the model's files without the training's log, pictures and times."""
+    files = (item for item in model.rglob("*") if item.is_file() and "training" not in item.relative_to(model).parts)
+    return sum(item.stat().st_size for item in files)
+
+
+def read_record(folder: Path) -> Record:
+    """Read a record that :func:`write_record` wrote; arrays are read by :func:`resample`."""
+    cell = read_json(folder / "cell.json")
+    cost = {**read_json(folder / _COST), "saved_bytes": cell["saved_bytes"]}
+    wall = [
+        WallPicture(row["prompt"], row["category"], folder / row["style"], folder / row["base"] if row["base"] else None)
+        for row in cell["wall"]
+    ]
+    return Record(folder, cell["scores"], cost, wall)
+
+
+def resample(record: Record, resamples: int, seed: int) -> dict[str, Resampled]:
+    """KID, CLIP-T and CLIP-I of a cell on resampled prompts and reference pictures.
+
+    The same seed gives all cells the same prompts, and all cells of a style the same reference pictures: differences between
+    cells are then paired.
+
+    Returns:
+        ``kid``, ``clip_t``, ``clip_i``: the score's value and its (B,) replicates. FID has none: its bias depends on the
+        number of distinct pictures, which resampling changes.
+    """
+    from safetensors.numpy import load_file
+
+    arrays = {name: np.asarray(value, float) for name, value in load_file(record.folder / "values.safetensors").items()}
+    prompts = read_json(record.folder / "cell.json")["prompts"]
+    weights = _prompt_weights(prompts, resamples, seed)
+    reference = np.random.default_rng([seed, 1]).multinomial(
+        len(arrays["reference"]), np.full(len(arrays["reference"]), 1 / len(arrays["reference"])), size=resamples
+    )
+    replicates = {"kid": kid_replicates(arrays["features"], arrays["reference"], weights, reference.T.astype(float))}
+    for name in ("clip_t", "clip_i"):
+        replicates[name] = arrays[name] @ weights / weights.sum(axis=0)
+    return {name: Resampled(float(record.scores["style"][name]["value"]), values) for name, values in replicates.items()}
+
+
+def _prompt_weights(prompts: Sequence[str], resamples: int, seed: int) -> Array:
+    """(N, B) counts of each picture's prompt; drawn over the sorted prompts, so they do not depend on the pictures' order."""
+    names: NDArray[Any]
+    names, member = np.unique(np.asarray(prompts), return_inverse=True)
+    counts = np.random.default_rng([seed, 0]).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    return counts.T.astype(float)[member]
+
+
+def _copy_wall(shown: list[tuple[Picture, Picture | None]], folder: Path) -> list[dict[str, Any]]:
+    (folder / "wall").mkdir()
+    rows = []
+    for index, (ours, theirs) in enumerate(shown):
+        row: dict[str, Any] = {"prompt": ours.prompt, "category": ours.category, "style": f"wall/{index:02d}-style.png", "base": None}
+        shutil.copyfile(ours.path, folder / row["style"])
+        if theirs is not None:
+            row["base"] = f"wall/{index:02d}-base.png"
+            shutil.copyfile(theirs.path, folder / row["base"])
+        rows.append(row)
+    return rows
+
+
+def _cost(model: Path) -> dict[str, Any]:
+    """Seconds and peak memory of a training. One that was interrupted is reckoned up to all of its steps."""
+    timing, card = model / "training" / "timing.json", model / "styleforge.json"
+    found = read_json(timing) if timing.is_file() else {}
+    steps = (read_json(card).get("training") or {}).get("steps") if card.is_file() else None
+    seconds, resumed = found.get("seconds"), found.get("resumed_from") or 0
+    if seconds is not None and steps and 0 < resumed < steps:
+        seconds = seconds * steps / (steps - resumed)
+    return {
+        "seconds": seconds, "resumed": bool(resumed), "peak_memory_bytes": found.get("peak_memory_bytes"),
+        "device": found.get("device"), "steps": steps,
+    }  # fmt: skip

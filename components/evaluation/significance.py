@@ -1,0 +1,135 @@
+"""Is one method better than another? Means over seeds with t-intervals, and paired bootstrap over prompts and seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from components.content import derive_seed
+from components.evaluation.metrics import Array, Bootstrap
+
+HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
+OUT_OF_REACH = 1000
+"""Above so many seeds a claim is called out of reach: the two are alike for every use."""
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """Mean over seeds; ``half_width`` of its t-interval is None for a single seed, whose chance cannot be told."""
+
+    mean: float
+    half_width: float | None
+    n: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A score of one cell: its value, and (B,) its values on B resamples of the prompts (and of the reference)."""
+
+    value: float
+    replicates: Array
+
+
+@dataclass(frozen=True)
+class Decision:
+    """By how much a claim is true (``advantage`` > 0) with its interval, the verdict, and the seeds that would decide it.
+
+    ``seeds_needed`` is None unless undecided, and for an undecided claim None if the advantage is so near zero that no
+    reasonable number of seeds would do.
+    """
+
+    advantage: float
+    low: float
+    high: float
+    verdict: str
+    seeds: int
+    seeds_needed: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def mean_over_seeds(values: Sequence[float], confidence: float) -> SeedMean:
+    """Mean ± t · s / √n over n independent seeds (Student's interval, n − 1 degrees of freedom)."""
+    from scipy.stats import t
+
+    sample = np.asarray(values, float)
+    if len(sample) < 2:
+        return SeedMean(float(sample.mean()), None, len(sample))
+    error = float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    return SeedMean(float(sample.mean()), float(t.ppf((1 + confidence) / 2, len(sample) - 1)) * error, len(sample))
+
+
+def advantages(better: Resampled, other: Resampled, *, lower: bool, margin: float) -> Resampled:
+    """By how much ``better`` is better than ``other`` allows; above zero where the claim holds.
+
+    Args:
+        better: score of the variant that is said to be better.
+        other: score of the variant that it is compared with, on the same resamples.
+        lower: whether the lower score is the better one.
+        margin: share of the other's score by which the first may be worse.
+    """
+    sign = 1.0 if lower else -1.0
+
+    def gap(mine: Any, theirs: Any) -> Any:
+        return sign * (theirs - mine) + margin * np.abs(theirs)
+
+    return Resampled(float(gap(better.value, other.value)), gap(better.replicates, other.replicates))
+
+
+def decide(styles: Mapping[str, Sequence[Resampled]], confidence: float, seed: int) -> Decision:
+    """Decide a claim from paired advantages.
+
+    Prompts are resampled in the replicates, the same for both variants, all styles and all seeds, since it is one bank. Seeds
+    are resampled here, within each style: n − 1 of n with replacement, which makes the variance of a mean s²/n without bias
+    (Rao and Wu 1988). Styles are not resampled: a claim is about these styles. The mean over styles weighs each alike.
+
+    Args:
+        styles: for each style the advantages of its seeds.
+        confidence: level of the interval.
+        seed: of the resampling.
+    """
+    point = float(np.mean([np.mean([cell.value for cell in cells]) for cells in styles.values()]))
+    resampled = np.mean([_over_seeds(cells, derive_seed(seed, "seeds", style)) for style, cells in styles.items()], axis=0)
+    low, high = Bootstrap(len(resampled), confidence).interval(point, resampled[np.isfinite(resampled)])
+    verdict = HELD if low > 0 else NOT_HELD if high < 0 else UNDECIDED
+    seeds = min(len(cells) for cells in styles.values())
+    needed = _seeds_needed(point, low, high, seeds) if verdict == UNDECIDED else None
+    return Decision(point, low, high, verdict, seeds, needed)
+
+
+def _over_seeds(cells: Sequence[Resampled], seed: int) -> Array:
+    """(B,) means over drawn seeds; each cell's replicates are centred on its value, since resampling may bias them."""
+    centred = np.stack([cell.value + cell.replicates - np.nanmean(cell.replicates) for cell in cells])
+    if len(cells) == 1:
+        return np.asarray(centred[0])
+    resamples = centred.shape[1]
+    drawn = np.random.default_rng(seed).integers(len(cells), size=(len(cells) - 1, resamples))
+    return np.asarray(centred[drawn, np.arange(resamples)].mean(axis=0))
+
+
+def _seeds_needed(point: float, low: float, high: float, seeds: int) -> int | None:
+    """Seeds at which the interval would leave zero if the advantage stays what it is and the interval shrinks with √seeds."""
+    reach = point - low if point > 0 else high - point
+    if point == 0 or (needed := seeds * (reach / abs(point)) ** 2) > OUT_OF_REACH:
+        return None
+    return max(seeds + 1, math.ceil(needed))
+
+
+def join(verdicts: Sequence[str]) -> str:
+    """The verdict on a claim about several others: it holds if it holds for each, and does not if it does not for any.
+
+    That needs no correction for their number to hold: all must be shown (intersection–union test, Berger 1982).
+    """
+    if NOT_HELD in verdicts:
+        return NOT_HELD
+    return HELD if verdicts and all(verdict == HELD for verdict in verdicts) else UNDECIDED

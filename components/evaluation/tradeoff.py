@@ -1,0 +1,168 @@
+"""The trade-off plot: how near to the style (KID) against how well prompts are followed (CLIP-T), one point a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from components.evaluation.charts import axis
+from components.evaluation.comparison_text import columns, labels
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 680, 440, 62, 24, 34, 76
+_LETTER, _LINE = 8.4, 16
+COLOURS = 8
+"""Colours that the style sheets have, as classes ``m0`` …; more methods share them."""
+_STYLE = """
+svg { font: 13px system-ui, sans-serif; background: #fff; color: #1d1c22 }
+.rule { stroke: #e4e1db } .axis, .hint { fill: #5d5b66; font-size: 12px } .bar { stroke: currentColor; stroke-width: 1.5; opacity: .55 }
+.dot { fill: currentColor } .hollow { fill: none; stroke: currentColor; stroke-width: 2 } text { fill: currentColor }
+.m0 { color: #8a5a00 } .m1 { color: #b3261e } .m2 { color: #0b6fa4 } .m3 { color: #17794a } .m4 { color: #5b3fd6 } .m5 { color: #b0218a }
+.m6 { color: #4a5b6c } .m7 { color: #7a4d00 } .base { color: #77747f }
+@media (prefers-color-scheme: dark) {
+svg { background: #16151a; color: #eceaf1 } .rule { stroke: #34323d } .axis, .hint { fill: #a9a6b4 }
+.m0 { color: #efb54a } .m1 { color: #ff8a80 } .m2 { color: #6cc3f0 } .m3 { color: #5fce93 } .m4 { color: #a893ff } .m5 { color: #f08ad2 }
+.m6 { color: #aebccb } .m7 { color: #d6b27a } .base { color: #9a97a5 }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method in the plot: KID ×10³ and CLIP-T with the half-widths of their intervals (0 where there are none)."""
+
+    label: str
+    css: str
+    x: float
+    y: float
+    dx: float = 0.0
+    dy: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Box:
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: _Box) -> bool:
+        return self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+
+
+def tradeoff(result: Mapping[str, Any], *, standalone: bool = False) -> str:
+    """SVG of the methods' means over styles; empty if no method finished.
+
+    Args:
+        result: of :func:`components.evaluation.comparison.compare`.
+        standalone: a file of its own, with colours for light and dark; else the page's style sheet gives them.
+    """
+    points, base = _points(result)
+    if not points:
+        return ""
+    xs = [value for p in points for value in (p.x - p.dx, p.x + p.dx)]
+    ys = [value for p in points for value in (p.y - p.dy, p.y + p.dy)]
+    x_axis, y_axis = axis(_padded(xs), from_zero=False), axis(_padded(ys), from_zero=False)
+    # The untouched base is often far off; it must not press the methods together.
+    inside = base is not None and x_axis[0] <= base.x <= x_axis[-1] and y_axis[0] <= base.y <= y_axis[-1]
+    drawn = [*points, base] if inside and base else points
+    frame = _Frame(x_axis, y_axis)
+    parts = [frame.grid(), *(frame.bars(point) for point in drawn), *(frame.dot(point) for point in drawn), *frame.names(drawn)]
+    if base is not None and not inside:
+        where = f"untouched base, outside: KID ×10³ {base.x:.0f}, CLIP-T {base.y:.1f}"
+        parts.append(f'<text class="hint" x="{_LEFT}" y="{_HEIGHT - 6}">{where}</text>')
+    told = "; ".join(f"{point.label}: KID ×10³ {point.x:.1f}, CLIP-T {point.y:.2f}" for point in drawn)
+    head = f'<svg class="chart tradeoff" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}"'
+    if not standalone:
+        return f"{head}>{''.join(parts)}</svg>"
+    size = f' xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}"'
+    return f"{head}{size}><style>{_STYLE}</style>{''.join(parts)}</svg>\n"
+
+
+def _points(result: Mapping[str, Any]) -> tuple[list[Point], Point | None]:
+    group, column, names = result["tables"][0], columns(result)[-1], labels(result)
+    rows = {metric: group["metrics"][metric]["rows"] for metric in ("kid", "clip_t")}
+    points = [
+        _point(names[name], f"m{place % COLOURS}", rows["kid"][name][column], rows["clip_t"][name][column])
+        for place, name in enumerate(group["variants"])
+        if column in rows["kid"][name]
+    ]
+    base = {metric: result["base"][metric].get(column) for metric in ("kid", "clip_t")}
+    return points, _point("untouched base", "base", base["kid"], base["clip_t"]) if base["kid"] and base["clip_t"] else None
+
+
+def _point(label: str, css: str, kid: Mapping[str, Any], clip_t: Mapping[str, Any]) -> Point:
+    dx, dy = 1000 * (kid["half_width"] or 0.0), clip_t["half_width"] or 0.0
+    return Point(label, css, 1000 * kid["mean"], clip_t["mean"], dx, dy)
+
+
+def _padded(values: Sequence[float]) -> list[float]:
+    span = (max(values) - min(values)) or abs(values[0]) * 0.2 or 1.0
+    return [min(values) - 0.08 * span, max(values) + 0.08 * span]
+
+
+class _Frame:
+    """Places points on the paper: smaller KID to the right would read wrong, so better is up and to the left."""
+
+    def __init__(self, x_axis: list[float], y_axis: list[float]) -> None:
+        self.x_axis, self.y_axis = x_axis, y_axis
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        across = (x - self.x_axis[0]) / (self.x_axis[-1] - self.x_axis[0])
+        up = (y - self.y_axis[0]) / (self.y_axis[-1] - self.y_axis[0])
+        return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _TOP + (1 - up) * (_HEIGHT - _TOP - _BOTTOM)
+
+    def grid(self) -> str:
+        parts = []
+        for y in self.y_axis:
+            _, place = self.at(self.x_axis[0], y)
+            parts.append(f'<path class="rule" d="M{_LEFT} {place:.1f}H{_WIDTH - _RIGHT}"/>')
+            parts.append(f'<text class="axis" x="{_LEFT - 8}" y="{place + 4:.1f}" text-anchor="end">{y:g}</text>')
+        for x in self.x_axis:
+            place, _ = self.at(x, self.y_axis[0])
+            parts.append(f'<path class="rule" d="M{place:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
+            parts.append(f'<text class="axis" x="{place:.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">{x:g}</text>')
+        parts.append(f'<text class="axis" x="{_LEFT}" y="{_HEIGHT - 30}">KID ×10³ (← nearer to the style)</text>')
+        parts.append('<text class="axis" x="8" y="16">CLIP-T (↑ prompts followed better)</text>')
+        return "".join(parts)
+
+    def bars(self, point: Point) -> str:
+        if not point.dx and not point.dy:
+            return ""
+        (left, y), (right, _) = self.at(point.x - point.dx, point.y), self.at(point.x + point.dx, point.y)
+        (x, top), (_, bottom) = self.at(point.x, point.y + point.dy), self.at(point.x, point.y - point.dy)
+        return f'<path class="bar {point.css}" d="M{left:.1f} {y:.1f}H{right:.1f}M{x:.1f} {top:.1f}V{bottom:.1f}"/>'
+
+    def marks(self, point: Point) -> list[_Box]:
+        """What the point and its bars cover."""
+        (left, y), (right, _) = self.at(point.x - point.dx, point.y), self.at(point.x + point.dx, point.y)
+        (x, top), (_, bottom) = self.at(point.x, point.y + point.dy), self.at(point.x, point.y - point.dy)
+        return [_Box(x - 8, y - 8, x + 8, y + 8), _Box(left, y - 1, right, y + 1), _Box(x - 1, top, x + 1, bottom)]
+
+    def dot(self, point: Point) -> str:
+        x, y = self.at(point.x, point.y)
+        return f'<circle class="{"hollow" if point.css == "base" else "dot"} {point.css}" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
+
+    def names(self, points: Sequence[Point]) -> list[str]:
+        """The labels, each at the first place beside its point that is free of points and other labels."""
+        taken = [box for point in points for box in self.marks(point)]
+        texts = []
+        for point in points:
+            x, y = self.at(point.x, point.y)
+            others = [box for box in taken if box not in self.marks(point)[:1]]
+            places = list(_places(x, y, len(point.label) * _LETTER))
+            inside = [place for place in places if place.left > 4 and place.right < _WIDTH - 4 and place.top > _TOP - 8] or places
+            box = next((place for place in inside if not any(place.meets(other) for other in others)), inside[0])
+            taken.append(box)
+            texts.append(f'<text class="{point.css}" x="{box.left:.1f}" y="{box.bottom - 4:.1f}">{escape(point.label)}</text>')
+        return texts
+
+
+def _places(x: float, y: float, width: float) -> list[_Box]:
+    corners = [
+        (x + 11, y - _LINE / 2), (x - 11 - width, y - _LINE / 2), (x - width / 2, y - 11 - _LINE), (x - width / 2, y + 11),
+        (x + 8, y - 8 - _LINE), (x + 8, y + 8), (x - 8 - width, y - 8 - _LINE), (x - 8 - width, y + 8),
+        (x - width / 2, y - 26 - _LINE), (x - width / 2, y + 26),
+    ]  # fmt: skip
+    return [_Box(left, top, left + width, top + _LINE) for left, top in corners]

@@ -1,0 +1,62 @@
+"""How much memory a piece of work took."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+_EVERY_SECONDS = 0.05
+
+
+@dataclass
+class Usage:
+    """Peak memory in bytes: what an accelerator had allocated, or on the CPU the whole process' resident memory."""
+
+    device: str = "cpu"
+    peak_memory_bytes: int = 0
+
+
+@contextmanager
+def measured() -> Iterator[Usage]:
+    """Measure the block; the numbers are there when it ends."""
+    import psutil
+
+    usage = Usage()
+    process = psutil.Process()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while True:
+            usage.peak_memory_bytes = max(usage.peak_memory_bytes, process.memory_info().rss)
+            if ended.wait(_EVERY_SECONDS):
+                return
+
+    _reset_accelerator()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield usage
+    finally:
+        ended.set()
+        watcher.join()
+        _read_accelerator(usage)
+
+
+def _accelerator() -> Any:
+    """torch's CUDA module where the work can use it: importing torch for its own sake would cost seconds."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
+
+
+def _reset_accelerator() -> None:
+    if (cuda := _accelerator()) is not None:
+        cuda.reset_peak_memory_stats()
+
+
+def _read_accelerator(usage: Usage) -> None:
+    if (cuda := _accelerator()) is not None:
+        usage.device, usage.peak_memory_bytes = cuda.get_device_name(), int(cuda.max_memory_allocated())

@@ -1,0 +1,126 @@
+"""Several cells at a time on one machine: a process for each device, since training keeps state that threads would share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.paths import REPOSITORY, read_json, state, write_json
+
+if TYPE_CHECKING:
+    from components.comparison import Cell
+    from pipelines.comparing import Wish
+
+_logger = logging.getLogger(__name__)
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def devices() -> int:
+    """Number of CUDA devices that this process may use."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        return 0  # Importing torch only to be told so would cost seconds.
+    import torch
+
+    return int(torch.cuda.device_count())
+
+
+def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
+    """The cells of one of ``count`` processes: whole pairs of style and seed where there are enough, since they share their Aux."""
+    groups = list(dict.fromkeys((cell.style, cell.seed) for cell in cells))
+    if len(groups) < count:
+        return list(cells[index::count])
+    mine = set(groups[index::count])
+    return [cell for cell in cells if (cell.style, cell.seed) in mine]
+
+
+def run_shards(wish: Wish, count: int) -> dict[str, str]:
+    """Run all cells of a comparison in ``count`` processes and wait for them.
+
+    Returns:
+        The errors of the cells that failed. A process that died leaves its cells to be tried again.
+    """
+    with tempfile.TemporaryDirectory(dir=state("tmp")) as folder, contextlib.ExitStack() as stack:
+        jobs = [Path(folder) / f"{index}.json" for index in range(count)]
+        processes = []
+        for index, job in enumerate(jobs):
+            write_json(job, {"wish": _as_json(wish), "index": index, "count": count})
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.shards", str(job)], env=_environment(index), stdout=subprocess.DEVNULL
+            )
+            stack.callback(_end, process)
+            processes.append(process)
+        for index, process in enumerate(processes):
+            if process.wait() != 0:
+                _logger.warning("process %d of %d ended with code %d; its cells are tried again", index + 1, count, process.returncode)
+        errors: dict[str, str] = {}
+        for job in jobs:
+            errors |= read_json(job).get("errors", {})
+        return errors
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let a process that is still at work end cleanly, so that what it can resume is kept."""
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+
+
+def _as_json(wish: Wish) -> dict[str, Any]:
+    values = dataclasses.asdict(wish)
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+
+def _environment(index: int) -> dict[str, str]:
+    """This process' environment with one device, and with our packages to be found from any folder."""
+    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if not devices():
+        return {**os.environ, "PYTHONPATH": path}
+    visible = os.environ.get(_VISIBLE)
+    names = visible.split(",") if visible else [str(number) for number in range(devices())]
+    return {**os.environ, "PYTHONPATH": path, _VISIBLE: names[index % len(names)]}
+
+
+def work(job: Path) -> None:
+    """Run the cells of one process, and write the errors of those that failed into the job's file."""
+    from components.logs import set_up
+    from pipelines import comparing
+    from pipelines.runtime import connect, terminate_as_interrupt
+    from pipelines.settings import default_settings_file
+
+    data = read_json(job)
+    values: dict[str, Any] = data["wish"]
+    paths = {key: Path(values[key]) for key in ("config", "settings", "out") if values[key]}
+    wish = comparing.Wish(**{**values, **paths, "overrides": tuple(values["overrides"])})
+    set_up(verbose=wish.verbose)
+    comparing.prepare_environment(verbose=wish.verbose)
+    comparison = comparing.load_comparison(wish.config, wish.overrides)
+    cells = share(comparing.equalize(comparison), data["index"], data["count"])
+    plan = {key: value for key, value in comparing.plan_comparison(comparison, cells).items() if key in ("cells", "sections")}
+    with terminate_as_interrupt():
+        connect()
+        name = f"{comparison.config.name}-{data['index']}"
+        plan["errors"] = str(job)
+        result = comparing.run_plan(plan, name, wish.settings or default_settings_file(), use_cache=wish.use_cache)
+    if result.error is not None:
+        raise result.error
+
+
+def record_errors(job: str, errors: dict[str, str]) -> None:
+    """Write the errors of failed cells where the process that waits will read them."""
+    write_json(Path(job), {**json.loads(Path(job).read_text(encoding="utf-8")), "errors": errors})
+
+
+if __name__ == "__main__":
+    try:
+        work(Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,52 @@
+"""How the steps of one style model hang together: the same for a single run and for each cell of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steps.build_aux import build_aux
+from steps.fine_tune import fine_tune
+from steps.sample_bank import sample_bank
+from steps.sample_base import sample_base
+from steps.scan import scan
+from steps.score import score
+from steps.split import split
+from steps.validate import validate
+
+# Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) gives the step's output.
+Call = Callable[..., Any]
+STEPS = (scan, validate, split, build_aux, fine_tune, sample_bank, sample_base, score)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The outputs of the steps from the style's pictures to its model's scores."""
+
+    style_set: Any
+    validation: Any
+    division: Any
+    aux: Any
+    model: Any
+    pictures: Any
+    base_pictures: Any
+    scores: Any
+
+
+def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call) -> Scored:
+    """Connect the steps.
+
+    Args:
+        plan: the parameters of each step, of :func:`pipelines.plan.plan_run`.
+        call: starts a step.
+    """
+    style_set = call(scan, **plan["scan"])
+    validation = call(validate, style_set, **plan["validate"])
+    division = call(split, style_set, after=[validation], **plan["split"])
+    aux = call(build_aux, style_set, after=[validation], **plan["build_aux"])
+    model = call(fine_tune, style_set, division, aux, **plan["fine_tune"])
+    pictures = call(sample_bank, model, **plan["sample_bank"])
+    base_pictures = call(sample_base, after=[validation], **plan["sample_base"])
+    scores = call(score, style_set, division, pictures, base_pictures, **plan["score"])
+    return Scored(style_set, validation, division, aux, model, pictures, base_pictures, scores)

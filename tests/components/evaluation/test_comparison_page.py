@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from components.comparison import CompareConfig
+from components.errors import InputError
+from components.evaluation.comparison import Outcome
+from components.evaluation.comparison_page import render_comparison
+from components.evaluation.comparison_text import number_text
+from components.evaluation.grid import WallRow, picture_wall
+from components.paths import read_json
+from tests.components.evaluation.made_comparison import CLAIMS, CLIP, METHODS, SHIFTS, config, outcomes
+from tests.components.evaluation.test_report import Links, browser  # noqa: F401
+
+SETTINGS = {"training.steps": 400, "base.model": "pocket <b>"}
+ABLATION = {"name": "Aux source", "styles": ["anime"], "variants": [
+    {"name": "aux-none", "label": "none", "like": "single-styleforge", "set": {"aux.source": "none"}},
+    {"name": "aux-target", "label": "target style", "like": "single-styleforge", "set": {"aux.source": "target"}},
+]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompareConfig, list[Outcome]]:
+    """Six methods, three styles, three seeds and an ablation; one style of one method failed, and one seed of another."""
+    folder = tmp_path_factory.mktemp("cells")
+    made = config(styles=[{"name": n} for n in ("anime", "cubism", "SureB")], seeds=[0, 1, 2], claims=CLAIMS, ablations=[ABLATION])
+    shifts, clip = SHIFTS | {"aux-none": 1.0, "aux-target": 0.9}, CLIP | {"aux-none": 27, "aux-target": 26}
+
+    def fails(name: str, style: str, seed: int) -> bool:
+        return (name, style) == ("textual-inversion", "cubism") or (name, style, seed) == ("lora", "anime", 2)
+
+    return made, outcomes(folder, made, shifts, clip, fails)
+
+
+def _rows(markdown: str, heading: str) -> dict[str, list[str]]:
+    part = markdown.split(f"{heading}\n", 1)[1].strip().split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in part.splitlines()[2:]]
+    return {row[0].strip("| "): row[1:] for row in rows}
+
+
+def test_every_file_is_there_and_the_same_again(large: Any, tmp_path: Path) -> None:
+    made, cells = large
+    for folder in ("a", "b"):
+        render_comparison(tmp_path / folder, made, cells, SETTINGS)
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {"comparison.html", "comparison.md", "comparison.csv", "comparison.json", "wall.png", "tradeoff.svg"}
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_page_holds_everything_and_refers_to_nothing(large: Any, tmp_path: Path) -> None:
+    render_comparison(tmp_path, *large, SETTINGS)
+    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    links = Links(page)
+    assert all(target.startswith(("data:", "#")) for target in links.targets)
+    assert "script" not in links.tags and "iframe" not in links.tags
+    assert not re.search(r"url\(|@import|https?://", page)
+    for words in ("Single-StyleForge", "KID ×10³", "Ablation: Aux source", "held in", "Seed 0", "Equal steps", "2 of 3 seeds"):
+        assert words in page
+    assert "<b>with</b>" not in page and "&lt;nan&gt;" in page and "pocket &lt;b&gt;" in page
+
+
+def test_best_and_second_are_marked_in_each_column(large: Any, tmp_path: Path) -> None:
+    result = render_comparison(tmp_path, *large, SETTINGS)
+    rows = _rows((tmp_path / "comparison.md").read_text(encoding="utf-8"), "### KID ×10³ ↓")
+    assert rows["Single-StyleForge"][0].startswith("**") and rows["Multi-StyleForge"][0].startswith("<u>")
+    assert result["tables"][0]["metrics"]["clip_t"]["ranks"]["all"]["best"] == "multi-styleforge"
+    assert rows["Textual Inversion"][1] == "failed" and "(2 of 3 seeds)" in rows["LoRA"][0]
+    # The mean over styles is of seeds that have all styles, so a gap moves it to no other mixture of styles.
+    assert rows["Textual Inversion"][3] == "– (incomplete)" and "(2 of 3 seeds)" in rows["LoRA"][3]
+
+
+def test_means_and_intervals_are_those_of_the_cells(large: Any, tmp_path: Path) -> None:
+    made, cells = large
+    result = render_comparison(tmp_path, made, cells, SETTINGS)
+    kids = [c.record.scores["style"]["kid"]["value"] for c in cells if c.variants == ("dreambooth",) and c.style == "anime"]
+    mean = sum(kids) / 3
+    deviation = (sum((kid - mean) ** 2 for kid in kids) / 2) ** 0.5
+    found = result["tables"][0]["metrics"]["kid"]["rows"]["dreambooth"]["anime"]
+    assert found["mean"] == pytest.approx(mean) and found["half_width"] == pytest.approx(4.302653 * deviation / 3**0.5)
+
+
+def test_claims_are_decided(large: Any, tmp_path: Path) -> None:
+    result = render_comparison(tmp_path, *large, SETTINGS)
+    best, close, prompts, lora = result["claims"]
+    # One of its four others has no cell in one style: the others may hold, the claim cannot.
+    assert best["verdict"] == "undecided" and best["missing"] == ["textual-inversion"]
+    assert [pair["decision"]["verdict"] for pair in best["pairs"] if pair["decision"]] == ["held"] * 3
+    assert close["verdict"] == "held" and close["seeds"] == 3
+    assert prompts["verdict"] == "not held" and lora["verdict"] == "not held" and lora["seeds"] == 2
+    assert result["claims"][1]["pairs"][0]["styles"].keys() == {"anime", "cubism", "SureB"}
+
+
+def test_csv_has_a_row_for_each_cell(large: Any, tmp_path: Path) -> None:
+    made, cells = large
+    render_comparison(tmp_path, made, cells, SETTINGS)
+    with open(tmp_path / "comparison.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 * 9 + 2 * 3
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert len(failed) == 4 and failed[0]["error"].startswith("the loss") and failed[0]["kid"] == ""
+    assert float(rows[0]["kid"]) == cells[0].record.scores["style"]["kid"]["value"] and rows[0]["saved_bytes"] == "1000000"
+
+
+def test_wall_has_a_column_for_each_method_and_says_what_failed(large: Any, tmp_path: Path) -> None:
+    render_comparison(tmp_path, *large, SETTINGS)
+    wall = Image.open(tmp_path / "wall.png")
+    assert wall.format == "PNG" and wall.width == 128 + 16 + 7 * 136
+    # Two rows for each of three styles.
+    assert 6 * 136 < wall.height < 6 * 136 + 3 * 90
+    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert page.count('<p class="missing">failed</p>') == 2
+
+
+def test_one_style_and_one_seed(tmp_path: Path) -> None:
+    made = config(claims=[CLAIMS[3]])
+    result = render_comparison(tmp_path / "out", made, outcomes(tmp_path / "cells", made, SHIFTS, CLIP), SETTINGS)
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert "One seed: no interval" in page and "By style" not in page and "with one seed the interval" in page.lower()
+    assert result["tables"][0]["metrics"]["kid"]["rows"]["lora"]["anime"]["half_width"] is None
+    assert "all styles" not in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_when_every_cell_failed_there_is_still_a_page(tmp_path: Path) -> None:
+    made = config(claims=CLAIMS)
+    result = render_comparison(tmp_path / "out", made, outcomes(tmp_path, made, SHIFTS, CLIP, lambda *_: True), {})
+    assert [claim["verdict"] for claim in result["claims"]] == ["undecided"] * 4
+    assert not (tmp_path / "out" / "wall.png").exists() and not (tmp_path / "out" / "tradeoff.svg").exists()
+    assert "6 failed" in (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "out" / "comparison.json")["cells"][0]["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [("kid", 0.4127, "413"), ("kid", 0.0481, "48.1"), ("kid", -0.0004, "−0.40"), ("clip_t", 27.512, "27.51"), ("fid", 9.127, "9.13")],
+)
+def test_numbers_for_people(metric: str, value: float, text: str) -> None:
+    assert number_text(metric, value) == text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_in_a_browser(large: Any, tmp_path: Path, browser: Any, width: int, scheme: str) -> None:  # noqa: F811
+    render_comparison(tmp_path, *large, SETTINGS)
+    out = tmp_path / "comparison.html"
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.set_default_timeout(120_000)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(out.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
+    assert page.evaluate("[...document.images].length") == 3 * 2 * 7 - 2
+    assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)") == []
+    right_edge = "e => e.getBoundingClientRect().right > innerWidth + 1"
+    overflowing = f"[...document.querySelectorAll('body *')].filter({right_edge}).map(e => e.outerHTML.slice(0, 80))"
+    assert page.evaluate(overflowing) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert complaints == []
+    page.close()
+
+
+def test_labels_of_the_plot_cover_neither_points_nor_each_other(large: Any, tmp_path: Path) -> None:
+    render_comparison(tmp_path, *large, SETTINGS)
+    plot = (tmp_path / "tradeoff.svg").read_text(encoding="utf-8")
+    assert plot.startswith("<svg") and "untouched base, outside" in plot and "prefers-color-scheme: dark" in plot
+    labels = re.findall(r'<text class="m\d" x="([\d.]+)" y="([\d.]+)">([^<]+)</text>', plot)
+    boxes = [(float(x), float(y) - 12, float(x) + 8.4 * len(name), float(y)) for x, y, name in labels]
+    points = [(float(x), float(y)) for x, y in re.findall(r'<circle class="dot m\d" cx="([\d.]+)" cy="([\d.]+)"', plot)]
+    # Textual Inversion has no mean over styles.
+    assert len(boxes) == len(points) == len(METHODS) - 1
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        assert not any(left < x < right and top < y < bottom for x, y in points)
+        for other in boxes[number + 1 :]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+
+
+def test_wall_refuses_rows_of_different_length(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="rows"):
+        picture_wall(["a", "b"], {"style": [WallRow("prompt", [None])]}, tmp_path / "wall.png")

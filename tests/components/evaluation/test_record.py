@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.config import ScoringSection
+from components.evaluation.record import WALL, Record, read_record, resample, saved_bytes, write_record
+from components.evaluation.scoring import score
+from tests.components.evaluation.conftest import FinishedRun
+
+
+@pytest.fixture(scope="module")
+def record(finished_run: FinishedRun, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STYLEFORGE_HOME", str(tmp_path_factory.mktemp("home")))
+        root, settings = finished_run.root, ScoringSection(extractor=str(clip_folder), bootstrap=50, kid_subsets=3, kid_subset_size=16)
+        scores = score(root / "style", root / "base", None, None, finished_run.reference, settings, 0, "sks")
+        out = write_record(
+            tmp_path_factory.mktemp("record") / "cell", scores=scores, model=root / "model", style_pictures=root / "style",
+            base_pictures=root / "base", reference=finished_run.reference, settings=settings, identifier="sks",
+        )  # fmt: skip
+        return read_record(out)
+
+
+def test_resampling_is_around_the_scores(record: Record) -> None:
+    found = resample(record, 400, 0)
+    assert set(found) == {"kid", "clip_t", "clip_i"}
+    for name, values in found.items():
+        score_ = record.scores["style"][name]
+        assert values.value == score_["value"] and values.replicates.shape == (400,)
+        # The same prompts are resampled as in the score's own interval, so both tell the same width.
+        width = np.quantile(values.replicates, 0.975) - np.quantile(values.replicates, 0.025)
+        assert width == pytest.approx(score_["high"] - score_["low"], rel=0.5)
+    assert found["clip_t"].replicates.mean() == pytest.approx(found["clip_t"].value, abs=0.2)
+
+
+def test_the_same_seed_resamples_the_same_prompts(record: Record) -> None:
+    assert np.array_equal(resample(record, 20, 3)["kid"].replicates, resample(record, 20, 3)["kid"].replicates)
+    assert not np.array_equal(resample(record, 20, 3)["kid"].replicates, resample(record, 20, 4)["kid"].replicates)
+
+
+def test_wall_takes_categories_in_turn_and_has_the_base_beside(record: Record) -> None:
+    assert len(record.wall) == 8 <= WALL
+    assert [shown.category for shown in record.wall[:4]] == ["people", "things", "people", "things"]
+    assert all(shown.style.is_file() and shown.base is not None and shown.base.is_file() for shown in record.wall)
+
+
+def test_arrays_are_safetensors_and_times_stand_apart(record: Record) -> None:
+    assert {path.name for path in record.folder.iterdir()} == {"cell.json", "values.safetensors", "timing.json", "wall"}
+    assert "seconds" not in json.dumps(json.loads((record.folder / "cell.json").read_text())["scores"])
+
+
+def _model(folder: Path, timing: dict[str, object]) -> Path:
+    (folder / "training").mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(b"x" * 1000)
+    (folder / "styleforge.json").write_text('{"training": {"steps": 400}}')
+    (folder / "training" / "timing.json").write_text(json.dumps(timing))
+    return folder
+
+
+def test_saved_bytes_leave_out_the_training_log(tmp_path: Path) -> None:
+    assert saved_bytes(_model(tmp_path / "m", {})) == 1000 + len('{"training": {"steps": 400}}')
+
+
+def test_an_interrupted_training_is_reckoned_to_all_its_steps(tmp_path: Path) -> None:
+    from components.evaluation.record import _cost
+
+    # 300 of 400 steps took 30 s in this process, so all of them take 40.
+    cost = _cost(_model(tmp_path / "m", {"seconds": 30.0, "resumed_from": 100, "peak_memory_bytes": 5}))
+    assert (cost["seconds"], cost["resumed"], cost["peak_memory_bytes"]) == (40.0, True, 5)
+    assert _cost(tmp_path / "nowhere")["seconds"] is None
+
+
+def test_records_do_not_depend_on_the_pictures_order() -> None:
+    from components.evaluation.record import _prompt_weights
+
+    weights = _prompt_weights(["b", "a", "b", "c"], 50, 0)
+    again = _prompt_weights(["a", "b", "c", "b"], 50, 0)
+    assert np.array_equal(weights[[1, 0, 3]], again[[0, 1, 2]]) and np.array_equal(weights[0], weights[2])
+    assert np.array_equal(weights[[0, 1, 3]].sum(axis=0), np.full(50, 3.0))

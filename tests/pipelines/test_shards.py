@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.comparison import Cell
+from components.config import parse_config
+from pipelines.comparing import equalize
+from pipelines.shards import share
+
+CONFIG = parse_config({"style": {"name": "x", "source": "x"}})
+
+
+def cells(styles: int, seeds: int, methods: int) -> list[Cell]:
+    return [
+        Cell(f"{style}-{seed}-{method}", (str(method),), str(style), seed, CONFIG)
+        for seed in range(seeds) for style in range(styles) for method in range(methods)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("styles", "seeds", "methods", "count"), [(1, 1, 6, 4), (6, 3, 6, 4), (1, 3, 2, 3), (1, 1, 1, 2)])
+def test_every_cell_is_shared_out_once(styles: int, seeds: int, methods: int, count: int) -> None:
+    everything = cells(styles, seeds, methods)
+    shares = [share(everything, index, count) for index in range(count)]
+    assert sorted(cell.id for part in shares for cell in part) == sorted(cell.id for cell in everything)
+
+
+def test_what_shares_a_style_and_a_seed_stays_together() -> None:
+    for index in range(4):
+        mine = share(cells(6, 3, 6), index, 4)
+        assert {(cell.style, cell.seed): 6 for cell in mine} == {
+            key: sum((cell.style, cell.seed) == key for cell in mine) for key in {(cell.style, cell.seed) for cell in mine}
+        }
+
+
+def test_equal_compute_by_hand(tmp_path: Any) -> None:
+    from components.comparison import CompareConfig, Comparison
+
+    made = CompareConfig.model_validate({
+        "run": "x", "styles": [{"name": "s"}], "equal": "compute",
+        "methods": [
+            {"name": "dreambooth", "set": {"aux.source": "generated", "training.aux_batch_size": 6}},
+            {"name": "alone", "set": {"method.name": "dreambooth", "aux.source": "none"}},
+            {"name": "twice", "set": {"method.name": "dreambooth", "aux.source": "none", "training.gradient_accumulation": 2}},
+        ],
+    })  # fmt: skip
+    run = {"style": {"name": "x", "source": "x"}, "training": {"steps": 100, "batch_size": 2}}
+    # DreamBooth passes 2 + 6 = 8 pictures a step, 800 in all; without Aux 2 a step, or 4 where two micro-batches make one.
+    found = {cell.variants[0]: cell.config.training.steps for cell in equalize(Comparison(made, run, "x"))}
+    assert found == {"dreambooth": 100, "alone": 400, "twice": 200}
+    same = equalize(Comparison(made.model_copy(update={"equal": "steps"}), run, "x"))
+    assert {cell.config.training.steps for cell in same} == {100}
