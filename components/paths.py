@@ -47,10 +47,14 @@ def state(*parts: str) -> Path:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a :class:`StorageError` that names ``path``."""
+    """Turn a full or read-only disk into a :class:`StorageError` that names ``path``, and a file on its way into an InputError."""
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise InputError(
+                str(path), f"a file is in the way ({error.filename})", expected="a folder", remedy="choose another place, or move the file"
+            ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise StorageError(
                 str(path),

@@ -28,7 +28,7 @@ COMMON = ("--json", "--verbose", "--log-format")
 CONFIGURATION_HEAD = """# Configuration
 
 {note}
-A run is one YAML file. Start from `configs/pocket.yaml` or `configs/sd15.yaml`. Only `style.name` and `style.source` are
+A run is one YAML file. Start from `configs/pocket.yaml`, `sd15.yaml`, `sd21.yaml` or `sdxl.yaml`. Only `style.name` and `style.source` are
 required:
 
 ```yaml

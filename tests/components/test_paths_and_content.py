@@ -103,3 +103,13 @@ def test_errors_say_where_what_and_how_and_cross_processes() -> None:
     assert type(again) is ConfigError and str(again) == str(error)
     assert [kind("x", "y").exit_code for kind in (InputError, GateRefused, ServiceUnreachable, StyleForgeError)] == [2, 3, 4, 1]
     assert GateRefused("x", "y").status == "refused"
+
+
+@pytest.mark.parametrize("way", [paths.atomic_file, paths.atomic_folder])
+@pytest.mark.parametrize("below", ["out", "deeper/out"])
+def test_a_file_in_the_way_is_named(way, below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(InputError, match=f"file/{below}: a file is in the way"), way(tmp_path / "file" / below):
+        pass
+    assert (tmp_path / "file").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
