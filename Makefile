@@ -24,8 +24,9 @@ setup: $(STAMP)  ## Make the environment and install
 demo: $(STAMP)  ## Render a style set and run the whole job on the pocket base
 	$(BIN)/styleforge demo $(ARGS)
 
+# The tests' networks are so small that threads cost more than they give.
 test: $(STAMP)  ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP)  ## Lint and check formatting
 	$(BIN)/ruff check .
