@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.comparison import load_comparison
 from components.config import RunConfig, load_config, parse_config
 from components.errors import ConfigError, InputError
 from components.paths import REPOSITORY
@@ -16,7 +17,10 @@ STYLE = {"style": {"name": "anime", "source": "pictures"}}
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_configurations_of_the_project_are_valid(path: Path) -> None:
-    assert load_config(path).style.name
+    if path.stem.startswith("compare-"):
+        assert load_comparison(path).cells()
+    else:
+        assert load_config(path).style.name
 
 
 def test_the_promised_keys_exist() -> None:

@@ -70,4 +70,5 @@ def test_heat_maps_draw_and_train_nothing_again(finished: StandIn) -> None:
 
 
 def test_another_name_trains_nothing_again(finished: StandIn) -> None:
+    finished.again()  # Code was edited above.
     assert finished.again("--set", "style.name=renamed") == {"report", "register"}
