@@ -24,7 +24,8 @@ class StyleForgeError(Exception):
         if expected:
             message += f"; expected {expected}"
         if remedy:
-            message += f". {remedy[0].upper()}{remedy[1:]}"
+            # After a listing the advice stands on a line of its own.
+            message += ("\n" if "\n" in problem else ". ") + remedy[0].upper() + remedy[1:]
         super().__init__(message)
 
     def __reduce__(self) -> tuple[object, ...]:
