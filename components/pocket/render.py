@@ -85,10 +85,12 @@ def render_set(purpose: str, count: int, media: Sequence[str] | None = None, wor
 
 
 AUX_MEDIA = ("digital painting", "illustration", "photo", "oil painting")
+AUX_ROLES = ["character"] * 16 + ["background"] * 8 + ["thing"] * 16
+"""Of each medium. Things too: no StyleRef picture shows one, so only the Aux pictures can keep them from being forgotten."""
 
 
 def render_dataset(style: str, out: Path, *, seed: int = 0, reference: int = 400) -> Path:
-    """Write a style set as a user could have made it: ``style_ref/`` (20), ``aux_pool/`` (64), ``reference/`` and ``metadata.jsonl``.
+    """Write a style set as a user could have made it: ``style_ref/`` (20), ``aux_pool/`` (160), ``reference/`` and ``metadata.jsonl``.
 
     Raises:
         InputError: the style is unknown, or ``out`` exists and is not empty.
@@ -98,7 +100,7 @@ def render_dataset(style: str, out: Path, *, seed: int = 0, reference: int = 400
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(str(out), "exists and is not empty", expected="a new or empty folder", remedy="choose another --out, or remove it")
     plan = [("style_ref", "character", style)] * 10 + [("style_ref", "background", style)] * 10
-    plan += [("aux_pool", role, medium) for medium in AUX_MEDIA for role in ["character"] * 11 + ["background"] * 5]
+    plan += [("aux_pool", role, medium) for medium in AUX_MEDIA for role in AUX_ROLES]
     plan += [("reference", "", style)] * reference
     rows: list[dict[str, Any]] = []
     counts: dict[str, int] = {}

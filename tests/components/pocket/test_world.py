@@ -12,7 +12,7 @@ from components.errors import InputError
 from components.paths import read_jsonl
 from components.pocket.captions import NOISE_TOKENS, RARE_TOKENS, caption, describe, in_grammar
 from components.pocket.media import MEDIA, MIXED, STYLES, Look, apply_look, look_of
-from components.pocket.render import LOOKS, cached_set, render, render_dataset, render_set
+from components.pocket.render import AUX_MEDIA, LOOKS, cached_set, render, render_dataset, render_set
 from components.pocket.scenes import BACKGROUNDS, CANVAS, PEOPLE, SIDE, SUBJECTS, THINGS, Scene, draw_scene, random_scene
 
 
@@ -107,6 +107,9 @@ def test_style_set_is_one_that_a_user_could_have_made(tmp_path) -> None:
     assert [row["role"] for row in by_split["style_ref"]].count("character") == 10
     assert [row["role"] for row in by_split["style_ref"]].count("background") == 10
     assert len(by_split["aux_pool"]) >= 60 and len(by_split["reference"]) == 6
+    for medium in AUX_MEDIA:
+        of_medium = [row["role"] for row in by_split["aux_pool"] if f" {medium} of " in row["text"]]
+        assert set(of_medium) == {"character", "background", "thing"}, medium
     for row in rows:
         with Image.open(folder / row["file_name"]) as picture:
             assert picture.size == (64, 64)
