@@ -131,6 +131,10 @@ class MethodSection(Section):
         None, description="Train the text encoder (LoRA: its adapters) with a learning rate of its own, or keep it frozen; default: as the "
         "method does: yes for dreambooth and the StyleForges, no for lora. The others never do.",
     )  # fmt: skip
+    identifier_rows: bool = Field(
+        False, description="Where the whole text encoder trains: let the identifiers' own embedding rows move apart from it, with "
+        "`training.token_learning_rate`. It ties the style to the identifier and spares the words for what pictures show.",
+    )  # fmt: skip
     concepts: tuple[ConceptSection, ...] = Field(
         (), description="Components with a token each (multi-styleforge); default: `sks` for characters, `ukj` for backgrounds and things."
     )
@@ -160,7 +164,9 @@ class TrainingSection(Section):
         description="Learning rate; default: the method's reference (5e-6; lora 1e-4, textual-inversion 5e-4, custom-diffusion 1e-5).",
     )  # fmt: skip
     text_encoder_learning_rate: float | None = Field(None, gt=0, description="Learning rate of the text encoder; default: `learning_rate`.")
-    token_learning_rate: float | None = Field(None, gt=0, description="Learning rate of learnt token rows; default: `learning_rate`.")
+    token_learning_rate: float | None = Field(
+        None, gt=0, description="Learning rate of learnt token rows and of `method.identifier_rows`; default: `learning_rate`."
+    )
     batch_size: PositiveInt = Field(1, description="StyleRef pictures a step.")
     aux_batch_size: PositiveInt | None = Field(None, description="Aux pictures a step; default: `batch_size`.")
     gradient_accumulation: PositiveInt = Field(1, description="Micro-batches an optimizer step.")

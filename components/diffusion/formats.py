@@ -35,7 +35,7 @@ def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, pipeline: str)
         The names of the files, sorted.
     """
     files = {}
-    for token in recipe.tokens:
+    for token in recipe.tokens if "tokens" in recipe.trains else ():
         files[f"{file_stem(token)}.safetensors"] = embedding(token, tensors)
     adapters = {name: value for name, value in tensors.items() if ".lora_" in name}
     if adapters:

@@ -58,9 +58,9 @@ class Recipe:
     """Which parameters of a base train, and so what a delta holds.
 
     ``trains`` names the ways: ``unet`` and ``text_encoder`` (the whole networks), ``unet.cross-attention`` (its K and V),
-    ``unet.low-rank`` and ``text_encoder.low-rank`` (adapters), ``tokens`` (embedding rows of new tokens). ``tokens`` are
-    those new tokens, each with ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its
-    brackets).
+    ``unet.low-rank`` and ``text_encoder.low-rank`` (adapters), ``tokens`` (embedding rows of new tokens), ``identifiers``
+    (offsets to the rows of known ones). ``tokens`` are those tokens; each new one has ``vectors`` rows that begin as
+    ``initial_word``'s (None: as the token's own, without its brackets).
     """
 
     trains: frozenset[str]
@@ -157,7 +157,7 @@ def method_for(config: MethodSection) -> Method:
     concepts = _concepts(config, row, learnt="tokens" in trains)
     recipe = Recipe(
         trains,
-        tokens=tuple(concept.token for concept in concepts) if "tokens" in trains else (),
+        tokens=tuple(concept.token for concept in concepts) if trains & {"tokens", "identifiers"} else (),
         vectors=config.vectors,
         initial_word=config.initial_word or row.initial_word,
         lora=config.lora,
@@ -174,7 +174,9 @@ def _trains(config: MethodSection, row: _Row) -> frozenset[str]:
             "method.train_text_encoder", f"{config.name} never trains the text encoder", expected="false, or another method.name"
         )
     wanted = row.by_default if config.train_text_encoder is None else config.train_text_encoder
-    return row.trains | ({row.text_encoder} if wanted and row.text_encoder else frozenset())
+    trains = row.trains | ({row.text_encoder} if wanted and row.text_encoder else frozenset())
+    # A switch for the methods that it can serve; with the others their own tokens have a rate to themselves anyway.
+    return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains else trains
 
 
 def _concepts(config: MethodSection, row: _Row, *, learnt: bool) -> tuple[Concept, ...]:

@@ -70,6 +70,46 @@ class RowEmbedding(torch.nn.Module):
         return torch.nn.Embedding.from_pretrained(joined, freeze=True)
 
 
+class OffsetEmbedding(torch.nn.Module):
+    """An embedding table with an offset, a parameter of its own, on the rows of some words it knows.
+
+    The table may train too. Optimizers like Adam move every row that occurs by about the same length a step, so a learning
+    rate at which a rare word comes to mean something unsettles all common ones; the offset has a rate to itself.
+
+    Args:
+        table: the base's embedding, V rows of size D.
+        ids: each word's ids.
+    """
+
+    def __init__(self, table: torch.nn.Embedding, ids: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.table, self.ids = table, [list(word) for word in ids]
+        zeros = [torch.zeros(len(word), table.embedding_dim, device=table.weight.device) for word in ids]
+        self.offsets = torch.nn.ParameterList([torch.nn.Parameter(zero) for zero in zeros])
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The table, shape (V, D), without the offsets."""
+        return self.table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings of ids, shape (..., D). Offsets get a gradient (zero, if need be) whether or not their ids occur."""
+        embedded: torch.Tensor = self.table(ids)
+        for word, offset in zip(self.ids, self.offsets, strict=True):
+            for index, row in zip(word, offset, strict=True):
+                embedded = embedded + (ids == index).unsqueeze(-1) * row
+        return embedded
+
+    @torch.no_grad()
+    def plain(self) -> torch.nn.Embedding:
+        """One table, with the offsets added; this one's stays as it is, for it is saved apart from them."""
+        joined = self.table.weight.detach().clone()
+        for word, offset in zip(self.ids, self.offsets, strict=True):
+            for index, row in zip(word, offset, strict=True):
+                joined[index] += row
+        return torch.nn.Embedding.from_pretrained(joined, freeze=True)
+
+
 def add_tokens(tokenizer: Any, names: Sequence[str], where: str) -> int:
     """Add tokens to a tokenizer; returns the id of the first, the others follow it.
 

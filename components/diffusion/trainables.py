@@ -16,7 +16,7 @@ import torch
 from components.content import derive_seed
 from components.diffusion.families import Family
 from components.diffusion.methods import Recipe
-from components.diffusion.tokens import RowEmbedding, add_tokens, row_names, word_vector
+from components.diffusion.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
 from components.errors import ConfigError, InputError
 
 _logger = logging.getLogger(__name__)
@@ -140,6 +140,25 @@ class TokenRows(ParameterSet):
         self._encoder.config.vocab_size = joined.num_embeddings
 
 
+class IdentifierRows(ParameterSet):
+    """Offsets to the embedding rows of identifiers that the base's vocabulary holds, in one text encoder."""
+
+    def __init__(self, part: str, encoder: Any, tokenizer: Any, recipe: Recipe) -> None:
+        self.part, self.rate, self._encoder = part, "tokens", encoder
+        self._tokens = recipe.tokens
+        ids = [tokenizer(token, add_special_tokens=False).input_ids for token in recipe.tokens]
+        self._embedding = OffsetEmbedding(encoder.get_input_embeddings(), ids)
+        encoder.set_input_embeddings(self._embedding)
+
+    def named(self) -> dict[str, torch.nn.Parameter]:
+        """``text_encoder.identifiers.sks``, shape (ids, D)."""
+        return {f"{self.part}.identifiers.{token}": rows for token, rows in zip(self._tokens, self._embedding.offsets, strict=True)}
+
+    def fold(self) -> None:
+        """Add the offsets to the table and put it back."""
+        self._encoder.set_input_embeddings(self._embedding.plain())
+
+
 def _find_end_by_its_id(encoder: Any, end: int) -> None:
     """Older CLIP configurations find the end of a prompt as its greatest id, which a new token's would be."""
     encoder.config.eos_token_id = end
@@ -182,6 +201,9 @@ class Trainables:
         if f"{kind}.low-rank" in trains:
             targets = lora.text_encoder_targets if is_encoder else lora.targets
             found.append(LowRank(name, kind, part, targets, self._idle, self._recipe, seed))
+        # After the encoder's own parameters have been named: these put a wrapper around its table.
+        if is_encoder and "identifiers" in trains:
+            found.append(IdentifierRows(name, part, self._family.tokenizers[name], self._recipe))
         if is_encoder and "tokens" in trains:
             found.append(TokenRows(name, part, self._family.tokenizers[name], self._recipe))
         return found

@@ -16,7 +16,7 @@ from components.diffusion import checkpoints as checkpoints_module
 from components.diffusion.bundle import Bundle, load_bundle
 from components.diffusion.deltas import DELTA_FILE
 from components.diffusion.methods import Recipe
-from components.diffusion.tokens import RowEmbedding, expand
+from components.diffusion.tokens import OffsetEmbedding, RowEmbedding, expand
 from components.diffusion.trainables import Trainables
 from components.diffusion.training import fine_tune
 from components.errors import ConfigError, InputError
@@ -50,7 +50,7 @@ def size(folder: Path) -> int:
 
 METHODS: dict[str, dict[str, Any]] = {
     "dreambooth": {}, "single-styleforge": {"train_text_encoder": False}, "textual-inversion": {"vectors": 2}, "lora": {},
-    "custom-diffusion": {},
+    "custom-diffusion": {}, "single-styleforge-apart": {"name": "single-styleforge", "identifier_rows": True},
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_a_delta_on_its_base_is_the_full_model_bit_for_bit(make_config: MakeConf
     assert changed(left, right) == set()
     assert changed(state(load_bundle(tiny_base)), right)
     assert size(delta) < size(full)
-    if name != "single-styleforge":
+    if not name.startswith("single-styleforge"):
         assert load_bundle(delta).digest not in (load_bundle(full).digest, load_bundle(tiny_base).digest)
 
 
@@ -138,6 +138,43 @@ def test_new_rows_by_hand() -> None:
     assert table.weight.grad is None
 
 
+def test_offsets_by_hand() -> None:
+    table = torch.nn.Embedding(4, 2)
+    embedding = OffsetEmbedding(table, [[3], [1, 2]])
+    ids = torch.tensor([[0, 3, 1], [2, 2, 0]])
+    assert torch.equal(embedding(ids), table.weight[ids])
+    with torch.no_grad():
+        embedding.offsets[0].copy_(torch.tensor([[1.0, 2.0]]))
+        embedding.offsets[1].copy_(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
+    wanted = table.weight.detach() + torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0], [1.0, 2.0]])
+    assert torch.equal(embedding(ids), wanted[ids])
+    # The gradient of an offset is the sum over the places where its word stands; without any it is zero, and there.
+    embedding(ids).sum().backward()
+    assert embedding.offsets[1].grad is not None and torch.equal(embedding.offsets[1].grad, torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
+    embedding.zero_grad()
+    embedding(torch.tensor([[0]])).sum().backward()
+    assert all(torch.equal(offset.grad, torch.zeros_like(offset)) for offset in embedding.offsets)
+    before = table.weight.detach().clone()
+    assert torch.equal(embedding.plain().weight, wanted) and torch.equal(table.weight, before)
+
+
+def test_identifier_rows_have_a_rate_to_themselves(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
+    base = load_bundle(tiny_base)
+    (sks,) = base.family.tokenizer("sks", add_special_tokens=False).input_ids
+    before = state(base)[f"text_encoder.{EMBEDDING}"]
+
+    def step_of(**method: Any) -> torch.Tensor:
+        settings = {"steps": 1, "learning_rate": 1e-3, "token_learning_rate": 1e-1, "weight_decay": 0.0}
+        out = train(make_config(method={"name": "single-styleforge", **method}, training=settings), folders, f"m{len(method)}")
+        return (state(load_bundle(out))[f"text_encoder.{EMBEDDING}"] - before).abs().amax(1)
+
+    # Adam's first step is the learning rate in each coordinate that has a gradient (Kingma and Ba, 2015, section 2.1).
+    plain, apart = step_of(), step_of(identifier_rows=True)
+    others = torch.arange(len(before)) != sks
+    assert plain[sks] == pytest.approx(1e-3, rel=1e-2) and apart[sks] == pytest.approx(1e-1 + 1e-3, rel=1e-2)
+    assert apart[others].max() == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_batches_without_the_token_train_on(make_config: MakeConfig, folders: Folders) -> None:
     config = make_config(method={"name": "textual-inversion"}, training={"steps": 2, "caption_dropout": 1.0})
     assert (train(config, folders) / DELTA_FILE).is_file()
@@ -181,10 +218,11 @@ def test_adapters_begin_from_the_seed_of_the_run(tiny_base: Path) -> None:
     assert not torch.equal(first(1), first(2))
 
 
-@pytest.mark.parametrize("name", ["textual-inversion", "lora", "custom-diffusion"])
+@pytest.mark.parametrize("name", ["textual-inversion", "lora", "custom-diffusion", "single-styleforge-apart"])
 def test_interrupted_equals_uninterrupted(make_config: MakeConfig, folders: Folders, name: str) -> None:
     # Fault 10, for parameters that are put in.
-    config = make_config(method={"name": name, "train_text_encoder": name == "lora"}, training={"steps": 4, "ema_decay": 0.9})
+    method: dict[str, Any] = {"name": name, "save": "delta", **({"train_text_encoder": True} if name == "lora" else METHODS[name])}
+    config = make_config(method=method, training={"steps": 4, "ema_decay": 0.9})
     whole = train(config, folders, "whole")
     original = checkpoints_module.Checkpoints.write
 
@@ -203,11 +241,11 @@ def test_interrupted_equals_uninterrupted(make_config: MakeConfig, folders: Fold
 
 def test_trained_parameters_are_fp32_whatever_the_base(tiny_base: Path) -> None:
     # Fault 6: fp16 trainables overflow, and lose updates below their last digit.
-    for trains in ({"unet", "text_encoder"}, {"unet.low-rank", "text_encoder.low-rank"}, {"unet.cross-attention", "tokens"}):
+    for trains in ({"unet", "text_encoder", "identifiers"}, {"unet.low-rank", "text_encoder.low-rank"}, {"unet.cross-attention", "tokens"}):
         family = load_bundle(tiny_base).family
         for part in family.parts.values():
             part.half()
-        trained = Trainables(family, Recipe(frozenset(trains), ("<v>",) if "tokens" in trains else (), initial_word="style"))
+        trained = Trainables(family, Recipe(frozenset(trains), ("<v>",) if "tokens" in trains else ("style",), initial_word="style"))
         assert {value.dtype for value in trained.named().values()} == {torch.float32}
     assert torch.tensor(1.0).half() + 1e-4 == 1.0
 
