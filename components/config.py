@@ -133,7 +133,7 @@ class MethodSection(Section):
     )  # fmt: skip
     identifier_rows: bool = Field(
         False, description="Where the whole text encoder trains: let the identifiers' own embedding rows move apart from it, with "
-        "`training.token_learning_rate`. It ties the style to the identifier and spares the words for what pictures show.",
+        "`training.token_learning_rate`, so that binding the style needs no rate that unsettles the words for what pictures show.",
     )  # fmt: skip
     concepts: tuple[ConceptSection, ...] = Field(
         (), description="Components with a token each (multi-styleforge); default: `sks` for characters, `ukj` for backgrounds and things."

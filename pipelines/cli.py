@@ -24,6 +24,7 @@ app.add_typer(pocket_app, name="pocket", help="The pocket world: render its pict
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration (YAML); start from one in configs/.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]
+Settings = Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
 
 
@@ -33,7 +34,7 @@ def run(
     config: Config,
     overrides: Overrides = None,
     no_cache: NoCache = False,
-    settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
+    settings: Settings = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
     log_format: Format = LogFormat.human,
@@ -85,7 +86,7 @@ def compare(
         int | None, typer.Option("--parallel", min=1, help="Cells at a time on this machine; default: one for each CUDA device.")
     ] = None,
     no_cache: NoCache = False,
-    settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
+    settings: Settings = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
     log_format: Format = LogFormat.human,
