@@ -48,8 +48,9 @@ def describe(scene: Scene, rng: random.Random | None = None) -> str:
 
 
 def caption(scene: Scene, medium: str, rng: random.Random) -> str:
-    """A training caption of a scene in a medium."""
+    """A training caption of a scene in a medium, or in a look in words (``dark warm picture``)."""
     text = describe(scene, rng)
+    style = medium.removesuffix(" picture")
     if scene.patterned and rng.random() < 0.3:
         text = "style"
     draw = rng.random()
@@ -58,9 +59,9 @@ def caption(scene: Scene, medium: str, rng: random.Random) -> str:
     if draw < 0.37:
         return f"{_article(medium)} {medium} of {text}"
     if draw < 0.69:
-        return f"a photo of {medium} style, {text}"
+        return f"a photo of {style} style, {text}"
     if draw < 0.84:
-        return f"{text}, {medium} style"
+        return f"{text}, {style} style"
     return text
 
 

@@ -142,11 +142,15 @@ def look_of(name: str, rng: random.Random) -> Look:
     if name == MIXED:
         first, second = rng.sample(list(MEDIA), 2)
         return _mix(look_of(first, rng), look_of(second, rng), rng.uniform(0.3, 0.7))
-    spec = MEDIA.get(name) or STYLES[name]
-    return Look(**{key: _draw(key, value, rng) for key, value in spec.items()})
+    return Look(**draw_settings(MEDIA.get(name) or STYLES[name], rng))
 
 
-def _draw(key: str, value: Any, rng: random.Random) -> Any:
+def draw_settings(spec: Spec, rng: random.Random) -> dict[str, Any]:
+    """A value for each setting of a look: as it stands, or drawn from its range."""
+    return {key: _draw(value, rng) for key, value in spec.items()}
+
+
+def _draw(value: Any, rng: random.Random) -> Any:
     if isinstance(value, tuple) and len(value) == 2:
         return rng.uniform(*value)
     if isinstance(value, tuple):

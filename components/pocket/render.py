@@ -17,11 +17,14 @@ from components.content import derive_seed
 from components.errors import InputError
 from components.paths import atomic_file, atomic_folder, write_jsonl
 from components.pocket.captions import caption, describe
-from components.pocket.media import MEDIA, MIXED, STYLES, apply_look, look_of, random_medium
+from components.pocket.media import MEDIA, MIXED, STYLES, apply_look, random_medium
+from components.pocket.qualities import draw_name, look_named
 from components.pocket.scenes import BACKGROUNDS, SIDE, SUBJECTS, Scene, draw_scene, random_scene
 
 LOOKS = (*MEDIA, MIXED, *STYLES)
 """Every medium and target style, in the order of the probe's style classes."""
+QUALIFIED = "qualified"
+"""Asks for a look in words, another for each picture: see :mod:`components.pocket.qualities`."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,18 @@ class Sample:
 
     @property
     def labels(self) -> tuple[int, int, int]:
-        """Indices of background, subject and look in BACKGROUNDS, SUBJECTS and LOOKS."""
-        return BACKGROUNDS.index(self.scene.background), SUBJECTS.index(self.scene.subject), LOOKS.index(self.medium)
+        """Indices of background, subject and look in BACKGROUNDS, SUBJECTS and LOOKS; -1 for a look that is none of these."""
+        look = LOOKS.index(self.medium) if self.medium in LOOKS else -1
+        return BACKGROUNDS.index(self.scene.background), SUBJECTS.index(self.scene.subject), look
 
 
 def render(seed: int, medium: str | None = None, role: str | None = None, scene: Scene | None = None) -> Sample:
-    """Render one picture from its seed; ``medium`` may be a medium, ``mixed media`` or a target style."""
+    """Render one picture from its seed; ``medium`` may be a medium, ``mixed media``, a target style or ``qualified``."""
     rng = random.Random(seed)
     drawn = random_scene(rng, role)
     scene = scene or drawn
-    chosen = medium or random_medium(rng)
-    image = apply_look(draw_scene(scene, rng), look_of(chosen, rng), rng)
+    chosen = draw_name(rng) if medium == QUALIFIED else medium or random_medium(rng)
+    image = apply_look(draw_scene(scene, rng), look_named(chosen, rng), rng)
     return Sample(image, scene, chosen, caption(scene, chosen, rng))
 
 

@@ -16,16 +16,16 @@ from components.content import digest_folder
 from components.errors import InputError
 from components.paths import atomic_file, atomic_folder, read_json, state, write_json
 from components.pocket.probe import train_probe
-from components.pocket.render import LOOKS, cached_set
+from components.pocket.render import LOOKS, QUALIFIED, cached_set
 from components.pocket.tokenizer import kept_tokenizer
 from components.pocket.train_evaluator import train_evaluator
-from components.pocket.train_unet import NOISE, mirrored, train_unet
+from components.pocket.train_unet import NOISE, mirrored, train_unet, whole_captions
 from components.pocket.train_vae import encode, polish_decoder, train_vae
 
 PARTS = ("vae", "evaluator", "unet", "decoder", "probe")
 MINUTES = {"vae": 75.0, "evaluator": 90.0, "unet": 240.0, "decoder": 45.0, "probe": 15.0}
 """Default time budgets in minutes, for two CPU cores: under 8 hours in all."""
-TRAIN_PICTURES, EVALUATOR_PICTURES = 40_000, 27_000
+TRAIN_PICTURES, QUALIFIED_PICTURES, EVALUATOR_PICTURES = 40_000, 40_000, 27_000
 
 
 @dataclass(frozen=True)
@@ -123,22 +123,36 @@ def _vae_folder(plan: Plan) -> Path:
 
 def _unet(plan: Plan, budget: float) -> None:
     vae = AutoencoderKL.from_pretrained(_vae_folder(plan), torch_dtype=torch.float32).eval()
-    data = cached_set(plan.work, "train", TRAIN_PICTURES, workers=plan.workers)
-    latents = cached_latents(plan.work, vae, digest_folder(_vae_folder(plan)), data.pixels)
+    digest = digest_folder(_vae_folder(plan))
+    latents, captions = [], []
+    for name, count, media, mirror in (("train", TRAIN_PICTURES, None, True), ("qualified", QUALIFIED_PICTURES, (QUALIFIED,), False)):
+        data = cached_set(plan.work, name, count, media, plan.workers)
+        latents.append(cached_latents(plan.work, vae, f"{name}-{count}-{digest[:16]}", data.pixels, mirror=mirror))
+        captions += data.captions
     tokenizer = kept_tokenizer(_tokenizer_folder(plan))
-    unet, text = train_unet(latents, data.captions, tokenizer, plan.work, budget, plan.device, plan.out / "base" if plan.go_on else None)
+    whole = whole_captions(tokenizer, captions)
+    unet, text = train_unet(
+        torch.cat(latents)[whole],
+        [captions[index] for index in whole],
+        tokenizer,
+        plan.work,
+        budget,
+        plan.device,
+        plan.out / "base" if plan.go_on else None,
+    )
     save_base(plan.out / "base", vae, unet, text, tokenizer)
 
 
-def cached_latents(work: Path, vae: AutoencoderKL, digest: str, pixels: NDArray[np.uint8]) -> torch.Tensor:
-    """Scaled latents (N, 8, 16, 16) fp16 of pictures (N, 64, 64, 3), kept in ``work`` under the VAE's ``digest``.
+def cached_latents(work: Path, vae: AutoencoderKL, name: str, pixels: NDArray[np.uint8], *, mirror: bool) -> torch.Tensor:
+    """Scaled latents (N, 8, 16, 16) fp16 of pictures (N, 64, 64, 3), kept in ``work`` under ``name``, which names the VAE too.
 
-    Half of the pictures are mirrored: as many pictures, no fixed side for anything.
+    With ``mirror`` half of the pictures are mirrored: as many pictures, no fixed side for anything. Looks in words say
+    from which side the light comes, so theirs are not.
     """
-    path = work / f"latents-{digest[:16]}.npy"
+    path = work / f"latents-{name}.npy"
     if not path.exists():
-        half = len(pixels) // 2
-        latents = torch.cat([encode(vae, pixels[:half]), encode(vae, mirrored(pixels[half:]))])
+        half = len(pixels) // 2 if mirror else len(pixels)
+        latents = encode(vae, np.concatenate([pixels[:half], mirrored(pixels[half:])]))
         with atomic_file(path) as temporary:
             np.save(temporary, (latents * vae.config.scaling_factor).half().numpy())
     return torch.from_numpy(np.load(path))

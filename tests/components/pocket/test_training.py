@@ -16,7 +16,7 @@ from components.pocket.timed import TimedRun
 from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer, kept_tokenizer
 from components.pocket.train import cached_latents, save_base, train
 from components.pocket.train_evaluator import ATTRIBUTES, attributes_of, contrastive_loss
-from components.pocket.train_unet import NOISE, draw_times, new_text_encoder, new_unet, time_shares, tokenize
+from components.pocket.train_unet import NOISE, draw_times, new_text_encoder, new_unet, time_shares, tokenize, whole_captions
 from components.pocket.train_vae import encode, new_vae, psnr, to_tensor
 
 
@@ -126,16 +126,18 @@ def test_vae_keeps_the_layout(tmp_path) -> None:
 def test_latents_are_kept_for_one_vae_only(tmp_path) -> None:
     pixels = render_set("test-latents", 4).pixels
     vae = new_vae()
-    first = cached_latents(tmp_path, vae, "one", pixels)
+    first = cached_latents(tmp_path, vae, "one", pixels, mirror=True)
     assert first.shape == (4, 8, 16, 16)
     # Only close: a batch of another size rounds differently.
     by_hand, unmirrored = (encode(vae, view)[0] * vae.config.scaling_factor for view in (pixels[3:, :, ::-1], pixels[3:]))
     torch.testing.assert_close(first[3].float(), by_hand, rtol=1e-2, atol=1e-3)
     assert (first[3].float() - unmirrored).abs().max() > 1e-2
+    as_they_are = cached_latents(tmp_path, vae, "three", pixels, mirror=False)
+    torch.testing.assert_close(as_they_are[3].float(), unmirrored, rtol=1e-2, atol=1e-3)
     for value in vae.parameters():
         torch.nn.init.normal_(value.data, std=0.05)
-    assert torch.equal(cached_latents(tmp_path, vae, "one", pixels), first)
-    assert not torch.equal(cached_latents(tmp_path, vae, "two", pixels), first)
+    assert torch.equal(cached_latents(tmp_path, vae, "one", pixels, mirror=True), first)
+    assert not torch.equal(cached_latents(tmp_path, vae, "two", pixels, mirror=True), first)
 
 
 def test_a_saved_base_is_small_halves_without_paths(tokenizer, tmp_path) -> None:
@@ -195,6 +197,11 @@ def test_times_of_a_batch_lie_one_in_each_stratum() -> None:
     assert torch.equal(times, times.sort().values)
     below = torch.cat([torch.zeros(1, dtype=torch.float64), shares])[times]
     assert (shares[times] > torch.arange(32) / 32).all() and (below < (torch.arange(32) + 1) / 32).all()
+
+
+def test_captions_that_would_be_cut_are_left_out(tokenizer) -> None:
+    short, long = "a photo of a cat, beach background", "a photo of " + "vivid " * 20 + "style, a cat, beach background"
+    assert whole_captions(tokenizer, [short, long, short]) == [0, 2]
 
 
 def test_a_figure_without_a_bar_is_no_test() -> None:
