@@ -17,9 +17,7 @@ def test_a_name_is_drawn_and_understood_again() -> None:
     rng = random.Random(0)
     for _ in range(500):
         name = draw_name(rng)
-        look = look_named(name, rng)
-        kinds = [kind for kind, known in KINDS.items() if any(f" {quality} " in f" {name} " for quality in known)]
-        assert look != Look() and 1 <= len(kinds), name
+        assert look_named(name, rng) != Look(), name
 
 
 def test_a_quality_changes_its_own_settings_only() -> None:
