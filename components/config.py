@@ -181,7 +181,12 @@ class TrainingSection(Section):
     warmup_steps: int = Field(0, ge=0, description="Linear warm-up, in optimizer steps.")
     ema_decay: float = Field(0.0, ge=0.0, lt=1.0, description="Decay of the exponential moving average of the weights; 0 turns it off.")
     min_snr_gamma: float | None = Field(None, gt=0, description="γ of min-SNR loss weighting (Hang et al., 2023); null turns it off.")
-    noise_offset: float = Field(0.0, ge=0.0, description="Strength of offset noise.")
+    noise_offset: float = Field(
+        0.0,
+        ge=0.0,
+        description="Spread of a constant added to each channel's noise (offset noise): a style that is dark, light or lit from one side takes "
+        "sooner.",
+    )
     flip: Probability = Field(0.5, description="Probability of a mirrored variant.")
     crops: PositiveInt = Field(1, description="Cached crop variants a picture (1 = centre crop only).")
     caption_dropout: Probability = Field(0.0, description="Probability of an empty prompt, for classifier-free guidance.")
