@@ -184,7 +184,7 @@ class TrainingSection(Section):
     noise_offset: float = Field(
         0.0,
         ge=0.0,
-        description="Spread of a constant added to each channel's noise (offset noise): a style that is dark or lit from one side takes sooner.",
+        description="Spread of a constant added to each channel's noise: a style that is dark or lit from one side takes sooner.",
     )
     flip: Probability = Field(0.5, description="Probability of a mirrored variant.")
     crops: PositiveInt = Field(1, description="Cached crop variants a picture (1 = centre crop only).")
