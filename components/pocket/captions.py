@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 
+from components.pocket.qualities import PLAIN
 from components.pocket.scenes import Scene
 
 RARE_TOKENS = ("sks", "ukj", "olis", "zwx", "vrf", "qpt", "jbn", "xlm", "hgd", "wvk", "pqz", "tnj")
@@ -50,7 +51,7 @@ def describe(scene: Scene, rng: random.Random | None = None) -> str:
 def caption(scene: Scene, medium: str, rng: random.Random) -> str:
     """A training caption of a scene in a medium, or in a look in words (``dark warm picture``)."""
     text = describe(scene, rng)
-    style = medium.removesuffix(" picture")
+    style = medium.removesuffix(f" {PLAIN}")
     if scene.patterned and rng.random() < 0.3:
         text = "style"
     draw = rng.random()
