@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from components.config import Place, PositiveInt, RunConfig, Section, parse_config, read_yaml_mapping, validate_model
+from components.config import SAMPLER, Place, PositiveInt, RunConfig, Section, parse_config, read_yaml_mapping, validate_model
 from components.content import digest_value
 from components.errors import ConfigError
 
@@ -20,7 +20,6 @@ ALL_STYLES = "all"
 LOWER_IS_BETTER = frozenset({"kid", "fid"})
 _SHARED = ("style", "base", "scoring", "registry")
 _DRAWING = ("bank", "limit", "repeats", "batch_size", "plain_template")
-_SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt")
 
 
 class StyleChoice(Section):
@@ -250,7 +249,7 @@ def _known(place: str, name: str, known: Sequence[str]) -> None:
 def _check_settings(place: str, settings: Mapping[str, Any], equal: str) -> None:
     """A variant must not change what makes cells comparable: data, base, seeds, prompts, scoring; methods not the sampler or steps."""
     ablation = place.startswith("ablations")
-    refused = {f"sampling.{name}" for name in (_DRAWING if ablation else (*_DRAWING, *_SAMPLER))}
+    refused = {f"sampling.{name}" for name in (_DRAWING if ablation else (*_DRAWING, *SAMPLER))}
     if equal == "compute" or not ablation:
         refused.add("training.steps")
     for dotted in settings:

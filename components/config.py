@@ -200,6 +200,12 @@ class TrainingSection(Section):
     )
 
 
+SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt")
+"""The settings of ``sampling`` that say how one picture is drawn from its prompt."""
+AS_SCORED = ("style_template", "plain_template", *SAMPLER)
+"""The settings of ``sampling`` that a style model keeps, so that it is used as it was scored."""
+
+
 class SamplingSection(Section):
     """Drawing the prompt bank."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.config import RunConfig, SamplingSection, builtin_config, load_config, validate_model
+from components.config import AS_SCORED, RunConfig, SamplingSection, builtin_config, load_config, validate_model
 from components.content import digest_value
 from components.errors import InputError
 from components.paths import read_json, read_jsonl, state
@@ -18,8 +18,6 @@ from pipelines.plan import effective_aux, plan_run
 
 if TYPE_CHECKING:
     from components.diffusion.sampling import PromptRequest
-
-DRAWING_KEYS = ("style_template", "plain_template", "scheduler", "steps", "guidance")
 
 
 def validate_style(config: RunConfig, *, verbose: bool = False) -> dict[str, Any]:
@@ -167,7 +165,7 @@ def _requests(
 
     folder = resolve_model(model)
     card = _card(folder)
-    known = {key: value for key, value in card.get("sampling", {}).items() if key in DRAWING_KEYS}
+    known = {key: value for key, value in card.get("sampling", {}).items() if key in AS_SCORED}
     chosen = known | {key: value for key, value in changes.items() if value is not None}
     settings = validate_model(SamplingSection, {**chosen, "repeats": repeats}, "sampling")
     template = settings.plain_template if plain else settings.style_template

@@ -136,6 +136,7 @@ def sample(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; default: as the model was scored.")] = None,
     guidance: Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as scored.")] = None,
     scheduler: Annotated[str | None, typer.Option("--scheduler", help="Sampler by name; default: as scored.")] = None,
+    negative: Annotated[str | None, typer.Option("--negative-prompt", help="What to lead away from; default: as scored.")] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
     log_format: Format = LogFormat.human,
@@ -143,7 +144,7 @@ def sample(
     """Draw pictures with a style model."""
     from pipelines.actions import draw
 
-    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
+    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "negative_prompt": negative}
     pictures = draw(model, prompts, out, repeats=repeats, seed=seed, plain=plain, changes=changes, verbose=verbose)
     for picture in pictures:
         typer.echo(picture["path"])
@@ -168,6 +169,7 @@ def explain(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; default: as the model was scored.")] = None,
     guidance: Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as scored.")] = None,
     scheduler: Annotated[str | None, typer.Option("--scheduler", help="Sampler by name; default: as scored.")] = None,
+    negative: Annotated[str | None, typer.Option("--negative-prompt", help="What to lead away from; default: as scored.")] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
     log_format: Format = LogFormat.human,
@@ -176,7 +178,7 @@ def explain(
     from pipelines.actions import explain as look
     from pipelines.printing import print_words
 
-    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
+    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "negative_prompt": negative}
     outcome = look(model, prompt, token or (), out, seed=seed, plain=plain, changes=changes, verbose=verbose)
     print_words(outcome)
     if as_json:

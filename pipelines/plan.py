@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from components.config import AuxSection, RunConfig
+from components.config import SAMPLER, AuxSection, RunConfig
 from components.diffusion.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
 from components.errors import InputError
 from components.fingerprint import fingerprint
@@ -82,7 +82,7 @@ def _aux_parameters(config: RunConfig, method: Method, base: dict[str, Any], ext
     if aux.source == "curated":
         return {"source": aux.source, "parts": parts, "extractor": extractor}
     if aux.source == "generated":
-        drawing = config.sampling.model_dump(mode="json", include={"scheduler", "steps", "guidance", "batch_size", "negative_prompt"})
+        drawing = config.sampling.model_dump(mode="json", include={*SAMPLER, "batch_size"} - {"negative_prompt"})
         return {"source": aux.source, "parts": parts, "base": base, "sampling": drawing, "seed": config.seed}
     return {"source": aux.source, "parts": parts}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from zenml import step
 
-from components.config import RunConfig
+from components.config import AS_SCORED, RunConfig
 from components.paths import read_json, read_jsonl, write_json
 from steps.artifacts import Folder, link_or_copy
 from steps.caching import cache_policy
@@ -64,7 +64,7 @@ def _finish_model(run: RunConfig, model: Folder, target: Path) -> Path:
             link_or_copy(model.path / relative, target / relative)
     source = model.path / "styleforge.json"
     card = read_json(source) if source.is_file() else {"schema": 1}
-    drawing = run.sampling.model_dump(mode="json", include={"style_template", "plain_template", "scheduler", "steps", "guidance"})
+    drawing = run.sampling.model_dump(mode="json", include=set(AS_SCORED))
     card |= {"style": run.style.name, "sampling": drawing, "model_digest": model.digest, "config_digest": run.digest()}
     write_json(target / "styleforge.json", card)
     return target

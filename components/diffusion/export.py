@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.config import RunConfig
+from components.config import AS_SCORED, RunConfig
 from components.content import digest_value
 from components.diffusion.bundle import Bundle
 from components.diffusion.deltas import CARD, write_delta
@@ -58,7 +58,6 @@ def write_model(
 
 def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path) -> dict[str, Any]:
     """What ``styleforge.json`` holds: how the model came to be, and how to ask it for pictures."""
-    sampling = config.sampling
     return {
         "schema": SCHEMA,
         "method": method.name,
@@ -76,13 +75,7 @@ def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path)
             "prior_weight": method.prior_weight,
             "trains": sorted(method.trains),
         },
-        "sampling": {
-            "style_template": sampling.style_template,
-            "plain_template": sampling.plain_template,
-            "scheduler": sampling.scheduler,
-            "steps": sampling.steps,
-            "guidance": sampling.guidance,
-        },
+        "sampling": config.sampling.model_dump(mode="json", include=set(AS_SCORED)),
         "versions": versions(),
     }
 

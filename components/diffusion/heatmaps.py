@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components.config import SamplingSection
+from components.config import SAMPLER, SamplingSection
 from components.diffusion.attention import Explanation, HeatMap, explain_pictures
 from components.diffusion.bundle import Bundle
 from components.diffusion.sampling import PromptRequest, describe, write_png
@@ -63,7 +63,7 @@ def explain(bundle: Bundle, asked: Sequence[tuple[PromptRequest, Sequence[str]]]
         save_file(values, str(folder / "maps.safetensors"))
         order = [request.id for request, _ in asked]
         rows.sort(key=lambda row: order.index(row["prompt_id"]))
-        drawing = settings.model_dump(mode="json", include={"scheduler", "steps", "guidance"})
+        drawing = settings.model_dump(mode="json", include=set(SAMPLER))
         write_json(folder / LISTING, {"schema": SCHEMA, "model": bundle.digest, "seed": seed, **drawing, "pictures": rows})
     return Path(out)
 

@@ -174,7 +174,8 @@ def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, coun
     from filelock import FileLock
 
     bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
-    settings = settings.model_copy(update={"repeats": count})
+    # A negative prompt is meant for the style's pictures. It is often the class prompt itself, away from which nothing is left to draw.
+    settings = settings.model_copy(update={"repeats": count, "negative_prompt": ""})
     request = PromptRequest("class", "class", prompt, prompt)
     key = digest_value([describe(Job(request, 0, seed), bundle, settings), count])[:24]
     cache = state("cache", "class_images")

@@ -21,7 +21,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("machine")
     tiny_sd_folder(folder / "model")
     templates = {"style_template": "a photo of {token} style, {prompt}", "plain_template": "a photo of {prompt}"}
-    card: dict[str, Any] = {"identifier": "sks", "sampling": {**templates, "steps": 2, "guidance": 3.0}}
+    card: dict[str, Any] = {
+        "identifier": "sks",
+        "sampling": {**templates, "steps": 2, "guidance": 3.0, "negative_prompt": "a photo of style"},
+    }
     write_json(folder / "model" / "styleforge.json", card)
     return folder
 
@@ -47,6 +50,17 @@ def test_the_picture_is_that_of_sample_and_the_words_are_mapped(machine: Path) -
     assert all((machine / word["path"]).is_file() for word in answer["words"])
     with Image.open(machine / answer["sheet"]) as sheet:
         assert sheet.width > 3 * 256 and sheet.height > 256
+
+
+def test_a_model_draws_as_it_was_scored_unless_told_otherwise(machine: Path) -> None:
+    def drawn(*options: str) -> tuple[Any, ...]:
+        (picture,) = call("sample", "model", "a man", "--out", "as-scored", *options)[0]["pictures"]
+        with Image.open(machine / picture["path"]) as image:
+            about = json.loads(image.info["styleforge"])
+        return about["steps"], about["guidance"], about["negative_prompt"]
+
+    assert drawn() == (2, 3.0, "a photo of style")
+    assert drawn("--negative-prompt", "", "--steps", "1", "--guidance", "2") == (1, 2.0, "")
 
 
 def test_without_words_all_that_name_something_are_mapped(machine: Path) -> None:

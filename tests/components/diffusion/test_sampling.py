@@ -134,7 +134,8 @@ def test_guidance_of_one_is_the_prompt_alone(bundle: Bundle, monkeypatch: pytest
     assert set(sizes) == {6}
 
 
-def test_it_draws_what_the_diffusers_pipeline_draws(bundle: Bundle, tiny_base: Path) -> None:
+@pytest.mark.parametrize("negative", ["", "a photo of style"])
+def test_it_draws_what_the_diffusers_pipeline_draws(bundle: Bundle, tiny_base: Path, negative: str) -> None:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_base)
@@ -142,9 +143,10 @@ def test_it_draws_what_the_diffusers_pipeline_draws(bundle: Bundle, tiny_base: P
     pipeline.scheduler = make_scheduler("ddim", bundle.family.scheduler_config)
     job = jobs_for(REQUESTS[:1], 1, 0)[0]
     wanted = pipeline(
-        job.request.full_prompt, num_inference_steps=4, guidance_scale=4.0, generator=torch.Generator().manual_seed(job.seed)
-    ).images[0]
-    [(_, ours)] = draw_pictures(bundle, REQUESTS[:1], settings(scheduler="ddim"), 0)
+        job.request.full_prompt, negative_prompt=negative, num_inference_steps=4, guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(job.seed),
+    ).images[0]  # fmt: skip
+    [(_, ours)] = draw_pictures(bundle, REQUESTS[:1], settings(scheduler="ddim", negative_prompt=negative), 0)
     assert np.abs(np.asarray(wanted).astype(int) - np.asarray(ours).astype(int)).max() <= TOLERANCE
 
 
@@ -190,6 +192,8 @@ def test_class_pictures_are_cached_by_content_each_with_its_seed(bundle: Bundle,
     assert {Path(row["file_name"]).suffix for row in rows} == {".png"}
     monkeypatch.setattr(sampling, "denoise", lambda *_: pytest.fail("drawn again"))
     assert sample_class_pictures(bundle, "a photo of style", 3, settings(), 0) == first
+    # Away from itself a class prompt would lead nowhere.
+    assert sample_class_pictures(bundle, "a photo of style", 3, settings(negative_prompt="a photo of style"), 0) == first
     monkeypatch.undo()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.config import RunConfig, TrainingSection
+from components.config import AS_SCORED, RunConfig, TrainingSection
 from components.content import digest_folder
 from components.diffusion import checkpoints as checkpoints_module
 from components.diffusion import optimization, training
@@ -68,7 +68,7 @@ def test_a_style_model_is_a_whole_folder_with_its_history(make_config: MakeConfi
     assert record["concepts"] == [{"token": "sks", "prompt": "a photo of sks style", "categories": None}]
     assert record["base"]["model"] == str(tiny_base)
     assert len(record["base"]["digest"]) == len(record["manifest_digest"]) == 64
-    assert record["sampling"]["style_template"] == config.sampling.style_template
+    assert record["sampling"] == {name: getattr(config.sampling, name) for name in AS_SCORED}
     assert record["versions"]["torch"] == torch.__version__
     log = read_jsonl(out / "training" / "log.jsonl")
     assert [row["step"] for row in log] == list(range(1, 7))
