@@ -306,6 +306,7 @@ def _prompts(config: RunConfig, card: Mapping[str, Any]) -> dict[str, str]:
     return {
         "style": fill_template(config.sampling.style_template, tokens, "…"),
         "plain": config.sampling.plain_template.replace("{prompt}", "…"),
+        "negative": config.sampling.negative_prompt,
     }
 
 

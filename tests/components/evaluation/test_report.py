@@ -118,6 +118,13 @@ def test_what_users_write_is_escaped(finished_run: FinishedRun, tmp_path: Path) 
     assert "&lt;data&gt; &amp; more" in page
 
 
+def test_a_negative_prompt_is_named(finished_run: FinishedRun, tmp_path: Path) -> None:
+    assert "guided away" not in report(finished_run, tmp_path / "without.html")
+    drawn = {"style": {"name": "anime", "source": "x"}, "sampling": {"negative_prompt": "a <photo> of style"}}
+    page = report(finished_run, tmp_path / "with.html", config=parse_config(drawn))
+    assert "All are guided away from “a &lt;photo&gt; of style”." in page
+
+
 def test_same_inputs_give_the_same_bytes(finished_run: FinishedRun, tmp_path: Path) -> None:
     assert report(finished_run, tmp_path / "a.html") == report(finished_run, tmp_path / "b.html")
 
