@@ -105,8 +105,7 @@ def train_unet(
         rows = torch.randint(0, len(latents), (BATCH,), generator=generator)
         empty = torch.rand(BATCH, generator=generator) < 0.1
         clean = latents[rows].float()
-        noise = torch.randn(clean.shape, generator=generator)
-        noise = noise + NOISE_OFFSET * torch.randn((*clean.shape[:2], 1, 1), generator=generator)
+        noise = draw_noise(clean.shape, generator)
         times = draw_times(shares, BATCH, generator)
         noisy = scheduler.add_noise(clean, noise, times)
         ids = tokens[torch.where(empty, len(captions), rows)]
@@ -124,6 +123,12 @@ def train_unet(
     unet_ema, text_ema = averages
     assert isinstance(unet_ema, UNet2DConditionModel) and isinstance(text_ema, CLIPTextModel)
     return unet_ema.eval(), text_ema.eval()
+
+
+def draw_noise(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    """Standard normal noise (N, C, h, w) plus ``NOISE_OFFSET`` times one more number for each plane (h, w): brightness too is noised."""
+    noise = torch.randn(shape, generator=generator)
+    return noise + NOISE_OFFSET * torch.randn((*shape[:2], 1, 1), generator=generator)
 
 
 def time_shares(alphas_cumprod: torch.Tensor, gamma: float = 5.0) -> torch.Tensor:

@@ -16,7 +16,17 @@ from components.pocket.timed import TimedRun
 from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer, kept_tokenizer
 from components.pocket.train import cached_latents, save_base, train
 from components.pocket.train_evaluator import ATTRIBUTES, attributes_of, contrastive_loss
-from components.pocket.train_unet import NOISE, draw_times, new_text_encoder, new_unet, time_shares, tokenize, whole_captions
+from components.pocket.train_unet import (
+    NOISE,
+    NOISE_OFFSET,
+    draw_noise,
+    draw_times,
+    new_text_encoder,
+    new_unet,
+    time_shares,
+    tokenize,
+    whole_captions,
+)
 from components.pocket.train_vae import encode, new_vae, psnr, to_tensor
 
 
@@ -197,6 +207,13 @@ def test_times_of_a_batch_lie_one_in_each_stratum() -> None:
     assert torch.equal(times, times.sort().values)
     below = torch.cat([torch.zeros(1, dtype=torch.float64), shares])[times]
     assert (shares[times] > torch.arange(32) / 32).all() and (below < (torch.arange(32) + 1) / 32).all()
+
+
+def test_the_means_of_planes_are_noised_too() -> None:
+    noise = draw_noise(torch.Size((500, 8, 16, 16)), torch.Generator().manual_seed(0))
+    # The mean of 256 independent standard normal numbers has the variance 1/256; the offset adds its square.
+    assert noise.mean(dim=(2, 3)).var().item() == pytest.approx(1 / 256 + NOISE_OFFSET**2, rel=0.1)
+    assert (noise - noise.mean(dim=(2, 3), keepdim=True)).var().item() == pytest.approx(255 / 256, rel=0.02)
 
 
 def test_captions_that_would_be_cut_are_left_out(tokenizer) -> None:
