@@ -69,7 +69,8 @@ def test_a_style_model_is_a_whole_folder_with_its_history(make_config: MakeConfi
     assert record["base"]["model"] == str(tiny_base)
     assert len(record["base"]["digest"]) == len(record["manifest_digest"]) == 64
     assert record["sampling"] == {name: getattr(config.sampling, name) for name in AS_SCORED}
-    assert record["versions"]["torch"] == torch.__version__
+    # The module names its build (2.13.0+cu130), the package of some indexes does not.
+    assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     log = read_jsonl(out / "training" / "log.jsonl")
     assert [row["step"] for row in log] == list(range(1, 7))
     assert [row["step"] for row in log if "validation_loss" in row] == [3, 6]
