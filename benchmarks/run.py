@@ -46,6 +46,7 @@ Drawn = Annotated[int, typer.Option("--drawn", min=1, help="Pictures a sampling 
 Scored = Annotated[int, typer.Option("--scored", min=4, help="Pictures of the style model a scoring round, and as many of the base.")]
 Reference = Annotated[int, typer.Option("--reference", min=2, help="Held-out pictures.")]
 Side = Annotated[int, typer.Option("--side", min=8, help="Side of scored pictures, in pixels.")]
+Source = Annotated[int, typer.Option("--source", min=32, help="Side of the pictures that are trained on, in pixels, as a user has them.")]
 InProcess = Annotated[bool, typer.Option("--in-process", help="No process of its own for each way; memory is then shared.")]
 AsJson = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON.")]
 POCKET = builtin_config("pocket")
@@ -62,11 +63,12 @@ def main(
     scored: Scored = Sizes.scored,
     reference: Reference = Sizes.reference,
     side: Side = Sizes.side,
+    source: Source = Sizes.source,
     in_process: InProcess = False,
     json_file: AsJson = None,
 ) -> None:
     """Measure StyleForge's way beside the plain way in the same run."""
-    sizes = Sizes(steps, drawn, scored, reference, side)
+    sizes = Sizes(steps, drawn, scored, reference, side, source)
     try:
         run = load_config(config, ["style.name=benchmark", "style.source=rendered", *(overrides or ())])
         results = bench(run, sizes, parts or list(Part), rounds, in_process=in_process)

@@ -9,6 +9,7 @@ from typing import Any
 from components.config import RunConfig
 from components.content import derive_seed
 from components.paths import write_jsonl
+from components.pocket.scenes import SIDE
 
 STYLE = "anime"
 
@@ -19,7 +20,7 @@ class Sizes:
 
     ``steps`` are optimizer steps; ``drawn`` pictures drawn a round; ``scored`` pictures of the style model and as many of
     the base, with a quarter as many without the style; ``reference`` held-out pictures; ``side`` that of scored pictures in
-    pixels.
+    pixels, ``source`` that of the pictures that are trained on, as a user has them.
     """
 
     steps: int = 120
@@ -27,6 +28,7 @@ class Sizes:
     scored: int = 256
     reference: int = 256
     side: int = 64
+    source: int = 64
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ def build_world(config: RunConfig, folder: Path, sizes: Sizes) -> World:
     from components.styledata.split import split_style_set
 
     source = render_dataset(STYLE, folder / "source", reference=sizes.reference)
+    if sizes.source != SIDE:
+        for picture in [*(source / "style_ref").iterdir(), *(source / "aux_pool").iterdir()]:
+            _scale(picture, sizes.source)
     style = config.style.model_copy(update={"source": str(source), "reference": None})
     aux = config.aux.model_copy(update={"source": "curated", "pool": None})
     world = World(folder, config.model_copy(update={"style": style, "aux": aux}), sizes)
@@ -91,6 +96,14 @@ def build_world(config: RunConfig, folder: Path, sizes: Sizes) -> World:
     for name, count in (("style", sizes.scored), ("base", sizes.scored), ("plain", max(2, sizes.scored // 4))):
         _render_pictures(world.pictures(name), name, count, sizes.side)
     return world
+
+
+def _scale(file: Path, side: int) -> None:
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        larger = picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    larger.save(file)
 
 
 def _render_pictures(folder: Path, name: str, count: int, side: int) -> None:
