@@ -190,3 +190,14 @@ def test_the_report_holds_every_part(capsys: pytest.CaptureFixture[str]) -> None
     data = results.as_json()
     assert data["parts"]["cached-run"]["ratio"] == pytest.approx(60 / 11)
     assert data["parts"]["sampling"]["plain"]["rate"] == 2.0
+
+
+def test_pictures_to_train_on_can_be_of_a_users_size(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from benchmarks.world import _scale
+
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "a.png")
+    _scale(tmp_path / "a.png", 256)
+    with Image.open(tmp_path / "a.png") as larger:
+        assert (larger.size, larger.mode, larger.getpixel((128, 128))) == ((256, 256), "RGB", (200, 30, 30))
