@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_THREADS = "OMP_NUM_THREADS"
 
 
 def devices() -> int:
@@ -31,6 +32,11 @@ def devices() -> int:
     import torch
 
     return int(torch.cuda.device_count())
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
@@ -54,7 +60,7 @@ def run_shards(wish: Wish, count: int) -> dict[str, str]:
         for index, job in enumerate(jobs):
             write_json(job, {"wish": _as_json(wish), "index": index, "count": count})
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.shards", str(job)], env=_environment(index), stdout=subprocess.DEVNULL
+                [sys.executable, "-m", "pipelines.shards", str(job)], env=_environment(index, count), stdout=subprocess.DEVNULL
             )
             stack.callback(_end, process)
             processes.append(process)
@@ -79,11 +85,13 @@ def _as_json(wish: Wish) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
-def _environment(index: int) -> dict[str, str]:
-    """This process' environment with one device, and with our packages to be found from any folder."""
+def _environment(index: int, count: int) -> dict[str, str]:
+    """This process' environment with one device or its share of the cores, and with our packages to be found from any folder."""
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     if not devices():
-        return {**os.environ, "PYTHONPATH": path}
+        # Each library takes all cores otherwise, and the processes wait for one another.
+        threads = str(max(1, cores() // count))
+        return {_THREADS: threads, **os.environ, "PYTHONPATH": path}
     visible = os.environ.get(_VISIBLE)
     names = visible.split(",") if visible else [str(number) for number in range(devices())]
     return {**os.environ, "PYTHONPATH": path, _VISIBLE: names[index % len(names)]}

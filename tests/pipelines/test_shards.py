@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 from components.comparison import Cell
 from components.config import parse_config
+from pipelines import shards
 from pipelines.comparing import equalize
-from pipelines.shards import share
+from pipelines.shards import cores, share
 
 CONFIG = parse_config({"style": {"name": "x", "source": "x"}})
 
@@ -32,6 +34,20 @@ def test_what_shares_a_style_and_a_seed_stays_together() -> None:
         assert {(cell.style, cell.seed): 6 for cell in mine} == {
             key: sum((cell.style, cell.seed) == key for cell in mine) for key in {(cell.style, cell.seed) for cell in mine}
         }
+
+
+def test_processes_without_a_device_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "devices", lambda: 0)
+    monkeypatch.setattr(shards, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert shards._environment(0, 3)["OMP_NUM_THREADS"] == "2"
+    assert shards._environment(0, 20)["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert shards._environment(0, 3)["OMP_NUM_THREADS"] == "5"
+
+
+def test_cores_are_those_that_this_process_may_use() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
 
 
 def test_equal_compute_by_hand(tmp_path: Any) -> None:
