@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +10,9 @@ from typing import Any
 import pytest
 
 from components.errors import InputError
-from components.registry.tracking import Tracking, check_reachable, open_tracking
+from components.registry.tracking import Tracking, open_tracking
 from components.registry.versions import ModelRef, list_models, parse_reference, register_model, resolve_model
+from tests.servers import mlflow_server
 
 SCORES: dict[str, Any] = {"style": {"kid": {"value": 0.0123, "low": 0.01, "high": 0.02, "n": 8}}, "base": {}, "drift": None}
 
@@ -137,31 +133,8 @@ def test_what_is_no_reference(reference: str) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server that serves artifacts, on a free port of loopback."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(uri, process)
+    with mlflow_server(tmp_path_factory.mktemp("server")) as uri:
         yield uri
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait_for(uri: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            check_reachable(uri)
-            return
-        except Exception:
-            time.sleep(0.5)
-    pytest.fail("the MLflow server did not start")
 
 
 @pytest.mark.slow
