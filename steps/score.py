@@ -30,13 +30,17 @@ def score(
         scoring: the scoring section.
         weights: digests of the extractors' files.
     """
+    from components.evaluation.features import Towers
+    from components.evaluation.protocol import write_protocol
     from components.evaluation.scoring import score as score_pictures
 
     division = read_json(split.path / "split.json")
     reference = [style_set.path / "images" / path for path in division["reference"]]
+    settings = ScoringSection(**scoring)
+    towers = Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
     scores = score_pictures(
-        pictures.path / "style", base_pictures.path, pictures.path / "plain", None, reference, ScoringSection(**scoring), seed, tokens,
-        reference_kind="style_ref" if division["reference_is_style_ref"] else "held-out",
+        pictures.path / "style", base_pictures.path, pictures.path / "plain", None, reference, settings, seed, tokens,
+        reference_kind="style_ref" if division["reference_is_style_ref"] else "held-out", towers=towers,
     )  # fmt: skip
     scores["digests"] = {
         **scores.get("digests", {}), "pictures": pictures.digest, "base_pictures": base_pictures.digest,
@@ -45,4 +49,5 @@ def score(
     out = scratch("score")
     out.mkdir(parents=True)
     write_json(out / "scores.json", scores)
+    write_protocol(out, pictures=pictures.path / "style", reference=reference, settings=settings, scores=scores, towers=towers)
     return Folder(out)

@@ -145,6 +145,15 @@ def picture_values(
     )  # fmt: skip
 
 
+def score_one(
+    pictures: Sequence[Picture], table: FeatureTable, reference: Sequence[Path], settings: ScoringSection, seed: int,
+    identifier: str | Sequence[str], *, towers: Towers, inception: InceptionExtractor | None, reference_kind: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Scores of one set of pictures, whose features and the reference's are in ``table``: ``style`` and ``context`` as in :func:`score`."""
+    scorer = _Scorer(towers, inception, table, list(reference), settings, seed, _tokens(identifier))
+    return {"style": scorer.all_four(list(pictures)), "context": scorer.context(reference_kind, {"style": len(pictures)})}
+
+
 def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: int) -> FeatureTable:
     """Features of pictures by every extractor: each file is read once, and decoded once if any extractor has not seen its content.
 

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.config import ScoringSection
+from components.errors import InputError
+from components.evaluation.features import Towers
+from components.evaluation.protocol import read_bank, read_protocol, score_again, write_protocol
+from components.evaluation.scoring import score
+from tests.components.evaluation.conftest import FinishedRun, write_pictures
+from tests.fixtures_models import tiny_clip_folder
+
+
+@pytest.fixture
+def scored(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    settings = ScoringSection(extractor=str(clip_folder), bootstrap=20, kid_subset_size=8, kid_subsets=5)
+    towers = Towers(str(clip_folder))
+    root = finished_run.root
+    scores = score(root / "style", root / "base", None, None, finished_run.reference, settings, 3, "sks", towers=towers)
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    write_protocol(folder, pictures=root / "style", reference=finished_run.reference, settings=settings, scores=scores, towers=towers)
+    return folder, scores
+
+
+def test_the_same_pictures_get_the_same_scores_without_the_references_pictures(
+    finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, scores = scored
+    moved = shutil.copytree(finished_run.root / "style", tmp_path / "elsewhere" / "pictures")
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "another-home"))  # No cache knows any picture there.
+    again = score_again(folder, moved, "sks")
+    for metric, estimate in scores["style"].items():
+        # Batches of other pictures round the features otherwise.
+        assert again["style"][metric]["value"] == pytest.approx(estimate["value"], rel=1e-3, abs=1e-5)
+        assert again["style"][metric]["n"] == estimate["n"]
+    assert {key: again["context"][key] for key in ("extractor_id", "kid_subset_size")} == {
+        key: scores["context"][key] for key in ("extractor_id", "kid_subset_size")
+    }
+
+
+def test_other_pictures_get_other_scores(finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, scores = scored
+    again = score_again(folder, finished_run.root / "base", "sks")
+    assert again["style"]["kid"]["value"] == pytest.approx(scores["base"]["kid"]["value"], rel=1e-3)
+    assert again["style"]["kid"]["value"] > scores["style"]["kid"]["value"]
+
+
+def test_the_bank_is_kept_once_a_prompt(scored: tuple[Path, dict[str, Any]]) -> None:
+    rows = read_bank(scored[0])
+    assert [row["id"] for row in rows] == [f"p{index}" for index in range(8)]
+    assert rows[3] == {"id": "p3", "category": "things", "prompt": "a photo of 3 <b>hats</b> & a man"}
+    assert read_protocol(scored[0])["repeats"] == 2
+
+
+def test_what_must_be_equal_differs_with_the_bank_and_the_reference(
+    finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], clip_folder: Path, tmp_path: Path
+) -> None:
+    first = read_protocol(scored[0])["same"]
+    settings = ScoringSection(extractor=str(clip_folder), bootstrap=20, kid_subset_size=8, kid_subsets=5)
+    towers = Towers(str(clip_folder))
+    fewer = write_pictures(tmp_path / "fewer", (120, 20, 20), seed=0, prompts=7)
+    for name, pictures, reference, changed in (
+        ("bank", fewer, finished_run.reference, {"bank"}),
+        ("reference", finished_run.root / "style", finished_run.reference[:-1], {"reference_digest"}),
+    ):
+        scores = score(pictures, finished_run.root / "base", None, None, reference, settings, 3, "sks", towers=towers)
+        out = tmp_path / name
+        out.mkdir()
+        write_protocol(out, pictures=pictures, reference=reference, settings=settings, scores=scores, towers=towers)
+        same = read_protocol(out)["same"]
+        assert {key for key in first if same[key] != first[key]} == changed
+
+
+def test_another_extractor_is_refused(scored: tuple[Path, dict[str, Any]], finished_run: FinishedRun, tmp_path: Path) -> None:
+    other = Towers(str(tiny_clip_folder(tmp_path / "other", seed=9)))
+    with pytest.raises(InputError, match="is not the network that the scores"):
+        score_again(scored[0], finished_run.root / "style", "sks", towers=other)
