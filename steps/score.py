@@ -49,5 +49,7 @@ def score(
     out = scratch("score")
     out.mkdir(parents=True)
     write_json(out / "scores.json", scores)
-    write_protocol(out, pictures=pictures.path / "style", reference=reference, settings=settings, scores=scores, towers=towers)
+    write_protocol(
+        out, pictures=pictures.path / "style", reference=reference, settings=settings, scores=scores, identifier=tokens, towers=towers
+    )
     return Folder(out)

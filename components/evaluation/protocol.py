@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from components.config import ScoringSection
-from components.content import digest_value
+from components.content import derive_seed, digest_value
 from components.errors import InputError
 from components.evaluation.features import Extractor, InceptionExtractor, Towers
+from components.evaluation.metrics import Array
 from components.evaluation.pictures import Picture, read_pictures
-from components.evaluation.scoring import extract, score_one
-from components.paths import read_json, read_jsonl, write_json, write_jsonl
+from components.evaluation.replicates import VALUES, value_arrays, value_replicates
+from components.evaluation.scoring import extract, picture_values, score_one
+from components.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
 
 PROTOCOL = "protocol.json"
 BANK = "bank.jsonl"
@@ -27,9 +30,13 @@ _SAME = (
 
 
 def write_protocol(
-    folder: Path, *, pictures: Path, reference: Sequence[Path], settings: ScoringSection, scores: Mapping[str, Any], towers: Towers
-) -> None:
-    """Write ``protocol.json``, the prompts (``bank.jsonl``) and the reference's features (``reference.safetensors``).
+    folder: Path, *, pictures: Path, reference: Sequence[Path], settings: ScoringSection, scores: Mapping[str, Any],
+    identifier: str | Sequence[str], towers: Towers,
+) -> None:  # fmt: skip
+    """Write how scores came to be.
+
+    ``protocol.json``, the prompts (``bank.jsonl``), the reference's features by extractor (``reference.safetensors``), and the
+    values of every picture (``values.safetensors``), which paired comparisons draw on.
 
     Args:
         folder: an existing folder.
@@ -37,6 +44,7 @@ def write_protocol(
         reference: the pictures of the style; only their features and content hashes are kept.
         settings: the scoring section.
         scores: of :func:`components.evaluation.scoring.score`.
+        identifier: the tokens bound to the style.
         towers: the extractor that scored.
     """
     from safetensors.numpy import save_file
@@ -44,6 +52,8 @@ def write_protocol(
     extractors: list[Extractor] = [towers, *_inception(settings)]
     table = extract(list(reference), extractors, settings.batch_size)
     drawn = read_pictures(pictures)
+    values = picture_values(pictures, reference, settings, identifier, towers=towers)
+    save_file(value_arrays(values), folder / VALUES)
     prompts = {picture.prompt_id: {"id": picture.prompt_id, "category": picture.category, "prompt": picture.prompt} for picture in drawn}
     rows = [prompts[key] for key in sorted(prompts)]
     save_file({f"{index}": table.of(item, reference) for index, item in enumerate(extractors)}, folder / REFERENCE)
@@ -54,6 +64,7 @@ def write_protocol(
             "reference_digest": scores["digests"]["reference"],
         },
         "repeats": _repeats(drawn), "seed": scores["context"]["seed"], "scoring": settings.model_dump(mode="json"),
+        "pictures": values.prompts,
         "reference": [table.hashes[path] for path in reference], "extractors": [item.id for item in extractors],
     })  # fmt: skip
 
@@ -68,13 +79,25 @@ def read_bank(folder: Path) -> list[dict[str, Any]]:
     return read_jsonl(folder / BANK)
 
 
-def score_again(folder: Path, pictures: Path, identifier: str | Sequence[str], *, towers: Towers | None = None) -> dict[str, Any]:
+def paired_replicates(folder: Path, resamples: int = 2000) -> dict[str, Array]:
+    """KID, CLIP-T and CLIP-I, each (B,), on resamples that are the same for every folder whose ``same`` is equal."""
+    from safetensors.numpy import load_file
+
+    protocol = read_protocol(folder)
+    seed = derive_seed(0, "paired", protocol["same"]["bank"], protocol["same"]["reference_digest"])
+    return value_replicates(load_file(folder / VALUES), protocol["pictures"], resamples, seed)
+
+
+def score_again(
+    folder: Path, pictures: Path, identifier: str | Sequence[str], out: Path, *, towers: Towers | None = None
+) -> dict[str, Any]:
     """Score another model's pictures of the same prompts as the scores were made that ``folder`` holds.
 
     Args:
-        folder: with the three files that :func:`write_protocol` wrote.
+        folder: with the files that :func:`write_protocol` wrote.
         pictures: folder of the other model's pictures.
         identifier: the other model's tokens; CLIP-T is scored against prompts without them.
+        out: folder that gets the same files for the other model, and ``scores.json``.
         towers: an extractor that is already loaded; default: made from the protocol's settings.
 
     Returns:
@@ -83,7 +106,7 @@ def score_again(folder: Path, pictures: Path, identifier: str | Sequence[str], *
     Raises:
         InputError: the extractor here is another than the one of the scores, or pictures cannot be read.
     """
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load_file, save_file
 
     protocol = read_protocol(folder)
     settings = ScoringSection(**protocol["scoring"])
@@ -103,10 +126,17 @@ def score_again(folder: Path, pictures: Path, identifier: str | Sequence[str], *
     for index, item in enumerate(extractors):
         table.vectors[item.id].update(zip(protocol["reference"], np.asarray(arrays[f"{index}"], np.float32), strict=True))
     inception = next((item for item in extractors if isinstance(item, InceptionExtractor)), None)
-    return score_one(
+    scores, values = score_one(
         drawn, table, reference, settings, protocol["seed"], identifier, towers=towers, inception=inception,
         reference_kind=protocol["same"]["reference"],
     )  # fmt: skip
+    with atomic_folder(out) as made:
+        save_file(value_arrays(values), made / VALUES)
+        for name in (BANK, REFERENCE):
+            shutil.copyfile(folder / name, made / name)
+        write_json(made / PROTOCOL, {**protocol, "pictures": values.prompts})
+        write_json(made / "scores.json", scores)
+    return scores
 
 
 def _inception(settings: ScoringSection) -> list[InceptionExtractor]:

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from components.config import ScoringSection
-from components.evaluation.metrics import Array, kid_replicates
 from components.evaluation.pictures import Picture, pick_pairs, read_pictures
+from components.evaluation.replicates import VALUES, value_arrays, value_replicates
 from components.evaluation.scoring import picture_values
 from components.evaluation.significance import Resampled
 from components.paths import atomic_folder, read_json, write_json
@@ -76,8 +73,7 @@ def write_record(
     values = picture_values(style_pictures, reference, settings, identifier)
     shown = choose_for_wall(read_pictures(style_pictures), read_pictures(base_pictures))
     with atomic_folder(out) as folder:
-        arrays = {name: np.ascontiguousarray(getattr(values, name), np.float32) for name in ("clip_t", "clip_i", "features", "reference")}
-        save_file(arrays, folder / "values.safetensors")
+        save_file(value_arrays(values), folder / VALUES)
         write_json(folder / "cell.json", {
             "schema": SCHEMA, "scores": {key: scores[key] for key in ("style", "base", "drift", "context")},
             "prompts": values.prompts, "saved_bytes": saved_bytes(model), "wall": _copy_wall(shown, folder),
@@ -121,24 +117,9 @@ def resample(record: Record, resamples: int, seed: int) -> dict[str, Resampled]:
     """
     from safetensors.numpy import load_file
 
-    arrays = {name: np.asarray(value, float) for name, value in load_file(record.folder / "values.safetensors").items()}
     prompts = read_json(record.folder / "cell.json")["prompts"]
-    weights = _prompt_weights(prompts, resamples, seed)
-    reference = np.random.default_rng([seed, 1]).multinomial(
-        len(arrays["reference"]), np.full(len(arrays["reference"]), 1 / len(arrays["reference"])), size=resamples
-    )
-    replicates = {"kid": kid_replicates(arrays["features"], arrays["reference"], weights, reference.T.astype(float))}
-    for name in ("clip_t", "clip_i"):
-        replicates[name] = arrays[name] @ weights / weights.sum(axis=0)
+    replicates = value_replicates(load_file(record.folder / VALUES), prompts, resamples, seed)
     return {name: Resampled(float(record.scores["style"][name]["value"]), values) for name, values in replicates.items()}
-
-
-def _prompt_weights(prompts: Sequence[str], resamples: int, seed: int) -> Array:
-    """(N, B) counts of each picture's prompt; drawn over the sorted prompts, so they do not depend on the pictures' order."""
-    names: NDArray[Any]
-    names, member = np.unique(np.asarray(prompts), return_inverse=True)
-    counts = np.random.default_rng([seed, 0]).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return counts.T.astype(float)[member]
 
 
 def _copy_wall(shown: list[tuple[Picture, Picture | None]], folder: Path) -> list[dict[str, Any]]:

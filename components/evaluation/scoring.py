@@ -138,20 +138,27 @@ def picture_values(
     inception = InceptionExtractor(settings.inception_weights, batch_size=settings.batch_size) if settings.inception_weights else None
     drawn = read_pictures(pictures)
     table = extract([p.path for p in drawn] + list(reference), [towers, *([inception] if inception else [])], settings.batch_size)
-    scorer = _Scorer(towers, inception, table, list(reference), settings, 0, _tokens(identifier))
+    return _values(_Scorer(towers, inception, table, list(reference), settings, 0, _tokens(identifier)), drawn)
+
+
+def _values(scorer: _Scorer, drawn: list[Picture]) -> PictureValues:
     return PictureValues(
         _groups(drawn), scorer.clip_t_values(drawn), scorer.clip_i_values(drawn),
-        scorer.distribution_features(p.path for p in drawn), scorer.distribution_features(reference),
+        scorer.distribution_features(p.path for p in drawn), scorer.distribution_features(scorer.reference),
     )  # fmt: skip
 
 
 def score_one(
     pictures: Sequence[Picture], table: FeatureTable, reference: Sequence[Path], settings: ScoringSection, seed: int,
     identifier: str | Sequence[str], *, towers: Towers, inception: InceptionExtractor | None, reference_kind: str,
-) -> dict[str, Any]:  # fmt: skip
-    """Scores of one set of pictures, whose features and the reference's are in ``table``: ``style`` and ``context`` as in :func:`score`."""
+) -> tuple[dict[str, Any], PictureValues]:  # fmt: skip
+    """Scores of one set of pictures, whose features and the reference's are in ``table``, and their values one by one.
+
+    The scores are ``style`` and ``context`` as in :func:`score`.
+    """
     scorer = _Scorer(towers, inception, table, list(reference), settings, seed, _tokens(identifier))
-    return {"style": scorer.all_four(list(pictures)), "context": scorer.context(reference_kind, {"style": len(pictures)})}
+    scores = {"style": scorer.all_four(list(pictures)), "context": scorer.context(reference_kind, {"style": len(pictures)})}
+    return scores, _values(scorer, list(pictures))
 
 
 def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: int) -> FeatureTable:

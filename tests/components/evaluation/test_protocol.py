@@ -4,12 +4,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from components.config import ScoringSection
 from components.errors import InputError
 from components.evaluation.features import Towers
-from components.evaluation.protocol import read_bank, read_protocol, score_again, write_protocol
+from components.evaluation.protocol import paired_replicates, read_bank, read_protocol, score_again, write_protocol
 from components.evaluation.scoring import score
 from tests.components.evaluation.conftest import FinishedRun, write_pictures
 from tests.fixtures_models import tiny_clip_folder
@@ -23,7 +24,9 @@ def scored(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> tupl
     scores = score(root / "style", root / "base", None, None, finished_run.reference, settings, 3, "sks", towers=towers)
     folder = tmp_path / "evaluation"
     folder.mkdir()
-    write_protocol(folder, pictures=root / "style", reference=finished_run.reference, settings=settings, scores=scores, towers=towers)
+    write_protocol(
+        folder, pictures=root / "style", reference=finished_run.reference, settings=settings, scores=scores, identifier="sks", towers=towers
+    )
     return folder, scores
 
 
@@ -33,7 +36,7 @@ def test_the_same_pictures_get_the_same_scores_without_the_references_pictures(
     folder, scores = scored
     moved = shutil.copytree(finished_run.root / "style", tmp_path / "elsewhere" / "pictures")
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "another-home"))  # No cache knows any picture there.
-    again = score_again(folder, moved, "sks")
+    again = score_again(folder, moved, "sks", tmp_path / "again")
     for metric, estimate in scores["style"].items():
         # Batches of other pictures round the features otherwise.
         assert again["style"][metric]["value"] == pytest.approx(estimate["value"], rel=1e-3, abs=1e-5)
@@ -45,7 +48,7 @@ def test_the_same_pictures_get_the_same_scores_without_the_references_pictures(
 
 def test_other_pictures_get_other_scores(finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, scores = scored
-    again = score_again(folder, finished_run.root / "base", "sks")
+    again = score_again(folder, finished_run.root / "base", "sks", tmp_path / "again")
     assert again["style"]["kid"]["value"] == pytest.approx(scores["base"]["kid"]["value"], rel=1e-3)
     assert again["style"]["kid"]["value"] > scores["style"]["kid"]["value"]
 
@@ -71,7 +74,7 @@ def test_what_must_be_equal_differs_with_the_bank_and_the_reference(
         scores = score(pictures, finished_run.root / "base", None, None, reference, settings, 3, "sks", towers=towers)
         out = tmp_path / name
         out.mkdir()
-        write_protocol(out, pictures=pictures, reference=reference, settings=settings, scores=scores, towers=towers)
+        write_protocol(out, pictures=pictures, reference=reference, settings=settings, scores=scores, identifier="sks", towers=towers)
         same = read_protocol(out)["same"]
         assert {key for key in first if same[key] != first[key]} == changed
 
@@ -79,4 +82,17 @@ def test_what_must_be_equal_differs_with_the_bank_and_the_reference(
 def test_another_extractor_is_refused(scored: tuple[Path, dict[str, Any]], finished_run: FinishedRun, tmp_path: Path) -> None:
     other = Towers(str(tiny_clip_folder(tmp_path / "other", seed=9)))
     with pytest.raises(InputError, match="is not the network that the scores"):
-        score_again(scored[0], finished_run.root / "style", "sks", towers=other)
+        score_again(scored[0], finished_run.root / "style", "sks", tmp_path / "again", towers=other)
+    assert not (tmp_path / "again").exists()
+
+
+def test_differences_between_models_are_paired(finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, _ = scored
+    score_again(folder, finished_run.root / "style", "sks", tmp_path / "same")
+    score_again(folder, finished_run.root / "base", "sks", tmp_path / "base")
+    ours, same, base = (paired_replicates(place, 200) for place in (folder, tmp_path / "same", tmp_path / "base"))
+    for metric in ("kid", "clip_t", "clip_i"):
+        # One model against itself: every resample draws the same prompts and the same reference, so nothing is left.
+        np.testing.assert_allclose(ours[metric], same[metric], rtol=1e-3, atol=1e-5)
+        assert np.std(ours[metric]) > 0
+    assert np.quantile(base["kid"] - ours["kid"], 0.025) > 0

@@ -75,7 +75,7 @@ def test_an_interrupted_training_is_reckoned_to_all_its_steps(tmp_path: Path) ->
 
 
 def test_records_do_not_depend_on_the_pictures_order() -> None:
-    from components.evaluation.record import _prompt_weights
+    from components.evaluation.replicates import _prompt_weights
 
     weights = _prompt_weights(["b", "a", "b", "c"], 50, 0)
     again = _prompt_weights(["a", "b", "c", "b"], 50, 0)
