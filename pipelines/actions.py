@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.config import AS_SCORED, RunConfig, SamplingSection, builtin_config, load_config, validate_model
-from components.content import digest_value
-from components.errors import InputError
+from components.card import read_card, sampling_settings
+from components.config import RunConfig, SamplingSection, builtin_config, load_config
 from components.paths import read_json, read_jsonl, state
-from components.prompting import fill_template, names_token
 from pipelines.environment import prepare_environment
 from pipelines.plan import effective_aux, plan_run
 
@@ -158,38 +155,13 @@ def _requests(
     model: str, prompts: Sequence[str], repeats: int, plain: bool, changes: Mapping[str, Any]
 ) -> tuple[Path, SamplingSection, list[PromptRequest]]:
     """The model's folder, how to draw with it, and the prompts in its template."""
-    if any(not prompt.strip() for prompt in prompts):
-        raise InputError("PROMPT", "is empty", expected="what to draw")
-    from components.diffusion.sampling import PromptRequest
+    from components.diffusion.requests import prompt_requests
     from components.registry.versions import resolve_model
 
     folder = resolve_model(model)
-    card = _card(folder)
-    known = {key: value for key, value in card.get("sampling", {}).items() if key in AS_SCORED}
-    chosen = known | {key: value for key, value in changes.items() if value is not None}
-    settings = validate_model(SamplingSection, {**chosen, "repeats": repeats}, "sampling")
-    template = settings.plain_template if plain else settings.style_template
-    concepts = card.get("concepts") or [{"token": card.get("identifier", "")}]
-    texts = dict.fromkeys(prompts)
-    return folder, settings, [PromptRequest(_prompt_id(text), "sample", text, _full_prompt(text, template, concepts)) for text in texts]
-
-
-def _card(folder: Path) -> dict[str, Any]:
-    """``styleforge.json`` of a model; a base model has none, and is drawn with as it is."""
-    path = folder / "styleforge.json"
-    if path.is_file():
-        return dict(read_json(path))
-    return {"identifier": "", "sampling": {"style_template": "{token}{prompt}"}}
-
-
-def _full_prompt(text: str, template: str, concepts: Sequence[Mapping[str, Any]]) -> str:
-    tokens = [str(row["token"]) for row in concepts]
-    return text if names_token(text, tokens) else fill_template(template, tokens, text)
-
-
-def _prompt_id(text: str) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "prompt"
-    return f"{slug}-{digest_value(text)[:6]}"
+    card = read_card(folder)
+    settings = sampling_settings(card, {**changes, "repeats": repeats})
+    return folder, settings, prompt_requests(card, settings, prompts, plain=plain)
 
 
 def _picture(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
