@@ -48,7 +48,9 @@ class Bundle:
         return Path(folder)
 
 
-def load_bundle(model: str | Path, revision: str | None = None, device: str | torch.device | None = None) -> Bundle:
+def load_bundle(
+    model: str | Path, revision: str | None = None, device: str | torch.device | None = None, base: str | Path | None = None
+) -> Bundle:
     """Load a model in fp32, in evaluation mode.
 
     Args:
@@ -56,6 +58,7 @@ def load_bundle(model: str | Path, revision: str | None = None, device: str | to
             id (``owner/name``).
         revision: full commit hash of a hub model.
         device: where to put it; default: the accelerator, else the CPU.
+        base: where the base of a delta is; default: where it was in training.
 
     Raises:
         InputError: nothing is there, a part is missing, weights are pickled, or the architecture is another one.
@@ -64,7 +67,7 @@ def load_bundle(model: str | Path, revision: str | None = None, device: str | to
     where = str(model)
     folder = Path(where).expanduser()
     if is_delta(folder):
-        return _load_delta(folder, where, device)
+        return _load_delta(folder, where, device, base)
     path = locate(where, revision)
     with quiet():
         family = load_file(path) if path.is_file() else load_folder(path)
@@ -74,13 +77,13 @@ def load_bundle(model: str | Path, revision: str | None = None, device: str | to
     return Bundle(family.to(place), where, revision, path)
 
 
-def _load_delta(folder: Path, where: str, device: str | torch.device | None) -> Bundle:
+def _load_delta(folder: Path, where: str, device: str | torch.device | None, base: str | Path | None) -> Bundle:
     """A delta's base with the delta folded in."""
     delta = read_delta(folder)
-    base = load_bundle(delta.model, delta.revision, "cpu")
-    check_base(delta, base.digest)
-    apply_delta(base.family, delta)
-    return Bundle(base.family.to(torch.device(device) if device else default_device()), where, None, folder)
+    whole = load_bundle(base or delta.model, delta.revision, "cpu")
+    check_base(delta, whole.digest)
+    apply_delta(whole.family, delta)
+    return Bundle(whole.family.to(torch.device(device) if device else default_device()), where, None, folder)
 
 
 def default_device() -> torch.device:
