@@ -111,8 +111,8 @@ class Family(abc.ABC):
         """What the network should predict, shape (N, C, h, w)."""
 
     @abc.abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write the diffusers layout into ``folder``."""
+    def save(self, folder: Path, *, weights: bool = True) -> None:
+        """Write the diffusers layout into ``folder``; without ``weights`` only what describes the model, and the tokenizers."""
 
 
 class StableDiffusion(Family):
@@ -271,13 +271,18 @@ class StableDiffusion(Family):
         self.alphas_cumprod = self.alphas_cumprod.to(device)
         return self
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, weights: bool = True) -> None:
         """Write the diffusers layout: safetensors and JSON, nothing that depends on the machine or the day."""
         folder.mkdir(parents=True, exist_ok=True)
         networks: dict[str, Any] = self.parts
         for name, part in networks.items():
-            # Sampling leaves another memory format behind, which safetensors does not take.
-            part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name, **_published_names(part))
+            if weights:
+                # Sampling leaves another memory format behind, which safetensors does not take.
+                part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name, **_published_names(part))
+            elif hasattr(part, "save_config"):
+                part.save_config(folder / name)
+            else:
+                part.config.save_pretrained(folder / name)
             _forget_origin(folder / name / "config.json")
         for name, tokenizer in self.tokenizers.items():
             _save_tokenizer(tokenizer, folder / name.replace("text_encoder", "tokenizer"))
