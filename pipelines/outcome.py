@@ -52,7 +52,10 @@ def error_json(error: BaseException) -> dict[str, Any]:
 def known_error(error: BaseException) -> Exception:
     """The error of ours that lies behind ``error``, a full disk as :class:`StorageError`, else ``error`` itself."""
     current: BaseException | None = error
-    while current is not None:
+    # A chain may be a ring: Python lets an error be its own cause.
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
         if isinstance(current, StyleForgeError):
             return current
         if isinstance(current, OSError) and current.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):

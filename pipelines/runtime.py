@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from components.config import RunConfig
-from components.errors import ServiceUnreachable
+from components.errors import InputError, ServiceUnreachable
 from components.paths import read_json, state, write_json
 from components.registry.tracking import is_new, tracking_uri
 from pipelines.environment import prepare_environment, set_source_root
@@ -97,11 +97,21 @@ def connect() -> None:
     try:
         _ = Client().active_stack_model
     except Exception as error:
-        if any(word in f"{type(error).__name__} {error}" for word in ("Connection", "Max retries", "timed out")):
+        said = f"{type(error).__name__} {error}"
+        if any(word in said for word in ("CredentialsNotValid", "Authentication error", "AuthorizationException")):
+            raise InputError(
+                "ZenML server",
+                "it refuses the credentials",
+                expected="a valid ZENML_STORE_API_KEY",
+                remedy="give the key of an active account",
+            ) from error
+        if any(word in said for word in ("Connection", "Max retries", "timed out")):
             raise ServiceUnreachable(
                 "ZenML server", "no answer", expected="a running server", remedy="start it, or unset ZENML_STORE_URL to work locally"
             ) from error
-        raise known_error(error) from error
+        if (known := known_error(error)) is not error:
+            raise known from error
+        raise
 
 
 def find_run(name: str) -> PipelineRunResponse | None:
