@@ -27,13 +27,15 @@ METRICS = {
 }
 
 
-def _console() -> Console:
+def make_console() -> Console:
+    """Where results are printed."""
     # Without a terminal rich would wrap at 80 columns and cut paths in two.
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=200)
 
 
-def _table(*columns: str) -> Table:
+def make_table(*columns: str) -> Table:
+    """A table without lines."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -42,8 +44,8 @@ def _table(*columns: str) -> Table:
 
 def print_result(result: RunResult) -> None:
     """The scores beside the base's, the registered model, and where the report is."""
-    console = _console()
-    table = _table("", "style", "base")
+    console = make_console()
+    table = make_table("", "style", "base")
     for key, (label, factor, digits) in METRICS.items():
         cells = [_score((scores or {}).get(key), factor, digits) for scores in (result.scores, result.base_scores)]
         table.add_row(label, *cells)
@@ -70,9 +72,9 @@ def print_comparison(compared: CompareResult) -> None:
     """The methods with their scores and costs, the claims, the failed cells, and where the files are."""
     from components.evaluation import comparison_text as words
 
-    console, result = _console(), compared.result
+    console, result = make_console(), compared.result
     group, column, names = result["tables"][0], words.columns(result)[-1], words.labels(result)
-    table = _table("method", *(f"{label} {words.arrow(metric)}" for metric, label in words.LABELS.items()), "training s", "saved MB")
+    table = make_table("method", *(f"{label} {words.arrow(metric)}" for metric, label in words.LABELS.items()), "training s", "saved MB")
     for name in group["variants"]:
         found = [group["metrics"][metric] for metric in words.LABELS]
         entries = [words.entry(t["rows"][name], column, m, t["ranks"], name) for m, t in zip(words.LABELS, found, strict=True)]
@@ -99,7 +101,7 @@ def _entry(entry: Number | None) -> Text:
 
 def print_validation(outcome: Mapping[str, Any]) -> None:
     """Every rule with its verdict, and each file at fault."""
-    console = _console()
+    console = make_console()
     for rule in outcome["rules"]:
         mark, style = ("✓", "green") if rule["passed"] else ("✗", "red") if rule["severity"] == "hard" else ("!", "yellow")
         console.print(Text.assemble((mark, style), f" {rule['name']}: {rule['message']}"))
@@ -111,11 +113,11 @@ def print_validation(outcome: Mapping[str, Any]) -> None:
 
 def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
     """The registered versions with their scores."""
-    console = _console()
+    console = make_console()
     if not rows:
         console.print("no models are registered yet; `styleforge run CONFIG` makes the first")
         return
-    table = _table("model", "version", "alias", "KID × 10³", "CLIP-T", "method", "base", "created")
+    table = make_table("model", "version", "alias", "KID × 10³", "CLIP-T", "method", "base", "created")
     for row in rows:
         tags = row["tags"]
         kid = f"{float(tags['kid']) * 1000:.2f}" if "kid" in tags else "–"
@@ -127,8 +129,8 @@ def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def print_words(outcome: Mapping[str, Any]) -> None:
     """The words of an explained prompt with their figures, and where the pictures are."""
-    console = _console()
-    table = _table("word", "share", "lowest", "highest", "breadth")
+    console = make_console()
+    table = make_table("word", "share", "lowest", "highest", "breadth")
     for word in outcome["words"]:
         shares = [f"{100 * word[key]:.1f} %" for key in ("share", "lowest", "highest")]
         table.add_row(Text(word["word"]), *shares, f"{100 * word['breadth']:.0f} %")
@@ -140,18 +142,18 @@ def print_words(outcome: Mapping[str, Any]) -> None:
 
 def print_checks(checks: Sequence[Check]) -> None:
     """A line a check, with what to do where it failed."""
-    table = _table("", "check", "found", "what to do")
+    table = make_table("", "check", "found", "what to do")
     for check in checks:
         mark = Text("✓", "green") if check.ok else Text("✗", "red") if check.needed else Text("!", "yellow")
         table.add_row(mark, check.name, Text(check.detail), Text(check.remedy))
-    _console().print(table)
+    make_console().print(table)
 
 
 def print_bars(bars: Sequence[Bar]) -> None:
     """Each quality figure beside the bar that it must reach."""
-    table = _table("", "figure", "value", "bar", "n")
+    table = make_table("", "figure", "value", "bar", "n")
     for bar in bars:
         mark = Text("·") if bar.bar is None else Text("✓", "green") if bar.passed else Text("✗", "red")
         wanted = "" if bar.bar is None else f"{bar.bar:.0f} {bar.unit}"
         table.add_row(mark, bar.name, f"{bar.value:.1f} {bar.unit}", wanted, str(bar.n))
-    _console().print(table)
+    make_console().print(table)

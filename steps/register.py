@@ -9,6 +9,7 @@ from zenml import step
 
 from components.config import AS_SCORED, RunConfig
 from components.paths import read_json, read_jsonl, write_json
+from components.registry.versions import EVALUATION
 from steps.artifacts import Folder, link_or_copy
 from steps.caching import cache_policy
 from steps.workspace import scratch
@@ -33,13 +34,15 @@ def register(
         base_digest: of the base's files.
         tracking: the MLflow tracking URI, without credentials.
     """
+    from components.registry.packaging import package
     from components.registry.tracking import open_tracking
     from components.registry.versions import register_model
 
     run = RunConfig.model_validate(config)
     out = scratch("register")
     out.mkdir(parents=True)
-    finished = _finish_model(run, model, out / "model")
+    finished = _finish_model(run, model, scores, out / "model")
+    package(finished)
     card = read_json(finished / "styleforge.json") if (finished / "styleforge.json").is_file() else {}
     reference = register_model(
         open_tracking(run.registry.tracking_uri), name=run.model_name, alias=run.registry.alias, experiment=run.registry.experiment,
@@ -57,11 +60,13 @@ def register(
     return Folder(result)
 
 
-def _finish_model(run: RunConfig, model: Folder, target: Path) -> Path:
-    """The model folder with what training did not know in ``styleforge.json``: the style's name and how to draw with it."""
+def _finish_model(run: RunConfig, model: Folder, scores: Folder, target: Path) -> Path:
+    """The model folder with its scores, and in ``styleforge.json`` what training did not know: the style's name, how to draw with it."""
     for relative in model.files():
         if relative.as_posix() != "styleforge.json":
             link_or_copy(model.path / relative, target / relative)
+    for relative in scores.files():
+        link_or_copy(scores.path / relative, target / EVALUATION / relative)
     source = model.path / "styleforge.json"
     card = read_json(source) if source.is_file() else {"schema": 1}
     drawing = run.sampling.model_dump(mode="json", include=set(AS_SCORED))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.diffusion.sampling import PromptRequest
-from components.evaluation.prompts import load_bank
+from components.evaluation.prompts import Prompt, load_bank
 from components.prompting import fill_template, names_token, tokens_for
 
 
@@ -21,9 +21,14 @@ def bank_requests(bank: str, limit: int | None, template: str, concepts: Sequenc
         template: holds ``{prompt}``, and ``{token}`` where the style is asked for.
         concepts: each ``token`` with its ``categories``, as ``styleforge.json`` lists them.
     """
+    return requests_for(load_bank(bank, limit), template, concepts)
+
+
+def requests_for(prompts: Sequence[Prompt], template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> list[PromptRequest]:
+    """The same for prompts that are read already."""
     tokens = [str(row["token"]) for row in concepts]
     requests = []
-    for prompt in load_bank(bank, limit):
+    for prompt in prompts:
         whole = (
             prompt.text if names_token(prompt.text, tokens) else fill_template(template, tokens_for(concepts, prompt.category), prompt.text)
         )

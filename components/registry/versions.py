@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from components.content import digest_value
-from components.errors import InputError
+from components.content import digest_folder, digest_value
+from components.errors import GateRefused, InputError
 from components.paths import atomic_folder, state
+from components.registry.lock import is_queue
 from components.registry.tracking import Tracking, open_tracking, public_uri, score_metrics, service_errors, training_metrics
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 TAG_PREFIX = "styleforge."
+ARTIFACT_DIGEST = f"{TAG_PREFIX}artifact_digest"
+"""Tag of a version: digest of all its files, as :func:`components.content.digest_folder` gives it."""
+EVALUATION = "evaluation"
+"""Folder in a model with its scores and what they were made with."""
+EVALUATION_DIGEST = f"{TAG_PREFIX}evaluation_digest"
 MODEL_FILES = ("model_index.json", "delta.safetensors")
 
 
@@ -67,6 +73,9 @@ def register_model(
         ServiceUnreachable: MLflow stopped answering on the way. The run is marked failed and no version is made.
     """
     facts = {f"{TAG_PREFIX}{key}": str(value) for key, value in tags.items()}
+    facts[ARTIFACT_DIGEST] = digest_folder(model)
+    if (model / EVALUATION).is_dir():
+        facts[EVALUATION_DIGEST] = digest_folder(model / EVALUATION)
     with tracking.run(experiment, name, facts) as run_id:
         client = tracking.client
         tracking.log_params(run_id, params)
@@ -76,7 +85,7 @@ def register_model(
         for picture in pictures:
             client.log_artifact(run_id, str(picture), "pictures")
         client.log_artifacts(run_id, str(model), "model")
-        _ensure_model(tracking, name)
+        ensure_model(tracking, name)
         source = f"{client.get_run(run_id).info.artifact_uri}/model"
         version = client.create_model_version(name, source, run_id=run_id, tags=facts | _score_tags(scores))
         client.set_registered_model_alias(name, alias, str(version.version))
@@ -88,7 +97,8 @@ def _score_tags(scores: Mapping[str, Any]) -> dict[str, str]:
     return {f"{TAG_PREFIX}{metric}": f"{score['value']:.6g}" for metric, score in style.items() if isinstance(score, Mapping)}
 
 
-def _ensure_model(tracking: Tracking, name: str) -> None:
+def ensure_model(tracking: Tracking, name: str) -> None:
+    """Create a registered model unless it is there."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -127,17 +137,74 @@ def resolve_model(reference: str, uri: str | None = None) -> Path:
         if not any((folder / name).is_file() for name in MODEL_FILES):
             raise InputError(str(folder), f"has no {' or '.join(MODEL_FILES)}", expected="a model folder in diffusers layout, or a delta")
         return folder
-    name, number, alias = parse_reference(reference)
     tracking = open_tracking(uri)
     with service_errors(tracking.uri):
-        version = _find_version(tracking, reference, name, number, alias)
-        source = tracking.client.get_model_version_download_uri(name, str(version.version))
-    path = _local_path(source)
+        version = find_version(tracking, reference)
+        source = tracking.client.get_model_version_download_uri(version.name, str(version.version))
+    path = local_path(source)
     if path is None:
         return _download(tracking, version, source)
     if not path.is_dir():
         raise InputError(reference, f"its files are gone ({path})", expected="the folder that was registered", remedy="register it again")
     return path
+
+
+def verified_folder(tracking: Tracking, version: ModelVersion) -> Path:
+    """The local folder of a version's files, all of them as they were registered.
+
+    Raises:
+        GateRefused: they are gone, they were changed, or another tool registered the version.
+    """
+    return _verified(tracking, version, "", ARTIFACT_DIGEST)
+
+
+def verified_evaluation(tracking: Tracking, version: ModelVersion) -> Path:
+    """The local folder of a version's scores, as they were registered; the model's own files are not fetched.
+
+    Raises:
+        GateRefused: they are gone, they were changed, there never were any, or another tool registered the version.
+    """
+    return _verified(tracking, version, EVALUATION, EVALUATION_DIGEST)
+
+
+def _verified(tracking: Tracking, version: ModelVersion, part: str, tag: str) -> Path:
+    from mlflow.exceptions import MlflowException
+
+    if ARTIFACT_DIGEST not in version.tags:
+        problem = "was registered by another tool, or by an early StyleForge: it has no digest of its files"
+        raise refusal(version, problem, "a version that `styleforge run` registered", "run its configuration again")
+    if tag not in version.tags:
+        raise refusal(version, "has no scores", "a version that `styleforge run` scored and registered", "run its configuration again")
+    source = tracking.client.get_model_version_download_uri(version.name, str(version.version))
+    place = f"{source}/{part}" if part else source
+    path = local_path(place)
+    try:
+        folder = path or _download(tracking, version, place)
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise refusal(version, f"its files cannot be fetched ({reason})", "the files that were registered", "register it again") from error
+    if not folder.is_dir():
+        raise refusal(version, f"its files are gone ({folder})", "the files that were registered", "register it again")
+    if digest_folder(folder) != version.tags[tag]:
+        if path is None:
+            shutil.rmtree(folder, ignore_errors=True)  # A download that went wrong must not stay in the cache.
+        expected = f"files with the digest {version.tags[tag][:16]}…"
+        raise refusal(version, f"its files were changed since they were registered ({place})", expected, "register it again")
+    return folder
+
+
+def refusal(version: ModelVersion, problem: str, expected: str, remedy: str) -> GateRefused:
+    """The error for a version that cannot be used."""
+    return GateRefused(f"{version.name}/{version.version}", problem, expected=expected, remedy=remedy)
+
+
+def find_version(tracking: Tracking, reference: str) -> ModelVersion:
+    """The registered version behind ``name`` (the newest), ``name@alias`` or ``name/version``.
+
+    Raises:
+        InputError: there is none; the known models are listed.
+    """
+    return _find_version(tracking, reference, *parse_reference(reference))
 
 
 def _find_version(tracking: Tracking, reference: str, name: str, number: str | None, alias: str | None) -> ModelVersion:
@@ -148,9 +215,8 @@ def _find_version(tracking: Tracking, reference: str, name: str, number: str | N
             return tracking.client.get_model_version_by_alias(name, alias)
         if number:
             return tracking.client.get_model_version(name, number)
-        versions = list(tracking.client.search_model_versions(f"name = '{_quoted(name)}'"))
-        if versions:
-            return max(versions, key=lambda version: int(version.version))
+        if versions := all_versions(tracking, name):
+            return versions[0]
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
@@ -167,7 +233,8 @@ def _quoted(name: str) -> str:
     return name.replace("'", "''")
 
 
-def _local_path(source: str) -> Path | None:
+def local_path(source: str) -> Path | None:
+    """The path behind an artifact's URI; None if it is not on this machine."""
     parts = urlsplit(source)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
@@ -197,13 +264,12 @@ def _rows(tracking: Tracking) -> list[dict[str, Any]]:
     client = tracking.client
     rows = []
     with service_errors(tracking.uri):
-        models = _all_pages(client.search_registered_models)
-        for model in sorted(models, key=lambda item: item.name):
+        models = all_pages(client.search_registered_models)
+        for model in sorted((item for item in models if not is_queue(dict(item.tags))), key=lambda item: item.name):
             by_version: dict[str, list[str]] = {}
             for alias, number in model.aliases.items():
                 by_version.setdefault(str(number), []).append(alias)
-            versions = _all_pages(client.search_model_versions, filter_string=f"name = '{_quoted(model.name)}'")
-            for version in sorted(versions, key=lambda item: -int(item.version)):
+            for version in all_versions(tracking, model.name):
                 rows.append(_row(version, sorted(by_version.get(str(version.version), []))))
     return rows
 
@@ -220,7 +286,14 @@ def _row(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
     }
 
 
-def _all_pages(search: Any, **arguments: Any) -> list[Any]:
+def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:
+    """All versions of a registered model, newest first."""
+    found = all_pages(tracking.client.search_model_versions, filter_string=f"name = '{_quoted(name)}'")
+    return sorted(found, key=lambda version: -int(version.version))
+
+
+def all_pages(search: Any, **arguments: Any) -> list[Any]:
+    """What a search of MLflow's finds on all of its pages."""
     items: list[Any] = []
     token = None
     while True:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.content import digest_folder
 from components.errors import InputError
 from components.registry.tracking import Tracking, open_tracking
 from components.registry.versions import ModelRef, list_models, parse_reference, register_model, resolve_model
@@ -63,6 +64,8 @@ def test_run_and_version_hold_everything(tracking: Tracking, tmp_path: Path) -> 
     assert {item.path for item in client.list_artifacts(reference.run_id)} == {"model", "report", "pictures"}
     version = client.get_model_version_by_alias("whole", "challenger")
     assert str(version.version) == reference.version == "1"
+    digest = version.tags.pop("styleforge.artifact_digest")
+    assert digest == digest_folder(resolve_model("whole@challenger")) == digest_folder(tmp_path / "model")
     assert version.tags == {"styleforge.method": "single-styleforge", "styleforge.kid": "0.0123"}
 
 

@@ -1,0 +1,258 @@
+"""The gate: rules over scores with their intervals, against limits, the base and the champion, each decided in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from components.config import Section, read_yaml_mapping, validate_model
+
+Verdict = Literal["pass", "refuse", "undecided"]
+Replicates = Mapping[str, NDArray[np.float64]]
+"""Metric to its (B,) values on resamples; for two models on the same resamples."""
+Metric = Literal["kid", "fid", "clip_t", "clip_i", "drift_kid", "drift_clip_t", "drift_clip_i", "n"]
+PAIRED = ("kid", "clip_t", "clip_i")
+# What people read: the name, the factor it is shown with, the digits.
+_SHOWN = {
+    "kid": ("KID × 10³", 1000.0, 2), "fid": ("FID", 1.0, 2), "clip_t": ("CLIP-T", 1.0, 2), "clip_i": ("CLIP-I", 1.0, 2),
+    "drift_kid": ("drift KID × 10³", 1000.0, 2), "drift_clip_t": ("CLIP-T without the token", 1.0, 2),
+    "drift_clip_i": ("CLIP-I without the token", 1.0, 2), "n": ("number of pictures", 1.0, 0),
+}  # fmt: skip
+_DRIFT = {"drift_kid": "kid_to_base", "drift_clip_t": "clip_t", "drift_clip_i": "clip_i"}
+_CONFIDENCE = 0.95
+
+
+class Rule(Section):
+    """One condition on the model that wants to be promoted."""
+
+    metric: Metric = Field(
+        description="The score: `kid`, `fid` (natural units), `clip_t`, `clip_i` (0–100), the same without the identifier against the base "
+        "(`drift_kid`, `drift_clip_t`, `drift_clip_i`), or `n`, the number of scored pictures.",
+    )
+    against: Literal["base", "champion"] | None = Field(
+        None, description="Whose score the limit is a multiple of; default: the limit is a score itself."
+    )
+    at_most: float | None = Field(None, description="Upper limit: a score, or with `against` a multiple of the other's score.")
+    at_least: float | None = Field(None, description="Lower limit, in the same way.")
+    margin: float = Field(0.0, ge=0.0, description="Slack on the limit, in the score's units.")
+    decide: Literal["interval", "value"] = Field(
+        "interval",
+        description="`interval`: the whole interval must keep the limit, and the rule is undecided where only a part of it does; `value`: "
+        "the score alone decides.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Rule:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError(f"rule on {self.metric}: needs exactly one of at_most and at_least")
+        if self.against and self.metric == "n":
+            raise ValueError("rule on n: a number of pictures is held against a number")
+        if self.against == "base" and self.metric == "drift_kid":
+            raise ValueError("rule on drift_kid: it is measured to the base already; leave against out")
+        if self.against == "champion" and self.metric.startswith("drift"):
+            raise ValueError(f"rule on {self.metric}: drift is held against the base or against a number")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What the rule says, in words."""
+        label, factor, _ = _SHOWN[self.metric]
+        limit = self.at_most if self.at_most is not None else self.at_least
+        sense = "at most" if self.at_most is not None else "at least"
+        amount = f"{limit:g} × the {self.against}'s" if self.against else f"{(limit or 0.0) * factor:g}"
+        slack = f" with a margin of {self.margin * factor:g}" if self.margin else ""
+        return f"{label} {sense} {amount}{slack}"
+
+
+class GateConfig(Section):
+    """What a model must reach to be promoted."""
+
+    rules: tuple[Rule, ...] = Field(min_length=1, description="All of them must pass.")
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """A rule with its verdict, and its figures in words."""
+
+    name: str
+    verdict: Verdict
+    message: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The verdict of all rules: refused if one refuses, else undecided if one is, else passed."""
+
+    verdict: Verdict
+    rules: tuple[RuleResult, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {"verdict": self.verdict, "rules": [rule.as_dict() for rule in self.rules]}
+
+    def listing(self) -> str:
+        """The rules that did not pass, a line each."""
+        return "".join(f"\n  {rule.verdict}: {rule.message}" for rule in self.rules if rule.verdict != "pass")
+
+
+@dataclass(frozen=True)
+class _Interval:
+    value: float
+    low: float
+    high: float
+    n: int | None = None
+
+
+def load_gate(path: Path) -> GateConfig:
+    """Read a gate's YAML.
+
+    Raises:
+        InputError: a file is missing or not YAML.
+        ConfigError: a rule is wrong.
+    """
+    return validate_model(GateConfig, read_yaml_mapping(path), str(path))
+
+
+def judge(
+    gate: GateConfig, scores: Mapping[str, Any], champion: Mapping[str, Any] | None, paired: tuple[Replicates, Replicates] | None = None
+) -> GateResult:
+    """Hold a model's scores against the rules.
+
+    Args:
+        gate: the rules.
+        scores: of the model: ``style``, ``base`` and ``drift``, as in ``scores.json``.
+        champion: ``style`` scores of the champion, made with the same prompts, reference and extractor; None if there is none.
+        paired: replicates of the model's and of the champion's scores on the same resamples. Their differences decide; without
+            them the two intervals do, as if they were independent, which is decided less often.
+    """
+    results = tuple(_apply(rule, scores, champion, paired) for rule in gate.rules)
+    verdicts = [result.verdict for result in results]
+    verdict: Verdict = "refuse" if "refuse" in verdicts else "undecided" if "undecided" in verdicts else "pass"
+    return GateResult(verdict, results)
+
+
+def _apply(
+    rule: Rule, scores: Mapping[str, Any], champion: Mapping[str, Any] | None, paired: tuple[Replicates, Replicates] | None
+) -> RuleResult:
+    label = _SHOWN[rule.metric][0]
+    if rule.against == "champion" and champion is None:
+        return RuleResult(rule.name, "pass", f"{label}: there is no champion to be held against")
+    mine = _score(scores, rule.metric)
+    if mine is None:
+        return RuleResult(rule.name, "refuse", f"{label}: the model has no such score")
+    if rule.against is None:
+        return _decide(rule, mine, None)
+    other = _base_score(scores, rule.metric) if rule.against == "base" else _score({"style": champion}, rule.metric)
+    if other is None:
+        return RuleResult(rule.name, "refuse", f"{label}: the {rule.against} has no such score")
+    replicates = paired if rule.against == "champion" and rule.metric in PAIRED else None
+    return _decide(rule, mine, other, replicates and (replicates[0][rule.metric], replicates[1][rule.metric]))
+
+
+def _score(scores: Mapping[str, Any], metric: str) -> _Interval | None:
+    style = scores.get("style") or {}
+    if metric == "n":
+        counts = [score["n"] for score in style.values() if isinstance(score, Mapping) and score.get("n")]
+        return _Interval(*(float(min(counts)),) * 3) if counts else None
+    found = (scores.get("drift") or {}).get(_DRIFT[metric]) if metric in _DRIFT else style.get(metric)
+    return _interval(found)
+
+
+def _base_score(scores: Mapping[str, Any], metric: str) -> _Interval | None:
+    if metric in _DRIFT:
+        return _interval((scores.get("drift") or {}).get(f"{_DRIFT[metric]}_base"))
+    return _interval((scores.get("base") or {}).get(metric))
+
+
+def _interval(score: Mapping[str, Any] | None) -> _Interval | None:
+    value = (score or {}).get("value")
+    if value is None or not math.isfinite(value):
+        return None
+    low, high = ((score or {}).get(key) for key in ("low", "high"))
+    return _Interval(float(value), float(value if low is None else low), float(value if high is None else high), (score or {}).get("n"))
+
+
+def _decide(rule: Rule, mine: _Interval, other: _Interval | None, paired: Sequence[NDArray[np.float64]] | None = None) -> RuleResult:
+    """The limit is kept where ``excess`` = ±(mine − factor · other) − margin is not above zero."""
+    sign, limit = (1.0, rule.at_most) if rule.at_most is not None else (-1.0, rule.at_least)
+    assert limit is not None
+    factor, fixed = (limit, 0.0) if other else (0.0, limit)
+    theirs = other or _Interval(0.0, 0.0, 0.0)
+    excess = sign * (mine.value - factor * theirs.value - fixed) - rule.margin
+    if rule.decide == "value":
+        low = high = excess
+    elif paired is not None:
+        spread = sign * (paired[0] - factor * paired[1])
+        spread = spread[np.isfinite(spread)]
+        tail = (1 - _CONFIDENCE) / 2
+        low, high = (excess + float(q) for q in np.quantile(spread - spread.mean(), [tail, 1 - tail]))
+    else:
+        low, high = _combined(sign, factor, mine, theirs, excess)
+    verdict: Verdict = "pass" if high <= 0 else "refuse" if low > 0 else "undecided"
+    return RuleResult(rule.name, verdict, _message(rule, mine, other, verdict, excess, (low, high), paired is not None))
+
+
+def _combined(sign: float, factor: float, mine: _Interval, theirs: _Interval, excess: float) -> tuple[float, float]:
+    """Interval of a difference from the intervals of its two parts (MOVER: Zou and Donner 2008, eq. 5), which may be lopsided."""
+    up, down = (mine.high - mine.value, mine.value - mine.low) if sign > 0 else (mine.value - mine.low, mine.high - mine.value)
+    other_up, other_down = (theirs.high - theirs.value, theirs.value - theirs.low)
+    if (sign > 0) == (factor >= 0):
+        other_up, other_down = other_down, other_up
+    size = abs(factor)
+    return excess - math.hypot(down, size * other_down), excess + math.hypot(up, size * other_up)
+
+
+def _message(
+    rule: Rule, mine: _Interval, other: _Interval | None, verdict: Verdict, excess: float, ends: tuple[float, float], paired: bool
+) -> str:
+    label, factor, digits = _SHOWN[rule.metric]
+    text = f"{label} is {_text(mine, factor, digits)}"
+    limit = rule.at_most if rule.at_most is not None else rule.at_least
+    sense = "at most" if rule.at_most is not None else "at least"
+    if other is None:
+        text += f"; the limit is {sense} {(limit or 0) * factor:.{digits}f}"
+    else:
+        text += f", the {rule.against}'s {_text(other, factor, digits)}; the limit is {sense} {limit:g} × that"
+        text += f" = {(limit or 0) * other.value * factor:.{digits}f}"
+    if rule.margin:
+        text += f" with a margin of {rule.margin * factor:.{digits}f}"
+    if verdict == "refuse":
+        return f"{text}; missed by {excess * factor:.{digits}f}"
+    if verdict == "undecided":
+        low, high = (end * factor for end in ends)
+        side = "kept" if excess <= 0 else "missed"
+        how = "paired resamples" if paired else "the intervals"
+        return (
+            f"{text}; {side} by {abs(excess) * factor:.{digits}f}, but by {how} it may be as much as {-low:.{digits}f} inside the limit "
+            f"or {high:.{digits}f} outside{_pictures_needed(mine, excess, ends)}"
+        )
+    return text
+
+
+def _pictures_needed(mine: _Interval, excess: float, ends: tuple[float, float]) -> str:
+    """Pictures at which the interval would leave the limit, if the score stays what it is and the interval shrinks with √n."""
+    reach = (ends[1] - excess) if excess <= 0 else (excess - ends[0])
+    if not mine.n or excess == 0:
+        return "; more pictures may decide it"
+    if reach > 10 * abs(excess):
+        return "; it is so near to the limit that no reasonable number of pictures would decide it"
+    needed = float(f"{mine.n * (reach / abs(excess)) ** 2:.2g}")
+    return f"; about {needed:.0f} pictures would decide it (there are {mine.n})"
+
+
+def _text(score: _Interval, factor: float, digits: int) -> str:
+    text = f"{score.value * factor:.{digits}f}"
+    if (score.low, score.high) != (score.value, score.value):
+        text += f" ({score.low * factor:.{digits}f} to {score.high * factor:.{digits}f})"
+    return text

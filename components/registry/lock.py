@@ -1,0 +1,192 @@
+"""One promotion at a time, over whatever reaches the registry: tickets that the registry's own database numbers.
+
+Whoever wants to promote draws a ticket, which is a new version of a registered model kept for nothing else. The database gives
+each version the next number, one after the other, whether it is reached by a file, a connection or MLflow's server; the lowest
+ticket that is left is the holder's. A file or a database's advisory lock would not do: those who come through the server and
+those who open its database would not see one another's.
+
+A holder that died is passed over: on this machine as soon as its process is gone, from elsewhere when its ticket has been the
+lowest for ``LEASE`` seconds by the waiting process' own clock, so that no clocks need to agree. Before it acts the holder makes
+sure that its ticket is still there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from components.errors import ServiceUnreachable
+from components.registry.tracking import Tracking, public_uri
+
+SUFFIX = ".tickets"
+"""The registered model of a name's tickets is called so after it."""
+KIND_TAG = "styleforge.kind"
+KIND = "tickets"
+LEASE = 60.0
+"""Seconds for which a ticket may be the lowest. What is done under the lock takes one or two."""
+WAIT = 600.0
+"""Seconds after which a process that waits gives up."""
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A place in the queue."""
+
+    tracking: Tracking
+    queue: str
+    number: int
+
+    def check(self) -> None:
+        """Return if the ticket is still there.
+
+        Raises:
+            ServiceUnreachable: another process took the lock over, since this one was away for too long.
+        """
+        if self.number not in _open_tickets(self.tracking, self.queue):
+            raise ServiceUnreachable(
+                f"lock {self.queue} at {public_uri(self.tracking.uri)}", "was lost: this process stood still for too long",
+                remedy="nothing was changed; run the same command again",
+            )  # fmt: skip
+
+
+@contextlib.contextmanager
+def lock(tracking: Tracking, name: str, *, lease: float = LEASE, wait: float = WAIT) -> Iterator[Ticket]:
+    """Hold the lock of the registered model ``name``. Gives the ticket, to be checked before each write.
+
+    Args:
+        tracking: the registry.
+        name: registered model.
+        lease: seconds after which a ticket from another machine that has been the lowest all the while is passed over.
+        wait: seconds to wait at most.
+
+    Raises:
+        ServiceUnreachable: others held it for ``wait`` seconds, or the registry refuses tickets.
+    """
+    queue = name + SUFFIX
+    ticket = Ticket(tracking, queue, _draw(tracking, queue))
+    try:
+        _await_turn(ticket, lease, wait)
+        yield ticket
+    finally:
+        with contextlib.suppress(Exception):
+            _discard(tracking, queue, ticket.number)
+
+
+def is_queue(tags: dict[str, str]) -> bool:
+    """Whether a registered model with these tags only holds tickets."""
+    return tags.get(KIND_TAG) == KIND
+
+
+def _draw(tracking: Tracking, queue: str) -> int:
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException):
+        # Fails where it is there already, which is what is wanted.
+        tracking.client.create_registered_model(queue, tags={KIND_TAG: KIND}, description="Tickets of promotions; safe to delete at rest.")
+    for attempt in _retrying():
+        with attempt:
+            made = tracking.client.create_model_version(queue, "styleforge-ticket:promotion", tags=_owner())
+    return int(made.version)
+
+
+def _retrying() -> Retrying:
+    """Where many draw at once the database refuses some, who then try again."""
+    from mlflow.exceptions import MlflowException
+
+    def busy(error: BaseException) -> bool:
+        return isinstance(error, MlflowException) and any(
+            word in str(error)
+            for word in ("Giving up after", "database is locked", "deadlock", "could not serialize", "IntegrityError", "UNIQUE")
+        )
+
+    return Retrying(retry=retry_if_exception(busy), wait=wait_random_exponential(0.02, max=1.0), stop=stop_after_delay(60), reraise=True)
+
+
+def _await_turn(ticket: Ticket, lease: float, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    lowest, since = None, time.monotonic()
+    pause = 0.02
+    while True:
+        tickets = _open_tickets(ticket.tracking, ticket.queue)
+        if ticket.number not in tickets:
+            ticket.check()
+        first = min(tickets)
+        if first == ticket.number:
+            return
+        if first != lowest:
+            lowest, since, pause = first, time.monotonic(), 0.02
+        if _is_dead(tickets[first]) or time.monotonic() - since > lease:
+            _logger.warning("passing over ticket %d of %s, whose holder is gone", first, ticket.queue)
+            _discard(ticket.tracking, ticket.queue, first)
+            continue
+        if time.monotonic() > deadline:
+            raise ServiceUnreachable(
+                f"lock {ticket.queue} at {public_uri(ticket.tracking.uri)}", f"others have held it for {wait:.0f} s",
+                expected="one promotion at a time", remedy="run the same command again later",
+            )  # fmt: skip
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.5)
+
+
+def _open_tickets(tracking: Tracking, queue: str) -> dict[int, dict[str, str]]:
+    """Number and tags of the tickets that are left."""
+    found: dict[int, dict[str, str]] = {}
+    token = None
+    while True:
+        page: Any = tracking.client.search_model_versions(f"name = '{queue.replace(chr(39), chr(39) * 2)}'", page_token=token)
+        found.update((int(version.version), dict(version.tags)) for version in page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _discard(tracking: Tracking, queue: str, number: int) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        for attempt in _retrying():
+            with attempt:
+                tracking.client.delete_model_version(queue, str(number))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # Somebody else was quicker.
+            raise
+
+
+def _owner() -> dict[str, str]:
+    process = psutil.Process()
+    return {
+        "styleforge.space": _process_space() or "", "styleforge.pid": str(process.pid),
+        "styleforge.started": repr(process.create_time()), "styleforge.host": socket.gethostname(),
+    }  # fmt: skip
+
+
+def _process_space() -> str | None:
+    """What tells one space of process numbers from all others (a boot and its namespace), or None where that cannot be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return None
+
+
+def _is_dead(tags: dict[str, str]) -> bool:
+    """Whether a ticket's process ran where this one runs, and is no more."""
+    space = _process_space()
+    if space is None or tags.get("styleforge.space") != space or not tags.get("styleforge.pid", "").isdigit():
+        return False
+    try:
+        return repr(psutil.Process(int(tags["styleforge.pid"])).create_time()) != tags.get("styleforge.started")
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False

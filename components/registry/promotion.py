@@ -1,0 +1,276 @@
+"""Which version the world gets: verified, judged by the gate, and made champion under a lock; and the way back."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import GateRefused, InputError
+from components.paths import read_json
+from components.registry import history
+from components.registry.gate import GateConfig, GateResult, Replicates, judge
+from components.registry.lock import LEASE, lock
+from components.registry.production import copy_to_production, production_name
+from components.registry.tracking import Tracking, service_errors
+from components.registry.versions import EVALUATION, TAG_PREFIX, find_version, refusal, verified_evaluation, verified_folder
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A registered version with its scores and the folder of what they were made with (``protocol.json`` and its like)."""
+
+    name: str
+    version: str
+    scores: dict[str, Any]
+    evaluation: Path
+
+    @property
+    def reference(self) -> str:
+        """``name/version``."""
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the registry asks of those who can draw and score.
+
+    ``same`` says whether two evaluation folders were made in the same way; ``rescore`` draws and scores the second version as
+    the first was, and gives the folder of the new evaluation; ``replicates`` gives the values on resamples, or None.
+    """
+
+    same: Callable[[Path, Path], bool]
+    rescore: Callable[[Scored, Scored], Path]
+    replicates: Callable[[Path], Replicates | None]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What came of it. ``champion`` is the version that had the alias before, ``version`` the one that was to get it."""
+
+    name: str
+    version: str
+    alias: str
+    source: str
+    gate: GateResult
+    champion: str | None
+    promoted: bool
+    dry_run: bool
+    forced: bool
+    rescored: bool
+    entry: history.Entry | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the version has the alias now, or would get it."""
+        return self.promoted or self.gate.verdict == "pass" or self.forced
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "status": "completed" if self.passed else "refused",
+            "promoted": self.promoted, "dry_run": self.dry_run, "forced": self.forced, "rescored": self.rescored,
+            "model": {"name": self.name, "version": self.version, "alias": self.alias if self.promoted else None, "source": self.source},
+            "champion": None if self.champion is None else {"name": self.name, "version": self.champion},
+            "gate": self.gate.as_dict(), "history": None if self.entry is None else self.entry.as_dict(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be promoted, to which alias, by which gate; ``reason`` is put on record, and needed to force."""
+
+    reference: str
+    gate: GateConfig
+    alias: str = "champion"
+    dry_run: bool = False
+    force: bool = False
+    reason: str = ""
+
+
+def promote(tracking: Tracking, wish: Wish, tools: Tools, *, lease: float = LEASE) -> Promotion:
+    """Judge a version and, if the gate lets it pass, move the alias to it.
+
+    The champion is read again under the lock, and the version is judged against that one: of two promotions at once the second
+    is held against the first.
+
+    Returns:
+        What came of it. A refusal of the gate is a result, with ``passed`` false; nothing was changed then.
+
+    Raises:
+        InputError: there is no such version, or a promotion is forced without a reason.
+        GateRefused: the version cannot be promoted at all: its files are gone or were changed, it has no scores, or another tool
+            registered it.
+        ServiceUnreachable: the registry does not answer, or the lock cannot be had.
+    """
+    if wish.force and not wish.reason.strip():
+        raise InputError("--force", "no reason is given", expected='--reason "why the gate is overruled"')
+    check_alias(wish.alias)
+    with service_errors(tracking.uri):
+        version = find_version(tracking, wish.reference)
+        folder = verified_folder(tracking, version)
+        candidate = _scored(version, folder / EVALUATION)
+        name = production_name(candidate.name)
+        result = _judged(tracking, wish, candidate, name, tools)
+        while True:
+            if not result.passed or wish.dry_run:
+                return result
+            target = candidate.version if name == candidate.name else copy_to_production(tracking, version, folder, name)
+            result = replace(result, version=target)
+            if target == result.champion:
+                return replace(result, promoted=True)
+            made, again = _move_if_still_right(tracking, wish, candidate, result, tools, lease)
+            if made is not None:
+                return made
+            result = again or _judged(tracking, wish, candidate, name, tools)
+
+
+def _judged(tracking: Tracking, wish: Wish, candidate: Scored, name: str, tools: Tools) -> Promotion:
+    """Judge against the champion of this moment; it is scored anew where its scores were made in another way."""
+    champion = read_champion(tracking, name, wish.alias)
+    rescored = False
+    if champion is not None and champion.reference != candidate.reference and not tools.same(candidate.evaluation, champion.evaluation):
+        _logger.info("%s was scored in another way; it is drawn and scored as %s was", champion.reference, candidate.reference)
+        place = tools.rescore(candidate, champion)
+        champion, rescored = replace(champion, scores=read_json(place / "scores.json"), evaluation=place), True
+    return _verdict(wish, candidate, champion, name, rescored, tools)
+
+
+def _verdict(wish: Wish, candidate: Scored, champion: Scored | None, name: str, rescored: bool, tools: Tools) -> Promotion:
+    paired = None
+    if champion is not None:
+        mine, theirs = tools.replicates(candidate.evaluation), tools.replicates(champion.evaluation)
+        paired = (mine, theirs) if mine is not None and theirs is not None else None
+    gate = judge(wish.gate, candidate.scores, champion.scores.get("style") if champion else None, paired)
+    version = candidate.version if name == candidate.name else ""
+    forced = wish.force and gate.verdict != "pass"
+    before = champion.version if champion else None
+    return Promotion(name, version, wish.alias, candidate.reference, gate, before, False, wish.dry_run, forced, rescored)
+
+
+def _move_if_still_right(
+    tracking: Tracking, wish: Wish, candidate: Scored, result: Promotion, tools: Tools, lease: float
+) -> tuple[Promotion | None, Promotion | None]:
+    """Under the lock: read the champion again, judge again if it is another one, and move the alias.
+
+    Gives the finished promotion; or, where the lock had to be given back, nothing and the judgement to go on with, or None
+    where that needs the new champion to be scored first.
+    """
+    with lock(tracking, result.name, lease=lease) as ticket:
+        champion = read_champion(tracking, result.name, wish.alias)
+        if (champion.version if champion else None) != result.champion:
+            if champion is not None and not tools.same(candidate.evaluation, champion.evaluation):
+                return None, None
+            result = replace(_verdict(wish, candidate, champion, result.name, False, tools), version=result.version)
+            if not result.passed or result.version == result.champion:
+                return None, result
+        ticket.check()
+        reason = wish.reason or ("the gate was overruled" if result.forced else "the gate let it pass")
+        source = candidate.reference if candidate.name != result.name else None
+        entry = move_alias(
+            tracking, result.name, "promote", wish.alias, result.version, result.champion, reason=reason, forced=result.forced,
+            gate=result.gate.verdict, source=source,
+        )  # fmt: skip
+        return replace(result, promoted=True, entry=entry), None
+
+
+def move_alias(
+    tracking: Tracking, name: str, action: history.Action, alias: str, version: str, before: str | None, *, reason: str, **facts: Any
+) -> history.Entry:
+    """Write the entry, move the alias in one write of the database, and mark the entry done. To be called under the lock."""
+    who, ci = history.author()
+    entry = history.begin(
+        tracking,
+        name,
+        action=action,
+        alias=alias,
+        version=version,
+        before=before,
+        who=who,
+        when=history.now(),
+        reason=reason,
+        ci=ci,
+        **facts,
+    )
+    tracking.client.set_registered_model_alias(name, alias, version)
+    done = history.finish(tracking, name, entry)
+    # On the version too, where MLflow's own pages show it.
+    for key, value in (("promoted_by", who), ("promoted_at", entry.when), ("promoted_because", reason), ("promoted_ci", ci or "")):
+        tracking.client.set_model_version_tag(name, version, f"{TAG_PREFIX}{key}", value)
+    return done
+
+
+def rollback(tracking: Tracking, name: str, *, alias: str = "champion", to: str | None = None, reason: str = "") -> history.Entry:
+    """Give the alias back to the version that had it before, or to version ``to``.
+
+    Raises:
+        InputError: there is no such model or version.
+        GateRefused: there is nothing to go back to, or that version's files are gone or were changed.
+        ServiceUnreachable: the registry does not answer, or the lock cannot be had.
+    """
+    with service_errors(tracking.uri):
+        find_version(tracking, name)
+        with lock(tracking, name) as ticket:
+            holder = alias_holder(tracking, name, alias)
+            target = to or history.version_before(history.read_history(tracking, name), alias)
+            if target is None:
+                raise GateRefused(f"{name}@{alias}", "its history names no version before this one", remedy="name one with --to VERSION")
+            if target == holder:
+                raise GateRefused(f"{name}@{alias}", f"version {target} has it already")
+            version = find_version(tracking, f"{name}/{target}")
+            verified_folder(tracking, version)
+            ticket.check()
+            return move_alias(tracking, name, "rollback", alias, target, holder, reason=reason or "rolled back")
+
+
+def read_champion(tracking: Tracking, name: str, alias: str) -> Scored | None:
+    """The version that has the alias, with its scores; None if the model or the alias does not exist yet.
+
+    Raises:
+        GateRefused: it has no scores to be held against.
+    """
+    holder = alias_holder(tracking, name, alias)
+    if holder is None:
+        return None
+    version = tracking.client.get_model_version(name, holder)
+    try:
+        return _scored(version, verified_evaluation(tracking, version))
+    except GateRefused as error:
+        raise GateRefused(
+            f"{name}@{alias}", f"the champion cannot be compared with: {error.where}: {error.problem}",
+            remedy=f"give the alias to a version that was scored (`styleforge rollback {name} --to VERSION`), or take it away in MLflow",
+        ) from error  # fmt: skip
+
+
+def check_alias(alias: str) -> None:
+    """Raise InputError unless MLflow takes ``alias`` as one."""
+    if not re.fullmatch(r"[\w-]+", alias) or re.fullmatch(r"[vV]\d+|latest", alias):
+        raise InputError(f"--to {alias}", "is no alias", expected="letters, digits, - and _; neither `latest` nor `v` with a number")
+
+
+def alias_holder(tracking: Tracking, name: str, alias: str) -> str | None:
+    """Number of the version that has the alias."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases: Mapping[str, Any] = tracking.client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return str(aliases[alias]) if alias in aliases else None
+
+
+def _scored(version: ModelVersion, evaluation: Path) -> Scored:
+    path = evaluation / "scores.json"
+    if not path.is_file():
+        raise refusal(version, "has no scores", "a version that `styleforge run` scored and registered", "run its configuration again")
+    return Scored(version.name, str(version.version), dict(read_json(path)), evaluation)

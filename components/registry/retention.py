@@ -1,0 +1,150 @@
+"""What of the registry nobody needs any more, and its removal."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from components.errors import InputError
+from components.registry.history import read_history
+from components.registry.lock import is_queue, lock
+from components.registry.production import EXPERIMENT, KIND, KIND_TAG
+from components.registry.tracking import Tracking, service_errors
+from components.registry.versions import all_pages, all_versions, local_path
+
+UNFINISHED_SECONDS = 24 * 3600.0
+"""A copy into production that has no version after so long will never get one."""
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unneeded:
+    """A version (or, without ``version``, an unfinished copy into production) that can go. ``bytes`` is None on a server's storage."""
+
+    name: str
+    version: str | None
+    run_id: str
+    created: str
+    bytes: int | None
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return asdict(self)
+
+
+def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3) -> list[Unneeded]:
+    """Versions to which no alias points, that no entry of the history names, whose run has ended, and that are not the newest.
+
+    Args:
+        tracking: the registry.
+        name: one registered model; default: all of ours.
+        keep: the newest versions of each model that stay in any case.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    with service_errors(tracking.uri):
+        models = [model for model in all_pages(tracking.client.search_registered_models) if not is_queue(dict(model.tags))]
+        if name is not None and name not in {model.name for model in models}:
+            known = ", ".join(sorted(model.name for model in models)) or "none yet"
+            raise InputError(name, "no such registered model", expected=f"one of: {known}")
+        found = []
+        for model in sorted(models, key=lambda item: item.name):
+            if name in (None, model.name):
+                found += list(_unneeded_versions(tracking, model, keep))
+        return found + (list(_unfinished_copies(tracking)) if name is None else [])
+
+
+def delete(tracking: Tracking, items: list[Unneeded]) -> list[Unneeded]:
+    """Delete versions and the model files of their runs; the runs with their scores and reports stay.
+
+    Each is looked at again under the lock of its model, so that none goes that was promoted in the meantime. Gives those
+    that are gone now.
+    """
+    gone = []
+    with service_errors(tracking.uri):
+        for item in items:
+            if item.version is None:
+                _delete_files(tracking, item.run_id)
+                tracking.client.delete_run(item.run_id)
+                gone.append(item)
+                continue
+            with lock(tracking, item.name):
+                if not _is_needed(tracking, item.name, item.version):
+                    tracking.client.delete_model_version(item.name, item.version)
+                    gone.append(item)
+            if item in gone and not _is_shared(tracking, item.run_id):
+                _delete_files(tracking, item.run_id)
+    return gone
+
+
+def _unneeded_versions(tracking: Tracking, model: Any, keep: int) -> Iterator[Unneeded]:
+    needed = _needed(tracking, model.name)
+    for version in all_versions(tracking, model.name)[keep:]:
+        number = str(version.version)
+        # What another tool registered is not ours to judge.
+        if number in needed or not any(key.startswith("styleforge.") for key in version.tags) or not version.run_id:
+            continue
+        run = tracking.client.get_run(version.run_id)
+        if run.info.status == "RUNNING":
+            continue
+        reason = "no alias, no history and no run needs it"
+        yield Unneeded(model.name, number, version.run_id, _day(version.creation_timestamp), _size(run.info.artifact_uri), reason)
+
+
+def _unfinished_copies(tracking: Tracking) -> Iterator[Unneeded]:
+    experiment = tracking.client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return
+    runs = all_pages(tracking.client.search_runs, experiment_ids=[experiment.experiment_id], filter_string=f"tags.`{KIND_TAG}` = '{KIND}'")
+    for run in runs:
+        old = run.info.status != "RUNNING" or time.time() - run.info.start_time / 1000 > UNFINISHED_SECONDS
+        if old and not _is_shared(tracking, run.info.run_id):
+            reason = "a copy into production that never became a version"
+            yield Unneeded(run.info.run_name, None, run.info.run_id, _day(run.info.start_time), _size(run.info.artifact_uri), reason)
+
+
+def _needed(tracking: Tracking, name: str) -> set[str]:
+    aliases = tracking.client.get_registered_model(name).aliases
+    named = {version for entry in read_history(tracking, name) for version in (entry.version, entry.before) if version}
+    return {str(version) for version in aliases.values()} | named
+
+
+def _is_needed(tracking: Tracking, name: str, version: str) -> bool:
+    return version in _needed(tracking, name)
+
+
+def _is_shared(tracking: Tracking, run_id: str) -> bool:
+    """Whether a version is made of this run's files."""
+    return bool(all_pages(tracking.client.search_model_versions, filter_string=f"run_id = '{run_id}'"))
+
+
+def _delete_files(tracking: Tracking, run_id: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    uri = tracking.client.get_run(run_id).info.artifact_uri
+    path = local_path(uri)
+    if path is not None:
+        shutil.rmtree(path / "model", ignore_errors=True)
+        return
+    try:
+        get_artifact_repository(uri, tracking_uri=tracking.uri).delete_artifacts("model")
+    except Exception as error:
+        # The version is gone already; its files only cost space.
+        _logger.warning("the files of run %s could not be deleted (%s)", run_id, " ".join(str(error).split())[:200])
+
+
+def _size(artifact_uri: str) -> int | None:
+    path = local_path(artifact_uri)
+    if path is None:
+        return None
+    return sum(file.stat().st_size for file in (path / "model").rglob("*") if file.is_file())
+
+
+def _day(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(milliseconds / 1000))

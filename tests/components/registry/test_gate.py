@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.config import validate_model
+from components.errors import ConfigError
+from components.registry.gate import GateConfig, judge, load_gate
+
+
+def gate(*rules: dict[str, Any]) -> GateConfig:
+    return validate_model(GateConfig, {"rules": list(rules)}, "gate.yaml")
+
+
+def score(value: float, low: float | None = None, high: float | None = None, n: int = 128) -> dict[str, Any]:
+    return {"value": value, "low": value if low is None else low, "high": value if high is None else high, "n": n}
+
+
+def verdict(rule: dict[str, Any], scores: dict[str, Any], champion: dict[str, Any] | None = None) -> str:
+    return judge(gate(rule), scores, champion).verdict
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((0.10, 0.08, 0.12), "pass"),
+        ((0.10, 0.08, 0.2), "undecided"),
+        ((0.2, 0.1, 0.3), "undecided"),
+        ((0.2, 0.16, 0.3), "refuse"),
+    ],
+)
+def test_a_number_as_limit(interval: tuple[float, float, float], expected: str) -> None:
+    assert verdict({"metric": "kid", "at_most": 0.15}, {"style": {"kid": score(*interval)}}) == expected
+    # The same the other way round.
+    mirrored = score(-interval[0], -interval[2], -interval[1])
+    assert verdict({"metric": "clip_t", "at_least": -0.15}, {"style": {"clip_t": mirrored}}) == expected
+
+
+def test_against_the_base_by_hand() -> None:
+    # 0.5 × 0.4 = 0.2. Mine 0.1 with 0.05 above it, the base's 0.04 below it: √(0.05² + (0.5 · 0.04)²) = 0.0539 < 0.1.
+    scores = {"style": {"kid": score(0.1, 0.08, 0.15)}, "base": {"kid": score(0.4, 0.36, 0.5)}}
+    assert verdict({"metric": "kid", "against": "base", "at_most": 0.5}, scores) == "pass"
+    # With the base's lower end at 0.2 it is √(0.05² + 0.1²) = 0.112 > 0.1.
+    scores["base"]["kid"] = score(0.4, 0.2, 0.5)
+    assert verdict({"metric": "kid", "against": "base", "at_most": 0.5}, scores) == "undecided"
+    # Mine 0.3: missed by 0.1; below it 0.03, above the base 0.1: √(0.03² + 0.05²) = 0.058 < 0.1.
+    scores["style"]["kid"] = score(0.3, 0.27, 0.9)
+    assert verdict({"metric": "kid", "against": "base", "at_most": 0.5}, scores) == "refuse"
+
+
+def test_a_lower_limit_against_the_champion_by_hand() -> None:
+    # At least 0.9 × 60 = 54. Mine 56 with 1 below, the champion's 1 above: √(1 + 0.81) = 1.35 < 2.
+    rule = {"metric": "clip_t", "against": "champion", "at_least": 0.9}
+    assert verdict(rule, {"style": {"clip_t": score(56, 55, 59)}}, {"clip_t": score(60, 50, 61)}) == "pass"
+    assert verdict(rule, {"style": {"clip_t": score(56, 55, 59)}}, {"clip_t": score(60, 59, 63)}) == "undecided"
+    assert verdict(rule, {"style": {"clip_t": score(50, 49, 53)}}, {"clip_t": score(60, 59, 63)}) == "refuse"
+
+
+def test_the_value_alone_and_a_margin() -> None:
+    wide = {"style": {"kid": score(0.21, 0.0, 1.0)}}
+    assert verdict({"metric": "kid", "at_most": 0.2, "decide": "value"}, wide) == "refuse"
+    assert verdict({"metric": "kid", "at_most": 0.2, "margin": 0.01, "decide": "value"}, wide) == "pass"
+    assert verdict({"metric": "kid", "at_most": 0.21, "decide": "value"}, wide) == "pass"
+
+
+def test_paired_resamples_decide_what_intervals_cannot() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.05, 2000)
+    mine, theirs = 0.10 + shared, 0.11 + shared + rng.normal(0, 0.001, 2000)
+    scores = {"style": {"kid": score(0.10, 0.0, 0.2)}}
+    champion = {"kid": score(0.11, 0.01, 0.21)}
+    rule = {"metric": "kid", "against": "champion", "at_most": 1.0}
+    assert judge(gate(rule), scores, champion).verdict == "undecided"
+    assert judge(gate(rule), scores, champion, ({"kid": mine}, {"kid": theirs})).verdict == "pass"
+    assert judge(gate(rule), {"style": champion}, scores["style"], ({"kid": theirs}, {"kid": mine})).verdict == "refuse"
+
+
+def test_without_a_champion_its_rules_pass_and_say_so() -> None:
+    result = judge(gate({"metric": "kid", "against": "champion", "at_most": 1.0}), {"style": {"kid": score(9.0)}}, None)
+    assert result.verdict == "pass" and "no champion" in result.rules[0].message
+
+
+def test_scores_that_are_not_there_refuse() -> None:
+    for rule in ({"metric": "fid", "at_most": 1.0}, {"metric": "drift_kid", "at_most": 1.0}, {"metric": "n", "at_least": 1}):
+        result = judge(gate(rule), {"style": {}}, None)
+        assert result.verdict == "refuse" and "no such score" in result.rules[0].message
+    result = judge(gate({"metric": "kid", "against": "base", "at_most": 1.0}), {"style": {"kid": score(1.0)}}, None)
+    assert result.verdict == "refuse" and "the base has no such score" in result.rules[0].message
+
+
+def test_drift_and_the_number_of_pictures() -> None:
+    drift = {"kid_to_base": score(0.3), "clip_t": score(50), "clip_t_base": score(60)}
+    scores = {"style": {"kid": score(0.1, n=50), "clip_t": score(60, n=64)}, "drift": drift}
+    assert verdict({"metric": "drift_kid", "at_most": 0.29}, scores) == "refuse"
+    assert verdict({"metric": "drift_clip_t", "against": "base", "at_least": 0.8}, scores) == "pass"
+    assert verdict({"metric": "drift_clip_t", "against": "base", "at_least": 0.9}, scores) == "refuse"
+    assert verdict({"metric": "n", "at_least": 50}, scores) == "pass"
+    assert verdict({"metric": "n", "at_least": 51}, scores) == "refuse"
+
+
+def test_one_refusal_outweighs_the_undecided_and_both_the_passed() -> None:
+    scores = {"style": {"kid": score(0.1, 0.0, 0.3), "clip_t": score(60)}}
+    undecided, passes, refuses = (
+        {"metric": "kid", "at_most": 0.2},
+        {"metric": "clip_t", "at_least": 50},
+        {"metric": "clip_t", "at_least": 70},
+    )
+    assert judge(gate(undecided, passes), scores, None).verdict == "undecided"
+    result = judge(gate(undecided, passes, refuses), scores, None)
+    assert result.verdict == "refuse" and [rule.verdict for rule in result.rules] == ["undecided", "pass", "refuse"]
+    assert result.listing().count("\n") == 2
+
+
+def test_words_name_figures_limits_and_what_would_decide() -> None:
+    scores = {"style": {"kid": score(0.100, 0.08, 0.14)}, "base": {"kid": score(0.24, 0.2, 0.3)}}
+    (rule,) = judge(gate({"metric": "kid", "against": "base", "at_most": 0.5}), scores, None).rules
+    assert rule.verdict == "undecided" and rule.name == "KID × 10³ at most 0.5 × the base's"
+    assert "KID × 10³ is 100.00 (80.00 to 140.00), the base's 240.00 (200.00 to 300.00)" in rule.message
+    assert "at most 0.5 × that = 120.00; kept by 20.00" in rule.message
+    # Reach √(40² + (0.5 · 40)²) = 44.7 against 20: 128 · (44.7/20)² = 640 pictures.
+    assert "about 640 pictures would decide it (there are 128)" in rule.message
+
+
+@given(
+    st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0.1, 3)
+)  # fmt: skip
+def test_raising_a_limit_never_turns_a_pass_into_anything_else(
+    mine: float, down: float, up: float, base: float, base_down: float, base_up: float, limit: float
+) -> None:
+    scores = {"style": {"kid": score(mine, mine - down, mine + up)}, "base": {"kid": score(base, base - base_down, base + base_up)}}
+    order = {"refuse": 0, "undecided": 1, "pass": 2}
+    found = [verdict({"metric": "kid", "against": "base", "at_most": limit, "margin": margin}, scores) for margin in (0.0, 0.1, 0.5, 3.0)]
+    assert [order[item] for item in found] == sorted(order[item] for item in found)
+    by_value = verdict({"metric": "kid", "against": "base", "at_most": limit, "decide": "value"}, scores)
+    assert found[0] in (by_value, "undecided")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"metric": "kid"}, "exactly one of at_most and at_least"),
+        ({"metric": "kid", "at_most": 1, "at_least": 0}, "exactly one of at_most and at_least"),
+        ({"metric": "n", "against": "base", "at_least": 1}, "number of pictures"),
+        ({"metric": "drift_kid", "against": "base", "at_most": 1}, "measured to the base already"),
+        ({"metric": "drift_clip_t", "against": "champion", "at_least": 1}, "against the base or against a number"),
+        ({"metric": "kid", "at_mots": 1}, "did you mean"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        gate(rule)
+
+
+def test_the_gate_that_ships_with_the_project_loads() -> None:
+    from components.config import builtin_config
+
+    assert load_gate(builtin_config("gate")).rules
+
+
+def test_a_gate_file_at_fault_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gate.yaml").write_text("rules: []")
+    with pytest.raises(ConfigError, match=r"gate\.yaml"):
+        load_gate(tmp_path / "gate.yaml")
