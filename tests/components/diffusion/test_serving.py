@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from components.config import RunConfig, SamplingSection
 from components.diffusion import serving
-from components.diffusion.limits import Limits, check_request
+from components.diffusion.limits import PREFIX, Limits, check_request
 from components.diffusion.serving import StyleModel
 from components.diffusion.training import fine_tune
 from components.errors import InputError
@@ -226,6 +228,13 @@ def test_the_environment_sets_the_batch(model: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(serving, "sample_bank", lambda *given: batches.append(given[2].batch_size) or sample_bank(*given))
     assert len(ask(StyleModel(model), "a man", count=2)) == 2
     assert batches == [1]
+
+
+def test_the_page_names_each_limit_with_its_default() -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")
+    for field in fields(Limits):
+        assert re.search(rf"^\| `{PREFIX}{field.name.upper()}` \| .* \| {field.default} \|$", page, re.M), field.name
+    assert {serving.BASE, "--timeout"} <= set(re.findall(r"`([\w-]+)", page))
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "²"])
