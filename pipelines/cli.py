@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli_export import export
 from pipelines.cli_pocket import app as pocket_app
+from pipelines.cli_registry import mount as mount_registry
+from pipelines.cli_summary import summary
 from pipelines.guard import AsJson, Format, LogFormat, Verbose, guarded, print_json, report_error
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ app = typer.Typer(
     help="Teach a text-to-image diffusion model an artistic style, prove it by numbers, and register it.",
 )
 app.add_typer(pocket_app, name="pocket", help="The pocket world: render its pictures, train and check its embedded base model.")
+app.command()(export)
+app.command()(summary)
+mount_registry(app)
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration (YAML); start from one in configs/.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]

@@ -33,6 +33,7 @@ def prepare_environment(*, verbose: bool = False) -> None:
         "ZENML_PARAMETER_SIZE_THRESHOLD": "-1",
         "AUTO_OPEN_DASHBOARD": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "true" if verbose else "false",
         "GX_ANALYTICS_ENABLED": "false",
         "HF_HOME": str(state / "cache" / "huggingface"),
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -58,6 +58,7 @@ def write_model(
 
 def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path) -> dict[str, Any]:
     """What ``styleforge.json`` holds: how the model came to be, and how to ask it for pictures."""
+    manifest = read_jsonl(Path(style_set) / "manifest.jsonl")
     return {
         "schema": SCHEMA,
         "method": method.name,
@@ -67,7 +68,8 @@ def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path)
         "recipe": method.recipe.as_json(),
         "style": config.style.name,
         "base": {"model": config.base.model, "revision": config.base.revision, "digest": bundle.digest},
-        "manifest_digest": digest_value(read_jsonl(Path(style_set) / "manifest.jsonl")),
+        "manifest_digest": digest_value(manifest),
+        "style_ref_pictures": sum(row.get("split") == "style_ref" and not row.get("problem") for row in manifest),
         "seed": config.seed,
         "training": {
             **config.training.model_dump(mode="json"),

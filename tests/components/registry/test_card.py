@@ -1,0 +1,96 @@
+"""What a model card says, and that nothing which a user wrote leaves its place in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from components.registry.card import Base, CardFacts, CardPicture, Usage, code, escaped, literal, render_card, write_card
+
+USAGE = Usage("a photo of sks style, a man", "blurry", 30, 7.5, "StableDiffusionPipeline", "DDIMScheduler", {"clip_sample": False}, "mine")
+FACTS = CardFacts(
+    "mine", "diffusers", Base("owner/base", True, "ab" * 20, "cd" * 32), USAGE, method="lora", style="anime", version="version 3 of mine",
+    tokens=["sks"], template="a photo of {token} style, {prompt}", instance_prompt="a photo of sks style",
+    training=[("optimizer steps", "800")], provenance=[("digest of the style set's manifest", "ef" * 32)], verdict="The style took.",
+    scores=[("CLIP-T ↑", "31.00 (30.00 to 32.00)", "30.00", "16")], score_notes=["Extractor: pocket."],
+    pictures=[CardPicture("images/a.png", "a photo of sks style, a man")], pictures_are="Some of the pictures that were scored.",
+    grid="images/grid.png", files=[("unet/", "the network")], notes=["Mind this."], tags=["stable-diffusion"],
+)  # fmt: skip
+
+
+def block(card: str) -> str:
+    (found,) = re.findall(r"^```python\n(.*?)^```$", card, re.M | re.S)
+    return str(found)
+
+
+def test_hugging_face_reads_the_head(tmp_path: Path) -> None:
+    data = ModelCard.load(write_card(tmp_path, FACTS)).data
+    assert (data.license, data.base_model, data.library_name, data.pipeline_tag) == ("other", "owner/base", "diffusers", "text-to-image")
+    assert data.get("base_model_relation") == "finetune" and data.get("instance_prompt") == "a photo of sks style"
+    assert data.tags == ["text-to-image", "diffusers", "stable-diffusion", "style", "styleforge"]
+    assert data.get("widget") == [{"text": "a photo of sks style, a man", "output": {"url": "images/a.png"}}]
+    lora = ModelCard(render_card(replace(FACTS, format="a1111-lora", license="openrail"))).data
+    assert (lora.license, lora.get("base_model_relation"), "lora" in (lora.tags or [])) == ("openrail", "adapter", True)
+    local = ModelCard(render_card(replace(FACTS, base=Base("pocket")))).data
+    assert local.base_model is None and local.get("base_model_relation") is None
+
+
+def test_it_says_all_that_is_known() -> None:
+    card = render_card(FACTS)
+    for wanted in (
+        "version 3 of mine", "![Some of the pictures", "](images/grid.png)", "`a photo of {token} style, {prompt}`", "**Note.** Mind this.",
+        "| CLIP-T ↑ | 31.00 (30.00 to 32.00) | 30.00 | 16 |", "The style took.", "Extractor: pocket.", "| optimizer steps | `800` |",
+        "ef" * 32, "No licence has been chosen", "## Intended use and limits", "| `unet/` | the network |",
+    ):  # fmt: skip
+        assert wanted in card, wanted
+    assert "`openrail`, as its owner chose" in render_card(replace(FACTS, license="openrail"))
+
+
+def test_it_says_so_where_nothing_is_known() -> None:
+    card = render_card(CardFacts("bare", "diffusers", None, USAGE))
+    assert "No scores came with this model." in card
+    assert "Nothing is recorded of how this model was trained." in card
+    assert "Nothing is recorded of the pictures" in card
+    assert "grid.png" not in card and "**Note.**" not in card and "Prompts must name" not in card
+
+
+@pytest.mark.parametrize("name", ["diffusers", "single-file", "a1111-lora", "a1111-embedding"])
+@pytest.mark.parametrize("keys", [["emb_params"], ["clip_l", "clip_g"]])
+def test_its_code_is_python_whatever_users_write(name: str, keys: list[str]) -> None:
+    odd = 'it\'s a "man"\n```\nimport os  \\ # é'
+    usage = replace(USAGE, prompt=odd, negative_prompt=odd, embeddings=[("<sks>", "sks.safetensors", keys, "sks")])
+    program = ast.parse(block(render_card(replace(FACTS, format=name, usage=usage, base=Base(odd)))))
+    assert odd in {node.value for node in ast.walk(program) if isinstance(node, ast.Constant)}
+    modules = {node.module for node in ast.walk(program) if isinstance(node, ast.ImportFrom)}
+    assert modules == ({"diffusers"} if len(keys) == 1 else {"diffusers", "safetensors.torch"})
+    assert not [node for node in ast.walk(program) if isinstance(node, ast.Import)]
+
+
+def test_nothing_that_users_wrote_leaves_its_place() -> None:
+    odd = "x | y\n# head\n<script>[a](b) `c` ![d](e)"
+    card = render_card(replace(FACTS, title=odd, style=odd, tokens=[odd], template=odd, training=[(odd, odd)], verdict=odd, notes=[]))
+    body = card.split("\n---\n", 1)[1]
+    assert [line for line in body.splitlines() if line.startswith("# ")] == [f"# {escaped(odd)}"]
+    assert "<script>" not in re.sub(r"(`+) ?.*?[^`] ?\1(?!`)", "", body)
+    (row,) = [line for line in body.splitlines() if line.startswith("| x ")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3
+
+
+def test_escaping_by_hand() -> None:
+    assert escaped("a|b\n<c>") == r"a\|b \<c\>"
+    assert code("a") == "`a`" and code("a`b") == "`` a`b ``" and code("a|b") == r"`a\|b`" and code("") == ""
+    assert literal("a`\n") == r'"a\x60\n"' and literal(2.5) == "2.5" and literal(None) == "None"
+
+
+def test_embeddings_say_by_which_name_each_program_knows_them() -> None:
+    usage = replace(USAGE, embeddings=[("<sks>", "sks.safetensors", ["emb_params"], "sks")])
+    card = render_card(replace(FACTS, format="a1111-embedding", usage=usage))
+    row = "| `sks.safetensors` | `embeddings/`; write `sks` for `<sks>` | `models/embeddings/`; write `embedding:sks` |"
+    assert row in card
+    assert row in render_card(replace(FACTS, format="single-file", usage=usage))
+    assert "`<lora:mine:1>`" in render_card(replace(FACTS, format="a1111-lora"))

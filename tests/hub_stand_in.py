@@ -1,0 +1,89 @@
+"""A stand-in for the Hugging Face Hub on loopback: it takes what an upload of a folder asks for, and keeps it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class HubStandIn:
+    """What it was asked. ``status`` other than 200 is its answer to everything from then on, and ``answer`` the text of it."""
+
+    url: str = ""
+    status: int = 200
+    answer: str = ""
+    requests: list[tuple[str, str | None, bytes]] = field(default_factory=list)
+
+    @property
+    def created(self) -> dict[str, Any]:
+        """The body of the request that made the repository."""
+        (body,) = [body for path, _, body in self.requests if path == "/api/repos/create"]
+        return dict(json.loads(body))
+
+    @property
+    def committed(self) -> dict[str, bytes]:
+        """The files of the one commit."""
+        (body,) = [body for path, _, body in self.requests if "/commit/" in path]
+        rows = [json.loads(line) for line in body.splitlines()]
+        return {row["value"]["path"]: base64.b64decode(row["value"]["content"]) for row in rows if row["key"] == "file"}
+
+
+@contextlib.contextmanager
+def hub_stand_in() -> Iterator[HubStandIn]:
+    """The stand-in, listening for as long as the block lasts."""
+    hub = HubStandIn()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self._answer({})
+
+        def do_POST(self) -> None:
+            body = self._body()
+            hub.requests.append((self.path, self.headers.get("Authorization"), body))
+            if self.path == "/api/repos/create":
+                row = json.loads(body)
+                self._answer({"url": f"{hub.url}/{row['organization']}/{row['name']}"})
+            elif "/preupload/" in self.path:
+                files = [{"path": row["path"], "uploadMode": "regular", "shouldIgnore": False} for row in json.loads(body)["files"]]
+                self._answer({"files": files})
+            elif "/commit/" in self.path:
+                owner, name = self.path.split("/")[3:5]
+                self._answer({"commitUrl": f"{hub.url}/{owner}/{name}/commit/1", "commitOid": "1"})
+            else:
+                self._answer({})
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            content = b""
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return content
+
+        def _answer(self, value: dict[str, Any]) -> None:
+            content = json.dumps(value if hub.status == 200 else {"error": hub.answer}).encode()
+            self.send_response(hub.status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield hub
+        finally:
+            server.shutdown()
