@@ -95,7 +95,7 @@ def _draw(tracking: Tracking, queue: str) -> int:
         tracking.client.create_registered_model(queue, tags={KIND_TAG: KIND}, description="Tickets of promotions; safe to delete at rest.")
     for attempt in _retrying():
         with attempt:
-            made = tracking.client.create_model_version(queue, "styleforge-ticket:promotion", tags=_owner())
+            made = tracking.client.create_model_version(queue, "styleforge://tickets/promotion", tags=_owner())
     return int(made.version)
 
 

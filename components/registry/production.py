@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from components.errors import StorageError
 from components.paths import state
 from components.registry.tracking import Tracking
-from components.registry.versions import ARTIFACT_DIGEST, TAG_PREFIX, all_versions, ensure_model, local_path
+from components.registry.versions import ARTIFACT_DIGEST, TAG_PREFIX, all_versions, artifact_digest, ensure_model, local_path
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -73,9 +73,8 @@ def _copy_pages(tracking: Tracking, origin: str, target: str) -> None:
 
 
 def _check_copy(place: str, digest: str) -> None:
-    from components.content import digest_folder
 
     path = local_path(place)
     # A server's own storage cannot be looked into from here; it has checked the transfer, and every use checks the digest.
-    if path is not None and digest_folder(path) != digest:
+    if path is not None and artifact_digest(path) != digest:
         raise StorageError(str(path), "the copy differs from the original", remedy="look at the disk, then run the same command again")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from components.content import digest_folder, digest_value
+from components.content import digest_file, digest_folder, digest_value
 from components.errors import GateRefused, InputError
 from components.paths import atomic_folder, state
 from components.registry.lock import is_queue
@@ -25,6 +25,7 @@ ARTIFACT_DIGEST = f"{TAG_PREFIX}artifact_digest"
 EVALUATION = "evaluation"
 """Folder in a model with its scores and what they were made with."""
 EVALUATION_DIGEST = f"{TAG_PREFIX}evaluation_digest"
+_LOADED = ("registered_model_meta",)
 MODEL_FILES = ("model_index.json", "delta.safetensors")
 
 
@@ -73,7 +74,7 @@ def register_model(
         ServiceUnreachable: MLflow stopped answering on the way. The run is marked failed and no version is made.
     """
     facts = {f"{TAG_PREFIX}{key}": str(value) for key, value in tags.items()}
-    facts[ARTIFACT_DIGEST] = digest_folder(model)
+    facts[ARTIFACT_DIGEST] = artifact_digest(model)
     if (model / EVALUATION).is_dir():
         facts[EVALUATION_DIGEST] = digest_folder(model / EVALUATION)
     with tracking.run(experiment, name, facts) as run_id:
@@ -185,12 +186,23 @@ def _verified(tracking: Tracking, version: ModelVersion, part: str, tag: str) ->
         raise refusal(version, f"its files cannot be fetched ({reason})", "the files that were registered", "register it again") from error
     if not folder.is_dir():
         raise refusal(version, f"its files are gone ({folder})", "the files that were registered", "register it again")
-    if digest_folder(folder) != version.tags[tag]:
+    if artifact_digest(folder) != version.tags[tag]:
         if path is None:
             shutil.rmtree(folder, ignore_errors=True)  # A download that went wrong must not stay in the cache.
         expected = f"files with the digest {version.tags[tag][:16]}…"
         raise refusal(version, f"its files were changed since they were registered ({place})", expected, "register it again")
     return folder
+
+
+def artifact_digest(folder: Path) -> str:
+    """Digest of a registered folder's files, but for what loading it leaves there: MLflow's note and Python's compiled files.
+
+    The latter are removed, since whatever stands in them would be run.
+    """
+    for compiled in folder.rglob("__pycache__"):
+        shutil.rmtree(compiled)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in _LOADED)
+    return digest_value([[path.relative_to(folder).as_posix(), digest_file(path)] for path in files])
 
 
 def refusal(version: ModelVersion, problem: str, expected: str, remedy: str) -> GateRefused:

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 
 from components.content import digest_folder
-from components.errors import InputError
+from components.errors import GateRefused, InputError
 from components.registry.tracking import Tracking, open_tracking
-from components.registry.versions import ModelRef, list_models, parse_reference, register_model, resolve_model
+from components.registry.versions import (
+    ModelRef,
+    find_version,
+    list_models,
+    parse_reference,
+    register_model,
+    resolve_model,
+    verified_folder,
+)
 from tests.servers import mlflow_server
 
 SCORES: dict[str, Any] = {"style": {"kid": {"value": 0.0123, "low": 0.01, "high": 0.02, "n": 8}}, "base": {}, "drift": None}
@@ -152,3 +160,16 @@ def test_over_http(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert resolve_model(f"styleforge-test/{reference.version}") == folder
     assert [row["name"] for row in list_models()] == ["styleforge-test"]
     assert not (tmp_path / "home" / "mlflow" / "mlflow.db").exists()
+
+
+def test_what_loading_leaves_in_the_folder_is_no_change(tracking: Tracking, tmp_path: Path) -> None:
+    reference = _register(tracking, _model(tmp_path / "model"), name="loaded")
+    version = find_version(tracking, f"loaded/{reference.version}")
+    folder = verified_folder(tracking, version)
+    (folder / "registered_model_meta").write_text("model_name: loaded")
+    (folder / "code" / "__pycache__").mkdir(parents=True)
+    (folder / "code" / "__pycache__" / "x.pyc").write_bytes(b"compiled")
+    assert verified_folder(tracking, version) == folder and not (folder / "code" / "__pycache__").exists()
+    (folder / "unet" / "registered_model_meta").write_text("this one is no note of MLflow's")
+    with pytest.raises(GateRefused, match="were changed"):
+        verified_folder(tracking, version)
