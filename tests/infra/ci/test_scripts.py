@@ -1,0 +1,210 @@
+"""The scripts that need no model: which styles changed, one comment, pictures on their branch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.infra.ci.forges import BOT, TOKEN, Forge, serve_forge
+from tests.infra.ci.workflows import GITHUB, SCRIPTS, Runner, github_steps, plain_environment
+
+PULL_REQUEST = next(file for file in GITHUB if file.name == "style-pull-request.yml")
+MARKER = "<!-- styleforge: this comment is written anew by each run -->"
+
+
+def run(script: str, *arguments: str, folder: Path, code: int = 0, **environment: str) -> str:
+    """Run one of our scripts; what it printed, after checking its exit code."""
+    program = [sys.executable] if script.endswith(".py") else ["bash"]
+    known = plain_environment() | {"HOME": str(folder)} | environment
+    done = subprocess.run([*program, str(SCRIPTS / script), *arguments], cwd=folder, env=known, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    return subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+# Which styles changed
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Path:
+    """A team's repository with two styles, a file beside them, and the checkout of StyleForge where the workflows put it."""
+    for name in ("anime", "cubism"):
+        (tmp_path / "styles" / name).mkdir(parents=True)
+        (tmp_path / "styles" / name / "config.yaml").write_text(f"style: {{name: {name}, source: x}}\n")
+    (tmp_path / "styles" / "README.md").write_text("ours\n")
+    (tmp_path / "styleforge").symlink_to(SCRIPTS.parents[2])
+    (tmp_path / ".gitignore").write_text("/styleforge\n*.txt\n")
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "first")
+    return tmp_path
+
+
+def _change(team: Path, *files: str) -> None:
+    for name in files:
+        (team / name).parent.mkdir(parents=True, exist_ok=True)
+        (team / name).write_text("changed")
+    git(team, "add", ".")
+    git(team, "commit", "-qm", "second")
+
+
+@pytest.mark.parametrize(
+    ("files", "listed"),
+    [
+        (["styles/anime/style_ref/a b é.png"], ["anime"]),
+        (["styles/cubism/config.yaml", "styles/anime/x"], ["anime", "cubism"]),
+        (["styles/README.md", "other/config.yaml"], []),
+        (["styles/new/config.yaml"], ["new"]),
+        (["styles/half/picture.png"], []),
+    ],
+)
+def test_styles_with_a_change_are_listed(team: Path, files: list[str], listed: list[str]) -> None:
+    base = git(team, "rev-parse", "HEAD")
+    _change(team, *files)
+    step = github_steps(PULL_REQUEST, "list")["List"]
+    runner = Runner(team, plain_environment(), {"github.event.pull_request.base.sha": base})
+    assert json.loads(runner.github(step)["configs"]) == [f"styles/{name}/config.yaml" for name in listed]
+
+
+def test_a_removed_style_is_not_listed_and_what_main_got_meanwhile_is_not_ours(team: Path) -> None:
+    git(team, "checkout", "-qb", "work")
+    git(team, "rm", "-qr", "styles/anime")
+    _change(team, "styles/new/config.yaml")
+    git(team, "checkout", "-q", "main")
+    _change(team, "styles/cubism/config.yaml")
+    git(team, "checkout", "-q", "work")
+    assert json.loads(run("list-styles.sh", "main", "work", folder=team)) == ["styles/new/config.yaml"]
+    assert json.loads(run("list-styles.sh", folder=team)) == ["styles/cubism/config.yaml", "styles/new/config.yaml"]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a b", "$(touch x)", "a;b"])
+def test_a_name_that_a_shell_could_read_otherwise_is_refused(team: Path, name: str) -> None:
+    (team / "styles" / name).mkdir()
+    (team / "styles" / name / "config.yaml").write_text("x")
+    assert "letters, digits" in run("list-styles.sh", folder=team, code=2)
+    assert not (team / "x").exists()
+
+
+def test_no_styles_at_all(tmp_path: Path) -> None:
+    assert run("list-styles.sh", folder=tmp_path).strip() == "[]"
+
+
+# One comment
+
+
+@pytest.fixture
+def forge() -> Iterator[Forge]:
+    with serve_forge() as made:
+        yield made
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name, text in {"anime": "### anime\n\n![grid](grid.png)", "cubism": "### cubism\n\nrefused"}.items():
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / "results" / name / "summary.md").write_text(text, encoding="utf-8")
+    (tmp_path / "results" / "anime" / "grid.png").write_bytes(b"\x89PNG picture")
+    return tmp_path / "results"
+
+
+def _github(forge: Forge) -> dict[str, str]:
+    return forge.github() | {"GITHUB_TOKEN": TOKEN, "PULL_REQUEST": "12", "PICTURES": "https://forge.example.org/raw/pictures/pr-12/77"}
+
+
+def test_github_gets_one_comment_that_is_written_anew(forge: Forge, results: Path) -> None:
+    # More than one page of other comments, and one that somebody wrote to be taken for ours.
+    for number in range(120):
+        forge.add(f"comment {number}")
+    forge.add(f"{MARKER}\nnot ours")
+    run("forge.py", "comment", str(results), folder=results, **_github(forge))
+    (results / "anime" / "summary.md").write_text("### anime, again", encoding="utf-8")
+    run("forge.py", "comment", str(results), folder=results, **_github(forge))
+    ours = [row["body"] for row in forge.comments if row["user"]["type"] == "Bot"]
+    assert len(ours) == 1 and forge.writes == ["POST", "PATCH"] and forge.comments[120]["body"].endswith("not ours")
+    assert ours[0].startswith(MARKER) and "### anime, again" in ours[0] and "### cubism" in ours[0]
+
+
+def test_the_grid_is_shown_from_its_address(forge: Forge, results: Path) -> None:
+    run("forge.py", "comment", str(results), folder=results, **_github(forge))
+    assert "![grid](https://forge.example.org/raw/pictures/pr-12/77/anime/grid.png)" in forge.comments[0]["body"]
+
+
+def test_gitlab_gets_the_grid_and_one_note(forge: Forge, results: Path) -> None:
+    forge.add(f"{MARKER}\nnot ours")
+    for _ in range(2):
+        run("forge.py", "comment", str(results), folder=results, **forge.gitlab())
+    assert forge.writes == ["POST", "POST", "POST", "PUT"] and len(forge.comments) == 2
+    assert "![grid](/uploads/2/grid.png)" in forge.comments[1]["body"] and forge.comments[1]["author"]["id"] == BOT
+    assert b"\x89PNG picture" in forge.uploads[0] and b'filename="anime.png"' in forge.uploads[0]
+    assert run("forge.py", "merge-request", folder=results, **forge.gitlab()).strip() == "12"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"GITHUB_TOKEN": "wrong"}, 4, "401"),
+        ({"GITHUB_API_URL": "http://127.0.0.1:9"}, 4, "refused"),
+        ({"PULL_REQUEST": ""}, 2, "PULL_REQUEST is not set"),
+        ({"PICTURES": ""}, 2, "PICTURES is not set"),
+    ],
+)
+def test_a_comment_that_cannot_be_made_fails_the_job(forge: Forge, results: Path, change: dict[str, str], code: int, words: str) -> None:
+    said = run("forge.py", "comment", str(results), folder=results, code=code, **{**_github(forge), **change})
+    assert words in said and "wrong" not in said and forge.comments == []
+
+
+def test_a_comment_without_any_summary_fails_the_job(forge: Forge, tmp_path: Path) -> None:
+    assert "summary.md" in run("forge.py", "comment", str(tmp_path), folder=tmp_path, code=2, **_github(forge))
+
+
+def test_a_long_comment_is_cut_to_what_forges_take(forge: Forge, results: Path) -> None:
+    (results / "anime" / "summary.md").write_text("word " * 20_000, encoding="utf-8")
+    run("forge.py", "comment", str(results), folder=results, **_github(forge))
+    assert len(forge.comments[0]["body"]) < 65_536 and "cut off" in forge.comments[0]["body"]
+
+
+# Pictures on their branch
+
+
+def _push(results: Path, remote: Path, place: str, serial: str, code: int = 0) -> str:
+    places = {"RESULTS": str(results), "BRANCH": "pictures", "PLACE": place, "SERIAL": serial, "REMOTE": str(remote)}
+    return run("push-pictures.sh", folder=results, code=code, **places)
+
+
+def test_pictures_are_alone_on_their_branch_and_replaced(team: Path, results: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    remote = tmp_path_factory.mktemp("remote")
+    git(remote, "clone", "-q", "--bare", str(team), "styles.git")
+    remote /= "styles.git"
+    _push(results, remote, "pr-12", "1")
+    _push(results, remote, "pr-13", "2")
+    _push(results, remote, "pr-12", "3")
+    _push(results, remote, "pr-12", "3")
+    files = git(remote, "ls-tree", "-r", "--name-only", "pictures").splitlines()
+    assert files == ["pr-12/3/anime/grid.png", "pr-13/2/anime/grid.png"]
+    assert git(remote, "cat-file", "-s", "pictures:pr-12/3/anime/grid.png") == str((results / "anime" / "grid.png").stat().st_size)
+    assert git(remote, "rev-list", "--count", "pictures") == "3"
+    assert subprocess.run(["git", "merge-base", "main", "pictures"], cwd=remote, capture_output=True).returncode == 1
+
+
+def test_a_push_that_is_refused_fails_the_job(results: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    remote = tmp_path_factory.mktemp("remote")
+    git(remote, "init", "-q", "--bare", ".")
+    hook = remote / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    # The script waits longer after each of its tries; here it need not.
+    (results / "bin").mkdir()
+    (results / "bin" / "sleep").write_text("#!/bin/sh\n")
+    (results / "bin" / "sleep").chmod(0o755)
+    path = f"{results / 'bin'}:{plain_environment()['PATH']}"
+    places = {"RESULTS": str(results), "BRANCH": "pictures", "PLACE": "pr-1", "SERIAL": "1", "REMOTE": str(remote), "PATH": path}
+    assert "could not be pushed" in run("push-pictures.sh", folder=results, code=4, **places)
