@@ -23,7 +23,7 @@ from components.diffusion.schedulers import SCHEDULERS, make_scheduler
 from components.diffusion.sources import HUB_ID
 from components.diffusion.tokens import row_names
 from components.errors import InputError
-from components.paths import read_json, write_json
+from components.paths import pocket_weights, read_json, write_json
 from components.prompting import fill_template
 
 FORMATS = {
@@ -272,13 +272,26 @@ def _written(
     embeddings: dict[str, tuple[str, list[str]]] | None = None,
 ) -> Written:
     name = sampling_settings(model.card).scheduler
-    kind, options = SCHEDULERS[name]
-    if family is not None:
-        options = _differences(name, family.scheduler_config)
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
     if family is None and model.card.get("base", {}).get("model") == "pocket":
         notes = [_OTHER_SIZE]
-    return Written(notes or [], pipeline, kind, options, embeddings or {})
+    base = family.scheduler_config if family else _scheduler_of_base(model)
+    options = _differences(name, base) if base else _own_options(name)
+    return Written(notes or [], pipeline, SCHEDULERS[name][0], options, embeddings or {})
+
+
+def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:
+    """The base's scheduler configuration, if the base is a folder on this machine."""
+    base = str(model.card.get("base", {}).get("model", ""))
+    folder = pocket_weights("base") if base == "pocket" else Path(base).expanduser()
+    file = folder / "scheduler" / "scheduler_config.json"
+    return dict(read_json(file)) if file.is_file() else None
+
+
+def _own_options(name: str) -> dict[str, Any]:
+    """What our scheduler asks for whatever the base: its own options, and those that bases differ in."""
+    wanted = make_scheduler(name, {}).config
+    return {key: wanted[key] for key in (*SCHEDULERS[name][1], "clip_sample", "timestep_spacing") if key in wanted}
 
 
 def _differences(name: str, base: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from components.registry.tracking import open_tracking
 from components.registry.versions import register_model
 from pipelines.cli import app
 from tests.components.diffusion.conftest import write_folders
-from tests.fixtures_models import tiny_sd_folder
+from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 from tests.hub_stand_in import HubStandIn, hub_stand_in
 
 SECRET = "hf_" + "s" * 30
@@ -46,14 +46,16 @@ class World:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.base = tiny_sd_folder(root / "base")
-        self.models = {name: self._train(name) for name in ("dreambooth", "lora", "textual-inversion")}
+        self.models = {name: self._train(name, self.base) for name in ("dreambooth", "lora", "textual-inversion")}
+        self.xl_base = tiny_sdxl_folder(root / "xl")
+        self.models["xl textual-inversion"] = self._train("textual-inversion", self.xl_base)
         self._register()
 
-    def _train(self, name: str) -> Path:
-        folders = write_folders(self._make(self.root / name))
+    def _train(self, name: str, base: Path) -> Path:
+        folders = write_folders(self._make(self.root / f"{name} on {base.name}"))
         config = RunConfig.model_validate(
             {
-                "seed": 3, "style": {"name": "anime", "source": "unused"}, "base": {"model": str(self.base)}, "method": {"name": name},
+                "seed": 3, "style": {"name": "anime", "source": "unused"}, "base": {"model": str(base)}, "method": {"name": name},
                 "training": {"steps": 2, "learning_rate": 0.02, "validation_prompts": ["a photo of {token} style, a man"]},
                 "sampling": {"steps": 3, "repeats": 1, "batch_size": 4, "scheduler": "ddim", "negative_prompt": "a dog"},
             }
@@ -106,7 +108,13 @@ def code_of(card: Path) -> str:
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("dreambooth", "diffusers"), ("dreambooth", "single-file"), ("lora", "a1111-lora"), ("textual-inversion", "a1111-embedding")],
+    [
+        ("dreambooth", "diffusers"),
+        ("dreambooth", "single-file"),
+        ("lora", "a1111-lora"),
+        ("textual-inversion", "a1111-embedding"),
+        ("xl textual-inversion", "a1111-embedding"),
+    ],
 )
 def test_the_cards_code_draws_what_the_model_draws(
     world: World, here: Path, monkeypatch: pytest.MonkeyPatch, name: str, wanted: str
@@ -119,7 +127,9 @@ def test_the_cards_code_draws_what_the_model_draws(
     (job,) = jobs_for(prompt_requests(card, settings, [prompt]), 1, seed=5)
     ((_, ours),) = draw_pictures(bundle, [job.request], settings, seed=5)
     # Where the base is no model on the hub, the card has its folder's name and whoever reads it must know where it is.
-    (here / "out" / "base").symlink_to(world.base) if wanted.startswith("a1111") else None
+    if wanted.startswith("a1111"):
+        base = world.xl_base if name.startswith("xl") else world.base
+        (here / "out" / base.name).symlink_to(base)
     monkeypatch.chdir(here / "out")
     program = code_of(here / "out" / "README.md").replace("num_inference", "generator=torch.Generator().manual_seed(SEED), num_inference")
     assert prompt in program and "set_alpha_to_one=False" in program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from components.config import RunConfig, SamplingSection
 from components.diffusion.bundle import load_bundle
 from components.diffusion.comfy import SAMPLERS
 from components.diffusion.portable import FORMATS, check_format, formats_of, is_public, open_model, public_card, write_format
-from components.diffusion.schedulers import SCHEDULERS
+from components.diffusion.schedulers import SCHEDULERS, make_scheduler
 from components.diffusion.training import fine_tune
 from components.errors import InputError
 from tests.components.diffusion.conftest import Folders, write_folders
@@ -246,3 +247,34 @@ def test_another_base_in_the_place_of_the_lost_one_is_refused(trained: Train, tm
 
 def test_every_sampler_has_one_in_comfyui() -> None:
     assert set(SAMPLERS) == set(SCHEDULERS) == set(SamplingSection.model_json_schema()["properties"]["scheduler"]["enum"])
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("base", ["EulerDiscreteScheduler", "PNDMScheduler", "DDIMScheduler"])
+def test_schedulers_by_their_options_are_ours(trained: Train, tmp_path: Path, name: str, base: str) -> None:
+    """diffusers carries settings over from the base's scheduler, such as where its timesteps lie; the options undo that."""
+    import diffusers
+
+    own = getattr(diffusers, base)(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1)
+    own.register_to_config(timestep_spacing="leading", **({"clip_sample": True} if base.startswith("DDIM") else {}))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in trained("lora").glob("*.*"):
+        shutil.copyfile(file, folder / file.name)
+    card = json.loads((folder / "styleforge.json").read_text())
+    own.save_pretrained(tmp_path / "base" / "scheduler")
+    wanted = make_scheduler(name, json.loads((tmp_path / "base" / "scheduler" / "scheduler_config.json").read_text()))
+    wanted.set_timesteps(7)
+    loaded = getattr(diffusers, base).from_pretrained(tmp_path / "base" / "scheduler")
+    # Where the base lies on this machine, and where only its name on the hub is known.
+    for model in (str(tmp_path / "base"), "owner/name"):
+        card |= {"base": {**card["base"], "model": model}, "sampling": {**card["sampling"], "scheduler": name}}
+        (folder / "styleforge.json").write_text(json.dumps(card))
+        (tmp_path / "out").mkdir(exist_ok=True)
+        written = write_format(open_model(folder), "a1111-lora", "x", tmp_path / "out")
+        theirs = getattr(diffusers, written.scheduler).from_config(loaded.config, **written.scheduler_options)
+        theirs.set_timesteps(7)
+        assert theirs.timesteps.tolist() == wanted.timesteps.tolist()
+        # Settings that a scheduler does not know are kept as notes.
+        known = set(inspect.signature(type(wanted).__init__).parameters) - {"self"}
+        assert {key: theirs.config[key] for key in known} == {key: wanted.config[key] for key in known}
