@@ -93,11 +93,11 @@ def _from_run(result: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], lis
         return files, []
     from zenml.utils.dashboard_utils import get_run_url
 
-    from components.evaluation.grid import GridStyle, bank_grid
+    from components.evaluation.grid import bank_grid
 
     try:
         pictures, base = output_folder(run, "sample_bank") / "style", output_folder(run, "sample_base")
-        files["grid"] = str(bank_grid(pictures, base, out / GRID, style=GridStyle(cell=160)))
+        files["grid"] = str(bank_grid(pictures, base, out / GRID))
         with atomic_file(out / REPORT) as temporary:
             shutil.copyfile(output_folder(run, "report") / REPORT, temporary)
         files["report"] = str(out / REPORT)

@@ -8,7 +8,7 @@ from typing import Any
 
 from components.evaluation.comparison_text import LABELS, arrow, number_text
 
-MARKS = {"pass": "✅", "refuse": "❌", "undecided": "❔"}
+MARKS = {"pass": "✓", "refuse": "✗", "undecided": "?"}
 _WORDS = {"pass": "passed", "refuse": "refused", "undecided": "undecided"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~$&])")
 # A forge would notify people and link issues that a prompt or a name happens to mention.
@@ -102,7 +102,7 @@ def _gate_parts(gate: Mapping[str, Any]) -> list[str]:
         return ["**Gate: no verdict.**", _error(gate)]
     rules = ["| rule | verdict | why |", "| --- | --- | --- |"]
     for rule in gate["gate"].get("rules") or ():
-        mark = MARKS.get(rule.get("verdict", ""), "❔")
+        mark = MARKS.get(rule.get("verdict", ""), "?")
         rules.append(f"| {escaped(str(rule.get('name')))} | {mark} {rule.get('verdict')} | {escaped(str(rule.get('message') or ''))} |")
     head = f"**Gate: {MARKS[verdict]} {_WORDS[verdict]}.** {_outcome(gate, verdict)}"
     return [head, "\n".join(rules)] if len(rules) > 2 else [head]

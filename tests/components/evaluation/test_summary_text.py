@@ -44,16 +44,16 @@ def test_scores_stand_beside_the_base_with_their_intervals() -> None:
 def test_the_gate_is_told_rule_by_rule() -> None:
     page = _html(summary_markdown(RESULT, GATE, title="configs/a.yaml"))
     assert "<h3>configs/a.yaml</h3>" in page and "styleforge-anime version 3" in page
-    assert "Gate: ❌ refused" in page and "The champion is version 2." in page and "nothing was changed" in page
+    assert "Gate: ✗ refused" in page and "The champion is version 2." in page and "nothing was changed" in page
     assert page.count("<tr>") == 3 + 4
-    assert "<td>✅ pass</td>" in page and "<td>❌ refuse</td>" in page and "<td>❔ undecided</td>" in page
+    assert "<td>✓ pass</td>" in page and "<td>✗ refuse</td>" in page and "<td>? undecided</td>" in page
     assert "a | b &lt;b&gt;@\u200bteam #\u200b4" in page
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"promoted": True, "dry_run": False, "gate": {"verdict": "pass", "rules": []}}, "✅ passed.</strong> The model was promoted."),
+        ({"promoted": True, "dry_run": False, "gate": {"verdict": "pass", "rules": []}}, "✓ passed.</strong> The model was promoted."),
         ({"promoted": True, "dry_run": False}, "promoted all the same, by force"),
         ({"dry_run": False, "champion": None}, "There is no champion yet. Nothing was changed."),
         ({"gate": None, "error": {"message": "MLflow: no answer"}}, "no verdict"),

@@ -116,25 +116,25 @@ def test_github_with_mlflow_on_sqlite(zenml: ZenServer, forge: Forge, tmp_path: 
 
         # The pull request: the run is done, the gate would pass it, nothing is promoted yet.
         values["steps.run.outputs.name"] = runner.github(steps["Run"])["name"]
-        _look_at_results(team.folder / "results" / "anime", "✅ passed")
+        _look_at_results(team.folder / "results" / "anime", "✓ passed")
         (row,) = team.models(uri)
         assert row["aliases"] == ["pr-12"] and row["name"] == "styleforge-anime"
         (run,) = zenml.get("runs?size=10&hydrate=true")["items"]
         assert run["body"]["user_id"] == zenml.account and run["body"]["status"] == "completed"
         assert team.holds(zenml.key) == []
         runner.github(steps["Show"])
-        assert "Gate: ✅ passed" in (team.folder / "GITHUB_STEP_SUMMARY.txt").read_text(encoding="utf-8")
+        assert "Gate: ✓ passed" in (team.folder / "GITHUB_STEP_SUMMARY.txt").read_text(encoding="utf-8")
         runner.github(comment)
 
         # The next push meets a stricter gate: the job fails, and the comment says so instead.
         values["vars.STYLEFORGE_GATE"] = "strict.yaml"
         runner.github(steps["Run"], code=3)
-        _look_at_results(team.folder / "results" / "anime", "❌ refused")
+        _look_at_results(team.folder / "results" / "anime", "✗ refused")
         result = json.loads((team.folder / "results" / "anime" / "result.json").read_text())
         assert set(result["cached"]) == set(result["seconds"])
         runner.github(comment, GITHUB_RUN_ID="78")
         (written,) = forge.comments
-        assert forge.writes == ["POST", "PATCH"] and "Gate: ❌ refused" in written["body"]
+        assert forge.writes == ["POST", "PATCH"] and "Gate: ✗ refused" in written["body"]
         place = "pr-12/78-1/anime/grid.png"
         assert f"](https://forge.example.org/team/styles/raw/styleforge-pictures/{place})" in written["body"]
         assert "](https://forge.example.org/team/styles/actions/runs/78)" not in written["body"]
@@ -177,13 +177,13 @@ def test_gitlab_with_mlflow_on_postgresql(zenml: ZenServer, tmp_path: Path) -> N
         }  # fmt: skip
         runner = Runner(team.folder, environment)
         runner.gitlab("style")
-        _look_at_results(team.folder / "results" / "anime", "✅ passed")
+        _look_at_results(team.folder / "results" / "anime", "✓ passed")
         assert [row["aliases"] for row in team.models(uri)] == [["mr-12"]]
         assert team.holds(zenml.key) == []
         runner.gitlab("comment")
         runner.gitlab("comment")
         (note,) = forge.comments
-        assert note["author"]["id"] == BOT and "](/uploads/2/grid.png)" in note["body"] and "Gate: ✅ passed" in note["body"]
+        assert note["author"]["id"] == BOT and "](/uploads/2/grid.png)" in note["body"] and "Gate: ✓ passed" in note["body"]
         assert (team.folder / "results" / "anime" / "grid.png").read_bytes() in forge.uploads[1]
         runner.gitlab("promote", code=3, STYLEFORGE_GATE="strict.yaml")
         runner.gitlab("promote")

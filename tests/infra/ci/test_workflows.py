@@ -1,4 +1,4 @@
-"""The workflows obey the rules of CONTRIBUTING's floor `infra`, and name only what exists."""
+"""The workflows obey our rules (docs/how-to/ci.md, Rights), and name only what exists."""
 
 from __future__ import annotations
 
