@@ -23,6 +23,7 @@ def promote(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge; exit as if it were for real.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Promote whatever the gate says; needs --reason.")] = False,
     reason: Reason = "",
+    on_stack: Annotated[bool, typer.Option("--on-stack", help="As a ZenML pipeline on the active stack.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
     log_format: Format = LogFormat.human,
@@ -32,11 +33,11 @@ def promote(
     from pipelines.promoting import Request
     from pipelines.promoting import promote as act
 
-    result = act(Request(model, alias, gate, dry_run, force, reason, verbose))
+    result = act(Request(model, alias, gate, dry_run, force, reason, on_stack, verbose))
     print_promotion(result)
     if as_json:
-        print_json(result.as_dict())
-    if not result.passed:
+        print_json(result)
+    if result["status"] != "completed":
         raise typer.Exit(3)
 
 

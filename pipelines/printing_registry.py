@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -11,36 +11,39 @@ from pipelines.printing import make_console, make_table
 
 if TYPE_CHECKING:
     from components.registry.history import Entry
-    from components.registry.promotion import Promotion
     from components.registry.retention import Unneeded
 
 _MARKS = {"pass": ("✓", "green"), "refuse": ("✗", "red"), "undecided": ("?", "yellow")}
 
 
-def print_promotion(result: Promotion) -> None:
-    """The gate's rules with their figures, and what became of the version."""
+def print_promotion(result: Mapping[str, Any]) -> None:
+    """The gate's rules with their figures, and what became of the version; of a promotion as plain data."""
     out = make_console()
-    for rule in result.gate.rules:
-        out.print(Text.assemble(_MARKS[rule.verdict], f" {rule.message}"))
-    if result.rescored:
-        out.print(Text(f"version {result.champion} was drawn and scored again, as {result.source} had been"))
+    for rule in result["gate"]["rules"]:
+        out.print(Text.assemble(_MARKS[rule["verdict"]], f" {rule['message']}"))
+    if result["rescored"]:
+        out.print(Text(f"version {result['champion']['version']} was drawn and scored again, as {result['model']['source']} had been"))
     out.print(Text(_outcome(result)))
 
 
-def _outcome(result: Promotion) -> str:
-    title = f"{result.name} version {result.version}" if result.version else f"{result.source}, as a new version of {result.name},"
-    if result.promoted:
-        if result.entry is None:
-            return f"{title} is @{result.alias} already"
-        before = f", in place of version {result.champion}" if result.champion else ""
-        forced = f" by force ({result.entry.reason})" if result.forced else ""
-        return f"{title} is @{result.alias} now{before}{forced}"
-    if result.dry_run and result.passed:
-        return f"{title} would become @{result.alias}{' by force' if result.forced else ''}; nothing was changed"
-    stays = f"version {result.champion} stays" if result.champion else "nobody is"
-    advice = "overrule the gate with --force --reason, or " if result.gate.verdict == "undecided" else ""
-    better = "score more pictures (sampling.repeats)" if result.gate.verdict == "undecided" else "see the rules above"
-    return f"{result.source} is not promoted ({result.gate.verdict}): {stays} @{result.alias}; {advice}{better}"
+def _outcome(result: Mapping[str, Any]) -> str:
+    model, alias, verdict = result["model"], result["alias"], result["gate"]["verdict"]
+    champion = (result["champion"] or {}).get("version")
+    title = f"{model['name']} version {model['version']}" if model["version"] else f"{model['source']}, as a version of {model['name']},"
+    if result["promoted"]:
+        if result["history"] is None:
+            return f"{title} is @{alias} already"
+        before = f", in place of version {champion}" if champion else ""
+        forced = f" by force ({result['history']['reason']})" if result["forced"] else ""
+        return f"{title} is @{alias} now{before}{forced}"
+    if result["status"] == "completed":
+        return f"{title} would become @{alias}{' by force' if result['forced'] else ''}; nothing was changed"
+    stays = f"version {champion} stays @{alias}" if champion else f"there is no @{alias} yet"
+    if verdict == "undecided":
+        advice = 'score more pictures (sampling.repeats), or overrule the gate with --force --reason "..."'
+    else:
+        advice = "the rules marked above say by how much"
+    return f"{model['source']} is not promoted ({verdict}): {stays}; {advice}"
 
 
 def print_history(entries: Sequence[Entry]) -> None:

@@ -1,25 +1,29 @@
-"""Promotes versions: the registry decides, and what it must have drawn and scored for that is drawn and scored here."""
+"""What the commands about registered versions do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+import time
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from components.config import builtin_config
-from components.content import digest_folder, digest_value
-from components.errors import InputError
-from components.paths import state
+from components.errors import InputError, ServiceUnreachable
+from components.paths import read_json
 from components.registry import history, promotion, retention
-from components.registry.gate import Replicates, load_gate
-from components.registry.tracking import Tracking, open_tracking, service_errors
-from components.registry.versions import find_version, parse_reference, verified_folder
+from components.registry.gate import load_gate
+from components.registry.tracking import open_tracking, service_errors
+from components.registry.versions import find_version, parse_reference
 from pipelines.environment import prepare_environment
+from pipelines.lightweight import lightweight_zenml
+from pipelines.outcome import known_error
+from steps.rescoring import tools
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command is asked for; ``gate`` None means ``configs/gate.yaml``."""
+    """What the command is asked for; ``gate`` None means ``configs/gate.yaml``, ``on_stack`` as a ZenML pipeline on the active stack."""
 
     model: str
     alias: str = "champion"
@@ -27,19 +31,54 @@ class Request:
     dry_run: bool = False
     force: bool = False
     reason: str = ""
+    on_stack: bool = False
     verbose: bool = False
 
 
-def promote(request: Request) -> promotion.Promotion:
-    """Judge a registered version and make it the champion if the gate lets it pass. See :func:`components.registry.promotion.promote`."""
+def promote(request: Request) -> dict[str, Any]:
+    """Judge a registered version and make it the champion if the gate lets it pass.
+
+    Returns:
+        What came of it, as :meth:`components.registry.promotion.Promotion.as_dict` gives it.
+
+    Raises:
+        InputError, GateRefused, ServiceUnreachable: see :func:`components.registry.promotion.promote`.
+    """
     prepare_environment(verbose=request.verbose)
     gate = load_gate(request.gate or builtin_config("gate"))
     if Path(request.model).expanduser().is_dir():
         raise InputError(request.model, "is a folder", expected="a registered model: name, name@alias or name/version")
     parse_reference(request.model)
-    tracking = open_tracking()
     wish = promotion.Wish(request.model, gate, request.alias, request.dry_run, request.force, request.reason)
-    return promotion.promote(tracking, wish, tools(tracking))
+    wish.check()
+    tracking = open_tracking()
+    if request.on_stack:
+        return _promote_on_stack(wish)
+    return promotion.promote(tracking, wish, tools(tracking)).as_dict()
+
+
+def _promote_on_stack(wish: promotion.Wish) -> dict[str, Any]:
+    """Run the pipeline on the active stack, and read what its last step wrote."""
+    from pipelines.runtime import connect, find_run, output_folder, terminate_as_interrupt
+    from steps import workspace
+
+    connect()
+    from pipelines.promote import promote as pipeline
+    from steps.promote import VERDICT
+
+    name = f"promote-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    plain = {**{item.name: getattr(wish, item.name) for item in fields(wish)}, "gate": wish.gate.model_dump(mode="json")}
+    try:
+        with terminate_as_interrupt(), lightweight_zenml():
+            pipeline.with_options(run_name=name)(wish=plain)
+    except Exception as problem:
+        raise known_error(problem) from problem
+    finally:
+        workspace.release([])
+    run = find_run(name)
+    if run is None:
+        raise ServiceUnreachable("ZenML", f"has no record of the run {name}", remedy="look at the stack, then run the same command again")
+    return dict(read_json(output_folder(run, "promote") / VERDICT))
 
 
 def rollback(name: str, *, alias: str = "champion", to: str | None = None, reason: str = "", verbose: bool = False) -> history.Entry:
@@ -60,73 +99,6 @@ def read_history(name: str, *, verbose: bool = False) -> list[history.Entry]:
     with service_errors(tracking.uri):
         find_version(tracking, name)
         return history.read_history(tracking, name)
-
-
-def tools(tracking: Tracking) -> promotion.Tools:
-    """What the registry's decisions need of the floors beside it."""
-    return promotion.Tools(same_protocol, lambda mine, theirs: rescore(tracking, mine, theirs), replicates)
-
-
-def same_protocol(mine: Path, theirs: Path) -> bool:
-    """Whether two evaluations were made on the same prompts and reference with the same extractors."""
-    from components.evaluation.protocol import PROTOCOL, read_protocol
-
-    if not all((folder / PROTOCOL).is_file() for folder in (mine, theirs)):
-        return False
-    return bool(read_protocol(mine)["same"] == read_protocol(theirs)["same"])
-
-
-def replicates(evaluation: Path) -> Replicates | None:
-    """Scores on resamples, for paired comparison; None where the values of single pictures were not kept."""
-    from components.evaluation.protocol import paired_replicates
-    from components.evaluation.replicates import VALUES
-
-    return paired_replicates(evaluation) if (evaluation / VALUES).is_file() else None
-
-
-def rescore(tracking: Tracking, mine: promotion.Scored, theirs: promotion.Scored) -> Path:
-    """Draw with ``theirs`` the prompts that ``mine`` was scored on, in its own manner, and score them as ``mine`` was.
-
-    Returns:
-        The folder of the new evaluation; a second call finds the first one's.
-
-    Raises:
-        InputError: the extractor of ``mine``'s scores is not the one that is here.
-        GateRefused: the files of ``theirs`` are gone or were changed, or ``mine`` does not keep what it was scored on.
-    """
-    from components.evaluation.protocol import PROTOCOL, read_protocol, score_again
-
-    version = find_version(tracking, theirs.reference)
-    folder = verified_folder(tracking, version)
-    if not (mine.evaluation / PROTOCOL).is_file():
-        from components.registry.versions import refusal
-
-        origin = find_version(tracking, mine.reference)
-        problem = "does not keep what it was scored on, and the champion was scored otherwise"
-        raise refusal(origin, problem, "a version that this StyleForge registered", "run its configuration again")
-    protocol = read_protocol(mine.evaluation)
-    out = state("cache", "rescored") / digest_value([digest_folder(folder), protocol["same"], protocol["seed"]])[:24]
-    if not (out / "scores.json").is_file():
-        pictures, tokens = _draw_bank(folder, mine.evaluation, protocol)
-        score_again(mine.evaluation, pictures, tokens, out)
-    return out
-
-
-def _draw_bank(folder: Path, evaluation: Path, protocol: dict[str, Any]) -> tuple[Path, list[str]]:
-    """Draw the kept bank with a model, as the model's own card says. Gives the pictures' folder and the model's tokens."""
-    from components.card import read_card, sampling_settings
-    from components.diffusion.sampling import sample_bank
-    from components.evaluation.prompts import Prompt
-    from components.evaluation.protocol import read_bank
-    from steps.requests import requests_for
-
-    card = read_card(folder)
-    settings = sampling_settings(card, {"repeats": protocol["repeats"]})
-    concepts = card.get("concepts") or [{"token": card.get("identifier", ""), "categories": None}]
-    prompts = [Prompt(id=row["id"], category=row["category"], text=row["prompt"]) for row in read_bank(evaluation)]
-    requests = requests_for(prompts, settings.style_template, concepts)
-    out = state("work", "rescoring") / digest_value([digest_folder(folder), protocol["same"], protocol["seed"]])[:24]
-    return sample_bank(folder, requests, settings, protocol["seed"], out), [str(row["token"]) for row in concepts]
 
 
 def prune(name: str | None, *, keep: int, delete: bool, verbose: bool = False) -> list[retention.Unneeded]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from components.config import RunConfig
 from components.errors import InputError, ServiceUnreachable
 from components.paths import read_json, state, write_json
-from components.registry.tracking import is_new, tracking_uri
+from components.registry.tracking import is_new, open_tracking, tracking_uri
 from pipelines.environment import prepare_environment, set_source_root
 from pipelines.lightweight import lightweight_zenml
 from pipelines.outcome import RunResult, known_error
@@ -52,14 +52,25 @@ def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file:
     if settings is not None:
         check_settings(settings)
     with terminate_as_interrupt():
-        result = _run(config, plan, use_cache, settings)
+        result = _run(config, plan, use_cache, settings, empty_registry=is_new(tracking_uri(config.registry.tracking_uri)))
+        if _names_a_version_that_is_gone(config, result):
+            result = _run(config, plan, use_cache, settings, empty_registry=True)
     result.total_seconds = round(time.monotonic() - started, 2)
     if result.run_id:
         write_json(state("runs", result.run_id) / "result.json", result.as_dict())
     return result
 
 
-def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None) -> RunResult:
+def _names_a_version_that_is_gone(config: RunConfig, result: RunResult) -> bool:
+    """Whether the registration is one of the cache's, and its version was deleted since."""
+    if result.error is not None or "register" not in result.cached or not result.model:
+        return False
+    from components.registry.versions import is_registered
+
+    return not is_registered(open_tracking(config.registry.tracking_uri), result.model["name"], str(result.model["version"]))
+
+
+def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, *, empty_registry: bool) -> RunResult:
     from steps import workspace
 
     connect()
@@ -75,7 +86,7 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None) 
     result = RunResult(status="completed")
     try:
         with lightweight_zenml():
-            personalize.with_options(**options)(plan=plan, empty_registry=is_new(tracking_uri(config.registry.tracking_uri)))
+            personalize.with_options(**options)(plan=plan, empty_registry=empty_registry)
     except Exception as problem:
         _logger.debug("the run failed", exc_info=problem)
         result.error = known_error(problem)

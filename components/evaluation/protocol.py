@@ -16,9 +16,10 @@ from components.evaluation.features import Extractor, InceptionExtractor, Towers
 from components.evaluation.metrics import Array
 from components.evaluation.pictures import Picture, read_pictures
 from components.evaluation.replicates import VALUES, value_arrays, value_replicates
-from components.evaluation.scoring import extract, picture_values, score_one
+from components.evaluation.scoring import extract, picture_values, score, score_one
 from components.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
 
+SCORES = "scores.json"
 PROTOCOL = "protocol.json"
 BANK = "bank.jsonl"
 REFERENCE = "reference.safetensors"
@@ -27,6 +28,33 @@ _SAME = (
     "confidence",
 )  # fmt: skip
 """Parts of a score's context that must be equal where two scores are compared."""
+
+
+def score_and_keep(
+    out: Path, *, style_pictures: Path, base_pictures: Path, plain_pictures: Path, reference: Sequence[Path], reference_kind: str,
+    settings: ScoringSection, seed: int, identifier: str | Sequence[str], digests: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Score a style model (see :func:`components.evaluation.scoring.score`), and write its scores with how they came to be.
+
+    Args:
+        out: folder that gets ``scores.json`` and what :func:`write_protocol` writes.
+        style_pictures, base_pictures, plain_pictures, reference, reference_kind, settings, seed, identifier: as there.
+        digests: of what was scored, to be kept in the scores.
+
+    Raises:
+        InputError: as there.
+    """
+    towers = Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
+    scores = score(
+        style_pictures, base_pictures, plain_pictures, None, reference, settings, seed, identifier, reference_kind=reference_kind,
+        towers=towers,
+    )  # fmt: skip
+    scores["digests"] = {**scores.get("digests", {}), **digests}
+    with atomic_folder(out) as folder:
+        write_json(folder / SCORES, scores)
+        write_protocol(
+            folder, pictures=style_pictures, reference=reference, settings=settings, scores=scores, identifier=identifier, towers=towers
+        )
 
 
 def write_protocol(
@@ -135,7 +163,7 @@ def score_again(
         for name in (BANK, REFERENCE):
             shutil.copyfile(folder / name, made / name)
         write_json(made / PROTOCOL, {**protocol, "pictures": values.prompts})
-        write_json(made / "scores.json", scores)
+        write_json(made / SCORES, scores)
     return scores
 
 

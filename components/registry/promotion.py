@@ -76,7 +76,7 @@ class Promotion:
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON."""
         return {
-            "status": "completed" if self.passed else "refused",
+            "status": "completed" if self.passed else "refused", "alias": self.alias,
             "promoted": self.promoted, "dry_run": self.dry_run, "forced": self.forced, "rescored": self.rescored,
             "model": {"name": self.name, "version": self.version, "alias": self.alias if self.promoted else None, "source": self.source},
             "champion": None if self.champion is None else {"name": self.name, "version": self.champion},
@@ -95,6 +95,12 @@ class Wish:
     force: bool = False
     reason: str = ""
 
+    def check(self) -> None:
+        """Raise InputError if a promotion is forced without a reason, or the alias is none."""
+        if self.force and not self.reason.strip():
+            raise InputError("--force", "no reason is given", expected='--reason "why the gate is overruled"')
+        check_alias(self.alias)
+
 
 def promote(tracking: Tracking, wish: Wish, tools: Tools, *, lease: float = LEASE) -> Promotion:
     """Judge a version and, if the gate lets it pass, move the alias to it.
@@ -111,9 +117,7 @@ def promote(tracking: Tracking, wish: Wish, tools: Tools, *, lease: float = LEAS
             registered it.
         ServiceUnreachable: the registry does not answer, or the lock cannot be had.
     """
-    if wish.force and not wish.reason.strip():
-        raise InputError("--force", "no reason is given", expected='--reason "why the gate is overruled"')
-    check_alias(wish.alias)
+    wish.check()
     with service_errors(tracking.uri):
         version = find_version(tracking, wish.reference)
         folder = verified_folder(tracking, version)

@@ -267,6 +267,20 @@ def _download(tracking: Tracking, version: ModelVersion, source: str) -> Path:
     return target
 
 
+def is_registered(tracking: Tracking, name: str, version: str) -> bool:
+    """Whether that version is there."""
+    from mlflow.exceptions import MlflowException
+
+    with service_errors(tracking.uri):
+        try:
+            tracking.client.get_model_version(name, version)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+    return True
+
+
 def list_models(uri: str | None = None) -> list[dict[str, Any]]:
     """All registered versions, by name and then newest first: name, version, aliases, created (ms), run_id and our tags."""
     return _rows(open_tracking(uri))

@@ -131,6 +131,16 @@ def score(style, base, plain, base_plain, reference, settings, seed, identifier,
     four = {name: value for name in ("kid", "fid", "clip_t", "clip_i")}
     return {"style": four, "base": four, "drift": None, "by_category": {}, "context": {"reference": reference_kind}, "digests": {}}
 ''',
+    "components/evaluation/protocol.py": '''
+from components.evaluation.scoring import score
+from components.paths import write_json
+def score_and_keep(out, *, style_pictures, base_pictures, plain_pictures, reference, reference_kind, settings, seed, identifier, digests):
+    pictures = (style_pictures, base_pictures, plain_pictures, None)
+    scores = score(*pictures, reference, settings, seed, identifier, reference_kind=reference_kind)
+    scores["digests"] = dict(digests)
+    out.mkdir(parents=True)
+    write_json(out / "scores.json", scores)
+''',
     "components/evaluation/report.py": '''
 def render_report(out, **parts):
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -336,7 +336,9 @@ def test_killed_at_any_point_there_is_the_old_or_the_new_champion(shelf: Shelf, 
 def test_a_ticket_from_elsewhere_is_passed_over_after_its_lease(shelf: Shelf) -> None:
     client = shelf.tracking.client
     client.create_registered_model("m.tickets", tags={"styleforge.kind": "tickets"})
-    client.create_model_version("m.tickets", "styleforge://tickets/promotion", tags={"styleforge.space": "elsewhere", "styleforge.pid": "1"})
+    client.create_model_version(
+        "m.tickets", "styleforge://tickets/promotion", tags={"styleforge.space": "elsewhere", "styleforge.pid": "1"}
+    )
     started = time.monotonic()
     with lock(shelf.tracking, "m", lease=0.6):
         assert time.monotonic() - started >= 0.6

@@ -1,0 +1,24 @@
+"""Promotion as a pipeline, for stacks whose steps have what scoring a champion anew needs, and for schedules. Wiring only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zenml import pipeline
+from zenml.enums import ExecutionMode
+
+from steps.promote import judge
+from steps.promote import promote as move
+
+
+@pipeline(
+    name="promote", execution_mode=ExecutionMode.FAIL_FAST, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False,
+    enable_heartbeat=False,
+)  # fmt: skip
+def promote(wish: dict[str, Any]) -> None:
+    """Judge a registered version, then make it the champion.
+
+    Args:
+        wish: of :class:`components.registry.promotion.Wish`, the gate as plain data.
+    """
+    move(judge(wish=wish), wish=wish)
