@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from components.comparison import CompareConfig  # noqa: E402
 from components.config import RunConfig  # noqa: E402
+from components.registry.gate import GateConfig  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
 NOTE = "This page is written by `docs/generate.py` from `{source}`. Do not edit it here.\n"
@@ -60,6 +61,23 @@ A comparison is one YAML file for `styleforge compare`: [how to](../how-to/compa
 - A variant's `set` must not hold `seed`, nor settings of `style`, `base`, `scoring` and `registry`, nor the bank; a method's neither the
   sampler nor `training.steps`.
 - Names in `like`, `better`, `than`, and the styles and seeds of an ablation are those of this file.
+"""
+
+GATE_HEAD = """# Gate
+
+{note}
+A gate is one YAML file for `styleforge promote --gate`: [how to](../how-to/promote.md). Start from `configs/gate.yaml`, which is read by default.
+
+```yaml
+rules:
+  - {{metric: kid, against: base, at_most: 0.8}}
+  - {{metric: clip_t, against: champion, at_least: 0.95}}
+```
+
+- Every rule holds one score of the model against one limit. A rule has exactly one of `at_most` and `at_least`.
+- Without `against` the limit is a score, in the units of [scores.json](files.md#scoresjson). With `against` it is a multiple of the other's score:
+  `at_most: 0.8` means at most 0.8 times as much.
+- All rules must pass. Where there is no champion yet, rules against it pass.
 """
 
 CLI_HEAD = """# Commands
@@ -109,6 +127,15 @@ def comparison_page() -> str:
     parts.append(_section("An entry of `methods`, or of an ablation's `variants`", "methods.", schema["$defs"]["Variant"]))
     parts.append(_section("An entry of `ablations`", "ablations.", schema["$defs"]["Ablation"]))
     parts.append(_section("An entry of `claims`", "claims.", schema["$defs"]["Claim"]))
+    return "\n".join(parts)
+
+
+def gate_page() -> str:
+    """The reference of a gate's rules, from the pydantic models."""
+    schema = GateConfig.model_json_schema()
+    parts = [GATE_HEAD.format(note=NOTE.format(source="components/registry/gate.py"))]
+    parts.append(_section("Top level", "", schema))
+    parts.append(_section("An entry of `rules`", "rules.", schema["$defs"]["Rule"]))
     return "\n".join(parts)
 
 
@@ -240,6 +267,7 @@ def _row(*cells: str) -> str:
 PAGES = {
     REFERENCE / "configuration.md": configuration_page,
     REFERENCE / "comparison.md": comparison_page,
+    REFERENCE / "gate.md": gate_page,
     REFERENCE / "cli.md": cli_page,
 }
 

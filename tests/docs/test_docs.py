@@ -17,8 +17,9 @@ import yaml
 
 from components import errors
 from components.comparison import load_comparison
-from components.config import RunConfig, load_config, parse_config
+from components.config import RunConfig, load_config, parse_config, validate_model
 from components.paths import REPOSITORY
+from components.registry.gate import GateConfig, load_gate
 from docs import generate
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -159,6 +160,8 @@ def test_yaml_is_what_it_looks_like(page: Path, tmp_path: Path) -> None:
         data = yaml.safe_load(block)
         if "style" in data:
             parse_config(data, where=page.name)
+        elif "rules" in data:
+            validate_model(GateConfig, data, page.name)
         else:
             file = tmp_path / "zenml.yaml"
             file.write_text(block)
@@ -171,8 +174,13 @@ def test_configurations_that_ship_are_valid(file: Path) -> None:
 
 
 def _load(file: Path, overrides: Sequence[str] = ()) -> None:
-    """A file in configs/ is a run, or a comparison by its name."""
-    load_comparison(file, overrides) if file.name.startswith("compare-") else load_config(file, overrides)
+    """A file in configs/ is a run, or by its name a comparison or a gate."""
+    if file.name == "gate.yaml":
+        load_gate(file)
+    elif file.name.startswith("compare-"):
+        load_comparison(file, overrides)
+    else:
+        load_config(file, overrides)
 
 
 # Commands
