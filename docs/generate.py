@@ -66,7 +66,8 @@ A comparison is one YAML file for `styleforge compare`: [how to](../how-to/compa
 GATE_HEAD = """# Gate
 
 {note}
-A gate is one YAML file for `styleforge promote --gate`: [how to](../how-to/promote.md). Start from `configs/gate.yaml`, which is read by default.
+A gate is one YAML file for `styleforge promote --gate`: [how to](../how-to/promote.md). Start from `configs/gate.yaml`, which is read by
+default.
 
 ```yaml
 rules:
@@ -75,8 +76,8 @@ rules:
 ```
 
 - Every rule holds one score of the model against one limit. A rule has exactly one of `at_most` and `at_least`.
-- Without `against` the limit is a score, in the units of [scores.json](files.md#scoresjson). With `against` it is a multiple of the other's score:
-  `at_most: 0.8` means at most 0.8 times as much.
+- Without `against` the limit is a score, in the units of [scores.json](files.md#scoresjson). With `against` it is a multiple of the
+  other score: `at_most: 0.8` means at most 0.8 times as much.
 - All rules must pass. Where there is no champion yet, rules against it pass.
 """
 
