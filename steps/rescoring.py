@@ -29,8 +29,7 @@ def same_protocol(mine: Path, theirs: Path) -> bool:
 
 def replicates(evaluation: Path) -> Replicates | None:
     """Scores on resamples, for paired comparison; None where the values of single pictures were not kept."""
-    from components.evaluation.protocol import paired_replicates
-    from components.evaluation.replicates import VALUES
+    from components.evaluation.protocol import VALUES, paired_replicates
 
     return paired_replicates(evaluation) if (evaluation / VALUES).is_file() else None
 

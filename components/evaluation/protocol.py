@@ -15,7 +15,8 @@ from components.errors import InputError
 from components.evaluation.features import Extractor, InceptionExtractor, Towers
 from components.evaluation.metrics import Array
 from components.evaluation.pictures import Picture, read_pictures
-from components.evaluation.replicates import VALUES, value_arrays, value_replicates
+from components.evaluation.replicates import VALUES as VALUES
+from components.evaluation.replicates import value_arrays, value_replicates
 from components.evaluation.scoring import extract, picture_values, score, score_one
 from components.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
 

@@ -133,13 +133,19 @@ def score(style, base, plain, base_plain, reference, settings, seed, identifier,
 ''',
     "components/evaluation/protocol.py": '''
 from components.evaluation.scoring import score
-from components.paths import write_json
+from components.paths import read_json, write_json
+PROTOCOL, VALUES = "protocol.json", "values.safetensors"
+def read_protocol(folder):
+    return read_json(folder / PROTOCOL)
+def paired_replicates(folder):
+    raise AssertionError("no values were kept")
 def score_and_keep(out, *, style_pictures, base_pictures, plain_pictures, reference, reference_kind, settings, seed, identifier, digests):
     pictures = (style_pictures, base_pictures, plain_pictures, None)
     scores = score(*pictures, reference, settings, seed, identifier, reference_kind=reference_kind)
     scores["digests"] = dict(digests)
     out.mkdir(parents=True)
     write_json(out / "scores.json", scores)
+    write_json(out / PROTOCOL, {"same": {"reference": reference_kind}})
 ''',
     "components/evaluation/report.py": '''
 def render_report(out, **parts):
@@ -272,6 +278,8 @@ def make_stand_in(folder: Path) -> StandIn:
     for package in ("components", "steps", "pipelines"):
         shutil.copytree(REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "weights"))
     shutil.copyfile(REPOSITORY / "zenml.yaml", folder / "zenml.yaml")
+    (folder / "configs").mkdir()
+    shutil.copyfile(REPOSITORY / "configs" / "gate.yaml", folder / "configs" / "gate.yaml")
     for name, text in QUICK.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
