@@ -89,7 +89,7 @@ def compare(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for tables and pages; default: under STYLEFORGE_HOME.")] = None,
     parallel: Annotated[
-        int | None, typer.Option("--parallel", min=1, help="Cells at a time on this machine; default: one for each CUDA device.")
+        int | None, typer.Option("--parallel", min=1, help="Cells at a time on this machine; default: one a CUDA device, else a core.")
     ] = None,
     no_cache: NoCache = False,
     settings: Settings = None,

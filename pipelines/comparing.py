@@ -38,7 +38,7 @@ _NOT_OF_A_CELL = ("explain", "report", "register")
 class Wish:
     """What to compare and how: the configuration file with its overrides, caching, settings, cells at a time, and where results go.
 
-    ``parallel`` None means one for each accelerator of this machine, or one.
+    ``parallel`` None means one for each accelerator of this machine, or without one as many as its cores and memory carry.
     """
 
     config: Path
@@ -269,19 +269,19 @@ def _on_this_machine() -> bool:
     return Client().active_stack_model.components[StackComponentType.ORCHESTRATOR][0].flavor_name == "local"
 
 
-def _shards(wish: Wish) -> int:
-    from pipelines.shards import devices
+def _shards(wish: Wish, cells: Sequence[Cell]) -> int:
+    from pipelines.shards import devices, processes_that_fit
 
     if wish.parallel is not None and wish.parallel < 1:
         raise InputError(f"--parallel {wish.parallel}", "is not a number of cells", expected="at least 1")
-    return wish.parallel or max(1, devices())
+    return wish.parallel or devices() or processes_that_fit({cell.config.base.model for cell in cells})
 
 
 def _run_shards(wish: Wish, cells: Sequence[Cell]) -> dict[str, str] | None:
     """Run the cells in processes of their own, where more than one at a time is wished for. Gives the errors by cell, or None."""
     from pipelines.shards import run_shards
 
-    count = min(_shards(wish), len(cells))
+    count = min(_shards(wish, cells), len(cells))
     if count < 2 or not _on_this_machine():
         return None
     return run_shards(wish, count)

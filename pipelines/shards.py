@@ -10,11 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.paths import REPOSITORY, read_json, state, write_json
+from components.paths import REPOSITORY, pocket_weights, read_json, state, write_json
 
 if TYPE_CHECKING:
     from components.comparison import Cell
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"
+_PROCESS_BYTES = 2 * 2**30
+"""Memory of a process without its networks: 1.3 GB were seen with the pocket base, whose weights are 25 MB in fp16."""
+_BYTES_A_BYTE = 10
+"""Memory for a byte of fp16 weights: fp32 weights, gradients and AdamW's two moments are eight."""
 
 
 def devices() -> int:
@@ -37,6 +41,27 @@ def devices() -> int:
 def cores() -> int:
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processes_that_fit(bases: Collection[str]) -> int:
+    """How many cells train at once where there is no CUDA device: one a core, as far as memory goes.
+
+    Networks that are small enough for a processor gain next to nothing from a second thread. A base on the hub is not one.
+
+    Args:
+        bases: the bases of the cells, as ``base.model`` names them.
+    """
+    import psutil
+
+    needed = _PROCESS_BYTES + _BYTES_A_BYTE * max(_size(base) for base in bases)
+    return max(1, min(cores(), int(psutil.virtual_memory().available // needed)))
+
+
+def _size(base: str) -> int:
+    """Bytes of a base's weights on this machine; one that is elsewhere takes all there is."""
+    place = pocket_weights("base") if base == "pocket" else Path(base).expanduser()
+    files = [place] if place.is_file() else list(place.rglob("*.safetensors")) if place.is_dir() else None
+    return sys.maxsize if files is None else sum(file.stat().st_size for file in files)
 
 
 def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:

@@ -82,7 +82,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
 
 
 def compare(stand_in: StandIn, *arguments: str, code: int = 0, **environment: str) -> dict[str, Any]:
-    done = stand_in.styleforge("compare", "compare.yaml", "--json", *arguments, **environment)
+    done = stand_in.styleforge("compare", "compare.yaml", "--json", "--parallel", "1", *arguments, **environment)
     assert done.returncode == code, done.stdout + done.stderr
     return done.json
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from components.comparison import Cell
 from components.config import parse_config
 from pipelines import shards
 from pipelines.comparing import equalize
-from pipelines.shards import cores, share
+from pipelines.shards import cores, processes_that_fit, share
 
 CONFIG = parse_config({"style": {"name": "x", "source": "x"}})
 
@@ -48,6 +49,25 @@ def test_processes_without_a_device_share_the_cores(monkeypatch: pytest.MonkeyPa
 
 def test_cores_are_those_that_this_process_may_use() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+def test_processes_are_as_many_as_cores_and_memory_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    class Memory:
+        available = 10 * 2**30
+
+    monkeypatch.setattr(shards, "cores", lambda: 4)
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "weights.safetensors").write_bytes(b"")
+    assert processes_that_fit({str(tmp_path)}) == 4
+    # 2 GB for a process and ten times 100 MB for its networks: 10 // 2.98.
+    (tmp_path / "unet" / "weights.safetensors").write_bytes(bytes(100 * 2**20))
+    assert processes_that_fit({str(tmp_path)}) == 3
+    assert processes_that_fit({str(tmp_path / "unet" / "weights.safetensors")}) == 3
+    assert processes_that_fit({"some/hub-model", str(tmp_path)}) == 1
+    assert processes_that_fit({"pocket"}) == 4
 
 
 def test_equal_compute_by_hand(tmp_path: Any) -> None:
