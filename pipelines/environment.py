@@ -31,6 +31,8 @@ def prepare_environment(*, verbose: bool = False) -> None:
         "ZENML_DISABLE_PIPELINE_LOGS_STORAGE": "true",
         # Dynamic pipelines would store each parameter as an artifact, and know no step again that a static one has run.
         "ZENML_PARAMETER_SIZE_THRESHOLD": "-1",
+        # Of how many steps a dynamic pipeline knows the outputs (100); a step that takes more outputs than are left in there fails.
+        "ZENML_EXECUTION_CONTEXT_STEP_RUN_CACHE_SIZE": "1000000",
         "AUTO_OPEN_DASHBOARD": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "true" if verbose else "false",

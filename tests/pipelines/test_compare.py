@@ -202,3 +202,10 @@ def test_cells_side_by_side(stand_in: StandIn, first: dict[str, Any]) -> None:
 def test_what_is_wrong_is_said_before_anything_runs(stand_in: StandIn, override: str, message: str) -> None:
     done = stand_in.styleforge("compare", "compare.yaml", "--set", override)
     assert done.returncode == 2 and message in done.stderr
+
+
+@pytest.mark.slow
+def test_more_cells_than_zenml_keeps_in_mind(stand_in: StandIn) -> None:
+    # It remembers the outputs of a hundred steps; of those that the last step takes, more than one was forgotten.
+    done = compare(stand_in, "--set", f"seeds={list(range(13))}")
+    assert done["status"] == "completed" and done["cells"]["total"] == 26 and done["steps"] > 110
