@@ -277,12 +277,17 @@ def _provenance(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _scores(scores: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, str]], list[str]]:
     """The verdict's headline, a row for each score, and how they were measured."""
-    from components.evaluation.comparison_text import LABELS, arrow
+    from components.evaluation.comparison_text import LABELS, arrow, score_text
     from components.evaluation.verdict import judge
 
     style, base, context = scores["style"], scores.get("base") or {}, scores.get("context") or {}
     rows = [
-        (f"{label} {arrow(metric)}", _score(metric, style[metric]), _score(metric, base.get(metric)), str(style[metric].get("n", "–")))
+        (
+            f"{label} {arrow(metric)}",
+            score_text(metric, style[metric]),
+            score_text(metric, base.get(metric)),
+            str(style[metric].get("n", "–")),
+        )
         for metric, label in LABELS.items()
         if style.get(metric)
     ]
@@ -294,18 +299,6 @@ def _scores(scores: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, s
         remarks.append(f"Extractor: {context['extractor']}.")
     verdict = judge(dict(scores))
     return verdict.headline, rows, [*remarks, *verdict.caveats]
-
-
-def _score(metric: str, score: Mapping[str, Any] | None) -> str:
-    from components.evaluation.comparison_text import number_text
-
-    if not score or score.get("value") is None:
-        return "–"
-    value, low, high = score["value"], score.get("low"), score.get("high")
-    text = number_text(metric, value)
-    if low is None or high is None:
-        return text
-    return f"{text} ({number_text(metric, low, like=value)} to {number_text(metric, high, like=value)})"
 
 
 def _files(target: Path, name: str, wanted: str) -> list[tuple[str, str]]:

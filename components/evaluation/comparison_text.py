@@ -43,6 +43,17 @@ def number_text(metric: str, value: float, like: float | None = None) -> str:
     return f"{value * factor:.{decimals}f}".replace("-", "−")
 
 
+def score_text(metric: str, score: Mapping[str, Any] | None) -> str:
+    """A score with the ends of its interval in brackets, in the units that people read; a dash where there is none."""
+    if not score or score.get("value") is None:
+        return "–"
+    value, low, high = score["value"], score.get("low"), score.get("high")
+    text = number_text(metric, value)
+    if low is None or high is None:
+        return text
+    return f"{text} ({number_text(metric, low, like=value)} to {number_text(metric, high, like=value)})"
+
+
 def entry(entries: Mapping[str, Any], column: str, metric: str, ranks: Mapping[str, Any] | None, name: str) -> Number | None:
     """One entry of a table; None where no cell finished, a dash for the mean over styles where some did."""
     found = entries.get(column)

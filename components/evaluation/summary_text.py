@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.evaluation.comparison_text import LABELS, arrow, number_text
+from components.evaluation.comparison_text import LABELS, arrow, score_text
 
 MARKS = {"pass": "✓", "refuse": "✗", "undecided": "?"}
 _WORDS = {"pass": "passed", "refuse": "refused", "undecided": "undecided"}
@@ -82,18 +82,10 @@ def _score_table(style: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     for metric, label in LABELS.items():
         if style.get(metric):
             count = style[metric].get("n", "–")
-            rows.append(f"| {label} {arrow(metric)} | {_score(metric, style[metric])} | {_score(metric, base.get(metric))} | {count} |")
+            rows.append(
+                f"| {label} {arrow(metric)} | {score_text(metric, style[metric])} | {score_text(metric, base.get(metric))} | {count} |"
+            )
     return "\n".join(rows)
-
-
-def _score(metric: str, score: Mapping[str, Any] | None) -> str:
-    if not score or score.get("value") is None:
-        return "–"
-    value, low, high = score["value"], score.get("low"), score.get("high")
-    text = number_text(metric, value)
-    if low is None or high is None:
-        return text
-    return f"{text} ({number_text(metric, low, like=value)} to {number_text(metric, high, like=value)})"
 
 
 def _gate_parts(gate: Mapping[str, Any]) -> list[str]:

@@ -23,23 +23,6 @@ from components.registry.versions import list_models, resolve_model
 from tests.components.registry.made_versions import BETTER, TOOLS, Shelf, write_model
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty registry, since creating one takes seconds."""
-    file = tmp_path_factory.mktemp("template") / "mlflow.db"
-    open_tracking(f"sqlite:///{file}").client.search_registered_models()
-    return file
-
-
-@pytest.fixture
-def shelf(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    for name in ("GITHUB_RUN_ID", "GITLAB_CI", "BUILD_URL"):
-        monkeypatch.delenv(name, raising=False)
-    shutil.copyfile(template, tmp_path / "mlflow.db")
-    return Shelf(open_tracking(f"sqlite:///{tmp_path}/mlflow.db"), tmp_path / "models")
-
-
 def champion(shelf: Shelf, name: str = "m") -> str | None:
     return alias_holder(shelf.tracking, name, "champion")
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -8,24 +7,9 @@ import pytest
 from components.errors import InputError
 from components.registry.promotion import Wish, promote
 from components.registry.retention import delete, find_unneeded
-from components.registry.tracking import open_tracking
 from components.registry.versions import all_versions, resolve_model
 from tests.components.registry.made_versions import BETTER, TOOLS, Shelf, write_model
 from tests.components.registry.test_versions import _register
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("template") / "mlflow.db"
-    open_tracking(f"sqlite:///{file}").client.search_registered_models()
-    return file
-
-
-@pytest.fixture
-def shelf(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    shutil.copyfile(template, tmp_path / "mlflow.db")
-    return Shelf(open_tracking(f"sqlite:///{tmp_path}/mlflow.db"), tmp_path / "models")
 
 
 def numbers(shelf: Shelf, name: str = "m") -> list[str]:
