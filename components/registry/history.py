@@ -51,14 +51,14 @@ def read_history(tracking: Tracking, name: str) -> list[Entry]:
     return [_settled(entry, _holder(dict(model.aliases), entry.alias)) if entry.state == "begun" else entry for entry in entries]
 
 
-def begin(tracking: Tracking, name: str, *, settle: bool = True, **facts: Any) -> Entry:
+def begin(tracking: Tracking, name: str, **facts: Any) -> Entry:
     """Write the next entry, not yet done; to be called under the lock. Entries that were cut short are settled first."""
     model = tracking.client.get_registered_model(name)
     entries = _entries(dict(model.tags))
     for entry in entries:
         if entry.state == "begun":
             _write(tracking, name, _settled(entry, _holder(dict(model.aliases), entry.alias)))
-    entry = Entry(number=len(entries) + 1, **facts)
+    entry = Entry(number=(entries[-1].number if entries else 0) + 1, **facts)
     _write(tracking, name, entry)
     return entry
 

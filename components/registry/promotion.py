@@ -207,8 +207,9 @@ def move_alias(
     tracking.client.set_registered_model_alias(name, alias, version)
     done = history.finish(tracking, name, entry)
     # On the version too, where MLflow's own pages show it.
-    for key, value in (("promoted_by", who), ("promoted_at", entry.when), ("promoted_because", reason), ("promoted_ci", ci or "")):
-        tracking.client.set_model_version_tag(name, version, f"{TAG_PREFIX}{key}", value)
+    shown = {"by": who, "at": entry.when, "because": reason, "over": before or "", "ci": ci or ""}
+    for key, value in shown.items():
+        tracking.client.set_model_version_tag(name, version, f"{TAG_PREFIX}promoted_{key}", value)
     return done
 
 

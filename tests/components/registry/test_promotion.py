@@ -55,6 +55,7 @@ def test_who_when_why_and_against_what_go_on_record(shelf: Shelf, monkeypatch: p
     assert entry.state == "done" and entry.gate == "pass" and not entry.forced and entry.when.endswith("Z")
     tags = shelf.tracking.client.get_model_version("m", "1").tags
     assert tags["styleforge.promoted_by"] == "ada" and tags["styleforge.promoted_because"] == "first style"
+    assert shelf.tracking.client.get_model_version("m", "2").tags["styleforge.promoted_over"] == "1"
 
 
 def test_a_dry_run_changes_nothing(shelf: Shelf) -> None:
@@ -253,6 +254,14 @@ def test_a_rollback_to_lost_files_is_refused(shelf: Shelf) -> None:
     assert champion(shelf) == "2"
     with pytest.raises(InputError):
         rollback(shelf.tracking, "nothing")
+
+
+def test_a_lost_entry_does_not_let_the_next_one_overwrite_another(shelf: Shelf) -> None:
+    for kid in (0.4, 0.3):
+        act(shelf, shelf.add("m", kid))
+    shelf.tracking.client.delete_registered_model_tag("m", "styleforge.history.000001")
+    act(shelf, shelf.add("m", 0.2))
+    assert [(entry.number, entry.version) for entry in history.read_history(shelf.tracking, "m")] == [(2, "2"), (3, "3")]
 
 
 # --- kill -9 ----------------------------------------------------------------------------------------------------------------
