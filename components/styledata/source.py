@@ -42,6 +42,47 @@ def open_source(location: str, into: Path) -> Path:
     return folder
 
 
+def list_folders(location: str) -> list[str]:
+    """Names of the sub-folders of a folder or URL, sorted; hidden ones are left out.
+
+    Raises:
+        InputError: the place is missing or is a file; the URL's protocol is unknown or not installed.
+        ServiceUnreachable: the store does not answer, or refuses access.
+    """
+    if not is_url(location):
+        folder = open_source(location, Path())
+        return sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+    filesystem, root = _connect(location)
+    rows = _retry(lambda: filesystem.ls(root, detail=True), location)
+    base = str(filesystem._strip_protocol(root)).rstrip("/")
+    # Some stores list the folder itself too.
+    folders = {str(filesystem._strip_protocol(row["name"])).rstrip("/") for row in rows if row["type"] == "directory"} - {base}
+    return sorted(name for name in (PurePosixPath(path).name for path in folders) if not name.startswith("."))
+
+
+def read_beside(location: str, name: str) -> bytes | None:
+    """The bytes of the file ``name`` in a folder or URL; None if there is none.
+
+    Raises:
+        InputError: it cannot be read; the URL's protocol is unknown or not installed.
+        ServiceUnreachable: the store does not answer, or refuses access.
+    """
+    if not is_url(location):
+        path = Path(location).expanduser() / name
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as error:
+            raise InputError(str(path), f"cannot be read ({error.strerror})", expected="a readable file") from error
+    filesystem, root = _connect(location)
+    path_there = f"{root.rstrip('/')}/{name}"
+
+    def read() -> bytes | None:
+        return bytes(filesystem.cat_file(path_there)) if filesystem.isfile(path_there) else None
+
+    found: bytes | None = _retry(read, location)
+    return found
+
+
 def walk(folder: Path) -> Iterator[str]:
     """Relative POSIX paths of all files below ``folder``, sorted; hidden files and folders are left out."""
     found: list[str] = []
