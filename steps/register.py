@@ -34,6 +34,7 @@ def register(
         base_digest: of the base's files.
         tracking: the MLflow tracking URI, without credentials.
     """
+    from components.registry.claims import SOURCE_DIGEST, source_digest
     from components.registry.packaging import package
     from components.registry.tracking import open_tracking
     from components.registry.versions import register_model
@@ -52,6 +53,7 @@ def register(
             "manifest_digest": card.get("manifest_digest") or style_set.digest, "config_digest": run.digest(), "method": run.method.name,
             "identifier": card.get("identifier") or run.method.identifier, "style": run.style.name, "base": run.base.model,
             "base_revision": run.base.revision or "", "base_digest": base_digest, "model_digest": model.digest,
+            SOURCE_DIGEST: source_digest(style_set.path, run, base_digest),
         },
     )  # fmt: skip
     result = out / "registration"
