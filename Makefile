@@ -6,9 +6,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+# For `make image`: cpu or cuda; docker, podman or buildah; the name with the registry, if it is to be pushed.
+TARGET ?= cpu
+BUILDER ?= docker
+IMAGE ?= styleforge
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check docs bench clean
+.PHONY: help setup demo test lint types check docs bench image clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +45,10 @@ docs: $(STAMP)  ## Write the generated reference pages
 
 bench: $(STAMP)  ## Measure training, sampling and scoring against the plain way
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+image:  ## Build the container image; TARGET=cuda for GPUs
+	$(BUILDER) build --file infra/docker/Dockerfile --target $(TARGET) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git rev-parse HEAD) --tag $(IMAGE):$(VERSION)-$(TARGET) .
 
 check: test lint types  ## What CI runs
 
