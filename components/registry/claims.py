@@ -86,7 +86,7 @@ def claim(tracking: Tracking, name: str, *, beat: float = BEAT, patience: float 
         yield True
     finally:
         ended.set()
-        heart.join()
+        heart.join(10)  # A registry that does not answer must not hold up the end.
         with contextlib.suppress(Exception):  # It is taken over then, since nothing beats any more.
             _give_back(tracking, name, owner)
 
