@@ -10,6 +10,7 @@ import typer
 from pipelines.cli_export import export
 from pipelines.cli_pocket import app as pocket_app
 from pipelines.cli_registry import mount as mount_registry
+from pipelines.cli_retrain import retrain
 from pipelines.cli_summary import summary
 from pipelines.guard import AsJson, Format, LogFormat, Verbose, guarded, print_json, report_error
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(pocket_app, name="pocket", help="The pocket world: render its pictures, train and check its embedded base model.")
 app.command()(export)
+app.command()(retrain)
 app.command()(summary)
 mount_registry(app)
 
