@@ -11,6 +11,7 @@ from components.comparison import load_comparison
 from components.config import RunConfig, load_config, parse_config
 from components.errors import ConfigError, InputError
 from components.paths import REPOSITORY
+from components.registry.gate import load_gate
 
 STYLE = {"style": {"name": "anime", "source": "pictures"}}
 
@@ -19,6 +20,8 @@ STYLE = {"style": {"name": "anime", "source": "pictures"}}
 def test_configurations_of_the_project_are_valid(path: Path) -> None:
     if path.stem.startswith("compare-"):
         assert load_comparison(path).cells()
+    elif path.stem == "gate":
+        assert load_gate(path).rules
     else:
         assert load_config(path).style.name
 
