@@ -13,7 +13,7 @@ IMAGE ?= styleforge
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check docs bench image clean
+.PHONY: help setup demo test lint types check docs bench image kfp clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,11 @@ bench: $(STAMP)  ## Measure training, sampling and scoring against the plain way
 image:  ## Build the container image; TARGET=cuda for GPUs
 	$(BUILDER) build --file infra/docker/Dockerfile --target $(TARGET) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD) --tag $(IMAGE):$(VERSION)-$(TARGET) .
+
+# Apart from ours: its SDK pins older packages.
+kfp:  ## Make the environment with Kubeflow's SDK that tests read pipelines with
+	$(PYTHON) -m venv $(VENV)-kfp
+	$(VENV)-kfp/bin/python -m pip install --quiet --disable-pip-version-check kfp==2.17.3 kfp-kubernetes==2.17.3
 
 check: test lint types  ## What CI runs
 

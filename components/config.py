@@ -167,8 +167,13 @@ class TrainingSection(Section):
     token_learning_rate: float | None = Field(
         None, gt=0, description="Learning rate of learnt token rows and of `method.identifier_rows`; default: `learning_rate`."
     )
-    batch_size: PositiveInt = Field(1, description="StyleRef pictures a step.")
-    aux_batch_size: PositiveInt | None = Field(None, description="Aux pictures a step; default: `batch_size`.")
+    processes: PositiveInt = Field(
+        1,
+        description="Processes that train together on one machine, each with a GPU of its own or, where there is none, its share of the "
+        "CPU. Each takes `batch_size` and `aux_batch_size` pictures: n of them do, up to rounding, what one does with n times as many.",
+    )
+    batch_size: PositiveInt = Field(1, description="StyleRef pictures a step of each process.")
+    aux_batch_size: PositiveInt | None = Field(None, description="Aux pictures a step of each process; default: `batch_size`.")
     gradient_accumulation: PositiveInt = Field(1, description="Micro-batches an optimizer step.")
     gradient_checkpointing: bool = Field(False, description="Trade compute for memory in the UNet and text encoder.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast type; trainable weights stay fp32.")
@@ -198,6 +203,14 @@ class TrainingSection(Section):
     validation_prompts: tuple[str, ...] = Field(
         (), description="Prompts drawn at the end of training for the log; `{token}` is the identifier."
     )
+
+    def undivided(self) -> dict[str, Any]:
+        """The section as plain JSON, for one process that does the work of all: what the weights depend on, up to rounding."""
+        whole = {
+            "batch_size": self.batch_size * self.processes,
+            "aux_batch_size": (self.aux_batch_size or self.batch_size) * self.processes,
+        }
+        return {**self.model_dump(mode="json", exclude={"processes"}), **whole}
 
 
 SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt")

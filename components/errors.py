@@ -64,5 +64,9 @@ class TrainingDiverged(StyleForgeError):
     """The loss became NaN or infinite."""
 
 
+class ProcessLost(StyleForgeError):
+    """One of several processes that work together died."""
+
+
 class StorageError(StyleForgeError):
     """The disk refused a write: full, read-only or without permission."""

@@ -78,15 +78,18 @@ def set_up(*, verbose: bool = False, log_format: LogFormat = "human") -> None:
 
 
 @contextmanager
-def progress(description: str, total: int, *, every_seconds: float = 10.0) -> Iterator[Advance]:
+def progress(description: str, total: int, *, every_seconds: float = 10.0, shown: bool = True) -> Iterator[Advance]:
     """A progress bar on a terminal, a plain log line every few seconds elsewhere.
 
     Args:
         description: what is being done, for example ``training``.
         total: number of units.
         every_seconds: least time between two plain lines.
+        shown: False says nothing: of several processes that do one work, one speaks.
     """
-    if sys.stderr.isatty():
+    if not shown:
+        yield lambda units=1, note="": None
+    elif sys.stderr.isatty():
         yield from _bar(description, total)
     else:
         yield from _plain(description, total, every_seconds)

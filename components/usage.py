@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 _EVERY_SECONDS = 0.05
+# To find children, all processes of the machine are looked through.
+_LOOKS_FOR_CHILDREN = 20
 
 
 @dataclass
 class Usage:
-    """Peak memory in bytes: what an accelerator had allocated, or on the CPU the whole process' resident memory."""
+    """Peak memory in bytes: what an accelerator had allocated, or on the CPU what this process and its children had resident."""
 
     device: str = "cpu"
     peak_memory_bytes: int = 0
@@ -30,8 +33,11 @@ def measured() -> Iterator[Usage]:
     ended = threading.Event()
 
     def watch() -> None:
-        while True:
-            usage.peak_memory_bytes = max(usage.peak_memory_bytes, process.memory_info().rss)
+        children: list[psutil.Process] = []
+        for look in itertools.count():
+            if look % _LOOKS_FOR_CHILDREN == 0:
+                children = process.children(recursive=True)
+            usage.peak_memory_bytes = max(usage.peak_memory_bytes, sum(map(_resident, [process, *children])))
             if ended.wait(_EVERY_SECONDS):
                 return
 
@@ -44,6 +50,16 @@ def measured() -> Iterator[Usage]:
         ended.set()
         watcher.join()
         _read_accelerator(usage)
+
+
+def _resident(process: Any) -> int:
+    """Bytes; 0 of a process that has ended."""
+    import psutil
+
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def _accelerator() -> Any:

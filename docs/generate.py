@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Started as a script, Python looks for modules beside this file and not in the repository.
 sys.path.insert(0, str(ROOT))
 
+from components.cluster.stacks import StackDefinition  # noqa: E402
 from components.comparison import CompareConfig  # noqa: E402
 from components.config import RunConfig  # noqa: E402
 from components.registry.gate import GateConfig  # noqa: E402
@@ -81,6 +82,17 @@ rules:
 - All rules must pass. Where there is no champion yet, rules against it pass.
 """
 
+STACK_HEAD = """# Stack
+
+{note}
+A stack definition is one YAML file for `styleforge stack apply`: [how to](../how-to/stacks.md). `infra/stacks` holds three.
+
+- An unknown key is refused, and the nearest known key is named; so is a setting that the flavor does not know.
+- `${{NAME}}` is the value of an environment variable, `${{NAME:-default}}` where it may be unset. A setting that comes out empty of
+  one is left out.
+- `{{{{name.key}}}}` is a key of a ZenML secret. A secret in plain text is refused.
+"""
+
 CLI_HEAD = """# Commands
 
 {note}
@@ -140,6 +152,16 @@ def gate_page() -> str:
     return "\n".join(parts)
 
 
+def stack_page() -> str:
+    """The reference of a stack definition's keys, from the pydantic models."""
+    schema = StackDefinition.model_json_schema()
+    parts = [STACK_HEAD.format(note=NOTE.format(source="components/cluster/stacks.py"))]
+    parts.append(_section("Top level", "", schema))
+    parts.append(_section("`components`", "components.", schema["$defs"]["Components"]))
+    parts.append(_section("A component", "components.*.", schema["$defs"]["Component"]))
+    return "\n".join(parts)
+
+
 def _section(title: str, prefix: str, schema: Mapping[str, Any]) -> str:
     lines = [f"## {title}", ""]
     if prefix and schema.get("description"):
@@ -172,7 +194,7 @@ def kind_of(field: Mapping[str, Any]) -> str:
             return f"list of {len(field['prefixItems'])}: " + ", ".join(kind_of(item) for item in field["prefixItems"])
         return f"list of {'sections, see below' if '$ref' in field['items'] else kind_of(field['items'])}"
     if field["type"] == "object":
-        return "settings by dotted name"
+        return str(field.get("words", "settings by dotted name"))
     words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text", "null": "null"}
     return ", ".join([words[field["type"]], *_bounds(field)])
 
@@ -269,6 +291,7 @@ PAGES = {
     REFERENCE / "configuration.md": configuration_page,
     REFERENCE / "comparison.md": comparison_page,
     REFERENCE / "gate.md": gate_page,
+    REFERENCE / "stack.md": stack_page,
     REFERENCE / "cli.md": cli_page,
 }
 

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.cli_compile import compile_pipeline, step
+from pipelines.cli_doctor import doctor
 from pipelines.cli_export import export
 from pipelines.cli_pocket import app as pocket_app
 from pipelines.cli_registry import mount as mount_registry
 from pipelines.cli_retrain import retrain
+from pipelines.cli_schedule import app as schedule_app
+from pipelines.cli_stack import app as stack_app
 from pipelines.cli_summary import summary
 from pipelines.guard import AsJson, Format, LogFormat, Verbose, guarded, print_json, report_error
 
@@ -25,14 +29,20 @@ app = typer.Typer(
     help="Teach a text-to-image diffusion model an artistic style, prove it by numbers, and register it.",
 )
 app.add_typer(pocket_app, name="pocket", help="The pocket world: render its pictures, train and check its embedded base model.")
+app.add_typer(schedule_app, name="schedule", help="Retrain on a schedule: install, list and remove.")
+app.command()(doctor)
+app.add_typer(stack_app, name="stack", help="ZenML stacks: where the steps run. Apply definitions, list and remove stacks.")
 app.command()(export)
 app.command()(retrain)
 app.command()(summary)
+app.command(name="compile")(compile_pipeline)
+app.command()(step)
 mount_registry(app)
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration (YAML); start from one in configs/.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]
 Settings = Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")]
+Shards = Annotated[int, typer.Option("--shards", min=1, help="Draw and score in so many shares, each in a pod of its own on a cluster.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
 
 
@@ -43,6 +53,7 @@ def run(
     overrides: Overrides = None,
     no_cache: NoCache = False,
     settings: Settings = None,
+    shards: Shards = 1,
     as_json: AsJson = False,
     verbose: Verbose = False,
     log_format: Format = LogFormat.human,
@@ -50,7 +61,7 @@ def run(
     """Train, score and register a style model: the whole pipeline."""
     from components.config import load_config
 
-    _run(load_config(config, overrides or ()), not no_cache, settings, as_json, verbose)
+    _run(load_config(config, overrides or ()), not no_cache, settings, as_json, verbose, shards)
 
 
 @app.command()
@@ -69,11 +80,11 @@ def demo(
     _run(demo_config(style, overrides or ()), not no_cache, None, as_json, verbose)
 
 
-def _run(config: RunConfig, use_cache: bool, settings: Path | None, as_json: bool, verbose: bool) -> None:
+def _run(config: RunConfig, use_cache: bool, settings: Path | None, as_json: bool, verbose: bool, shards: int = 1) -> None:
     from pipelines.printing import print_result
     from pipelines.runtime import run_personalize
 
-    result = run_personalize(config, use_cache=use_cache, settings_file=settings, verbose=verbose)
+    result = run_personalize(config, use_cache=use_cache, settings_file=settings, shards=shards, verbose=verbose)
     if result.error is not None:
         report_error(result.error, as_json=as_json, verbose=verbose, result=result.as_dict())
     print_result(result)
@@ -207,22 +218,6 @@ def models(as_json: AsJson = False, verbose: Verbose = False, log_format: Format
     print_models(rows)
     if as_json:
         print_json({"status": "completed", "models": rows})
-
-
-@app.command()
-@guarded
-def doctor(as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
-    """Look at this machine: what is here, what is missing, and what to do about it."""
-    from pipelines.doctor import examine
-    from pipelines.printing import print_checks
-
-    checks = examine()
-    print_checks(checks)
-    healthy = all(check.ok for check in checks if check.needed)
-    if as_json:
-        print_json({"status": "completed" if healthy else "failed", "checks": [vars(check) for check in checks]})
-    if not healthy:
-        raise typer.Exit(1)
 
 
 @app.command(name="config")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zenml import pipeline
-from zenml.enums import ExecutionMode
+from zenml.enums import ExecutionMode, StepRuntime
 
 from components.errors import StorageError
 from pipelines.outcome import known_error
@@ -55,7 +55,7 @@ class _Launcher:
 
     def _start(self, step: Any, inputs: Sequence[Any], after: Sequence[Any], parameters: Mapping[str, Any]) -> tuple[Any, Exception | None]:
         if self.concurrent:
-            return step.submit(*inputs, after=list(after), **parameters), None
+            return step.with_options(runtime=StepRuntime.ISOLATED).submit(*inputs, after=list(after), **parameters), None
         try:
             return step(*inputs, **parameters), None
         except Exception as error:

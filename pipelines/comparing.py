@@ -23,8 +23,8 @@ from pipelines.environment import prepare_environment
 from pipelines.lightweight import lightweight_zenml
 from pipelines.outcome import error_json, known_error
 from pipelines.plan import plan_run
-from pipelines.runtime import connect, find_run, output_folder, terminate_as_interrupt
-from pipelines.settings import check_settings, default_settings_file
+from pipelines.runtime import LOCAL, connect, find_run, output_folder, stack_flavors, terminate_as_interrupt
+from pipelines.settings import check_settings, default_settings_file, settings_for
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
@@ -144,7 +144,7 @@ def _pictures_a_step(config: RunConfig) -> int:
     training = config.training
     preserves = config.aux.source or method_for(config.method).preserves
     aux = 0 if preserves == "none" else training.aux_batch_size or training.batch_size
-    return (training.batch_size + aux) * training.gradient_accumulation
+    return (training.batch_size + aux) * training.gradient_accumulation * training.processes
 
 
 def _with_steps(cell: Cell, steps: int) -> Cell:
@@ -218,7 +218,7 @@ def run_plan(
     run_name = f"compare-{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
     options: dict[str, Any] = {"run_name": run_name}
     if settings is not None:
-        options["config_path"] = str(settings)
+        options["config_path"] = str(settings_for(settings, stack_flavors()))
     if not use_cache:
         options["enable_cache"] = False
     result = CompareResult(status="completed")
@@ -263,10 +263,7 @@ def _publish(result: CompareResult, out: Path | None) -> None:
 
 def _on_this_machine() -> bool:
     """Whether the active stack runs every step in this process."""
-    from zenml.client import Client
-    from zenml.enums import StackComponentType
-
-    return Client().active_stack_model.components[StackComponentType.ORCHESTRATOR][0].flavor_name == "local"
+    return LOCAL in stack_flavors()
 
 
 def _shards(wish: Wish, cells: Sequence[Cell]) -> int:

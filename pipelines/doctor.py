@@ -11,11 +11,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from components.checks import Check
 from components.errors import StyleForgeError
 from components.paths import REPOSITORY, home, pocket_weights
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
@@ -27,17 +27,6 @@ PACKAGES = (
 NEEDED_DISK_GB = 2.0
 NEEDED_MEMORY_GB = 3.0
 GB = 1e9
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at. ``needed`` tells a fault from advice."""
-
-    name: str
-    ok: bool
-    detail: str
-    remedy: str = ""
-    needed: bool = True
 
 
 def examine() -> list[Check]:
@@ -59,7 +48,7 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    missing = [name for name in PACKAGES if _version(name) is None]
+    missing = [name for name in PACKAGES if package_version(name) is None]
     detail = f"missing: {', '.join(missing)}" if missing else f"{len(PACKAGES)} found"
     return Check("packages", not missing, detail, "run `make setup`" if missing else "")
 
@@ -68,7 +57,7 @@ def _versions() -> Check:
     """The pinned versions are the tested ones; others may do."""
     path = REPOSITORY / "constraints.txt"
     pins = dict(_pins(path)) if path.is_file() else {}
-    installed = {name: found for name in pins if (found := _version(name))}
+    installed = {name: found for name in pins if (found := package_version(name))}
     other = [f"{name} {found} (tested with {pins[name]})" for name, found in installed.items() if _public(found) != _public(pins[name])]
     if not pins:
         return Check("versions", True, "nothing to compare with", needed=False)
@@ -86,7 +75,8 @@ def _public(version: str) -> str:
     return version.partition("+")[0]
 
 
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """The installed version of a package; None if it is missing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

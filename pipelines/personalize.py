@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from zenml import pipeline
-from zenml.enums import ExecutionMode
+from zenml.enums import ExecutionMode, StepRuntime
 
-from pipelines.wiring import train_and_score
+from pipelines.wiring import SHARDED_STEPS, Call, train_and_score
 from steps.announce import announce
 from steps.explain import explain
 from steps.register import register
@@ -26,11 +26,40 @@ def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -
         plan: the parameters of each step, of :func:`pipelines.plan.plan_run`.
         empty_registry: register in any case; a registration of the cache would name a version that is gone.
     """
-    made = train_and_score(plan, lambda step, *inputs, after=(), **parameters: step(*inputs, after=list(after), **parameters))
-    attention = explain(made.model, **plan["explain"])
-    page = report(
-        made.style_set, made.validation, made.division, made.aux, made.model, made.pictures, made.base_pictures, made.scores, attention,
-        **plan["report"],
+    connect_steps(plan, lambda step, *inputs, after=(), **parameters: step(*inputs, after=list(after), **parameters), 1, empty_registry)
+
+
+@pipeline(
+    name="personalize-sharded", dynamic=True, execution_mode=ExecutionMode.FAIL_FAST, on_start=announce,
+    depends_on=[*SHARDED_STEPS, explain, report, register],
+    enable_step_logs=False, enable_pipeline_logs=False, enable_heartbeat=False,
+)  # fmt: skip
+def personalize_sharded(plan: dict[str, dict[str, Any]], shards: int, pods: bool, empty_registry: bool = False) -> None:
+    """The same with drawing and feature extraction in shares, side by side where each step has a pod of its own.
+
+    Args:
+        plan: as for :func:`personalize`.
+        shards: number of shares.
+        pods: whether steps run in pods. Where they do not, they run one after the other, so that Ctrl-C reaches them.
+        empty_registry: as for :func:`personalize`.
+    """
+
+    def in_a_pod(step: Any, *inputs: Any, after: Any = (), **parameters: Any) -> Any:
+        return step.with_options(runtime=StepRuntime.ISOLATED).submit(*inputs, after=list(after), **parameters)
+
+    def here(step: Any, *inputs: Any, after: Any = (), **parameters: Any) -> Any:
+        return step(*inputs, **parameters)
+
+    connect_steps(plan, in_a_pod if pods else here, shards, empty_registry)
+
+
+def connect_steps(plan: dict[str, dict[str, Any]], call: Call, shards: int, empty_registry: bool) -> None:
+    """Connect the steps; ``call`` and ``shards`` are those of :func:`pipelines.wiring.train_and_score`."""
+    made = train_and_score(plan, call, shards)
+    attention = call(explain, made.model, **plan["explain"])
+    page = call(
+        report, made.style_set, made.validation, made.division, made.aux, made.model, made.pictures, made.base_pictures, made.scores,
+        attention, **plan["report"],
     )  # fmt: skip
     register_step = register.with_options(enable_cache=False) if empty_registry else register
-    register_step(made.style_set, made.model, made.pictures, made.scores, page, **plan["register"])
+    call(register_step, made.style_set, made.model, made.pictures, made.scores, page, **plan["register"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config import SAMPLER, AuxSection, RunConfig
+from components.diffusion.launch import refuse_members
 from components.diffusion.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
 from components.errors import InputError
 from components.fingerprint import fingerprint
@@ -25,9 +26,11 @@ def plan_run(config: RunConfig) -> Plan:
     changed setting, picture or weight re-runs what depends on it and nothing else.
 
     Raises:
-        InputError: a folder, file or model that the configuration names is not there, or STYLEFORGE_HOME cannot be written.
+        InputError: a folder, file or model that the configuration names is not there, STYLEFORGE_HOME cannot be written, or a
+            launcher such as torchrun started several runs at once.
         ServiceUnreachable: MLflow does not answer.
     """
+    refuse_members()
     home()
     method = method_for(config.method)
     aux = effective_aux(config)

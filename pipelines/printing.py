@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.doctor import Check
+from components.checks import Check
 from pipelines.outcome import RunResult
 
 if TYPE_CHECKING:

@@ -141,6 +141,20 @@ def _notify(request: Request, text: str) -> None:
 
 def _prepare(request: Request) -> tuple[_Job, list[Place]]:
     """Everything that can be checked before the first set."""
+    gate, settings, sample = check_request(request)
+    places = list_sets(request.source)
+    return _Job(request, settings, gate, open_tracking(sample.registry.tracking_uri)), places
+
+
+def check_request(request: Request) -> tuple[GateConfig, Mapping[str, Any], RunConfig]:
+    """What can be checked without any service.
+
+    Returns:
+        The gate, the settings for all sets as they are in the file, and what they resolve to for one set.
+
+    Raises:
+        InputError: the configuration, the gate or a name is wrong.
+    """
     promotion.check_alias(request.alias)
     gate = load_gate(request.gate or builtin_config("gate"))
     settings = read_yaml_mapping(request.config)
@@ -150,8 +164,7 @@ def _prepare(request: Request) -> tuple[_Job, list[Place]]:
             f"registry.model={sample.model_name}", "is one name for all style sets", expected=f"a name with {_STYLE} in it",
             remedy="leave it out for the usual names",
         )  # fmt: skip
-    places = list_sets(request.source)
-    return _Job(request, settings, gate, open_tracking(sample.registry.tracking_uri)), places
+    return gate, settings, sample
 
 
 def _configure(request: Request, settings: Mapping[str, Any], place: Place, own: Mapping[str, Any]) -> RunConfig:

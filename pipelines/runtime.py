@@ -20,21 +20,29 @@ from pipelines.environment import prepare_environment, set_source_root
 from pipelines.lightweight import lightweight_zenml
 from pipelines.outcome import RunResult, known_error
 from pipelines.plan import Plan, plan_run
-from pipelines.settings import check_settings, default_settings_file
+from pipelines.settings import check_settings, default_settings_file, settings_for
+from pipelines.sources import within_reach
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
 _logger = logging.getLogger(__name__)
+LOCAL = "orchestrator.local"
+"""The flavor of the orchestrator that runs every step in this process."""
+
+_JOINED = {"sample_bank": "join_pictures", "score": "score_joined"}
 
 
-def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, verbose: bool = False) -> RunResult:
+def run_personalize(
+    config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, shards: int = 1, verbose: bool = False
+) -> RunResult:
     """Run the pipeline on the active ZenML stack and wait for its end.
 
     Args:
         config: the run.
         use_cache: False re-runs every step.
         settings_file: a ``zenml.yaml``; default: the project's own.
+        shards: into how many shares drawing and feature extraction are divided, each in a pod where steps run in pods.
         verbose: let ZenML speak.
 
     Returns:
@@ -52,9 +60,9 @@ def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file:
     if settings is not None:
         check_settings(settings)
     with terminate_as_interrupt():
-        result = _run(config, plan, use_cache, settings, empty_registry=is_new(tracking_uri(config.registry.tracking_uri)))
+        result = _run(config, plan, use_cache, settings, shards, empty_registry=is_new(tracking_uri(config.registry.tracking_uri)))
         if _names_a_version_that_is_gone(config, result):
-            result = _run(config, plan, use_cache, settings, empty_registry=True)
+            result = _run(config, plan, use_cache, settings, shards, empty_registry=True)
     result.total_seconds = round(time.monotonic() - started, 2)
     if result.run_id:
         write_json(state("runs", result.run_id) / "result.json", result.as_dict())
@@ -70,23 +78,30 @@ def _names_a_version_that_is_gone(config: RunConfig, result: RunResult) -> bool:
     return not is_registered(open_tracking(config.registry.tracking_uri), result.model["name"], str(result.model["version"]))
 
 
-def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, *, empty_registry: bool) -> RunResult:
+def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, shards: int, *, empty_registry: bool) -> RunResult:
     from steps import workspace
 
     connect()
-    from pipelines.personalize import personalize
+    from pipelines.personalize import personalize, personalize_sharded
 
+    flavors = stack_flavors()
+    if LOCAL not in flavors:
+        plan = within_reach(plan)
     workspace.sweep()
     name = f"personalize-{config.style.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
     options: dict[str, Any] = {"run_name": name}
     if settings is not None:
-        options["config_path"] = str(settings)
+        options["config_path"] = str(settings_for(settings, flavors))
     if not use_cache:
         options["enable_cache"] = False
     result = RunResult(status="completed")
     try:
         with lightweight_zenml():
-            personalize.with_options(**options)(plan=plan, empty_registry=empty_registry)
+            if shards == 1:
+                personalize.with_options(**options)(plan=plan, empty_registry=empty_registry)
+            else:
+                pods = LOCAL not in flavors
+                personalize_sharded.with_options(**options)(plan=plan, shards=shards, pods=pods, empty_registry=empty_registry)
     except Exception as problem:
         _logger.debug("the run failed", exc_info=problem)
         result.error = known_error(problem)
@@ -123,6 +138,13 @@ def connect() -> None:
         if (known := known_error(error)) is not error:
             raise known from error
         raise
+
+
+def stack_flavors() -> set[str]:
+    """The components of the active stack as ``type.flavor``, such as ``orchestrator.local``."""
+    from zenml.client import Client
+
+    return {f"{kind.value}.{part.flavor_name}" for kind, parts in Client().active_stack_model.components.items() for part in parts}
 
 
 def find_run(name: str) -> PipelineRunResponse | None:
@@ -165,8 +187,8 @@ def _gather_outputs(run: PipelineRunResponse, result: RunResult) -> None:
 
 
 def output_folder(run: PipelineRunResponse, step: str) -> Path:
-    """The folder that a step of a finished run made."""
-    (artifacts,) = run.steps[step].outputs.values()
+    """The folder that a step of a finished run made, or the step that puts its shares together."""
+    (artifacts,) = (run.steps.get(step) or run.steps[_JOINED[step]]).outputs.values()
     return Path(artifacts[0].load().path)
 
 

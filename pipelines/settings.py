@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from components.config import read_yaml_mapping
+from components.content import digest_value
 from components.errors import ConfigError
-from components.paths import REPOSITORY
+from components.expand import expand
+from components.paths import REPOSITORY, state, write_json
 
 TOP_KEYS = ("settings", "steps")
-STEP_KEYS = ("enable_cache", "settings", "step_operator")
+STEP_KEYS = ("enable_cache", "retry", "settings", "step_operator")
 STEPS = (
     "scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "explain", "sample_base", "score", "report", "register",
-    "measure", "compare", "track",
+    "sample_shard", "join_pictures", "extract_shard", "score_joined", "measure", "compare", "track", "promote",
 )  # fmt: skip
 _KUBERNETES = "zenml.integrations.kubernetes.flavors"
 # The settings that ZenML knows, by key: where their model is.
@@ -29,6 +31,7 @@ SETTINGS = {
     "orchestrator.local_docker": ("zenml.orchestrators.local_docker.local_docker_orchestrator", "LocalDockerOrchestratorSettings"),
     "step_operator.kubernetes": (f"{_KUBERNETES}.kubernetes_step_operator_flavor", "KubernetesStepOperatorSettings"),
 }
+RETRY = ("zenml.config.retry_config", "StepRetryConfig")
 
 
 def default_settings_file() -> Path | None:
@@ -37,17 +40,45 @@ def default_settings_file() -> Path | None:
     return path if path.is_file() else None
 
 
+def settings_for(path: Path, flavors: Collection[str], steps: Collection[str] | None = None) -> Path:
+    """A file for ZenML with what ``path`` says to a stack, the environment's values filled in.
+
+    Args:
+        path: a ``zenml.yaml``.
+        flavors: the stack's components as ``type.flavor``, such as ``orchestrator.kubernetes``.
+        steps: the pipeline's steps; default: all. ZenML would warn of any other.
+
+    Raises:
+        InputError, ConfigError: as :func:`check_settings`.
+    """
+    data = check_settings(path)
+    kept = {name: _for_stack(step, flavors) for name, step in data["steps"].items() if steps is None or name in steps}
+    resolved = {**_for_stack({"settings": data.get("settings")}, flavors), "steps": kept}
+    file = state("cache", "settings") / f"{digest_value(resolved)[:24]}.yaml"
+    write_json(file, resolved)  # JSON is YAML.
+    return file
+
+
+def _for_stack(section: Mapping[str, Any], flavors: Collection[str]) -> dict[str, Any]:
+    """What of a section a stack takes. Where steps run in this process a retry would only swallow Ctrl-C, so there is none."""
+    here = "orchestrator.local" in flavors and not any(flavor.startswith("step_operator.") for flavor in flavors)
+    settings = section.get("settings") or {}
+    taken = {key: value for key, value in settings.items() if (key in flavors if "." in key else not (here and key == "docker"))}
+    rest = {key: value for key, value in section.items() if key != "settings" and not (here and key == "retry")}
+    return {**rest, **({"settings": taken} if taken else {})}
+
+
 def check_settings(path: Path) -> dict[str, Any]:
-    """Read ``zenml.yaml`` and refuse whatever ZenML would pass over in silence.
+    """Read ``zenml.yaml``, fill in what it takes from the environment, and refuse whatever ZenML would pass over in silence.
 
     Raises:
         InputError: the file is missing or not YAML.
-        ConfigError: an unknown step or key (the nearest known one is named), or a value of the wrong type.
+        ConfigError: an unknown step or key (the nearest known one is named), a value of the wrong type, or a variable that is not set.
     """
-    data = read_yaml_mapping(path)
+    data = expand(read_yaml_mapping(path), str(path))
     _known(path, "", data, TOP_KEYS, "key")
     _check_all(path, "settings", data.get("settings"))
-    steps = _mapping(path, "steps", data.get("steps"))
+    steps = data["steps"] = _mapping(path, "steps", data.get("steps"))
     _known(path, "steps.", steps, STEPS, "step")
     for name, section in steps.items():
         step = _mapping(path, f"steps.{name}", section)
@@ -56,6 +87,14 @@ def check_settings(path: Path) -> dict[str, Any]:
             raise _wrong(path, f"steps.{name}.enable_cache", step["enable_cache"], "true or false")
         if not isinstance(step.get("step_operator", ""), str | bool):
             raise _wrong(path, f"steps.{name}.step_operator", step["step_operator"], "the name of a step operator")
+        if "retry" in step:
+            module, model = RETRY
+            _check_model(
+                path,
+                f"steps.{name}.retry",
+                getattr(importlib.import_module(module), model),
+                _mapping(path, f"steps.{name}.retry", step["retry"]),
+            )
         _check_all(path, f"steps.{name}.settings", step.get("settings"))
     return data
 

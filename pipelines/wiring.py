@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from steps.build_aux import build_aux
+from steps.extract_shard import extract_shard
 from steps.fine_tune import fine_tune
+from steps.join_pictures import join_pictures
 from steps.sample_bank import sample_bank
 from steps.sample_base import sample_base
+from steps.sample_shard import sample_shard
 from steps.scan import scan
 from steps.score import score
+from steps.score_joined import score_joined
 from steps.split import split
 from steps.validate import validate
 
 # Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) gives the step's output.
 Call = Callable[..., Any]
 STEPS = (scan, validate, split, build_aux, fine_tune, sample_bank, sample_base, score)
+SHARDED_STEPS = (scan, validate, split, build_aux, fine_tune, sample_shard, join_pictures, sample_base, extract_shard, score_joined)
 
 
 @dataclass(frozen=True)
@@ -34,19 +39,35 @@ class Scored:
     scores: Any
 
 
-def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call) -> Scored:
+def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int = 1) -> Scored:
     """Connect the steps.
 
     Args:
         plan: the parameters of each step, of :func:`pipelines.plan.plan_run`.
         call: starts a step.
+        shards: into how many shares drawing and feature extraction are divided. No result depends on it.
     """
     style_set = call(scan, **plan["scan"])
     validation = call(validate, style_set, **plan["validate"])
     division = call(split, style_set, after=[validation], **plan["split"])
     aux = call(build_aux, style_set, after=[validation], **plan["build_aux"])
     model = call(fine_tune, style_set, division, aux, **plan["fine_tune"])
-    pictures = call(sample_bank, model, **plan["sample_bank"])
     base_pictures = call(sample_base, after=[validation], **plan["sample_base"])
-    scores = call(score, style_set, division, pictures, base_pictures, **plan["score"])
+    pictures = _draw(plan, call, shards, model)
+    scores = _judge(plan, call, shards, style_set, division, pictures, base_pictures)
     return Scored(style_set, validation, division, aux, model, pictures, base_pictures, scores)
+
+
+def _draw(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int, model: Any) -> Any:
+    if shards == 1:
+        return call(sample_bank, model, **plan["sample_bank"])
+    parts = [call(sample_shard, model, **plan["sample_bank"], shard=shard, shards=shards) for shard in range(shards)]
+    return call(join_pictures, parts)
+
+
+def _judge(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int, *inputs: Any) -> Any:
+    if shards == 1:
+        return call(score, *inputs, **plan["score"])
+    shared = {key: plan["score"][key] for key in ("scoring", "weights")}
+    features = [call(extract_shard, *inputs, **shared, shard=shard, shards=shards) for shard in range(shards)]
+    return call(score_joined, features, *inputs, **plan["score"])

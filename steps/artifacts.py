@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
@@ -15,6 +15,9 @@ from zenml.materializers.base_materializer import BaseMaterializer
 from components.content import digest_file, digest_value
 from components.errors import StorageError
 from components.paths import atomic_folder, state, storage_errors
+
+if TYPE_CHECKING:
+    from zenml.artifact_stores import BaseArtifactStore
 
 # Times differ from run to run though the work is the same: they are kept, but are no part of the content.
 VOLATILE_NAMES = frozenset({"timing.json"})
@@ -67,7 +70,7 @@ class FolderMaterializer(BaseMaterializer):
         if not data.path.is_dir():
             raise StorageError(str(data.path), "the step made no folder here", expected="a folder")
         if not self._local:
-            self._upload(data)
+            upload(self.artifact_store, data.path, data.files(), f"{self.uri}/data")
             return
         target = Path(self.uri) / "data"
         try:
@@ -86,7 +89,7 @@ class FolderMaterializer(BaseMaterializer):
         target = state("cache", "artifacts") / (self.expected_content_hash or self.uri.rstrip("/").rsplit("/", 1)[-1])
         if not target.is_dir():
             with atomic_folder(target) as temporary:
-                self._download(f"{self.uri}/data", temporary)
+                download(self.artifact_store, f"{self.uri}/data", temporary)
         return Folder(target, self.expected_content_hash)
 
     def compute_content_hash(self, data: Folder) -> str | None:
@@ -110,26 +113,43 @@ class FolderMaterializer(BaseMaterializer):
     def _local(self) -> bool:
         return "://" not in self.uri
 
-    def _upload(self, data: Folder) -> None:
-        for relative in data.files():
-            target = f"{self.uri}/data/{relative.as_posix()}"
-            self.artifact_store.makedirs(target.rsplit("/", 1)[0])
-            with open(data.path / relative, "rb") as source, self.artifact_store.open(target, "wb") as sink:
-                shutil.copyfileobj(source, sink, 2**20)
 
-    def _download(self, uri: str, folder: Path) -> None:
-        for relative in self._stored(uri):
-            target = folder / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with self.artifact_store.open(f"{uri}/{relative}", "rb") as source, open(target, "wb") as sink:
-                shutil.copyfileobj(source, sink, 2**20)
+def upload(store: BaseArtifactStore, folder: Path, files: Iterable[Path], uri: str) -> None:
+    """Write files of a folder below ``uri``.
 
-    def _stored(self, uri: str, prefix: str = "") -> Iterator[str]:
-        for name in sorted(str(item) for item in self.artifact_store.listdir(f"{uri}/{prefix}".rstrip("/"))):
-            if self.artifact_store.isdir(f"{uri}/{prefix}{name}"):
-                yield from self._stored(uri, f"{prefix}{name}/")
-            else:
-                yield f"{prefix}{name}"
+    Args:
+        store: the artifact store.
+        folder: the folder.
+        files: paths relative to it, in the order in which they are to appear.
+        uri: where to, in the store.
+    """
+    made: set[str] = set()
+    for relative in files:
+        target = f"{uri}/{relative.as_posix()}"
+        parent = target.rsplit("/", 1)[0]
+        if parent not in made:
+            store.makedirs(parent)
+            made.add(parent)
+        with open(folder / relative, "rb") as source, store.open(target, "wb") as sink:
+            shutil.copyfileobj(source, sink, 2**20)
+
+
+def download(store: BaseArtifactStore, uri: str, folder: Path) -> None:
+    """Read all files below ``uri`` into a folder."""
+    for relative in stored(store, uri):
+        target = folder / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with store.open(f"{uri}/{relative}", "rb") as source, open(target, "wb") as sink:
+            shutil.copyfileobj(source, sink, 2**20)
+
+
+def stored(store: BaseArtifactStore, uri: str, prefix: str = "") -> Iterator[str]:
+    """Paths of all files below ``uri``, relative to it."""
+    for name in sorted(str(item) for item in store.listdir(f"{uri}/{prefix}".rstrip("/"))):
+        if store.isdir(f"{uri}/{prefix}{name}"):
+            yield from stored(store, uri, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}"
 
 
 def link_or_copy(source: Path, target: Path) -> None:

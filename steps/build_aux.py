@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from zenml import step
 
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.towers import towers_factory
 from steps.workspace import scratch
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def build_aux(
     style_set: Folder,
     source: str,

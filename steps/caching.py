@@ -7,24 +7,27 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from zenml.config.cache_policy import CachePolicy
-
+from components.content import digest_file, digest_value
 from components.paths import REPOSITORY
 
+VARIABLE = "STYLEFORGE_CODE"
 OUR_PACKAGES = ("components", "steps")
 DATA_SUFFIXES = (".j2", ".tsv")
-# Progress display, this file and the bookkeeping of work folders: no result depends on them.
-WITHOUT_EFFECT = frozenset({"components/logs.py", "steps/caching.py", "steps/workspace.py"})
+# Progress display, this file, and what keeps unfinished work: no result depends on them.
+WITHOUT_EFFECT = frozenset({"components/logs.py", "steps/caching.py", "steps/vault.py", "steps/workspace.py"})
 
 
-def cache_policy(step_file: str) -> CachePolicy:
-    """The cache policy of the step in ``step_file`` (pass ``__file__``).
+def code_of(step_file: str) -> dict[str, str]:
+    """The environment of the step in ``step_file`` (pass ``__file__``): a digest of the code that its result depends on.
 
     ZenML's own key sees the step's source but not the helpers that it calls, so that an edit there would be a stale hit. Here
     every module of ours that the step imports, directly or through others, inside functions or not, is a dependency, and so
-    are the templates and tables that lie in those modules' packages.
+    are the templates and tables that lie in those modules' packages. A step's environment is part of ZenML's key, and it is set
+    where the pipeline is defined. (ZenML's own ``file_dependencies`` are read where the key is made; on Kubernetes that is a pod
+    which does not have our code.)
     """
-    return CachePolicy(file_dependencies=dependencies(Path(step_file).resolve()))
+    files = dependencies(Path(step_file).resolve())
+    return {VARIABLE: digest_value([[name, digest_file(REPOSITORY / name)] for name in files])}
 
 
 def dependencies(module: Path, root: Path = REPOSITORY) -> list[str]:

@@ -8,11 +8,11 @@ from zenml import step
 
 from components.comparison import CompareConfig
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.workspace import scratch
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def compare(
     records: list[Folder], cells: list[dict[str, Any]], comparison: dict[str, Any], settings: dict[str, Any]
 ) -> Annotated[Folder, "comparison"]:

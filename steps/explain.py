@@ -8,11 +8,11 @@ from zenml import step
 
 from components.config import SamplingSection
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.workspace import scratch
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def explain(
     model: Folder, seed: int, concepts: list[dict[str, Any]], sampling: dict[str, Any], bank: str, prompts: int, words: list[str]
 ) -> Annotated[Folder, "attention"]:

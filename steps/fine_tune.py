@@ -10,11 +10,12 @@ from components.config import BaseSection, MethodSection, RunConfig, StyleSectio
 from components.paths import read_json, write_json
 from components.usage import measured
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
+from steps.vault import vault_for
 from steps.workspace import resumable, scratch
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def fine_tune(
     style_set: Folder,
     split: Folder,
@@ -45,11 +46,17 @@ def fine_tune(
         method=MethodSection(**method),
         training=TrainingSection(**training),
     )
-    key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, training]
+    key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, config.training.undivided()]
     checkpoints = resumable("fine_tune", "checkpoints", key=key)
+    vault = vault_for(key)
+    if vault:
+        vault.fetch(checkpoints)
     out = scratch("fine_tune")
     with measured() as usage:
-        train(config, style_set.path, split.path, aux.path, out, checkpoints)
+        train(config, style_set.path, split.path, aux.path, out, checkpoints, kept=vault.keep if vault else None)
+    if vault:
+        vault.clear()
     timing = out / "training" / "timing.json"
-    write_json(timing, {**read_json(timing), "device": usage.device, "peak_memory_bytes": usage.peak_memory_bytes})
+    # What several processes used of their GPUs they have written down themselves.
+    write_json(timing, {"device": usage.device, "peak_memory_bytes": usage.peak_memory_bytes, **read_json(timing)})
     return Folder(out)

@@ -9,11 +9,11 @@ from zenml import step
 from components.config import ScoringSection
 from components.paths import read_json
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.workspace import scratch
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def measure(
     style_set: Folder, split: Folder, model: Folder, pictures: Folder, base_pictures: Folder, scores: Folder, tokens: list[str],
     scoring: dict[str, Any],

@@ -8,7 +8,7 @@ from zenml import step
 
 from components.paths import read_json, write_json
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.workspace import scratch
 
 VERDICT = "promotion.json"
@@ -31,7 +31,7 @@ def _promote(name: str, wish: dict[str, Any]) -> Folder:
 
 
 # Never from the cache: the registry changes behind ZenML's back.
-@step(cache_policy=cache_policy(__file__), enable_cache=False)
+@step(environment=code_of(__file__), enable_cache=False)
 def judge(wish: dict[str, Any]) -> Annotated[Folder, "verdict"]:
     """Verify a version's files and hold its scores against the gate; where the champion was scored otherwise, score it anew.
 
@@ -41,7 +41,7 @@ def judge(wish: dict[str, Any]) -> Annotated[Folder, "verdict"]:
     return _promote("judge", {**wish, "dry_run": True})
 
 
-@step(cache_policy=cache_policy(__file__), enable_cache=False)
+@step(environment=code_of(__file__), enable_cache=False)
 def promote(verdict: Folder, wish: dict[str, Any]) -> Annotated[Folder, "promotion"]:
     """Move the alias, if the gate let the version pass; the champion is read again under the lock.
 

@@ -11,13 +11,13 @@ from components.config import AS_SCORED, RunConfig
 from components.paths import read_json, read_jsonl, write_json
 from components.registry.versions import EVALUATION
 from steps.artifacts import Folder, link_or_copy
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.workspace import scratch
 
 LOGGED_PICTURES = 32
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def register(
     style_set: Folder, model: Folder, pictures: Folder, scores: Folder, report: Folder, config: dict[str, Any], base_digest: str,
     tracking: str,

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from zenml import step
 
-from components.config import SamplingSection
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
+from steps.drawing import draw_bank
 from steps.workspace import resumable
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def sample_bank(
     model: Folder, seed: int, concepts: list[dict[str, Any]], sampling: dict[str, Any], bank: str
 ) -> Annotated[Folder, "pictures"]:
@@ -25,15 +25,6 @@ def sample_bank(
         sampling: the sampling section.
         bank: digest of the bank's file.
     """
-    from components.diffusion import sampling as sampler
-    from components.diffusion.bundle import load_bundle
-    from steps.requests import bank_requests
-
-    settings = SamplingSection(**sampling)
     out = resumable("sample_bank", "pictures", key=[model.digest, seed, concepts, sampling, bank])
-    bundle = load_bundle(str(model.path))
-    styled = bank_requests(settings.bank, settings.limit, settings.style_template, concepts)
-    sampler.sample_bank(bundle, styled, settings, seed, out / "style")
-    plain = bank_requests(settings.bank, settings.limit, settings.plain_template)
-    sampler.sample_bank(bundle, plain, settings.model_copy(update={"repeats": 1}), seed, out / "plain")
+    draw_bank(out, model, seed, concepts, sampling)
     return Folder(out)

@@ -8,11 +8,11 @@ from zenml import step
 
 from components.config import SamplingSection
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.workspace import resumable
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def sample_base(seed: int, base: dict[str, Any], sampling: dict[str, Any], bank: str) -> Annotated[Folder, "base_pictures"]:
     """Draw the bank with the plain template. Nothing of the style goes in, so all styles share the result.
 

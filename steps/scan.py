@@ -8,11 +8,12 @@ from zenml import step
 
 from components.config import AuxSection, StyleSection
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
+from steps.sources import localize
 from steps.workspace import scratch
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def scan(
     source: str, reference: str | None, curated: bool, pool: str | None, max_pixels: int, content: str
 ) -> Annotated[Folder, "style_set"]:
@@ -29,7 +30,10 @@ def scan(
     from components.styledata.manifest import scan_style
 
     out = scratch("scan")
+    places = {
+        name: place and localize(place, out.parent / name) for name, place in (("source", source), ("reference", reference), ("pool", pool))
+    }
     # The style's name is no part of the pictures, so another name must not read them again.
-    style = StyleSection(name="style", source=source, reference=reference, max_pixels=max_pixels)
-    scan_style(style, AuxSection(source="curated" if curated else "none", pool=pool), out)
+    style = StyleSection(name="style", source=str(places["source"]), reference=places["reference"], max_pixels=max_pixels)
+    scan_style(style, AuxSection(source="curated" if curated else "none", pool=places["pool"]), out)
     return Folder(out)

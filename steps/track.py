@@ -8,11 +8,11 @@ from zenml import step
 
 from components.paths import write_json
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.workspace import scratch
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def track(
     comparison: Folder, experiment: str, tracking_uri: str | None, tracking: str, settings: dict[str, Any], changes: dict[str, Any]
 ) -> Annotated[Folder, "tracking"]:

@@ -11,13 +11,13 @@ from zenml import step
 
 from components.paths import atomic_folder, state
 from steps.artifacts import Folder
-from steps.caching import cache_policy
+from steps.caching import code_of
 from steps.workspace import scratch
 
 _logger = logging.getLogger(__name__)
 
 
-@step(cache_policy=cache_policy(__file__))
+@step(environment=code_of(__file__))
 def validate(style_set: Folder, minimum_side: int, needs_roles: bool) -> Annotated[Folder, "validation"]:
     """Check the style set against the rules; a failed hard rule stops the run.
 

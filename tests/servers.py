@@ -19,10 +19,11 @@ import pytest
 from components.registry.tracking import check_reachable
 
 START_SECONDS = 240.0
+S3_KEY = "styleforge-test"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.create_server((host, 0)) as probe:
         return int(probe.getsockname()[1])
 
 
@@ -62,16 +63,38 @@ def background(
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, backend: str | None = None, workers: int = 1) -> Iterator[str]:
+def mlflow_server(folder: Path, backend: str | None = None, workers: int = 1, host: str = "127.0.0.1") -> Iterator[str]:
     """A real MLflow server that serves artifacts; gives its URI. ``backend`` defaults to SQLite in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+    port = free_port(host)
+    uri = f"http://{host}:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", str(workers)]
     command += ["--backend-store-uri", backend or f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
     with background(command, folder, {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}) as (process, log):
         wait_for(lambda: check_reachable(uri), process, "the MLflow server", log)
         yield uri
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path, host: str = "127.0.0.1", bucket: str = "styleforge") -> Iterator[str]:
+    """A server that speaks S3 (moto), with one bucket; gives its URL. It takes any key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port(host)
+    url = f"http://{host}:{port}"
+
+    def make_bucket() -> None:
+        import boto3
+        from botocore.config import Config
+
+        options = Config(connect_timeout=2, retries={"max_attempts": 0})
+        client = boto3.client(
+            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id=S3_KEY, aws_secret_access_key=S3_KEY, config=options
+        )
+        client.create_bucket(Bucket=bucket)
+
+    with background([sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)], folder, {"HOME": str(folder)}) as (process, log):
+        wait_for(make_bucket, process, "the S3 server", log)
+        yield url
 
 
 def _find(program: str) -> str | None:

@@ -51,6 +51,7 @@ def write_model(
                 "images_per_second": round(rate, 2),
                 "images": timing.images,
                 "resumed_from": timing.resumed_from,
+                **({"device": timing.gpu[0], "peak_memory_bytes": timing.gpu[1]} if timing.gpu else {}),
             },
         )
         _draw_validation(config, method, bundle, folder / "training")

@@ -67,8 +67,8 @@ class Family(abc.ABC):
         """VAE moments (mean and log variance), shape (N, 2C, h, w), of pictures in [-1, 1], shape (N, 3, H, W)."""
 
     @abc.abstractmethod
-    def sample_latents(self, moments: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        """Scaled latents, shape (N, C, h, w): drawn from the moments, or their mean where ``generator`` is None."""
+    def sample_latents(self, moments: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Scaled latents, shape (N, C, h, w): drawn from the moments with Gaussian noise of that shape, or their mean without any."""
 
     @abc.abstractmethod
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
@@ -192,12 +192,11 @@ class StableDiffusion(Family):
             moments: torch.Tensor = self.vae.encode(pixels.float()).latent_dist.parameters
         return moments
 
-    def sample_latents(self, moments: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    def sample_latents(self, moments: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """(z − shift) · scale with both from the VAE's own configuration, never by hand."""
         mean, log_variance = moments.chunk(2, dim=1)
         latents = mean
-        if generator is not None:
-            noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
+        if noise is not None:
             latents = mean + torch.exp(0.5 * log_variance.clamp(-30.0, 20.0)) * noise
         return (latents - self._shift) * self._scale
 

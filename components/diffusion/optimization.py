@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import math
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _logger = logging.getLogger(__name__)
+LONGEST_WAIT = timedelta(hours=1)
+"""How long a process waits for another: at most until the first has written the model and drawn its validation pictures."""
 
 
 def check_training(training: TrainingSection) -> None:
@@ -61,10 +64,18 @@ def make_accelerator(precision: str, accumulation: int, device: torch.device) ->
     """An accelerator of our own. accelerate remembers the precision of a process's first one and refuses any other."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     AcceleratorState._reset_state()
     GradientState._reset_state()
-    return Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulation, cpu=device.type == "cpu")
+    # Otherwise every process would hold its gradients twice.
+    parallel = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+    return Accelerator(
+        mixed_precision=precision,
+        gradient_accumulation_steps=accumulation,
+        cpu=device.type == "cpu",
+        kwargs_handlers=[parallel, InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )
 
 
 def make_optimizer(groups: list[dict[str, Any]], training: TrainingSection) -> torch.optim.Optimizer:

@@ -1,7 +1,8 @@
 """Samples and their order: StyleRef and Aux mixed in one batch, each sample with its own weight.
 
-Nothing here has a state: what step ``k`` of rank ``r`` sees is a function of the seed and the position, so a resumed run
-takes up exactly where it was, and every rank draws something else.
+Nothing here has a state: what step ``k`` sees is a function of the seed and the position, so a resumed run takes up exactly
+where it was. Several processes divide one batch among them: what a sample is drawn with depends on its place in the whole
+batch, not on the process that it falls to, so every process draws something else, and together they draw what one would.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch of N samples: the first ``instances`` are StyleRef, the others Aux.
+    """One process' N samples of a micro-batch: the first ``instances`` are StyleRef, the others Aux.
 
     ``weights`` has shape (N,): weight / group size, so that the weighted sum of losses is mean(StyleRef) + λ · mean(Aux).
     """
@@ -42,6 +43,15 @@ class Batch:
     prompts: tuple[str, ...]
     weights: torch.Tensor
     instances: int
+
+
+def stream(seed: int, purpose: str, number: int) -> torch.Generator:
+    """A random stream for one purpose in one micro-batch, on the CPU so that it is the same everywhere.
+
+    Every process draws from it for the whole micro-batch, and takes its own rows.
+    """
+    # The last number was a process' rank once; 0 keeps the streams of earlier trainings.
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, number, 0))
 
 
 class EpochOrder:
@@ -66,13 +76,16 @@ class Mixer:
     Args:
         instances: StyleRef samples, at least one.
         aux: Aux samples; may be empty.
-        batch_size: StyleRef samples a micro-batch.
-        aux_batch_size: Aux samples a micro-batch.
+        batch_size: StyleRef samples a micro-batch of each process.
+        aux_batch_size: Aux samples a micro-batch of each process.
         flip: probability of a mirrored view.
         crops: number of crop views of a picture.
         dropout: probability of an empty prompt.
         seed: the run's seed.
-        rank: this process among ``world`` processes; each takes other positions of the same order.
+        rank: this process among ``world`` processes, which divide each micro-batch.
+
+    ``rows`` are the places of this process' samples in the whole micro-batch of ``total`` samples, which holds the StyleRef
+    samples of all processes and then their Aux samples.
     """
 
     def __init__(
@@ -84,14 +97,19 @@ class Mixer:
             self._groups.append((aux, aux_batch_size, EpochOrder(len(aux), seed, "aux")))
         self._flip, self._crops, self._dropout = flip, crops, dropout
         self._seed, self._rank, self._world = seed, rank, world
+        self.rows: list[int] = []
+        self.total = 0
+        for _, count, _ in self._groups:
+            self.rows += range(self.total + rank * count, self.total + (rank + 1) * count)
+            self.total += world * count
 
     @property
     def size(self) -> int:
-        """Samples a micro-batch."""
-        return sum(count for _, count, _ in self._groups)
+        """Samples of this process a micro-batch."""
+        return len(self.rows)
 
     def batch(self, number: int) -> Batch:
-        """Micro-batch ``number`` (counted over the whole training) of this rank."""
+        """This process' share of micro-batch ``number`` (counted over the whole training)."""
         samples: list[Sample] = []
         weights: list[float] = []
         for group, count, order in self._groups:
@@ -99,8 +117,8 @@ class Mixer:
             chosen = [group[order.at(start + offset)] for offset in range(count)]
             samples += chosen
             weights += [sample.weight / count for sample in chosen]
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, "augment", number, self._rank))
-        flips, crops, drops = torch.rand((3, len(samples)), generator=generator).tolist()
+        draws = torch.rand((3, self.total), generator=stream(self._seed, "augment", number))
+        flips, crops, drops = draws[:, self.rows].tolist()
         variants = tuple(
             Variant(min(int(crop * self._crops), self._crops - 1), flip < self._flip) for crop, flip in zip(crops, flips, strict=True)
         )

@@ -30,6 +30,7 @@ from components.diffusion.schedulers import make_scheduler
 from components.errors import InputError, StyleForgeError
 from components.logs import progress
 from components.paths import atomic_file, atomic_folder, read_jsonl, state, storage_errors, write_jsonl
+from components.shards import Shard, every_nth_batch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,7 +87,7 @@ def sample_bank(
     settings: SamplingSection,
     seed: int,
     out: Path,
-    shard: tuple[int, int] = (0, 1),
+    shard: Shard = (0, 1),
 ) -> Path:
     """Draw a prompt bank into ``out``: ``images/<prompt id>-r<repeat>.png`` and ``metadata.jsonl``.
 
@@ -98,7 +99,7 @@ def sample_bank(
         settings: repeats, scheduler, steps, guidance and so on.
         seed: the run's seed.
         out: the folder to write; each shard has its own, see :func:`merge_shards`.
-        shard: (i, n): draw every n-th picture, beginning with the i-th.
+        shard: (i, n): draw every n-th batch, beginning with the i-th. Whole batches, so that no picture is drawn in other company.
 
     Returns:
         ``out``.
@@ -111,7 +112,7 @@ def sample_bank(
     if not 0 <= index < count:
         raise InputError("shard", f"{index} of {count}", expected="0 <= i < n")
     bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
-    jobs = jobs_for(prompts, settings.repeats, seed)[index::count]
+    jobs = every_nth_batch(jobs_for(prompts, settings.repeats, seed), settings.batch_size, shard)
     images = Path(out) / "images"
     with storage_errors(images):
         images.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ import torch
 from components.content import derive_seed
 from components.diffusion.families import Family
 from components.diffusion.methods import Recipe
+from components.diffusion.streams import forked_streams
 from components.diffusion.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
 from components.errors import ConfigError, InputError
 
@@ -78,7 +79,7 @@ class LowRank(ParameterSet):
         config = LoraConfig(
             r=lora.rank, lora_alpha=lora_alpha(recipe), target_modules=list(targets), init_lora_weights="gaussian", use_dora=lora.dora,
         )  # fmt: skip
-        with torch.random.fork_rng():
+        with forked_streams():
             torch.manual_seed(derive_seed(seed, "low-rank", part))
             try:
                 inject_adapter_in_model(config, module, ADAPTER)

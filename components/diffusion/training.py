@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from components.config import RunConfig
 from components.content import derive_seed, digest_value
-from components.diffusion import objective
+from components.diffusion import launch, objective
 from components.diffusion.bundle import Bundle, default_device, load_bundle
 from components.diffusion.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
@@ -23,33 +24,46 @@ from components.diffusion.families import Network
 from components.diffusion.methods import Method, method_for
 from components.diffusion.optimization import MovingAverage, check_training, make_accelerator, make_optimizer, precision_for, rate_factor
 from components.diffusion.pictures import Variant
-from components.diffusion.samples import Batch, Mixer, TrainingSet, read_training_set
+from components.diffusion.samples import Batch, Mixer, TrainingSet, read_training_set, stream
+from components.diffusion.streams import all_states, forked_streams, restore_state
 from components.diffusion.trainables import Trainables
-from components.errors import TrainingDiverged
+from components.errors import StorageError, TrainingDiverged
 from components.images import load_rgb
 from components.logs import progress
 
 _logger = logging.getLogger(__name__)
+Kept = Callable[[Path], None]
 READ_EVERY = 10
 """Steps between two looks at the losses on an accelerator, where each look waits for it. On the CPU every step is looked at."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a training took: wall seconds and pictures of this process, and the step it was taken up from."""
+    """What a training took.
+
+    ``seconds`` are wall time; ``images`` the pictures of all processes; ``resumed_from`` the step it was taken up from;
+    ``gpu`` the name of the GPUs of several processes and the most memory in bytes that one of them had allocated, which
+    nobody outside of them can see.
+    """
 
     seconds: float
     images: int
     resumed_from: int
+    gpu: tuple[str, int] | None = None
 
 
 def fine_tune(
-    config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = load_rgb
-) -> Path:
+    config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = load_rgb,
+    kept: Kept | None = None,
+) -> Path:  # fmt: skip
     """Teach the base the style, and write the style model.
 
     Interrupted and called again with the same arguments it goes on from the newest checkpoint, and ends with the same
     weights, bit for bit on the CPU, as if it had not been interrupted.
+
+    With ``training.processes`` > 1 it starts so many processes on this machine, and waits for them. Called in each of
+    several processes that torchrun or accelerate started, on one machine or more, it starts none; then all of them must see
+    the same folders.
 
     Args:
         config: the run.
@@ -60,6 +74,8 @@ def fine_tune(
         checkpoints: folder for this run's checkpoints; the caller keys it by what the run depends on, and removes it after
             success.
         load_image: reads one picture file as RGB.
+        kept: called with the folder of each checkpoint once it is written. With several processes it is the first that calls
+            it, and this and ``load_image`` must be such that they can be pickled.
 
     Returns:
         ``out``.
@@ -69,15 +85,24 @@ def fine_tune(
         ConfigError: the configuration asks for what is not installed.
         TrainingDiverged: the loss or the gradient became NaN or infinite.
         StorageError: the disk is full or read-only; finished checkpoints are kept.
+        ProcessLost: one of several processes died.
     """
     check_training(config.training)
+    processes = config.training.processes
+    if launch.is_member(processes):
+        launch.pin_device()
+    elif processes > 1:
+        launch.check_devices(processes)
+        work = functools.partial(fine_tune, load_image=load_image, kept=kept)
+        launch.together(work, (config, style_set, split, aux, out, checkpoints), processes)
+        return Path(out)
     method = method_for(config.method)
     data = read_training_set(style_set, split, aux, method, seed=config.seed)
     # Onto the CPU first: each process then moves it to a device of its own.
     bundle = load_bundle(config.base.model, config.base.revision, "cpu")
     # Dropout, where a base has some, draws from the global stream: it gets a seed of its own, and the caller's comes back.
-    with torch.random.fork_rng():
-        trainer = Trainer(config, method, data, bundle, checkpoints, load_image)
+    with forked_streams():
+        trainer = Trainer(config, method, data, bundle, checkpoints, load_image, kept)
         torch.manual_seed(derive_seed(config.seed, "dropout", trainer.rank))
         # Named before they are folded into the parts: what a delta holds.
         trained = trainer.trained.named()
@@ -96,8 +121,9 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, method: Method, data: TrainingSet, bundle: Bundle, checkpoints: Path, load_image: LoadImage = load_rgb
-    ) -> None:
+        self, config: RunConfig, method: Method, data: TrainingSet, bundle: Bundle, checkpoints: Path, load_image: LoadImage = load_rgb,
+        kept: Kept | None = None,
+    ) -> None:  # fmt: skip
         self.config, self.method, self.data, self.family = config, method, data, bundle.family
         self.training = training = config.training
         device = default_device()
@@ -105,7 +131,8 @@ class Trainer:
         self.accelerator = make_accelerator(precision, training.gradient_accumulation, device)
         self.device = self.accelerator.device
         self.family.to(self.device)
-        self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.is_main = self.accelerator.is_main_process
         self.trained = Trainables(self.family, method.recipe, config.seed)
         self.parameters = list(self.trained.named().values())
         self._checkpoint_gradients()
@@ -114,11 +141,12 @@ class Trainer:
         self.mixer = Mixer(
             data.instances, data.aux, batch_size=training.batch_size, aux_batch_size=training.aux_batch_size or training.batch_size,
             flip=training.flip, crops=training.crops, dropout=training.caption_dropout, seed=config.seed, rank=self.rank,
-            world=self.accelerator.num_processes,
+            world=self.world,
         )  # fmt: skip
         self.latents = LatentCache(self.family, load_image, self.device, config.seed, enabled=training.cache_latents)
         self.prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not self.encoders)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, self._fingerprint(bundle))
+        self.kept = kept
         self.log: list[dict[str, Any]] = []
         self._unread: list[tuple[int, float, torch.Tensor]] = []
 
@@ -149,9 +177,10 @@ class Trainer:
 
     def _fingerprint(self, bundle: Bundle) -> str:
         samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]
-        kept = self.training.model_dump(mode="json", exclude={"keep_checkpoints", "checkpoint_every", "validation_prompts"})
+        without_effect = ("keep_checkpoints", "checkpoint_every", "validation_prompts")
+        settings = {name: value for name, value in self.training.undivided().items() if name not in without_effect}
         recipe = self.method.recipe.as_json()
-        return digest_value([bundle.digest, self.method.name, recipe, samples, kept, self.config.seed, self.accelerator.num_processes])
+        return digest_value([bundle.digest, self.method.name, recipe, samples, settings, self.config.seed])
 
     def run(self) -> tuple[list[dict[str, Any]], Timing]:
         """Train to the end and leave the final weights (the average, where there is one) in the bundle.
@@ -162,8 +191,8 @@ class Trainer:
         first = self._resume()
         self._encode_all()
         start = time.perf_counter()
-        images = (self.training.steps - first) * self.mixer.size * self.training.gradient_accumulation * self.accelerator.num_processes
-        with progress("fine-tuning", self.training.steps) as advance:
+        images = (self.training.steps - first) * self.mixer.total * self.training.gradient_accumulation
+        with progress("fine-tuning", self.training.steps, shown=self.is_main) as advance:
             if first:
                 advance(first, f"resumed at step {first}")
             for step in range(first + 1, self.training.steps + 1):
@@ -171,7 +200,7 @@ class Trainer:
                 advance(1, self._note(step - first, time.perf_counter() - start))
         self.average.finish()
         self._release()
-        return self.log, Timing(time.perf_counter() - start, images, first)
+        return self.log, Timing(time.perf_counter() - start, images, first, self._gpu())
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -201,9 +230,7 @@ class Trainer:
         if validates:
             self.log[-1]["validation_loss"] = self._validate()
         if saves:
-            if self.is_main:
-                self._save(step)
-            self.wait()
+            self._save(step)
 
     def _update(self, step: int) -> torch.Tensor:
         """Forward and backward over the micro-batches, clip, move. Returns (loss, StyleRef loss, Aux loss, gradient norm)."""
@@ -244,16 +271,19 @@ class Trainer:
 
     def _corrupt(self, batch: Batch, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Noisy latents (N, C, h, w), what to predict (same), and timesteps (N,). Each draw has a stream of its own."""
-        clean = self.family.sample_latents(self.latents.moments(batch.samples, batch.variants), self._stream("latent", number))
-        noise = objective.draw_noise(clean.shape, self._stream("noise", number), self.training.noise_offset).to(self.device)
+        seed, total = self.config.seed, self.mixer.total
+        moments = self.latents.moments(batch.samples, batch.variants)
+        shape = torch.Size((total, moments.shape[1] // 2, *moments.shape[2:]))
+        clean = self.family.sample_latents(moments, self._own(objective.draw_noise(shape, stream(seed, "latent", number))))
+        noise = self._own(objective.draw_noise(shape, stream(seed, "noise", number), self.training.noise_offset))
         steps = len(self.family.alphas_cumprod)
-        timesteps = torch.randint(0, steps, (len(clean),), generator=self._stream("timestep", number)).to(self.device)
+        timesteps = self._own(torch.randint(0, steps, (total,), generator=stream(seed, "timestep", number)))
         noisy = objective.add_noise(clean, noise, self.family.alphas_cumprod, timesteps)
         return noisy, self.family.target(clean, noise, timesteps), timesteps
 
-    def _stream(self, purpose: str, number: int) -> torch.Generator:
-        """A random stream for one purpose in one micro-batch of one process, on the CPU so that it is the same everywhere."""
-        return torch.Generator().manual_seed(derive_seed(self.config.seed, purpose, number, self.rank))
+    def _own(self, drawn: torch.Tensor) -> torch.Tensor:
+        """This process' rows of what was drawn for the whole micro-batch, on its device."""
+        return drawn[self.mixer.rows].to(self.device)
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -279,13 +309,13 @@ class Trainer:
         return float(torch.cat(losses).mean())
 
     def _read_losses(self) -> None:
-        """Move finished steps into the log.
+        """Move finished steps into the log, with the means over all processes.
 
         Raises:
             TrainingDiverged: one of them is not finite. It names the step, the learning rate and the last checkpoint.
         """
-        for step, rate, values in self._unread:
-            loss, instance, aux, norm = values.tolist()
+        means: torch.Tensor = self.accelerator.reduce(torch.stack([values for _, _, values in self._unread]), "mean")
+        for (step, rate, _), (loss, instance, aux, norm) in zip(self._unread, means.tolist(), strict=True):
             # The fp16 scaler skips steps with infinite gradients and lowers its scale: that is its work, not a fault.
             if not math.isfinite(loss) or not (math.isfinite(norm) or self.accelerator.scaler is not None):
                 self._diverged(step, rate, loss, norm)
@@ -306,14 +336,20 @@ class Trainer:
         if not self.log:
             return ""
         recent = self.log[-20:]
-        per_step = self.mixer.size * self.training.gradient_accumulation * self.accelerator.num_processes
+        per_step = self.mixer.total * self.training.gradient_accumulation
         return f"loss {sum(row['loss'] for row in recent) / len(recent):.4f}, {per_step * steps / max(seconds, 1e-9):.1f} images/s"
 
     def _save(self, step: int) -> None:
+        """Write a checkpoint: the first process does, with the random state of each, and the others wait for it."""
+        random = all_states(self.device, self.rank, self.world)
+        if self.is_main:
+            path = self._write(step, random)
+            if self.kept:
+                self.kept(path)
+        self.wait()
+
+    def _write(self, step: int, random: dict[str, torch.Tensor]) -> Path:
         optimizer, plain = flatten_optimizer(self.optimizer.state_dict())
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
         tensors: dict[str, Mapping[str, torch.Tensor]] = {
             "weights": self.trained.named(),
@@ -321,24 +357,42 @@ class Trainer:
             "random": random,
             "average": self.average.tensors(),
         }
-        self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log, "scaler": scaler})
+        return self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log, "scaler": scaler})
 
     def _resume(self) -> int:
-        """Take up the newest checkpoint, if there is one. Returns its step, or 0."""
+        """Take up the newest checkpoint, if there is one. Returns its step, or 0.
+
+        Raises:
+            StorageError: the processes do not see the same one.
+        """
         found: Checkpoint | None = self.checkpoints.newest()
+        self._agree(found.step if found else 0)
         if found is None:
             return 0
         self.trained.load(found.tensors["weights"], str(found.path))
         self.optimizer.load_state_dict(unflatten_optimizer(found.tensors["optimizer"], found.state["optimizer"]))
         self.average.load(found.tensors["average"])
-        torch.set_rng_state(found.tensors["random"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in found.tensors["random"]:
-            torch.cuda.set_rng_state(found.tensors["random"]["cuda"], self.device)
+        restore_state(found.tensors["random"], self.device, self.rank)
         if found.state["scaler"] and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.state["scaler"])
         self.log = list(found.state["log"])
         _logger.info("resuming fine-tuning at step %d", found.step)
         return found.step
+
+    def _agree(self, step: int) -> None:
+        """Make sure that all processes have found the same checkpoint: on several machines the folder must be a shared one."""
+        steps = self.accelerator.gather(torch.tensor([step], device=self.device)).tolist()
+        if len(set(steps)) > 1:
+            raise StorageError(
+                str(self.checkpoints.folder), f"the processes find checkpoints of different steps ({', '.join(map(str, steps))})",
+                expected="one folder for all of them", remedy="keep checkpoints on storage that all machines share",
+            )  # fmt: skip
+
+    def _gpu(self) -> tuple[str, int] | None:
+        if self.world == 1 or self.device.type != "cuda":
+            return None
+        most = self.accelerator.reduce(torch.tensor(torch.cuda.max_memory_allocated(self.device), device=self.device), "max")
+        return torch.cuda.get_device_name(self.device), int(most)
 
     def _release(self) -> None:
         """Undo what training wrapped around the parts, so that they can be saved and sampled from."""

@@ -86,8 +86,7 @@ def score(
     inception = InceptionExtractor(settings.inception_weights, batch_size=settings.batch_size) if settings.inception_weights else None
     folders = {"style": style_pictures, "base": base_pictures, "plain": plain_pictures, "base_plain": base_plain_pictures}
     sets = {name: read_pictures(folder) for name, folder in folders.items() if folder is not None}
-    paths = [picture.path for pictures in sets.values() for picture in pictures] + list(reference)
-    table = extract(paths, [towers, *([inception] if inception else [])], settings.batch_size)
+    table = extract(scored_paths(sets.values(), reference), [towers, *([inception] if inception else [])], settings.batch_size)
     scorer = _Scorer(towers, inception, table, list(reference), settings, seed, _tokens(identifier))
 
     drift_base = sets.get("base_plain", sets["base"])
@@ -103,6 +102,11 @@ def score(
     }
     scores["digests"]["reference"] = digest_value(sorted(table.hashes[path] for path in reference))
     return scores
+
+
+def scored_paths(sets: Iterable[Iterable[Picture]], reference: Sequence[Path]) -> list[Path]:
+    """The files that scores are made of, each once, in the order in which their features are extracted."""
+    return list(dict.fromkeys([*(picture.path for pictures in sets for picture in pictures), *reference]))
 
 
 @dataclass(frozen=True)

@@ -49,3 +49,6 @@ def test_without_a_terminal_progress_is_plain_lines(capsys: pytest.CaptureFixtur
         advance()
         advance(2, "loss 0.5")
     assert capsys.readouterr().err == "training 3/3, loss 0.5\n"
+    with logs.progress("training", 1, shown=False) as advance:
+        advance(1, "loss 0.5")
+    assert capsys.readouterr().err == ""

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from components import errors
+from components.cluster.stacks import StackDefinition, load_stack
 from components.comparison import load_comparison
 from components.config import RunConfig, load_config, parse_config, validate_model
 from components.paths import REPOSITORY
@@ -162,6 +163,8 @@ def test_yaml_is_what_it_looks_like(page: Path, tmp_path: Path) -> None:
             parse_config(data, where=page.name)
         elif "rules" in data:
             validate_model(GateConfig, data, page.name)
+        elif "components" in data:
+            validate_model(StackDefinition, data, page.name)
         else:
             file = tmp_path / "zenml.yaml"
             file.write_text(block)
@@ -215,9 +218,14 @@ def test_command_lines_are_taken_by_the_command(page: Path) -> None:
 
 
 @by_page
-def test_overrides_on_command_lines_are_taken(page: Path) -> None:
+def test_overrides_on_command_lines_are_taken(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in _command_lines(page):
         overrides = [value for option, value in itertools.pairwise(words) if option == "--set"]
+        if words[:3] == ["styleforge", "stack", "apply"]:
+            monkeypatch.setenv("STYLEFORGE_BUCKET", "bucket")
+            monkeypatch.setenv("STYLEFORGE_KUBE_CONTEXT", "context")
+            load_stack(words[3], overrides)
+            continue
         config = next((REPOSITORY / word for word in words if word.startswith("configs/")), REPOSITORY / "configs" / "pocket.yaml")
         _load(config, overrides)
 

@@ -65,7 +65,7 @@ import os, time
 from components.content import digest_folder
 from components.diffusion import objective
 from components.paths import write_json, write_jsonl
-def fine_tune(config, style_set, split, aux, out, checkpoints):
+def fine_tune(config, style_set, split, aux, out, checkpoints, *, kept=None):
     checkpoints.mkdir(parents=True, exist_ok=True)
     (checkpoints / "step-1").write_text("half way")
     if os.environ.get("STAND_IN") == "fail":

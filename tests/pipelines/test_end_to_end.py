@@ -68,6 +68,21 @@ def first(machine: Machine) -> dict[str, Any]:
     return machine.call("run", "config.yaml")
 
 
+def test_shards_change_no_picture_and_no_score(machine: Machine, first: dict[str, Any]) -> None:
+    # Nothing to find in the cache of features: each share sees its own pictures, and the score sees none.
+    features = machine.folder / "home" / "cache" / "features"
+    features.rename(features.with_name("features.before"))
+    result = machine.call("run", "config.yaml", "--shards", "3")
+    assert result["status"] == "completed" and result["scores"] == first["scores"] and result["base_scores"] == first["base_scores"]
+    # What comes after them knows pictures and scores by their content: it has seen these.
+    assert {"explain", "report", "register"} <= set(result["cached"])
+    anew = set(result["seconds"]) - set(result["cached"])
+    assert {name.rstrip("_0123456789") for name in anew} == {"sample_shard", "join_pictures", "extract_shard", "score_joined"}
+    assert len(anew) == 3 + 1 + 3 + 1
+    again = machine.call("run", "config.yaml", "--shards", "3")
+    assert set(again["seconds"]) == set(again["cached"])
+
+
 def test_a_style_becomes_a_scored_and_registered_model(first: dict[str, Any]) -> None:
     assert first["status"] == "completed"
     assert first["cached"] == []

@@ -222,3 +222,10 @@ def test_a_learnt_token_is_what_is_asked_for(settings: dict[str, Any]) -> None:
 def test_a_method_that_cannot_be_is_known_before_anything_runs(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"method\.train_text_encoder"):
         plan_run(_config(settings, "method.name=textual-inversion", "method.train_text_encoder=true"))
+
+
+def test_a_run_in_each_of_several_processes_is_refused(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"WORLD_SIZE=2.*training\.processes"):
+        plan_run(_config(settings))

@@ -15,10 +15,9 @@ import torch
 from PIL import Image
 
 from components.config import SamplingSection
-from components.content import derive_seed
 from components.diffusion import objective
 from components.diffusion.bundle import load_bundle
-from components.diffusion.samples import Mixer, Sample
+from components.diffusion.samples import Mixer, Sample, stream
 from components.diffusion.sampling import PromptRequest, jobs_for, sample_class_pictures
 from components.images import load_rgb
 from components.paths import read_jsonl
@@ -61,10 +60,24 @@ def test_3_what_is_cached_belongs_to_the_picture() -> None:
 
 
 def test_5_each_process_has_noise_of_its_own() -> None:
-    def noise(rank: int) -> torch.Tensor:
-        return torch.randn(8, generator=torch.Generator().manual_seed(derive_seed(0, "noise", 3, rank)))
+    samples = [Sample(f"id{index}", Path("x"), "p", 1.0) for index in range(8)]
 
-    assert not torch.equal(noise(0), noise(1))
+    def rows(rank: int, world: int, size: int) -> list[int]:
+        mixer = Mixer(
+            samples, samples, batch_size=2 * size, aux_batch_size=size, flip=0.5, crops=3, dropout=0.1, seed=5, rank=rank, world=world
+        )
+        return mixer.rows
+
+    def noise(rank: int, number: int = 3, purpose: str = "noise") -> torch.Tensor:
+        return torch.randn(6, generator=stream(0, purpose, number))[rows(rank, 2, 1)]
+
+    assert not set(noise(0).tolist()) & set(noise(1).tolist())
+    assert not torch.equal(noise(0), noise(0, number=4))
+    assert not torch.equal(noise(0), noise(0, purpose="latent"))
+    # Together they have the noise of one process: first StyleRef's of both, then Aux'.
+    together = torch.cat([noise(0)[:2], noise(1)[:2], noise(0)[2:], noise(1)[2:]])
+    assert torch.equal(together, torch.randn(6, generator=stream(0, "noise", 3))[rows(0, 1, 2)])
+    # As published: the same seed in each of them.
     same = [torch.randn(8, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
     assert torch.equal(*same)
 

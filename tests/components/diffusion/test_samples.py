@@ -70,6 +70,31 @@ def test_ranks_share_a_pass_without_overlap() -> None:
     assert len(seen) == 6
 
 
+def test_ranks_divide_the_batch_that_one_process_would_have() -> None:
+    def build(batch_size: int, aux_batch_size: int, rank: int = 0, world: int = 1) -> Mixer:
+        instances = [Sample(f"i{index}", Path("i"), f"instance {index}", 1.0) for index in range(7)]
+        aux = [Sample(f"a{index}", Path("a"), f"aux {index}", 0.25) for index in range(5)]
+        return Mixer(
+            instances, aux, batch_size=batch_size, aux_batch_size=aux_batch_size, flip=0.5, crops=3, dropout=0.3, seed=7, rank=rank,
+            world=world,
+        )  # fmt: skip
+
+    whole = build(6, 3)
+    assert whole.rows == list(range(whole.total)) == list(range(9))
+    parts = [build(2, 1, rank, 3) for rank in range(3)]
+    assert [part.rows for part in parts] == [[0, 1, 6], [2, 3, 7], [4, 5, 8]]
+    for number in range(4):
+        one = whole.batch(number)
+        for part in parts:
+            batch = part.batch(number)
+            assert part.total == 9
+            assert batch.instances == 2
+            for name in ("samples", "variants", "prompts"):
+                assert getattr(batch, name) == tuple(getattr(one, name)[row] for row in part.rows)
+            # The mean of the processes' gradients is taken, so each weighs its own share as a whole.
+            torch.testing.assert_close(batch.weights, 3 * one.weights[part.rows])
+
+
 def test_flips_crops_and_dropout_follow_their_probabilities() -> None:
     never = mixer(flip=0.0, crops=1, dropout=0.0)
     always = mixer(flip=1.0, crops=3, dropout=1.0)

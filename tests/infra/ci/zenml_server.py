@@ -47,17 +47,17 @@ class ZenServer:
 
 
 @contextlib.contextmanager
-def zenml_server(folder: Path) -> Iterator[ZenServer]:
+def zenml_server(folder: Path, host: str = "127.0.0.1") -> Iterator[ZenServer]:
     """The server with passwords and keys, as ``zenml login --local`` would not start it; its database is SQLite in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    server = ZenServer(f"http://127.0.0.1:{port}")
+    port = free_port(host)
+    server = ZenServer(f"http://{host}:{port}")
     environment = {
         "HOME": str(folder), "ZENML_CONFIG_PATH": str(folder / "config"), "ZENML_LOCAL_STORES_PATH": str(folder / "stores"),
         "ZENML_SERVER": "true", "ZENML_SERVER_AUTO_ACTIVATE": "true", "ZENML_SERVER_DEPLOYMENT_TYPE": "other",
         "ZENML_DEFAULT_USER_NAME": ADMIN, "ZENML_DEFAULT_USER_PASSWORD": PASSWORD, "ZENML_ANALYTICS_OPT_IN": "false",
     }  # fmt: skip
-    command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host", host, "--port", str(port)]
     with background(command, folder, environment) as (process, log):
         wait_for(lambda: requests.get(f"{server.url}/health", timeout=5).raise_for_status(), process, "the ZenML server", log)
         server.add_account()

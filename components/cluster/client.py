@@ -1,0 +1,269 @@
+"""The door to a cluster's API server: plain JSON in and out, within seconds, and errors that say what to do."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from components.errors import InputError, ServiceUnreachable, StyleForgeError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 8.0
+PAGE = 500
+Manifest: TypeAlias = dict[str, Any]
+
+
+class ClusterError(StyleForgeError):
+    """The API server answered, and refused or failed."""
+
+
+class ClusterUnreachable(ServiceUnreachable):
+    """The API server does not answer."""
+
+
+class Forbidden(ClusterError):
+    """The API server knows the user, who lacks the right."""
+
+
+class NotFound(ClusterError):
+    """There is no such object."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach a cluster.
+
+    Args:
+        context: the kubeconfig's context; None is its current one.
+        incluster: take the account of the pod that this runs in; outside of one the context counts, if there is any.
+        factory: makes a ready client instead, where credentials come from elsewhere.
+    """
+
+    context: str | None = None
+    incluster: bool = False
+    factory: Callable[[], ApiClient] | None = None
+
+
+@dataclass
+class Cluster:
+    """A connection. Paths are those of the API, such as ``/api/v1/nodes``; objects are JSON as the server sends it."""
+
+    api: ApiClient
+    server: str
+    context: str
+    skew: float = field(default=0.0, init=False)
+
+    def get(self, path: str, **query: str | int) -> Manifest:
+        """One object.
+
+        Raises:
+            NotFound, Forbidden, ClusterError: the server says so.
+            ClusterUnreachable: no answer within seconds.
+        """
+        return dict(json.loads(self._call("GET", path, query)))
+
+    def items(self, path: str, **query: str | int) -> list[Manifest]:
+        """All objects of a list, page by page; raises as :meth:`get`."""
+        found: list[Manifest] = []
+        page: dict[str, str | int] = {"limit": PAGE}
+        while True:
+            answer = self.get(path, **query, **page)
+            found += answer.get("items") or []
+            following = (answer.get("metadata") or {}).get("continue")
+            if not following:
+                return found
+            page["continue"] = following
+
+    def create(self, path: str, body: Manifest) -> Manifest:
+        """Create an object and give it as the server keeps it; raises as :meth:`get`."""
+        return dict(json.loads(self._call("POST", path, {}, body)))
+
+    def delete(self, path: str) -> None:
+        """Delete an object with all that it owns; one that is gone already is no error."""
+        body = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
+        try:
+            self._call("DELETE", path, {}, body)
+        except NotFound:
+            return
+
+    def text(self, path: str, **query: str | int) -> str:
+        """What the server answers as text, such as a pod's log; raises as :meth:`get`."""
+        return self._call("GET", path, query)
+
+    def now(self) -> datetime:
+        """The time by the server's clock, by which the ages of its objects are reckoned."""
+        return datetime.fromtimestamp(time.time() + self.skew, UTC)
+
+    def _call(self, method: str, path: str, query: Mapping[str, str | int], body: Manifest | None = None) -> str:
+        with api_errors(self.server, f"{method} {path}"):
+            # Without a type the client leaves the answer as it came.
+            _, _, headers = self.api.call_api(
+                path, method, query_params=list(query.items()), header_params={"Accept": "application/json"}, body=body,
+                auth_settings=["BearerToken"], response_types_map={}, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
+            )  # fmt: skip
+            content = str(self.api.last_response.data)
+        self._see_clock(headers.get("Date"))
+        return content
+
+    def _see_clock(self, date: str | None) -> None:
+        if date:
+            self.skew = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+
+
+def connect(access: Access) -> Cluster:
+    """Read the credentials; nothing is sent yet.
+
+    Raises:
+        InputError: no kubeconfig, one that cannot be read, or no such context in it.
+    """
+    if access.factory is not None:
+        client = access.factory()
+        # Three tries of each call would treble the seconds until an error.
+        client.rest_client.pool_manager.connection_pool_kw["retries"] = False
+        return Cluster(client, client.configuration.host, "service connector")
+    if access.incluster and (access.context is None or in_pod()):
+        return _from_pod()
+    return _from_kubeconfig(access.context)
+
+
+def in_pod() -> bool:
+    """Whether this process runs in a pod that may speak to the API server."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+
+
+def _from_pod() -> Cluster:
+    from kubernetes import client, config
+
+    settings = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except config.ConfigException as error:
+        raise InputError(
+            "credentials",
+            f"incluster is set, but this is no pod with a service account ({error})",
+            remedy="run the command in the cluster, or set kubernetes_context of the orchestrator",
+        ) from error
+    return _open(settings, "in the cluster")
+
+
+def _from_kubeconfig(context: str | None) -> Cluster:
+    import yaml
+    from kubernetes import client, config
+
+    files = kubeconfig()
+    settings = client.Configuration()
+    try:
+        contexts, current = config.list_kube_config_contexts(config_file=files)
+        names = [item["name"] for item in contexts]
+        if context is not None and context not in names:
+            raise InputError(
+                f"kubeconfig {files}",
+                f"there is no context {context}",
+                expected=f"one of {', '.join(names)}",
+                remedy="get the cluster's credentials, or set kubernetes_context of the stack's orchestrator to one that is there",
+            )
+        config.load_kube_config(files, context=context, client_configuration=settings, persist_config=False)
+    except (config.ConfigException, yaml.YAMLError, OSError, AttributeError, TypeError, KeyError) as error:
+        raise InputError(
+            f"kubeconfig {files}",
+            f"it cannot be used ({' '.join(str(error).split())[:200]})",
+            expected="a file with a cluster, a user and a context",
+            remedy="get the cluster's credentials anew; `kubectl config view` shows what is there",
+        ) from error
+    return _open(settings, context or current["name"])
+
+
+def kubeconfig() -> str:
+    """The kubeconfig's path, or several with a colon between them: ``$KUBECONFIG``, else ``~/.kube/config``.
+
+    Raises:
+        InputError: none of the files is there.
+    """
+    # Read here and not at the client's import, which is where the client does it.
+    files = os.environ.get("KUBECONFIG") or "~/.kube/config"
+    if not any(Path(part).expanduser().is_file() for part in files.split(os.pathsep) if part):
+        raise InputError(
+            f"kubeconfig {files}",
+            "no such file",
+            expected="the credentials of a cluster",
+            remedy="set KUBECONFIG to it, or let your cloud's command line write it",
+        )
+    return files
+
+
+def _open(settings: Any, name: str) -> Cluster:
+    from kubernetes.client import ApiClient
+
+    settings.retries = False
+    return Cluster(ApiClient(settings), settings.host, name)
+
+
+@contextmanager
+def api_errors(server: str, action: str) -> Iterator[None]:
+    """Turn the client's errors into ours. No header and no body of the server's gets into a message, but for what it says."""
+    import urllib3
+    from kubernetes.client.exceptions import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        raise _refusal(server, action, error) from error
+    except AttributeError as error:
+        # Where TLS fails, the client trips over the body that its own exception lacks.
+        if not isinstance(error.__context__, ApiException):
+            raise
+        raise _refusal(server, action, error.__context__) from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _unreachable(server, _reason(error)) from error
+
+
+def _refusal(server: str, action: str, error: Any) -> StyleForgeError:
+    said = _said(error)
+    if error.status == 401:
+        return ClusterError(
+            f"Kubernetes API at {server}",
+            "it refuses the credentials",
+            remedy="get new ones: the token or certificate of the kubeconfig's user has run out or is not of this cluster",
+        )
+    if error.status == 403:
+        return Forbidden(action, said or "forbidden", remedy="ask the cluster's administrator for the right")
+    if error.status == 404:
+        return NotFound(action, said or "not found")
+    if error.status in (0, 502, 503, 504):
+        return _unreachable(server, said or error.reason or f"status {error.status}")
+    return ClusterError(action, said or f"status {error.status}")
+
+
+def _said(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return " ".join(str(error.reason or "").split())[:200]
+
+
+def _reason(error: BaseException) -> str:
+    reason = getattr(error, "reason", None) or error
+    # urllib3 names the connection object before it says what is wrong.
+    words = re.sub(r"<[^>]*>|HTTPS?Connection(Pool)?\([^)]*\)", "", " ".join(str(reason).split()))
+    return words.strip(" :,()'")[:200] or type(error).__name__
+
+
+def _unreachable(server: str, reason: str) -> ClusterUnreachable:
+    return ClusterUnreachable(
+        f"Kubernetes API at {server}",
+        f"no answer ({reason})",
+        expected="a running API server",
+        remedy="start the cluster, mend the network or the VPN, or take another context",
+    )

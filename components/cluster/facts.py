@@ -1,0 +1,142 @@
+"""What a cluster says of itself, gathered once as plain data. What we may not read is None, and no error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import yaml
+
+from components.cluster.client import Cluster, Forbidden, Manifest, NotFound
+from components.cluster.target import Target
+
+Answer = TypeVar("Answer")
+# What ZenML's orchestrator does with the API, here and in its own pod: verb, group, resource.
+NEEDED = (
+    *((verb, "batch", "jobs") for verb in ("create", "get", "list", "patch", "delete")),
+    ("get", "", "pods"), ("list", "", "pods"), ("get", "", "pods/log"),
+)  # fmt: skip
+# What a person wants besides.
+USEFUL = (
+    ("create", "", "pods"), ("delete", "", "pods"), *((verb, "", "configmaps") for verb in ("create", "get", "list", "delete")),
+)  # fmt: skip
+# What ZenML needs to make an account for itself where none is named.
+MAKING_ACCOUNTS = (("create", "", "serviceaccounts"), ("create", "rbac.authorization.k8s.io", "rolebindings"))
+_AUTHORIZATION = "/apis/authorization.k8s.io/v1"
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """A pool that the cluster autoscaler keeps, its nodes now and at most."""
+
+    name: str
+    size: int
+    most: int
+
+
+@dataclass
+class Facts:
+    """See the fields; ``denied`` holds the actions that were refused, as ``create jobs``."""
+
+    namespace: bool | None = None
+    denied: list[str] = field(default_factory=list)
+    denied_useful: list[str] = field(default_factory=list)
+    denied_runner: list[str] | None = None
+    denied_accounts: list[str] = field(default_factory=list)
+    accounts: list[str] | None = None
+    priorities: list[str] | None = None
+    nodes: list[Manifest] | None = None
+    groups: list[NodeGroup] | None = None
+    quotas: list[Manifest] | None = None
+    ranges: list[Manifest] | None = None
+    claims: list[Manifest] | None = None
+    classes: list[Manifest] | None = None
+
+
+def gather(cluster: Cluster, target: Target) -> Facts:
+    """Ask for everything that the checks look at.
+
+    Raises:
+        ClusterUnreachable, ClusterError: the API server stops answering, or fails.
+    """
+    place = f"/api/v1/namespaces/{target.namespace}"
+    facts = Facts(namespace=_namespace(cluster, place))
+    facts.nodes = _may(lambda: cluster.items("/api/v1/nodes"))
+    facts.priorities = _names(_may(lambda: cluster.items("/apis/scheduling.k8s.io/v1/priorityclasses")))
+    facts.classes = _may(lambda: cluster.items("/apis/storage.k8s.io/v1/storageclasses"))
+    facts.groups = _may(lambda: _autoscaler(cluster))
+    if facts.namespace is False:
+        return facts
+    facts.denied = _denied(cluster, target, NEEDED)
+    facts.denied_useful = _denied(cluster, target, USEFUL)
+    facts.accounts = _names(_may(lambda: cluster.items(f"{place}/serviceaccounts")))
+    if target.runner:
+        user = f"system:serviceaccount:{target.namespace}:{target.runner}"
+        facts.denied_runner = _may(lambda: _denied(cluster, target, NEEDED, user))
+    elif target.makes_account:
+        facts.denied_accounts = _denied(cluster, target, MAKING_ACCOUNTS)
+    facts.quotas = _may(lambda: cluster.items(f"{place}/resourcequotas"))
+    facts.ranges = _may(lambda: cluster.items(f"{place}/limitranges"))
+    facts.claims = _may(lambda: cluster.items(f"{place}/persistentvolumeclaims"))
+    return facts
+
+
+def _may(ask: Callable[[], Answer]) -> Answer | None:
+    try:
+        return ask()
+    except Forbidden:
+        return None
+
+
+def _names(found: list[Manifest] | None) -> list[str] | None:
+    return None if found is None else [item["metadata"]["name"] for item in found]
+
+
+def _namespace(cluster: Cluster, place: str) -> bool | None:
+    try:
+        cluster.get(place)
+    except NotFound:
+        return False
+    except Forbidden:
+        return None
+    return True
+
+
+def _denied(cluster: Cluster, target: Target, actions: Iterable[tuple[str, str, str]], user: str | None = None) -> list[str]:
+    kind, path = ("SubjectAccessReview", "subjectaccessreviews") if user else ("SelfSubjectAccessReview", "selfsubjectaccessreviews")
+    denied = []
+    for verb, group, resource in actions:
+        name, _, part = resource.partition("/")
+        spec: Manifest = {
+            "resourceAttributes": {"namespace": target.namespace, "verb": verb, "group": group, "resource": name, "subresource": part}
+        }
+        if user:
+            groups = ["system:serviceaccounts", f"system:serviceaccounts:{target.namespace}", "system:authenticated"]
+            spec |= {"user": user, "groups": groups}
+        answer = cluster.create(f"{_AUTHORIZATION}/{path}", {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec})
+        if not (answer.get("status") or {}).get("allowed"):
+            denied.append(f"{verb} {resource}")
+    return denied
+
+
+def _autoscaler(cluster: Cluster) -> list[NodeGroup]:
+    try:
+        found = cluster.get("/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-status")
+    except NotFound:
+        return []
+    return node_groups(str((found.get("data") or {}).get("status") or ""))
+
+
+def node_groups(status: str) -> list[NodeGroup]:
+    """The pools that the cluster autoscaler's status names: text up to its release 1.29, YAML since."""
+    try:
+        data = yaml.safe_load(status)
+    except yaml.YAMLError:
+        data = None
+    if isinstance(data, dict) and isinstance(data.get("nodeGroups"), list):
+        healths = [(str(item.get("name")), item.get("health") or {}) for item in data["nodeGroups"]]
+        return [NodeGroup(name, int(health.get("cloudProviderTarget") or 0), int(health.get("maxSize") or 0)) for name, health in healths]
+    rows = re.findall(r"Name:\s+(\S+)\s+Health:.*?cloudProviderTarget=(\d+).*?maxSize=(\d+)", status, re.S)
+    return [NodeGroup(name, int(size), int(most)) for name, size, most in rows]

@@ -1,0 +1,99 @@
+"""Is a cluster fit for what a stack will run on it? The questions in order, each answered by a :class:`Check` with a remedy."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from components.checks import Check
+from components.cluster import judge
+from components.cluster.client import Cluster, ClusterUnreachable, connect
+from components.cluster.facts import Facts, gather
+from components.cluster.probe import choose, probe
+from components.cluster.probe_checks import outcome_checks
+from components.cluster.target import PodPlan, Target
+from components.errors import StyleForgeError
+
+PROBE_SECONDS = 40.0
+
+
+@dataclass
+class Report:
+    """The checks made, and whether the API server was out of reach, which ends them."""
+
+    checks: list[Check] = field(default_factory=list)
+    unreachable: bool = False
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing that is needed failed."""
+        return all(check.ok for check in self.checks if check.needed)
+
+
+def examine_cluster(target: Target, *, seconds: float = PROBE_SECONDS) -> Report:
+    """Look at everything from the kubeconfig to the services as a pod sees them.
+
+    Args:
+        target: what will run, and where.
+        seconds: how long the probe may take, its image's download included.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; no pod is left behind.
+    """
+    report = Report()
+    try:
+        cluster = connect(target.access)
+        report.checks.append(Check("kubeconfig", True, f"context {cluster.context}"))
+    except StyleForgeError as error:
+        report.checks.append(_cross("kubeconfig", error))
+        return report
+    try:
+        _examine(cluster, target, seconds, report)
+    except ClusterUnreachable as error:
+        report.checks.append(_cross("API server", error))
+        report.unreachable = True
+    except StyleForgeError as error:
+        report.checks.append(_cross("API server", error))
+    return report
+
+
+def _cross(name: str, error: StyleForgeError) -> Check:
+    # The row's name need not be said twice.
+    detail = f"{error.where.removeprefix(name).strip()}: {error.problem}" + (f"; expected {error.expected}" if error.expected else "")
+    return Check(name, False, detail, error.remedy)
+
+
+def _examine(cluster: Cluster, target: Target, seconds: float, report: Report) -> None:
+    started = time.monotonic()
+    version = cluster.get("/version")
+    took = time.monotonic() - started
+    detail = f"{cluster.server}, Kubernetes {version.get('gitVersion', 'of an unknown version')}, {took:.1f} s"
+    report.checks += [Check("API server", True, detail), judge.clock(cluster.skew)]
+    facts = gather(cluster, target)
+    report.checks += judge.judge(target, facts)
+    if facts.namespace is False:
+        return
+    plan = choose(target)
+    if plan is None:
+        report.checks.append(_left_out("no image is named", "name it in zenml.yaml (settings.docker.parent_image), or with --image"))
+        return
+    if reason := _hopeless(plan, target, facts):
+        report.checks.append(_left_out(*reason))
+        return
+    report.checks += outcome_checks(target, probe(cluster, target, plan, seconds))
+    others = sorted({other.image for other in target.pods} - {plan.image})
+    if others:
+        report.checks.append(Check("other images", True, f"not tried: {', '.join(others)}", needed=False))
+
+
+def _hopeless(plan: PodPlan, target: Target, facts: Facts) -> tuple[str, str] | None:
+    """Why a probe would only waste its time, and what to do, if so."""
+    if "create jobs" in facts.denied:
+        return "Jobs may not be created", "see the row of the rights"
+    if facts.nodes is not None and not judge.may_run(plan, facts.nodes, target.pools, facts.groups):
+        return "no node would take it", "see the rows of the nodes"
+    return None
+
+
+def _left_out(reason: str, remedy: str) -> Check:
+    return Check("probe", False, f"left out: {reason}", remedy, needed=False)

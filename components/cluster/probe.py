@@ -1,0 +1,255 @@
+"""A pod that looks at the services from inside of the cluster, as a step would, and is gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from components.cluster import inside
+from components.cluster.client import Cluster, Forbidden, Manifest
+from components.cluster.nodes import quantity, requests_of
+from components.cluster.target import GPU, PodPlan, Target
+from components.errors import StyleForgeError
+
+LABEL = "styleforge/probe"
+# It only looks, so it takes no more of a node than this, whatever the step will take.
+_REQUESTS = {"cpu": "100m", "memory": "256Mi"}
+_POLL_SECONDS = 0.5
+# An image that cannot be had for so long will not come by itself.
+_PATIENCE_SECONDS = 6.0
+_NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """What came of the probe: the pod's ``answer``, or the ``problem`` that kept it from one."""
+
+    answer: dict[str, Any] | None = None
+    problem: str = ""
+    remedy: str = ""
+    seconds: float = 0.0
+    image: str = ""
+
+
+@dataclass
+class _Watch:
+    """What has been seen of the probe so far."""
+
+    state: str = "no pod was made"
+    since: float | None = None
+    complaint: str = ""
+    events: list[str] = field(default_factory=list)
+
+
+def choose(target: Target) -> PodPlan | None:
+    """The pod to be like: that of the registration if it takes no GPU, else the first without one, else the first."""
+    plain = [plan for plan in target.pods if not _takes_gpu(plan)]
+    ordered = [plan for plan in plain if "register" in plan.steps] + plain + list(target.pods)
+    return next((plan for plan in ordered if plan.image), None)
+
+
+def _takes_gpu(plan: PodPlan) -> bool:
+    return requests_of(plan.spec).get(GPU, 0) > 0
+
+
+def probe(cluster: Cluster, target: Target, plan: PodPlan, seconds: float) -> Outcome:
+    """Run the probe for at most ``seconds`` and tell what it saw. Whatever happens, its Job is deleted.
+
+    Raises:
+        ClusterUnreachable: the API server stops answering.
+        KeyboardInterrupt: the user stopped it; the Job is deleted all the same.
+    """
+    started = time.monotonic()
+    place = f"/apis/batch/v1/namespaces/{target.namespace}/jobs"
+    sweep(cluster, target.namespace)
+    job = job_for(target, plan, seconds)
+    try:
+        with _gone_afterwards(cluster, f"{place}/{job['metadata']['name']}"):
+            cluster.create(place, job)
+            outcome = _wait(cluster, target.namespace, job["metadata"]["name"], started + seconds)
+    except Forbidden as error:
+        outcome = Outcome(problem=error.problem, remedy="ask the cluster's administrator for the right")
+    except StyleForgeError as error:
+        if error.exit_code != 1:
+            raise
+        outcome = Outcome(problem=error.problem, remedy="mend the pod settings in zenml.yaml")
+    outcome.seconds, outcome.image = time.monotonic() - started, plan.image
+    return outcome
+
+
+@contextmanager
+def _gone_afterwards(cluster: Cluster, path: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        try:
+            cluster.delete(path)
+        except StyleForgeError as error:
+            # Its deadline ends it, and the next probe removes what is left.
+            _logger.warning("the probe could not be deleted: %s", error)
+
+
+def sweep(cluster: Cluster, namespace: str) -> int:
+    """Delete the probes that earlier commands left behind, and say how many; those of a command that still waits stay."""
+    place = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    try:
+        jobs = cluster.items(place, labelSelector=LABEL)
+    except Forbidden:
+        return 0
+    old = [job for job in jobs if _is_left(job, cluster.now())]
+    for job in old:
+        cluster.delete(f"{place}/{job['metadata']['name']}")
+    return len(old)
+
+
+def _is_left(job: Manifest, now: datetime) -> bool:
+    born = datetime.fromisoformat(job["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
+    life = timedelta(seconds=float(job["spec"].get("activeDeadlineSeconds") or 0) + 30)
+    return now - born > life
+
+
+def job_for(target: Target, plan: PodPlan, seconds: float) -> Manifest:
+    """The probe as a Job, since whoever runs pipelines may create Jobs but perhaps no pods."""
+    services = target.services
+    request = {
+        "versions": dict(target.versions), "zenml": services.zenml, "mlflow": services.mlflow,
+        "artifacts": services.artifacts, "endpoint": services.endpoint,
+    }  # fmt: skip
+    pod = deepcopy(plan.manifest)
+    spec = pod["spec"]
+    container = spec["containers"][0]
+    container["command"] = ["python", "-c", Path(inside.__file__).read_text(encoding="utf-8")]
+    container["args"] = []
+    container["env"] = [*(container.get("env") or []), {"name": inside.REQUEST, "value": json.dumps(request)}]
+    container["resources"] = _modest(container.get("resources") or {})
+    spec |= {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+        "volumes": [_harmless(item) for item in spec.get("volumes") or []],
+    }
+    metadata = pod.get("metadata") or {}
+    labels = {**(metadata.get("labels") or {}), LABEL: "doctor"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": f"styleforge-probe-{secrets.token_hex(4)}", "labels": {LABEL: "doctor"}},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": int(seconds) + 15,
+            "ttlSecondsAfterFinished": 300,
+            "template": {"metadata": {"labels": labels, "annotations": metadata.get("annotations") or {}}, "spec": spec},
+        },
+    }
+
+
+def _modest(resources: Manifest) -> Manifest:
+    limits = {name: value for name, value in (resources.get("limits") or {}).items() if name != GPU}
+    wanted = {**limits, **(resources.get("requests") or {})}
+    requests = {name: min(wanted.get(name, most), most, key=quantity) for name, most in _REQUESTS.items()}
+    return {"limits": limits, "requests": requests}
+
+
+def _harmless(volume: Manifest) -> Manifest:
+    """A claim becomes an empty folder: mounting it would bind it to this pod's zone, or wait for another pod's mount."""
+    if "persistentVolumeClaim" in volume or "ephemeral" in volume:
+        return {"name": volume["name"], "emptyDir": {}}
+    return volume
+
+
+def _wait(cluster: Cluster, namespace: str, name: str, end: float) -> Outcome:
+    place = f"/api/v1/namespaces/{namespace}"
+    seen = _Watch()
+    while True:
+        pods = cluster.items(f"{place}/pods", labelSelector=f"job-name={name}")
+        if pods and (done := _ended(cluster, place, pods[0])):
+            return done
+        _look(seen, pods)
+        if not pods:
+            _hear(cluster, place, name, seen)
+        now = time.monotonic()
+        hopeless = seen.since is not None and now - seen.since > _PATIENCE_SECONDS
+        if hopeless or now > end:
+            if pods:
+                _hear(cluster, place, pods[0]["metadata"]["name"], seen)
+            return _given_up(seen, hopeless)
+        time.sleep(_POLL_SECONDS)
+
+
+def _ended(cluster: Cluster, place: str, pod: Manifest) -> Outcome | None:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    ended = next((item["state"]["terminated"] for item in statuses if "terminated" in (item.get("state") or {})), None)
+    if ended is None:
+        return None
+    try:
+        log = cluster.text(f"{place}/pods/{pod['metadata']['name']}/log", container=pod["spec"]["containers"][0]["name"])
+    except Forbidden as error:
+        return Outcome(problem=f"its log may not be read: {error.problem}", remedy="ask for the right to get pods/log")
+    line = next((text for text in reversed(log.splitlines()) if text.startswith(inside.MARK)), None)
+    if line is not None:
+        return Outcome(answer=json.loads(line.removeprefix(inside.MARK)))
+    last = (log.strip().splitlines() or [ended.get("message") or ended.get("reason") or "no word"])[-1]
+    return Outcome(
+        problem=f"Python does not start in the image (exit code {ended.get('exitCode')}): {last[:300]}",
+        remedy="build the image with `make image`, or mend the security context and the volumes in zenml.yaml",
+    )
+
+
+def _look(seen: _Watch, pods: list[Manifest]) -> None:
+    """Take down what keeps the pod from starting, and since when."""
+    status = (pods[0].get("status") or {}) if pods else {}
+    waits = [(item.get("state") or {}).get("waiting") or {} for item in status.get("containerStatuses") or []]
+    waiting = waits[0] if waits else {}
+    unplaced = next((c for c in status.get("conditions") or [] if c.get("type") == "PodScheduled" and c.get("status") == "False"), None)
+    reason = waiting.get("reason", "")
+    if unplaced:
+        seen.state, seen.complaint = "it finds no node", unplaced.get("message") or ""
+    elif pods:
+        seen.state = {"ContainerCreating": "the image is being pulled, or volumes are being mounted"}.get(reason, reason or "it started")
+        seen.complaint = waiting.get("message") or seen.complaint
+    if reason in _NO_IMAGE + _NO_CONTAINER:
+        seen.state = reason
+        seen.since = seen.since or time.monotonic()
+    elif pods:
+        seen.since = None
+
+
+def _hear(cluster: Cluster, place: str, name: str, seen: _Watch) -> None:
+    """Read the warnings about an object, oldest first; one that was refused outright ends the waiting."""
+    try:
+        events = cluster.items(f"{place}/events", fieldSelector=f"involvedObject.name={name},type=Warning")
+    except Forbidden:
+        return
+    events.sort(key=lambda event: event.get("lastTimestamp") or "")
+    seen.events = [str(event.get("message") or "") for event in events]
+    if any(event.get("reason") == "FailedCreate" for event in events):
+        seen.state = "the pod is refused"
+        seen.since = seen.since or time.monotonic()
+
+
+def _given_up(seen: _Watch, hopeless: bool) -> Outcome:
+    said = seen.complaint or (seen.events[-1] if seen.events else "")
+    if seen.state in _NO_IMAGE:
+        # Back-off hides the reason, which the event of the first try has.
+        said = next((text for text in reversed(seen.events) if "Back-off" not in text and not text.startswith("Error: ")), said)
+        remedy = "check the image's name in zenml.yaml (settings.docker.parent_image), push it, or name image_pull_secrets"
+        return Outcome(problem=f"the image cannot be had ({seen.state}): {said}", remedy=remedy)
+    if seen.state in _NO_CONTAINER:
+        return Outcome(problem=f"{seen.state}: {said}", remedy="create the Secret or ConfigMap that it names, or mend the pod settings")
+    if seen.state == "the pod is refused":
+        return Outcome(problem=f"{seen.state}: {said}", remedy="mend the security context, the account or the resources in zenml.yaml")
+    said = seen.events[-1] if seen.events else said
+    late = "" if hopeless else "; out of time"
+    return Outcome(
+        problem=f"{seen.state}{': ' + said if said else ''}{late}", remedy="look at the row of the nodes, or wait longer with --wait"
+    )

@@ -1,0 +1,257 @@
+"""What a scheduled retraining is on Kubernetes: a CronJob made of the manifest in infra/, and its configuration in a ConfigMap."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from components.cluster.client import Manifest
+from components.cluster.cron import UTC_NAMES, parse_cron, zone
+from components.config import RunConfig
+from components.errors import InputError
+from components.paths import REPOSITORY
+
+MANAGER = "styleforge-schedule"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+INSTANCE = "app.kubernetes.io/instance"
+CONFIG_FOLDER = "/etc/styleforge"
+CONFIG_FILE = "config.yaml"
+TEMPLATE = REPOSITORY / "infra" / "kubernetes" / "base" / "retrain.yaml"
+# Of a CronJob's name: Kubernetes appends eleven characters to make a Job's, which may have 63.
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
+_MEBIBYTE = 2**20
+_SCRATCH = "/tmp"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be installed. ``image``, ``service_account`` and ``namespace`` None are the manifest's.
+
+    ``suspend`` None leaves it as it is in the cluster; a new schedule is active. ``text`` is the configuration file's.
+    """
+
+    name: str
+    cron: str
+    source: str
+    text: str
+    overrides: tuple[str, ...] = ()
+    namespace: str | None = None
+    image: str | None = None
+    time_zone: str | None = None
+    suspend: bool | None = None
+    alias: str = "champion"
+    promote: bool = True
+    service_account: str | None = None
+
+    def check(self) -> None:
+        """Raise InputError for a name, a time, a place or a size that Kubernetes or the pod would not take."""
+        if not _NAME.fullmatch(self.name):
+            raise InputError(
+                self.name, "is no name of a CronJob", expected="at most 52 of a-z, 0-9 and -, with a letter or digit at the ends"
+            )
+        parse_cron(self.cron)
+        zone(self.time_zone)
+        for option, value in (("--image", self.image), ("--service-account", self.service_account), ("--namespace", self.namespace)):
+            if value is not None and not re.fullmatch(r"\S+", value):
+                raise InputError(f"{option} {value!r}", "is empty or has spaces in it")
+        if (size := len(self.text.encode("utf-8"))) > _MEBIBYTE:
+            raise InputError("--config", f"has {size:,} bytes", expected=f"at most {_MEBIBYTE:,}, which a ConfigMap can hold")
+
+
+def load_template(path: Path = TEMPLATE) -> Manifest:
+    """The CronJob of the manifest.
+
+    Raises:
+        InputError: it is not there, or holds no CronJob.
+    """
+    try:
+        documents = [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
+    except FileNotFoundError as error:
+        raise InputError(
+            str(path), "no such file; StyleForge is installed without its infra/ folder", expected="a checkout of the repository",
+            remedy="run the command of an environment that `make setup` made in a clone",
+        ) from error  # fmt: skip
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(str(path), f"cannot be read ({' '.join(str(error).split())})", expected="Kubernetes manifests") from error
+    found = next((document for document in documents if document.get("kind") == "CronJob"), None)
+    if found is None:
+        raise InputError(str(path), "holds no CronJob", expected="the one of the repository")
+    return dict(found)
+
+
+def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -> None:
+    """Refuse what means something on this machine, and nothing in the pod.
+
+    Args:
+        config: the configuration of one set, resolved.
+        source: where the style sets are.
+        volumes: where the pod's volumes are mounted; what lies on them may be named by an absolute path.
+
+    Raises:
+        InputError: a place is a path that is on none of the pod's volumes; the first of them is named.
+    """
+    base, scoring = config.base, config.scoring
+    places: list[tuple[str, str | None, bool]] = [
+        ("--source ", source, False),
+        ("style.reference=", config.style.reference, False),
+        ("aux.pool=", config.aux.pool, False),
+        ("base.model=", base.model, base.model == "pocket" or bool(base.revision)),
+        ("scoring.extractor=", scoring.extractor, scoring.extractor == "pocket" or bool(scoring.extractor_revision)),
+        ("scoring.inception_weights=", scoring.inception_weights, False),
+        ("sampling.bank=", config.sampling.bank, config.sampling.bank in ("builtin", "pocket")),
+        ("registry.tracking_uri=", config.registry.tracking_uri, False),
+    ]
+    for setting, place, known in places:
+        if place is None or _is_remote(place) or _is_on(place, volumes) or (known and not _looks_local(place)):
+            continue
+        raise InputError(
+            f"{setting}{place}", "is a path of this machine, which the pod does not have", expected=_expected(setting, volumes),
+            remedy="put it where the pod can reach it",
+        )  # fmt: skip
+
+
+def volumes_of(template: Mapping[str, Any]) -> list[str]:
+    """Where the pod's lasting volumes are mounted."""
+    return [mount["mountPath"] for mount in _container(template)["volumeMounts"] if mount["mountPath"] != _SCRATCH]
+
+
+def _expected(setting: str, volumes: Sequence[str]) -> str:
+    kinds = {
+        "base.model=": "`pocket` or a hub id with base.revision", "sampling.bank=": "`builtin` or `pocket`",
+        "scoring.extractor=": "`pocket` or a hub id with scoring.extractor_revision",
+        "scoring.inception_weights=": "nothing", "registry.tracking_uri=": "a server's URL",
+    }  # fmt: skip
+    kind = kinds.get(setting, "a URL such as s3://bucket/styles")
+    return f"{kind}, or a path on a volume of the pod ({', '.join(volumes)})" if volumes else kind
+
+
+def _is_remote(place: str) -> bool:
+    """Whether it is a URL that means the same everywhere; of a chain such as zip://*::s3://…, the last link decides."""
+    scheme, separator, _ = place.rpartition("::")[2].partition("://")
+    # SQLite's URLs are paths.
+    return bool(separator) and scheme not in ("file", "local", "memory", "sqlite")
+
+
+def _is_on(place: str, volumes: Sequence[str]) -> bool:
+    scheme, separator, rest = place.rpartition("::")[2].partition("://")
+    if scheme == "memory" and separator:
+        return False
+    # sqlite:////folder has one slash more than file:///folder.
+    path = PurePosixPath((rest[1:] if scheme == "sqlite" else rest) if separator else scheme)
+    return ".." not in path.parts and any(path.is_relative_to(volume) for volume in volumes)
+
+
+def _looks_local(place: str) -> bool:
+    return place.startswith((".", "/", "~")) or Path(place).exists()
+
+
+def config_map(wish: Wish, template: Mapping[str, Any]) -> Manifest:
+    """The ConfigMap with the configuration file."""
+    return {
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": config_name(wish.name), "namespace": namespace_of(wish.namespace, template), "labels": _labels(wish.name)},
+        "data": {CONFIG_FILE: wish.text},
+    }  # fmt: skip
+
+
+def cron_job(wish: Wish, template: Mapping[str, Any], version: str) -> Manifest:
+    """The CronJob.
+
+    Args:
+        wish: what is to be installed.
+        template: of :func:`load_template`.
+        version: of the API, ``v1`` or ``v1beta1``; the latter knows no time zone, and counts in the control plane's, which is
+            as good as always UTC.
+    """
+    job: Manifest = copy.deepcopy(dict(template))
+    job["apiVersion"] = f"batch/{version}"
+    labels = {**template["metadata"].get("labels", {}), **_labels(wish.name)}
+    job["metadata"] = {"name": wish.name, "namespace": namespace_of(wish.namespace, template), "labels": labels}
+    spec = job["spec"]
+    spec["schedule"], spec["suspend"] = wish.cron.strip(), bool(wish.suspend)
+    spec["timeZone"] = wish.time_zone or UTC_NAMES[0]
+    if version != "v1" and spec["timeZone"] in UTC_NAMES:
+        del spec["timeZone"]
+    # So that the Jobs and the pods are found by the schedule's name.
+    spec["jobTemplate"].setdefault("metadata", {}).setdefault("labels", {}).update(labels)
+    pod = spec["jobTemplate"]["spec"]["template"]
+    pod["metadata"].setdefault("labels", {}).update(_labels(wish.name))
+    _fill(pod["spec"], _container(job), wish)
+    return job
+
+
+def _fill(pod: Manifest, container: Manifest, wish: Wish) -> None:
+    if wish.service_account:
+        pod["serviceAccountName"] = wish.service_account
+    if wish.image:
+        container["image"] = wish.image
+    container["args"] = [escape(argument) for argument in arguments(wish)]
+    container["volumeMounts"].append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
+    pod["volumes"].append({"name": "config", "configMap": {"name": config_name(wish.name)}})
+
+
+def arguments(wish: Wish) -> Iterator[str]:
+    """Those of ``styleforge`` in the pod."""
+    yield from ("retrain", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--source", wish.source)
+    for override in wish.overrides:
+        yield from ("--set", override)
+    yield from () if wish.alias == "champion" else ("--to", wish.alias)
+    yield from () if wish.promote else ("--no-promote",)
+    yield from ("--json", "--log-format", "json")
+
+
+def escape(argument: str) -> str:
+    """Keep Kubernetes from putting a variable's value in."""
+    return argument.replace("$", "$$")
+
+
+def unescape(argument: str) -> str:
+    """The opposite of :func:`escape`."""
+    return argument.replace("$$", "$")
+
+
+def _labels(name: str) -> dict[str, str]:
+    return {"app.kubernetes.io/part-of": "styleforge", INSTANCE: name, MANAGED_BY: MANAGER}
+
+
+def is_ours(manifest: Mapping[str, Any]) -> bool:
+    """Whether ``styleforge schedule`` made it."""
+    return (manifest["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER
+
+
+def config_name(name: str) -> str:
+    """Name of a schedule's ConfigMap."""
+    return f"{name}-config"
+
+
+def namespace_of(namespace: str | None, template: Mapping[str, Any]) -> str:
+    """The namespace that is asked for, else the manifest's."""
+    return namespace or template["metadata"]["namespace"]
+
+
+def needs(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Kind and name of what the pod does not start without, but for its own ConfigMap."""
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    if account := pod.get("serviceAccountName"):
+        yield "ServiceAccount", account
+    if priority := pod.get("priorityClassName"):
+        yield "PriorityClass", priority
+    for entry in _container(job).get("envFrom", []):
+        for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+            if key in entry and not entry[key].get("optional"):
+                yield kind, entry[key]["name"]
+    for volume in pod.get("volumes", []):
+        if "persistentVolumeClaim" in volume:
+            yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]
+
+
+def _container(job: Mapping[str, Any]) -> Manifest:
+    container: Manifest
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    return container

@@ -1,0 +1,191 @@
+"""ZenML stack definitions as files: what a stack is made of, checked before ZenML hears of it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import Field
+
+from components.config import Section, read_yaml_mapping, validate_model
+from components.errors import ConfigError, InputError
+from components.expand import expand
+from components.paths import REPOSITORY
+
+DEFINITIONS = REPOSITORY / "infra" / "stacks"
+DEFAULT = "default"
+"""ZenML's own stack, and the names of its components. They cannot be changed."""
+REFERENCE = "docs/reference/stack.md"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
+_SECRET = re.compile(r"\{\{\s*\S+?\.\S+\s*\}\}")
+_SECRET_WORDS = re.compile(r"(secret_access_key|token|passw(or)?d|api_key|private_key|(?<!authentication_)secret)$", re.IGNORECASE)
+
+
+class Component(Section):
+    """A part of a stack."""
+
+    name: Name | None = Field(
+        None, description="Name in ZenML; default: the stack's. Stacks that give the same name share the part.", examples=["styleforge-s3"]
+    )
+    flavor: str = Field(min_length=1, description="Kind of the part, as ZenML calls it, such as `kubernetes` or `s3`.")
+    configuration: dict[str, Any] = Field(
+        {}, description="The flavor's own settings. A value that comes out empty of `${NAME:-}` is left out.",
+        json_schema_extra={"words": "mapping"},
+    )  # fmt: skip
+
+
+class Components(Section):
+    """The parts of a stack."""
+
+    orchestrator: Component = Field(description="Where steps run.")
+    artifact_store: Component = Field(description="Where what they make is kept.")
+    container_registry: Component | None = Field(None, description="Where images are. ZenML wants one wherever steps run as pods.")
+    image_builder: Component | None = Field(None, description="What would build images. ZenML wants one wherever steps run as pods.")
+    step_operator: Component | None = Field(None, description="Where single steps run instead.")
+
+
+class StackDefinition(Section):
+    """A ZenML stack."""
+
+    name: Name = Field(description="Name of the stack in ZenML; anything but `default`.")
+    components: Components = Field(description="Its parts.")
+
+    def parts(self) -> Iterator[tuple[str, str, Component]]:
+        """Type, name in ZenML, and definition of each part."""
+        for kind in Components.model_fields:
+            component: Component | None = getattr(self.components, kind)
+            if component is not None:
+                yield kind, component.name or self.name, component
+
+
+def definitions() -> list[str]:
+    """Names of the definitions that ship with the project."""
+    return sorted(path.stem for path in DEFINITIONS.glob("*.yaml"))
+
+
+def load_stack(name_or_file: str, overrides: Sequence[str] = ()) -> StackDefinition:
+    """Read a stack definition, apply ``a.b=value`` overrides (values are YAML), and fill in the environment's variables.
+
+    Args:
+        name_or_file: one of :func:`definitions`, or a YAML file.
+        overrides: they come before the variables, so that a value given here needs none.
+
+    Raises:
+        InputError: there is no such definition, or the file is not YAML.
+        ConfigError: an unknown or malformed key, a variable that is not set, or a password in plain text.
+    """
+    path = _find(name_or_file)
+    data = read_yaml_mapping(path)
+    for override in overrides:
+        _apply(data, override)
+    filled = _filled(data, str(path))
+    try:
+        definition = validate_model(StackDefinition, filled, str(path))
+    except ConfigError as error:
+        raise ConfigError(error.where, error.problem, expected=error.expected, remedy=f"see {REFERENCE}") from error
+    _check(definition, path)
+    return definition
+
+
+def is_secret_reference(value: Any) -> bool:
+    """Whether a value is ``{{name.key}}``, a key of a ZenML secret."""
+    return isinstance(value, str) and bool(_SECRET.fullmatch(value))
+
+
+def _find(name_or_file: str) -> Path:
+    shipped = DEFINITIONS / f"{name_or_file}.yaml"
+    if "/" not in name_or_file and shipped.is_file():
+        return shipped
+    path = Path(name_or_file)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    near = difflib.get_close_matches(name_or_file, definitions(), n=1)
+    raise InputError(
+        name_or_file, "no such stack definition" + (f" (did you mean {near[0]}?)" if near else ""),
+        expected=f"{', '.join(definitions())}, or a YAML file",
+    )  # fmt: skip
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    example = "for example components.orchestrator.configuration.synchronous=false"
+    dotted, separator, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {override}", "not of the form a.b=value", expected=example)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}", "the value is not YAML", expected=example) from error
+    for key in keys[:-1]:
+        below = data.get(key)
+        if below is not None and not isinstance(below, dict):
+            raise ConfigError(f"--set {override}", f"{key} is not a section", expected=example)
+        data[key] = below or {}
+        data = data[key]
+    data[keys[-1]] = value
+
+
+def _filled(data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The mapping with variables filled in, less what came out empty of one, and less the mappings that this leaves empty."""
+    result: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            below = _filled(value, where)
+            if below or not value:
+                result[key] = below
+        elif (filled := expand(value, where)) != "" or value == "":
+            result[key] = filled
+    return result
+
+
+def _check(definition: StackDefinition, path: Path) -> None:
+    if definition.name == DEFAULT:
+        raise ConfigError(str(path), f"name={DEFAULT!r} is ZenML's own stack, which cannot be changed", expected="another name")
+    for kind, name, component in definition.parts():
+        place = f"components.{kind}"
+        if name == DEFAULT:
+            raise ConfigError(str(path), f"{place}.name={name!r} is a component of ZenML's own", expected="another name")
+        for key, setting in component.configuration.items():
+            outer = f"{place}.configuration.{key}"
+            for field, value in _leaves(setting, outer):
+                _check_value(path, field, value, nested=field != outer)
+
+
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Each scalar with its dotted place; an environment variable of a pod goes by its name."""
+    if isinstance(value, Mapping) and {"name", "value"} == set(value):
+        yield f"{place}.{value['name']}", value["value"]
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{place}.{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{place}.{number}")
+    else:
+        yield place, value
+
+
+def _check_value(path: Path, field: str, value: Any, *, nested: bool) -> None:
+    """Refuse what would put a secret into ZenML's database in the clear. No message repeats the value."""
+    if not isinstance(value, str):
+        return
+    if is_secret_reference(value):
+        if nested:
+            raise ConfigError(str(path), f"{field}: ZenML fills in a secret only one level below configuration", expected="it there")
+    elif "@" in urlsplit(value).netloc:
+        raise ConfigError(str(path), f"{field} holds a user name or password", expected="a ZenML secret, as {{name.key}}")
+    elif _SECRET_WORDS.search(field):
+        raise plain_secret(path, field)
+
+
+def plain_secret(path: str | Path, field: str) -> ConfigError:
+    """The error of a field that must hold a reference to a secret, and holds something else."""
+    return ConfigError(
+        str(path), f"{field} is a secret in plain text", expected="{{name.key}}, a key of a ZenML secret",
+        remedy="make one with `zenml secret create`",
+    )  # fmt: skip

@@ -1,0 +1,69 @@
+"""Will the claims that pods mount be bound, and are the storage classes there that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from components.checks import Check
+from components.cluster.client import Manifest
+from components.cluster.facts import Facts
+from components.cluster.target import Target
+
+_DEFAULT = "storageclass.kubernetes.io/is-default-class"
+
+
+def check_volumes(target: Target, facts: Facts) -> Iterator[Check]:
+    """A check for each claim and each storage class that a pod's volumes name."""
+    volumes = [volume for plan in target.pods for volume in plan.spec.get("volumes") or []]
+    claims = sorted({volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume})
+    templates = [volume["ephemeral"]["volumeClaimTemplate"]["spec"] for volume in volumes if "ephemeral" in volume]
+    if claims and facts.claims is None:
+        yield Check(
+            "volumes", False, "not looked at: claims may not be listed", "ask for the right to list persistentvolumeclaims", needed=False
+        )
+    elif facts.claims is not None:
+        known = {claim["metadata"]["name"]: claim for claim in facts.claims}
+        for name in claims:
+            yield claim_check(name, known.get(name), target.namespace, facts.classes)
+    for name in sorted({template.get("storageClassName") or "" for template in templates}):
+        yield _class_check(name, facts.classes)
+
+
+def claim_check(name: str, claim: Manifest | None, namespace: str, classes: list[Manifest] | None) -> Check:
+    """Whether a claim is bound, or will be as soon as a pod mounts it."""
+    title = f"volume {name}"
+    if claim is None:
+        return Check(title, False, "there is no such claim", "apply infra/kubernetes, or create the PersistentVolumeClaim")
+    phase = (claim.get("status") or {}).get("phase", "Pending")
+    named = (claim.get("spec") or {}).get("storageClassName")
+    if phase == "Bound":
+        return Check(title, True, f"bound{f', storage class {named}' if named else ''}")
+    if phase == "Lost":
+        return Check(title, False, "its volume is lost", "restore the volume, or delete the claim and create it anew")
+    described = f"kubectl -n {namespace} describe pvc {name}"
+    if not named:
+        remedy = f"mark a storage class as default, name one in the claim, or create a volume for it; {described}"
+        return Check(title, False, "waits for a volume, and names no storage class", remedy)
+    if classes is None:
+        return Check(title, False, f"waits for a volume of class {named}, which may not be looked up", described, needed=False)
+    found = next((one for one in classes if one["metadata"]["name"] == named), None)
+    if found is None:
+        return Check(title, False, f"its storage class {named} is not there", f"create the claim anew with one of: {_names(classes)}")
+    if found.get("volumeBindingMode") == "WaitForFirstConsumer":
+        return Check(title, True, f"will be bound to the first pod's node, storage class {named}")
+    return Check(title, False, f"waits for a volume of class {named}", f"look at why it is not provisioned: {described}")
+
+
+def _class_check(name: str, classes: list[Manifest] | None) -> Check:
+    title = f"storage class {name or '(default)'}"
+    if classes is None:
+        return Check(title, False, "not looked at: storage classes may not be listed", "ask for the right to list them", needed=False)
+    if name:
+        ok = any(one["metadata"]["name"] == name for one in classes)
+    else:
+        ok = any((one["metadata"].get("annotations") or {}).get(_DEFAULT) == "true" for one in classes)
+    return Check(title, ok, "there" if ok else "not there", "" if ok else f"name one of these in zenml.yaml: {_names(classes)}")
+
+
+def _names(classes: list[Manifest]) -> str:
+    return ", ".join(one["metadata"]["name"] for one in classes) or "(the cluster has none)"

@@ -1,0 +1,78 @@
+"""What a run asks of a cluster, as plain data: whoever knows the stack makes it, and the checks read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from components.cluster.client import Access, Manifest
+
+GPU = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True)
+class PodPlan:
+    """A pod that will be created, and for which steps; ``manifest`` has ``metadata`` and ``spec`` as Kubernetes spells them."""
+
+    steps: tuple[str, ...]
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """The steps in words, cut short."""
+        shown = ", ".join(self.steps[:3])
+        return shown if len(self.steps) <= 3 else f"{shown} and {len(self.steps) - 3} more"
+
+    @property
+    def spec(self) -> Manifest:
+        """The pod's specification."""
+        return dict(self.manifest["spec"])
+
+    @property
+    def image(self) -> str:
+        """The image of the first container; empty if it is not known before it is built."""
+        return str(self.spec["containers"][0].get("image") or "")
+
+
+@dataclass(frozen=True)
+class Services:
+    """Addresses as the pods would use them; None is one that is not known.
+
+    Args:
+        zenml: URL of ZenML's server; ``sqlite`` means a database file.
+        mlflow: tracking URI for pods whose environment names none.
+        artifacts: root of the artifact store.
+        endpoint: URL of an S3 server that is not Amazon's.
+    """
+
+    zenml: str | None = None
+    mlflow: str | None = None
+    artifacts: str | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a stack runs, and with what.
+
+    Args:
+        runner: account of the orchestrator's pod, if one is named.
+        makes_account: ZenML makes that account if it is not there.
+        accounts: all accounts that pods run as.
+        pods: what will run.
+        pools: nodes that an autoscaler would make, as node manifests.
+        versions: packages whose version must be the same here and in the image.
+        mounts_local_stores: the pods mount ZenML's folders of this machine, which must be the node.
+    """
+
+    stack: str
+    namespace: str
+    access: Access = field(default_factory=Access)
+    runner: str | None = None
+    makes_account: bool = False
+    accounts: tuple[str, ...] = ()
+    pods: tuple[PodPlan, ...] = ()
+    pools: tuple[Manifest, ...] = ()
+    services: Services = field(default_factory=Services)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    mounts_local_stores: bool = False

@@ -1,0 +1,58 @@
+"""Features extracted on several machines: a shard writes its own, and whoever scores reads them all before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.config import ScoringSection
+from components.content import digest_value
+from components.evaluation.features import Extractor, FeatureCache, InceptionExtractor, Towers
+from components.evaluation.pictures import read_pictures
+from components.evaluation.scoring import extract, scored_paths
+from components.paths import atomic_folder
+from components.shards import Shard, every_nth_batch
+
+_EXTRACTOR = "extractor"
+
+
+def extract_shard(folders: Sequence[Path], reference: Sequence[Path], settings: ScoringSection, shard: Shard, out: Path) -> Path:
+    """Write the features of one shard of the pictures that are to be scored, by content hash; a file an extractor.
+
+    Args:
+        folders: the folders of drawn pictures, in the order of :func:`components.evaluation.scoring.score`.
+        reference: pictures of the style.
+        settings: the scoring section.
+        shard: which of the pictures, in whole batches.
+        out: the folder to write.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: unreadable pictures, or an extractor that cannot be loaded.
+    """
+    from safetensors.numpy import save_file
+
+    extractors: list[Extractor] = [Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)]
+    if settings.inception_weights:
+        extractors.append(InceptionExtractor(settings.inception_weights, batch_size=settings.batch_size))
+    paths = every_nth_batch(scored_paths((read_pictures(folder) for folder in folders), reference), settings.batch_size, shard)
+    table = extract(paths, extractors, settings.batch_size)
+    with atomic_folder(out) as folder:
+        for extractor in extractors:
+            found = table.vectors[extractor.id]
+            save_file(
+                {hash_: found[hash_] for hash_ in sorted(found)}, folder / f"{digest_value(extractor.id)[:24]}.safetensors",
+                metadata={_EXTRACTOR: extractor.id},
+            )  # fmt: skip
+    return Path(out)
+
+
+def remember(shards: Sequence[Path]) -> None:
+    """Put the features of shards into this machine's cache, where scoring finds them."""
+    from safetensors import safe_open
+
+    for file in sorted(item for shard in shards for item in Path(shard).glob("*.safetensors")):
+        with safe_open(file, framework="np") as opened:
+            FeatureCache(opened.metadata()[_EXTRACTOR]).put({key: opened.get_tensor(key) for key in opened.keys()})  # noqa: SIM118

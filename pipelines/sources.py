@@ -1,0 +1,23 @@
+"""Pictures that lie on this machine, for stacks whose steps run on others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.fingerprint import fingerprint
+from components.styledata.source import is_url
+from pipelines.plan import Plan
+
+PLACES = ("source", "reference", "pool")
+
+
+def within_reach(plan: Plan) -> Plan:
+    """The plan with its local folders of pictures put into the active stack's artifact store, each content once.
+
+    Raises:
+        StyleForgeError: as ZenML's artifact store raises it.
+    """
+    from steps.sources import publish
+
+    local = {name: Path(place).expanduser() for name in PLACES if (place := plan["scan"].get(name)) and not is_url(place)}
+    return {**plan, "scan": {**plan["scan"], **{name: publish(folder, fingerprint(folder)) for name, folder in local.items()}}}

@@ -1,0 +1,80 @@
+"""A namespace for each test on the cluster that KUBECONFIG points at; without one these tests say so and are skipped.
+
+STYLEFORGE_TEST_IMAGE names an image with Python that is on the node already.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from components.cluster.client import Access, Cluster, connect
+from components.errors import StyleForgeError
+
+ACCOUNT_SECONDS = 20.0
+
+
+@dataclass
+class Place:
+    """A connection and a namespace of one's own."""
+
+    api: Cluster
+    namespace: str
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}"
+
+    def create(self, kind: str, name: str, *, group: str = "", **content: Any) -> dict[str, Any]:
+        """Create an object of the namespace; ``kind`` is the plural of the path, ``group`` such as ``batch/v1``."""
+        place = f"/apis/{group}/namespaces/{self.namespace}" if group else self.path
+        return self.api.create(f"{place}/{kind}", {"metadata": {"name": name}, **content})
+
+
+def _connect() -> Cluster:
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG is not set: no cluster to test on")
+    try:
+        cluster = connect(Access())
+        cluster.get("/version")
+    except StyleForgeError as error:
+        pytest.skip(f"no cluster to test on: {error}")
+    return cluster
+
+
+def _wait_for_account(place: Place) -> None:
+    """Return when pods can be made: a new namespace gets its account a moment later, and before Kubernetes 1.24 that gets a token."""
+    old = int(place.api.get("/version")["minor"].rstrip("+")) < 24
+    end = time.monotonic() + ACCOUNT_SECONDS
+    while time.monotonic() < end:
+        found = [item for item in place.api.items(f"{place.path}/serviceaccounts") if item["metadata"]["name"] == "default"]
+        if found and (found[0].get("secrets") or not old):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"no account came up in the namespace {place.namespace}")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Place]:
+    api = _connect()
+    name = f"sf-test-{secrets.token_hex(3)}"
+    api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    try:
+        _wait_for_account(Place(api, name))
+        yield Place(api, name)
+    finally:
+        api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def image() -> str:
+    name = os.environ.get("STYLEFORGE_TEST_IMAGE")
+    if not name:
+        pytest.skip("STYLEFORGE_TEST_IMAGE is not set: no image to make pods of")
+    return name

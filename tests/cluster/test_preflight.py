@@ -1,0 +1,232 @@
+"""The preflight on a real cluster: what is there gets a tick, each fault its cross, and no pod stays."""
+
+from __future__ import annotations
+
+import base64
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.config import list_kube_config_contexts
+
+from components.checks import Check
+from components.cluster.client import kubeconfig
+from components.cluster.nodes import parse_pool
+from components.cluster.preflight import Report, examine_cluster
+from components.cluster.probe import LABEL
+from components.cluster.target import PodPlan, Services, Target
+from components.paths import REPOSITORY
+from tests.cluster.conftest import Place
+
+SECURE = {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}
+
+
+def _plan(*steps: str, image: str = "", env: dict[str, str] | None = None, limits: dict[str, str] | None = None, **spec: Any) -> PodPlan:
+    container = {
+        "name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": SECURE,
+        "env": [{"name": name, "value": value} for name, value in {"STYLEFORGE_HOME": "/tmp/home", **(env or {})}.items()],
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": limits or {}},
+    }  # fmt: skip
+    user = {"runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001}
+    return PodPlan(steps or ("scan",), {"metadata": {}, "spec": {"containers": [container], "securityContext": user, **spec}})
+
+
+def _examine(cluster: Place, *plans: PodPlan, seconds: float = 40, **changes: Any) -> Report:
+    return examine_cluster(Target(stack="test", namespace=cluster.namespace, pods=plans, **changes), seconds=seconds)
+
+
+def _by_name(report: Report) -> dict[str, Check]:
+    return {check.name: check for check in report.checks}
+
+
+def _nothing_left(cluster: Place) -> bool:
+    """Whether no probe is left within seconds. Pods go with their Job; a kubelet may take its time over one that never started."""
+    jobs = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs"
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        pods = cluster.api.items(f"{cluster.path}/pods", labelSelector=LABEL)
+        if not cluster.api.items(jobs, labelSelector=LABEL) and all("deletionTimestamp" in pod["metadata"] for pod in pods):
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def _web(cluster: Place, image: str) -> str:
+    """A web server in a pod of its own, in the place of MLflow's; gives its address as other pods reach it."""
+    serve = "import http.server as h\nclass H(h.BaseHTTPRequestHandler):\n def do_GET(s): s.send_response(200); s.end_headers()\n"
+    serve += "h.HTTPServer(('', 5000), H).serve_forever()"
+    container = {"name": "web", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["python", "-c", serve]}
+    cluster.create("pods", "web", spec={"containers": [container], "terminationGracePeriodSeconds": 0})
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        status = cluster.api.get(f"{cluster.path}/pods/web")["status"]
+        if all(item.get("ready") for item in status.get("containerStatuses") or [{}]):
+            return f"http://{status['podIP']}:5000"
+        time.sleep(0.5)
+    pytest.fail("the web server's pod did not start")
+
+
+# Green
+
+
+def test_sound_cluster(cluster: Place, image: str) -> None:
+    web = _web(cluster, image)
+    started = time.monotonic()
+    report = _examine(
+        cluster, _plan("register", image=image, env={"MLFLOW_TRACKING_URI": web}), accounts=("default",),
+        services=Services(zenml=web, artifacts="/tmp"),
+    )  # fmt: skip
+    assert time.monotonic() - started < 60
+    assert report.healthy, [check for check in report.checks if not check.ok]
+    checks = _by_name(report)
+    assert {"namespace", "rights", "service accounts", "nodes for register", "probe"} <= set(checks)
+    assert checks["MLflow from inside"].detail == web
+    assert checks["home in the pod"].detail == "/tmp/home"
+    assert _nothing_left(cluster)
+
+
+# Red
+
+
+def test_wrong_context(cluster: Place) -> None:
+    from components.cluster.client import Access
+
+    report = _examine(cluster, access=Access(context="no-such-context"))
+    assert [check.name for check in report.checks] == ["kubeconfig"] and not report.healthy
+    assert "no-such-context" in report.checks[0].detail
+
+
+def test_missing_namespace(cluster: Place, image: str) -> None:
+    report = examine_cluster(Target(stack="test", namespace="sf-no-such-namespace", pods=(_plan(image=image),)))
+    check = _by_name(report)["namespace"]
+    assert not check.ok and "kubectl create namespace sf-no-such-namespace" in check.remedy
+    assert "probe" not in _by_name(report)
+
+
+def _token_of(cluster: Place, account: str) -> str:
+    """A token of an account: asked for, or on old clusters the one in its Secret."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    try:
+        return str(cluster.api.create(f"{cluster.path}/serviceaccounts/{account}/token", body)["status"]["token"])
+    except Exception:
+        secrets = cluster.api.items(f"{cluster.path}/secrets")
+        found = [item for item in secrets if item["metadata"].get("annotations", {}).get("kubernetes.io/service-account.name") == account]
+        return base64.b64decode(found[0]["data"]["token"]).decode()
+
+
+def test_forbidden_namespace(cluster: Place, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.create("serviceaccounts", "nobody")
+    with open(kubeconfig(), encoding="utf-8") as file:
+        data = yaml.safe_load(file)
+    data["users"] = [{"name": "nobody", "user": {"token": _token_of(cluster, "nobody")}}]
+    _, current = list_kube_config_contexts()
+    place = next(item["context"]["cluster"] for item in data["contexts"] if item["name"] == current["name"])
+    data |= {"contexts": [{"name": "nobody", "context": {"cluster": place, "user": "nobody"}}], "current-context": "nobody"}
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(data))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    report = _examine(cluster, _plan(image=image))
+    checks = _by_name(report)
+    assert not report.healthy and not report.unreachable
+    assert "may not create jobs" in checks["rights"].detail
+    assert not checks["probe"].ok and not checks["nodes"].needed
+
+
+def test_no_gpu_node(cluster: Place, image: str) -> None:
+    gpus = [node for node in cluster.api.items("/api/v1/nodes") if "nvidia.com/gpu" in node["status"]["allocatable"]]
+    plain, gpu = _plan("scan", image=image), _plan("fine_tune", image=image, limits={"nvidia.com/gpu": "1"})
+    far = _plan("sample_bank", image=image, limits={"nvidia.com/gpu": "1"}, nodeSelector={"styleforge-test": "gpu"})
+    checks = _by_name(_examine(cluster, plain, gpu, far))
+    assert checks["nodes for scan"].ok
+    assert checks["nodes for fine_tune"].ok is bool(gpus)
+    assert not checks["nodes for sample_bank"].ok
+    assert "has no label styleforge-test=gpu" in checks["nodes for sample_bank"].detail
+    alone = _by_name(_examine(cluster, far))
+    assert alone["probe"].detail == "left out: no node would take it" and not alone["probe"].ok
+    pool = parse_pool("{labels: {styleforge-test: gpu}, allocatable: {cpu: 4, memory: 8Gi, nvidia.com/gpu: 1}}")
+    assert _by_name(_examine(cluster, plain, far, pools=(pool,)))["nodes for sample_bank"].ok
+
+
+def test_missing_image(cluster: Place) -> None:
+    started = time.monotonic()
+    report = _examine(cluster, _plan(image="127.0.0.1:1/no/such:image"))
+    check = _by_name(report)["probe"]
+    assert time.monotonic() - started < 50
+    assert not check.ok and "the image cannot be had (" in check.detail
+    assert "127.0.0.1:1/no/such:image" in check.detail and "settings.docker.parent_image" in check.remedy
+    assert _nothing_left(cluster)
+
+
+def test_missing_account_and_priority(cluster: Place, image: str) -> None:
+    plan = _plan(image=image, serviceAccountName="nobody-there", priorityClassName="sf-no-such-class")
+    checks = _by_name(_examine(cluster, plan, accounts=("nobody-there",)))
+    assert not checks["service accounts"].ok
+    assert not checks["priority classes"].ok
+    assert "the pod is refused" in checks["probe"].detail
+
+
+def test_missing_storage_class(cluster: Place, image: str) -> None:
+    cluster.create(
+        "persistentvolumeclaims", "hub",
+        spec={"storageClassName": "sf-no-such-class", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    )  # fmt: skip
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in ("hub", "nowhere")]
+    checks = _by_name(_examine(cluster, _plan(image=image, volumes=volumes)))
+    assert "sf-no-such-class is not there" in checks["volume hub"].detail
+    assert "no such claim" in checks["volume nowhere"].detail
+    # The probe mounts no claims, so it runs all the same.
+    assert checks["probe"].ok
+
+
+def test_quota_and_limit_range(cluster: Place, image: str) -> None:
+    cluster.create("resourcequotas", "small", spec={"hard": {"limits.cpu": "1", "pods": "5"}})
+    cluster.create("limitranges", "small", spec={"limits": [{"type": "Container", "default": {"cpu": "500m"}, "max": {"memory": "1Gi"}}]})
+    end = time.monotonic() + 10
+    while "used" not in cluster.api.get(f"{cluster.path}/resourcequotas/small")["status"] and time.monotonic() < end:
+        time.sleep(0.1)
+    small, large = _plan("scan", image=image), _plan("score", image=image, limits={"cpu": "2", "memory": "2Gi"})
+    checks = _by_name(_examine(cluster, small, large))
+    assert "1 of 1 limits.cpu left, and 2 is asked for" in checks["quota for score"].detail
+    assert "2 GiB memory, above the most, 1Gi" in checks["limit ranges for score"].detail
+    assert not any(name.endswith("for scan") and not check.ok for name, check in checks.items())
+    assert checks["probe"].ok
+
+
+def test_unreachable_mlflow(cluster: Place, image: str) -> None:
+    lost = f"http://mlflow.{cluster.namespace}.svc.cluster.local:5000"
+    checks = _by_name(_examine(cluster, _plan(image=image, env={"MLFLOW_TRACKING_URI": lost})))
+    assert checks["probe"].ok
+    assert not checks["MLflow from inside"].ok and lost in checks["MLflow from inside"].detail
+    assert "MLFLOW_TRACKING_URI" in checks["MLflow from inside"].remedy
+
+
+def test_folder_that_cannot_be_written(cluster: Place, image: str) -> None:
+    checks = _by_name(_examine(cluster, _plan(image=image, env={"STYLEFORGE_HOME": "/proc/home"})))
+    assert not checks["home in the pod"].ok and "fsGroup" in checks["home in the pod"].remedy
+
+
+# Nothing stays
+
+
+def test_interrupt_removes_the_probe(cluster: Place, image: str) -> None:
+    program = (
+        "from components.cluster.preflight import examine_cluster\nfrom components.cluster.target import Target, PodPlan\n"
+        "c = {'name': 'main', 'image': '127.0.0.1:1/no/such:image'}\n"
+        f"examine_cluster(Target('t', {cluster.namespace!r}, pods=(PodPlan(('a',), {{'spec': {{'containers': [c]}}}}),)), seconds=60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY)
+    jobs = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs"
+    try:
+        end = time.monotonic() + 30
+        while not cluster.api.items(jobs, labelSelector=LABEL):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) != 0
+    finally:
+        process.kill()
+    assert _nothing_left(cluster)

@@ -1,0 +1,133 @@
+"""Schedules in a real cluster: its own answers to what the small server in tests/components/cluster imitates, and one that fires."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from components.cluster.client import Cluster, NotFound
+from components.cluster.installed import Applied, apply, list_schedules, remove
+from components.cluster.schedule import INSTANCE, Wish, load_template
+from components.errors import InputError
+from pipelines.cli import app
+from tests.cluster.conftest import Place
+
+TEMPLATE = load_template()
+TEXT = "base: {model: pocket}\n"
+
+
+@pytest.fixture
+def api(cluster: Place) -> Cluster:
+    return cluster.api
+
+
+@pytest.fixture
+def namespace(cluster: Place) -> str:
+    return cluster.namespace
+
+
+def put(api: Cluster, namespace: str, name: str, cron: str = "17 3 1 1 *", *, dry_run: bool = False, **changes: Any) -> Applied:
+    return apply(api, Wish(name, cron, "s3://bucket/styles", TEXT, namespace=namespace, **changes), TEMPLATE, dry_run=dry_run)
+
+
+def test_a_life(api: Cluster, namespace: str) -> None:
+    assert put(api, namespace, "life", dry_run=True).status == "created" and list_schedules(api, namespace) == []
+    made = put(api, namespace, "life", overrides=("method.instance_prompt=$(HOME) {token}",))
+    assert made.status == "created" and "Secret styleforge-runs" in made.missing
+    assert put(api, namespace, "life", overrides=("method.instance_prompt=$(HOME) {token}",)).status == "unchanged"
+    assert put(api, namespace, "life").status == "changed" and put(api, namespace, "life").status == "unchanged"
+    assert put(api, namespace, "life", suspend=True).suspended and put(api, namespace, "life").status == "unchanged"
+    assert put(api, namespace, "life", suspend=False, alias="production").status == "changed"
+    (entry,) = list_schedules(api, namespace)
+    assert (entry.name, entry.cron, entry.source, entry.suspended) == ("life", "17 3 1 1 *", "s3://bucket/styles", False)
+    assert remove(api, "life", namespace) == ["CronJob life", "ConfigMap life-config"] and list_schedules(api, namespace) == []
+
+
+def test_the_server_holds_what_keeps_it_safe(api: Cluster, namespace: str) -> None:
+    job = put(api, namespace, "safe", dry_run=True).objects[1]
+    spec, work = job["spec"], job["spec"]["jobTemplate"]["spec"]
+    assert (spec["concurrencyPolicy"], spec["startingDeadlineSeconds"], spec["failedJobsHistoryLimit"]) == ("Forbid", 3600, 3)
+    assert (work["backoffLimit"], work["activeDeadlineSeconds"]) == (0, 72000)
+    pod = work["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] and pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_time_zones(api: Cluster, namespace: str) -> None:
+    version = api.get("/version")
+    minor = int("".join(letter for letter in version["minor"] if letter.isdigit()))
+    if minor < 25:
+        with pytest.raises(InputError, match="no time zones"):
+            put(api, namespace, "zone", time_zone="Europe/Berlin")
+        assert list_schedules(api, namespace) == []
+    else:
+        assert put(api, namespace, "zone", time_zone="Europe/Berlin").status == "created"
+        assert list_schedules(api, namespace)[0].time_zone == "Europe/Berlin" and remove(api, "zone", namespace)
+
+
+def test_what_the_server_refuses(api: Cluster, namespace: str) -> None:
+    with pytest.raises(InputError, match="namespace sf-schedule-nowhere"):
+        put(api, "sf-schedule-nowhere", "a")
+    with pytest.raises(InputError, match="serviceAccountName"):
+        put(api, namespace, "account", service_account="No_Account")
+    assert list_schedules(api, namespace) == []
+
+
+def test_a_foreign_cron_job(api: Cluster, namespace: str) -> None:
+    job = put(api, namespace, "foreign", dry_run=True).objects[1]
+    del job["metadata"]["labels"], job["metadata"]["uid"]
+    folder = f"/apis/{job['apiVersion']}/namespaces/{namespace}/cronjobs"
+    api.create(folder, {**job, "metadata": {"name": "foreign", "namespace": namespace}})
+    for action in (lambda: put(api, namespace, "foreign"), lambda: remove(api, "foreign", namespace)):
+        with pytest.raises(InputError, match="was not made by `styleforge schedule`"):
+            action()
+    assert list_schedules(api, namespace) == []
+    api.delete(f"{folder}/foreign")
+
+
+def test_an_account_without_rights(api: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody", "namespace": namespace}}
+    api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}}
+    answer = api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/nobody/token", asked)
+    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    config["users"] = [{"name": item["name"], "user": {"token": answer["status"]["token"]}} for item in config["users"]]
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(TEXT)
+    arguments = ["apply", "a", "--config", "config.yaml", "--source", "s3://bucket", "--cron", "@daily", "--namespace", namespace]
+    for words in (arguments, ["list", "--namespace", namespace], ["remove", "a", "--namespace", namespace]):
+        result = CliRunner().invoke(app, ["schedule", *words])
+        assert result.exit_code == 1 and "forbidden" in result.stderr and answer["status"]["token"] not in result.output
+
+
+@pytest.mark.slow
+def test_it_fires(api: Cluster, namespace: str) -> None:
+    """The Job is made within the minute, with our labels; its pod waits for what this namespace lacks."""
+    made = put(api, namespace, "often", "* * * * *")
+    assert [made.next[0] < later for later in made.next[1:]] == [True, True]
+    jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    found: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 150
+    while not found and time.monotonic() < deadline:
+        time.sleep(2)
+        found = api.items(jobs, labelSelector=f"{INSTANCE}=often")
+    assert len(found) == 1, "no Job within two and a half minutes"
+    assert found[0]["spec"]["template"]["spec"]["containers"][0]["args"][:2] == ["retrain", "/etc/styleforge/config.yaml"]
+    (entry,) = list_schedules(api, namespace)
+    assert entry.active == 1 and entry.last
+    # A run that is under way does not start another, and ends with the schedule.
+    remove(api, "often", namespace)
+    while time.monotonic() < deadline:
+        with contextlib.suppress(NotFound):
+            if not api.items(jobs):
+                return
+        time.sleep(2)
+    pytest.fail("the Job outlived its schedule")

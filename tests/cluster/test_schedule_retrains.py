@@ -1,0 +1,135 @@
+"""A schedule that fires in a real cluster and retrains what is new, and that alone: pictures in S3, models in MLflow, one pod a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from components.cluster.client import Access, Cluster, connect
+from components.cluster.installed import Applied, apply
+from components.cluster.schedule import INSTANCE, Wish, load_template
+from components.paths import REPOSITORY
+from pipelines.cli import app
+from tests.cluster import house
+from tests.servers import S3_KEY, mlflow_server, s3_server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+FEW = (
+    "training.steps=4", "training.checkpoint_every=2", "sampling.limit=4", "sampling.repeats=1", "sampling.steps=2", "scoring.bootstrap=5",
+    "attention.prompts=0", "aux.count=20",
+)  # fmt: skip
+RUN_SECONDS = 900.0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, str, str]]:
+    """A connection, a furnished namespace, and the address of an S3 server."""
+    kubernetes, host = house.client(), house.host_address()
+    folder, namespace = tmp_path_factory.mktemp("schedule"), f"sf-schedule-{os.getpid()}"
+    with s3_server(folder / "s3", host, house.BUCKET) as s3, mlflow_server(folder / "mlflow", host=host) as mlflow:
+        house._furnish(namespace, mlflow, s3)
+        volume = {"name": f"{namespace}-home", "labels": {"test": namespace}}
+        spec = {"capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain"}
+        spec |= {"hostPath": {"path": str(folder / "home"), "type": "DirectoryOrCreate"}}
+        spec |= {"claimRef": {"namespace": namespace, "name": "retrain-home"}}
+        claim = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": volume["name"]}
+        claim |= {"resources": {"requests": {"storage": "10Gi"}}}
+        # Kubernetes gives no hostPath to the pod's group.
+        (folder / "home").mkdir()
+        os.chown(folder / "home", 10001, 10001)
+        hub = Path(f"/tmp/{namespace}-hub")
+        hub.mkdir(exist_ok=True)
+        os.chown(hub, 10001, 10001)
+        folder.chmod(0o755)
+        for parent in folder.parents[:2]:
+            parent.chmod(0o755)
+        house.apply(
+            namespace,
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": volume, "spec": spec},
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "retrain-home", "namespace": namespace},
+                "spec": claim,
+            },
+        )
+        try:
+            yield connect(Access()), namespace, s3
+        finally:
+            core = kubernetes.client.CoreV1Api()
+            core.delete_namespace(namespace)
+            for name in ("home", "hub"):
+                core.delete_persistent_volume(f"{namespace}-{name}")
+
+
+def add_set(s3: str, style: str, folder: Path) -> None:
+    import s3fs
+
+    done = CliRunner().invoke(app, ["pocket", "render", "--style", style, "--out", str(folder / style)])
+    assert done.exit_code == 0, done.output
+    store = s3fs.S3FileSystem(key=S3_KEY, secret=S3_KEY, endpoint_url=s3, skip_instance_cache=True)
+    store.put(f"{folder / style}/", f"{house.BUCKET}/styles/{style}/", recursive=True)
+
+
+def put(place: tuple[Cluster, str, str], *, suspend: bool) -> Applied:
+    cluster, namespace, _ = place
+    template = load_template()
+    (container,) = template["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    # A node of two cores, which other pods may be on.
+    container["resources"]["requests"] = {"cpu": "250m", "memory": "1Gi"}
+    config = yaml.safe_load((REPOSITORY / "configs" / "pocket.yaml").read_text())
+    del config["style"]
+    wish = Wish(
+        "often", "* * * * *", f"s3://{house.BUCKET}/styles", yaml.safe_dump(config), FEW, namespace, house.IMAGE, promote=False,
+        suspend=suspend,
+    )  # fmt: skip
+    made = apply(cluster, wish, template)
+    assert made.missing == ()
+    return made
+
+
+def fire(place: tuple[Cluster, str, str]) -> dict[str, str]:
+    """Let the schedule start once, and give what its pod printed: each set's status."""
+    cluster, namespace, _ = place
+    jobs, selector = f"/apis/batch/v1/namespaces/{namespace}/jobs", f"{INSTANCE}=often"
+    before = {item["metadata"]["name"] for item in cluster.items(jobs, labelSelector=selector)}
+    put(place, suspend=False)
+    deadline, found = time.monotonic() + RUN_SECONDS, None
+    while time.monotonic() < deadline:
+        new = [item for item in cluster.items(jobs, labelSelector=selector) if item["metadata"]["name"] not in before]
+        if new and found is None:
+            found = new[0]["metadata"]["name"]
+            put(place, suspend=True)
+        if new and (new[0]["status"].get("succeeded") or new[0]["status"].get("failed")):
+            break
+        time.sleep(2)
+    pods = cluster.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"job-name={found}")
+    assert pods, f"the Job {found} made no pod: {events(cluster, namespace)}"
+    name = pods[0]["metadata"]["name"]
+    assert pods[0]["status"]["phase"] in ("Succeeded", "Failed"), events(cluster, namespace)
+    log = cluster.text(f"/api/v1/namespaces/{namespace}/pods/{name}/log")
+    lines = [line for line in log.splitlines() if line.startswith('{"status"')]
+    assert lines and pods[0]["status"]["phase"] == "Succeeded", log[-6000:]
+    result: dict[str, Any] = json.loads(lines[-1])
+    return {item["name"]: item["status"] for item in result["sets"]}
+
+
+def events(cluster: Cluster, namespace: str) -> list[str]:
+    return [item["message"] for item in cluster.items(f"/api/v1/namespaces/{namespace}/events")][-20:]
+
+
+def test_what_is_new_is_trained_and_that_alone(place: tuple[Cluster, str, str], tmp_path: Path) -> None:
+    assert put(place, suspend=True).status == "created"
+    add_set(place[2], "anime", tmp_path)
+    assert fire(place) == {"anime": "registered"}
+    add_set(place[2], "cubism", tmp_path)
+    assert fire(place) == {"anime": "unchanged", "cubism": "registered"}
+    assert fire(place) == {"anime": "unchanged", "cubism": "unchanged"}

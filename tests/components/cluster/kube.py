@@ -1,0 +1,113 @@
+"""A small Kubernetes API on loopback with canned answers, and manifests as short as tests want them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from components.cluster.target import PodPlan
+
+Json = dict[str, Any]
+Answer = tuple[int, Any] | Callable[["FakeApi", Json], tuple[int, Any]]
+VERSION = {"gitVersion": "v1.20.2"}
+NOTHING: Json = {"items": []}
+
+
+@dataclass
+class FakeApi:
+    """``answers`` by method and path; a function gets the API itself and the request's body. All else is 404."""
+
+    answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+    seen: list[tuple[str, str, Json]] = field(default_factory=list)
+    url: str = ""
+    delay: float = 0.0
+    date: str | None = None
+
+    def methods(self, method: str) -> list[str]:
+        return [path for verb, path, _ in self.seen if verb == method]
+
+
+def status(code: int, message: str) -> tuple[int, Json]:
+    return code, {"kind": "Status", "status": "Failure", "code": code, "message": message}
+
+
+@contextlib.contextmanager
+def serve(api: FakeApi) -> Iterator[FakeApi]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return api.date or super().date_time_string(timestamp)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def _answer(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+            path = urlsplit(self.path).path
+            api.seen.append((self.command, path, body))
+            time.sleep(api.delay)
+            answer = api.answers.get((self.command, path), status(404, f"{path} not found"))
+            code, content = answer(api, body) if callable(answer) else answer
+            text = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            with contextlib.suppress(BrokenPipeError):
+                self.wfile.write(text)
+
+        do_GET = do_HEAD = do_POST = do_DELETE = _answer  # noqa: N815
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    api.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def write_kubeconfig(path: Path, url: str, *, context: str = "test", token: str = "a-token") -> Path:
+    data = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": context,
+        "clusters": [{"name": context, "cluster": {"server": url}}],
+        "users": [{"name": context, "user": {"token": token}}],
+        "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
+    }
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+def node(
+    name: str = "n", *, labels: Json | None = None, taints: list[Json] | None = None, unschedulable: bool = False, **allocatable: str
+) -> Json:
+    size = {"cpu": "4", "memory": "16Gi", **{key.replace("gpu", "nvidia.com/gpu"): value for key, value in allocatable.items()}}
+    return {
+        "metadata": {"name": name, "labels": labels or {}},
+        "spec": {"taints": taints or [], "unschedulable": unschedulable},
+        "status": {"allocatable": size, "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+def pod(*, requests: Json | None = None, limits: Json | None = None, image: str = "image:1", **spec: Any) -> Json:
+    container = {"name": "main", "image": image, "resources": {"requests": requests or {}, "limits": limits or {}}}
+    return {"containers": [container], **spec}
+
+
+def plan(*steps: str, **options: Any) -> PodPlan:
+    return PodPlan(steps or ("scan",), {"metadata": {}, "spec": pod(**options)})

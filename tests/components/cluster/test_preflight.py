@@ -1,0 +1,123 @@
+"""The whole preflight against an API on loopback: where it ends, and in what order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.cluster import client
+from components.cluster.preflight import Report, examine_cluster
+from components.cluster.target import Target
+from tests.components.cluster.kube import NOTHING, VERSION, FakeApi, Json, node, plan, serve, status, write_kubeconfig
+from tests.servers import free_port
+
+PLACE = "/api/v1/namespaces/ns"
+REVIEWS = "/apis/authorization.k8s.io/v1"
+TARGET = Target(stack="s", namespace="ns", runner="runner", accounts=("runner",), pods=(plan("scan", image=""),))
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    allowed = (201, {"status": {"allowed": True}})
+    answers: dict[tuple[str, str], Any] = {
+        ("GET", "/version"): (200, VERSION),
+        ("GET", PLACE): (200, {}),
+        ("GET", "/api/v1/nodes"): (200, {"items": [node()]}),
+        ("GET", "/apis/scheduling.k8s.io/v1/priorityclasses"): (200, NOTHING),
+        ("GET", "/apis/storage.k8s.io/v1/storageclasses"): (200, NOTHING),
+        ("POST", f"{REVIEWS}/selfsubjectaccessreviews"): allowed,
+        ("POST", f"{REVIEWS}/subjectaccessreviews"): allowed,
+        ("GET", f"{PLACE}/serviceaccounts"): (200, {"items": [{"metadata": {"name": "runner"}}]}),
+        ("GET", f"{PLACE}/resourcequotas"): (200, NOTHING),
+        ("GET", f"{PLACE}/limitranges"): (200, NOTHING),
+        ("GET", f"{PLACE}/persistentvolumeclaims"): (200, NOTHING),
+    }
+    with serve(FakeApi(answers)) as api:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", api.url)))
+        yield api
+
+
+def _failed(report: Report) -> list[str]:
+    return [check.name for check in report.checks if not check.ok and check.needed]
+
+
+def test_sound_cluster_without_an_image_to_try(api: FakeApi) -> None:
+    report = examine_cluster(TARGET)
+    assert report.healthy and _failed(report) == []
+    assert [check.name for check in report.checks][:3] == ["kubeconfig", "API server", "clock"]
+    assert report.checks[-1].name == "probe" and "--image" in report.checks[-1].remedy
+
+
+def test_missing_namespace_ends_it_without_a_probe(api: FakeApi) -> None:
+    del api.answers["GET", PLACE]
+    report = examine_cluster(Target(stack="s", namespace="ns", pods=(plan("scan"),)))
+    assert _failed(report) == ["namespace"]
+    assert api.methods("POST") == []
+
+
+def test_account_without_rights(api: FakeApi) -> None:
+    for key in list(api.answers):
+        if key[1] != "/version":
+            api.answers[key] = status(403, "forbidden")
+
+    def no(api: FakeApi, body: Json) -> tuple[int, Json]:
+        return 201, {"status": {"allowed": False}}
+
+    api.answers["POST", f"{REVIEWS}/selfsubjectaccessreviews"] = no
+    report = examine_cluster(Target(stack="s", namespace="ns", runner="runner", pods=(plan("scan"),)))
+    assert _failed(report) == ["rights"]
+    assert report.checks[-1].detail == "left out: Jobs may not be created"
+    assert not report.unreachable
+
+
+def test_asked_of_the_right_account(api: FakeApi) -> None:
+    examine_cluster(TARGET)
+    bodies = [body["spec"] for method, path, body in api.seen if path == f"{REVIEWS}/subjectaccessreviews"]
+    assert {body["user"] for body in bodies} == {"system:serviceaccount:ns:runner"}
+    logs = [body["resourceAttributes"] for body in bodies if body["resourceAttributes"].get("subresource") == "log"]
+    assert logs == [{"namespace": "ns", "verb": "get", "group": "", "resource": "pods", "subresource": "log"}]
+
+
+def test_no_kubeconfig_is_one_cross(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
+    report = examine_cluster(TARGET)
+    assert [check.name for check in report.checks] == ["kubeconfig"]
+    assert not report.healthy and not report.unreachable
+
+
+def test_unreachable_server_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "k", f"http://127.0.0.1:{free_port()}")))
+    started = time.monotonic()
+    report = examine_cluster(TARGET)
+    assert time.monotonic() - started < 5
+    assert report.unreachable and _failed(report) == ["API server"]
+
+
+def test_server_that_stalls_in_the_middle(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
+
+    def stall(api: FakeApi, body: Json) -> tuple[int, Json]:
+        time.sleep(1)
+        return 200, NOTHING
+
+    api.answers["GET", "/api/v1/nodes"] = stall
+    report = examine_cluster(TARGET)
+    assert report.unreachable
+
+
+def test_credentials_that_have_run_out(api: FakeApi) -> None:
+    api.answers["GET", "/version"] = status(401, "Unauthorized")
+    report = examine_cluster(TARGET)
+    assert _failed(report) == ["API server"] and not report.unreachable
+    assert "run out" in report.checks[-1].remedy
+
+
+def test_probe_is_left_out_where_no_node_takes_it(api: FakeApi) -> None:
+    report = examine_cluster(Target(stack="s", namespace="ns", pods=(plan("scan", requests={"cpu": "64"}),)))
+    assert _failed(report) == ["nodes for scan"]
+    assert report.checks[-1].detail == "left out: no node would take it"
+    assert "/apis/batch/v1/namespaces/ns/jobs" not in api.methods("POST")
