@@ -16,8 +16,17 @@ import pytest
 
 from components.cluster.client import Access, Cluster, connect
 from components.errors import StyleForgeError
+from tests.cluster.house import House, house
 
 ACCOUNT_SECONDS = 20.0
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A furnished namespace with the stack ``kubernetes``, and the pictures of a style, once for all tests."""
+    with house(tmp_path_factory.mktemp("house")) as made:
+        made.call("pocket", "render", "--style", "anime", "--out", "data/pocket/anime")
+        yield made
 
 
 @dataclass

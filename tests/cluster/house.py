@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from components.paths import REPOSITORY
+from tests.cluster.door import Door, door_to
 from tests.infra.ci.zenml_server import zenml_server
 from tests.servers import S3_KEY, mlflow_server, s3_server
 
@@ -65,6 +66,8 @@ class House:
     zenml: str
     key: str
     mlflow: str
+    door: Door
+    servers: contextlib.ExitStack
     times: dict[str, float] = field(default_factory=dict)
 
     def environment(self, **extra: str) -> dict[str, str]:
@@ -92,6 +95,12 @@ class House:
         stdout, stderr = process.communicate(timeout=1500)
         assert process.returncode == code, f"exit code {process.returncode}\n{stdout[-4000:]}\n{stderr[-8000:]}"
         return json.loads(stdout.splitlines()[-1])
+
+    def restart_zenml(self, pause: float) -> None:
+        """Stop ZenML's server and, seconds later, start it again."""
+        self.servers.close()
+        time.sleep(pause)
+        self.servers.enter_context(zenml_server(self.folder / "zenml", self.host, urlsplit(self.zenml).port))
 
     def config(self, name: str, **changes: Any) -> Path:
         """``configs/pocket.yaml`` with the given settings (dotted keys with two underscores for the dot), in a file of its own."""
@@ -128,7 +137,7 @@ def apply(namespace: str, *manifests: dict[str, Any]) -> None:
                 raise
 
 
-def _furnish(namespace: str, mlflow: str, s3: str) -> None:
+def furnish(namespace: str, mlflow: str, s3: str) -> None:
     """The namespace as ``infra/kubernetes`` describes it, as far as an old cluster on one node takes it."""
     objects = [item for name in ("priorities", "accounts", "quotas") for item in yaml.safe_load_all((BASE / f"{name}.yaml").read_text())]
     apply(namespace, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
@@ -174,14 +183,14 @@ def house(folder: Path) -> Iterator[House]:
     kubernetes, host = client(), host_address()
     namespace = f"sf-test-{os.getpid()}"
     started = time.monotonic()
-    with (
-        s3_server(folder / "s3", host, BUCKET) as s3,
-        mlflow_server(folder / "mlflow", host=host) as mlflow,
-        zenml_server(folder / "zenml", host) as server,
-    ):
-        made = House(folder, namespace, host, s3, server.url, server.key, mlflow)
+    with contextlib.ExitStack() as stack:
+        door = stack.enter_context(door_to(stack.enter_context(s3_server(folder / "s3", host, BUCKET)), host))
+        mlflow = stack.enter_context(mlflow_server(folder / "mlflow", host=host))
+        servers = stack.enter_context(contextlib.ExitStack())
+        server = servers.enter_context(zenml_server(folder / "zenml", host))
+        made = House(folder, namespace, host, door.url, server.url, server.key, mlflow, door, servers)
         mark_node()
-        _furnish(namespace, mlflow, s3)
+        furnish(namespace, mlflow, door.url)
         _secret(made)
         try:
             made.call("stack", "apply", "kubernetes", "--activate")

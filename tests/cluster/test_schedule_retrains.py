@@ -35,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, s
     kubernetes, host = house.client(), house.host_address()
     folder, namespace = tmp_path_factory.mktemp("schedule"), f"sf-schedule-{os.getpid()}"
     with s3_server(folder / "s3", host, house.BUCKET) as s3, mlflow_server(folder / "mlflow", host=host) as mlflow:
-        house._furnish(namespace, mlflow, s3)
+        house.furnish(namespace, mlflow, s3)
         volume = {"name": f"{namespace}-home", "labels": {"test": namespace}}
         spec = {"capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain"}
         spec |= {"hostPath": {"path": str(folder / "home"), "type": "DirectoryOrCreate"}}

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.house import House, house
+from tests.cluster.house import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 FEW = {
     "training__steps": 20, "training__checkpoint_every": 10, "sampling__limit": 12, "sampling__repeats": 1, "sampling__steps": 4,
     "scoring__bootstrap": 50, "attention__prompts": 1,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("house")) as made:
-        made.call("pocket", "render", "--style", "anime", "--out", "data/pocket/anime")
-        yield made
 
 
 def test_a_run_as_pods_and_its_repeat_from_the_cache(home: House, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,10 +47,14 @@ class ZenServer:
 
 
 @contextlib.contextmanager
-def zenml_server(folder: Path, host: str = "127.0.0.1") -> Iterator[ZenServer]:
-    """The server with passwords and keys, as ``zenml login --local`` would not start it; its database is SQLite in ``folder``."""
+def zenml_server(folder: Path, host: str = "127.0.0.1", port: int | None = None) -> Iterator[ZenServer]:
+    """The server with passwords and keys, as ``zenml login --local`` would not start it; its database is SQLite in ``folder``.
+
+    Started again in the same folder, and on the same port, it is the same server; the account is made the first time.
+    """
+    known = folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port(host)
+    port = port or free_port(host)
     server = ZenServer(f"http://{host}:{port}")
     environment = {
         "HOME": str(folder), "ZENML_CONFIG_PATH": str(folder / "config"), "ZENML_LOCAL_STORES_PATH": str(folder / "stores"),
@@ -60,5 +64,6 @@ def zenml_server(folder: Path, host: str = "127.0.0.1") -> Iterator[ZenServer]:
     command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host", host, "--port", str(port)]
     with background(command, folder, environment) as (process, log):
         wait_for(lambda: requests.get(f"{server.url}/health", timeout=5).raise_for_status(), process, "the ZenML server", log)
-        server.add_account()
+        if not known:
+            server.add_account()
         yield server

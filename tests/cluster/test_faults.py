@@ -1,0 +1,171 @@
+"""What befalls pods, nodes and services while a run is under way: the run ends as if nothing had happened, or says what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from components.paths import REPOSITORY
+from tests.cluster.house import House, client
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+TRAIN = {
+    "training__steps": 300, "training__checkpoint_every": 25, "sampling__limit": 12, "sampling__repeats": 1, "sampling__steps": 4,
+    "scoring__bootstrap": 50, "attention__prompts": 0,
+}  # fmt: skip
+KILLS = 10
+
+
+def _settings(folder: Path, **fine_tune: Any) -> Path:
+    """``zenml.yaml``, but ``fine_tune`` is never taken from the cache."""
+    data = yaml.safe_load((REPOSITORY / "zenml.yaml").read_text())
+    step = data["steps"]["fine_tune"]
+    step["enable_cache"] = False
+    step["retry"] = {"max_retries": KILLS + 2}
+    step["settings"]["orchestrator.kubernetes"].update(fine_tune)
+    path = folder / "settings.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(home: House) -> str:
+    """A configuration whose run, undisturbed, is in the cache."""
+    path = str(home.config("faults", **TRAIN))
+    home.call("run", path)
+    return path
+
+
+def _training(home: House) -> list[Any]:
+    pods = [pod for pod in home.pods(component="step") if pod.metadata.labels.get("step_name") == "fine_tune"]
+    return [pod for pod in pods if pod.status.phase == "Running" and not pod.metadata.deletion_timestamp]
+
+
+def _wait(found: Callable[[], Any], process: subprocess.Popen[str] | None = None, seconds: float = 300.0) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and (process is None or process.poll() is None):
+        if result := found():
+            return result
+        time.sleep(0.3)
+    return None
+
+
+def _ends_as_if_undisturbed(process: subprocess.Popen[str]) -> None:
+    """Every step after the training is taken from the cache, which knows weights by their content: they are the same."""
+    import json
+
+    stdout, stderr = process.communicate(timeout=1800)
+    assert process.returncode == 0, f"{stdout[-3000:]}\n{stderr[-6000:]}"
+    result = json.loads(stdout.splitlines()[-1])
+    assert set(result["seconds"]) - set(result["cached"]) == {"fine_tune"}
+
+
+def test_a_training_pod_killed_ten_times(home: House, config: str, tmp_path: Path) -> None:
+    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    core, moments, seen = client().client.CoreV1Api(), random.Random(1), set()
+    for _ in range(KILLS):
+        pods = _wait(lambda: [pod for pod in _training(home) if pod.metadata.name not in seen], process)
+        if not pods:
+            break
+        seen.add(pods[0].metadata.name)
+        time.sleep(moments.uniform(2.0, 25.0))
+        core.delete_namespaced_pod(pods[0].metadata.name, home.namespace, grace_period_seconds=0)
+    _ends_as_if_undisturbed(process)
+    assert len(seen) == KILLS, "the training ended before it was killed often enough"
+
+
+def test_a_training_process_killed_like_one_out_of_memory(home: House, config: str, tmp_path: Path) -> None:
+    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    assert _wait(lambda: _training(home), process)
+    time.sleep(20)
+    inside = [item for item in psutil.process_iter(["cmdline", "uids"]) if _is_training(item.info)]
+    if not inside:
+        process.terminate()
+        pytest.skip("the node's processes cannot be seen from here")
+    for item in inside:
+        item.send_signal(signal.SIGKILL)
+    _ends_as_if_undisturbed(process)
+
+
+def _is_training(info: dict[str, Any]) -> bool:
+    return "fine_tune" in (info["cmdline"] or []) and info["uids"] is not None and info["uids"].real == 10001
+
+
+def test_a_drained_node(home: House, config: str, tmp_path: Path) -> None:
+    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    assert _wait(lambda: _training(home), process)
+    time.sleep(15)
+    core = client().client.CoreV1Api()
+    (node,) = [item.metadata.name for item in core.list_node().items]
+    core.patch_node(node, {"spec": {"unschedulable": True}})
+    try:
+        for pod in home.pods():
+            if pod.status.phase == "Running":
+                _evict(pod.metadata.name, home.namespace)
+        assert _wait(lambda: not _training(home), process, 180.0)
+    finally:
+        core.patch_node(node, {"spec": {"unschedulable": None}})
+    _ends_as_if_undisturbed(process)
+
+
+def _evict(name: str, namespace: str) -> None:
+    kubernetes = client()
+    old = int(kubernetes.client.VersionApi().get_code().minor.rstrip("+")) < 22
+    body = {"apiVersion": "policy/v1beta1" if old else "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+    kubernetes.client.CoreV1Api().create_namespaced_pod_eviction(name, namespace, body)
+
+
+def test_zenml_server_restarted(home: House, config: str, tmp_path: Path) -> None:
+    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    assert _wait(lambda: _training(home), process)
+    time.sleep(5)
+    home.restart_zenml(pause=5.0)
+    _ends_as_if_undisturbed(process)
+
+
+def test_bucket_gone_for_a_while(home: House, config: str, tmp_path: Path) -> None:
+    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    assert _wait(lambda: _training(home), process)
+    time.sleep(15)
+    with _stopped(home.door):
+        time.sleep(25)
+    _ends_as_if_undisturbed(process)
+
+
+@contextlib.contextmanager
+def _stopped(door: Any) -> Iterator[None]:
+    door.closed.set()
+    try:
+        yield
+    finally:
+        door.closed.clear()
+
+
+def test_no_node_for_the_pool(home: House, config: str, tmp_path: Path) -> None:
+    settings = _settings(tmp_path, active_deadline_seconds=20)
+    process = home.start("run", config, "--settings", str(settings), STYLEFORGE_GPU_POOL="nowhere")
+    _, stderr = process.communicate(timeout=600)
+    assert process.returncode == 1 and "fine_tune" in stderr, stderr[-4000:]
+    assert "doctor --stack" in stderr
+
+
+def test_an_image_that_is_nowhere(home: House, config: str) -> None:
+    process = home.start("run", config, STYLEFORGE_IMAGE="nowhere.invalid/styleforge:none")
+    _, stderr = process.communicate(timeout=600)
+    assert process.returncode == 1 and "nowhere.invalid/styleforge:none" in stderr, stderr[-4000:]
+
+
+def test_wrong_context_and_no_kubeconfig(home: House, config: str, tmp_path: Path) -> None:
+    missing = home.start("run", config, KUBECONFIG=str(tmp_path / "none"))
+    _, stderr = missing.communicate(timeout=300)
+    assert missing.returncode == 2 and "kubeconfig" in stderr.lower(), stderr[-4000:]
