@@ -20,6 +20,7 @@ from pipelines.environment import prepare_environment, set_source_root
 from pipelines.lightweight import lightweight_zenml
 from pipelines.outcome import RunResult, known_error
 from pipelines.plan import Plan, plan_run
+from pipelines.remote import error_of
 from pipelines.settings import check_settings, default_settings_file, settings_for
 from pipelines.sources import within_reach
 
@@ -105,11 +106,14 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, 
     except Exception as problem:
         _logger.debug("the run failed", exc_info=problem)
         result.error = known_error(problem)
-        result.status = getattr(result.error, "status", "failed")
     finally:
         run = find_run(name)
         # What a stopped or failed step had done so far is what makes the next try short.
         workspace.release([step for step, record in run.steps.items() if record.status.value == "completed"] if run else [])
+    if result.error is not None:
+        if LOCAL not in flavors:
+            result.error = error_of(run, result.error)
+        result.status = getattr(result.error, "status", "failed")
     if run is not None:
         _gather(run, result)
     return result

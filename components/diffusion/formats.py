@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from components.diffusion.checkpoints import save_tensors
 from components.diffusion.methods import Recipe
 from components.diffusion.trainables import lora_alpha
+from components.paths import atomic_file
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "kohya.safetensors"
@@ -92,3 +94,19 @@ def _write_lora(folder: Path, adapters: Tensors, recipe: Recipe, pipeline: str) 
             "r": lora.rank, "lora_alpha": lora_alpha(recipe), "target_modules": targets, "use_dora": lora.dora,
         }  # fmt: skip
     getattr(diffusers, pipeline).save_lora_weights(folder, **options, weight_name=LORA_FILE, safe_serialization=True)
+    sort_metadata(folder / LORA_FILE)
+
+
+def sort_metadata(path: Path) -> None:
+    """Give a safetensors file's metadata a fixed order; safetensors writes another in each process, and equal models differed.
+
+    A safetensors file begins with the length of its JSON header (8 bytes, little-endian); only the header is touched.
+    """
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    # Offsets count from the header's end, and it may end with blanks.
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])

@@ -144,7 +144,7 @@ def test_deadlines_retries_and_an_autoscaler_that_keeps_away(jobs: dict[str, Any
     for name, job in jobs.items():
         spec = job["spec"]
         assert spec["template"]["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
-        assert _pod(job)["terminationGracePeriodSeconds"] == 120 and spec["ttlSecondsAfterFinished"] == 86400
+        assert _pod(job)["terminationGracePeriodSeconds"] == 30 and spec["ttlSecondsAfterFinished"] == 86400
         assert spec["activeDeadlineSeconds"] == {"": 86400, "fine_tune": 43200}.get(name, 14400 if name in GPU else 7200)
         assert spec["backoffLimit"] == (5 if name else 0)
         ignored, failed = spec["podFailurePolicy"]["rules"]

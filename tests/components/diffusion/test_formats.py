@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from components.config import RunConfig
 from components.diffusion.bundle import load_bundle
-from components.diffusion.formats import KOHYA_FILE, LORA_FILE, embedding, file_stem, kohya_lora
+from components.diffusion.formats import KOHYA_FILE, LORA_FILE, embedding, file_stem, kohya_lora, sort_metadata
 from components.diffusion.training import fine_tune
 from tests.components.diffusion.conftest import Folders
 
@@ -117,3 +118,21 @@ def test_names_by_hand() -> None:
     assert file_stem("<sks>") == "sks" and file_stem("<a/b c>") == "a_b_c"
     rows = {"text_encoder.tokens.<a>": torch.zeros(1, 2), "text_encoder.tokens.<b>": torch.ones(1, 2)}
     assert embedding("<b>", rows)["emb_params"].sum() == 2
+
+
+def test_metadata_has_a_fixed_order(tmp_path: Path) -> None:
+    tensors = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(2)}
+    # safetensors orders metadata by a hash that is another in each process; here by hand, both ways round.
+    parts = '"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}'
+    header = '{"__metadata__":{%s},' + parts + "}"
+    contents = set()
+    for entries in ('"x":"1","format":"pt","é":"3"', '"é":"3","format":"pt","x":"1"'):
+        path = tmp_path / "lora.safetensors"
+        text = (header % entries).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + tensors["a"].numpy().tobytes() + tensors["b"].numpy().tobytes())
+        sort_metadata(path)
+        contents.add(path.read_bytes())
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata() == {"format": "pt", "x": "1", "é": "3"}
+            assert all(torch.equal(file.get_tensor(name), value) for name, value in tensors.items())
+    assert len(contents) == 1

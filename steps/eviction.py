@@ -1,0 +1,34 @@
+"""What a step does when its pod is taken away: it leaves at once, and in a way that has it made again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+EVICTED = 143
+"""Exit code of a process that SIGTERM ended. Exit code 1 is an error of ours, which is not tried again (zenml.yaml)."""
+
+
+def leave_when_evicted() -> None:
+    """In a pod, end with ``EVICTED`` on SIGTERM unless it means that the run was stopped.
+
+    ZenML's own handler raises wherever the step is just then: that becomes an error of the step, with exit code 1, and any
+    ``except`` on the way may take it. What the step has kept so far is what the next pod goes on from.
+    """
+    if not os.environ.get("KUBERNETES_SERVICE_HOST") or threading.current_thread() is not threading.main_thread():
+        return
+    from zenml.exceptions import RunInterruptedException
+
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before):
+        return
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        try:
+            before(signum, frame)
+        except RunInterruptedException:
+            os._exit(EVICTED)
+
+    signal.signal(signal.SIGTERM, leave)

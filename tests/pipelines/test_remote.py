@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from types import SimpleNamespace as Made
+from typing import Any
+
+import pytest
+
+from components.errors import GateRefused, InputError, StyleForgeError
+from pipelines.remote import error_of
+
+
+def _run(**steps: Any) -> Any:
+    """What is read of ZenML's record of a run."""
+    settings = {"docker": Made(parent_image="forge:1")}
+    return Made(steps={name: Made(name=name, **step) for name, step in steps.items()}, config=Made(settings=settings))
+
+
+def _step(status: str, source: str | None = None, message: str | None = None) -> dict[str, Any]:
+    return {"status": Made(value=status), "exception_info": Made(source=source, message=message) if source else None}
+
+
+@pytest.mark.parametrize("kind", [GateRefused, InputError, StyleForgeError])
+def test_an_error_of_ours_keeps_kind_exit_code_and_message(kind: type[StyleForgeError]) -> None:
+    original = kind("a.png", "is broken", expected="a picture", remedy="mend it")
+    run = _run(scan=_step("completed"), validate=_step("failed", f"components.errors.{kind.__name__}", str(original)))
+    found = error_of(run, RuntimeError("Job failed"))
+    assert type(found) is kind and str(found) == str(original) and found.where == "a.png"
+    assert (found.exit_code, found.status) == (kind.exit_code, kind.status)
+
+
+@pytest.mark.parametrize("source", ["builtins.ValueError", "components.errors.annotations", "elsewhere.GateRefused"])
+def test_any_other_error_is_named_with_its_step(source: str) -> None:
+    found = error_of(_run(score=_step("failed", source, "no such thing")), RuntimeError("Job failed"))
+    assert type(found) is StyleForgeError and "step score" in str(found) and "no such thing" in str(found)
+
+
+def test_a_pod_that_said_nothing() -> None:
+    found = error_of(_run(scan=_step("completed"), fine_tune=_step("failed")), RuntimeError("Job sf:x failed: Job was active\nlonger"))
+    assert "step fine_tune" in str(found) and "Job was active longer" in str(found) and "doctor --stack" in str(found)
+
+
+def test_an_image_that_does_not_come() -> None:
+    found = error_of(_run(), RuntimeError("Job failed: Detected container in state ErrImagePull"))
+    assert str(found).startswith("image forge:1: ") and "doctor --stack" in str(found)
+    assert "image of the pods" in str(error_of(None, RuntimeError("ImagePullBackOff")))
+
+
+def test_what_is_not_known_stays_as_it_is() -> None:
+    problem = RuntimeError("connection refused")
+    assert error_of(_run(scan=_step("completed")), problem) is problem
