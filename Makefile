@@ -13,7 +13,7 @@ IMAGE ?= styleforge
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check docs bench image kfp clean
+.PHONY: help setup demo test lint types check docs bench image cluster kfp clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ image:  ## Build the container image; TARGET=cuda for GPUs
 kfp:  ## Make the environment with Kubeflow's SDK that tests read pipelines with
 	$(PYTHON) -m venv $(VENV)-kfp
 	$(VENV)-kfp/bin/python -m pip install --quiet --disable-pip-version-check kfp==2.17.3 kfp-kubernetes==2.17.3
+
+# For tests/cluster; see CONTRIBUTING.md. Takes the image of `make image`.
+cluster:  ## Bring a cluster up with kind, the image on its node
+	kind create cluster --name styleforge
+	kind load docker-image $(IMAGE):$(VERSION)-cpu --name styleforge
 
 check: test lint types  ## What CI runs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from components.cluster.client import Access, Cluster, connect
@@ -70,13 +72,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, s
                 core.delete_persistent_volume(f"{namespace}-{name}")
 
 
-def add_set(s3: str, style: str, folder: Path) -> None:
+def bucket(s3: str) -> Any:
     import s3fs
 
+    return s3fs.S3FileSystem(key=S3_KEY, secret=S3_KEY, endpoint_url=s3, skip_instance_cache=True)
+
+
+def touch_up(s3: str, style: str) -> None:
+    """A changed set: some pixels of one picture are others."""
+    store = bucket(s3)
+    name = sorted(store.find(f"{house.BUCKET}/styles/{style}/style_ref"))[0]
+    picture = Image.open(io.BytesIO(store.cat_file(name))).convert("RGB")
+    picture.paste((255, 0, 0), (0, 0, 8, 8))
+    changed = io.BytesIO()
+    picture.save(changed, "PNG")
+    store.pipe_file(name, changed.getvalue())
+
+
+def add_set(s3: str, style: str, folder: Path) -> None:
     done = CliRunner().invoke(app, ["pocket", "render", "--style", style, "--out", str(folder / style)])
     assert done.exit_code == 0, done.output
-    store = s3fs.S3FileSystem(key=S3_KEY, secret=S3_KEY, endpoint_url=s3, skip_instance_cache=True)
-    store.put(f"{folder / style}/", f"{house.BUCKET}/styles/{style}/", recursive=True)
+    bucket(s3).put(f"{folder / style}/", f"{house.BUCKET}/styles/{style}/", recursive=True)
 
 
 def put(place: tuple[Cluster, str, str], *, suspend: bool) -> Applied:
@@ -133,3 +149,5 @@ def test_what_is_new_is_trained_and_that_alone(place: tuple[Cluster, str, str], 
     add_set(place[2], "cubism", tmp_path)
     assert fire(place) == {"anime": "unchanged", "cubism": "registered"}
     assert fire(place) == {"anime": "unchanged", "cubism": "unchanged"}
+    touch_up(place[2], "anime")
+    assert fire(place) == {"anime": "registered", "cubism": "unchanged"}

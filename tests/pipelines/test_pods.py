@@ -138,6 +138,8 @@ def test_all_that_is_written_to_is_a_volume(jobs: dict[str, Any]) -> None:
         environment = {entry["name"]: entry.get("value") for entry in container["env"]}
         assert environment["HOME"] == "/tmp" and environment["STYLEFORGE_HOME"] == "/var/lib/styleforge"
         assert environment["HF_HOME"] == "/var/cache/huggingface"
+        threads = next(entry["valueFrom"] for entry in container["env"] if entry["name"] == "OMP_NUM_THREADS")
+        assert threads == {"resourceFieldRef": {"containerName": "main", "resource": "requests.cpu"}}
 
 
 def test_deadlines_retries_and_an_autoscaler_that_keeps_away(jobs: dict[str, Any]) -> None:
