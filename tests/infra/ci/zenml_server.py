@@ -59,6 +59,7 @@ def zenml_server(folder: Path, host: str = "127.0.0.1", port: int | None = None)
     environment = {
         "HOME": str(folder), "ZENML_CONFIG_PATH": str(folder / "config"), "ZENML_LOCAL_STORES_PATH": str(folder / "stores"),
         "ZENML_SERVER": "true", "ZENML_SERVER_AUTO_ACTIVATE": "true", "ZENML_SERVER_DEPLOYMENT_TYPE": "other",
+        "ZENML_SERVER_JWT_SECRET_KEY": "outlives-a-restart" * 2,
         "ZENML_DEFAULT_USER_NAME": ADMIN, "ZENML_DEFAULT_USER_PASSWORD": PASSWORD, "ZENML_ANALYTICS_OPT_IN": "false",
     }  # fmt: skip
     command = [sys.executable, "-m", "uvicorn", "zenml.zen_server.zen_server_api:app", "--host", host, "--port", str(port)]
