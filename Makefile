@@ -46,8 +46,10 @@ docs: $(STAMP)  ## Write the generated reference pages
 bench: $(STAMP)  ## Measure training, sampling and scoring against the plain way
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
+# The format of OCI has no health check.
 image:  ## Build the container image; TARGET=cuda for GPUs
-	$(BUILDER) build --file infra/docker/Dockerfile --target $(TARGET) --build-arg VERSION=$(VERSION) \
+	$(BUILDER) build $(if $(filter buildah podman,$(BUILDER)),--format docker) \
+		--file infra/docker/Dockerfile --target $(TARGET) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD) --tag $(IMAGE):$(VERSION)-$(TARGET) .
 
 # Apart from ours: its SDK pins older packages.

@@ -25,6 +25,7 @@ from pipelines.outcome import error_json, known_error
 from pipelines.plan import plan_run
 from pipelines.runtime import LOCAL, connect, find_run, output_folder, stack_flavors, terminate_as_interrupt
 from pipelines.settings import check_settings, default_settings_file, settings_for
+from pipelines.sources import within_reach
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
@@ -210,9 +211,13 @@ def run_plan(
         concurrent: start all cells at once; default: where the stack runs each step on a machine of its own.
     """
     from pipelines.compare import compare
+    from pipelines.preflight import check_access
     from steps import workspace
 
     workspace.sweep()
+    if not _on_this_machine():
+        check_access()
+        plan = _within_reach(plan)
     if concurrent is None:
         concurrent = not _on_this_machine()
     run_name = f"compare-{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
@@ -236,6 +241,12 @@ def run_plan(
     if run is not None:
         _gather(run, plan, result)
     return result
+
+
+def _within_reach(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan with each cell's local folders of pictures put where pods can read them."""
+    scans = {cell["plan"]["scan"] for cell in plan["cells"]}
+    return {**plan, "sections": {**plan["sections"], **{key: within_reach({"scan": plan["sections"][key]})["scan"] for key in scans}}}
 
 
 def _gather(run: PipelineRunResponse, plan: Mapping[str, Any], result: CompareResult) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from components.checks import Check
-from components.cluster.client import Access, Manifest
+from components.cluster.client import Access, Manifest, connect
 from components.cluster.target import PodPlan, Services, Target
 from components.errors import InputError
 from components.registry.tracking import public_uri, tracking_uri
@@ -53,15 +53,29 @@ def load_target(wish: Wish) -> Target | Check:
         InputError: ZenML knows no such stack, or the settings cannot be used.
         ServiceUnreachable: ZenML's server does not answer.
     """
-    from pipelines.runtime import connect
+    from pipelines import runtime
 
-    connect()
+    runtime.connect()
     stack = _stack(wish.stack)
     orchestrator = _component(stack, "orchestrator")
     if orchestrator is None or orchestrator.flavor_name not in FLAVORS:
         flavor = orchestrator.flavor_name if orchestrator else "nothing"
         return Check("cluster", True, f"the stack {wish.stack} runs on `{flavor}`: there is no cluster to check")
     return _target(wish, stack, orchestrator)
+
+
+def check_access() -> None:
+    """Refuse at once what would else come up after minutes, in ZenML's words: no credentials, or an API server that does not answer.
+
+    Raises:
+        InputError: no kubeconfig, or not the context that the active stack names.
+        ServiceUnreachable: the API server does not answer.
+    """
+    from zenml.client import Client
+
+    orchestrator = _component(Client().active_stack_model, "orchestrator")
+    if orchestrator is not None and orchestrator.flavor_name == "kubernetes":
+        connect(_access(orchestrator)).get("/version")
 
 
 def _stack(name: str) -> StackResponse:
@@ -90,15 +104,10 @@ def _target(wish: Wish, stack: StackResponse, orchestrator: ComponentResponse) -
     pods = plan_pods(settings, configuration, orchestrator.flavor_name, environment=_environment(stack), image=wish.image)
     whole = _orchestrator_settings(settings, configuration, orchestrator.flavor_name)
     accounts = [plan.spec.get("serviceAccountName") for plan in pods]
-    access = Access(
-        context=configuration.get("kubernetes_context"),
-        incluster=bool(configuration.get("incluster")),
-        factory=(lambda: _client_of(orchestrator)) if orchestrator.connector else None,
-    )
     return Target(
         stack=wish.stack,
         namespace=wish.namespace or _namespace(configuration),
-        access=access,
+        access=_access(orchestrator),
         runner=whole.service_account_name,
         makes_account=orchestrator.flavor_name == "kubernetes" and not whole.service_account_name,
         accounts=tuple(sorted({str(name) for name in accounts if name and name != ZENMLS_ACCOUNT})),
@@ -107,6 +116,15 @@ def _target(wish: Wish, stack: StackResponse, orchestrator: ComponentResponse) -
         services=_services(stack),
         versions={name: version for name in PACKAGES if (version := package_version(name))},
         mounts_local_stores=local,
+    )
+
+
+def _access(orchestrator: ComponentResponse) -> Access:
+    configuration = orchestrator.configuration
+    return Access(
+        context=configuration.get("kubernetes_context"),
+        incluster=bool(configuration.get("incluster")),
+        factory=(lambda: _client_of(orchestrator)) if orchestrator.connector else None,
     )
 
 

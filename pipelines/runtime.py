@@ -84,9 +84,11 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, 
 
     connect()
     from pipelines.personalize import personalize, personalize_sharded
+    from pipelines.preflight import check_access
 
     flavors = stack_flavors()
     if LOCAL not in flavors:
+        check_access()
         plan = within_reach(plan)
     workspace.sweep()
     name = f"personalize-{config.style.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
