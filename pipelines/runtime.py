@@ -112,13 +112,20 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, 
         run = find_run(name)
         # What a stopped or failed step had done so far is what makes the next try short.
         workspace.release([step for step, record in run.steps.items() if record.status.value == "completed"] if run else [])
+    if LOCAL not in flavors:
+        result.error = _remote_error(run, result.error)
     if result.error is not None:
-        if LOCAL not in flavors:
-            result.error = error_of(run, result.error)
         result.status = getattr(result.error, "status", "failed")
     if run is not None:
         _gather(run, result)
     return result
+
+
+def _remote_error(run: PipelineRunResponse | None, problem: Exception | None) -> Exception | None:
+    """The error of a run in pods, which may have failed without ZenML saying so here."""
+    if problem is None and run is not None and run.status.is_successful:
+        return None
+    return error_of(run, problem or RuntimeError(f"the run is {run.status.value}" if run else "ZenML has no record of the run"))
 
 
 def connect() -> None:

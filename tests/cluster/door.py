@@ -43,8 +43,8 @@ class Door:
                 threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket) -> None:
-        source.settimeout(0.5)
         with contextlib.suppress(OSError):
+            source.settimeout(0.5)
             while not self.closed.is_set():
                 try:
                     data = source.recv(2**16)
@@ -56,7 +56,7 @@ class Door:
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            end.close()
+                end.close()
 
     def remove(self) -> None:
         self.closed.set()

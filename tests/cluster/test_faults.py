@@ -151,7 +151,8 @@ def _stopped(door: Any) -> Iterator[None]:
         door.closed.clear()
 
 
-def test_no_node_for_the_pool(home: House, config: str, tmp_path: Path) -> None:
+def test_no_node_for_the_pool(home: House, tmp_path: Path) -> None:
+    config = str(home.config("faults", **TRAIN))
     settings = _settings(tmp_path, active_deadline_seconds=20)
     process = home.start("run", config, "--settings", str(settings), STYLEFORGE_GPU_POOL="nowhere")
     _, stderr = process.communicate(timeout=600)
@@ -159,13 +160,13 @@ def test_no_node_for_the_pool(home: House, config: str, tmp_path: Path) -> None:
     assert "doctor --stack" in stderr
 
 
-def test_an_image_that_is_nowhere(home: House, config: str) -> None:
-    process = home.start("run", config, STYLEFORGE_IMAGE="nowhere.invalid/styleforge:none")
+def test_an_image_that_is_nowhere(home: House) -> None:
+    process = home.start("run", str(home.config("faults", **TRAIN)), STYLEFORGE_IMAGE="nowhere.invalid/styleforge:none")
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 1 and "nowhere.invalid/styleforge:none" in stderr, stderr[-4000:]
 
 
-def test_wrong_context_and_no_kubeconfig(home: House, config: str, tmp_path: Path) -> None:
-    missing = home.start("run", config, KUBECONFIG=str(tmp_path / "none"))
+def test_no_kubeconfig(home: House, tmp_path: Path) -> None:
+    missing = home.start("run", str(home.config("faults", **TRAIN)), KUBECONFIG=str(tmp_path / "none"))
     _, stderr = missing.communicate(timeout=300)
-    assert missing.returncode == 2 and "kubeconfig" in stderr.lower(), stderr[-4000:]
+    assert missing.returncode == 2 and "kubeconfig" in stderr and "set KUBECONFIG" in stderr, stderr[-4000:]
