@@ -26,8 +26,8 @@ def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
             return known
     reason = " ".join(str(problem).split())
     remedy = "`styleforge doctor --stack NAME` looks for the reason, and `kubectl get events` in the stack's namespace tells what happened"
-    if failed:
-        names = ", ".join(sorted(step.name for step in failed))
+    names = ", ".join(sorted(step.name for step in failed) or _next_steps(run))
+    if names and not any(word in reason for word in _WAITING):
         return StyleForgeError(f"step {names}", f"its pod was lost, or found no node in time ({reason})", remedy=remedy)
     if any(word in reason for word in _WAITING):
         image = _image(run)
@@ -35,6 +35,15 @@ def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
             f"image {image}", f"the node does not get it ({reason})", expected="an image that it has or can pull", remedy=remedy
         )
     return problem
+
+
+def _next_steps(run: PipelineRunResponse | None) -> list[str]:
+    """The steps of a failed run that were to begin: all before them are done, and ZenML has no end of theirs."""
+    if run is None or run.status.value != "failed" or run.snapshot is None:
+        return []
+    done = {name for name, step in run.steps.items() if step.status.is_successful}
+    steps = run.snapshot.step_configurations
+    return sorted(name for name, step in steps.items() if name not in done and set(step.spec.upstream_steps) <= done)
 
 
 def _raised(step: StepRunResponse) -> Exception | None:

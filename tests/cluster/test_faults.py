@@ -172,4 +172,4 @@ def test_an_image_that_is_nowhere(home: House) -> None:
 def test_no_kubeconfig(home: House, tmp_path: Path) -> None:
     missing = home.start("run", str(home.config("faults", **TRAIN)), KUBECONFIG=str(tmp_path / "none"))
     _, stderr = missing.communicate(timeout=300)
-    assert missing.returncode == 2 and "kubeconfig" in stderr and "set KUBECONFIG" in stderr, stderr[-4000:]
+    assert missing.returncode == 2 and "kubeconfig" in stderr and "Set KUBECONFIG" in stderr, stderr[-4000:]

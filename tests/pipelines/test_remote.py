@@ -10,13 +10,19 @@ from pipelines.remote import error_of
 
 
 def _run(**steps: Any) -> Any:
-    """What is read of ZenML's record of a run."""
+    """What is read of ZenML's record of a run; a step after the first waits for the one before it."""
     settings = {"docker": Made(parent_image="forge:1")}
-    return Made(steps={name: Made(name=name, **step) for name, step in steps.items()}, config=Made(settings=settings))
+    names = list(steps)
+    planned = {name: Made(spec=Made(upstream_steps=names[max(0, index - 1) : index])) for index, name in enumerate(names)}
+    return Made(
+        steps={name: Made(name=name, **step) for name, step in steps.items() if step}, config=Made(settings=settings),
+        status=Made(value="failed"), snapshot=Made(step_configurations=planned),
+    )  # fmt: skip
 
 
 def _step(status: str, source: str | None = None, message: str | None = None) -> dict[str, Any]:
-    return {"status": Made(value=status), "exception_info": Made(source=source, message=message) if source else None}
+    done = Made(value=status, is_successful=status in ("completed", "cached"))
+    return {"status": done, "exception_info": Made(source=source, message=message) if source else None}
 
 
 @pytest.mark.parametrize("kind", [GateRefused, InputError, StyleForgeError])
@@ -39,8 +45,13 @@ def test_a_pod_that_said_nothing() -> None:
     assert "step fine_tune" in str(found) and "Job was active longer" in str(found) and "doctor --stack" in str(found)
 
 
+def test_a_pod_that_never_began_has_no_record() -> None:
+    run = _run(scan=_step("completed"), validate=_step("cached"), split=None, score=None)
+    assert str(error_of(run, RuntimeError("the run is failed"))).startswith("step split: its pod was lost, or found no node in time")
+
+
 def test_an_image_that_does_not_come() -> None:
-    found = error_of(_run(), RuntimeError("Job failed: Detected container in state ErrImagePull"))
+    found = error_of(_run(scan=None), RuntimeError("Job failed: Detected container in state ErrImagePull"))
     assert str(found).startswith("image forge:1: ") and "doctor --stack" in str(found)
     assert "image of the pods" in str(error_of(None, RuntimeError("ImagePullBackOff")))
 
