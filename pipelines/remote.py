@@ -20,6 +20,8 @@ def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
         run: the run, if ZenML has a record of it.
         problem: what ZenML raised here.
     """
+    if isinstance(problem, StyleForgeError):
+        return problem
     failed = [step for step in run.steps.values() if step.status.value == "failed"] if run else []
     for step in failed:
         if (known := _raised(step)) is not None:
@@ -34,7 +36,7 @@ def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
         return StyleForgeError(
             f"image {image}", f"the node does not get it ({reason})", expected="an image that it has or can pull", remedy=remedy
         )
-    return problem
+    return StyleForgeError("run in pods", f"it failed before any step began, or without a word ({reason})", remedy=remedy)
 
 
 def _next_steps(run: PipelineRunResponse | None) -> list[str]:

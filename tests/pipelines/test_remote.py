@@ -56,6 +56,11 @@ def test_an_image_that_does_not_come() -> None:
     assert "image of the pods" in str(error_of(None, RuntimeError("ImagePullBackOff")))
 
 
-def test_what_is_not_known_stays_as_it_is() -> None:
-    problem = RuntimeError("connection refused")
-    assert error_of(_run(scan=_step("completed")), problem) is problem
+def test_a_run_whose_first_pod_failed() -> None:
+    found = error_of(_run(scan=_step("completed")), RuntimeError("Job x failed: backoff limit"))
+    assert str(found).startswith("run in pods: ") and "backoff limit" in str(found) and "doctor --stack" in str(found)
+
+
+def test_an_error_from_before_the_run_stays_as_it_is() -> None:
+    problem = InputError("kubeconfig", "no such file")
+    assert error_of(None, problem) is problem

@@ -52,7 +52,7 @@ def zenml_server(folder: Path, host: str = "127.0.0.1", port: int | None = None)
 
     Started again in the same folder, and on the same port, it is the same server; the account is made the first time.
     """
-    known = folder.is_dir()
+    known = (folder / "output.log").is_file()
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port(host)
     server = ZenServer(f"http://{host}:{port}")

@@ -149,7 +149,7 @@ def test_the_rules_find_what_they_are_for(rule: str, path: str, value: Any, faul
 
 
 def test_the_secrets_of_the_page_are_those_in_use() -> None:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in FILES)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (*FILES, REPOSITORY / "zenml.yaml"))
     assert {name for _, name, _ in _secrets()} == set(re.findall(r"(?:secretRef|secretKeyRef): \{name: ([\w-]+)", text))
 
 
