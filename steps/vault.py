@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.content import digest_value
-from components.diffusion.checkpoints import STATE
 from components.paths import atomic_folder
 from steps.artifacts import download, upload
 
@@ -33,6 +32,8 @@ class Vault:
 
     def fetch(self, folder: Path) -> None:
         """Bring the newest checkpoint into ``folder``, unless that has it or a newer one. Trouble with the store is only told."""
+        from components.diffusion.checkpoints import STATE
+
         with _troubles("cannot be read; training begins with what is here"):
             names = [name for name in self._names() if self._store.exists(f"{self.uri}/{name}/{STATE}")]
             if not names or any(item.name >= names[-1] for item in folder.glob("step-*")):
@@ -43,6 +44,8 @@ class Vault:
 
     def keep(self, checkpoint: Path) -> None:
         """Store a checkpoint, then remove the older ones. Trouble with the store is only told: the training goes on."""
+        from components.diffusion.checkpoints import STATE
+
         with _troubles("did not take a checkpoint; should this machine be lost now, training goes on from an older one"):
             older = self._names()
             files = sorted(
