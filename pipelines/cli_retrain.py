@@ -25,6 +25,7 @@ def retrain(
     webhook_env: Annotated[
         str, typer.Option("--webhook-env", metavar="NAME", help="Variable with the address of a webhook that takes Slack's JSON.")
     ] = WEBHOOK_VARIABLE,
+    settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
     log_format: Format = LogFormat.human,
@@ -34,7 +35,7 @@ def retrain(
     from pipelines.retraining import Request
     from pipelines.retraining import retrain as act
 
-    result = act(Request(config, source, tuple(overrides or ()), alias, gate, not no_promote, dry_run, webhook_env, verbose))
+    result = act(Request(config, source, tuple(overrides or ()), alias, gate, not no_promote, dry_run, webhook_env, settings, verbose))
     print_retraining(result)
     if as_json:
         print_json(result.as_dict())

@@ -55,6 +55,10 @@ def apply(
     service_account: Annotated[
         str | None, typer.Option("--service-account", metavar="NAME", help="Account of the pod; default: the manifest's.")
     ] = None,
+    gate: Annotated[Path | None, typer.Option("--gate", metavar="YAML", help="Rules; they travel too. Default: the image's.")] = None,
+    claim: Annotated[
+        str | None, typer.Option("--home-claim", metavar="NAME", help="PersistentVolumeClaim of the pod's home; default: the manifest's.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster check it and print the objects; change nothing.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -66,7 +70,7 @@ def apply(
 
     asked = scheduling.Asked(
         name, config, cron, source, tuple(overrides or ()), namespace, context, image, time_zone, suspend, alias, not no_promote,
-        service_account, dry_run, verbose,
+        service_account, gate, claim, dry_run, verbose,
     )  # fmt: skip
     act = scheduling.apply_with_zenml if kind is Kind.zenml else scheduling.apply_cron_job
     result = act(asked)

@@ -24,6 +24,7 @@ from pipelines.environment import prepare_environment
 from pipelines.outcome import error_json, known_error
 from pipelines.plan import effective_aux, plan_run
 from pipelines.runtime import run_personalize, terminate_as_interrupt
+from pipelines.settings import check_settings
 from steps.rescoring import tools
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """What the command is asked for; ``gate`` None means ``configs/gate.yaml``, ``webhook`` is the name of a variable."""
+    """What the command is asked for; ``webhook`` is the name of a variable.
+
+    ``gate`` None means ``configs/gate.yaml``, ``settings`` None the project's ``zenml.yaml``.
+    """
 
     config: Path
     source: str
@@ -46,6 +50,7 @@ class Request:
     promote: bool = True
     dry_run: bool = False
     webhook: str = notify.WEBHOOK_VARIABLE
+    settings: Path | None = None
     verbose: bool = False
 
 
@@ -142,6 +147,8 @@ def _notify(request: Request, text: str) -> None:
 def _prepare(request: Request) -> tuple[_Job, list[Place]]:
     """Everything that can be checked before the first set."""
     gate, settings, sample = check_request(request)
+    if request.settings is not None:
+        check_settings(request.settings)
     places = list_sets(request.source)
     return _Job(request, settings, gate, open_tracking(sample.registry.tracking_uri)), places
 
@@ -255,7 +262,7 @@ def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetRes
 
 def _train(job: _Job, config: RunConfig) -> str:
     """Run the pipeline, and give the version that it registered."""
-    ran = run_personalize(config, verbose=job.request.verbose)
+    ran = run_personalize(config, settings_file=job.request.settings, verbose=job.request.verbose)
     if ran.error is not None:
         raise ran.error
     return str((ran.model or {})["version"])

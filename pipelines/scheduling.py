@@ -39,6 +39,8 @@ class Asked:
     alias: str = "champion"
     promote: bool = True
     service_account: str | None = None
+    gate: Path | None = None
+    claim: str | None = None
     dry_run: bool = False
     verbose: bool = False
 
@@ -57,11 +59,12 @@ def apply_cron_job(asked: Asked) -> Applied:
     if not asked.source:
         raise InputError("--source", "is missing", expected="the bucket whose sub-folders are style sets")
     template = objects.load_template()
-    _, _, sample = check_request(Request(asked.config, asked.source, asked.overrides, asked.alias))
+    _, _, sample = check_request(Request(asked.config, asked.source, asked.overrides, asked.alias, asked.gate))
     objects.check_travels(sample, asked.source, objects.volumes_of(template))
     wish = objects.Wish(
         asked.name, asked.cron, asked.source, asked.config.read_text(encoding="utf-8"), asked.overrides, asked.namespace, asked.image,
         asked.time_zone, asked.suspend, asked.alias, asked.promote, asked.service_account,
+        None if asked.gate is None else asked.gate.read_text(encoding="utf-8"), asked.claim,
     )  # fmt: skip
     wish.check()
     return apply(connect(Access(asked.context)), wish, template, dry_run=asked.dry_run)
@@ -120,7 +123,7 @@ def _refuse_options(asked: Asked) -> None:
     given = {
         "--namespace": asked.namespace, "--context": asked.context, "--image": asked.image, "--time-zone": asked.time_zone,
         "--suspend": asked.suspend, "--to": asked.alias != "champion", "--no-promote": not asked.promote,
-        "--service-account": asked.service_account,
+        "--service-account": asked.service_account, "--gate": asked.gate, "--home-claim": asked.claim,
     }  # fmt: skip
     for option, value in given.items():
         # --resume is a value too.

@@ -22,18 +22,21 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"
 CONFIG_FOLDER = "/etc/styleforge"
 CONFIG_FILE = "config.yaml"
+GATE_FILE = "gate.yaml"
 TEMPLATE = REPOSITORY / "infra" / "kubernetes" / "base" / "retrain.yaml"
 # Of a CronJob's name: Kubernetes appends eleven characters to make a Job's, which may have 63.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
 _MEBIBYTE = 2**20
 _SCRATCH = "/tmp"
+_HOME = "home"
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be installed. ``image``, ``service_account`` and ``namespace`` None are the manifest's.
+    """What is to be installed. ``image``, ``service_account``, ``claim`` and ``namespace`` None are the manifest's.
 
-    ``suspend`` None leaves it as it is in the cluster; a new schedule is active. ``text`` is the configuration file's.
+    ``suspend`` None leaves it as it is in the cluster; a new schedule is active. ``text`` is the configuration file's, ``gate`` that of
+    the rules; None means the image's. ``claim`` is the PersistentVolumeClaim of the pod's home.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Wish:
     alias: str = "champion"
     promote: bool = True
     service_account: str | None = None
+    gate: str | None = None
+    claim: str | None = None
 
     def check(self) -> None:
         """Raise InputError for a name, a time, a place or a size that Kubernetes or the pod would not take."""
@@ -57,11 +62,20 @@ class Wish:
             )
         parse_cron(self.cron)
         zone(self.time_zone)
-        for option, value in (("--image", self.image), ("--service-account", self.service_account), ("--namespace", self.namespace)):
+        words = {
+            "--image": self.image, "--service-account": self.service_account, "--namespace": self.namespace, "--home-claim": self.claim,
+        }  # fmt: skip
+        for option, value in words.items():
             if value is not None and not re.fullmatch(r"\S+", value):
                 raise InputError(f"{option} {value!r}", "is empty or has spaces in it")
-        if (size := len(self.text.encode("utf-8"))) > _MEBIBYTE:
-            raise InputError("--config", f"has {size:,} bytes", expected=f"at most {_MEBIBYTE:,}, which a ConfigMap can hold")
+        if (size := sum(len(text.encode("utf-8")) for text in self.files.values())) > _MEBIBYTE:
+            named = "--config" if self.gate is None else "--config and --gate together"
+            raise InputError(named, f"{size:,} bytes are too many", expected=f"at most {_MEBIBYTE:,}, which a ConfigMap can hold")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that travel with the schedule, by name."""
+        return {CONFIG_FILE: self.text} | ({} if self.gate is None else {GATE_FILE: self.gate})
 
 
 def load_template(path: Path = TEMPLATE) -> Manifest:
@@ -152,11 +166,11 @@ def _looks_local(place: str) -> bool:
 
 
 def config_map(wish: Wish, template: Mapping[str, Any]) -> Manifest:
-    """The ConfigMap with the configuration file."""
+    """The ConfigMap with the configuration file, and the gate's where it was given."""
     return {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": config_name(wish.name), "namespace": namespace_of(wish.namespace, template), "labels": _labels(wish.name)},
-        "data": {CONFIG_FILE: wish.text},
+        "data": wish.files,
     }  # fmt: skip
 
 
@@ -191,6 +205,9 @@ def _fill(pod: Manifest, container: Manifest, wish: Wish) -> None:
         pod["serviceAccountName"] = wish.service_account
     if wish.image:
         container["image"] = wish.image
+    if wish.claim:
+        (home,) = (volume for volume in pod["volumes"] if volume["name"] == _HOME)
+        home["persistentVolumeClaim"]["claimName"] = wish.claim
     container["args"] = [escape(argument) for argument in arguments(wish)]
     container["volumeMounts"].append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
     pod["volumes"].append({"name": "config", "configMap": {"name": config_name(wish.name)}})
@@ -202,6 +219,7 @@ def arguments(wish: Wish) -> Iterator[str]:
     for override in wish.overrides:
         yield from ("--set", override)
     yield from () if wish.alias == "champion" else ("--to", wish.alias)
+    yield from () if wish.gate is None else ("--gate", f"{CONFIG_FOLDER}/{GATE_FILE}")
     yield from () if wish.promote else ("--no-promote",)
     yield from ("--json", "--log-format", "json")
 

@@ -178,6 +178,7 @@ def test_what_is_found_before_anything_runs(stand_in: StandIn, hook: Hook) -> No
         (("--set", "registry.model=one"), 2, "one name for all style sets"),
         (("--to", "latest"), 2, "is no alias"),
         (("--gate", "gone.yaml"), 2, "gone.yaml"),
+        (("--settings", "gone-settings.yaml"), 2, "gone-settings.yaml"),
         (("--webhook-env", "GONE_HOOK"), 2, "GONE_HOOK"),
         (("--source", "gone"), 2, "no such folder"),
         (("--source", "https://me:secret@host/sets"), 2, "must hold no user name"),

@@ -68,6 +68,18 @@ def test_from_the_command_line(server: ApiServer) -> None:
     assert call("remove", "nightly")[0] == 2
 
 
+def test_the_rules_travel(server: ApiServer) -> None:
+    rules = (REPOSITORY / "configs" / "gate.yaml").read_text()
+    Path("mine.yaml").write_text(rules)
+    assert applied("--gate", "mine.yaml", "--home-claim", "art-home")["missing"] == ["PersistentVolumeClaim art-home"]
+    (container,) = job(server)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"][4:6] == ["--gate", "/etc/styleforge/gate.yaml"] and server.objects[CONFIG]["data"]["gate.yaml"] == rules
+    # Changed rules are a changed schedule, and without any the image's count again.
+    Path("mine.yaml").write_text(rules + "# stricter soon\n")
+    assert applied("--gate", "mine.yaml", "--home-claim", "art-home")["status"] == "changed"
+    assert applied()["status"] == "changed" and "gate.yaml" not in server.objects[CONFIG]["data"]
+
+
 def test_twice_the_same_says_unchanged(server: ApiServer) -> None:
     applied()
     count = len(server.writes())
@@ -97,6 +109,7 @@ def test_what_the_pod_would_miss_is_said(server: ApiServer) -> None:
         (("--config", POCKET, "--set", "base.model=models/mine"), 2, "which the pod does not have"),
         (("--config", POCKET, "--set", "registry.model=one"), 2, "one name for all style sets"),
         (("--config", POCKET, "--to", "no such"), 2, "no such"), (("--config", POCKET, "--context", "other"), 2, "no context other"),
+        (("--config", POCKET, "--gate", "no-rules.yaml"), 2, "no-rules.yaml"), (("--config", POCKET, "--gate", POCKET), 2, "unknown key"),
         (("--config", POCKET, "--time-zone", "Mars"), 2, "--time-zone"), (("--config", POCKET, "--namespace", "nowhere"), 2, "nowhere"),
     ],
 )  # fmt: skip

@@ -21,7 +21,7 @@ TEXT = "base: {model: pocket}\n"
 PLAIN = Wish("nightly", "17 3 * * *", "s3://bucket/styles", TEXT)
 FULL = Wish(
     "weekly", "@weekly", "s3://b", TEXT, ("training.steps=5", "method.instance_prompt=$(HOME) {token}"), "art", "registry.example.com/sf:1",
-    "Europe/Berlin", True, "production", False, "trainer",
+    "Europe/Berlin", True, "production", False, "trainer", "rules: []\n", "art-home",
 )  # fmt: skip
 
 
@@ -87,8 +87,11 @@ def test_everything_that_can_be_said() -> None:
     (container,) = pod(job)["containers"]
     assert container["image"] == "registry.example.com/sf:1" and pod(job)["serviceAccountName"] == "trainer"
     assert container["args"][4:-3] == [
-        "--set", "training.steps=5", "--set", "method.instance_prompt=$$(HOME) {token}", "--to", "production", "--no-promote",
+        "--set", "training.steps=5", "--set", "method.instance_prompt=$$(HOME) {token}", "--to", "production",
+        "--gate", "/etc/styleforge/gate.yaml", "--no-promote",
     ]  # fmt: skip
+    assert config_map(FULL, TEMPLATE)["data"] == {"config.yaml": TEXT, "gate.yaml": "rules: []\n"}
+    assert ("PersistentVolumeClaim", "art-home") in needs(job) and ("PersistentVolumeClaim", "retrain-home") not in needs(job)
     assert "timeZone" not in cron_job(PLAIN, TEMPLATE, "v1beta1")["spec"]
 
 
@@ -100,7 +103,8 @@ def test_the_command_takes_the_arguments() -> None:
     command = typer.main.get_command(app)
     name, *rest = schedule.arguments(FULL)
     context = command.commands[name].make_context(name, rest)  # type: ignore[attr-defined]
-    assert context.params["alias"] == "production" and context.params["no_promote"] and len(context.params["overrides"]) == 2
+    assert context.params["gate"].name == "gate.yaml" and context.params["alias"] == "production"
+    assert context.params["no_promote"] and len(context.params["overrides"]) == 2
 
 
 @pytest.mark.parametrize("text", ["a$b", "$(HOME)", "$$(HOME)", "$", "$$$", "plain"])
@@ -121,6 +125,8 @@ def test_what_the_pod_needs() -> None:
         ({"name": "Nightly"}, "Nightly"), ({"name": "a" * 53}, "aaa"), ({"name": "-a"}, "-a"), ({"name": ""}, "CronJob"),
         ({"name": "a.b"}, "a.b"), ({"cron": "never"}, "--cron"), ({"time_zone": "Mars/Olympus"}, "--time-zone"), ({"image": ""}, "--image"),
         ({"image": "a b"}, "--image"), ({"service_account": " "}, "--service-account"), ({"namespace": ""}, "--namespace"),
+        ({"claim": "my home"}, "--home-claim"),
+        ({"text": "#" * 2**20, "gate": "#"}, "--config and --gate together: 1,048,577 bytes"),
         ({"text": "#" * (2**20 + 1)}, "1,048,577 bytes"), ({"text": "é" * (2**19 + 1)}, "1,048,578 bytes"),
     ],
 )  # fmt: skip
