@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
@@ -15,9 +14,7 @@ from zenml.materializers.base_materializer import BaseMaterializer
 from components.content import digest_file, digest_value
 from components.errors import StorageError
 from components.paths import atomic_folder, state, storage_errors
-
-if TYPE_CHECKING:
-    from zenml.artifact_stores import BaseArtifactStore
+from steps.transfer import download, upload
 
 # Times differ from run to run though the work is the same: they are kept, but are no part of the content.
 VOLATILE_NAMES = frozenset({"timing.json"})
@@ -112,44 +109,6 @@ class FolderMaterializer(BaseMaterializer):
     @property
     def _local(self) -> bool:
         return "://" not in self.uri
-
-
-def upload(store: BaseArtifactStore, folder: Path, files: Iterable[Path], uri: str) -> None:
-    """Write files of a folder below ``uri``.
-
-    Args:
-        store: the artifact store.
-        folder: the folder.
-        files: paths relative to it, in the order in which they are to appear.
-        uri: where to, in the store.
-    """
-    made: set[str] = set()
-    for relative in files:
-        target = f"{uri}/{relative.as_posix()}"
-        parent = target.rsplit("/", 1)[0]
-        if parent not in made:
-            store.makedirs(parent)
-            made.add(parent)
-        with open(folder / relative, "rb") as source, store.open(target, "wb") as sink:
-            shutil.copyfileobj(source, sink, 2**20)
-
-
-def download(store: BaseArtifactStore, uri: str, folder: Path) -> None:
-    """Read all files below ``uri`` into a folder."""
-    for relative in stored(store, uri):
-        target = folder / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with store.open(f"{uri}/{relative}", "rb") as source, open(target, "wb") as sink:
-            shutil.copyfileobj(source, sink, 2**20)
-
-
-def stored(store: BaseArtifactStore, uri: str, prefix: str = "") -> Iterator[str]:
-    """Paths of all files below ``uri``, relative to it."""
-    for name in sorted(str(item) for item in store.listdir(f"{uri}/{prefix}".rstrip("/"))):
-        if store.isdir(f"{uri}/{prefix}{name}"):
-            yield from stored(store, uri, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}"
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.styledata.source import walk
-from steps.artifacts import download, upload
+from steps.transfer import download, upload
 
 if TYPE_CHECKING:
     from zenml.artifact_stores import BaseArtifactStore

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from components.content import digest_value
 from components.paths import atomic_folder
-from steps.artifacts import download, upload
+from steps.transfer import download, upload
 
 if TYPE_CHECKING:
     from zenml.artifact_stores import BaseArtifactStore
@@ -48,11 +48,10 @@ class Vault:
 
         with _troubles("did not take a checkpoint; should this machine be lost now, training goes on from an older one"):
             older = self._names()
-            files = sorted(
-                (item.relative_to(checkpoint) for item in checkpoint.rglob("*") if item.is_file()), key=lambda file: file.name == STATE
-            )
+            files = [item.relative_to(checkpoint) for item in checkpoint.rglob("*") if item.is_file()]
             # The state comes last: a checkpoint without it is passed over.
-            upload(self._store, checkpoint, files, f"{self.uri}/{checkpoint.name}")
+            for part in ([file for file in files if file.name != STATE], [file for file in files if file.name == STATE]):
+                upload(self._store, checkpoint, part, f"{self.uri}/{checkpoint.name}")
             for name in older:
                 if name != checkpoint.name:
                     self._store.rmtree(f"{self.uri}/{name}")
