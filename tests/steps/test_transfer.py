@@ -74,5 +74,6 @@ def test_the_first_failure_ends_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path) -> None:
+    store: Any = MemoryStore(tmp_path / "bucket")
     with pytest.raises(FileNotFoundError):
-        download(MemoryStore(tmp_path / "bucket"), "memory://gone", tmp_path / "back")  # type: ignore[arg-type]
+        download(store, "memory://gone", tmp_path / "back")
