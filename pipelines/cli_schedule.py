@@ -59,6 +59,10 @@ def apply(
     claim: Annotated[
         str | None, typer.Option("--home-claim", metavar="NAME", help="PersistentVolumeClaim of the pod's home; default: the manifest's.")
     ] = None,
+    requests: Annotated[
+        str | None,
+        typer.Option("--requests", metavar="LIST", help="What the pod asks for, as cpu=500m,memory=2Gi; default: the manifest's."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster check it and print the objects; change nothing.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -70,7 +74,7 @@ def apply(
 
     asked = scheduling.Asked(
         name, config, cron, source, tuple(overrides or ()), namespace, context, image, time_zone, suspend, alias, not no_promote,
-        service_account, gate, claim, dry_run, verbose,
+        service_account, gate, claim, requests, dry_run, verbose,
     )  # fmt: skip
     act = scheduling.apply_with_zenml if kind is Kind.zenml else scheduling.apply_cron_job
     result = act(asked)

@@ -41,6 +41,7 @@ class Asked:
     service_account: str | None = None
     gate: Path | None = None
     claim: str | None = None
+    requests: str | None = None
     dry_run: bool = False
     verbose: bool = False
 
@@ -64,7 +65,7 @@ def apply_cron_job(asked: Asked) -> Applied:
     wish = objects.Wish(
         asked.name, asked.cron, asked.source, asked.config.read_text(encoding="utf-8"), asked.overrides, asked.namespace, asked.image,
         asked.time_zone, asked.suspend, asked.alias, asked.promote, asked.service_account,
-        None if asked.gate is None else asked.gate.read_text(encoding="utf-8"), asked.claim,
+        None if asked.gate is None else asked.gate.read_text(encoding="utf-8"), asked.claim, asked.requests,
     )  # fmt: skip
     wish.check()
     return apply(connect(Access(asked.context)), wish, template, dry_run=asked.dry_run)
@@ -123,7 +124,7 @@ def _refuse_options(asked: Asked) -> None:
     given = {
         "--namespace": asked.namespace, "--context": asked.context, "--image": asked.image, "--time-zone": asked.time_zone,
         "--suspend": asked.suspend, "--to": asked.alias != "champion", "--no-promote": not asked.promote,
-        "--service-account": asked.service_account, "--gate": asked.gate, "--home-claim": asked.claim,
+        "--service-account": asked.service_account, "--gate": asked.gate, "--home-claim": asked.claim, "--requests": asked.requests,
     }  # fmt: skip
     for option, value in given.items():
         # --resume is a value too.

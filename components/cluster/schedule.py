@@ -13,6 +13,7 @@ import yaml
 
 from components.cluster.client import Manifest
 from components.cluster.cron import UTC_NAMES, parse_cron, zone
+from components.cluster.nodes import quantity
 from components.config import RunConfig
 from components.errors import InputError
 from components.paths import REPOSITORY
@@ -36,7 +37,8 @@ class Wish:
     """What is to be installed. ``image``, ``service_account``, ``claim`` and ``namespace`` None are the manifest's.
 
     ``suspend`` None leaves it as it is in the cluster; a new schedule is active. ``text`` is the configuration file's, ``gate`` that of
-    the rules; None means the image's. ``claim`` is the PersistentVolumeClaim of the pod's home.
+    the rules; None means the image's. ``claim`` is the PersistentVolumeClaim of the pod's home, ``requests`` what the pod asks for, such
+    as ``cpu=500m,memory=2Gi``.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Wish:
     service_account: str | None = None
     gate: str | None = None
     claim: str | None = None
+    requests: str | None = None
 
     def check(self) -> None:
         """Raise InputError for a name, a time, a place or a size that Kubernetes or the pod would not take."""
@@ -62,6 +65,7 @@ class Wish:
             )
         parse_cron(self.cron)
         zone(self.time_zone)
+        parse_requests(self.requests)
         words = {
             "--image": self.image, "--service-account": self.service_account, "--namespace": self.namespace, "--home-claim": self.claim,
         }  # fmt: skip
@@ -76,6 +80,25 @@ class Wish:
     def files(self) -> dict[str, str]:
         """The files that travel with the schedule, by name."""
         return {CONFIG_FILE: self.text} | ({} if self.gate is None else {GATE_FILE: self.gate})
+
+
+def parse_requests(text: str | None) -> dict[str, str]:
+    """Quantities of processor and memory by name, of ``cpu=500m,memory=2Gi``; nothing of None.
+
+    Raises:
+        InputError: it is of another form, or names something else.
+    """
+    found: dict[str, str] = {}
+    for part in [] if text is None else text.split(","):
+        name, separator, amount = (word.strip() for word in part.partition("="))
+        try:
+            good = name in ("cpu", "memory") and name not in found and quantity(amount) > 0
+        except ValueError:
+            good = False
+        if not (separator and good):
+            raise InputError(f"--requests {text!r}", f"{part!r} is none", expected="each at most once, such as cpu=500m,memory=2Gi")
+        found[name] = amount
+    return found
 
 
 def load_template(path: Path = TEMPLATE) -> Manifest:
@@ -208,6 +231,11 @@ def _fill(pod: Manifest, container: Manifest, wish: Wish) -> None:
     if wish.claim:
         (home,) = (volume for volume in pod["volumes"] if volume["name"] == _HOME)
         home["persistentVolumeClaim"]["claimName"] = wish.claim
+    resources = container["resources"]
+    for name, amount in parse_requests(wish.requests).items():
+        resources["requests"][name] = amount
+        if quantity(amount) > quantity(resources["limits"][name]):
+            resources["limits"][name] = amount
     container["args"] = [escape(argument) for argument in arguments(wish)]
     container["volumeMounts"].append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
     pod["volumes"].append({"name": "config", "configMap": {"name": config_name(wish.name)}})

@@ -107,6 +107,18 @@ def test_the_command_takes_the_arguments() -> None:
     assert context.params["no_promote"] and len(context.params["overrides"]) == 2
 
 
+def test_what_the_pod_asks_for() -> None:
+    def resources(requests: str | None) -> dict[str, Any]:
+        job = cron_job(Wish(**{**vars(PLAIN), "requests": requests}), TEMPLATE, "v1")
+        found: dict[str, Any] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["resources"]
+        return found
+
+    theirs = resources(None)
+    assert theirs == {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"cpu": "4", "memory": "12Gi"}}
+    assert resources("cpu=500m, memory=2Gi") == {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": theirs["limits"]}
+    assert resources("memory=16Gi") == {"requests": {"cpu": "2", "memory": "16Gi"}, "limits": {"cpu": "4", "memory": "16Gi"}}
+
+
 @pytest.mark.parametrize("text", ["a$b", "$(HOME)", "$$(HOME)", "$", "$$$", "plain"])
 def test_no_variable_gets_in(text: str) -> None:
     assert unescape(escape(text)) == text and "$" not in escape(text).replace("$$", "")
@@ -125,7 +137,9 @@ def test_what_the_pod_needs() -> None:
         ({"name": "Nightly"}, "Nightly"), ({"name": "a" * 53}, "aaa"), ({"name": "-a"}, "-a"), ({"name": ""}, "CronJob"),
         ({"name": "a.b"}, "a.b"), ({"cron": "never"}, "--cron"), ({"time_zone": "Mars/Olympus"}, "--time-zone"), ({"image": ""}, "--image"),
         ({"image": "a b"}, "--image"), ({"service_account": " "}, "--service-account"), ({"namespace": ""}, "--namespace"),
-        ({"claim": "my home"}, "--home-claim"),
+        ({"claim": "my home"}, "--home-claim"), ({"requests": "gpu=1"}, "--requests"), ({"requests": "cpu"}, "--requests"),
+        ({"requests": "cpu=many"}, "'cpu=many' is none"), ({"requests": "cpu=0"}, "--requests"), ({"requests": ""}, "--requests"),
+        ({"requests": "cpu=1,cpu=2"}, "'cpu=2' is none"),
         ({"text": "#" * 2**20, "gate": "#"}, "--config and --gate together: 1,048,577 bytes"),
         ({"text": "#" * (2**20 + 1)}, "1,048,577 bytes"), ({"text": "é" * (2**19 + 1)}, "1,048,578 bytes"),
     ],
