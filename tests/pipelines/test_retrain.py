@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -197,3 +199,21 @@ def test_a_full_disk_stops_the_rest(stand_in: StandIn) -> None:
     result = retrain(stand_in, code=1, STAND_IN="full")
     assert statuses(result) == {"large": "failed", "next": "stopped"} and "No space left" in result["sets"][0]["message"]
     assert trainings(stand_in) == 0
+
+
+def test_settings_reach_the_runs(stand_in: StandIn) -> None:
+    add_picture(stand_in, "settled", "a.png", 70)
+    (stand_in.folder / "mine.yaml").write_text("steps: {split: {enable_cache: false}}")
+    assert statuses(retrain(stand_in)) == {"settled": "promoted"}
+    again = retrain(stand_in, "--set", "training.steps=3", "--settings", "mine.yaml")
+    assert statuses(again) == {"settled": "promoted"}
+    # The pictures are the same, so both would come from the cache.
+    assert (last(stand_in, "validate"), last(stand_in, "split")) == ("cached", "completed")
+
+
+def last(stand_in: StandIn, step: str) -> str:
+    """How the step that began last came to its end, as ZenML has it on record."""
+    (database,) = stand_in.folder.rglob("zenml.db")
+    with contextlib.closing(sqlite3.connect(database)) as records:
+        query = "select status from step_run where name = ? order by start_time desc limit 1"
+        return str(records.execute(query, (step,)).fetchone()[0])
