@@ -160,7 +160,8 @@ def test_the_page_works_to_the_letter(ready: None, tmp_path: Path, capsys: pytes
     kubernetes = client()
     steps = kubernetes.client.CoreV1Api().list_namespaced_pod("styleforge-runs", label_selector="app.kubernetes.io/component=step").items
     assert len(steps) > 8 and {pod.status.phase for pod in steps} == {"Succeeded"}
-    # Of the run as pods, and of the schedule's one pod, which found the same pictures in the bucket.
+    # The schedule's pod found the same pictures in the bucket, and so the version of the run as pods.
+    assert '"sets": [{"name": "anime"' in said and '"model": "styleforge-anime", "version": "1"' in said
     models = said.rpartition("+ styleforge models")[2]
     with capsys.disabled():
         print(f"\n{len(steps)} pods of steps; models: {models}")
