@@ -7,17 +7,24 @@ import sys
 
 from components.paths import REPOSITORY, home
 
+# Whose variables count as not set where they are set to nothing, as a CI service sets those that it has no value for.
+# ZenML takes an empty address of its server for an address, and boto an empty endpoint.
+_EMPTY_IS_UNSET = ("ZENML_", "MLFLOW_", "HF_", "AWS_")
+
 
 def prepare_environment(*, verbose: bool = False) -> None:
     """Set the variables that ZenML, MLflow, Great Expectations, Hugging Face and matplotlib read when they are imported.
 
-    A variable that the user has set stays as it is, since a ZenML server, a hub cache or a proxy may be behind it.
+    A variable that the user has set stays as it is, since a ZenML server, a hub cache or a proxy may be behind it; one that is set
+    to nothing is taken away.
 
     Raises:
         InputError: STYLEFORGE_HOME cannot be written.
     """
     state = home()
     level = "INFO" if verbose else "CRITICAL"
+    for name in [name for name, value in os.environ.items() if not value and name.startswith(_EMPTY_IS_UNSET)]:
+        del os.environ[name]
     for name, value in {
         "ZENML_CONFIG_PATH": str(state / "zenml"),
         "ZENML_LOCAL_STORES_PATH": str(state / "zenml" / "stores"),

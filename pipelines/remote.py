@@ -10,7 +10,7 @@ from components.errors import StyleForgeError
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse, StepRunResponse
 
-_WAITING = ("InvalidImageName", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerConfigError")
+_WAITING = ("InvalidImageName", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
 
 
 def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:

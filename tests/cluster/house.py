@@ -92,7 +92,7 @@ class House:
     def call(self, *arguments: str, code: int = 0, **environment: str) -> Any:
         """The JSON that a command printed, after checking its exit code."""
         process = self.start(*arguments, "--json", **environment)
-        stdout, stderr = process.communicate(timeout=1500)
+        stdout, stderr = process.communicate(timeout=3000)
         assert process.returncode == code, f"exit code {process.returncode}\n{stdout[-4000:]}\n{stderr[-8000:]}"
         return json.loads(stdout.splitlines()[-1])
 

@@ -126,6 +126,16 @@ def test_steps_on_gpus(jobs: dict[str, Any]) -> None:
     assert {"styleforge-gpu", "styleforge-cpu"} <= set(_in_base("PriorityClass"))
 
 
+def test_a_node_that_waits_for_a_secret_ends_no_run(jobs: dict[str, Any]) -> None:
+    settings = check_settings(REPOSITORY / "zenml.yaml")["settings"]["orchestrator.kubernetes"]
+    assert set(settings["fail_on_container_waiting_reasons"]) == {"InvalidImageName", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"}
+    for name, job in jobs.items():
+        taken = [entry["valueFrom"] for entry in _main(job)["env"] if "valueFrom" in entry]
+        sources = [next(iter(source.values())) for source in taken if "resourceFieldRef" not in source]
+        sources += [next(iter(source.values())) for source in _main(job).get("envFrom", [])]
+        assert sources and all(source["optional"] for source in sources), name
+
+
 def test_all_that_is_written_to_is_a_volume(jobs: dict[str, Any]) -> None:
     for name, job in jobs.items():
         pod, container = _pod(job), _main(job)
