@@ -12,8 +12,8 @@ from tests.cluster.house import House
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SHARDS = 4
 NODE_CORES = 2
-# 832 pictures of a second each, as those of a real base on a GPU. A pod costs 15 to 25 s of a core whatever it draws, so with pictures
-# of the fifth of a second that pocket.yaml's twenty steps take, four shares need 0.8 of the time of one.
+# 832 pictures of more than a second each, as those of a real base on a GPU. A pod costs 15 to 25 s of a core whatever it draws: with
+# pictures of a quarter of a second, which is what pocket.yaml's twenty steps take, four shares need 0.8 of the time of one.
 MANY = {"training__steps": 20, "sampling__repeats": 12, "sampling__steps": 100, "attention__prompts": 0, "scoring__bootstrap": 50}
 
 
