@@ -66,6 +66,14 @@ def test_page_holds_everything_and_refers_to_nothing(large: Any, tmp_path: Path)
     assert "<b>with</b>" not in page and "&lt;nan&gt;" in page and "pocket &lt;b&gt;" in page
 
 
+def test_the_page_counts_in_words_that_fit(large: Any, tmp_path: Path) -> None:
+    render_comparison(tmp_path / "many", *large, SETTINGS)
+    assert "6 methods, 3 styles, 3 seeds." in (tmp_path / "many" / "comparison.html").read_text(encoding="utf-8")
+    one = config(methods=[{"name": "lora", "label": "LoRA"}])
+    render_comparison(tmp_path / "one", one, outcomes(tmp_path / "cells", one, SHIFTS, CLIP), SETTINGS)
+    assert "1 method, 1 style, 1 seed." in (tmp_path / "one" / "comparison.html").read_text(encoding="utf-8")
+
+
 def test_best_and_second_are_marked_in_each_column(large: Any, tmp_path: Path) -> None:
     result = render_comparison(tmp_path, *large, SETTINGS)
     rows = _rows((tmp_path / "comparison.md").read_text(encoding="utf-8"), "### KID ×10³ ↓")
