@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def ready(tmp_path: Path) -> Iterator[None]:
     kubernetes = client()
     core = kubernetes.client.CoreV1Api()
     wanted = {container["image"] for _, _, pod in pods(resolved("local")) for container in pod["spec"]["containers"]}
-    there = [name for node in core.list_node().items for image in node.status.images for name in image.names]
+    there = _images(core)
     if missing := sorted(image for image in wanted if not any(name.endswith(image) for name in there)):
         pytest.skip(f"no node has {', '.join(missing)}; load them, or STAND_INS=1 .ci/cluster tests/cluster/test_howto.py brings stand-ins")
     if {item.metadata.name for item in core.list_namespace().items} & set(NAMESPACES):
@@ -95,6 +96,15 @@ def ready(tmp_path: Path) -> Iterator[None]:
         core.delete_namespace(namespace)
     for name in CLAIMS:
         core.delete_persistent_volume(f"howto-{name}")
+
+
+def _images(core: Any) -> list[str]:
+    """Names of the images on the nodes. A node that has just come up tells them a moment later."""
+    for _ in range(60):
+        if listed := [image for node in core.list_node().items for image in node.status.images or []]:
+            return [name for image in listed for name in image.names or []]
+        time.sleep(1)
+    return []
 
 
 def older(manifest: dict[str, Any]) -> dict[str, Any]:
