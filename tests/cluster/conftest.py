@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,7 @@ import pytest
 
 from components.cluster.client import Access, Cluster, connect
 from components.errors import StyleForgeError
-from tests.cluster.house import House, house
-
-ACCOUNT_SECONDS = 20.0
+from tests.cluster.house import House, house, wait_for_account
 
 
 @pytest.fixture(scope="session")
@@ -57,31 +54,19 @@ def _connect() -> Cluster:
     return cluster
 
 
-def _wait_for_account(place: Place) -> None:
-    """Return when pods can be made: a new namespace gets its account a moment later, and before Kubernetes 1.24 that gets a token."""
-    old = int(place.api.get("/version")["minor"].rstrip("+")) < 24
-    end = time.monotonic() + ACCOUNT_SECONDS
-    while time.monotonic() < end:
-        found = [item for item in place.api.items(f"{place.path}/serviceaccounts") if item["metadata"]["name"] == "default"]
-        if found and (found[0].get("secrets") or not old):
-            return
-        time.sleep(0.1)
-    pytest.fail(f"no account came up in the namespace {place.namespace}")
-
-
 @pytest.fixture
 def cluster() -> Iterator[Place]:
     api = _connect()
     name = f"sf-test-{secrets.token_hex(3)}"
     api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     try:
-        _wait_for_account(Place(api, name))
+        wait_for_account(name)
         yield Place(api, name)
     finally:
         api.delete(f"/api/v1/namespaces/{name}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def image() -> str:
     name = os.environ.get("STYLEFORGE_TEST_IMAGE")
     if not name:

@@ -25,7 +25,7 @@ from tests.servers import S3_KEY, mlflow_server, s3_server
 BUCKET = "styleforge"
 BASE = REPOSITORY / "infra" / "kubernetes" / "base"
 IMAGE = os.environ.get("STYLEFORGE_TEST_IMAGE", "styleforge:0.1.0-cpu")
-POOL = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+ACCOUNT_SECONDS = 20.0
 
 
 def client() -> Any:
@@ -137,6 +137,19 @@ def apply(namespace: str, *manifests: dict[str, Any]) -> None:
                 raise
 
 
+def wait_for_account(namespace: str) -> None:
+    """Return when pods can be made: a new namespace gets its account a moment later, and before Kubernetes 1.24 that gets a token."""
+    kubernetes = client()
+    old = int(kubernetes.client.VersionApi().get_code().minor.rstrip("+")) < 24
+    end = time.monotonic() + ACCOUNT_SECONDS
+    while time.monotonic() < end:
+        accounts = kubernetes.client.CoreV1Api().list_namespaced_service_account(namespace).items
+        if any(item.metadata.name == "default" and (item.secrets or not old) for item in accounts):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"no account came up in the namespace {namespace}")
+
+
 def furnish(namespace: str, mlflow: str, s3: str) -> None:
     """The namespace as ``infra/kubernetes`` describes it, as far as an old cluster on one node takes it."""
     objects = [item for name in ("priorities", "accounts", "quotas") for item in yaml.safe_load_all((BASE / f"{name}.yaml").read_text())]
@@ -170,7 +183,7 @@ def furnish(namespace: str, mlflow: str, s3: str) -> None:
 
 
 def mark_node() -> None:
-    """Label and taint the nodes as the pool of GPUs; pods without a toleration still find them, as the taint only prefers."""
+    """Label the nodes as the pool of GPUs. No taint, since a cluster of one node has to take the other pods too."""
     kubernetes = client()
     api = kubernetes.client.CoreV1Api()
     for node in api.list_node().items:
