@@ -6,6 +6,7 @@ nothing; ``POLICIES=1 .ci/cluster tests/cluster/test_network_policies.py`` bring
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,15 +15,15 @@ import pytest
 import yaml
 
 from components.paths import REPOSITORY
-from tests.cluster.house import client, wait_for_account
+from tests.cluster.house import client, host_address, wait_for_account
 from tests.infra.kubernetes.manifests import Manifest, pods, resolved
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SERVERS, RUNS, ELSEWHERE = "styleforge", "styleforge-runs", "sf-test-elsewhere"
 # Nothing listens on the last one but in this test.
 PORTS = {"mlflow": 5000, "zenml": 8080, "postgres": 5432, "s3": 9000, "": 9999}
-API, NAMES = "kubernetes:443", "names"
-SERVICES = {"mlflow:5000", "zenml:8080", "s3:9000"}
+API, HTTPS, NAMES = "kubernetes:443", "outside:443", "names"
+SERVICES = {"mlflow:5000", "zenml:8080", "s3:9000", HTTPS}
 REACHES: dict[str, set[str]] = {
     "mlflow": {"postgres:5432", "s3:9000"},
     "zenml": set(),
@@ -33,6 +34,7 @@ REACHES: dict[str, set[str]] = {
     "runner": SERVICES | {API},
     "step": SERVICES,
 }
+OTHERS = {API, HTTPS, NAMES}
 # In a namespace that has nothing to do with us: one without any policy, and one that may not do anything.
 STRANGER, SHUT = "stranger", "shut"
 LISTEN = """
@@ -108,8 +110,8 @@ def test_every_workload_is_in_the_table() -> None:
 class Street:
     """The pods, by the names of their workloads."""
 
-    def __init__(self, core: Any, image: str) -> None:
-        self.core = core
+    def __init__(self, core: Any, image: str, outside: str) -> None:
+        self.core, self.outside = core, outside
         self.at = _labels() | {STRANGER: (ELSEWHERE, {"name": STRANGER}), SHUT: (ELSEWHERE, {"name": SHUT})}
         for name, (namespace, labels) in self.at.items():
             core.create_namespaced_pod(namespace, _pod(name, labels, image))
@@ -130,14 +132,26 @@ class Street:
 
         places = {
             f"{other}:{port}": (address, port) for other, address in self.addresses.items() if other != name for port in PORTS.values()
-        }
+        } | {HTTPS: (self.outside, 443)}
         command = ["python", "-c", CALL.format(places=places)]
         call = self.core.connect_get_namespaced_pod_exec
         return set(stream(call, f"as-{name}", self.at[name][0], command=command, stdout=True, stderr=True).split("\n")) - {""}
 
 
 @pytest.fixture(scope="module")
-def street(image: str) -> Iterator[Street]:
+def outside() -> Iterator[str]:
+    """An address outside of the cluster where somebody listens on the port of HTTPS: this machine's."""
+    host = host_address()
+    try:
+        listener = socket.create_server((host, 443), backlog=128)
+    except OSError as error:
+        pytest.skip(f"nobody can listen on {host}:443: {error.strerror}")
+    with listener:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def street(image: str, outside: str) -> Iterator[Street]:
     """The pods with the policies in force, after a look at each without them."""
     kubernetes = client()
     core, network = kubernetes.client.CoreV1Api(), kubernetes.client.NetworkingV1Api()
@@ -149,9 +163,9 @@ def street(image: str) -> Iterator[Street]:
     try:
         for space in spaces:
             wait_for_account(space["metadata"]["name"])
-        made = Street(core, image)
+        made = Street(core, image, outside)
         for name in made.at:
-            everything = {f"{other}:{port}" for other in made.at if other != name for port in PORTS.values()} | {API, NAMES}
+            everything = {f"{other}:{port}" for other in made.at if other != name for port in PORTS.values()} | OTHERS
             assert made.reached(name) == everything, "without policies everybody reaches everybody"
         shut = {"podSelector": {"matchLabels": {"name": SHUT}}, "policyTypes": ["Ingress", "Egress"]}
         network.create_namespaced_network_policy(ELSEWHERE, {"metadata": {"name": "shut"}, "spec": shut})
@@ -179,11 +193,11 @@ def _wait_for_policies(street: Street) -> None:
 
 @pytest.mark.parametrize("name", [*REACHES])
 def test_a_pod_reaches_what_it_needs_and_nothing_else(street: Street, name: str) -> None:
-    # Some networks always let a pod speak to its own node, which may have the API server.
-    own_node = street.reached(SHUT) & {API}
+    # Some networks always let a pod speak to its own node, which may have the API server and this test.
+    own_node = street.reached(SHUT) & {API, HTTPS}
     assert street.reached(name) - own_node == (REACHES[name] | {NAMES}) - own_node
 
 
 def test_whoever_has_nothing_to_do_with_us_reaches_nobody_of_ours(street: Street) -> None:
     """It may reach its own neighbour as little, since that one's policy lets nobody in."""
-    assert street.reached(STRANGER) == {API, NAMES}
+    assert street.reached(STRANGER) == OTHERS

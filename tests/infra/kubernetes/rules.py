@@ -9,7 +9,7 @@ from typing import Any
 from tests.infra.kubernetes.manifests import Manifest, matches, name_of, pods
 
 # Labels of what is not ours, but is in every cluster.
-OTHERS = {"kube-system": [{"k8s-app": "kube-dns"}]}
+OTHERS = {"kube-system": [{"k8s-app": "kube-dns"}, {"k8s-app": "node-local-dns"}]}
 
 
 def security(manifests: Sequence[Manifest]) -> Iterator[str]:

@@ -163,6 +163,22 @@ def test_namespaces_are_restricted_and_closed() -> None:
         assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
+@by_overlay
+def test_every_pod_may_ask_for_names_and_every_step_reaches_the_hub(overlay: str) -> None:
+    everybodys = [m for m in plain(overlay) if m["kind"] == "NetworkPolicy" and m["spec"]["podSelector"] == {}]
+    rules_of = {space: [r for m in everybodys if m["metadata"]["namespace"] == space for r in m["spec"].get("egress", [])]
+                for space in ("styleforge", "styleforge-runs")}  # fmt: skip
+    for given in rules_of.values():
+        (names,) = [rule for rule in given if {port["port"] for port in rule["ports"]} == {53}]
+        assert {port["protocol"] for port in names["ports"]} == {"TCP", "UDP"}
+        # NodeLocal DNSCache answers at an address of its own, in pods of its own.
+        assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in names["to"]
+        assert "node-local-dns" in names["to"][0]["podSelector"]["matchExpressions"][0]["values"]
+    (hub,) = [rule for rule in rules_of["styleforge-runs"] if {port["port"] for port in rule["ports"]} == {443}]
+    assert hub["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]
+    assert not [rule for rule in rules_of["styleforge"] if {port["port"] for port in rule["ports"]} != {53}]
+
+
 def test_only_the_runner_has_a_token_and_it_has_only_what_it_needs() -> None:
     manifests = plain("local")
     tokens = [m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount" and m["automountServiceAccountToken"]]
