@@ -52,18 +52,16 @@ places["kubernetes:443"] = (os.environ["KUBERNETES_SERVICE_HOST"], int(os.enviro
 def call(name):
     try:
         socket.create_connection(places[name], 3).close()
-        print(name)
+        return [name]
     except OSError:
-        pass
+        return []
 def ask():
     try:
-        socket.getaddrinfo("kubernetes.default", 443)
-        print("names")
+        return ["names"] if socket.getaddrinfo("kubernetes.default", 443) else []
     except OSError:
-        pass
+        return []
 with concurrent.futures.ThreadPoolExecutor(64) as pool:
-    list(pool.map(call, places))
-ask()
+    print("\\n".join([*sum(pool.map(call, places), []), *ask()]))
 """
 
 
