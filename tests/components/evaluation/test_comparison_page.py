@@ -174,6 +174,17 @@ def test_page_in_a_browser(large: Any, tmp_path: Path, browser: Any, width: int,
     page.close()
 
 
+@pytest.mark.browser
+def test_the_pictures_of_one_method_do_not_fill_the_page(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+    one = config(methods=[{"name": "lora", "set": {"method.name": "lora"}}])
+    render_comparison(tmp_path, one, outcomes(tmp_path / "cells", one, SHIFTS, CLIP), SETTINGS)
+    page = browser.new_page(viewport={"width": 1280, "height": 844})
+    page.goto((tmp_path / "comparison.html").as_uri())
+    widths = page.evaluate("[...document.querySelectorAll('.row img')].map(i => i.getBoundingClientRect().width)")
+    assert widths and all(150 < width < 240 for width in widths)
+    page.close()
+
+
 def test_labels_of_the_plot_cover_neither_points_nor_each_other(large: Any, tmp_path: Path) -> None:
     render_comparison(tmp_path, *large, SETTINGS)
     plot = (tmp_path / "tradeoff.svg").read_text(encoding="utf-8")
