@@ -218,7 +218,10 @@ def test_interrupt_removes_the_probe(cluster: Place, image: str) -> None:
         "c = {'name': 'main', 'image': '127.0.0.1:1/no/such:image'}\n"
         f"examine_cluster(Target('t', {cluster.namespace!r}, pods=(PodPlan(('a',), {{'spec': {{'containers': [c]}}}}),)), seconds=60)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY)
+    # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     jobs = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs"
     try:
         end = time.monotonic() + 30
