@@ -28,9 +28,10 @@ def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
             return known
     reason = " ".join(str(problem).split())
     remedy = "`styleforge doctor --stack NAME` looks for the reason, and `kubectl get events` in the stack's namespace tells what happened"
-    names = ", ".join(sorted(step.name for step in failed) or _next_steps(run))
+    names = sorted(step.name for step in failed) or _next_steps(run)
     if names and not any(word in reason for word in _WAITING):
-        return StyleForgeError(f"step {names}", f"its pod was lost, or found no node in time ({reason})", remedy=remedy)
+        steps, lost = ("step", "its pod was lost") if len(names) == 1 else ("steps", "their pods were lost")
+        return StyleForgeError(f"{steps} {', '.join(names)}", f"{lost}, or found no node in time ({reason})", remedy=remedy)
     if any(word in reason for word in _WAITING):
         image = _image(run)
         return StyleForgeError(

@@ -48,6 +48,8 @@ def test_a_pod_that_said_nothing() -> None:
 def test_a_pod_that_never_began_has_no_record() -> None:
     run = _run(scan=_step("completed"), validate=_step("cached"), split=None, score=None)
     assert str(error_of(run, RuntimeError("the run is failed"))).startswith("step split: its pod was lost, or found no node in time")
+    run.snapshot.step_configurations["score"].spec.upstream_steps = ["validate"]
+    assert str(error_of(run, RuntimeError("the run is failed"))).startswith("steps score, split: their pods were lost, or found no node")
 
 
 def test_an_image_that_does_not_come() -> None:
