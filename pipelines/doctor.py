@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 
 from components.checks import Check
+from components.devices import VARIABLE, Gpu, cuda_of_torch, driver_too_old, nvidia_gpus, wanted_device
 from components.errors import StyleForgeError
 from components.paths import REPOSITORY, home, pocket_weights
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
@@ -101,41 +99,25 @@ def _memory() -> Check:
 
 def _device() -> Check:
     """The device that torch will use, without the seconds that importing torch takes."""
-    cores = os.cpu_count() or 1
-    gpus = _gpus()
-    built_for = _cuda_of_torch()
-    if gpus and built_for is None:
-        remedy = "install a CUDA build of torch to use the GPU"
-        return Check("device", False, f"{gpus[0]}, but torch is built without CUDA", remedy, needed=False)
-    if gpus:
-        return Check("device", True, f"{len(gpus)} × {gpus[0]}")
-    return Check("device", True, f"CPU, {cores} core(s): enough for the pocket base; real bases want a GPU")
+    wanted, gpus = wanted_device(), nvidia_gpus()
+    if wanted not in ("", "cuda") or (not gpus and not wanted):
+        kind = "CPU" if wanted in ("", "cpu") else wanted
+        return Check("device", True, f"{kind}, {os.cpu_count() or 1} core(s): enough for the pocket base; real bases want a GPU")
+    fault, remedy = _fault(gpus)
+    # Where the variable asks for a GPU nothing goes without one.
+    return Check("device", not fault, fault or f"{len(gpus)} × {gpus[0].name}", remedy, needed=bool(wanted))
 
 
-def _gpus() -> list[str]:
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return []
-    query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
-
-
-def _cuda_of_torch() -> str | None:
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    tree = ast.parse((Path(spec.origin).parent / "version.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign):
-            continue
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-        if isinstance(target, ast.Name) and target.id == "cuda" and isinstance(node.value, ast.Constant):
-            return str(node.value.value) if node.value.value else None
-    return None
+def _fault(gpus: Sequence[Gpu]) -> tuple[str, str]:
+    """What keeps torch from using the GPUs, and what to do; empty if nothing does."""
+    built_for = cuda_of_torch()
+    if not gpus:
+        return f"no GPU answers nvidia-smi, but {VARIABLE}=cuda", f"run it where there is one, or unset {VARIABLE} to work on the CPU"
+    if built_for is None:
+        return f"{gpus[0].name}, but torch is built without CUDA", "install a CUDA build of torch to use the GPU"
+    if oldest := driver_too_old(gpus[0], built_for):
+        return f"{gpus[0].name}, but driver {gpus[0].driver} is too old for torch's CUDA {built_for}", f"install driver {oldest} or newer"
+    return "", ""
 
 
 def _mlflow() -> Check:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from components.devices import default_device
 from components.diffusion.deltas import apply_delta, check_base, is_delta, read_delta
 from components.diffusion.families import StableDiffusion
 from components.diffusion.loading import load_file, load_folder, quiet
@@ -84,9 +85,3 @@ def _load_delta(folder: Path, where: str, device: str | torch.device | None, bas
     check_base(delta, whole.digest)
     apply_delta(whole.family, delta)
     return Bundle(whole.family.to(torch.device(device) if device else default_device()), where, None, folder)
-
-
-def default_device() -> torch.device:
-    """The accelerator of this machine, else the CPU."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, NoReturn
 
+from components.devices import default_device
 from components.errors import ConfigError, InputError, ProcessLost, StyleForgeError
 from components.logs import OUR_LOGGERS
 
@@ -72,7 +73,7 @@ def check_devices(processes: int) -> None:
     """
     import torch
 
-    if torch.accelerator.is_available() and (found := torch.accelerator.device_count()) < processes:
+    if default_device().type != "cpu" and (found := torch.accelerator.device_count()) < processes:
         raise ConfigError(
             f"training.processes={processes}", f"{found} GPU{'s are' if found != 1 else ' is'} visible", expected="a GPU for each process",
             remedy="lower it, and raise training.gradient_accumulation for batches of the same size",
@@ -83,7 +84,7 @@ def pin_device() -> None:
     """Make the GPU of a member its current one, so that nothing of it lands on the others'."""
     import torch
 
-    if torch.cuda.is_available():
+    if default_device().type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -15,8 +15,9 @@ import torch
 
 from components.config import RunConfig
 from components.content import derive_seed, digest_value
+from components.devices import default_device
 from components.diffusion import launch, objective
-from components.diffusion.bundle import Bundle, default_device, load_bundle
+from components.diffusion.bundle import Bundle, load_bundle
 from components.diffusion.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
 from components.diffusion.export import write_model

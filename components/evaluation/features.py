@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.content import digest_file, digest_folder, digest_value
+from components.devices import default_device
 from components.errors import InputError, ServiceUnreachable
 from components.paths import pocket_weights, state, storage_errors
 
@@ -62,7 +63,7 @@ class Towers:
             )
         source = str(folder) if local else model
         self._model, self._tokenizer, self._processor, commit = _load_clip(source, None if local else revision)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device) if device else default_device("cuda")
         self._model.to(self.device)
         self.batch_size = batch_size
         self.max_tokens = int(self._model.config.text_config.max_position_embeddings)
@@ -144,7 +145,7 @@ class InceptionExtractor:
         except Exception as error:  # the loader raises whatever pickle, zip or state-dict reading raises
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(where, f"not torch-fidelity's Inception weights ({reason})", remedy="give the file as published") from error
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device) if device else default_device("cuda")
         self._model.to(self.device)
         self.batch_size = batch_size
         self.id = f"inception:{digest_file(path)}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from components.devices import default_device
 from components.errors import TrainingDiverged
 from components.paths import atomic_file, storage_errors
 
@@ -114,5 +115,5 @@ class TimedRun:
 
 
 def device_of(name: str | None = None) -> torch.device:
-    """The device asked for, else CUDA where there is one, else the CPU."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device asked for, else CUDA where there is one, else the CPU; raises as :func:`default_device`."""
+    return torch.device(name) if name else default_device("cuda")

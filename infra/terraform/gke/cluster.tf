@@ -130,8 +130,9 @@ resource "google_container_node_pool" "gpu" {
       type  = var.gpu_type
       count = var.gpus_per_node
 
+      # The image's torch is built for CUDA 13, which takes driver 580 or newer; GKE's default may be older.
       gpu_driver_installation_config {
-        gpu_driver_version = "DEFAULT"
+        gpu_driver_version = "LATEST"
       }
     }
 

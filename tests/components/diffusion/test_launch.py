@@ -153,10 +153,15 @@ def test_who_was_started_by_others_starts_none(monkeypatch: pytest.MonkeyPatch) 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
     check_devices(1)
     with pytest.raises(ConfigError, match=r"training\.processes=2: 1 GPU is visible") as caught:
         check_devices(2)
     assert caught.value.exit_code == 2
+    # On the CPU there is room for any number, whatever GPUs the machine has.
+    monkeypatch.setenv("STYLEFORGE_DEVICE", "cpu")
+    check_devices(2)
+    monkeypatch.delenv("STYLEFORGE_DEVICE")
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     check_devices(os.cpu_count() or 1)

@@ -58,6 +58,10 @@ def _ignored(path: str) -> bool:
     return out
 
 
+def _environment(target: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for word, rest in _all(target) if word == "ENV" for pair in shlex.split(rest))
+
+
 def test_targets_and_their_default() -> None:
     assert {"cpu", "cuda"} <= set(STAGES)
     assert list(STAGES)[-1] == "cpu"
@@ -82,10 +86,18 @@ def test_the_last_stage_is_for_running_only(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_all_that_is_written_to_is_a_volume(target: str) -> None:
-    values = dict(pair.split("=", 1) for word, rest in _all(target) if word == "ENV" for pair in shlex.split(rest))
+    values = _environment(target)
     volumes = re.findall(r'"([^"]+)"', next(rest for word, rest in _all(target) if word == "VOLUME"))
     assert {values[name] for name in ("STYLEFORGE_HOME", "HF_HOME", "TMPDIR")} == set(volumes)
     assert values["HOME"] in volumes and values["PYTHONDONTWRITEBYTECODE"] == "1"
+
+
+def test_the_image_for_gpus_finds_the_driver_and_wants_a_gpu() -> None:
+    """GKE mounts the driver's libraries there, and no program finds them by itself; other nodes put them where the linker looks."""
+    values = _environment("cuda")
+    assert "/usr/local/nvidia/lib64" in values["LD_LIBRARY_PATH"].split(":") and "/usr/local/nvidia/bin" in values["PATH"].split(":")
+    assert values["PATH"].startswith("$PATH:") and values["STYLEFORGE_DEVICE"] == "cuda"
+    assert not {"LD_LIBRARY_PATH", "STYLEFORGE_DEVICE"} & set(_environment("cpu"))
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
