@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from components.paths import pocket_weights
 from pipelines.cli import app
 
 SIDE = 64
@@ -231,4 +233,14 @@ def test_a_model_folder_without_a_vae(folder: Path, command: str) -> None:
     code, stderr, answer = call(command, "base", "a man", "--out", "out")
     assert code == 2 and stderr.count("error:") == 1
     assert "has no VAE (folder vae/ is missing)" in stderr and answer["error"]["expected"] and answer["error"]["remedy"]
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("command", ["sample", "explain"])
+def test_a_device_that_torch_cannot_use(folder: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFORGE_DEVICE", "cuda")
+    code, stderr, answer = call(command, str(pocket_weights("base")), "a man", "--out", "out")
+    assert code == 2 and stderr.count("error:") == 1
+    assert "STYLEFORGE_DEVICE=cuda: torch" in stderr and answer["error"]["remedy"]
     assert not (folder / "out").exists()
