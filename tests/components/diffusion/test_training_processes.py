@@ -124,6 +124,7 @@ def test_what_cannot_be_is_refused_before_anything_is_read(place: Place, monkeyp
             monkeypatch.setenv(name, value)
     else:
         monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
         monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
     monkeypatch.setattr(training, "read_training_set", lambda *_, **__: pytest.fail("read"))
     monkeypatch.setattr(launch, "together", lambda *_: pytest.fail("started"))
