@@ -80,9 +80,9 @@ def _blocks(peers: Sequence[Manifest] | None, policy: Manifest, spaces: Manifest
 
 
 def _without(cidr: str, exceptions: Sequence[str]) -> Iterator[str]:
-    left = [ipaddress.ip_network(cidr)]
-    for exception in map(ipaddress.ip_network, exceptions):
-        left = [part for block in left for part in (block.address_exclude(exception) if exception.subnet_of(block) else [block])]  # type: ignore[arg-type]
+    left = [ipaddress.IPv4Network(cidr)]
+    for exception in map(ipaddress.IPv4Network, exceptions):
+        left = [part for block in left for part in (block.address_exclude(exception) if exception.subnet_of(block) else [block])]
     yield from map(str, left)
 
 
