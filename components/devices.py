@@ -64,6 +64,9 @@ def _usable(wanted: str) -> torch.device:
     import torch
 
     device = torch.device(wanted)
+    # Asked first, since it takes no memory of a GPU that is another process' own.
+    if (found := _accelerator()) and found.type == wanted:
+        return device
     try:
         torch.empty(1, device=device)
     except (AssertionError, RuntimeError) as error:  # the first where torch is built without it

@@ -60,6 +60,14 @@ def test_the_accelerator_counts_but_not_for_whoever_cannot_use_its_kind(monkeypa
     assert default_device() == torch.device("cpu")
 
 
+def test_an_accelerator_that_is_there_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process of several would take memory of the first GPU."""
+    monkeypatch.setattr(devices, "_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: pytest.fail("touched"))
+    monkeypatch.setenv(VARIABLE, "cuda")
+    assert default_device() == torch.device("cuda")
+
+
 # What the driver says
 
 
