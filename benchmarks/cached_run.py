@@ -16,11 +16,11 @@ import yaml
 
 from benchmarks.measure import PeakMemory
 from benchmarks.world import STYLE, Sizes
-from components.config import RunConfig
-from components.errors import StyleForgeError
-from components.paths import REPOSITORY
+from components.core.config import RunConfig
+from components.core.errors import StyleForgeError
+from components.core.paths import REPOSITORY
 
-COMMAND = (sys.executable, "-m", "pipelines.cli")
+COMMAND = (sys.executable, "-m", "cli.app")
 
 
 @dataclass(frozen=True)

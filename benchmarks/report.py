@@ -22,7 +22,7 @@ def machine() -> dict[str, Any]:
     """What the figures depend on besides the code."""
     import torch
 
-    from components.devices import default_device
+    from components.core.devices import default_device
 
     device = default_device()
     return {

@@ -20,9 +20,9 @@ from benchmarks.cached_run import measure_cached_run  # noqa: E402
 from benchmarks.measure import Comparison, alternate  # noqa: E402
 from benchmarks.report import Results, machine, print_results  # noqa: E402
 from benchmarks.world import Sizes, World, build_world  # noqa: E402
-from components.config import RunConfig, builtin_config, load_config  # noqa: E402
-from components.errors import StyleForgeError  # noqa: E402
-from components.paths import state, write_json  # noqa: E402
+from components.core.config import RunConfig, builtin_config, load_config  # noqa: E402
+from components.core.errors import StyleForgeError  # noqa: E402
+from components.core.paths import state, write_json  # noqa: E402
 
 WAYS = {"training": (training, 1.5), "sampling": (sampling, 3.0), "scoring": (scoring, 2.0)}
 

@@ -11,17 +11,17 @@ from benchmarks.world import World
 if TYPE_CHECKING:
     import numpy as np
 
-    from components.config import SamplingSection
-    from components.diffusion.bundle import Bundle
-    from components.diffusion.sampling import Job, PromptRequest
+    from components.core.config import SamplingSection
+    from components.diffusion.models.bundle import Bundle
+    from components.diffusion.sampling.sampler import Job, PromptRequest
 
 NOTE = "one prompt at a time, with two passes a step, for the prompt and the negative prompt; each file is written before the next is drawn"
 
 
 def ours(world: World) -> Prepare:
     """As StyleForge draws a prompt bank; writing the files counts."""
-    from components.diffusion.bundle import load_bundle
-    from components.diffusion.sampling import sample_bank
+    from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.sampling.sampler import sample_bank
 
     bundle, prompts, settings = load_bundle(world.config.base.model, world.config.base.revision), requests(world), one_each(world)
     _ = bundle.digest  # Known once a run, so no part of drawing.
@@ -40,8 +40,8 @@ def plain(world: World) -> Prepare:
     """The same pictures, one after the other."""
     from PIL import Image
 
-    from components.diffusion.bundle import load_bundle
-    from components.diffusion.sampling import jobs_for
+    from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.sampling.sampler import jobs_for
 
     bundle, settings = load_bundle(world.config.base.model, world.config.base.revision), one_each(world)
     jobs = jobs_for(requests(world), 1, world.config.seed)
@@ -62,7 +62,7 @@ def plain(world: World) -> Prepare:
 
 def requests(world: World) -> list[PromptRequest]:
     """The first prompts of the bank, as a style model would get them."""
-    from components.diffusion.sampling import PromptRequest
+    from components.diffusion.sampling.sampler import PromptRequest
     from components.evaluation.prompts import load_bank
 
     template = world.config.sampling.style_template.replace("{token}", world.config.method.identifier)
@@ -83,8 +83,8 @@ def draw_one(bundle: Bundle, job: Job, settings: SamplingSection) -> np.ndarray:
     """One picture, uint8 (H, W, 3): Stable Diffusion's sampling loop as textbooks have it."""
     import torch
 
-    from components.diffusion.pictures import to_uint8
-    from components.diffusion.schedulers import make_scheduler
+    from components.diffusion.sampling.schedulers import make_scheduler
+    from components.diffusion.training.pictures import to_uint8
 
     family, device = bundle.family, bundle.device
     scheduler = make_scheduler(settings.scheduler, family.scheduler_config)

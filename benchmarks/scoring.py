@@ -115,7 +115,7 @@ class PlainScores:
 
     def kid(self, pictures: list[Picture], reference: list[Path]) -> dict[str, Any]:
         """KID with its interval."""
-        from components.content import derive_seed
+        from components.core.content import derive_seed
         from components.evaluation import metrics
 
         return metrics.kid_with_interval(
@@ -156,12 +156,12 @@ class PlainScores:
         return vectors * np.float32(np.sqrt(vectors.shape[1]))
 
     def _encode(self, extractor: Extractor, paths: list[Path]) -> Features:
-        from components.images import load_rgb
+        from components.core.images import load_rgb
 
         return extractor.encode_images([load_rgb(path) for path in paths])
 
     def _bootstrap(self, purpose: str) -> Bootstrap:
-        from components.content import derive_seed
+        from components.core.content import derive_seed
         from components.evaluation.metrics import Bootstrap
 
         return Bootstrap(self.settings.bootstrap, self.settings.confidence, derive_seed(self.world.config.seed, "bootstrap", purpose))

@@ -13,9 +13,9 @@ from benchmarks.world import World
 if TYPE_CHECKING:
     import torch
 
-    from components.diffusion.conditioning import Conditioning
-    from components.diffusion.families import Family
-    from components.diffusion.training import Trainer
+    from components.diffusion.models.conditioning import Conditioning
+    from components.diffusion.models.families import Family
+    from components.diffusion.training.loop import Trainer
 
 NOTE = "no latent cache: each picture is read and encoded in each step; each prompt is tokenized and encoded as often as it occurs"
 
@@ -53,10 +53,10 @@ def _work(trainer: Trainer) -> Work:
 
 def new_trainer(world: World, *, plain: bool) -> Trainer:
     """A trainer at its first step, with a base of its own: no checkpoints, and one validation picture, at the end."""
-    from components.diffusion.bundle import load_bundle
-    from components.diffusion.methods import method_for
-    from components.diffusion.samples import read_training_set
-    from components.diffusion.training import Trainer
+    from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.training.loop import Trainer
+    from components.diffusion.training.methods import method_for
+    from components.diffusion.training.samples import read_training_set
 
     steps = world.sizes.steps
     changes = {"steps": steps, "checkpoint_every": steps, "validate_every": steps}

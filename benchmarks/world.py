@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.config import RunConfig
-from components.content import derive_seed
-from components.paths import write_jsonl
+from components.core.config import RunConfig
+from components.core.content import derive_seed
+from components.core.paths import write_jsonl
 from components.pocket.scenes import SIDE
 
 STYLE = "anime"

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from components.cluster.stacks import StackDefinition  # noqa: E402
-from components.comparison import CompareConfig  # noqa: E402
-from components.config import RunConfig  # noqa: E402
+from components.core.comparison import CompareConfig  # noqa: E402
+from components.core.config import RunConfig  # noqa: E402
 from components.registry.gate import GateConfig  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -110,7 +110,7 @@ These options are common to {common_to}:
 def configuration_page() -> str:
     """The reference of all settings, from the pydantic models."""
     schema = RunConfig.model_json_schema()
-    parts = [CONFIGURATION_HEAD.format(note=NOTE.format(source="components/config.py"))]
+    parts = [CONFIGURATION_HEAD.format(note=NOTE.format(source="components/core/config.py"))]
     top = {name: field for name, field in schema["properties"].items() if "$ref" not in field}
     sections = {name: field["$ref"].rpartition("/")[2] for name, field in schema["properties"].items() if "$ref" in field}
     parts.append(_section("Top level", "", {"properties": top, "required": schema.get("required", [])}))
@@ -134,7 +134,7 @@ def _sections(name: str, schema: Mapping[str, Any], known: Mapping[str, Any]) ->
 def comparison_page() -> str:
     """The reference of a comparison's keys, from the pydantic models."""
     schema = CompareConfig.model_json_schema()
-    parts = [COMPARISON_HEAD.format(note=NOTE.format(source="components/comparison.py"))]
+    parts = [COMPARISON_HEAD.format(note=NOTE.format(source="components/core/comparison.py"))]
     parts.append(_section("Top level", "", schema))
     parts.append(_section("An entry of `styles`", "styles.", schema["$defs"]["StyleChoice"]))
     parts.append(_section("An entry of `methods`, or of an ablation's `variants`", "methods.", schema["$defs"]["Variant"]))
@@ -213,7 +213,7 @@ def cli_page() -> str:
     with_common = [name for name, command in commands.items() if set(COMMON) <= set(_options(command))]
     common = {name: option for name, option in _options(commands[with_common[0]]).items() if name in COMMON}
     head = CLI_HEAD.format(
-        note=NOTE.format(source="pipelines/cli.py"),
+        note=NOTE.format(source="cli/app.py"),
         common_to="all commands" if len(with_common) == len(commands) else ", ".join(f"`{name}`" for name in with_common),
         common="\n".join(_row(_spelling(option), _help(option)) for option in common.values()),
     )
@@ -224,7 +224,7 @@ def walk_commands() -> Iterator[tuple[str, Any]]:
     """Every command with its full name, such as ``styleforge pocket render``."""
     import typer.main
 
-    from pipelines.cli import app
+    from cli.app import app
 
     def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         if hasattr(command, "commands"):

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zenml import pipeline
 from zenml.enums import ExecutionMode, StepRuntime
 
-from components.errors import StorageError
-from pipelines.outcome import known_error
-from pipelines.shards import record_errors
+from components.core.errors import StorageError, known_error
+from components.core.paths import write_json
 from pipelines.wiring import STEPS, train_and_score
-from steps import workspace
-from steps.compare import compare as compare_cells
-from steps.measure import measure
-from steps.track import track
+from steps.comparison.compare import compare as compare_cells
+from steps.comparison.measure import measure
+from steps.comparison.track import track
+from steps.io import workspace
 
 _logger = logging.getLogger(__name__)
 _ALL = frozenset(step.name for step in STEPS)
@@ -115,7 +115,7 @@ def compare(plan: dict[str, Any], concurrent: bool = False, empty_registry: bool
     """Run the cells, then compare them.
 
     Args:
-        plan: of :func:`pipelines.comparing.plan_comparison`: ``cells``, the parameters of their steps in ``sections``, and the
+        plan: of :func:`runs.comparison.plan_comparison`: ``cells``, the parameters of their steps in ``sections``, and the
             parameters of ``compare`` and ``track``. Without these two only the cells are run, and their errors written to the
             file in ``errors``.
         concurrent: start all cells at once, for stacks that run each step on a machine of its own.
@@ -126,7 +126,7 @@ def compare(plan: dict[str, Any], concurrent: bool = False, empty_registry: bool
     if concurrent:
         results = _await(results)
     if "compare" not in plan:
-        record_errors(plan["errors"], {cell_id: message for cell_id, found in results.items() if (message := _error(found))})
+        write_json(Path(plan["errors"]), {cell_id: message for cell_id, found in results.items() if (message := _error(found))})
         return
     rows = [
         {**{key: cell[key] for key in ("id", "variants", "style", "seed", "steps")}, "error": _error(results[cell["id"]])}

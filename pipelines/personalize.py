@@ -7,12 +7,15 @@ from typing import Any
 from zenml import pipeline
 from zenml.enums import ExecutionMode, StepRuntime
 
-from pipelines.wiring import SHARDED_STEPS, Call, train_and_score
-from steps.announce import announce
-from steps.explain import explain
-from steps.join_pictures import join_pictures
-from steps.register import register
-from steps.report import report
+from pipelines.wiring import SHARDED_STEPS, STEPS, Call, train_and_score
+from steps.evaluation.report import report
+from steps.io.announce import announce
+from steps.registry.register import register
+from steps.sampling.explain import explain
+from steps.sampling.join_pictures import join_pictures
+
+ALL_STEPS = (*STEPS, explain, report, register)
+"""The steps of an undivided run, in an order in which they can run."""
 
 
 # No retries: they would swallow Ctrl-C. Logs and heartbeats would only cost time on one machine.
@@ -24,7 +27,7 @@ def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -
     """Connect the steps.
 
     Args:
-        plan: the parameters of each step, of :func:`pipelines.plan.plan_run`.
+        plan: the parameters of each step, of :func:`runs.plan.plan_run`.
         empty_registry: register in any case; a registration of the cache would name a version that is gone.
     """
     connect_steps(plan, lambda step, *inputs, after=(), **parameters: step(*inputs, after=list(after), **parameters), 1, empty_registry)

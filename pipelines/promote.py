@@ -7,8 +7,8 @@ from typing import Any
 from zenml import pipeline
 from zenml.enums import ExecutionMode
 
-from steps.promote import judge
-from steps.promote import promote as move
+from steps.registry.promote import judge
+from steps.registry.promote import promote as move
 
 
 @pipeline(

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steps.build_aux import build_aux
-from steps.extract_shard import extract_shard
-from steps.fine_tune import fine_tune
-from steps.join_pictures import join_pictures
-from steps.sample_bank import sample_bank
-from steps.sample_base import sample_base
-from steps.sample_shard import sample_shard
-from steps.scan import scan
-from steps.score import score
-from steps.score_joined import score_joined
-from steps.split import split
-from steps.validate import validate
+from steps.data.build_aux import build_aux
+from steps.data.scan import scan
+from steps.data.split import split
+from steps.data.validate import validate
+from steps.evaluation.extract_shard import extract_shard
+from steps.evaluation.score import score
+from steps.evaluation.score_joined import score_joined
+from steps.sampling.join_pictures import join_pictures
+from steps.sampling.sample_bank import sample_bank
+from steps.sampling.sample_base import sample_base
+from steps.sampling.sample_shard import sample_shard
+from steps.training.fine_tune import fine_tune
 
 # Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) gives the step's output.
 Call = Callable[..., Any]
@@ -43,7 +43,7 @@ def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: i
     """Connect the steps.
 
     Args:
-        plan: the parameters of each step, of :func:`pipelines.plan.plan_run`.
+        plan: the parameters of each step, of :func:`runs.plan.plan_run`.
         call: starts a step.
         shards: into how many shares drawing and feature extraction are divided. No result depends on it.
     """

@@ -17,8 +17,8 @@ def write_original(folder: Path, file: Path, kind: str) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from components.diffusion.layouts import FILE_KINDS
-    from components.diffusion.original import rename
+    from components.diffusion.export.original import rename
+    from components.diffusion.models.layouts import FILE_KINDS
 
     found = next(each for each in FILE_KINDS if each.title == KINDS[kind])
     configs = {part: json.loads((folder / part / "config.json").read_text()) for part in found.prefixes}

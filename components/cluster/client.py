@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from components.errors import InputError, ServiceUnreachable, StyleForgeError
+from components.core.errors import InputError, ServiceUnreachable, StyleForgeError
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.errors import ConfigError
+from components.core.errors import ConfigError
 
 SCHEMA = "2.1.0"
 GPU = "nvidia.com/gpu"

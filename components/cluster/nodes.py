@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from components.cluster.client import Manifest
-from components.errors import InputError
+from components.core.errors import InputError
 
 _BLOCKING = ("NoSchedule", "NoExecute")
 _POOL_KEYS = ("name", "labels", "taints", "allocatable")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from components.checks import Check
-from components.cluster import judge
+from components.cluster import admission as judge
 from components.cluster.client import Cluster, ClusterUnreachable, connect
-from components.cluster.facts import Facts, gather
+from components.cluster.inventory import Facts, gather
 from components.cluster.probe import choose, probe
 from components.cluster.probe_checks import outcome_checks
 from components.cluster.target import PodPlan, Target
-from components.errors import StyleForgeError
+from components.core.checks import Check
+from components.core.errors import StyleForgeError
 
 PROBE_SECONDS = 40.0
 

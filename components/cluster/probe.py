@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from components.cluster import inside
+from components.cluster import in_cluster as inside
 from components.cluster.client import Cluster, Forbidden, Manifest
 from components.cluster.nodes import quantity, requests_of
 from components.cluster.target import GPU, PodPlan, Target
-from components.errors import StyleForgeError
+from components.core.errors import StyleForgeError
 
 LABEL = "styleforge/probe"
 # It only looks, so it takes no more of a node than this, whatever the step will take.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.checks import Check
 from components.cluster.probe import Outcome
 from components.cluster.target import Target
+from components.core.checks import Check
 
 
 def outcome_checks(target: Target, outcome: Outcome) -> Iterator[Check]:

@@ -14,9 +14,9 @@ import yaml
 from components.cluster.client import Manifest
 from components.cluster.cron import UTC_NAMES, parse_cron, zone
 from components.cluster.nodes import quantity
-from components.config import RunConfig
-from components.errors import InputError
-from components.paths import REPOSITORY
+from components.core.config import RunConfig
+from components.core.errors import InputError
+from components.core.paths import REPOSITORY
 
 MANAGER = "styleforge-schedule"
 MANAGED_BY = "app.kubernetes.io/managed-by"

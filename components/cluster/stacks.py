@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Field
 
-from components.config import Section, read_yaml_mapping, validate_model
-from components.errors import ConfigError, InputError
-from components.expand import expand
-from components.paths import REPOSITORY
+from components.core.config import Section, read_yaml_mapping, validate_model
+from components.core.errors import ConfigError, InputError
+from components.core.expand import expand
+from components.core.paths import REPOSITORY
 
 DEFINITIONS = REPOSITORY / "infra" / "stacks"
 DEFAULT = "default"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from components.checks import Check
 from components.cluster.client import Manifest
-from components.cluster.facts import Facts
+from components.cluster.inventory import Facts
 from components.cluster.target import Target
+from components.core.checks import Check
 
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from components.comparison import ALL_STYLES, LOWER_IS_BETTER, Ablation, Claim, CompareConfig, Variant
-from components.content import derive_seed
+from components.core.comparison import ALL_STYLES, LOWER_IS_BETTER, Ablation, Claim, CompareConfig, Variant
+from components.core.content import derive_seed
 from components.evaluation.record import Record, resample
 from components.evaluation.significance import Resampled, advantages, decide, join, mean_over_seeds
 

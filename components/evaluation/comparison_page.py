@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.comparison import CompareConfig
+from components.core.comparison import CompareConfig
+from components.core.paths import atomic_file, write_json
 from components.evaluation import comparison_text as text
 from components.evaluation.comparison import Outcome, compare
 from components.evaluation.grid import WallRow, picture_wall
 from components.evaluation.record import Record
 from components.evaluation.report import environment, thumbnail
 from components.evaluation.tradeoff import tradeoff
-from components.paths import atomic_file, write_json
 
 PAGE, MARKDOWN, TABLE, RESULT, WALL, PLOT = (
     "comparison.html", "comparison.md", "comparison.csv", "comparison.json", "wall.png", "tradeoff.svg",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.comparison import ALL_STYLES, LOWER_IS_BETTER
+from components.core.comparison import ALL_STYLES, LOWER_IS_BETTER
 
 Result = Mapping[str, Any]
 LABELS = {"kid": "KID ×10³", "fid": "FID", "clip_t": "CLIP-T", "clip_i": "CLIP-I"}

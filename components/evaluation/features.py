@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from components.content import digest_file, digest_folder, digest_value
-from components.devices import default_device
-from components.errors import InputError, ServiceUnreachable
-from components.paths import pocket_weights, state, storage_errors
+from components.core.content import digest_file, digest_folder, digest_value
+from components.core.devices import default_device
+from components.core.errors import InputError, ServiceUnreachable
+from components.core.paths import pocket_weights, state, storage_errors
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.images import load_rgb
+from components.core.paths import atomic_file
 from components.evaluation.pictures import pick_pairs, read_pictures
-from components.images import load_rgb
-from components.paths import atomic_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

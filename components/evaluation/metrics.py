@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from components.errors import InputError
+from components.core.errors import InputError
 
 Array = NDArray[np.float64]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.content import digest_value
-from components.errors import InputError
+from components.core.content import digest_value
+from components.core.errors import InputError
+from components.core.paths import read_jsonl
 from components.evaluation.prompts import CATEGORIES
-from components.paths import read_jsonl
 
 if TYPE_CHECKING:
     pass

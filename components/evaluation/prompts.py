@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import InputError
+from components.core.errors import InputError
 
 BANKS = Path(__file__).parent / "banks"
 BUILTIN_BANKS = ("builtin", "pocket")

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from components.config import ScoringSection
-from components.content import derive_seed, digest_value
-from components.errors import InputError
+from components.core.config import ScoringSection
+from components.core.content import derive_seed, digest_value
+from components.core.errors import InputError
+from components.core.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
 from components.evaluation.features import Extractor, InceptionExtractor, Towers
 from components.evaluation.metrics import Array
 from components.evaluation.pictures import Picture, read_pictures
 from components.evaluation.replicates import VALUES as VALUES
 from components.evaluation.replicates import value_arrays, value_replicates
 from components.evaluation.scoring import extract, picture_values, score, score_one
-from components.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
 
 SCORES = "scores.json"
 PROTOCOL = "protocol.json"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.config import ScoringSection
+from components.core.config import ScoringSection
+from components.core.paths import atomic_folder, read_json, write_json
 from components.evaluation.pictures import Picture, pick_pairs, read_pictures
 from components.evaluation.replicates import VALUES, value_arrays, value_replicates
 from components.evaluation.scoring import picture_values
 from components.evaluation.significance import Resampled
-from components.paths import atomic_folder, read_json, write_json
 
 SCHEMA = 1
 WALL = 12

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.config import RunConfig
+from components.core.config import RunConfig
+from components.core.images import load_rgb
+from components.core.paths import atomic_file, read_json, read_jsonl
+from components.core.prompting import fill_template
 from components.evaluation import charts
 from components.evaluation.pictures import Picture, pick_pairs, read_pictures
 from components.evaluation.verdict import judge, kid_text, overlap, percent, percent_range, relative_change
-from components.images import load_rgb
-from components.paths import atomic_file, read_json, read_jsonl
-from components.prompting import fill_template
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.config import ScoringSection
-from components.content import derive_seed, digest_value
-from components.errors import InputError
+from components.core.config import ScoringSection
+from components.core.content import derive_seed, digest_value
+from components.core.errors import InputError
+from components.core.images import decode_rgb
 from components.evaluation import metrics
 from components.evaluation.features import Extractor, FeatureCache, Features, InceptionExtractor, Towers, encode_texts_cached
 from components.evaluation.pictures import Picture, digest_pictures, read_pictures, reading_order
-from components.images import decode_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image

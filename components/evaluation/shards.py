@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.config import ScoringSection
-from components.content import digest_value
+from components.core.config import ScoringSection
+from components.core.content import digest_value
+from components.core.paths import atomic_folder
+from components.core.shards import Shard, every_nth_batch
 from components.evaluation.features import Extractor, FeatureCache, InceptionExtractor, Towers
 from components.evaluation.pictures import read_pictures
 from components.evaluation.scoring import extract, scored_paths
-from components.paths import atomic_folder
-from components.shards import Shard, every_nth_batch
 
 _EXTRACTOR = "extractor"
 

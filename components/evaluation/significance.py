@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from components.content import derive_seed
+from components.core.content import derive_seed
 from components.evaluation.metrics import Array, Bootstrap
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"

@@ -1,6 +1,6 @@
 """The pocket base's quality bars, on pictures and seeds never used in training.
 
-Everything here takes plain arrays: whoever samples the pictures (pipelines/pocket.py) brings them.
+Everything here takes plain arrays: whoever samples the pictures (runs/pocket.py) brings them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from components.content import derive_seed
+from components.core.content import derive_seed
 from components.pocket.captions import describe, in_grammar
 from components.pocket.media import MEDIA, STYLES
 from components.pocket.probe import Probe, read

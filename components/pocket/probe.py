@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from components.content import derive_seed
-from components.paths import atomic_folder
+from components.core.content import derive_seed
+from components.core.paths import atomic_folder
 from components.pocket.render import LOOKS, RenderedSet
 from components.pocket.scenes import BACKGROUNDS, SUBJECTS
 from components.pocket.timed import TimedRun, device_of

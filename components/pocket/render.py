@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.content import derive_seed
-from components.errors import InputError
-from components.paths import atomic_file, atomic_folder, write_jsonl
+from components.core.content import derive_seed
+from components.core.errors import InputError
+from components.core.paths import atomic_file, atomic_folder, write_jsonl
 from components.pocket.captions import caption, describe
 from components.pocket.media import MEDIA, MIXED, STYLES, apply_look, random_medium
 from components.pocket.qualities import draw_name, look_named

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from components.devices import default_device
-from components.errors import TrainingDiverged
-from components.paths import atomic_file, storage_errors
+from components.core.devices import default_device
+from components.core.errors import TrainingDiverged
+from components.core.paths import atomic_file, storage_errors
 
 SAVE_EVERY = 120.0
 """Seconds between checkpoints; so much work at most is lost by an interruption."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.paths import atomic_folder
+from components.core.paths import atomic_folder
 from components.pocket.captions import RARE_TOKENS, caption
 from components.pocket.media import random_medium
 from components.pocket.scenes import random_scene

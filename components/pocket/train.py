@@ -12,9 +12,9 @@ import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from numpy.typing import NDArray
 
-from components.content import digest_folder
-from components.errors import InputError
-from components.paths import atomic_file, atomic_folder, read_json, state, write_json
+from components.core.content import digest_folder
+from components.core.errors import InputError
+from components.core.paths import atomic_file, atomic_folder, read_json, state, write_json
 from components.pocket.probe import train_probe
 from components.pocket.render import LOOKS, QUALIFIED, cached_set
 from components.pocket.tokenizer import kept_tokenizer

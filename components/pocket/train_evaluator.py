@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
-from components.content import derive_seed
+from components.core.content import derive_seed
 from components.pocket.captions import in_grammar
 from components.pocket.render import LOOKS, RenderedSet
 from components.pocket.scenes import COLOURS, HAIR

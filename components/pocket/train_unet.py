@@ -16,7 +16,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from components.content import derive_seed
+from components.core.content import derive_seed
 from components.pocket.timed import TimedRun, device_of
 from components.pocket.tokenizer import MAX_LENGTH
 from components.pocket.train_vae import LATENTS

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
-from components.content import derive_seed
+from components.core.content import derive_seed
 from components.pocket.timed import TimedRun, device_of
 
 CHANNELS, LATENTS = (32, 48, 64), 8

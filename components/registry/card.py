@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.paths import atomic_file
+from components.core.paths import atomic_file
 
 NAME = "README.md"
 UNDECIDED = "other"

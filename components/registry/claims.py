@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.config import RunConfig
-from components.content import digest_file, digest_value
+from components.core.config import RunConfig
+from components.core.content import digest_file, digest_value
 from components.registry.lock import SUFFIX, lock
 from components.registry.tracking import Tracking, service_errors
 from components.registry.versions import TAG_PREFIX, all_versions

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.paths import read_json
+from components.core.paths import read_json
 from components.registry.tracking import Tracking
 
 TAG_PREFIX = "styleforge."

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from components.config import Section, read_yaml_mapping, validate_model
+from components.core.config import Section, read_yaml_mapping, validate_model
 
 Verdict = Literal["pass", "refuse", "undecided"]
 Replicates = Mapping[str, NDArray[np.float64]]

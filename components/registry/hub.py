@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.errors import InputError, ServiceUnreachable
+from components.core.errors import InputError, ServiceUnreachable
 
 TOKEN = "HF_TOKEN"
 ENDPOINT = "HF_ENDPOINT"

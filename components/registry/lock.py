@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from components.errors import ServiceUnreachable
+from components.core.errors import ServiceUnreachable
 from components.registry.tracking import Tracking, public_uri
 
 SUFFIX = ".tickets"

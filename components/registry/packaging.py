@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.card import read_card, sampling_settings
-from components.content import digest_folder, digest_value
-from components.paths import REPOSITORY, atomic_file, atomic_folder
+from components.core.card import read_card, sampling_settings
+from components.core.content import digest_folder, digest_value
+from components.core.paths import REPOSITORY, atomic_file, atomic_folder
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 # By name, since siblings do not import each other: a test sees to it that MLflow finds it.
-LOADER = "components.diffusion.serving"
+LOADER = "components.diffusion.sampling.serving"
 CODE = ("components/*.py", "components/diffusion/*.py")
 PACKAGES = (
     "accelerate", "diffusers", "filelock", "huggingface_hub", "mlflow", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml",

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.errors import StorageError
-from components.paths import state
+from components.core.errors import StorageError
+from components.core.paths import state
 from components.registry.tracking import Tracking
 from components.registry.versions import ARTIFACT_DIGEST, TAG_PREFIX, all_versions, artifact_digest, ensure_model, local_path
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import GateRefused, InputError
-from components.paths import read_json
+from components.core.errors import GateRefused, InputError
+from components.core.paths import read_json
 from components.registry import history
 from components.registry.gate import GateConfig, GateResult, Replicates, judge
 from components.registry.lock import LEASE, lock

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.registry.history import read_history
 from components.registry.lock import is_queue, lock
 from components.registry.production import EXPERIMENT, KIND, KIND_TAG

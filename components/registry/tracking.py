@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from components.errors import InputError, ServiceUnreachable
-from components.paths import read_jsonl, state
+from components.core.errors import InputError, ServiceUnreachable
+from components.core.paths import read_jsonl, state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from components.content import digest_file, digest_folder, digest_value
-from components.errors import GateRefused, InputError
-from components.paths import atomic_folder, state
+from components.core.content import digest_file, digest_folder, digest_value
+from components.core.errors import GateRefused, InputError
+from components.core.paths import atomic_folder, state
 from components.registry.lock import is_queue
 from components.registry.tracking import Tracking, open_tracking, public_uri, score_metrics, service_errors, training_metrics
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TAG_PREFIX = "styleforge."
 ARTIFACT_DIGEST = f"{TAG_PREFIX}artifact_digest"
-"""Tag of a version: digest of all its files, as :func:`components.content.digest_folder` gives it."""
+"""Tag of a version: digest of all its files, as :func:`components.core.content.digest_folder` gives it."""
 EVALUATION = "evaluation"
 """Folder in a model with its scores and what they were made with."""
 EVALUATION_DIGEST = f"{TAG_PREFIX}evaluation_digest"

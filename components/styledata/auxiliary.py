@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from components.content import digest_file, digest_value
-from components.errors import InputError
-from components.images import inspect_image, load_rgb
-from components.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
+from components.core.content import digest_file, digest_value
+from components.core.errors import InputError
+from components.core.images import inspect_image, load_rgb
+from components.core.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
 from components.styledata.manifest import ImageEntry, Manifest
 from components.styledata.metadata import METADATA
 from components.styledata.source import walk

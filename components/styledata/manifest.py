@@ -14,11 +14,11 @@ from typing import Any
 
 from PIL import Image
 
-from components.config import AuxSection, StyleSection
-from components.content import digest_value
-from components.errors import InputError
-from components.images import EXTENSIONS, HARD_MAX_PIXELS, ImageFacts, inspect_image, load_rgb
-from components.paths import atomic_folder, read_jsonl, state, storage_errors, write_jsonl
+from components.core.config import AuxSection, StyleSection
+from components.core.content import digest_value
+from components.core.errors import InputError
+from components.core.images import EXTENSIONS, HARD_MAX_PIXELS, ImageFacts, inspect_image, load_rgb
+from components.core.paths import atomic_folder, read_jsonl, state, storage_errors, write_jsonl
 from components.styledata.metadata import METADATA, Annotation, read_metadata
 from components.styledata.source import open_source, walk
 
@@ -33,7 +33,7 @@ class ImageEntry:
     """One picture of a style set.
 
     ``path`` is POSIX and relative to the set's ``images/``; ``sha256`` is of the file's bytes; ``phash``, ``width``,
-    ``height``, ``mode``, ``format``, ``spread`` and ``animated`` as in :class:`components.images.ImageFacts`;
+    ``height``, ``mode``, ``format``, ``spread`` and ``animated`` as in :class:`components.core.images.ImageFacts`;
     ``caption`` and ``role`` come from ``metadata.jsonl``; ``split`` is one of ``SPLITS``; ``problem`` is the reason why
     the picture cannot be used, or None.
     """

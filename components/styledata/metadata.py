@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.styledata.source import walk
 
 METADATA = "metadata.jsonl"

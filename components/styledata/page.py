@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from components.paths import atomic_file
+from components.core.paths import atomic_file
 from components.styledata.manifest import ImageEntry, Manifest
 
 _THUMBNAIL = 96

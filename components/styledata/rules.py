@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from components.images import EXTENSIONS
-from components.styledata.likeness import exact_duplicates, near_duplicates
+from components.core.images import EXTENSIONS
 from components.styledata.manifest import ImageEntry, Manifest
+from components.styledata.near_duplicates import exact_duplicates, near_duplicates
 
 if TYPE_CHECKING:
     import pandas

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from components.config import StyleSection, validate_model
-from components.errors import ConfigError, InputError
+from components.core.config import StyleSection, validate_model
+from components.core.errors import ConfigError, InputError
 from components.styledata.source import list_folders, read_beside
 
 SETTINGS = "styleforge.yaml"

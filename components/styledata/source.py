@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.errors import InputError, ServiceUnreachable
-from components.paths import atomic_folder
+from components.core.errors import InputError, ServiceUnreachable
+from components.core.paths import atomic_folder
 
 _ATTEMPTS = 3
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components.errors import InputError
-from components.paths import atomic_folder, write_json
+from components.core.errors import InputError
+from components.core.paths import atomic_folder, write_json
 from components.styledata.manifest import ImageEntry, Manifest
 from components.styledata.zeroshot import TowersFactory, character_log_odds, encode_entries
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import GateRefused
-from components.paths import atomic_folder, read_json, write_json
+from components.core.errors import GateRefused
+from components.core.paths import atomic_folder, read_json, write_json
 from components.styledata.manifest import SPLITS, Manifest
 from components.styledata.page import write_page
 from components.styledata.rules import Rule, Severity, rules, table

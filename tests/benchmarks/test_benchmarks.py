@@ -18,8 +18,8 @@ from benchmarks.measure import Comparison, Figure, PeakMemory, Prepare, Round, W
 from benchmarks.report import Results, print_results
 from benchmarks.run import app
 from benchmarks.world import Sizes, World, build_world
-from components.config import RunConfig, parse_config
-from components.errors import StyleForgeError
+from components.core.config import RunConfig, parse_config
+from components.core.errors import StyleForgeError
 from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
 
 SIZES = Sizes(steps=3, drawn=3, scored=12, reference=6)
@@ -68,8 +68,8 @@ def test_plain_prompts_are_those_of_the_cache(world: World, frozen: bool) -> Non
 def test_one_prompt_at_a_time_draws_the_same_pictures(world: World) -> None:
     from PIL import Image
 
-    from components.diffusion.bundle import load_bundle
-    from components.diffusion.sampling import TOLERANCE, jobs_for
+    from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.sampling.sampler import TOLERANCE, jobs_for
 
     assert sampling.ours(world)(9)() == SIZES.drawn
     bundle, settings = load_bundle(world.config.base.model), sampling.one_each(world)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from components.cluster.client import Access, Cluster, connect
-from components.errors import StyleForgeError
-from tests.cluster.house import House, house, wait_for_account
+from components.core.errors import StyleForgeError
+from tests.cluster.environment import House, house, wait_for_account
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ import psutil
 import pytest
 import yaml
 
-from components.paths import REPOSITORY
-from tests.cluster.house import House, client
+from components.core.paths import REPOSITORY
+from tests.cluster.environment import House, client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TRAIN = {

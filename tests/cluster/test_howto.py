@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.paths import REPOSITORY
-from tests.cluster.house import apply, client
+from components.core.paths import FLOORS, REPOSITORY
+from tests.cluster.environment import apply, client
 from tests.cluster.test_short import FEW
 from tests.infra.kubernetes.manifests import pods, resolved
 
@@ -118,7 +118,7 @@ def prepared(folder: Path) -> tuple[Path, dict[str, str]]:
     """A clone as a user has it, with settings that take few steps, and the environment of a shell."""
     clone = folder / "styleforge"
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
-    for name in ("docs", "infra", "configs", "components", "steps", "pipelines"):
+    for name in ("docs", "infra", "configs", *FLOORS):
         shutil.copytree(REPOSITORY / name, clone / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     settings = yaml.safe_load((clone / "configs" / "pocket.yaml").read_text())
     for key, value in FEW.items():
@@ -129,7 +129,7 @@ def prepared(folder: Path) -> tuple[Path, dict[str, str]]:
     manifests.write_text(yaml.safe_dump_all([older(manifest) for manifest in resolved("local")]), encoding="utf-8")
     programs = folder / "programs"
     programs.mkdir()
-    for name, module in {"styleforge": "pipelines.cli import main", "zenml": "zenml.cli.cli import cli as main"}.items():
+    for name, module in {"styleforge": "cli.app import main", "zenml": "zenml.cli.cli import cli as main"}.items():
         (programs / name).write_text(f"#!{sys.executable}\nimport sys\nfrom {module}\nsys.exit(main())\n")
         (programs / name).chmod(0o755)
     upload = folder / "upload.py"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes.dynamic.exceptions import ConflictError, ResourceNotFoundError
 
-from tests.cluster.house import BASE, IMAGE, apply, client
+from tests.cluster.environment import BASE, IMAGE, apply, client
 from tests.infra.kubernetes.manifests import OVERLAYS, name_of, resolved
 
 NAMESPACES = ("styleforge", "styleforge-runs")

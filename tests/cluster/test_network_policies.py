@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from components.paths import REPOSITORY
-from tests.cluster.house import client, host_address, wait_for_account
+from components.core.paths import REPOSITORY
+from tests.cluster.environment import client, host_address, wait_for_account
 from tests.infra.kubernetes.manifests import Manifest, pods, resolved
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

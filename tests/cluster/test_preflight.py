@@ -14,13 +14,13 @@ import pytest
 import yaml
 from kubernetes.config import list_kube_config_contexts
 
-from components.checks import Check
 from components.cluster.client import kubeconfig
 from components.cluster.nodes import parse_pool
 from components.cluster.preflight import Report, examine_cluster
 from components.cluster.probe import LABEL
 from components.cluster.target import PodPlan, Services, Target
-from components.paths import REPOSITORY
+from components.core.checks import Check
+from components.core.paths import REPOSITORY
 from tests.cluster.conftest import Place
 
 SECURE = {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.house import House
+from tests.cluster.environment import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SHARDS = 4

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from cli.app import app
+from components.cluster.applied import Applied, apply, list_schedules, remove
 from components.cluster.client import Cluster, NotFound
-from components.cluster.installed import Applied, apply, list_schedules, remove
 from components.cluster.schedule import INSTANCE, Wish, load_template
-from components.errors import InputError
-from pipelines.cli import app
+from components.core.errors import InputError
 from tests.cluster.conftest import Place
 
 TEMPLATE = load_template()

@@ -15,12 +15,12 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from cli.app import app
+from components.cluster.applied import Applied, apply
 from components.cluster.client import Access, Cluster, connect
-from components.cluster.installed import Applied, apply
 from components.cluster.schedule import INSTANCE, Wish, load_template
-from components.paths import REPOSITORY
-from pipelines.cli import app
-from tests.cluster import house
+from components.core.paths import REPOSITORY
+from tests.cluster import environment as house
 from tests.servers import S3_KEY, mlflow_server, s3_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]

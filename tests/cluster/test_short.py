@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.house import House
+from tests.cluster.environment import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 FEW = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.house import BUCKET, House, apply, client
+from tests.cluster.environment import BUCKET, House, apply, client
 from tests.cluster.test_short import FEW
 from tests.servers import S3_KEY
 

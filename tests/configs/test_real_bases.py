@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from components.config import RunConfig, load_config
-from components.diffusion.bundle import load_bundle
-from components.diffusion.families import StableDiffusion
-from components.diffusion.methods import method_for
-from components.diffusion.sampling import PromptRequest, sample_bank
-from components.diffusion.sdxl import StableDiffusionXL
-from components.diffusion.sources import COMMIT
-from components.diffusion.training import fine_tune
-from components.paths import REPOSITORY, read_jsonl
+from components.core.config import RunConfig, load_config
+from components.core.paths import REPOSITORY, read_jsonl
+from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.families import StableDiffusion
+from components.diffusion.models.sdxl import StableDiffusionXL
+from components.diffusion.models.sources import COMMIT
+from components.diffusion.sampling.sampler import PromptRequest, sample_bank
+from components.diffusion.training.loop import fine_tune
+from components.diffusion.training.methods import method_for
 from tests.components.diffusion.conftest import write_folders
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 

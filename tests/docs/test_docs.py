@@ -15,16 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
-from components import errors
 from components.cluster.stacks import StackDefinition, load_stack
-from components.comparison import load_comparison
-from components.config import RunConfig, load_config, parse_config, validate_model
-from components.paths import REPOSITORY
+from components.core import errors
+from components.core.comparison import load_comparison
+from components.core.config import RunConfig, load_config, parse_config, validate_model
+from components.core.paths import FLOORS, REPOSITORY
 from components.registry.gate import GateConfig, load_gate
 from docs import generate
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-FLOORS = ("components", "steps", "pipelines")
 FOLDERS = (*FLOORS, "configs", "docs", "tests", "benchmarks")
 SECTIONS = [name for name in RunConfig.model_fields if name != "seed"]
 COMMANDS = dict(generate.walk_commands())
@@ -155,7 +154,7 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 
 @by_page
 def test_yaml_is_what_it_looks_like(page: Path, tmp_path: Path) -> None:
-    from pipelines.settings import check_settings
+    from orchestration.settings import check_settings
 
     for block in _blocks(page, "yaml"):
         data = yaml.safe_load(block)
@@ -263,7 +262,7 @@ def _table(page: str, heading: str) -> list[str]:
 
 
 def test_steps_are_those_of_the_pipeline() -> None:
-    from pipelines.settings import SETTINGS, STEP_KEYS, STEPS
+    from orchestration.settings import SETTINGS, STEP_KEYS, STEPS
 
     assert set(_table("README.md", "What each step does")) == set(STEPS)
     text = (REPOSITORY / "docs" / "reference" / "zenml-yaml.md").read_text(encoding="utf-8")
@@ -292,7 +291,7 @@ def test_the_home_holds_what_the_code_puts_there() -> None:
 
 @pytest.mark.parametrize(("page", "heading"), [("README.md", "For scripts"), ("docs/operations.md", "Exit codes")])
 def test_exit_codes_are_those_of_the_errors(page: str, heading: str) -> None:
-    from pipelines.guard import INTERRUPTED
+    from cli.options import INTERRUPTED
 
     text = (REPOSITORY / page).read_text(encoding="utf-8").partition(f"## {heading}")[2]
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text.partition("\n## ")[0], re.M)}
@@ -301,7 +300,7 @@ def test_exit_codes_are_those_of_the_errors(page: str, heading: str) -> None:
 
 
 def test_keys_of_the_result_are_those_of_the_code() -> None:
-    from pipelines.outcome import RunResult
+    from orchestration.outcome import RunResult
 
     result = RunResult(error=errors.InputError("a", "b"))
     assert set(_table("docs/operations.md", "JSON")) - {"base_scores"} == set(result.as_dict()) - {"base_scores"}

@@ -10,7 +10,7 @@ from typing import Any
 
 def render(settings: Path) -> dict[str, Any]:
     """The orchestrator's Job under "", and each step's under its name, built by ZenML's own functions."""
-    from pipelines.environment import prepare_environment, set_source_root
+    from orchestration.environment import prepare_environment, set_source_root
 
     prepare_environment()
     set_source_root()
@@ -30,9 +30,9 @@ def render(settings: Path) -> dict[str, Any]:
     client.create_stack("pods", names | {StackComponentType.ARTIFACT_STORE: "default"})
     client.activate_stack("pods")
 
+    from orchestration.client import stack_flavors
+    from orchestration.settings import settings_for
     from pipelines.personalize import personalize
-    from pipelines.runtime import stack_flavors
-    from pipelines.settings import settings_for
     from pipelines.wiring import STEPS
 
     plan: dict[str, Any] = {step.name: {} for step in STEPS} | {"explain": {}, "report": {}, "register": {}}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from tests.pipelines.stand_in import StandIn
+from tests.stand_in import StandIn
 
 END = {"score", "report", "register"}
 ALL = {"scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "explain", "sample_base"} | END
@@ -21,14 +21,14 @@ def test_touching_nothing_reruns_nothing(finished: StandIn) -> None:
 
 
 def test_a_helper_edited_without_effect_reruns_its_step_alone(finished: StandIn) -> None:
-    finished.edit("components/diffusion/objective.py")
+    finished.edit("components/diffusion/training/objective.py")
     assert finished.again() == {"fine_tune"}
     finished.edit("components/evaluation/scoring.py")
     assert finished.again() == {"score"}
 
 
 def test_a_helper_edited_with_effect_reruns_what_follows(finished: StandIn) -> None:
-    finished.edit("components/diffusion/objective.py", "'mse'", "'huber'")
+    finished.edit("components/diffusion/training/objective.py", "'mse'", "'huber'")
     assert finished.again() == {"fine_tune", "sample_bank", "explain"} | END
 
 
@@ -65,7 +65,7 @@ def test_one_changed_setting(finished: StandIn) -> None:
 def test_heat_maps_draw_and_train_nothing_again(finished: StandIn) -> None:
     assert finished.again("--set", "attention.prompts=1") == {"explain", "report", "register"}
     assert finished.again("--set", "attention.prompts=0") == {"explain", "report", "register"}
-    finished.edit("components/diffusion/heatmaps.py")
+    finished.edit("components/diffusion/attention/heatmaps.py")
     assert finished.again("--set", "attention.prompts=0") == {"explain"}
 
 

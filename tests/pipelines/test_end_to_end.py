@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from components.paths import REPOSITORY
+from components.core.paths import REPOSITORY
+from tests.cli.test_bad_input import BAD
 from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
-from tests.pipelines.test_bad_input import BAD
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -54,7 +54,7 @@ class Machine:
             # As a CI service sets what it has no value for.
             "ZENML_STORE_URL": "", "ZENML_STORE_API_KEY": "", "MLFLOW_TRACKING_URI": "",
         }  # fmt: skip
-        command = [sys.executable, "-m", "pipelines.cli", *arguments, "--json"]
+        command = [sys.executable, "-m", "cli.app", *arguments, "--json"]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == code, done.stdout + done.stderr
         return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from kubernetes.utils.quantity import parse_quantity
 
-from components.paths import REPOSITORY
-from pipelines.settings import STEPS, check_settings
+from components.core.paths import REPOSITORY
+from orchestration.settings import STEPS, check_settings
 
 BASE = REPOSITORY / "infra" / "kubernetes" / "base"
 GPU = ("build_aux", "fine_tune", "sample_bank", "sample_base", "explain")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from components.comparison import Cell
-from components.config import parse_config
-from pipelines import shards
-from pipelines.comparing import equalize
-from pipelines.shards import cores, processes_that_fit, share
+from components.core.comparison import Cell
+from components.core.config import parse_config
+from runs import comparison_workers as shards
+from runs.comparison import equalize
+from runs.comparison_workers import cores, processes_that_fit, share
 
 CONFIG = parse_config({"style": {"name": "x", "source": "x"}})
 
@@ -71,7 +71,7 @@ def test_processes_are_as_many_as_cores_and_memory_carry(tmp_path: Path, monkeyp
 
 
 def test_equal_compute_by_hand(tmp_path: Any) -> None:
-    from components.comparison import CompareConfig, Comparison
+    from components.core.comparison import CompareConfig, Comparison
 
     made = CompareConfig.model_validate({
         "run": "x", "styles": [{"name": "s"}], "equal": "compute",

@@ -11,7 +11,7 @@ import pytest
 
 from components.cluster import client
 from components.cluster.client import Access, ClusterError, ClusterUnreachable, Forbidden, NotFound, connect
-from components.errors import InputError, StyleForgeError
+from components.core.errors import InputError, StyleForgeError
 from tests.components.cluster.kube import VERSION, FakeApi, serve, status, write_kubeconfig
 from tests.servers import free_port
 

@@ -9,7 +9,7 @@ import pytest
 from croniter import croniter
 
 from components.cluster.cron import MACROS, next_times, parse_cron, zone
-from components.errors import InputError
+from components.core.errors import InputError
 
 START = datetime(2026, 2, 27, 22, 58, 30, tzinfo=UTC)
 

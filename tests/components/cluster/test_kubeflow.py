@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from components.cluster.kubeflow import CONFIG_KEYS, SECRET_KEYS, Task, documents
-from components.errors import ConfigError
+from components.core.errors import ConfigError
 
 SCAN = Task("scan", {}, "style_set", '{"a": 1}', "sf:1")
 TUNE = Task("fine_tune", {"style_set": "scan"}, "model", "{}", "sf:1", after=("scan", "validate"))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.cluster.nodes import amount, limits_of, matches, misfits, parse_pool, requests_of, tolerated
-from components.errors import InputError
+from components.core.errors import InputError
 from tests.components.cluster.kube import Json, node, pod
 
 GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}

@@ -14,7 +14,7 @@ import pytest
 
 from components.cluster import probe as module
 from components.cluster.client import Access, Cluster, connect
-from components.cluster.inside import MARK
+from components.cluster.in_cluster import MARK
 from components.cluster.probe import LABEL, choose, job_for, probe, sweep
 from components.cluster.probe_checks import outcome_checks
 from components.cluster.target import PodPlan, Services, Target

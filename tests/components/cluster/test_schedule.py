@@ -12,8 +12,8 @@ import yaml
 
 from components.cluster import schedule
 from components.cluster.schedule import Wish, check_travels, config_map, cron_job, escape, load_template, needs, unescape
-from components.config import parse_config
-from components.errors import InputError
+from components.core.config import parse_config
+from components.core.errors import InputError
 
 TEMPLATE = load_template()
 VOLUMES = schedule.volumes_of(TEMPLATE)
@@ -98,7 +98,7 @@ def test_everything_that_can_be_said() -> None:
 def test_the_command_takes_the_arguments() -> None:
     import typer.main
 
-    from pipelines.cli import app
+    from cli.app import app
 
     command = typer.main.get_command(app)
     name, *rest = schedule.arguments(FULL)

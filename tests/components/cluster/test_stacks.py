@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components.cluster.stacks import DEFINITIONS, Components, definitions, load_stack
-from components.errors import ConfigError, InputError
+from components.core.errors import ConfigError, InputError
 
 NEEDED = {"STYLEFORGE_BUCKET": "bucket", "STYLEFORGE_KUBE_CONTEXT": "context"}
 MINIMAL: dict[str, Any] = {"name": "mine", "components": {"orchestrator": {"flavor": "local"}, "artifact_store": {"flavor": "local"}}}

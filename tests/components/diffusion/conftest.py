@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.config import RunConfig, parse_config
-from components.content import digest_file
+from components.core.config import RunConfig, parse_config
+from components.core.content import digest_file
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 
 

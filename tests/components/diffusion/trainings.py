@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.config import RunConfig, parse_config
-from components.errors import StorageError, TrainingDiverged
-from components.images import load_rgb
+from components.core.config import RunConfig, parse_config
+from components.core.errors import StorageError, TrainingDiverged
+from components.core.images import load_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +54,7 @@ def config(place: Place, name: str, split: dict[str, int], **training: Any) -> R
 
 
 def train(place: Place, run: RunConfig, name: str, checkpoints: str = "", **options: Any) -> Path:
-    from components.diffusion.training import fine_tune
+    from components.diffusion.training.loop import fine_tune
 
     return fine_tune(run, *place.inputs, place.root / name, place.root / (checkpoints or f"ck-{name}"), **options)
 

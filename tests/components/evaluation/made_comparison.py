@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from components.comparison import CompareConfig, Comparison
+from components.core.comparison import CompareConfig, Comparison
 from components.evaluation import metrics
 from components.evaluation.comparison import Outcome
 from components.evaluation.record import read_record

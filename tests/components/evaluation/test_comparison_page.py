@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from components.comparison import CompareConfig
-from components.errors import InputError
+from components.core.comparison import CompareConfig
+from components.core.errors import InputError
+from components.core.paths import read_json
 from components.evaluation.comparison import Outcome
 from components.evaluation.comparison_page import render_comparison
 from components.evaluation.comparison_text import number_text
 from components.evaluation.grid import WallRow, picture_wall
-from components.paths import read_json
 from tests.components.evaluation.made_comparison import CLAIMS, CLIP, METHODS, SHIFTS, config, outcomes
 from tests.components.evaluation.test_report import Links, browser  # noqa: F401
 

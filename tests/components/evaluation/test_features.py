@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.evaluation.features import FeatureCache, InceptionExtractor, Towers, encode_texts_cached
 from tests.components.evaluation.conftest import picture
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.evaluation import metrics
 from components.evaluation.metrics import Bootstrap
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.evaluation.grid import GridStyle, bank_grid, comparison_grid, contact_sheet, fit
 from components.evaluation.pictures import Picture, pick_pairs
 from tests.components.evaluation.conftest import FinishedRun

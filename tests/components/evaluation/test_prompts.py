@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.evaluation.prompts import CATEGORIES, bank_version, load_bank
 
 BACKGROUNDS = ("mountains", "beach", "city", "forest", "desert", "field", "night sky", "room", "snow")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.config import ScoringSection
-from components.errors import InputError
+from components.core.config import ScoringSection
+from components.core.errors import InputError
 from components.evaluation.features import Towers
 from components.evaluation.protocol import paired_replicates, read_bank, read_protocol, score_again, write_protocol
 from components.evaluation.scoring import score

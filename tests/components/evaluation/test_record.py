@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.config import ScoringSection
+from components.core.config import ScoringSection
 from components.evaluation.record import WALL, Record, read_record, resample, saved_bytes, write_record
 from components.evaluation.scoring import score
 from tests.components.evaluation.conftest import FinishedRun

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.config import parse_config
+from components.core.config import parse_config
 from components.evaluation import charts
 from components.evaluation.report import Limits, render_report, thumbnail
 from components.evaluation.verdict import judge, kid_text, percent

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.config import ScoringSection
-from components.errors import InputError
+from components.core.config import ScoringSection
+from components.core.errors import InputError
 from components.evaluation import metrics, scoring
 from components.evaluation.features import Towers
 from components.evaluation.pictures import read_pictures
@@ -49,7 +49,7 @@ def test_scores_have_the_shape_that_others_rely_on(finished_run: FinishedRun, cl
 
 
 def test_scores_are_those_of_the_formulae(finished_run: FinishedRun, clip_folder: Path) -> None:
-    from components.images import load_rgb
+    from components.core.images import load_rgb
 
     scores = run_score(finished_run, clip_folder)
     towers = Towers(str(clip_folder))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.errors import InputError, TrainingDiverged
-from components.paths import pocket_weights
+from components.core.errors import InputError, TrainingDiverged
+from components.core.paths import pocket_weights
 from components.pocket.captions import RARE_TOKENS
 from components.pocket.check import Bar
 from components.pocket.probe import Probe, load_probe, read

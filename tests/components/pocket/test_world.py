@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.errors import InputError
-from components.paths import read_jsonl
+from components.core.errors import InputError
+from components.core.paths import read_jsonl
 from components.pocket.captions import NOISE_TOKENS, RARE_TOKENS, caption, describe, in_grammar
 from components.pocket.media import MEDIA, MIXED, STYLES, Look, apply_look, look_of
 from components.pocket.render import AUX_MEDIA, LOOKS, cached_set, render, render_dataset, render_set

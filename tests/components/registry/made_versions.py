@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from components.config import validate_model
-from components.content import digest_folder
-from components.paths import read_json
+from components.core.config import validate_model
+from components.core.content import digest_folder
+from components.core.paths import read_json
 from components.registry.gate import GateConfig
 from components.registry.promotion import Scored, Tools
 from components.registry.tracking import Tracking

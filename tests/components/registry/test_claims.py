@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from components.config import RunConfig, parse_config
-from components.paths import REPOSITORY, write_jsonl
+from components.core.config import RunConfig, parse_config
+from components.core.paths import REPOSITORY, write_jsonl
 from components.registry.claims import CLAIM, claim, source_digest
 from components.registry.lock import SUFFIX
 from tests.components.registry.made_versions import Shelf

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.config import validate_model
-from components.errors import ConfigError
+from components.core.config import validate_model
+from components.core.errors import ConfigError
 from components.registry.gate import GateConfig, judge, load_gate
 
 
@@ -157,7 +157,7 @@ def test_rules_that_make_no_sense_are_refused(rule: dict[str, Any], message: str
 
 
 def test_the_gate_that_ships_with_the_project_loads() -> None:
-    from components.config import builtin_config
+    from components.core.config import builtin_config
 
     assert load_gate(builtin_config("gate")).rules
 

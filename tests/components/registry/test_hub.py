@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError, ServiceUnreachable
+from components.core.errors import InputError, ServiceUnreachable
 from components.registry.hub import Hub, open_hub
 from tests.hub_stand_in import HubStandIn, hub_stand_in
 

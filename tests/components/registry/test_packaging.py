@@ -20,12 +20,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from components.content import digest_folder
-from components.paths import REPOSITORY, write_json
+from components.core.content import digest_folder
+from components.core.paths import REPOSITORY, write_json
 from components.registry.packaging import EXAMPLE, package
 from components.registry.tracking import open_tracking
 from components.registry.versions import register_model
-from pipelines.actions import draw
+from runs.drawing import draw
 from tests.fixtures_models import tiny_sd_folder
 from tests.servers import background, free_port, wait_for
 
@@ -77,7 +77,7 @@ def test_it_says_what_goes_in_and_comes_out(model: Path) -> None:
     assert {spec.name: spec.default for spec in about.get_params_schema()} == {"seed": 0, "steps": 3, "guidance": 4.0, "count": 1}
     assert about.load_input_example(str(model))["prompt"].tolist() == [EXAMPLE]
     flavor = about.flavors["python_function"]
-    assert flavor["loader_module"] == "components.diffusion.serving" and "python_model" not in flavor
+    assert flavor["loader_module"] == "components.diffusion.sampling.serving" and "python_model" not in flavor
 
 
 def test_the_packages_are_pinned_as_installed(model: Path) -> None:
@@ -153,8 +153,8 @@ else:
     sys.exit(f"this process has {components.__file__}")
 import mlflow.pyfunc
 rows = mlflow.pyfunc.load_model(sys.argv[1]).predict({"prompt": "a man"}, params={"seed": 5})
-import components.diffusion.sampling
-print(components.diffusion.sampling.__file__)
+import components.diffusion.sampling.sampler
+print(components.diffusion.sampling.sampler.__file__)
 print(rows[0]["image"])
 """
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from components.config import validate_model
-from components.errors import GateRefused, InputError, ServiceUnreachable
+from components.core.config import validate_model
+from components.core.errors import GateRefused, InputError, ServiceUnreachable
 from components.registry import history
 from components.registry.gate import GateConfig
 from components.registry.lock import lock
@@ -91,7 +91,7 @@ def test_undecided_is_not_promoted(shelf: Shelf) -> None:
 def _rewrite_scores(shelf: Shelf, reference: str, folder: Path, scores: dict[str, Any]) -> None:
     import json
 
-    from components.content import digest_folder
+    from components.core.content import digest_folder
 
     (folder / "evaluation" / "scores.json").write_text(json.dumps(scores))
     name, _, number = reference.partition("/")
@@ -148,7 +148,7 @@ def test_a_version_of_another_tool_is_refused(shelf: Shelf) -> None:
 
 
 def test_a_version_without_scores_is_refused(shelf: Shelf) -> None:
-    from components.content import digest_folder
+    from components.core.content import digest_folder
 
     folder = write_model(Path(shelf.place.removeprefix("file://")) / "bare", 0.1)
     shutil.rmtree(folder / "evaluation")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components.paths import REPOSITORY
+from components.core.paths import REPOSITORY
 from components.registry import history
 from components.registry.promotion import alias_holder
 from components.registry.tracking import open_tracking
@@ -23,7 +23,7 @@ PROCESSES, VERSIONS = 8, 200
 # What one of the processes does: promotes its share, and tells what became of each.
 WORKER = """
 import json, sys
-from components.errors import StyleForgeError
+from components.core.errors import StyleForgeError
 from components.registry.promotion import Wish, promote
 from components.registry.tracking import open_tracking
 from tests.components.registry.made_versions import BETTER, TOOLS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.registry.promotion import Wish, promote
 from components.registry.retention import delete, find_unneeded
 from components.registry.versions import all_versions, resolve_model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError, ServiceUnreachable
+from components.core.errors import InputError, ServiceUnreachable
 from components.registry.tracking import check_reachable, open_tracking, public_uri, score_metrics, tracking_uri, training_metrics
 
 

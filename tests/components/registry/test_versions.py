@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from components.content import digest_folder
-from components.errors import GateRefused, InputError
+from components.core.content import digest_folder
+from components.core.errors import GateRefused, InputError
 from components.registry.tracking import Tracking, open_tracking
 from components.registry.versions import (
     ModelRef,

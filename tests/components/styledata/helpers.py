@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components.config import AuxSection, StyleSection
+from components.core.config import AuxSection, StyleSection
 from components.styledata.manifest import Manifest, scan_style
 
 

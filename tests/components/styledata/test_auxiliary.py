@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.content import digest_folder
-from components.errors import InputError
-from components.paths import read_json, read_jsonl
+from components.core.content import digest_folder
+from components.core.errors import InputError
+from components.core.paths import read_json, read_jsonl
 from components.styledata.auxiliary import copy_target, curate, join, no_aux, pack_generated, pick_diverse
 from tests.components.styledata.helpers import ColourTowers, picture, scan, style_folder
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from components.content import digest_folder
-from components.errors import InputError
+from components.core.content import digest_folder
+from components.core.errors import InputError
 from components.styledata.manifest import Manifest
 from components.styledata.metadata import Annotation, read_metadata
 from tests.components.styledata.helpers import encoded, picture, scan, style_folder
@@ -60,7 +60,7 @@ def test_flat_folder_with_sub_folders(tmp_path: Path) -> None:
 
 
 def test_reference_and_pool_from_elsewhere(tmp_path: Path) -> None:
-    from components.config import AuxSection, StyleSection
+    from components.core.config import AuxSection, StyleSection
     from components.styledata.manifest import scan_style
 
     source = style_folder(tmp_path / "source", style=3, pool=2, reference=2)

@@ -9,7 +9,7 @@ from threading import Thread
 import fsspec
 import pytest
 
-from components.errors import ConfigError, InputError
+from components.core.errors import ConfigError, InputError
 from components.styledata.sets import SETTINGS, Place, list_sets, read_settings
 
 FILES = {

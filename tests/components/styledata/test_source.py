@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from components.errors import InputError, ServiceUnreachable, StyleForgeError
+from components.core.errors import InputError, ServiceUnreachable, StyleForgeError
 from components.styledata.source import open_source, walk
 
 

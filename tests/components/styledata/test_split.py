@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.errors import InputError
-from components.paths import read_json
+from components.core.errors import InputError
+from components.core.paths import read_json
 from components.styledata.split import split_style_set
 from components.styledata.zeroshot import PEOPLE, PLACES, ImageTextTowers, character_log_odds, ensemble, form_log_odds
 from tests.components.styledata.helpers import ColourTowers, scan, style_folder

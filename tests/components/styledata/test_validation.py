@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from components.config import AuxSection, StyleSection
-from components.content import digest_folder
-from components.errors import GateRefused
+from components.core.config import AuxSection, StyleSection
+from components.core.content import digest_folder
+from components.core.errors import GateRefused
 from components.pocket.render import render_dataset
 from components.styledata.manifest import scan_style
 from components.styledata.validation import RuleResult, ValidationReport, validate_style_set

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from components.paths import REPOSITORY
+from components.core.paths import REPOSITORY
 from tests.infra.ci.forges import BOT, TOKEN, Forge, serve_forge
 from tests.infra.ci.workflows import GITHUB, Runner, github_steps, plain_environment
 from tests.infra.ci.zenml_server import ZenServer, zenml_server

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.paths import REPOSITORY
+from components.core.paths import REPOSITORY
 from docs import generate
 from tests.infra.ci.workflows import GITHUB, GITLAB, SCRIPTS, SECRET, faults
 

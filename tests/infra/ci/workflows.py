@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from components.paths import REPOSITORY
+from components.core.paths import REPOSITORY
 
 SCRIPTS = REPOSITORY / "infra" / "ci" / "scripts"
 GITHUB = [*sorted((REPOSITORY / "infra" / "ci" / "github").glob("*.yml")), *sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))]

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from components.paths import REPOSITORY
+from components.core.paths import FLOORS, REPOSITORY
 
 FILE = REPOSITORY / "infra" / "docker" / "Dockerfile"
 Instruction = tuple[str, str]
@@ -122,7 +122,7 @@ def test_both_targets_copy_the_same_code() -> None:
 
 def test_what_is_copied_is_there_and_not_ignored() -> None:
     sources = [s for _, own in STAGES.values() for word, rest in own if word == "COPY" and "--from" not in rest for s in rest.split()[:-1]]
-    assert {"components", "steps", "pipelines", "configs", "zenml.yaml", "constraints.txt"} <= set(sources)
+    assert {*FLOORS, "configs", "zenml.yaml", "constraints.txt"} <= set(sources)
     for source in sources:
         assert (REPOSITORY / source).exists() and not _ignored(source), source
     assert not _ignored("components/evaluation/templates/report.html.j2") and not _ignored("components/pocket/weights/a.safetensors")

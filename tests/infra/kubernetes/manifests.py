@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.paths import REPOSITORY
+from components.core.paths import REPOSITORY
 
 ROOT = REPOSITORY / "infra" / "kubernetes"
 OVERLAYS = ("local", "gke", "eks")

@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from components.paths import REPOSITORY
+from components.core.paths import REPOSITORY
 from tests.infra.kubernetes import rules
 from tests.infra.kubernetes.manifests import FILES, OVERLAYS, Manifest, name_of, plain, pods, read, resolved, whole
 

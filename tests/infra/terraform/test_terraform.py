@@ -12,7 +12,7 @@ import hcl2
 import pytest
 import yaml
 
-from components.paths import REPOSITORY
+from components.core.paths import REPOSITORY
 
 ROOT = REPOSITORY / "infra" / "terraform"
 CLOUDS = ("gke", "eks")

@@ -1,0 +1,95 @@
+"""``styleforge doctor``: this machine, or the cluster that a stack runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from components.core.checks import Check
+    from orchestration.preflight import Wish
+
+UNREACHABLE = 4
+
+
+@guarded
+def doctor(
+    stack: Annotated[str | None, typer.Option("--stack", metavar="NAME", help="Look at the cluster of this ZenML stack instead.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", metavar="NAME", help="Namespace; default: that of the stack's orchestrator.")
+    ] = None,
+    settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
+    image: Annotated[str | None, typer.Option("--image", metavar="NAME", help="Image to try; default: that of the settings.")] = None,
+    assume_pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume-pool", metavar="YAML", help="Labels, taints and allocatable of a pool that grows from nothing; may be repeated."
+        ),
+    ] = None,
+    wait: Annotated[float, typer.Option("--wait", min=5, help="Seconds for the probe pod, its image's download included.")] = 40.0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """Look at this machine, or with --stack at a cluster: what is here, what is missing, and what to do about it."""
+    if stack is None:
+        _only_with_stack(namespace=namespace, settings=settings, image=image, assume_pool=assume_pool)
+        from orchestration.doctor import examine
+
+        _end(examine(), as_json)
+    else:
+        from components.cluster.nodes import parse_pool
+        from orchestration.preflight import Wish
+
+        pools = tuple(parse_pool(_text_or_file(text)) for text in assume_pool or ())
+        _cluster(Wish(stack, namespace, settings, image, pools), wait, as_json, verbose)
+
+
+def _only_with_stack(**options: object) -> None:
+    from components.core.errors import InputError
+
+    for name, value in options.items():
+        if value:
+            raise InputError(
+                f"--{name.replace('_', '-')}", "it goes with --stack only", remedy="name a stack; `zenml stack list` shows them"
+            )
+
+
+def _text_or_file(text: str) -> str:
+    path = Path(text)
+    return path.read_text(encoding="utf-8") if text.endswith((".yaml", ".yml")) and path.is_file() else text
+
+
+def _cluster(wish: Wish, seconds: float, as_json: bool, verbose: bool) -> None:
+    from components.cluster.preflight import examine_cluster
+    from components.core.checks import Check
+    from orchestration.environment import prepare_environment
+    from orchestration.preflight import load_target
+    from runs.run import terminate_as_interrupt
+
+    prepare_environment(verbose=verbose)
+    target = load_target(wish)
+    if isinstance(target, Check):
+        _end([target], as_json, stack=wish.stack)
+        return
+    with terminate_as_interrupt():
+        report = examine_cluster(target, seconds=seconds)
+    _end(report.checks, as_json, UNREACHABLE if report.unreachable else 1, stack=wish.stack, namespace=target.namespace)
+
+
+def _end(checks: Sequence[Check], as_json: bool, code: int = 1, **about: str) -> None:
+    """Print the checks, and leave with ``code`` if one that is needed failed."""
+    from cli.printing.scores import print_checks
+
+    print_checks(checks)
+    healthy = all(check.ok for check in checks if check.needed)
+    if as_json:
+        print_json({"status": "completed" if healthy else "failed", **about, "checks": [vars(check) for check in checks]})
+    if not healthy:
+        raise typer.Exit(code)

@@ -1,0 +1,74 @@
+"""How decisions of the registry look to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from cli.printing.scores import make_console, make_table
+
+if TYPE_CHECKING:
+    from components.registry.history import Entry
+    from components.registry.retention import Unneeded
+
+_MARKS = {"pass": ("✓", "green"), "refuse": ("✗", "red"), "undecided": ("?", "yellow")}
+
+
+def print_promotion(result: Mapping[str, Any]) -> None:
+    """The gate's rules with their figures, and what became of the version; of a promotion as plain data."""
+    out = make_console()
+    for rule in result["gate"]["rules"]:
+        out.print(Text.assemble(_MARKS[rule["verdict"]], f" {rule['message']}"))
+    if result["rescored"]:
+        out.print(Text(f"version {result['champion']['version']} was drawn and scored again, as {result['model']['source']} had been"))
+    out.print(Text(_outcome(result)))
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    model, alias, verdict = result["model"], result["alias"], result["gate"]["verdict"]
+    champion = (result["champion"] or {}).get("version")
+    title = f"{model['name']} version {model['version']}" if model["version"] else f"{model['source']}, as a version of {model['name']},"
+    if result["promoted"]:
+        if result["history"] is None:
+            return f"{title} is @{alias} already"
+        before = f", in place of version {champion}" if champion else ""
+        forced = f" by force ({result['history']['reason']})" if result["forced"] else ""
+        return f"{title} is @{alias} now{before}{forced}"
+    if result["status"] == "completed":
+        return f"{title} would become @{alias}{' by force' if result['forced'] else ''}; nothing was changed"
+    stays = f"version {champion} stays @{alias}" if champion else f"there is no @{alias} yet"
+    if verdict == "undecided":
+        advice = 'score more pictures (sampling.repeats), or overrule the gate with --force --reason "..."'
+    else:
+        advice = "the rules marked above say by how much"
+    return f"{model['source']} is not promoted ({verdict}): {stays}; {advice}"
+
+
+def print_history(entries: Sequence[Entry]) -> None:
+    """A line an entry, oldest first."""
+    if not entries:
+        make_console().print("no version was promoted yet; `styleforge promote MODEL` makes the first entry")
+        return
+    rows = make_table("no.", "what", "version", "before", "alias", "when", "who", "why", "from")
+    for entry in entries:
+        what = entry.action + (" by force" if entry.forced else "") + ("" if entry.state == "done" else f" ({entry.state})")
+        origin = ", ".join(filter(None, [entry.source, entry.ci]))
+        cells = (str(entry.number), what, entry.version, entry.before or "–", entry.alias, entry.when, entry.who, entry.reason, origin)
+        rows.add_row(*(Text(cell) for cell in cells))
+    make_console().print(rows)
+
+
+def print_pruning(items: Sequence[Unneeded], *, deleted: bool) -> None:
+    """What is not needed, with its size, and how to have it deleted."""
+    if not items:
+        make_console().print("nothing to prune: an alias, the history or a run needs every version, or it is among the newest")
+        return
+    rows = make_table("model", "version", "created", "MB", "why not needed")
+    for item in items:
+        size = "–" if item.bytes is None else f"{item.bytes / 1e6:.1f}"
+        rows.add_row(*(Text(cell) for cell in (item.name, item.version or "–", item.created, size, item.reason)))
+    make_console().print(rows)
+    total = sum(item.bytes or 0 for item in items) / 1e6
+    make_console().print(f"{len(items)} deleted, {total:.1f} MB" if deleted else f"{len(items)}, {total:.1f} MB; --yes deletes them")

@@ -1,0 +1,124 @@
+"""The commands for schedules of retraining."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class Kind(StrEnum):
+    """Who keeps the time."""
+
+    kubernetes = "kubernetes"
+    zenml = "zenml"
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the schedule.")]
+As = Annotated[
+    Kind, typer.Option("--as", help="A CronJob of Kubernetes that retrains all sets, or ZenML's schedule of the pipeline for one set.")
+]
+Namespace = Annotated[str | None, typer.Option("--namespace", metavar="NS", help="Namespace; default: styleforge-runs.")]
+Context = Annotated[str | None, typer.Option("--context", metavar="CTX", help="Context of the kubeconfig; default: its current one.")]
+
+
+@app.command()
+@guarded
+def apply(
+    name: Name,
+    config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="Run configuration (YAML); it travels into the pod.")],
+    cron: Annotated[
+        str, typer.Option("--cron", metavar="CRON", help="Minute, hour, day, month, weekday, such as '17 3 * * *', or @daily.")
+    ],
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="URL", help="Bucket; each sub-folder is a style set. With --as zenml the one set.")
+    ] = None,
+    kind: As = Kind.kubernetes,
+    namespace: Namespace = None,
+    context: Context = None,
+    image: Annotated[str | None, typer.Option("--image", metavar="IMAGE", help="Image with StyleForge; default: the manifest's.")] = None,
+    time_zone: Annotated[str | None, typer.Option("--time-zone", metavar="TZ", help="Zone of --cron; default: Etc/UTC.")] = None,
+    suspend: Annotated[
+        bool | None, typer.Option("--suspend/--resume", help="Stop or go on starting; default: as it is, and a new one is active.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")
+    ] = None,
+    alias: Annotated[str, typer.Option("--to", metavar="ALIAS", help="Alias that a version gets if the gate lets it pass.")] = "champion",
+    no_promote: Annotated[bool, typer.Option("--no-promote", help="Only train and register; ask no gate.")] = False,
+    service_account: Annotated[
+        str | None, typer.Option("--service-account", metavar="NAME", help="Account of the pod; default: the manifest's.")
+    ] = None,
+    gate: Annotated[Path | None, typer.Option("--gate", metavar="YAML", help="Rules; they travel too. Default: the image's.")] = None,
+    claim: Annotated[
+        str | None, typer.Option("--home-claim", metavar="NAME", help="PersistentVolumeClaim of the pod's home; default: the manifest's.")
+    ] = None,
+    requests: Annotated[
+        str | None,
+        typer.Option("--requests", metavar="LIST", help="What the pod asks for, as cpu=500m,memory=2Gi; default: the manifest's."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster check it and print the objects; change nothing.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """Install a schedule of retraining, or bring it to what is given. Twice the same changes nothing."""
+    from cli.printing.schedule import print_applied
+    from runs import schedule as scheduling
+
+    asked = scheduling.Asked(
+        name, config, cron, source, tuple(overrides or ()), namespace, context, image, time_zone, suspend, alias, not no_promote,
+        service_account, gate, claim, requests, dry_run, verbose,
+    )  # fmt: skip
+    act = scheduling.apply_with_zenml if kind is Kind.zenml else scheduling.apply_cron_job
+    result = act(asked)
+    print_applied(result)
+    if as_json:
+        print_json({"status": "completed", "schedule": result.as_dict()})
+
+
+@app.command(name="list")
+@guarded
+def show(
+    kind: As = Kind.kubernetes,
+    namespace: Namespace = None,
+    context: Context = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """List the schedules that were installed by this command, with their next times."""
+    from cli.printing.schedule import print_schedules
+    from runs import schedule as scheduling
+
+    entries = scheduling.list_with_zenml(verbose) if kind is Kind.zenml else scheduling.list_cron_jobs(namespace, context)
+    print_schedules(entries)
+    if as_json:
+        print_json({"status": "completed", "schedules": [vars(entry) for entry in entries]})
+
+
+@app.command()
+@guarded
+def remove(
+    name: Name,
+    kind: As = Kind.kubernetes,
+    namespace: Namespace = None,
+    context: Context = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    log_format: Format = LogFormat.human,
+) -> None:
+    """Remove a schedule and its configuration; a retraining that it has started ends too."""
+    from runs import schedule as scheduling
+
+    removed = scheduling.remove_with_zenml(name, verbose) if kind is Kind.zenml else scheduling.remove_cron_job(name, namespace, context)
+    for item in removed:
+        typer.echo(f"removed {item}")
+    if as_json:
+        print_json({"status": "completed", "removed": removed})

@@ -1,0 +1,273 @@
+"""Schedules in a cluster: put there, changed, listed and removed. What ``styleforge schedule`` did not make is never touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import quote
+
+from components.cluster import schedule
+from components.cluster.client import ANSWER_SECONDS, CONNECT_SECONDS, Cluster, Forbidden, Manifest, NotFound, api_errors
+from components.cluster.cron import UTC_NAMES, next_times, parse_cron, zone
+from components.cluster.schedule import Wish
+from components.core.errors import InputError, StyleForgeError
+
+_TRIES = 3
+_METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+_PATHS = {
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps", "Secret": "/api/v1/namespaces/{namespace}/secrets",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
+    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts", "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a schedule: ``created``, ``changed`` or ``unchanged``; in a dry run, what would become of it.
+
+    ``missing`` is what the pod needs and the namespace lacks; ``objects`` are as the cluster holds them, or would.
+    """
+
+    name: str
+    namespace: str
+    status: str
+    api_version: str
+    suspended: bool
+    next: tuple[str, ...]
+    missing: tuple[str, ...]
+    objects: tuple[Manifest, ...]
+    dry_run: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON; the objects in a dry run alone, since they are long."""
+        return {key: value for key, value in asdict(self).items() if key != "objects" or self.dry_run}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A schedule in the list. Times are ISO 8601; ``next`` is empty while it is suspended."""
+
+    name: str
+    namespace: str
+    cron: str
+    time_zone: str
+    suspended: bool
+    source: str
+    image: str
+    active: int
+    last: str | None
+    last_success: str | None
+    next: tuple[str, ...]
+
+
+def apply(cluster: Cluster, wish: Wish, template: Mapping[str, Any], *, dry_run: bool = False) -> Applied:
+    """Install a schedule, or bring it to what is wished.
+
+    Raises:
+        InputError: an object of that name is somebody else's, the namespace is missing, the cluster refuses the object, or
+            knows no time zones.
+        ClusterError: the API refuses the request, for want of a right or otherwise.
+        ClusterUnreachable: the API does not answer.
+    """
+    wish.check()
+    place = _Namespace(cluster, schedule.namespace_of(wish.namespace, template))
+    for _ in range(_TRIES):
+        # Whoever changes it in between (the controller notes its starts there) makes us look again.
+        if (applied := _apply(place, wish, template, dry_run)) is not None:
+            return applied
+    raise InputError(wish.name, "is being changed by somebody else all the time", remedy="try again")
+
+
+def _apply(place: _Namespace, wish: Wish, template: Mapping[str, Any], dry_run: bool) -> Applied | None:
+    live = place.get("CronJob", wish.name)
+    old_map = place.get("ConfigMap", schedule.config_name(wish.name))
+    _refuse_foreign(live, old_map)
+    config, job = schedule.config_map(wish, template), schedule.cron_job(wish, template, place.version)
+    if wish.suspend is None and live is not None:
+        job["spec"]["suspend"] = bool(live["spec"].get("suspend"))
+    # Both are tried before one is written, so that a refusal leaves nothing half done.
+    trials = [place.put(new, old, trial=True) for new, old in ((config, old_map), (job, live))]
+    if None in trials:
+        return None
+    wanted, got = job["spec"].get("timeZone"), trials[1]["spec"].get("timeZone")
+    if wanted != got:
+        if wanted not in UTC_NAMES:
+            raise _no_zones(wanted)
+        del job["spec"]["timeZone"]
+    stale = [_differs(old, trial) for old, trial in zip((old_map, live), trials, strict=True)]
+    made = list(trials)
+    if not dry_run:
+        for number, (new, old) in enumerate(((config, old_map), (job, live))):
+            if stale[number]:
+                made[number] = place.put(new, old)
+        if None in made:
+            return None
+    status = "created" if live is None else "changed" if any(stale) else "unchanged"
+    missing = tuple(f"{kind} {name}" for kind, name in schedule.needs(job) if place.lacks(kind, name))
+    entry = _entry(made[1])
+    version = str(job["apiVersion"])
+    return Applied(wish.name, place.name, status, version, entry.suspended, entry.next, missing, tuple(map(_tidy, made)), dry_run)
+
+
+def _tidy(item: Manifest) -> Manifest:
+    return {**item, "metadata": {key: value for key, value in item["metadata"].items() if key != "managedFields"}}
+
+
+def _refuse_foreign(*found: Manifest | None) -> None:
+    for item in found:
+        if item is not None and not schedule.is_ours(item):
+            name = item["metadata"]["name"]
+            raise InputError(
+                f"{item.get('kind', 'object')} {name}", "was not made by `styleforge schedule`", expected="a name that is free",
+                remedy="choose another name, or remove it with kubectl",
+            )  # fmt: skip
+
+
+def _no_zones(wanted: str) -> InputError:
+    return InputError(
+        f"--time-zone {wanted}", "this cluster's CronJobs have no time zones; they come with Kubernetes 1.25", expected="Etc/UTC",
+        remedy="leave it out, and give --cron in UTC",
+    )  # fmt: skip
+
+
+def _differs(old: Manifest | None, trial: Manifest) -> bool:
+    """Whether the server would hold another object afterwards; it has filled both up with its defaults."""
+    if old is None:
+        return True
+
+    def content(item: Manifest) -> tuple[Any, ...]:
+        return item.get("spec"), item.get("data"), item["metadata"].get("labels")
+
+    return content(old) != content(trial)
+
+
+def list_schedules(cluster: Cluster, namespace: str) -> list[Entry]:
+    """The schedules of a namespace that ``styleforge schedule`` made, by name."""
+    place = _Namespace(cluster, namespace)
+    return sorted((_entry(item) for item in place.mine()), key=lambda entry: entry.name)
+
+
+def remove(cluster: Cluster, name: str, namespace: str) -> list[str]:
+    """Remove a schedule with its configuration, its Jobs and their pods, running ones too.
+
+    Returns:
+        What was removed, as kind and name.
+
+    Raises:
+        InputError: there is none of that name, or it is somebody else's.
+        ClusterError: the API refuses the request, for want of a right or otherwise.
+        ClusterUnreachable: the API does not answer.
+    """
+    place = _Namespace(cluster, namespace)
+    objects = {("CronJob", name): place.get("CronJob", name)}
+    objects["ConfigMap", schedule.config_name(name)] = place.get("ConfigMap", schedule.config_name(name))
+    _refuse_foreign(*objects.values())
+    found = {key: item for key, item in objects.items() if item is not None}
+    if not found:
+        known = ", ".join(sorted(item["metadata"]["name"] for item in place.mine()))
+        raise InputError(name, f"no such schedule in namespace {namespace}", expected=f"one of {known}" if known else "")
+    return [f"{kind} {item}" for kind, item in found if place.delete(kind, item, found[kind, item])]
+
+
+def _entry(job: Mapping[str, Any]) -> Entry:
+    spec, status = job["spec"], job.get("status") or {}
+    (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    arguments = [schedule.unescape(argument) for argument in container.get("args") or []]
+    source = arguments[arguments.index("--source") + 1] if "--source" in arguments[:-1] else ""
+    suspended = bool(spec.get("suspend"))
+    return Entry(
+        name=job["metadata"]["name"], namespace=job["metadata"]["namespace"], cron=spec["schedule"],
+        time_zone=spec.get("timeZone") or UTC_NAMES[0], suspended=suspended, source=source, image=container["image"],
+        active=len(status.get("active") or []), last=status.get("lastScheduleTime"), last_success=status.get("lastSuccessfulTime"),
+        next=() if suspended else _next(spec["schedule"], spec.get("timeZone")),
+    )  # fmt: skip
+
+
+def _next(cron: str, time_zone: str | None) -> tuple[str, ...]:
+    try:
+        return tuple(moment.isoformat() for moment in next_times(parse_cron(cron), 3, where=zone(time_zone)))
+    except InputError:
+        return ()  # Changed by hand to something that Kubernetes knows and we do not, such as @every.
+
+
+class _Namespace:
+    """The requests about one namespace, as plain JSON: the client's models know the newest API only, and old servers another one."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster, self.name, self.version = cluster, name, "v1"
+        known = cluster.get("/apis/batch/v1")["resources"]
+        if not any(item["name"] == "cronjobs" for item in known):
+            self.version = "v1beta1"  # Before Kubernetes 1.21.
+
+    def get(self, kind: str, name: str) -> Manifest | None:
+        try:
+            return self.cluster.get(self._path(kind, name))
+        except NotFound:
+            return None
+
+    def mine(self) -> list[Manifest]:
+        return self.cluster.items(self._path("CronJob"), labelSelector=f"{schedule.MANAGED_BY}={schedule.MANAGER}")
+
+    def put(self, new: Manifest, old: Manifest | None, *, trial: bool = False) -> Any:
+        """The object as the server holds it now, or would; None if somebody was faster."""
+        query = [("dryRun", "All")] if trial else []
+        try:
+            if old is None:
+                return self._send("POST", self._path(new["kind"]), new, query)
+            # What others noted on it stays.
+            labels = {**(old["metadata"].get("labels") or {}), **new["metadata"]["labels"]}
+            metadata = {**_tidy(old)["metadata"], "labels": labels}
+            return self._send("PUT", self._path(new["kind"], new["metadata"]["name"]), {**new, "metadata": metadata}, query)
+        except NotFound as error:
+            if old is not None:
+                return None  # It was removed since.
+            raise InputError(
+                f"namespace {self.name}", "is not there", expected="one with all that the pod needs",
+                remedy="apply infra/kubernetes first, see docs/how-to/kubernetes.md",
+            ) from error  # fmt: skip
+        except StyleForgeError as error:
+            if _status(error) == 409:
+                return None
+            if _status(error) in (400, 422):
+                raise InputError(f"{new['kind']} {new['metadata']['name']}", error.problem, expected="what the cluster takes") from error
+            raise
+
+    def delete(self, kind: str, name: str, seen: Manifest) -> bool:
+        """Whether it was still there. Only the very object that was looked at."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": seen["metadata"]["uid"]}}
+        try:
+            self._send("DELETE", self._path(kind, name), body, [])
+        except NotFound:
+            return False
+        return True
+
+    def lacks(self, kind: str, name: str) -> bool:
+        """Whether it is certainly not there. Of a Secret nothing but its name is asked for."""
+        try:
+            self._send("GET", self._path(kind, name), None, [], accept=_METADATA_ONLY)
+        except NotFound:
+            return True
+        except Forbidden:
+            pass
+        return False
+
+    def _path(self, kind: str, name: str = "") -> str:
+        folder = f"/apis/batch/{self.version}/namespaces/{{namespace}}/cronjobs" if kind == "CronJob" else _PATHS[kind]
+        path = folder.format(namespace=quote(self.name, safe=""))
+        return f"{path}/{quote(name, safe='')}" if name else path
+
+    def _send(self, method: str, path: str, body: Any, query: list[tuple[str, str]], accept: str = "application/json") -> Any:
+        with api_errors(self.cluster.server, f"{method} {path}"):
+            headers = {"Accept": accept, "Content-Type": "application/json"}
+            answer = self.cluster.api.call_api(
+                path, method, query_params=query, header_params=headers, body=body, auth_settings=["BearerToken"],
+                _preload_content=False, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
+            )  # fmt: skip
+            return json.loads(answer.data)
+
+
+def _status(error: BaseException) -> int | None:
+    """What the server answered, where it did."""
+    return getattr(error.__cause__, "status", None)

@@ -1,0 +1,39 @@
+"""The card of a style model, ``styleforge.json``: what the model is, and how it is asked for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.core.config import AS_SCORED, SamplingSection, validate_model
+from components.core.errors import InputError
+from components.core.paths import read_json
+
+CARD = "styleforge.json"
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a model folder. A base model has none, and is drawn with as it is: no token, no template.
+
+    Raises:
+        InputError: the file is no JSON object.
+    """
+    file = Path(folder) / CARD
+    if not file.is_file():
+        return {"identifier": "", "sampling": {"style_template": "{token}{prompt}"}}
+    try:
+        return dict(read_json(file))
+    except (ValueError, TypeError) as error:
+        raise InputError(str(file), f"is no card of a model ({error})", expected="the file as StyleForge wrote it") from error
+
+
+def sampling_settings(card: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> SamplingSection:
+    """How pictures are drawn with a model: as it was scored, unless ``changes`` say otherwise (None values are passed over).
+
+    Raises:
+        ConfigError: a setting is unknown, of the wrong type or out of bounds.
+    """
+    kept = {key: value for key, value in card.get("sampling", {}).items() if key in AS_SCORED}
+    chosen = {key: value for key, value in (changes or {}).items() if value is not None}
+    return validate_model(SamplingSection, kept | chosen, "sampling")

@@ -1,0 +1,257 @@
+"""What a comparison is: methods × styles × seeds (and ablations) over one run configuration, and the claims to be decided."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from components.core.config import SAMPLER, Place, PositiveInt, RunConfig, Section, parse_config, read_yaml_mapping, validate_model
+from components.core.content import digest_value
+from components.core.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ALL_STYLES = "all"
+"""Name of the mean over styles in tables; no style can be called so."""
+LOWER_IS_BETTER = frozenset({"kid", "fid"})
+_SHARED = ("style", "base", "scoring", "registry")
+_DRAWING = ("bank", "limit", "repeats", "batch_size", "plain_template")
+
+
+class StyleChoice(Section):
+    """A style that every method is trained on."""
+
+    name: Name = Field(description="Name of the style.")
+    source: Place | None = Field(
+        None, description="Folder or URL of its pictures; default: a target style of the pocket world, rendered under `data/pocket/`."
+    )
+    reference: Place | None = Field(None, description="Folder or URL of held-out pictures; default: `reference/` inside the source.")
+
+
+class Variant(Section):
+    """A column of the comparison: a method with its settings."""
+
+    name: Name = Field(description="Name by which claims and `like` refer to it.")
+    label: str | None = Field(None, description="What tables call it; default: the name.")
+    like: Name | None = Field(None, description="Name of a method whose settings come first; `set` then changes some of them.")
+    set: dict[str, Any] = Field(
+        {},
+        description="Settings that differ from the run's, by dotted name. Without `like`, `method.name` defaults to the variant's name.",
+    )
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.label or self.name
+
+
+class Ablation(Section):
+    """Variants that differ in one thing, in a table of their own."""
+
+    name: str = Field(min_length=1, description="What differs, such as `Aux source`; the table's title.")
+    variants: tuple[Variant, ...] = Field(min_length=2, description="The variants.")
+    styles: tuple[Name, ...] | None = Field(None, description="Styles that it is made on; default: all.")
+    seeds: tuple[int, ...] | None = Field(None, description="Seeds that it is made with; default: all.")
+
+
+class Claim(Section):
+    """A statement that the comparison decides: one variant is better than each of some others."""
+
+    name: str = Field(min_length=1, description="The statement, in words.")
+    metric: Literal["kid", "clip_t", "clip_i"] = Field("kid", description="The score that it is about.")
+    better: Name = Field(description="The variant that is said to be better.")
+    than: tuple[Name, ...] = Field(min_length=1, description="The variants that it is said to be better than, each.")
+    margin: float = Field(
+        0.0, ge=0.0, description="Share of the other's score by which it may be worse and the claim still holds; 0: it must be better."
+    )
+
+
+class CompareConfig(Section):
+    """One comparison."""
+
+    name: Name = Field("comparison", description="Name of the comparison.")
+    run: Place = Field(description="Run configuration (YAML) that every cell starts from; relative to this file.")
+    set: dict[str, Any] = Field({}, description="Settings of all cells that differ from the run's, by dotted name.")
+    styles: tuple[StyleChoice, ...] = Field(min_length=1, description="Styles.")
+    methods: tuple[Variant, ...] = Field(min_length=1, description="Methods: the columns of the picture wall, the rows of the tables.")
+    ablations: tuple[Ablation, ...] = Field((), description="Ablations.")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="Run seeds; each draws its own Aux, trains its own model and draws its own pictures."
+    )
+    equal: Literal["steps", "compute"] = Field(
+        "steps",
+        description="What all methods get the same of: `steps` (optimizer steps), or `compute` (passes of pictures through the UNet, "
+        "forward and backward; steps are adjusted to the run's most costly method).",
+    )
+    claims: tuple[Claim, ...] = Field((), description="Claims to decide.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Level of the intervals.")
+    resamples: PositiveInt = Field(2000, description="Bootstrap resamples that decide a claim.")
+    wall: PositiveInt = Field(8, description="Prompts that the picture wall shows, shared out among the styles.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CompareConfig:
+        _unique("styles", [*(style.name for style in self.styles), ALL_STYLES])
+        _unique("seeds", [str(seed) for seed in self.seeds])
+        methods = [variant.name for variant in self.methods]
+        everything = methods + [variant.name for ablation in self.ablations for variant in ablation.variants]
+        _unique("methods and ablations", everything)
+        for place, variant in self._placed():
+            if variant.like is not None:
+                _known(f"{place}.like", variant.like, methods)
+            _check_settings(f"{place}.set", variant.set, self.equal)
+        for number, ablation in enumerate(self.ablations):
+            for style in ablation.styles or ():
+                _known(f"ablations.{number}.styles", style, [item.name for item in self.styles])
+            for seed in ablation.seeds or ():
+                _known(f"ablations.{number}.seeds", str(seed), [str(item) for item in self.seeds])
+        for number, claim in enumerate(self.claims):
+            for name in (claim.better, *claim.than):
+                _known(f"claims.{number}", name, everything)
+            if claim.better in claim.than:
+                raise ValueError(f"claims.{number}: {claim.better} is compared with itself")
+        return self
+
+    def _placed(self) -> Iterator[tuple[str, Variant]]:
+        yield from ((f"methods.{number}", variant) for number, variant in enumerate(self.methods))
+        for number, ablation in enumerate(self.ablations):
+            yield from ((f"ablations.{number}.variants.{place}", variant) for place, variant in enumerate(ablation.variants))
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """All variants, the methods first."""
+        return (*self.methods, *(variant for ablation in self.ablations for variant in ablation.variants))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training with its scores: which variants it belongs to (equal settings share one cell), the style, the seed, the run."""
+
+    id: str
+    variants: tuple[str, ...]
+    style: str
+    seed: int
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison with the run that every cell starts from, as plain data."""
+
+    config: CompareConfig
+    run: Mapping[str, Any]
+    where: str
+
+    def cells(self) -> list[Cell]:
+        """Every cell, seed by seed and style by style, so that what is finished first is whole tables of fewer seeds.
+
+        Raises:
+            ConfigError: a variant's settings make no valid run; the variant is named.
+        """
+        found: dict[str, Cell] = {}
+        for seed in self.config.seeds:
+            for style in self.config.styles:
+                for variant in self.config.variants:
+                    if self._takes_part(variant, style.name, seed):
+                        config = self.cell_config(variant, style, seed)
+                        cell_id = config.digest()[:16]
+                        shared = found[cell_id].variants if cell_id in found else ()
+                        found[cell_id] = Cell(cell_id, (*shared, variant.name), style.name, seed, config)
+        return list(found.values())
+
+    def cell_config(self, variant: Variant, style: StyleChoice, seed: int) -> RunConfig:
+        """The run of one cell. Training steps are the run's: equal compute is made of them later, where methods are known."""
+        merged = {key: dict(item) if isinstance(item, Mapping) else item for key, item in self.run.items()}
+        merged |= {"seed": seed, "style": {**merged.get("style", {}), **_style(style)}}
+        for dotted, value in {**self.config.set, **self.changes(variant)}.items():
+            _place(merged, dotted, value)
+        return parse_config(merged, where=f"{self.where}, {variant.name}")
+
+    def changes(self, variant: Variant) -> dict[str, Any]:
+        """The settings of a variant that differ from the run's, by dotted name, those of the method that it is like included."""
+        if variant.like is None:
+            return {"method.name": variant.name, **variant.set}
+        (model,) = (item for item in self.config.methods if item.name == variant.like)
+        return {**self.changes(model), **variant.set}
+
+    def _takes_part(self, variant: Variant, style: str, seed: int) -> bool:
+        for ablation in self.config.ablations:
+            if variant in ablation.variants:
+                return (ablation.styles is None or style in ablation.styles) and (ablation.seeds is None or seed in ablation.seeds)
+        return True
+
+    def digest(self) -> str:
+        """sha256 of the comparison and the run that it starts from."""
+        return digest_value([self.config.model_dump(mode="json"), dict(self.run)])
+
+
+def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
+    """Read a YAML comparison and apply ``a.b=value`` overrides: of the comparison's own keys, else of all cells' runs.
+
+    Raises:
+        InputError: a file is missing or not YAML.
+        ConfigError: a key is unknown (the nearest known one is named), or a value is wrong.
+    """
+    path = Path(path)
+    data = read_yaml_mapping(path)
+    data["set"] = dict(data.get("set") or {})
+    for override in overrides:
+        key, value = _parse_override(override)
+        if key.split(".")[0] in CompareConfig.model_fields:
+            _place(data, key, value)
+        else:
+            data["set"][key] = value
+    config = validate_model(CompareConfig, data, str(path))
+    comparison = Comparison(config, read_yaml_mapping(path.parent / config.run), str(path))
+    comparison.cells()
+    return comparison
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    import yaml
+
+    key, separator, text = override.partition("=")
+    if not separator or not all(key.strip().split(".")):
+        raise ConfigError(f"--set {override}", "not of the form a.b=value", expected="for example training.steps=200")
+    try:
+        return key.strip(), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}", "the value is not YAML", expected="for example training.steps=200") from error
+
+
+def _place(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    for section in sections:
+        below = data.get(section)
+        data[section] = data = dict(below) if isinstance(below, Mapping) else {}
+    data[last] = value
+
+
+def _style(style: StyleChoice) -> dict[str, Any]:
+    return {"name": style.name, "source": style.source or f"data/pocket/{style.name}", "reference": style.reference}
+
+
+def _unique(what: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what}: {name} is there twice")
+
+
+def _known(place: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"{place}: there is no {name} (did you mean {near}?)")
+
+
+def _check_settings(place: str, settings: Mapping[str, Any], equal: str) -> None:
+    """A variant must not change what makes cells comparable: data, base, seeds, prompts, scoring; methods not the sampler or steps."""
+    ablation = place.startswith("ablations")
+    refused = {f"sampling.{name}" for name in (_DRAWING if ablation else (*_DRAWING, *SAMPLER))}
+    if equal == "compute" or not ablation:
+        refused.add("training.steps")
+    for dotted in settings:
+        if dotted == "seed" or dotted.split(".")[0] in _SHARED or dotted in refused:
+            raise ValueError(f"{place}: {dotted} must be the same for all; set it in the comparison's own set")

@@ -1,0 +1,406 @@
+"""What a run is: one pydantic model, extra keys forbidden, every field documented with its unit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from components.core.content import digest_value
+from components.core.errors import ConfigError, InputError
+from components.core.paths import REPOSITORY
+
+Model = TypeVar("Model", bound=BaseModel)
+PositiveInt = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _without_credentials(value: str | None) -> str | None:
+    """The configuration is recorded with every run, so a password in it would be too."""
+    if value and "@" in urlsplit(value).netloc:
+        raise ValueError("must hold no user name or password; give them in the environment (such as MLFLOW_TRACKING_USERNAME)")
+    return value
+
+
+MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "single-styleforge", "multi-styleforge"]
+Place = Annotated[str, AfterValidator(_without_credentials)]
+"""A folder or URL."""
+
+
+class Section(BaseModel):
+    """Common rules: unknown keys refused, values frozen, defaults checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class StyleSection(Section):
+    """The style to learn and where its pictures are."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the style; becomes part of the registered model's name."
+    )
+    source: Place = Field(
+        description="Folder or fsspec URL of the pictures: a flat folder, or `style_ref/`, `aux_pool/`, `reference/` with `metadata.jsonl`."
+    )
+    reference: Place | None = Field(
+        None, description="Folder or URL of held-out pictures of the style for FID/KID/CLIP-I; default: `reference/` inside the source."
+    )
+    max_pixels: PositiveInt = Field(
+        89_478_485,
+        le=178_956_970,
+        description="Largest picture accepted, in pixels (width × height); guards against decompression bombs.",
+    )
+
+
+class AuxSection(Section):
+    """The auxiliary (prior-preservation) pictures."""
+
+    source: Literal["curated", "generated", "target", "none"] | None = Field(
+        None,
+        description="`curated` from the pool, `generated` by the frozen base from the class prompt, `target` (StyleRef itself), or `none`; "
+        "default: what the method preserves with.",
+    )
+    pool: Place | None = Field(None, description="Folder or URL to curate from; default: `aux_pool/` inside the style source.")
+    count: PositiveInt = Field(20, description="Number of curated pictures (the papers use 15–20).")
+    generated_count: PositiveInt = Field(200, description="Number of class pictures to generate (DreamBooth's public script: 200).")
+    form: str = Field("digital painting", description="Form of art that curated pictures should be close to.")
+    prompt: str | None = Field(
+        None, description="Class prompt that generated pictures are drawn from; default: the concept's `aux_prompt` without a caption."
+    )
+
+
+class BaseSection(Section):
+    """The text-to-image model to start from."""
+
+    model: str = Field("pocket", description="`pocket`, a diffusers folder, a `.safetensors` file, or a hub id.")
+    revision: str | None = Field(None, description="Pinned commit of a hub model; required for hub ids.")
+
+
+class ConceptSection(Section):
+    """One component of a style and the identifier token that is bound to it (Multi-StyleForge)."""
+
+    identifier: str = Field(min_length=1, description="Rare identifier token that is bound to the component.")
+    roles: tuple[Literal["character", "background", "thing"], ...] = Field(
+        min_length=1, description="Roles of the StyleRef pictures that show the component."
+    )
+    categories: tuple[str, ...] | None = Field(
+        None, description="Categories of the prompt bank that ask for this token; default: those that show the roles."
+    )
+    instance_prompt: str | None = Field(None, description="Prompt of its StyleRef pictures; default: `method.instance_prompt`.")
+    aux_prompt: str | None = Field(None, description="Prompt of its Aux pictures; default: `method.aux_prompt`.")
+    aux_count: PositiveInt | None = Field(None, description="Number of its Aux pictures; default: an equal share of the `aux` section's.")
+    aux_form: str | None = Field(None, description="Form of art of its curated Aux pictures; default: `aux.form`.")
+
+
+class LoraSection(Section):
+    """Low-rank adapters."""
+
+    rank: PositiveInt = Field(4, description="Rank of the update of each matrix.")
+    alpha: PositiveInt | None = Field(None, description="The update is scaled by alpha / rank; default: the rank, so by 1.")
+    targets: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="Layers of the UNet that get an adapter, by the end of their names."
+    )
+    text_encoder_targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "out_proj"), min_length=1, description="The same in the text encoders, where they train."
+    )
+    dora: bool = Field(False, description="Weight-decomposed updates (DoRA): direction and magnitude apart.")
+
+
+class MethodSection(Section):
+    """The fine-tuning method: what is bound, what trains, what preserves."""
+
+    name: MethodName = Field("single-styleforge", description="Fine-tuning method.")
+    identifier: str = Field(
+        "sks", min_length=1,
+        description="Rare identifier token that is bound to the style. Methods that learn a token of its own write it `<sks>`.",
+    )  # fmt: skip
+    instance_prompt: str = Field(
+        "a photo of {token} style",
+        description="Prompt of StyleRef pictures; `{token}` is the identifier, `{caption}` (optional) the picture's own caption.",
+    )
+    aux_prompt: str = Field(
+        "a photo of style", description="Prompt of Aux pictures; may hold `{caption}`. Also the class prompt of generated Aux."
+    )
+    prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the Aux loss.")
+    train_text_encoder: bool | None = Field(
+        None, description="Train the text encoder (LoRA: its adapters) with a learning rate of its own, or keep it frozen; default: as the "
+        "method does: yes for dreambooth and the StyleForges, no for lora. The others never do.",
+    )  # fmt: skip
+    identifier_rows: bool = Field(
+        False, description="Where the whole text encoder trains: let the identifiers' own embedding rows move apart from it, with "
+        "`training.token_learning_rate`, so that binding the style needs no rate that unsettles the words for what pictures show.",
+    )  # fmt: skip
+    concepts: tuple[ConceptSection, ...] = Field(
+        (), description="Components with a token each (multi-styleforge); default: `sks` for characters, `ukj` for backgrounds and things."
+    )
+    style_ref: Literal["both", "people", "backgrounds"] = Field("both", description="StyleRef pictures that are used, by their role.")
+    style_ref_count: PositiveInt | None = Field(
+        None, description="Number of StyleRef pictures that are used, drawn from the seed and evenly from the roles; default: all."
+    )
+    vectors: PositiveInt = Field(1, description="Embedding rows of a learnt token (textual-inversion, custom-diffusion).")
+    initial_word: str | None = Field(
+        None, description="Word whose embedding a learnt token begins with; default: `painting` (textual-inversion), the identifier itself "
+        "(custom-diffusion).",
+    )  # fmt: skip
+    lora: LoraSection = Field(LoraSection(), description="Low-rank adapters (lora).")
+    save: Literal["full", "delta"] | None = Field(
+        None,
+        description="Write a `full` model, or only what differs from the base (`delta`), to be loaded onto it; default: delta for lora, "
+        "textual-inversion and custom-diffusion, full for the others.",
+    )
+
+
+class TrainingSection(Section):
+    """The one training loop."""
+
+    steps: PositiveInt = Field(800, description="Optimizer steps.")
+    learning_rate: float | None = Field(
+        None, gt=0,
+        description="Learning rate; default: the method's reference (5e-6; lora 1e-4, textual-inversion 5e-4, custom-diffusion 1e-5).",
+    )  # fmt: skip
+    text_encoder_learning_rate: float | None = Field(None, gt=0, description="Learning rate of the text encoder; default: `learning_rate`.")
+    token_learning_rate: float | None = Field(
+        None, gt=0, description="Learning rate of learnt token rows and of `method.identifier_rows`; default: `learning_rate`."
+    )
+    processes: PositiveInt = Field(
+        1,
+        description="Processes that train together on one machine, each with a GPU of its own or, where there is none, its share of the "
+        "CPU. Each takes `batch_size` and `aux_batch_size` pictures: n of them do, up to rounding, what one does with n times as many.",
+    )
+    batch_size: PositiveInt = Field(1, description="StyleRef pictures a step of each process.")
+    aux_batch_size: PositiveInt | None = Field(None, description="Aux pictures a step of each process; default: `batch_size`.")
+    gradient_accumulation: PositiveInt = Field(1, description="Micro-batches an optimizer step.")
+    gradient_checkpointing: bool = Field(False, description="Trade compute for memory in the UNet and text encoder.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast type; trainable weights stay fp32.")
+    optimizer: Literal["adamw", "adamw8bit"] = Field("adamw", description="AdamW, or 8-bit AdamW where bitsandbytes is installed.")
+    adam_betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's β1, β2.")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's ε.")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay.")
+    max_gradient_norm: float = Field(1.0, gt=0, description="Gradient clipping norm.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Learning-rate schedule after the warm-up.")
+    warmup_steps: int = Field(0, ge=0, description="Linear warm-up, in optimizer steps.")
+    ema_decay: float = Field(0.0, ge=0.0, lt=1.0, description="Decay of the exponential moving average of the weights; 0 turns it off.")
+    min_snr_gamma: float | None = Field(None, gt=0, description="γ of min-SNR loss weighting (Hang et al., 2023); null turns it off.")
+    noise_offset: float = Field(
+        0.0,
+        ge=0.0,
+        description="Spread of a constant added to each channel's noise: a style that is dark or lit from one side takes sooner.",
+    )
+    flip: Probability = Field(0.5, description="Probability of a mirrored variant.")
+    crops: PositiveInt = Field(1, description="Cached crop variants a picture (1 = centre crop only).")
+    caption_dropout: Probability = Field(0.0, description="Probability of an empty prompt, for classifier-free guidance.")
+    cache_latents: bool = Field(True, description="Encode each picture variant once and keep the VAE's moments.")
+    cache_text: bool = Field(True, description="Encode each prompt once; has no effect while the text encoder trains.")
+    compile: bool = Field(False, description="torch.compile the UNet.")
+    checkpoint_every: PositiveInt = Field(200, description="Steps between checkpoints.")
+    keep_checkpoints: PositiveInt = Field(2, description="Number of newest checkpoints kept.")
+    validate_every: PositiveInt = Field(100, description="Steps between validation losses (fixed noise and timesteps).")
+    validation_prompts: tuple[str, ...] = Field(
+        (), description="Prompts drawn at the end of training for the log; `{token}` is the identifier."
+    )
+
+    def undivided(self) -> dict[str, Any]:
+        """The section as plain JSON, for one process that does the work of all: what the weights depend on, up to rounding."""
+        whole = {
+            "batch_size": self.batch_size * self.processes,
+            "aux_batch_size": (self.aux_batch_size or self.batch_size) * self.processes,
+        }
+        return {**self.model_dump(mode="json", exclude={"processes"}), **whole}
+
+
+SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt")
+"""The settings of ``sampling`` that say how one picture is drawn from its prompt."""
+AS_SCORED = ("style_template", "plain_template", *SAMPLER)
+"""The settings of ``sampling`` that a style model keeps, so that it is used as it was scored."""
+
+
+class SamplingSection(Section):
+    """Drawing the prompt bank."""
+
+    bank: str = Field("builtin", description="`builtin` (1,562 prompts), `pocket`, or a txt/csv/tsv/jsonl file.")
+    limit: PositiveInt | None = Field(None, description="Use only the first so many prompts of the bank.")
+    repeats: PositiveInt = Field(4, description="Pictures a prompt (the papers: 4).")
+    scheduler: Literal["dpm++", "ddim", "euler", "euler-a", "ddpm", "unipc"] = Field("dpm++", description="Sampler by name.")
+    steps: PositiveInt = Field(30, description="Denoising steps.")
+    guidance: float = Field(7.5, ge=1.0, description="Classifier-free guidance scale; 1 turns it off.")
+    batch_size: PositiveInt = Field(8, description="Pictures drawn at once; changes no picture.")
+    style_template: str = Field("a photo of {token} style, {prompt}", description="Prompt of style pictures.")
+    plain_template: str = Field(
+        "a photo of {prompt}", description="Style-free prompt: the base's zero line, and the drift of the fine-tuned model."
+    )
+    negative_prompt: str = Field("", description="Negative prompt.")
+
+
+class ScoringSection(Section):
+    """FID, KID, CLIP-T, CLIP-I and drift."""
+
+    extractor: str = Field("pocket", description="CLIP for CLIP-T/CLIP-I: `pocket`, a folder, or a hub id.")
+    extractor_revision: str | None = Field(None, description="Pinned commit of a hub extractor.")
+    inception_weights: str | None = Field(
+        None, description="Local torch-fidelity Inception weights for FID/KID; default: FID/KID in the CLIP's image features."
+    )
+    kid_subset_size: PositiveInt = Field(100, description="KID subset size; capped at n.")
+    kid_subsets: PositiveInt = Field(50, description="Number of KID subsets.")
+    bootstrap: PositiveInt = Field(200, description="Bootstrap resamples for the intervals.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Level of the intervals.")
+    batch_size: PositiveInt = Field(64, description="Pictures an extractor sees at once.")
+
+
+class AttentionSection(Section):
+    """The heat maps of the report: where pictures look at the words of their prompts."""
+
+    prompts: int = Field(4, ge=0, le=64, description="Prompts of the bank that get heat maps, evenly from all categories; 0 for none.")
+    words: tuple[str, ...] = Field(
+        (),
+        description="Words to map besides the identifiers and `style`, where a prompt holds them; default: the first three words of each "
+        "prompt that name something.",
+    )
+
+
+class RegistrySection(Section):
+    """Where the model is registered."""
+
+    model: str | None = Field(None, description="Registered model's name; default `styleforge-<style.name>`.")
+    tracking_uri: Place | None = Field(
+        None, description="MLflow tracking URI; default `$MLFLOW_TRACKING_URI`, else SQLite under STYLEFORGE_HOME."
+    )
+    experiment: str = Field("styleforge", description="MLflow experiment.")
+    alias: str = Field("challenger", description="Alias that the new version gets.")
+
+
+class RunConfig(Section):
+    """One run of the `personalize` pipeline."""
+
+    seed: int = Field(0, ge=0, description="The one seed of the run; every consumer derives its own stream from it.")
+    style: StyleSection
+    aux: AuxSection = AuxSection()
+    base: BaseSection = BaseSection()
+    method: MethodSection = MethodSection()
+    training: TrainingSection = TrainingSection()
+    sampling: SamplingSection = SamplingSection()
+    scoring: ScoringSection = ScoringSection()
+    attention: AttentionSection = AttentionSection()
+    registry: RegistrySection = RegistrySection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if "{token}" not in self.method.instance_prompt:
+            raise ValueError("method.instance_prompt: must hold {token}, the place of the identifier")
+        if "{prompt}" not in self.sampling.style_template or "{token}" not in self.sampling.style_template:
+            raise ValueError("sampling.style_template: must hold {token} and {prompt}")
+        if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
+            raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """The registered model's name."""
+        return self.registry.model or f"styleforge-{self.style.name}"
+
+    def digest(self) -> str:
+        """sha256 of the resolved configuration."""
+        return digest_value(self.model_dump(mode="json"))
+
+    def flat(self) -> dict[str, Any]:
+        """The configuration as one level of dotted keys, as MLflow wants its parameters."""
+        return dict(_flatten(self.model_dump(mode="json")))
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flatten(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML run configuration and apply ``a.b=value`` overrides (values are YAML).
+
+    Raises:
+        InputError: the file is missing or not YAML.
+        ConfigError: a key is unknown (the nearest known one is named), or a value is wrong.
+    """
+    return parse_config(read_yaml_mapping(Path(path)), where=str(path), overrides=overrides)
+
+
+def parse_config(data: Mapping[str, Any], *, where: str = "config", overrides: Sequence[str] = ()) -> RunConfig:
+    """Check a mapping against :class:`RunConfig`. See :func:`load_config`."""
+    merged: dict[str, Any] = {key: dict(item) if isinstance(item, Mapping) else item for key, item in data.items()}
+    for override in overrides:
+        _apply_override(merged, override)
+    return validate_model(RunConfig, merged, where)
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping."""
+    if not path.is_file():
+        raise InputError(str(path), "no such file", expected="a YAML configuration", remedy="start from one in configs/")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"not YAML ({' '.join(str(error).split())})", expected="a YAML mapping") from error
+    if not isinstance(data, dict):
+        raise InputError(str(path), f"holds a {type(data).__name__}", expected="a YAML mapping of sections such as style: and training:")
+    return data
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {override}", "not of the form a.b=value", expected="for example training.steps=200")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}", "the value is not YAML", expected="for example training.steps=200") from error
+    for key in keys[:-1]:
+        below = data.setdefault(key, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override}", f"{key} is not a section", expected="a dotted key such as training.steps")
+        data = below
+    data[keys[-1]] = value
+
+
+def validate_model(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
+    """Build a pydantic model, turning its complaints into one :class:`ConfigError`."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [_explain(model, item) for item in error.errors(include_url=False)]
+        raise ConfigError(where, "; ".join(problems), remedy="see docs/reference/configuration.md, or run `styleforge config`") from error
+
+
+def _explain(model: type[BaseModel], item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    dotted = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(model, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
+        return f"unknown key {dotted}" + (f" (did you mean {'.'.join([*location[:-1], near[0]])}?)" if near else "")
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return f"{dotted} is missing"
+    if not dotted:
+        return message
+    if message.startswith("must hold no user name"):
+        return f"{dotted}: {message}"
+    return f"{dotted}={item['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    for key in path:
+        annotation = model.model_fields[key].annotation if key in model.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def builtin_config(name: str) -> Path:
+    """Path of a configuration that ships with the project."""
+    return REPOSITORY / "configs" / f"{name}.yaml"

@@ -1,0 +1,122 @@
+"""The device that models work on: the machine's, or the one that STYLEFORGE_DEVICE names. Imports torch only where it must."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+VARIABLE = "STYLEFORGE_DEVICE"
+KINDS = ("cpu", "cuda", "mps", "xpu")
+OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
+"""The oldest driver for each major release of CUDA: docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html, table 1."""
+
+
+def wanted_device() -> str:
+    """What STYLEFORGE_DEVICE says; empty if it is unset.
+
+    Raises:
+        ConfigError: it names no kind of device.
+    """
+    wanted = os.environ.get(VARIABLE, "").strip()
+    if wanted and wanted not in KINDS:
+        raise ConfigError(
+            f"{VARIABLE}={wanted}", "no kind of device", expected=f"one of {', '.join(KINDS)}",
+            remedy="unset it to take what the machine has; CUDA_VISIBLE_DEVICES chooses among several GPUs",
+        )  # fmt: skip
+    return wanted
+
+
+def default_device(*kinds: str) -> torch.device:
+    """The device that STYLEFORGE_DEVICE names; without it the accelerator of this machine, else the CPU.
+
+    Images for GPUs name theirs, so that a node whose GPU torch cannot use is an error, and not a training that takes weeks.
+
+    Args:
+        kinds: accelerators that the caller can do with; another one makes it the CPU. None given: all.
+
+    Raises:
+        ConfigError: the variable names no kind of device, or one that cannot be used here.
+    """
+    import torch
+
+    found = _usable(wanted) if (wanted := wanted_device()) else _accelerator()
+    return found if found and (not kinds or found.type in kinds) else torch.device("cpu")
+
+
+def _accelerator() -> torch.device | None:
+    import torch
+
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+
+
+def _usable(wanted: str) -> torch.device:
+    import torch
+
+    device = torch.device(wanted)
+    # Asked first, since it takes no memory of a GPU that is another process' own.
+    if (found := _accelerator()) and found.type == wanted:
+        return device
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, RuntimeError) as error:  # the first where torch is built without it
+        reason = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+        raise ConfigError(
+            f"{VARIABLE}={wanted}", f"torch {torch.__version__} cannot use it here ({reason})",
+            remedy="`styleforge doctor` tells what is missing; unset the variable to work on the CPU",
+        ) from error  # fmt: skip
+    return device
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as nvidia-smi tells it: ``name`` with its memory, and the version of its ``driver``."""
+
+    name: str
+    driver: str
+
+
+def nvidia_gpus() -> list[Gpu]:
+    """The GPUs that the driver of this machine tells of; none without a driver."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, "--query-gpu=driver_version,name,memory.total", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.partition(",") for line in answer.stdout.splitlines() if line.strip()]
+    return [Gpu(name.strip(), driver.strip()) for driver, _, name in rows]
+
+
+def cuda_of_torch() -> str | None:
+    """The release of CUDA that torch is built for, such as 13.0; None for a build without."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    tree = ast.parse((Path(spec.origin).parent / "version.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+        if isinstance(target, ast.Name) and target.id == "cuda" and isinstance(node.value, ast.Constant):
+            return str(node.value.value) if node.value.value else None
+    return None
+
+
+def driver_too_old(gpu: Gpu, cuda: str) -> int | None:
+    """The oldest driver that this release of CUDA takes, if the GPU's is older."""
+    oldest = OLDEST_DRIVER.get(int(cuda.partition(".")[0]))
+    major = gpu.driver.partition(".")[0]
+    return oldest if oldest and major.isdigit() and int(major) < oldest else None

@@ -1,0 +1,104 @@
+"""Errors as part of the interface: one message that says where, what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+
+class StyleForgeError(Exception):
+    """Base of every error that StyleForge raises on purpose.
+
+    Args:
+        where: the file, field or service that is at fault.
+        problem: what was found there.
+        expected: what would have been right.
+        remedy: what the reader can do next.
+
+    ``exit_code`` is the command's exit status and ``status`` the word in its JSON.
+    """
+
+    exit_code = 1
+    status = "failed"
+
+    def __init__(self, where: str, problem: str, *, expected: str = "", remedy: str = "") -> None:
+        self.where, self.problem, self.expected, self.remedy = where, problem, expected, remedy
+        message = f"{where}: {problem}"
+        if expected:
+            message += f"; expected {expected}"
+        if remedy:
+            # After a listing the advice stands on a line of its own.
+            message += ("\n" if "\n" in problem else ". ") + remedy[0].upper() + remedy[1:]
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the four parts when the error crosses a process border."""
+        return (_rebuild, (type(self), self.where, self.problem, self.expected, self.remedy))
+
+
+def _rebuild(kind: type[StyleForgeError], where: str, problem: str, expected: str, remedy: str) -> StyleForgeError:
+    return kind(where, problem, expected=expected, remedy=remedy)
+
+
+class InputError(StyleForgeError):
+    """A file, folder or argument that the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A field of the run configuration is unknown, of the wrong type or out of bounds."""
+
+
+class GateRefused(StyleForgeError):
+    """A gate (data validation, promotion) looked at valid input and said no."""
+
+    exit_code = 3
+    status = "refused"
+
+
+class ServiceUnreachable(StyleForgeError):
+    """A service that the run needs (MLflow, ZenML, a bucket) does not answer."""
+
+    exit_code = 4
+
+
+class TrainingDiverged(StyleForgeError):
+    """The loss became NaN or infinite."""
+
+
+class ProcessLost(StyleForgeError):
+    """One of several processes that work together died."""
+
+
+class StorageError(StyleForgeError):
+    """The disk refused a write: full, read-only or without permission."""
+
+
+_FULL = "free some space, then run the same command again: finished work is kept"
+
+
+def error_json(error: BaseException) -> dict[str, Any]:
+    """An error as plain JSON: its kind and message, and for our own errors their parts."""
+    data: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
+    if isinstance(error, StyleForgeError):
+        data |= {"where": error.where, "problem": error.problem, "expected": error.expected, "remedy": error.remedy}
+    return data
+
+
+def known_error(error: BaseException) -> Exception:
+    """The error of ours that lies behind ``error``, a full disk as :class:`StorageError`, else ``error`` itself."""
+    current: BaseException | None = error
+    # A chain may be a ring: Python lets an error be its own cause.
+    seen: set[int] = set()
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, StyleForgeError):
+            return current
+        if isinstance(current, OSError) and current.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            place = str(current.filename or "STYLEFORGE_HOME")
+            return StorageError(place, f"the disk refused the write ({current.strerror})", remedy=_FULL)
+        if "database or disk is full" in str(current):
+            return StorageError("ZenML's database", "the disk is full", remedy=_FULL)
+        current = current.__cause__ or current.__context__
+    return error if isinstance(error, Exception) else RuntimeError(str(error))

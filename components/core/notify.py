@@ -1,0 +1,75 @@
+"""Messages to a webhook that takes Slack's JSON; its address is a secret, so it comes from the environment and is never shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import urllib.error
+import urllib.request
+from html import escape
+from urllib.parse import urlsplit
+
+from components.core.errors import InputError
+
+WEBHOOK_VARIABLE = "STYLEFORGE_WEBHOOK_URL"
+SECONDS = 10.0
+"""Seconds to wait for the webhook at each step of the exchange."""
+LENGTH = 2000
+"""Characters of a message; the rest is cut off."""
+_logger = logging.getLogger(__name__)
+
+
+def check_webhook(variable: str) -> None:
+    """Return if the variable can be used: the default one may be unset, which means no messages.
+
+    Raises:
+        InputError: it is no name of a variable, another one than the default is unset, or it holds no http(s) address. Neither
+            its value nor a name that may be an address by mistake is in the message.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+        raise InputError("--webhook-env", "is no name of an environment variable", expected="a name; the address itself stays in there")
+    address = os.environ.get(variable, "")
+    if not address:
+        if variable == WEBHOOK_VARIABLE:
+            return
+        raise InputError(f"--webhook-env {variable}", "is not set", expected="the webhook's address in that variable")
+    if not _is_web_address(address):
+        raise InputError(variable, "holds no web address", expected="https://…", remedy="mend it, or unset it for no messages")
+
+
+def notify(text: str, *, variable: str = WEBHOOK_VARIABLE, seconds: float = SECONDS) -> bool:
+    """Post ``{"text": text}`` to the address in the environment variable.
+
+    Returns:
+        Whether it was taken. Without an address nothing happens; a webhook that fails is a warning in the log, never an error.
+    """
+    address = os.environ.get(variable, "")
+    if not address:
+        return False
+    # Slack reads these three as mark-up.
+    body = json.dumps({"text": escape(text[:LENGTH], quote=False)}).encode()
+    try:
+        if not _is_web_address(address):
+            raise ValueError("no web address")
+        request = urllib.request.Request(address, data=body, headers={"Content-Type": "application/json"}, method="POST")
+        with urllib.request.urlopen(request, timeout=seconds):
+            return True
+    except urllib.error.HTTPError as error:
+        reason = f"HTTP {error.code}"
+        error.close()
+    except Exception as error:
+        # Its text may hold the address.
+        cause = getattr(error, "reason", None)
+        reason = type(cause if isinstance(cause, Exception) else error).__name__
+    _logger.warning("the webhook of %s did not take a message (%s)", variable, reason)
+    return False
+
+
+def _is_web_address(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False

@@ -1,0 +1,132 @@
+"""The one place that knows where state lives, and the only ways in which files come to be: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import InputError, StorageError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FLOORS = ("cli", "runs", "orchestration", "pipelines", "steps", "components")
+"""Our top-level packages, from the command down to the work: imports only point down."""
+
+
+def home() -> Path:
+    """The state folder: ``$STYLEFORGE_HOME``, or ``.styleforge`` in the current folder. Created if missing.
+
+    Raises:
+        InputError: if it cannot be created or written to.
+    """
+    folder = Path(os.environ.get("STYLEFORGE_HOME") or ".styleforge").expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"STYLEFORGE_HOME={folder}",
+            f"the folder cannot be written ({error.strerror})",
+            expected="a folder that this user may write to",
+            remedy="set STYLEFORGE_HOME to one, or mend the permissions",
+        ) from error
+    return folder
+
+
+def state(*parts: str) -> Path:
+    """A folder under :func:`home`, created if missing."""
+    folder = home().joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a :class:`StorageError` that names ``path``, and a file on its way into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise InputError(
+                str(path), f"a file is in the way ({error.filename})", expected="a folder", remedy="choose another place, or move the file"
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StorageError(
+                str(path),
+                f"the disk refused the write ({error.strerror})",
+                expected="free space and write permission",
+                remedy="free some space, then run the same command again: finished work is kept",
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it onto ``path`` on success, remove it on failure."""
+    path = Path(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix stays last, since writers such as Pillow choose the format by it.
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``; on success it replaces ``path``, on failure it is removed."""
+    path = Path(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if path.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+                os.replace(path, old / "old")
+                os.replace(temporary, path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that StyleForge wrote."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line."""
+    # Not splitlines(): U+0085 and U+2028, which JSON leaves as they are, are line ends to it.
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def pocket_weights(part: str) -> Path:
+    """Folder of the embedded pocket weights: ``part`` is ``base`` (diffusers layout) or ``evaluator`` (CLIP)."""
+    return REPOSITORY / "components" / "pocket" / "weights" / part

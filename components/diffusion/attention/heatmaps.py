@@ -1,0 +1,123 @@
+"""Heat maps as files: laid over their pictures, as raw numbers, and as a listing that tells what is what."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from components.core.config import SAMPLER, SamplingSection
+from components.core.paths import atomic_folder, write_json
+from components.diffusion.attention.capture import Explanation, HeatMap, explain_pictures
+from components.diffusion.models.bundle import Bundle
+from components.diffusion.sampling.sampler import PromptRequest, describe, write_png
+
+SCHEMA = 1
+LISTING = "attention.json"
+SMALLEST = 256
+"""Overlays are at least so many pixels wide: a map on a picture of 64 pixels would be a few coloured dots."""
+EVEN = 0.25
+"""A map that stays within so much of its mean, up and down, does not use the whole scale: what is even should look even."""
+COLOURS = "inferno"
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def explain(bundle: Bundle, asked: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int, out: Path) -> Path:
+    """Draw pictures with heat maps of some of their prompts' words, and write them into ``out``, whole or not at all.
+
+    ``images/`` gets the pictures, ``heat/`` the overlays, ``maps.safetensors`` the values (float32 of shape (h, w) for each
+    ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words, in the order of ``asked``.
+
+    Args:
+        bundle: the model.
+        asked: each prompt with its words.
+        settings: scheduler, steps, guidance, batch size.
+        seed: the run's seed.
+        out: the folder; what was there is replaced.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: a word is not in its prompt; nothing is drawn or written then.
+    """
+    from safetensors.numpy import save_file
+
+    explained = explain_pictures(bundle, asked, settings, seed)
+    rows: list[dict[str, Any]] = []
+    values: dict[str, np.ndarray] = {}
+    with atomic_folder(Path(out)) as folder:
+        for name in ("images", "heat"):
+            (folder / name).mkdir()
+        for item in explained:
+            picture = f"images/{item.job.file_name}"
+            write_png(folder / picture, np.asarray(item.picture), describe(item.job, bundle, settings))
+            words = [_write_overlay(item, heat, number, folder) for number, heat in enumerate(item.maps, start=1)]
+            rows.append({**_about(item), "file_name": picture, "words": words})
+            values |= {f"{item.job.request.id}/{heat.token}": np.ascontiguousarray(heat.values) for heat in item.maps}
+        save_file(values, str(folder / "maps.safetensors"))
+        order = [request.id for request, _ in asked]
+        rows.sort(key=lambda row: order.index(row["prompt_id"]))
+        drawing = settings.model_dump(mode="json", include=set(SAMPLER))
+        write_json(folder / LISTING, {"schema": SCHEMA, "model": bundle.digest, "seed": seed, **drawing, "pictures": rows})
+    return Path(out)
+
+
+def write_nothing(out: Path) -> Path:
+    """The folder of :func:`explain` for no picture at all."""
+    write_json(Path(out) / LISTING, {"schema": SCHEMA, "pictures": []})
+    return Path(out)
+
+
+def _about(item: Explanation) -> dict[str, Any]:
+    request = item.job.request
+    return {
+        "prompt_id": request.id, "category": request.category, "prompt": request.prompt, "full_prompt": request.full_prompt,
+        "seed": item.job.seed,
+    }  # fmt: skip
+
+
+def _write_overlay(item: Explanation, heat: HeatMap, number: int, folder: Path) -> dict[str, Any]:
+    slug = re.sub(r"[^a-z0-9]+", "-", heat.token.lower()).strip("-")[:40] or "word"
+    name = f"heat/{Path(item.job.file_name).stem}-{number:02d}-{slug}.png"
+    overlay(item.picture, heat.values).save(folder / name)
+    return {
+        "word": heat.token, "file_name": name, "positions": list(heat.positions), "share": round(heat.share, 6),
+        "lowest": round(float(heat.values.min()), 6), "highest": round(float(heat.values.max()), 6), "breadth": round(heat.breadth, 4),
+    }  # fmt: skip
+
+
+def overlay(picture: Image.Image, values: np.ndarray) -> Image.Image:
+    """A heat map laid over its picture, in RGB: the picture in gray where the word matters least, glowing where most.
+
+    The scale is the map's own, from its lowest to its highest value, but never narrower than its mean ± 25 %.
+
+    Args:
+        picture: the picture; a small one is enlarged by a whole factor to at least 256 pixels.
+        values: the map, shape (h, w), none negative.
+    """
+    import matplotlib
+
+    factor = math.ceil(SMALLEST / max(picture.size))
+    size = (picture.width * factor, picture.height * factor)
+    pixels = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.NEAREST), dtype=np.float64)
+    gray = (pixels @ np.array(_LUMA))[..., None]
+    heat = np.asarray(Image.fromarray(scaled(values)).resize(size, Image.Resampling.BICUBIC)).clip(0.0, 1.0)
+    colour = matplotlib.colormaps[COLOURS](heat)[..., :3] * 255.0
+    weight = 0.1 + 0.65 * heat[..., None]
+    return Image.fromarray(np.rint(0.8 * gray * (1.0 - weight) + colour * weight).clip(0, 255).astype(np.uint8))
+
+
+def scaled(values: np.ndarray) -> np.ndarray:
+    """A map on its scale of 0–1, float32: see :func:`overlay`."""
+    mean = float(values.mean())
+    if mean <= 0.0:
+        return np.zeros(values.shape, np.float32)
+    relative = values / mean
+    low, high = min(float(relative.min()), 1.0 - EVEN), max(float(relative.max()), 1.0 + EVEN)
+    return ((relative - low) / (high - low)).astype(np.float32)

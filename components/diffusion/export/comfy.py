@@ -1,0 +1,51 @@
+"""A workflow for ComfyUI, in the format of its API, which its page opens too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from components.core.config import SamplingSection
+from components.diffusion.models.families import StableDiffusion
+
+# ComfyUI's sampler and noise schedule that come nearest to ours; its pictures are alike, not equal.
+SAMPLERS = {
+    "dpm++": ("dpmpp_2m", "normal"), "ddim": ("ddim", "ddim_uniform"), "euler": ("euler", "normal"),
+    "euler-a": ("euler_ancestral", "normal"), "ddpm": ("ddpm", "normal"), "unipc": ("uni_pc", "normal"),
+}  # fmt: skip
+Nodes = dict[str, dict[str, Any]]
+
+
+def workflow(family: StableDiffusion, settings: SamplingSection, checkpoint: str, lora: str | None, prompt: str) -> Nodes:
+    """Nodes of ComfyUI's own by id: ``class_type``, and ``inputs`` that are values or (id, number of an output).
+
+    Args:
+        family: gives the pictures' size, and what the network predicts.
+        settings: how to draw.
+        checkpoint: file under ``models/checkpoints``.
+        lora: file under ``models/loras``.
+        prompt: the whole prompt; embeddings are named in it as ``embedding:NAME``.
+    """
+    nodes = {"1": _node("CheckpointLoaderSimple", ckpt_name=checkpoint)}
+    model, clip = ["1", 0], ["1", 1]
+    if lora:
+        nodes["2"] = _node("LoraLoader", model=model, clip=clip, lora_name=lora, strength_model=1.0, strength_clip=1.0)
+        model, clip = ["2", 0], ["2", 1]
+    if family.prediction_type == "v_prediction":
+        zero_snr = bool(family.scheduler_config.get("rescale_betas_zero_snr"))
+        nodes["3"] = _node("ModelSamplingDiscrete", model=model, sampling="v_prediction", zsnr=zero_snr)
+        model = ["3", 0]
+    nodes["4"] = _node("CLIPTextEncode", text=prompt, clip=clip)
+    nodes["5"] = _node("CLIPTextEncode", text=settings.negative_prompt, clip=clip)
+    nodes["6"] = _node("EmptyLatentImage", width=family.resolution, height=family.resolution, batch_size=1)
+    sampler, schedule = SAMPLERS[settings.scheduler]
+    nodes["7"] = _node(
+        "KSampler", model=model, seed=0, steps=settings.steps, cfg=settings.guidance, sampler_name=sampler, scheduler=schedule,
+        positive=["4", 0], negative=["5", 0], latent_image=["6", 0], denoise=1.0,
+    )  # fmt: skip
+    nodes["8"] = _node("VAEDecode", samples=["7", 0], vae=["1", 2])
+    nodes["9"] = _node("SaveImage", images=["8", 0], filename_prefix="styleforge")
+    return nodes
+
+
+def _node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}

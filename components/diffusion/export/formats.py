@@ -1,0 +1,112 @@
+"""Files that other programs load: embeddings for AUTOMATIC1111 and ComfyUI, LoRA for diffusers and in kohya's format."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.core.paths import atomic_file
+from components.diffusion.training.checkpoints import save_tensors
+from components.diffusion.training.methods import Recipe
+from components.diffusion.training.trainables import lora_alpha
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+KOHYA_FILE = "kohya.safetensors"
+# What each program calls the two text encoders of a base with two.
+_CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
+_KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight", "lora_magnitude_vector.weight": "dora_scale"}
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, pipeline: str) -> list[str]:
+    """Write every such file that a recipe has a use for.
+
+    Args:
+        folder: where to.
+        tensors: what was trained, by the names of :class:`components.diffusion.training.trainables.Trainables`.
+        recipe: what trained.
+        pipeline: class name of the base's diffusers pipeline.
+
+    Returns:
+        The names of the files, sorted.
+    """
+    files = {}
+    for token in recipe.tokens if "tokens" in recipe.trains else ():
+        files[f"{file_stem(token)}.safetensors"] = embedding(token, tensors)
+    adapters = {name: value for name, value in tensors.items() if ".lora_" in name}
+    if adapters:
+        files[KOHYA_FILE] = kohya_lora(adapters, lora_alpha(recipe), two_encoders="XL" in pipeline)
+        _write_lora(folder, adapters, recipe, pipeline)
+    for name, group in files.items():
+        save_tensors(folder / name, group)
+    return sorted([*files, *([LORA_FILE] if adapters else [])])
+
+
+def file_stem(token: str) -> str:
+    """The name by which AUTOMATIC1111 and ComfyUI know an embedding: the token without its brackets."""
+    return re.sub(r"[^\w.-]+", "_", token.strip("<>"))
+
+
+def embedding(token: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+    """A token's rows, each (k, D): ``emb_params`` where the base has one text encoder, ``clip_l`` and ``clip_g`` where two."""
+    found = {name.partition(".")[0]: value for name, value in tensors.items() if name.endswith(f".tokens.{token}")}
+    if len(found) == 1:
+        return {"emb_params": next(iter(found.values()))}
+    return {_CLIP[part]: value for part, value in found.items()}
+
+
+def kohya_lora(adapters: Tensors, alpha: float, *, two_encoders: bool) -> dict[str, torch.Tensor]:
+    """Adapters under kohya's names: ``lora_unet_…``, ``lora_te_…`` (``lora_te1_…``, ``lora_te2_…``), each with its alpha."""
+    prefixes = {"unet": "lora_unet", "text_encoder": "lora_te1" if two_encoders else "lora_te", "text_encoder_2": "lora_te2"}
+    renamed: dict[str, torch.Tensor] = {}
+    for name, value in adapters.items():
+        part, _, rest = name.partition(".")
+        layer, _, kind = rest.partition(".lora_")
+        if part != "unet" and not layer.startswith("text_model."):
+            # The public files were made when CLIP's layers were one level deeper.
+            layer = f"text_model.{layer}"
+        key = f"{prefixes[part]}_{layer.replace('.', '_')}"
+        renamed[f"{key}.{_KOHYA[f'lora_{kind}']}"] = value.reshape(-1, 1) if "magnitude" in kind else value
+        renamed[f"{key}.alpha"] = torch.tensor(float(alpha))
+    return renamed
+
+
+def _write_lora(folder: Path, adapters: Tensors, recipe: Recipe, pipeline: str) -> None:
+    """As diffusers itself writes it, so that ``load_lora_weights`` takes the folder."""
+    import diffusers
+
+    layers: dict[str, dict[str, Any]] = {}
+    for name, value in adapters.items():
+        part, _, rest = name.partition(".")
+        layers.setdefault(part, {})[rest] = value.detach().contiguous()
+    lora = recipe.lora
+    options: dict[str, Any] = {}
+    for part, group in layers.items():
+        options[f"{part}_lora_layers"] = group
+        targets = list(lora.targets if part == "unet" else lora.text_encoder_targets)
+        options[f"{part}_lora_adapter_metadata"] = {
+            "r": lora.rank, "lora_alpha": lora_alpha(recipe), "target_modules": targets, "use_dora": lora.dora,
+        }  # fmt: skip
+    getattr(diffusers, pipeline).save_lora_weights(folder, **options, weight_name=LORA_FILE, safe_serialization=True)
+    sort_metadata(folder / LORA_FILE)
+
+
+def sort_metadata(path: Path) -> None:
+    """Give a safetensors file's metadata a fixed order; safetensors writes another in each process, and equal models differed.
+
+    A safetensors file begins with the length of its JSON header (8 bytes, little-endian); only the header is touched.
+    """
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    # Offsets count from the header's end, and it may end with blanks.
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])

@@ -1,0 +1,321 @@
+"""Finished style models in the formats that other programs load, each as a folder."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.core.card import CARD, read_card, sampling_settings
+from components.core.content import digest_value
+from components.core.errors import InputError
+from components.core.paths import pocket_weights, read_json, write_json
+from components.core.prompting import fill_template
+from components.diffusion.export.comfy import workflow
+from components.diffusion.export.formats import KOHYA_FILE, file_stem
+from components.diffusion.export.original import write_original
+from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
+from components.diffusion.models.families import StableDiffusion
+from components.diffusion.models.loading import quiet
+from components.diffusion.models.sources import HUB_ID
+from components.diffusion.models.tokens import row_names
+from components.diffusion.sampling.schedulers import SCHEDULERS, make_scheduler
+
+FORMATS = {
+    "diffusers": "a folder for diffusers' from_pretrained",
+    "single-file": "one checkpoint in the original layout",
+    "a1111-lora": "a LoRA in kohya's format",
+    "a1111-embedding": "an embedding file for each token",
+    "comfyui": "the folders of ComfyUI's models/, with a workflow",
+}
+EXAMPLE = "a house by a river"
+"""What a workflow asks for, in the model's template."""
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Width of the first level, and of the text's states, of Stable Diffusion 1.x, 2.x and XL.
+_PUBLISHED_WIDTH, _PUBLISHED_STATES = 320, (768, 1024, 2048)
+_OTHER_SIZE = (
+    "AUTOMATIC1111 and ComfyUI know the networks of Stable Diffusion 1.x, 2.x and XL alone. This one has another size, so they do "
+    "not load it; diffusers and StyleForge do."
+)
+
+
+@dataclass(frozen=True)
+class StyleModel:
+    """A model folder: its card, and ``record``, what trained on which base (None where that is not recorded)."""
+
+    folder: Path
+    card: dict[str, Any]
+    record: Delta | None
+
+    @property
+    def trains(self) -> frozenset[str]:
+        """The ways in which it was trained, see :class:`components.diffusion.training.methods.Recipe`."""
+        return self.record.recipe.trains if self.record else frozenset()
+
+    @property
+    def embeddings(self) -> dict[str, Path]:
+        """The embedding file of each token that has rows of its own."""
+        tokens = self.record.recipe.tokens if self.record and "tokens" in self.trains else ()
+        return {token: self.folder / f"{file_stem(token)}.safetensors" for token in tokens}
+
+    @property
+    def tokens(self) -> list[str]:
+        """The identifiers, as prompts name them."""
+        concepts = self.card.get("concepts") or [{"token": self.card.get("identifier", "")}]
+        return [str(row["token"]) for row in concepts if row["token"]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of an export: notes for whoever uses it, the family's name, and what its code for diffusers needs.
+
+    ``pipeline`` and ``scheduler`` are classes of diffusers, ``scheduler_options`` what differs from the base's own
+    scheduler. ``embeddings`` gives for each token its file and the file's keys.
+    """
+
+    notes: list[str]
+    pipeline: str
+    scheduler: str
+    scheduler_options: dict[str, Any]
+    embeddings: dict[str, tuple[str, list[str]]]
+
+
+def open_model(folder: Path) -> StyleModel:
+    """Read what a model folder says of itself; no weights are opened.
+
+    Raises:
+        InputError: its card is damaged.
+    """
+    card = read_card(folder)
+    return StyleModel(folder, card, read_delta(folder) if is_delta(folder) or {"recipe", "base"} <= set(card) else None)
+
+
+def formats_of(model: StyleModel) -> list[str]:
+    """The formats that a model can be exported in, in the order of ``FORMATS``.
+
+    A LoRA file is all of a model only where nothing but low-rank updates trained, embeddings only where nothing but new tokens
+    did. Of new tokens alone there is no checkpoint, for their base is unchanged.
+    """
+    found = {"diffusers", "comfyui"}
+    if _low_rank_alone(model):
+        found.add("a1111-lora")
+    found.add("a1111-embedding" if model.trains == {"tokens"} else "single-file")
+    if not all(file.is_file() for file in _files(model)):
+        # As in a whole pipeline that such a model was merged into.
+        found -= {"a1111-lora", "a1111-embedding", "comfyui", *(["single-file"] if model.embeddings else [])}
+    return [name for name in FORMATS if name in found]
+
+
+def _low_rank_alone(model: StyleModel) -> bool:
+    return bool(model.trains) and all(way.endswith(".low-rank") for way in model.trains)
+
+
+def _files(model: StyleModel) -> list[Path]:
+    """The files for other programs that training wrote."""
+    return [*model.embeddings.values(), *([model.folder / KOHYA_FILE] if _low_rank_alone(model) else [])]
+
+
+def check_format(model: StyleModel, wanted: str, where: str) -> None:
+    """Refuse a format that a model does not have.
+
+    Raises:
+        InputError: with the formats that it has.
+    """
+    formats = formats_of(model)
+    if wanted not in formats:
+        what = f"a model of the method {model.card['method']}" if model.card.get("method") else "this model"
+        raise InputError(
+            where, f"{what} has no {wanted} ({FORMATS[wanted]}): {_why_not(model, wanted)}",
+            expected=f"--format {' or '.join(formats)}",
+        )  # fmt: skip
+
+
+def _why_not(model: StyleModel, wanted: str) -> str:
+    if not model.trains:
+        return "nothing is recorded of what it trained"
+    if wanted == "single-file" and model.trains == {"tokens"}:
+        return "it trained new tokens alone, so the checkpoint would be its base's"
+    suits = {"a1111-lora": _low_rank_alone(model), "a1111-embedding": model.trains == {"tokens"}}
+    if suits.get(wanted, True):
+        return f"{', '.join(file.name for file in _files(model) if not file.is_file())} is not in {model.folder}"
+    return f"it trained {', '.join(sorted(model.trains))}"
+
+
+def write_format(model: StyleModel, wanted: str, name: str, out: Path, dtype: str = "fp32") -> Written:
+    """Write a model in one format.
+
+    Args:
+        model: of :func:`open_model`.
+        wanted: one of :func:`formats_of`.
+        name: what files are called by; letters, digits, dots, hyphens and underscores.
+        out: an empty folder.
+        dtype: precision of whole networks, one of ``DTYPES``. LoRA and embedding files stay as they were trained.
+
+    Raises:
+        InputError: the model or its base is damaged, or has no place in the format.
+        ServiceUnreachable: the base must be fetched, and the hub does not answer.
+    """
+    writer = {
+        "diffusers": _write_diffusers, "single-file": _write_single_file, "a1111-lora": _write_lora, "a1111-embedding": _write_embeddings,
+        "comfyui": _write_comfyui,
+    }[wanted]  # fmt: skip
+    return writer(model, name, out, DTYPES[dtype])
+
+
+def _write_diffusers(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
+    bundle = load_bundle(model.folder, device="cpu")
+    for part in bundle.family.parts.values():
+        part.to(dtype)
+    bundle.save(out)
+    if (model.folder / CARD).is_file():
+        write_json(out / CARD, {**public_card(model.card), "save": "full", "files": []})
+    return _written(model, bundle.family, notes=[])
+
+
+def _write_single_file(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
+    family = load_bundle(model.folder, device="cpu").family
+    _checkpoint(model, family, out / f"{name}.safetensors", dtype)
+    with quiet():
+        family.save(out / name, weights=False)
+    for tokenizer in family.tokenizers:
+        _drop_tokens(out / name / tokenizer.replace("text_encoder", "tokenizer"), _row_names(model))
+    return _written(model, family, _notes(family), _copy_embeddings(model, out))
+
+
+def _write_lora(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
+    shutil.copyfile(model.folder / KOHYA_FILE, out / f"{name}.safetensors")
+    return _written(model)
+
+
+def _write_embeddings(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
+    return _written(model, embeddings=_copy_embeddings(model, out))
+
+
+def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
+    """Everything that the workflow loads, the checkpoint of an unchanged base included."""
+    lora = f"{name}.safetensors" if "a1111-lora" in formats_of(model) else None
+    unchanged = lora is not None or model.trains == {"tokens"}
+    family = _base(model) if unchanged else load_bundle(model.folder, device="cpu").family
+    checkpoint = f"{base_name(model.card)}.safetensors" if unchanged else f"{name}.safetensors"
+    _checkpoint(model, family, out / "checkpoints" / checkpoint, dtype)
+    if lora:
+        (out / "loras").mkdir()
+        shutil.copyfile(model.folder / KOHYA_FILE, out / "loras" / lora)
+    embeddings = _copy_embeddings(model, out / "embeddings") if model.embeddings else {}
+    settings = sampling_settings(model.card)
+    tokens = [f"embedding:{file_stem(token)}" if token in embeddings else token for token in model.tokens]
+    prompt = fill_template(settings.style_template, tokens, EXAMPLE)
+    write_json(out / "workflow.json", workflow(family, settings, checkpoint, lora, prompt))
+    return _written(model, family, _notes(family), embeddings)
+
+
+def _base(model: StyleModel) -> StableDiffusion:
+    """The base that the model belongs to, with the very weights that it was trained on."""
+    assert model.record is not None
+    bundle = load_bundle(model.record.model, model.record.revision, "cpu")
+    check_base(model.record, bundle.digest)
+    return bundle.family
+
+
+def _checkpoint(model: StyleModel, family: StableDiffusion, file: Path, dtype: torch.dtype) -> None:
+    """One file; the rows of new tokens are left out, since other programs take a table of CLIP's own size alone."""
+    for name, encoder in family.text_encoders.items():
+        added = [family.tokenizers[name].get_vocab()[row] for row in _row_names(model) if row in family.tokenizers[name].get_vocab()]
+        if added:
+            table = encoder.get_input_embeddings().weight[: min(added)].detach().clone()
+            encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(table))
+            encoder.config.vocab_size = len(table)
+    write_original(family, file, dtype)
+
+
+def _row_names(model: StyleModel) -> list[str]:
+    """The tokenizer's names of the rows of all new tokens."""
+    return [name for token in model.embeddings for name in row_names(token, model.record.recipe.vectors if model.record else 1)]
+
+
+def _drop_tokens(folder: Path, names: list[str]) -> None:
+    """Take tokens that were added out of a saved tokenizer."""
+    file = folder / "tokenizer.json"
+    if names and file.is_file():
+        content = read_json(file)
+        content["added_tokens"] = [row for row in content["added_tokens"] if row["content"] not in names]
+        write_json(file, content)
+
+
+def _copy_embeddings(model: StyleModel, out: Path) -> dict[str, tuple[str, list[str]]]:
+    from safetensors import safe_open
+
+    copied = {}
+    for token, file in model.embeddings.items():
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, out / file.name)
+        with safe_open(file, framework="pt") as opened:
+            copied[token] = (file.name, sorted(opened.keys(), reverse=True))
+    return copied
+
+
+def _notes(family: StableDiffusion) -> list[str]:
+    config = family.unet.config
+    published = config.block_out_channels[0] == _PUBLISHED_WIDTH and config.cross_attention_dim in _PUBLISHED_STATES
+    return [] if published else [_OTHER_SIZE]
+
+
+def _written(
+    model: StyleModel,
+    family: StableDiffusion | None = None,
+    notes: list[str] | None = None,
+    embeddings: dict[str, tuple[str, list[str]]] | None = None,
+) -> Written:
+    name = sampling_settings(model.card).scheduler
+    pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
+    if family is None and model.card.get("base", {}).get("model") == "pocket":
+        notes = [_OTHER_SIZE]
+    base = family.scheduler_config if family else _scheduler_of_base(model)
+    options = _differences(name, base) if base else _own_options(name)
+    return Written(notes or [], pipeline, SCHEDULERS[name][0], options, embeddings or {})
+
+
+def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:
+    """The base's scheduler configuration, if the base is a folder on this machine."""
+    base = str(model.card.get("base", {}).get("model", ""))
+    folder = pocket_weights("base") if base == "pocket" else Path(base).expanduser()
+    file = folder / "scheduler" / "scheduler_config.json"
+    return dict(read_json(file)) if file.is_file() else None
+
+
+def _own_options(name: str) -> dict[str, Any]:
+    """What our scheduler asks for whatever the base: its own options, and those that bases differ in."""
+    wanted = make_scheduler(name, {}).config
+    return {key: wanted[key] for key in (*SCHEDULERS[name][1], "clip_sample", "timestep_spacing") if key in wanted}
+
+
+def _differences(name: str, base: dict[str, Any]) -> dict[str, Any]:
+    """What diffusers must be told beside the base's own configuration to draw as :func:`make_scheduler`'s scheduler does."""
+    import diffusers
+
+    wanted = make_scheduler(name, base)
+    plain = type(wanted).from_config(getattr(diffusers, base["_class_name"]).from_config(base).config).config
+    return {key: value for key, value in wanted.config.items() if not key.startswith("_") and plain.get(key) != value}
+
+
+def public_card(card: dict[str, Any]) -> dict[str, Any]:
+    """A card without the paths of this machine: of a local base only its folder's name is kept."""
+    if "base" not in card or is_public(str(card["base"]["model"])):
+        return card
+    return {**card, "base": {**card["base"], "model": base_name(card)}}
+
+
+def is_public(base: str) -> bool:
+    """Whether a base is known by this name elsewhere: the pocket base, or a model on the hub."""
+    return base == "pocket" or (bool(HUB_ID.fullmatch(base)) and not Path(base).expanduser().exists())
+
+
+def base_name(card: dict[str, Any]) -> str:
+    """The last part of the base's name, fit for a file: ``stable-diffusion-v1-5``."""
+    stem = re.sub(r"\.safetensors$", "", re.split(r"[/\\]", str(card["base"]["model"]).rstrip("/\\"))[-1])
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or digest_value(stem)[:8]

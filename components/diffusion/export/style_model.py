@@ -1,0 +1,102 @@
+"""The style model's folder: diffusers layout, ``styleforge.json``, and the training's log."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.config import AS_SCORED, RunConfig
+from components.core.content import digest_value
+from components.core.paths import atomic_folder, read_jsonl, write_json, write_jsonl
+from components.core.prompting import fill_tokens
+from components.diffusion.export.formats import write_formats
+from components.diffusion.models.bundle import Bundle
+from components.diffusion.models.deltas import CARD, write_delta
+from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+from components.diffusion.training.methods import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from components.diffusion.training.loop import Timing
+
+SCHEMA = 1
+LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
+
+
+def write_model(
+    config: RunConfig, method: Method, bundle: Bundle, trained: Mapping[str, torch.Tensor], style_set: Path, out: Path,
+    log: list[dict[str, Any]], timing: Timing,
+) -> None:  # fmt: skip
+    """Write the finished style model, whole or not at all: all of it, or, as a delta, only ``trained``.
+
+    Files for other programs are written in both cases, see :mod:`components.diffusion.export.formats`. Everything in the folder is
+    a function of the run's inputs, but ``training/timing.json``.
+    """
+    with atomic_folder(Path(out)) as folder:
+        if method.save == "delta":
+            write_delta(folder, trained)
+        else:
+            bundle.save(folder)
+        files = write_formats(folder, trained, method.recipe, bundle.family.layout.pipeline)
+        write_json(folder / CARD, {**describe(config, method, bundle, style_set), "files": files})
+        write_jsonl(folder / "training" / "log.jsonl", log)
+        rate = timing.images / timing.seconds if timing.seconds else 0.0
+        write_json(
+            folder / "training" / "timing.json",
+            {
+                "seconds": round(timing.seconds, 3),
+                "images_per_second": round(rate, 2),
+                "images": timing.images,
+                "resumed_from": timing.resumed_from,
+                **({"device": timing.gpu[0], "peak_memory_bytes": timing.gpu[1]} if timing.gpu else {}),
+            },
+        )
+        _draw_validation(config, method, bundle, folder / "training")
+
+
+def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path) -> dict[str, Any]:
+    """What ``styleforge.json`` holds: how the model came to be, and how to ask it for pictures."""
+    manifest = read_jsonl(Path(style_set) / "manifest.jsonl")
+    return {
+        "schema": SCHEMA,
+        "method": method.name,
+        "identifier": method.tokens[0],
+        "concepts": [concept.as_json() for concept in method.concepts],
+        "save": method.save,
+        "recipe": method.recipe.as_json(),
+        "style": config.style.name,
+        "base": {"model": config.base.model, "revision": config.base.revision, "digest": bundle.digest},
+        "manifest_digest": digest_value(manifest),
+        "style_ref_pictures": sum(row.get("split") == "style_ref" and not row.get("problem") for row in manifest),
+        "seed": config.seed,
+        "training": {
+            **config.training.model_dump(mode="json"),
+            "learning_rate": config.training.learning_rate or method.learning_rate,
+            "prior_weight": method.prior_weight,
+            "trains": sorted(method.trains),
+        },
+        "sampling": config.sampling.model_dump(mode="json", include=set(AS_SCORED)),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that made the model."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _draw_validation(config: RunConfig, method: Method, bundle: Bundle, folder: Path) -> None:
+    """One picture of each validation prompt, as ``validation_00.png`` …"""
+    prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]
+    requests = [PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt) for index, prompt in enumerate(prompts)]
+    for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
+        picture.save(folder / f"{request.id}.png")

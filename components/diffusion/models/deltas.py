@@ -1,0 +1,98 @@
+"""Deltas: only what a method changed, with the base that it belongs to; written, read, and put back onto the base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.core.content import digest_value
+from components.core.errors import InputError
+from components.core.fingerprint import fingerprint
+from components.core.paths import read_json
+from components.diffusion.models.families import Family
+from components.diffusion.training.checkpoints import save_tensors
+from components.diffusion.training.methods import Recipe
+from components.diffusion.training.trainables import Trainables
+
+DELTA_FILE = "delta.safetensors"
+CARD = "styleforge.json"
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A delta folder's record: what trained, and the base's ``model``, ``revision`` and ``digest``."""
+
+    folder: Path
+    recipe: Recipe
+    model: str
+    revision: str | None
+    base_digest: str
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the base's digest, what trained, and the tensors."""
+        return digest_value([self.base_digest, self.recipe.as_json(), fingerprint(self.folder / DELTA_FILE)])
+
+
+def is_delta(folder: Path) -> bool:
+    """Whether a folder holds a delta and no whole model."""
+    return (folder / DELTA_FILE).is_file()
+
+
+def write_delta(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write the trained tensors; ``styleforge.json`` beside them says what they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / DELTA_FILE, tensors)
+
+
+def read_delta(folder: Path) -> Delta:
+    """Read a delta folder's record; the tensors are not opened.
+
+    Raises:
+        InputError: there is none, or it is not complete.
+    """
+    file = folder / CARD
+    if not file.is_file():
+        raise InputError(str(folder), f"a delta without {CARD}", expected="the folder as it was written, with the base's name in it")
+    try:
+        card: dict[str, Any] = read_json(file)
+        base = card["base"]
+        return Delta(folder, Recipe.from_json(card["recipe"]), str(base["model"]), base["revision"], str(base["digest"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(str(file), f"is no record of a delta ({type(error).__name__}: {error})", expected="base and recipe") from error
+
+
+def apply_delta(family: Family, delta: Delta) -> None:
+    """Put a delta into its base's family, in place; the family is a plain one afterwards.
+
+    Raises:
+        InputError: the tensors are damaged, or are not those of this base.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = delta.folder / DELTA_FILE
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(str(file), f"damaged ({str(error).splitlines()[0]})", expected="a whole safetensors file") from error
+    trained = Trainables(family, delta.recipe)
+    trained.load(tensors, str(file))
+    trained.fold()
+
+
+def check_base(delta: Delta, digest: str) -> None:
+    """Refuse a base with other weights than the delta was trained on.
+
+    Raises:
+        InputError: naming both digests.
+    """
+    if digest != delta.base_digest:
+        raise InputError(
+            str(delta.folder), f"is a delta of the base {delta.model} with digest {delta.base_digest[:16]}, which now has {digest[:16]}",
+            expected="the very base that it was trained on", remedy="put the old base's files back, or train again",
+        )  # fmt: skip

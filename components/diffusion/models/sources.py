@@ -1,0 +1,285 @@
+"""Where a model is: the checked local folder or file, fetched from the hub where need be. Nothing is loaded here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from components.core.content import digest_value
+from components.core.errors import InputError, ServiceUnreachable
+from components.core.fingerprint import fingerprint
+from components.core.paths import pocket_weights, state
+from components.diffusion.models.layouts import FILE_KINDS, LAYOUTS, NO_BASES, STABLE_DIFFUSION_XL, TITLES, FileKind, Layout
+
+PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+SAFE_ONLY = "pickled weights can run code when they are opened, so only safetensors are read"
+CONFIGURATION = ("model_index.json",)
+TEXTS = (".json", ".txt")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def locate(model: str, revision: str | None = None) -> Path:
+    """The checked local folder or file of a model, fetched from the hub where need be. Nothing is loaded yet.
+
+    Raises:
+        InputError: nothing is there, a part is missing, weights are pickled, or the architecture is another one.
+        ServiceUnreachable: the hub does not answer.
+    """
+    path = pocket_weights("base") if model == "pocket" else Path(model).expanduser()
+    if path.is_dir():
+        check_folder(path)
+        return path
+    if path.is_file():
+        file_kind(path)
+        return path
+    if model == "pocket":
+        raise InputError(
+            str(path), "the pocket base's weights are missing", remedy="reinstall StyleForge, or run `styleforge pocket train`"
+        )
+    if not HUB_ID.fullmatch(model) or model.startswith((".", "/", "~")):
+        raise InputError(
+            f"base.model={model}",
+            "no such folder or file",
+            expected="`pocket`, a diffusers folder, a .safetensors file, or a hub id owner/name",
+        )
+    folder = _fetch(model, revision, (*TEXTS, ".safetensors"))
+    check_folder(folder, fetched=True)
+    return folder
+
+
+def content_digest(path: Path) -> str:
+    """sha256 of a located model: the files of its parts, or the one file and the configuration it is read with.
+
+    Logs and other files beside the parts do not count.
+    """
+    if path.is_file():
+        folder = configuration_of(path)
+        return digest_value([fingerprint(path), _texts_digest(folder, _layout(folder))])
+    layout = _layout(path)
+    parts: list[list[Any]] = [[part, fingerprint(path / part)] for part in layout.parts]
+    if layout is STABLE_DIFFUSION_XL:
+        parts.append(["empty prompts are zeros", zeros_for_empty_prompt(path)])
+    return digest_value(parts)
+
+
+def zeros_for_empty_prompt(folder: Path) -> bool:
+    """Whether a Stable Diffusion XL folder asks for zeros in the place of an empty prompt, as it does by default."""
+    return bool(_read_index(folder).get("force_zeros_for_empty_prompt", True))
+
+
+def _texts_digest(folder: Path, layout: Layout) -> list[list[str]]:
+    files = [file for part in layout.parts for file in sorted((folder / part).glob("*")) if file.suffix in TEXTS]
+    return [[file.relative_to(folder).as_posix(), fingerprint(file)] for file in files]
+
+
+def check_folder(folder: Path, *, weights: bool = True, fetched: bool = False) -> Layout:
+    """Refuse a folder that is no complete model in diffusers layout with safetensors.
+
+    Args:
+        folder: in diffusers layout.
+        weights: look for the networks' weights too; off where only the configuration is needed.
+        fetched: the folder comes from the hub, from where pickled files were not fetched.
+
+    Returns:
+        The layout of its family.
+
+    Raises:
+        InputError: naming the folder, the missing part and the reason.
+    """
+    layout = _layout(folder)
+    for part in layout.parts:
+        if not (folder / part).is_dir():
+            raise InputError(
+                str(folder),
+                f"the base has no {'VAE' if part == 'vae' else part} (folder {part}/ is missing)",
+                expected=f"a diffusers folder with {', '.join(f'{name}/' for name in layout.parts)}",
+                remedy="save the whole pipeline with save_pretrained",
+            )
+    for part in layout.networks if weights else ():
+        _check_weights(folder / part, fetched)
+    return layout
+
+
+def _layout(folder: Path) -> Layout:
+    name = _read_index(folder).get("_class_name")
+    if name not in LAYOUTS:
+        raise InputError(f"{folder}/model_index.json", f"the pipeline is {name!r}", expected=f"{' or '.join(sorted(LAYOUTS))} ({TITLES})")
+    return LAYOUTS[name]
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    file = folder / "model_index.json"
+    if not file.is_file():
+        pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLED]
+        raise InputError(
+            str(folder),
+            "no model_index.json" + (f"; {pickled[0]}: {SAFE_ONLY}" if pickled else ""),
+            expected="a folder in diffusers layout",
+            remedy="give the folder that save_pretrained wrote, or a .safetensors file",
+        )
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(str(file), f"not JSON ({error})", expected="the index that diffusers writes") from error
+    return index if isinstance(index, dict) else {}
+
+
+def _check_weights(part: Path, fetched: bool) -> None:
+    if any(part.glob("*.safetensors")):
+        return
+    pickled = sorted(path.name for path in part.iterdir() if path.suffix in PICKLED)
+    unsafe = pickled[0] if pickled else "what is not safetensors was not fetched" if fetched else ""
+    raise InputError(
+        str(part),
+        f"{unsafe}: {SAFE_ONLY}" if unsafe else "no weights",
+        expected="*.safetensors",
+        remedy="convert the base with save_pretrained(..., safe_serialization=True)",
+    )
+
+
+def file_kind(path: Path) -> FileKind:
+    """What kind of one-file checkpoint a file is, by the names of its tensors.
+
+    Raises:
+        InputError: it is pickled, damaged, no base, or a part is missing.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(
+            str(path),
+            SAFE_ONLY if path.suffix in PICKLED else f"a {path.suffix or 'nameless'} file is no model",
+            expected="a .safetensors file",
+            remedy="convert it to safetensors on a machine where it may do no harm",
+        )
+    names = tensor_names(path)
+    for kind in FILE_KINDS:
+        texts = [prefix for part, prefix in kind.prefixes.items() if part.startswith("text_encoder")]
+        if all(_any(names, prefix) for prefix in texts):
+            _check_parts(path, kind, names)
+            return kind
+    taken_for = next((what for prefix, what in NO_BASES.items() if _any(names, prefix)), "")
+    raise InputError(
+        str(path),
+        f"this is {taken_for}, not a whole base" if taken_for else f"no checkpoint that is known here (its tensors: {_some(names)})",
+        expected=f"a checkpoint of {TITLES} in the original layout, with UNet, VAE and text encoders",
+        remedy="give the whole checkpoint, or a diffusers folder",
+    )
+
+
+def _check_parts(path: Path, kind: FileKind, names: Collection[str]) -> None:
+    for part, prefix in kind.prefixes.items():
+        if not _any(names, prefix):
+            raise InputError(
+                str(path),
+                f"a {kind.title} file without {'VAE' if part == 'vae' else part} (no tensor's name begins with {prefix})",
+                expected="a whole checkpoint",
+                remedy="give one that holds all its parts, or a diffusers folder",
+            )
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors of a safetensors file, sorted; only its header is read.
+
+    Raises:
+        InputError: the file is no whole safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return sorted(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise InputError(str(path), f"no whole safetensors file ({first_line(error)})", expected="a safetensors checkpoint") from error
+
+
+def _any(names: Collection[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + ", …" if names else "none"
+
+
+def configuration_of(path: Path) -> Path:
+    """The folder with the configuration and tokenizers of a one-file checkpoint, in diffusers layout; weights are not needed.
+
+    It is the folder beside the file that is called like it, else the folder it lies in, if there is a ``model_index.json``;
+    else the kind's pinned configuration from the hub.
+
+    Raises:
+        InputError: the configuration is of another family or lacks a part, or there is none and the kind has no usual one.
+        ServiceUnreachable: it must be fetched, and the hub does not answer.
+    """
+    kind = file_kind(path)
+    beside = f"put the base's model_index.json and its configuration folders into {path.with_suffix('')}/"
+    for folder in (path.with_suffix(""), path.parent):
+        if (folder / "model_index.json").is_file():
+            if check_folder(folder, weights=False) is not kind.layout:
+                raise InputError(
+                    str(folder), f"its model_index.json is of another family than {path.name}, a {kind.title} file",
+                    expected=kind.layout.pipeline, remedy=beside,
+                )  # fmt: skip
+            return folder
+    if kind.configuration is None:
+        raise InputError(
+            str(path), f"{kind.title} files differ in what they predict and in size, and the weights do not tell",
+            expected="a configuration beside the file", remedy=beside,
+        )  # fmt: skip
+    model, revision = kind.configuration
+    try:
+        folder = _fetch(model, revision, TEXTS)
+    except ServiceUnreachable as error:
+        raise ServiceUnreachable(
+            error.where, f"the configuration and tokenizer for {path} cannot be fetched ({error.problem})",
+            remedy=f"{beside}, or give a diffusers folder",
+        ) from error  # fmt: skip
+    check_folder(folder, weights=False)
+    return folder
+
+
+def _fetch(model: str, revision: str | None, endings: Collection[str]) -> Path:
+    """Download a pinned hub model's index and, of its parts, the files with these endings."""
+    if not revision or not COMMIT.fullmatch(revision):
+        raise InputError(
+            "base.revision",
+            f"{revision!r} does not pin {model}: a branch or tag can change under a finished run"
+            if revision
+            else f"missing for the hub model {model}",
+            expected="a full commit hash of 40 hex digits",
+            remedy=f"copy one from https://huggingface.co/{model}/commits/main",
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    parts = dict.fromkeys(part for layout in LAYOUTS.values() for part in layout.parts)
+    try:
+        return Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                cache_dir=state("cache", "hub"),
+                allow_patterns=[*CONFIGURATION, *(f"{part}/*{ending}" for part in parts for ending in endings)],
+                ignore_patterns=["*.fp16.safetensors", "*.non_ema.safetensors"],
+            )
+        )
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise InputError(
+            f"base.model={model}", f"not on the hub at {revision} ({first_line(error)})", expected="a public or accessible model"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ServiceUnreachable(
+            "huggingface.co", f"{model} cannot be fetched", remedy="check the network, or give a local folder"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ServiceUnreachable(
+            "huggingface.co", f"{model} cannot be fetched ({first_line(error)})", remedy="check the network, or give a local folder"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a message of our own."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,135 @@
+"""New tokens with embedding rows of their own: how they are named, written in prompts, and looked up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from components.core.errors import InputError
+
+
+def row_names(token: str, vectors: int) -> list[str]:
+    """The tokenizer's names of a token's rows, as diffusers numbers them: ``<v>``, ``<v>_1``, ``<v>_2`` …"""
+    return [token, *(f"{token}_{index}" for index in range(1, vectors))]
+
+
+def expand(prompts: Sequence[str], tokenizer: Any) -> list[str]:
+    """Write every token that has several rows as all of them, so that the tokenizer finds each."""
+    added = tokenizer.added_tokens_encoder
+    several = {token: [token] for token in added if f"{token}_1" in added}
+    for token, names in several.items():
+        while f"{token}_{len(names)}" in added:
+            names.append(f"{token}_{len(names)}")
+    expanded = list(prompts)
+    for token, names in several.items():
+        pattern = re.compile(re.escape(token) + r"(?!_\d)", re.IGNORECASE)
+        expanded = [pattern.sub(" ".join(names), prompt) for prompt in expanded]
+    return expanded
+
+
+class RowEmbedding(torch.nn.Module):
+    """A frozen embedding table with K new rows behind it, which are parameters of their own.
+
+    Neither gradients nor weight decay can reach the table, so all its rows stay bit-equal (the public script trains the
+    whole table and puts the old rows back, which weight decay and rounding defeat).
+
+    Args:
+        table: the base's embedding, V rows of size D.
+        first: id of the first new row; ids from there to ``first + K - 1`` are the new ones.
+        rows: initial values of each token's rows, shapes (k, D).
+    """
+
+    def __init__(self, table: torch.nn.Embedding, first: int, rows: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self.table, self.first = table, first
+        self.rows = torch.nn.ParameterList([torch.nn.Parameter(row.clone()) for row in rows])
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The base's table, shape (V, D)."""
+        return self.table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings of ids, shape (..., D). Rows get a gradient (zero, if need be) whether or not their ids occur."""
+        new = torch.cat(list(self.rows))
+        known: torch.Tensor = self.table(ids.clamp(max=self.table.num_embeddings - 1))
+        is_new = (ids >= self.first) & (ids < self.first + len(new))
+        return torch.where(is_new.unsqueeze(-1), F.embedding((ids - self.first).clamp(0, len(new) - 1), new), known)
+
+    def plain(self) -> torch.nn.Embedding:
+        """One table of all rows, old and new."""
+        new = torch.cat(list(self.rows)).detach()
+        old = self.table.weight.detach()
+        joined = old.new_zeros((max(len(old), self.first + len(new)), old.shape[1]))
+        joined[: len(old)] = old
+        joined[self.first : self.first + len(new)] = new
+        return torch.nn.Embedding.from_pretrained(joined, freeze=True)
+
+
+class OffsetEmbedding(torch.nn.Module):
+    """An embedding table with an offset, a parameter of its own, on the rows of some words it knows.
+
+    The table may train too. Optimizers like Adam move every row that occurs by about the same length a step, so a learning
+    rate at which a rare word comes to mean something unsettles all common ones; the offset has a rate to itself.
+
+    Args:
+        table: the base's embedding, V rows of size D.
+        ids: each word's ids.
+    """
+
+    def __init__(self, table: torch.nn.Embedding, ids: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.table, self.ids = table, [list(word) for word in ids]
+        zeros = [torch.zeros(len(word), table.embedding_dim, device=table.weight.device) for word in ids]
+        self.offsets = torch.nn.ParameterList([torch.nn.Parameter(zero) for zero in zeros])
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The table, shape (V, D), without the offsets."""
+        return self.table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings of ids, shape (..., D). Offsets get a gradient (zero, if need be) whether or not their ids occur."""
+        embedded: torch.Tensor = self.table(ids)
+        for word, offset in zip(self.ids, self.offsets, strict=True):
+            for index, row in zip(word, offset, strict=True):
+                embedded = embedded + (ids == index).unsqueeze(-1) * row
+        return embedded
+
+    @torch.no_grad()
+    def plain(self) -> torch.nn.Embedding:
+        """One table, with the offsets added; this one's stays as it is, for it is saved apart from them."""
+        joined = self.table.weight.detach().clone()
+        for word, offset in zip(self.ids, self.offsets, strict=True):
+            for index, row in zip(word, offset, strict=True):
+                joined[index] += row
+        return torch.nn.Embedding.from_pretrained(joined, freeze=True)
+
+
+def add_tokens(tokenizer: Any, names: Sequence[str], where: str) -> int:
+    """Add tokens to a tokenizer; returns the id of the first, the others follow it.
+
+    Raises:
+        InputError: the base has one of them already.
+    """
+    known = tokenizer.get_vocab()
+    taken = [name for name in names if name in known]
+    if taken:
+        raise InputError(where, f"has a token {taken[0]!r} already", expected="a new token", remedy="choose another method.identifier")
+    tokenizer.add_tokens(list(names))
+    ids = tokenizer.convert_tokens_to_ids(list(names))
+    if ids != list(range(ids[0], ids[0] + len(names))):
+        raise InputError(where, f"its tokenizer numbers new tokens {ids}", expected="consecutive ids")
+    return int(ids[0])
+
+
+def word_vector(tokenizer: Any, table: torch.Tensor, word: str) -> torch.Tensor:
+    """The embedding of a word, shape (D,); of one that is several tokens, their mean."""
+    ids = tokenizer(word, add_special_tokens=False).input_ids
+    if not ids:
+        raise InputError("method.initial_word", f"{word!r} has no token", expected="a word")
+    return table[ids].detach().float().mean(0)

@@ -1,0 +1,304 @@
+"""The one sampler: batched across prompts, every picture with a stream of its own, so that batches and shards change nothing.
+
+A picture is the same whatever the batch size, the shard and the company it is drawn in, up to what matrix products of
+another shape round differently: at most ``TOLERANCE`` of 255 levels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from components.core.config import SamplingSection
+from components.core.content import derive_seed, digest_value
+from components.core.errors import InputError, StyleForgeError
+from components.core.logs import progress
+from components.core.paths import atomic_file, atomic_folder, read_jsonl, state, storage_errors, write_jsonl
+from components.core.shards import Shard, every_nth_batch
+from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.sampling.schedulers import make_scheduler
+from components.diffusion.training.caches import PromptCache
+from components.diffusion.training.pictures import to_uint8
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TOLERANCE = 2
+"""Greatest difference, in levels of 0–255, between two drawings of one picture in batches of different size, in fp32."""
+CHUNK = "styleforge"
+_LEFTOVER = ".*.tmp.png"
+
+
+@dataclass(frozen=True)
+class PromptRequest:
+    """One prompt to draw: its id and category in the bank, the bank's text, and the whole prompt that the model gets."""
+
+    id: str
+    category: str
+    prompt: str
+    full_prompt: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to draw."""
+
+    request: PromptRequest
+    repeat: int
+    seed: int
+
+    @property
+    def file_name(self) -> str:
+        """``<prompt id>-r<repeat>.png``; ids that no file can be called by get a digest in their place."""
+        name = self.request.id
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] + "-" + digest_value(name)[:8]
+        return f"{name.lstrip('-')}-r{self.repeat}.png"
+
+
+def jobs_for(requests: Sequence[PromptRequest], repeats: int, seed: int) -> list[Job]:
+    """All pictures of a bank, sorted by id and repeat. Each seed is a hash of (run seed, prompt id, repeat).
+
+    Raises:
+        InputError: two prompts have one id.
+    """
+    ordered = sorted(requests, key=lambda request: request.id)
+    for first, second in itertools.pairwise(ordered):
+        if first.id == second.id:
+            raise InputError("sampling.bank", f"two prompts have the id {first.id!r}", expected="ids that are all different")
+    return [Job(request, repeat, derive_seed(seed, "sample", request.id, repeat)) for request in ordered for repeat in range(repeats)]
+
+
+def sample_bank(
+    bundle_or_path: Bundle | str | Path,
+    prompts: Sequence[PromptRequest],
+    settings: SamplingSection,
+    seed: int,
+    out: Path,
+    shard: Shard = (0, 1),
+) -> Path:
+    """Draw a prompt bank into ``out``: ``images/<prompt id>-r<repeat>.png`` and ``metadata.jsonl``.
+
+    Called again it draws only what is missing, half-written, or was drawn otherwise.
+
+    Args:
+        bundle_or_path: the model, or where it is (anything that ``load_bundle`` takes).
+        prompts: the prompts to draw.
+        settings: repeats, scheduler, steps, guidance and so on.
+        seed: the run's seed.
+        out: the folder to write; each shard has its own, see :func:`merge_shards`.
+        shard: (i, n): draw every n-th batch, beginning with the i-th. Whole batches, so that no picture is drawn in other company.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: two prompts have one id, or the shard is none.
+        StorageError: the disk refused; finished pictures are kept.
+    """
+    index, count = shard
+    if not 0 <= index < count:
+        raise InputError("shard", f"{index} of {count}", expected="0 <= i < n")
+    bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
+    jobs = every_nth_batch(jobs_for(prompts, settings.repeats, seed), settings.batch_size, shard)
+    images = Path(out) / "images"
+    with storage_errors(images):
+        images.mkdir(parents=True, exist_ok=True)
+        for leftover in images.glob(_LEFTOVER):
+            leftover.unlink()
+    about = {job: describe(job, bundle, settings) for job in jobs}
+    missing = [job for job in jobs if not is_drawn(images / job.file_name, about[job])]
+    with progress("sampling", len(jobs)) as advance, ThreadPoolExecutor(max_workers=1) as writer:
+        if len(missing) < len(jobs):
+            advance(len(jobs) - len(missing), "drawn before")
+        pending: list[Any] = []
+        for batch, pixels in _draw(bundle, missing, settings):
+            for future in pending:
+                future.result()
+            # Compressing the last batch's pictures goes on beside the drawing of the next.
+            pending = [
+                writer.submit(write_png, images / job.file_name, array, about[job]) for job, array in zip(batch, pixels, strict=True)
+            ]
+            advance(len(batch))
+        for future in pending:
+            future.result()
+    write_jsonl(Path(out) / "metadata.jsonl", sorted((_row(job) for job in jobs), key=lambda row: row["file_name"]))
+    return Path(out)
+
+
+def merge_shards(shards: Sequence[Path], out: Path) -> Path:
+    """Put the shards' pictures and rows together into one folder, as if it had been drawn at once.
+
+    Raises:
+        InputError: two shards hold the same picture.
+    """
+    rows = sorted(
+        ((row, Path(shard)) for shard in shards for row in read_jsonl(Path(shard) / "metadata.jsonl")),
+        key=lambda pair: pair[0]["file_name"],
+    )
+    for first, second in itertools.pairwise(rows):
+        if first[0]["file_name"] == second[0]["file_name"]:
+            raise InputError(str(second[1]), f"{second[0]['file_name']} is in {first[1]} too", expected="shards of one bank")
+    with atomic_folder(out) as folder:
+        (folder / "images").mkdir()
+        for row, shard in rows:
+            shutil.copyfile(shard / row["file_name"], folder / row["file_name"])
+        write_jsonl(folder / "metadata.jsonl", [row for row, _ in rows])
+    return Path(out)
+
+
+def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, count: int, settings: SamplingSection, seed: int) -> Path:
+    """Pictures that the base itself draws for a class prompt (DreamBooth's Aux), cached by content under STYLEFORGE_HOME.
+
+    Args:
+        bundle_or_path: the frozen base.
+        prompt: the class prompt, for example "a photo of style".
+        count: number of pictures; each has a seed of its own.
+        settings: scheduler, steps and guidance; its ``repeats`` and bank do not matter.
+        seed: the run's seed.
+
+    Returns:
+        A folder as :func:`sample_bank` writes it.
+    """
+    from filelock import FileLock
+
+    bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
+    # A negative prompt is meant for the style's pictures. It is often the class prompt itself, away from which nothing is left to draw.
+    settings = settings.model_copy(update={"repeats": count, "negative_prompt": ""})
+    request = PromptRequest("class", "class", prompt, prompt)
+    key = digest_value([describe(Job(request, 0, seed), bundle, settings), count])[:24]
+    cache = state("cache", "class_images")
+    with FileLock(cache / f"{key}.lock"):
+        return sample_bank(bundle, [request], settings, seed, cache / key)
+
+
+def draw_pictures(
+    bundle: Bundle, requests: Sequence[PromptRequest], settings: SamplingSection, seed: int
+) -> Iterator[tuple[PromptRequest, Image]]:
+    """One picture of each prompt, in memory, in the order of their ids."""
+    from PIL import Image
+
+    for batch, pixels in _draw(bundle, jobs_for(requests, 1, seed), settings):
+        for job, array in zip(batch, pixels, strict=True):
+            yield job.request, Image.fromarray(array)
+
+
+def is_drawn(file: Path, about: dict[str, Any]) -> bool:
+    """Whether ``file`` is a whole PNG that was drawn from exactly ``about``."""
+    from PIL import Image
+
+    if not file.is_file():
+        return False
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+            return json.loads(picture.info.get(CHUNK, "null")) == about
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:
+    """Everything that a picture depends on, as it is written into its file."""
+    return {
+        "schema": 1,
+        "model": bundle.digest,
+        "prompt_id": job.request.id,
+        "prompt": job.request.prompt,
+        "full_prompt": job.request.full_prompt,
+        "negative_prompt": settings.negative_prompt,
+        "seed": job.seed,
+        "repeat": job.repeat,
+        "scheduler": settings.scheduler,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "size": bundle.resolution,
+    }
+
+
+def _row(job: Job) -> dict[str, Any]:
+    request = job.request
+    return {
+        "file_name": f"images/{job.file_name}", "prompt_id": request.id, "category": request.category, "prompt": request.prompt,
+        "full_prompt": request.full_prompt, "seed": job.seed, "repeat": job.repeat,
+    }  # fmt: skip
+
+
+def write_png(file: Path, pixels: np.ndarray, about: dict[str, Any]) -> None:
+    """Write a picture, uint8 (H, W, 3), with what it depends on (:func:`describe`) in a text chunk, atomically."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt(CHUNK, json.dumps(about, sort_keys=True, ensure_ascii=False))
+    with atomic_file(file) as temporary:
+        Image.fromarray(pixels).save(temporary, pnginfo=info)
+
+
+def _draw(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection) -> Iterator[tuple[Sequence[Job], np.ndarray]]:
+    """Draw pictures batch by batch: yields the jobs and their pixels, uint8 (N, H, W, 3)."""
+    if not jobs:
+        return
+    prompts = PromptCache(bundle.family, bundle.device, keep_states=True)
+    for part in bundle.family.parts.values():
+        # Convolutions alone are a quarter to a third faster so, on CPUs as on tensor cores; it moves no value.
+        part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for start in range(0, len(jobs), settings.batch_size):
+        batch = jobs[start : start + settings.batch_size]
+        # Closed before the yield: the mode is the thread's, and must not reach whoever takes the pictures.
+        with torch.inference_mode(), _precision(bundle):
+            pixels = bundle.family.decode_latents(denoise(bundle, batch, settings, prompts))
+        if not torch.isfinite(pixels).all():
+            bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
+            raise StyleForgeError(
+                bundle.model,
+                f"draws NaN for the prompt {bad.request.full_prompt!r}",
+                expected="finite pictures",
+                remedy="the model is damaged: train it again with a lower learning rate",
+            )
+        yield batch, to_uint8(pixels)
+
+
+def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prompts: PromptCache) -> torch.Tensor:
+    """Latents of N pictures after all denoising steps, shape (N, C, h, w).
+
+    Guidance (Ho & Salimans, 2022) runs the prompts and the negative prompt in one batch of 2N.
+    """
+    family, device = bundle.family, bundle.device
+    scheduler = make_scheduler(settings.scheduler, family.scheduler_config)
+    scheduler.set_timesteps(settings.steps, device=device)
+    generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
+    # A list of one is handled by diffusers as one stream for the batch, which is the same here.
+    options = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    latents = torch.cat([torch.randn((1, *family.latent_shape), generator=generator) for generator in generators]).to(device)
+    latents = latents * float(scheduler.init_noise_sigma)
+    guided = settings.guidance != 1.0
+    wanted = [job.request.full_prompt for job in jobs]
+    conditioning = prompts.encode([settings.negative_prompt] * len(jobs) + wanted if guided else wanted)
+    for timestep in scheduler.timesteps:
+        doubled = torch.cat([latents, latents]) if guided else latents
+        prediction = family.predict(scheduler.scale_model_input(doubled, timestep), timestep, conditioning)
+        if guided:
+            without, with_prompt = prediction.chunk(2)
+            prediction = without + settings.guidance * (with_prompt - without)
+        latents = scheduler.step(prediction, timestep, latents, return_dict=False, **options)[0]
+    return latents
+
+
+def _precision(bundle: Bundle) -> contextlib.AbstractContextManager[Any]:
+    """bf16 autocast on an accelerator that has it; fp32 on the CPU."""
+    device = bundle.device
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", torch.bfloat16)
+    return contextlib.nullcontext()

@@ -1,0 +1,61 @@
+"""Samplers by name, made from the noise schedule that the base was trained with."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from components.core.errors import ConfigError
+
+# Class in diffusers, and what differs from its defaults.
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+# What describes the training's noise and so must be shared; everything else is each sampler's own business.
+SHARED = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+    "rescale_betas_zero_snr",
+    "steps_offset",
+)
+
+
+def make_scheduler(name: str, base: dict[str, Any]) -> Any:
+    """A diffusers scheduler.
+
+    Args:
+        name: one of ``SCHEDULERS``.
+        base: the base's scheduler configuration.
+
+    Raises:
+        ConfigError: the name is unknown (the nearest known one is named).
+    """
+    import diffusers
+
+    if name not in SCHEDULERS:
+        near = difflib.get_close_matches(str(name), SCHEDULERS, n=1, cutoff=0.0)
+        raise ConfigError(
+            "sampling.scheduler", f"unknown scheduler {name!r} (did you mean {near[0]}?)", expected=f"one of {', '.join(SCHEDULERS)}"
+        )
+    kind, options = SCHEDULERS[name]
+    cls = getattr(diffusers, kind)
+    known = inspect.signature(cls.__init__).parameters
+    shared = {key: base[key] for key in SHARED if key in base and key in known}
+    if base.get("timestep_spacing") == "trailing":
+        # Chosen on purpose, by bases with zero terminal SNR: they must be sampled from the very last timestep.
+        shared["timestep_spacing"] = "trailing"
+    wanted = {**shared, **options}
+    # Latents have no fixed range, so nothing is clipped to one.
+    if "clip_sample" in known:
+        wanted["clip_sample"] = False
+    return cls.from_config(wanted)

@@ -1,0 +1,181 @@
+"""A style model behind MLflow's scoring server: prompts come in, pictures go out. MLflow finds ``_load_pyfunc`` by its name."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import torch
+
+from components.core.card import read_card, sampling_settings
+from components.core.errors import InputError
+from components.core.paths import REPOSITORY, pocket_weights, read_jsonl
+from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.models.deltas import is_delta, read_delta
+from components.diffusion.models.limits import PREFIX, Limits, Request, check_request
+from components.diffusion.models.sources import first_line, locate
+from components.diffusion.sampling.requests import prompt_requests
+from components.diffusion.sampling.sampler import PromptRequest, sample_bank
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+BASE = "STYLEFORGE_SERVE_BASE"
+TIMEOUT = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
+_logger = logging.getLogger(__name__)
+
+
+def _load_pyfunc(path: str) -> StyleModel:
+    """What MLflow calls with the model's folder."""
+    return StyleModel(Path(path))
+
+
+class StyleModel:
+    """A loaded style model that draws as ``styleforge sample`` does. Requests are drawn one after the other.
+
+    Args:
+        folder: the registered folder.
+        limits: of one request; default: from the environment.
+
+    Raises:
+        InputError: the folder is no whole model, its base is not there, or a limit is none.
+        ServiceUnreachable: the base is on a hub that does not answer.
+    """
+
+    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits.from_environment()
+        self._card = read_card(folder)
+        self._own = sampling_settings(self._card, {"batch_size": self._limits.batch})
+        self._bundle: Bundle = load_bundle(folder, base=_find_base(folder) if is_delta(folder) else None)
+        # Every picture names its model by this, and hashing gigabytes belongs to the start, not to somebody's first request.
+        _logger.info("serving %s, digest %s, on %s", folder, self._bundle.digest[:16], self._bundle.device)
+        self._turn = threading.Lock()
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Draw ``count`` pictures of every prompt.
+
+        Args:
+            model_input: one row a prompt, in the column ``prompt``.
+            params: ``seed``, ``steps``, ``guidance``, ``count``, see :func:`components.diffusion.models.limits.check_request`.
+
+        Returns:
+            A row a picture, in the order of the prompts: ``prompt``, ``full_prompt``, ``seed`` (the picture's own, derived
+            from the request's), ``width`` and ``height`` in pixels, and ``image``, a PNG in base64.
+
+        Raises:
+            MlflowException: status 400 for a request out of bounds, 429 where the memory does not suffice, 503 where the
+                request's time has passed before its turn came, 500 for anything else.
+        """
+        try:
+            request = check_request(list(model_input["prompt"]), params or {}, self._own, self._bundle.resolution, self._limits)
+            asked = prompt_requests(self._card, self._own, request.prompts)
+            with self._in_turn():
+                self._check_lengths(asked)
+                with _failures():
+                    rows = self._draw(asked, request)
+        except InputError as error:
+            raise _answer(400, str(error)) from error
+        return [row for prompt in request.prompts for row in rows[prompt]]
+
+    def _check_lengths(self, asked: Sequence[PromptRequest]) -> None:
+        """A prompt whose end would be cut off is refused: nobody reads the server's warnings."""
+        family = self._bundle.family
+        for row, length in zip(asked, family.prompt_lengths([row.full_prompt for row in asked]), strict=True):
+            if length > family.limit:
+                raise InputError(
+                    f"prompt {row.prompt[:40]!r}…", f"has {length} tokens as {row.full_prompt[:80]!r}…",
+                    expected=f"at most {family.limit}, start and end included",
+                )  # fmt: skip
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """One request at a time: the device has no more to give, and tokenizers are not safe for threads."""
+        # The server has told the client that time is up by then, so drawing would only hold up those who still wait.
+        seconds = float(os.environ.get(TIMEOUT) or -1)
+        if not self._turn.acquire(timeout=seconds):
+            raise _answer(503, f"busy with other requests for more than {seconds:g} s; try again later")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _draw(self, asked: Sequence[PromptRequest], request: Request) -> dict[str, list[dict[str, Any]]]:
+        settings = self._own.model_copy(update={"repeats": request.count, "steps": request.steps, "guidance": request.guidance})
+        drawn: dict[str, list[dict[str, Any]]] = {}
+        with tempfile.TemporaryDirectory(prefix="styleforge-") as name:
+            out = sample_bank(self._bundle, asked, settings, request.seed, Path(name))
+            for row in sorted(read_jsonl(out / "metadata.jsonl"), key=lambda row: int(row["repeat"])):
+                drawn.setdefault(row["prompt"], []).append(self._picture(out / row["file_name"], row))
+        return drawn
+
+    def _picture(self, file: Path, row: dict[str, Any]) -> dict[str, Any]:
+        side = self._bundle.resolution
+        about = {key: row[key] for key in ("prompt", "full_prompt", "seed")}
+        return {**about, "width": side, "height": side, "image": base64.b64encode(file.read_bytes()).decode("ascii")}
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What goes wrong in drawing, as an answer that is not the client's fault: MLflow would say 400, with a stack trace."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        _logger.exception("out of memory")
+        raise _answer(429, f"too little memory for a batch; whoever serves can set {PREFIX}BATCH") from error
+    except Exception as error:
+        _logger.exception("drawing failed")
+        raise _answer(500, f"drawing failed ({type(error).__name__}: {first_line(error)})") from error
+
+
+def _answer(status: int, message: str) -> MlflowException:
+    """An error that the scoring server passes on with this HTTP status and message."""
+    from mlflow.exceptions import MlflowException, get_error_code
+
+    return MlflowException(message, error_code=get_error_code(status))
+
+
+def _find_base(folder: Path) -> Path:
+    """The folder or file of a delta's base: where ``STYLEFORGE_SERVE_BASE`` points, else where it was in training.
+
+    Raises:
+        InputError: nothing usable is there; says what to do.
+        ServiceUnreachable: it is on a hub that does not answer.
+    """
+    delta = read_delta(folder)
+    model = os.environ.get(BASE) or delta.model
+    try:
+        return _pocket_base() if model == "pocket" else locate(model, delta.revision)
+    except InputError as error:
+        raise InputError(
+            str(folder), f"is a delta over the base {delta.model}, which is not here ({error.where}: {error.problem})",
+            expected="the base that it was trained on",
+            remedy=f"set {BASE} to the base's folder" + (", or install StyleForge, which holds it" if model == "pocket" else ""),
+        ) from error  # fmt: skip
+
+
+def _pocket_base() -> Path:
+    """The embedded weights. The code beside a registered model has none of its own, so an installed StyleForge is looked for."""
+    here = pocket_weights("base")
+    if here.is_dir():
+        return here
+    try:
+        installed = importlib.metadata.distribution("styleforge")
+        # An editable installation says where its sources are, any other lies where it says it does.
+        origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError) as error:
+        raise InputError("styleforge", "is not installed") from error
+    editable = origin.get("dir_info", {}).get("editable", False)
+    root = Path(url2pathname(urlsplit(origin["url"]).path)) if editable else Path(str(installed.locate_file("")))
+    return locate(str(root / here.relative_to(REPOSITORY)))

@@ -1,0 +1,134 @@
+"""What need not be computed twice: VAE moments of picture variants, and what prompts become; keyed by content, never by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from components.core.errors import InputError
+from components.diffusion.models.conditioning import Conditioning
+from components.diffusion.models.families import Family
+from components.diffusion.training.pictures import Variant, cut, time_ids
+from components.diffusion.training.samples import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LoadImage = Callable[[Path], "Image"]
+ENCODE_BATCH = 8
+
+
+class LatentCache:
+    """VAE moments of pictures, keyed by (sample id, variant).
+
+    Moments are kept, not draws from them, so that every step draws a latent of its own. Turned off, it computes the same on
+    every call.
+
+    Args:
+        family: whose VAE encodes.
+        load_image: reads one picture file as RGB.
+        device: where the VAE is.
+        seed: the run's seed, for the places of the crops.
+        enabled: keep what was computed.
+    """
+
+    def __init__(self, family: Family, load_image: LoadImage, device: torch.device, seed: int, *, enabled: bool = True) -> None:
+        self._family, self._load, self._device, self._seed, self._enabled = family, load_image, device, seed, enabled
+        self._kept: dict[tuple[str, Variant], torch.Tensor] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def fill(self, samples: Iterable[Sample], variants: Sequence[Variant]) -> None:
+        """Encode every variant of every sample once, in a fixed order. Does nothing where the cache is off."""
+        if not self._enabled:
+            return
+        wanted = {(sample.id, variant): (sample, variant) for sample in samples for variant in variants}
+        missing = [pair for key, pair in wanted.items() if key not in self._kept]
+        for start in range(0, len(missing), ENCODE_BATCH):
+            chunk = missing[start : start + ENCODE_BATCH]
+            for (sample, variant), moments in zip(chunk, self._encode(chunk), strict=True):
+                self._kept[sample.id, variant] = moments.clone()
+
+    def moments(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
+        """Moments of N samples in their variants, shape (N, 2C, h, w), on the VAE's device.
+
+        Raises:
+            InputError: the VAE's moments of a picture are not finite; the picture is named.
+        """
+        if not self._enabled:
+            return self._encode(list(zip(samples, variants, strict=True)))
+        self.fill(samples, list(dict.fromkeys(variants)))
+        return torch.stack([self._kept[sample.id, variant] for sample, variant in zip(samples, variants, strict=True)])
+
+    def time_ids(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
+        """How N samples in their variants were cut, see ``pictures.time_ids``: integers of shape (N, 6)."""
+        for sample in samples:
+            if sample.id not in self._sizes:
+                self._sizes[sample.id] = self._load(sample.file).size
+        side = self._family.resolution
+        rows = [
+            time_ids(self._sizes[sample.id], side, variant, self._seed, sample.id)
+            for sample, variant in zip(samples, variants, strict=True)
+        ]
+        return torch.tensor(rows)
+
+    def _encode(self, chunk: Sequence[tuple[Sample, Variant]]) -> torch.Tensor:
+        views = []
+        for sample, variant in chunk:
+            picture = self._load(sample.file)
+            self._sizes[sample.id] = picture.size
+            views.append(cut(picture, self._family.resolution, variant, self._seed, sample.id))
+        pixels = torch.stack(views)
+        moments = self._family.encode_images(pixels.to(self._device))
+        for (sample, _), row in zip(chunk, moments, strict=True):
+            if not torch.isfinite(row).all():
+                raise InputError(
+                    str(sample.file), "the base's VAE gives NaN or infinity for this picture", expected="finite latents",
+                    remedy="use a base whose VAE is whole; VAEs that were cut to half precision often overflow",
+                )  # fmt: skip
+        return moments
+
+
+class PromptCache:
+    """Token ids and, where the text encoders are frozen, the conditioning of prompts, each computed once.
+
+    Args:
+        family: whose tokenizers and text encoders encode.
+        device: where the text encoders are.
+        keep_states: keep the conditioning; must be off while a text encoder trains.
+    """
+
+    def __init__(self, family: Family, device: torch.device, *, keep_states: bool) -> None:
+        self._family, self._device, self._keep = family, device, keep_states
+        self._tokens: dict[str, torch.Tensor] = {}
+        self._conditioning: dict[str, Conditioning] = {}
+
+    def encode(self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+        """The conditioning of N prompts. Each different prompt goes through the text encoders once.
+
+        With ``encoders`` (wrapped text encoders by name) gradients flow; without, or with none in it, the conditioning
+        comes from the frozen ones (and their cache).
+        """
+        unique = list(dict.fromkeys(prompts))
+        index = torch.tensor([unique.index(prompt) for prompt in prompts], device=self._device)
+        if encoders:
+            return self._family.encode_tokens(self._ids(unique), encoders).index_select(index)
+        return self._frozen(unique).index_select(index)
+
+    def _ids(self, unique: list[str]) -> torch.Tensor:
+        missing = [prompt for prompt in unique if prompt not in self._tokens]
+        if missing:
+            self._tokens.update(zip(missing, self._family.tokenize(missing).to(self._device), strict=True))
+        return torch.stack([self._tokens[prompt] for prompt in unique])
+
+    @torch.no_grad()
+    def _frozen(self, unique: list[str]) -> Conditioning:
+        if not self._keep:
+            return self._family.encode_tokens(self._ids(unique))
+        for prompt in unique:
+            if prompt not in self._conditioning:
+                # One at a time, so that what a prompt becomes does not depend on which others came with it.
+                self._conditioning[prompt] = self._family.encode_tokens(self._ids([prompt]))
+        return Conditioning.cat([self._conditioning[prompt] for prompt in unique])

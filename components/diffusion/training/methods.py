@@ -1,0 +1,221 @@
+"""Fine-tuning methods as data: what is bound, what trains, what preserves. The training loop knows nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.core.config import ConceptSection, LoraSection, MethodSection
+from components.core.errors import ConfigError
+
+ALL_ROLES: frozenset[str | None] = frozenset({"character", "background", "thing", None})
+SHOWN_IN = {
+    "character": frozenset({"people", "people in places"}),
+    "background": frozenset({"backgrounds", "people in places"}),
+    "thing": frozenset({"things"}),
+}
+"""Categories of the built-in prompt banks that show something of a role."""
+CONTENT: dict[str, frozenset[str | None]] = {
+    "both": ALL_ROLES, "people": frozenset({"character"}), "backgrounds": frozenset({"background"}),
+}  # fmt: skip
+# Two components, as in the Multi-StyleForge paper. Things come with the backgrounds: a picture of a thing shows no person.
+TWO_COMPONENTS = (
+    ConceptSection(identifier="sks", roles=("character",)),
+    ConceptSection(identifier="ukj", roles=("background", "thing")),
+)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A rare token and the StyleRef pictures that it is bound to.
+
+    ``prompt`` and ``aux_prompt`` are templates that may hold ``{caption}``; the token is filled in already. ``roles`` are
+    the StyleRef roles that belong to the concept, ``categories`` the categories of a prompt bank that ask for its token
+    (None: all). ``own_aux`` says whether it has an Aux set to itself, of ``aux_count`` pictures in ``aux_form`` (None: as
+    the ``aux`` section says).
+    """
+
+    token: str
+    prompt: str
+    aux_prompt: str
+    roles: frozenset[str | None] = ALL_ROLES
+    categories: frozenset[str] | None = None
+    own_aux: bool = False
+    aux_count: int | None = None
+    aux_form: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What whoever draws with the model needs to know: ``token``, ``prompt``, ``categories``."""
+        return {
+            "token": self.token, "prompt": self.prompt, "categories": None if self.categories is None else sorted(self.categories),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which parameters of a base train, and so what a delta holds.
+
+    ``trains`` names the ways: ``unet`` and ``text_encoder`` (the whole networks), ``unet.cross-attention`` (its K and V),
+    ``unet.low-rank`` and ``text_encoder.low-rank`` (adapters), ``tokens`` (embedding rows of new tokens), ``identifiers``
+    (offsets to the rows of known ones). ``tokens`` are those tokens; each new one has ``vectors`` rows that begin as
+    ``initial_word``'s (None: as the token's own, without its brackets).
+    """
+
+    trains: frozenset[str]
+    tokens: tuple[str, ...] = ()
+    vectors: int = 1
+    initial_word: str | None = None
+    lora: LoraSection = field(default_factory=LoraSection)
+
+    def as_json(self) -> dict[str, Any]:
+        """As a JSON value, see :meth:`from_json`."""
+        return {
+            "trains": sorted(self.trains), "tokens": list(self.tokens), "vectors": self.vectors, "initial_word": self.initial_word,
+            "lora": self.lora.model_dump(mode="json"),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`as_json`."""
+        return cls(
+            frozenset(data["trains"]), tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"])
+        )
+
+
+@dataclass(frozen=True)
+class Method:
+    """A fine-tuning method.
+
+    ``recipe`` says what trains, ``preserves`` the usual source of the Aux pictures, ``prior_weight`` is λ, the weight of the
+    Aux loss. ``learning_rate`` is the reference's own, used where the configuration names none. ``save`` is ``full`` or
+    ``delta``. ``content`` are the roles of StyleRef pictures that are used at all, ``count`` how many (None: all).
+    """
+
+    name: str
+    concepts: tuple[Concept, ...]
+    recipe: Recipe
+    preserves: str
+    prior_weight: float
+    learning_rate: float
+    save: str = "full"
+    content: frozenset[str | None] = ALL_ROLES
+    count: int | None = None
+
+    @property
+    def trains(self) -> frozenset[str]:
+        """The ways in which parameters train, see :class:`Recipe`."""
+        return self.recipe.trains
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The rare tokens, in the order of the concepts."""
+        return tuple(concept.token for concept in self.concepts)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """``text_encoder`` is the way in which the text encoder trains where asked for, ``by_default`` whether it is."""
+
+    trains: frozenset[str]
+    preserves: str
+    learning_rate: float
+    text_encoder: str | None = None
+    by_default: bool = False
+    save: str = "full"
+    several: bool = False
+    initial_word: str | None = None
+
+
+_WHOLE: dict[str, Any] = {"trains": frozenset({"unet"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
+# DreamBooth (Ruiz et al., 2023), Single- and Multi-StyleForge (Park et al., 2024), Textual Inversion (Gal et al., 2022), LoRA
+# (Hu et al., 2021) and Custom Diffusion (Kumari et al., 2023), with the learning rates of the public scripts.
+METHODS = {
+    "dreambooth": _Row(**_WHOLE, preserves="generated"),
+    "textual-inversion": _Row(frozenset({"tokens"}), "none", 5e-4, save="delta", initial_word="painting"),
+    "lora": _Row(frozenset({"unet.low-rank"}), "none", 1e-4, text_encoder="text_encoder.low-rank", save="delta"),
+    "custom-diffusion": _Row(frozenset({"unet.cross-attention", "tokens"}), "generated", 1e-5, save="delta"),
+    "single-styleforge": _Row(**_WHOLE, preserves="curated"),
+    "multi-styleforge": _Row(**_WHOLE, preserves="curated", several=True),
+}
+
+
+def method_for(config: MethodSection) -> Method:
+    """The method that a run's ``method:`` section describes.
+
+    Raises:
+        ConfigError: the method is unknown (the nearest known one is named), or a setting does not go with it.
+    """
+    if config.name not in METHODS:
+        near = difflib.get_close_matches(str(config.name), METHODS, n=1, cutoff=0.0)
+        raise ConfigError(
+            "method.name", f"unknown method {config.name!r} (did you mean {near[0]}?)", expected=f"one of {', '.join(METHODS)}"
+        )
+    row = METHODS[config.name]
+    trains = _trains(config, row)
+    concepts = _concepts(config, row, learnt="tokens" in trains)
+    recipe = Recipe(
+        trains,
+        tokens=tuple(concept.token for concept in concepts) if trains & {"tokens", "identifiers"} else (),
+        vectors=config.vectors,
+        initial_word=config.initial_word or row.initial_word,
+        lora=config.lora,
+    )
+    return Method(
+        config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
+        CONTENT[config.style_ref], config.style_ref_count,
+    )  # fmt: skip
+
+
+def _trains(config: MethodSection, row: _Row) -> frozenset[str]:
+    if config.train_text_encoder and row.text_encoder is None:
+        raise ConfigError(
+            "method.train_text_encoder", f"{config.name} never trains the text encoder", expected="false, or another method.name"
+        )
+    wanted = row.by_default if config.train_text_encoder is None else config.train_text_encoder
+    trains = row.trains | ({row.text_encoder} if wanted and row.text_encoder else frozenset())
+    # A switch for the methods that it can serve; with the others their own tokens have a rate to themselves anyway.
+    return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains else trains
+
+
+def _concepts(config: MethodSection, row: _Row, *, learnt: bool) -> tuple[Concept, ...]:
+    if config.concepts and not row.several:
+        raise ConfigError("method.concepts", f"{config.name} binds one token", expected="method.name multi-styleforge")
+    if not row.several:
+        token = learnt_token(config.identifier) if learnt else config.identifier
+        return (Concept(token, config.instance_prompt.replace("{token}", token), config.aux_prompt),)
+    sections = config.concepts or TWO_COMPONENTS
+    tokens = [section.identifier for section in sections]
+    if len(set(tokens)) < len(tokens):
+        raise ConfigError("method.concepts", f"two components have one identifier ({', '.join(tokens)})", expected="one for each")
+    return tuple(_component(section, config) for section in sections)
+
+
+def _component(section: ConceptSection, config: MethodSection) -> Concept:
+    roles = frozenset(section.roles) & CONTENT[config.style_ref]
+    if not roles:
+        raise ConfigError("method.style_ref", f"{config.style_ref} leaves no picture for the token {section.identifier!r}", expected="both")
+    template = section.instance_prompt or config.instance_prompt
+    if "{token}" not in template:
+        raise ConfigError("method.concepts.instance_prompt", f"{template!r} has no place for the identifier", expected="{token} in it")
+    shown = frozenset().union(*(SHOWN_IN[role] for role in section.roles))
+    return Concept(
+        section.identifier, template.replace("{token}", section.identifier), section.aux_prompt or config.aux_prompt, roles,
+        categories=shown if section.categories is None else frozenset(section.categories), own_aux=True, aux_count=section.aux_count,
+        aux_form=section.aux_form,
+    )  # fmt: skip
+
+
+def learnt_token(identifier: str) -> str:
+    """How a token with rows of its own is written: in angle brackets, so that it is no word of the base's vocabulary."""
+    return identifier if identifier.startswith("<") and identifier.endswith(">") else f"<{identifier}>"
+
+
+def fill_prompt(template: str, caption: str | None) -> str:
+    """Put a picture's caption in place of ``{caption}``; without one, the place and the comma before it go too."""
+    if "{caption}" not in template:
+        return template
+    if caption and caption.strip():
+        return template.replace("{caption}", caption.strip())
+    return re.sub(r"\s*,?\s*\{caption\}\s*", " ", template).strip(" ,")

@@ -1,0 +1,143 @@
+"""What moves the weights: precision, optimizer, learning rate, moving average. No state beyond what a checkpoint holds."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from components.core.config import TrainingSection
+from components.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_logger = logging.getLogger(__name__)
+LONGEST_WAIT = timedelta(hours=1)
+"""How long a process waits for another: at most until the first has written the model and drawn its validation pictures."""
+
+
+def check_training(training: TrainingSection) -> None:
+    """Refuse what this installation or machine cannot do, before anything is loaded.
+
+    Raises:
+        ConfigError: 8-bit AdamW is asked for and bitsandbytes is not installed.
+    """
+    if training.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "training.optimizer",
+            "adamw8bit needs bitsandbytes, which is not installed",
+            expected="adamw",
+            remedy="pip install bitsandbytes",
+        )
+
+
+def precision_for(asked: str, device: torch.device) -> str:
+    """The autocast type that is used: what was asked for, unless this processor would only emulate it.
+
+    bf16 products are emulated at about a hundredth of fp32's speed on processors without AVX512-BF16 or AMX, and fp16
+    needs a GPU.
+    """
+    if asked == "no" or device.type != "cpu":
+        return asked
+    if asked == "bf16" and _has_bf16():
+        return asked
+    _logger.warning("training.mixed_precision=%s is not native to this processor: training in fp32", asked)
+    return "no"
+
+
+def _has_bf16() -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = file.read()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def make_accelerator(precision: str, accumulation: int, device: torch.device) -> Accelerator:
+    """An accelerator of our own. accelerate remembers the precision of a process's first one and refuses any other."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    # Otherwise every process would hold its gradients twice.
+    parallel = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+    return Accelerator(
+        mixed_precision=precision,
+        gradient_accumulation_steps=accumulation,
+        cpu=device.type == "cpu",
+        kwargs_handlers=[parallel, InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )
+
+
+def make_optimizer(groups: list[dict[str, Any]], training: TrainingSection) -> torch.optim.Optimizer:
+    """AdamW over parameter groups that hold ``params`` and ``lr``."""
+    options: dict[str, Any] = {"betas": training.adam_betas, "eps": training.adam_epsilon, "weight_decay": training.weight_decay}
+    if training.optimizer == "adamw8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        optimizer: torch.optim.Optimizer = AdamW8bit(groups, **options)
+        return optimizer
+    # The fused kernel takes a third of the time of the others, on the CPU too.
+    return torch.optim.AdamW(groups, fused=True, **options)
+
+
+def rate_factor(step: int, training: TrainingSection) -> float:
+    """Learning rate of optimizer step ``step`` (1 … steps) as a fraction of the configured one.
+
+    Rises linearly over the warm-up and reaches 1 at its last step; then stays (``constant``), or falls to 0 at the end of
+    training on a line (``linear``) or a half cosine (``cosine``).
+    """
+    if step <= training.warmup_steps:
+        return step / training.warmup_steps
+    if training.schedule == "constant":
+        return 1.0
+    done = (step - training.warmup_steps - 1) / max(1, training.steps - training.warmup_steps)
+    return 1.0 - done if training.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class MovingAverage:
+    """Exponential moving average of weights (diffusers' ``EMAModel``, which begins with a faster average), or nothing.
+
+    Args:
+        parameters: the trainable weights, in a fixed order.
+        decay: weight of the past; 0 turns it off.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float) -> None:
+        from diffusers.training_utils import EMAModel
+
+        self._parameters = list(parameters)
+        self._model = EMAModel(self._parameters, decay=decay, foreach=True) if decay else None
+
+    def update(self) -> None:
+        """Take in the weights as they are now."""
+        if self._model:
+            self._model.step(self._parameters)
+
+    def finish(self) -> None:
+        """Put the average in the weights' place."""
+        if self._model:
+            self._model.copy_to(self._parameters)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The state as tensors; empty where it is off."""
+        if not self._model:
+            return {}
+        steps = {"steps": torch.tensor(self._model.optimization_step)}
+        return {**{str(index): value for index, value in enumerate(self._model.shadow_params)}, **steps}
+
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take up the state of :meth:`tensors`."""
+        if self._model:
+            self._model.optimization_step = int(tensors["steps"])
+            for index, value in enumerate(self._model.shadow_params):
+                value.copy_(tensors[str(index)])

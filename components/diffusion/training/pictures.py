@@ -1,0 +1,83 @@
+"""Pictures to tensors: upright RGB, aspect ratio kept, cut to the base's square; variants named by what was done to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from components.core.content import derive_seed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_ZOOM = 1.15
+"""Further crops are cut from a picture whose shorter side is up to so many times the resolution."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One augmented view of a picture: which crop (0 is the centre), and whether it is mirrored."""
+
+    crop: int = 0
+    flipped: bool = False
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where in a picture a view lies, in pixels: the size that the picture is resized to, and the cut's left upper corner in it."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+
+def place(size: tuple[int, int], resolution: int, variant: Variant, seed: int, sample_id: str) -> Placement:
+    """Where a view of a picture of ``size`` (width, height) is cut, before it is mirrored.
+
+    The shorter side is resized to the resolution, and the centre is cut out. Crops after the first are zoomed by up to
+    ``MAX_ZOOM`` and cut at a place derived from the seed, the sample and the crop's number, so a view is the same whenever
+    it is made.
+    """
+    zoom, across, down = 1.0, 0.5, 0.5
+    if variant.crop:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "crop", sample_id, variant.crop))
+        first, across, down = torch.rand(3, generator=generator).tolist()
+        zoom = 1.0 + first * (MAX_ZOOM - 1.0)
+    scale = resolution * zoom / min(size)
+    width, height = (max(resolution, round(side * scale)) for side in size)
+    return Placement(width, height, round((width - resolution) * across), round((height - resolution) * down))
+
+
+def time_ids(size: tuple[int, int], resolution: int, variant: Variant, seed: int, sample_id: str) -> tuple[int, ...]:
+    """What Stable Diffusion XL is told of a view (Podell et al., 2023, section 2.2): six numbers of pixels.
+
+    The picture's own height and width; top and left of the cut in the resized picture, which for a mirrored view is the
+    mirrored picture; height and width of the view.
+    """
+    placed = place(size, resolution, variant, seed, sample_id)
+    left = placed.width - resolution - placed.left if variant.flipped else placed.left
+    return size[1], size[0], placed.top, left, resolution, resolution
+
+
+def cut(picture: Image, resolution: int, variant: Variant, seed: int, sample_id: str) -> torch.Tensor:
+    """One view of a picture as the VAE wants it: float32 in [-1, 1], shape (3, resolution, resolution).
+
+    Resized with Lanczos, never squashed; cut where :func:`place` says; then mirrored where the variant says so.
+    """
+    from PIL import Image
+
+    placed = place(picture.size, resolution, variant, seed, sample_id)
+    box = (placed.left, placed.top, placed.left + resolution, placed.top + resolution)
+    resized = picture.resize((placed.width, placed.height), Image.Resampling.LANCZOS).crop(box)
+    pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32).copy()).permute(2, 0, 1) / 127.5 - 1.0
+    return pixels.flip(-1) if variant.flipped else pixels
+
+
+def to_uint8(pixels: torch.Tensor) -> np.ndarray:
+    """Decoded pictures in [-1, 1], shape (N, 3, H, W), as uint8 RGB, shape (N, H, W, 3)."""
+    scaled = ((pixels.float() + 1.0) * 127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,236 @@
+"""Samples and their order: StyleRef and Aux mixed in one batch, each sample with its own weight.
+
+Nothing here has a state: what step ``k`` sees is a function of the seed and the position, so a resumed run takes up exactly
+where it was. Several processes divide one batch among them: what a sample is drawn with depends on its place in the whole
+batch, not on the process that it falls to, so every process draws something else, and together they draw what one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.core.content import derive_seed, digest_file
+from components.core.errors import InputError
+from components.core.paths import read_json, read_jsonl
+from components.diffusion.training.methods import Concept, Method, fill_prompt
+from components.diffusion.training.pictures import Variant
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training picture: its content id (sha256), its file, its prompt, and its weight in the loss."""
+
+    id: str
+    file: Path
+    prompt: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process' N samples of a micro-batch: the first ``instances`` are StyleRef, the others Aux.
+
+    ``weights`` has shape (N,): weight / group size, so that the weighted sum of losses is mean(StyleRef) + λ · mean(Aux).
+    """
+
+    samples: tuple[Sample, ...]
+    variants: tuple[Variant, ...]
+    prompts: tuple[str, ...]
+    weights: torch.Tensor
+    instances: int
+
+
+def stream(seed: int, purpose: str, number: int) -> torch.Generator:
+    """A random stream for one purpose in one micro-batch, on the CPU so that it is the same everywhere.
+
+    Every process draws from it for the whole micro-batch, and takes its own rows.
+    """
+    # The last number was a process' rank once; 0 keeps the streams of earlier trainings.
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, number, 0))
+
+
+class EpochOrder:
+    """Endless shuffled passes over ``size`` items, every pass in an order of its own; any position can be asked for."""
+
+    def __init__(self, size: int, seed: int, name: str) -> None:
+        self._size, self._seed, self._name = size, seed, name
+        self._cached: tuple[int, list[int]] = (-1, [])
+
+    def at(self, position: int) -> int:
+        """The item at a position counted from the start of training."""
+        epoch, offset = divmod(position, self._size)
+        if self._cached[0] != epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self._seed, "order", self._name, epoch))
+            self._cached = (epoch, torch.randperm(self._size, generator=generator).tolist())
+        return self._cached[1][offset]
+
+
+class Mixer:
+    """Mixes StyleRef and Aux samples into batches.
+
+    Args:
+        instances: StyleRef samples, at least one.
+        aux: Aux samples; may be empty.
+        batch_size: StyleRef samples a micro-batch of each process.
+        aux_batch_size: Aux samples a micro-batch of each process.
+        flip: probability of a mirrored view.
+        crops: number of crop views of a picture.
+        dropout: probability of an empty prompt.
+        seed: the run's seed.
+        rank: this process among ``world`` processes, which divide each micro-batch.
+
+    ``rows`` are the places of this process' samples in the whole micro-batch of ``total`` samples, which holds the StyleRef
+    samples of all processes and then their Aux samples.
+    """
+
+    def __init__(
+        self, instances: Sequence[Sample], aux: Sequence[Sample], *, batch_size: int, aux_batch_size: int, flip: float, crops: int,
+        dropout: float, seed: int, rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        self._groups = [(instances, batch_size, EpochOrder(len(instances), seed, "instance"))]
+        if aux:
+            self._groups.append((aux, aux_batch_size, EpochOrder(len(aux), seed, "aux")))
+        self._flip, self._crops, self._dropout = flip, crops, dropout
+        self._seed, self._rank, self._world = seed, rank, world
+        self.rows: list[int] = []
+        self.total = 0
+        for _, count, _ in self._groups:
+            self.rows += range(self.total + rank * count, self.total + (rank + 1) * count)
+            self.total += world * count
+
+    @property
+    def size(self) -> int:
+        """Samples of this process a micro-batch."""
+        return len(self.rows)
+
+    def batch(self, number: int) -> Batch:
+        """This process' share of micro-batch ``number`` (counted over the whole training)."""
+        samples: list[Sample] = []
+        weights: list[float] = []
+        for group, count, order in self._groups:
+            start = (number * self._world + self._rank) * count
+            chosen = [group[order.at(start + offset)] for offset in range(count)]
+            samples += chosen
+            weights += [sample.weight / count for sample in chosen]
+        draws = torch.rand((3, self.total), generator=stream(self._seed, "augment", number))
+        flips, crops, drops = draws[:, self.rows].tolist()
+        variants = tuple(
+            Variant(min(int(crop * self._crops), self._crops - 1), flip < self._flip) for crop, flip in zip(crops, flips, strict=True)
+        )
+        prompts = tuple("" if drop < self._dropout else sample.prompt for sample, drop in zip(samples, drops, strict=True))
+        return Batch(tuple(samples), variants, prompts, torch.tensor(weights), self._groups[0][1])
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Everything a fine-tuning sees: StyleRef and Aux samples, validation samples, and where they came from."""
+
+    instances: tuple[Sample, ...]
+    aux: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    held_out: bool
+
+    def prompts(self) -> list[str]:
+        """All prompts, each once."""
+        return list(dict.fromkeys(sample.prompt for sample in (*self.instances, *self.aux, *self.validation)))
+
+
+def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *, validation: int = 16, seed: int = 0) -> TrainingSet:
+    """Gather the samples of a run from its folders.
+
+    Aux rows that name a ``concept`` (its token) belong to that concept alone, others to every concept.
+
+    Args:
+        style_set: folder with ``manifest.jsonl`` and ``images/``.
+        split: folder with ``split.json``.
+        aux: folder with ``metadata.jsonl``; one without rows means that nothing preserves.
+        method: what is bound to which prompt.
+        validation: greatest number of validation pictures: held-out ones, or StyleRef where there are none.
+        seed: the run's seed, which draws the StyleRef pictures where the method uses only so many.
+
+    Raises:
+        InputError: a folder is incomplete, or no StyleRef picture is left for a concept.
+    """
+    manifest = {row["path"]: row for row in _rows(style_set / "manifest.jsonl")}
+    rows = _split(split)
+    used = choose_style_refs(rows["style_ref"], method, seed)
+    instances: list[Sample] = []
+    aux_samples: list[Sample] = []
+    for concept in method.concepts:
+        bound = [row for row in used if row.get("role") in concept.roles]
+        if not bound:
+            wanted = " or ".join(sorted(str(role) for role in concept.roles if role))
+            raise InputError(
+                str(split), f"no StyleRef picture for the token {concept.token!r}", expected=f"at least one of a {wanted}",
+                remedy="give more pictures, or name their roles in metadata.jsonl",
+            )  # fmt: skip
+        instances += [_style_sample(style_set, manifest, row["path"], concept, split) for row in bound]
+        if method.prior_weight:
+            aux_samples += _aux_samples(aux, concept, method.prior_weight)
+    reference = [] if rows.get("reference_is_style_ref") else sorted(rows.get("reference", []))
+    spread = [reference[index * len(reference) // validation] for index in range(validation)] if len(reference) > validation else reference
+    held_out = [_style_sample(style_set, manifest, path, method.concepts[0], split) for path in spread]
+    return TrainingSet(tuple(instances), tuple(aux_samples), tuple(held_out or instances[:validation]), bool(held_out))
+
+
+def choose_style_refs(rows: Sequence[dict[str, Any]], method: Method, seed: int) -> list[dict[str, Any]]:
+    """The StyleRef rows that a method uses, in their own order.
+
+    Where only so many are wanted, they are drawn from the seed, from each role in turn, so that they stay mixed as evenly as
+    the pictures allow.
+
+    Raises:
+        InputError: there are fewer than wanted.
+    """
+    allowed = [row for row in rows if row.get("role") in method.content]
+    if method.count is None:
+        return allowed
+    if len(allowed) < method.count:
+        raise InputError("method.style_ref_count", f"{method.count} asked for, {len(allowed)} are there", expected="at most as many")
+    by_role: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(allowed, key=lambda row: derive_seed(seed, "style_ref", row["path"])):
+        by_role.setdefault(str(row.get("role")), []).append(row)
+    turns = sorted((place, role) for role, group in by_role.items() for place in range(len(group)))
+    chosen = {by_role[role][place]["path"] for place, role in turns[: method.count]}
+    return [row for row in allowed if row["path"] in chosen]
+
+
+def _split(split: Path) -> dict[str, Any]:
+    file = Path(split) / "split.json"
+    if not file.is_file():
+        raise InputError(str(split), "no split.json", expected="the folder that the split step wrote")
+    rows: dict[str, Any] = read_json(file)
+    return rows
+
+
+def _rows(file: Path) -> list[dict[str, str | None]]:
+    if not file.is_file():
+        raise InputError(str(file), "no such file", expected="the folder that the earlier step wrote")
+    return read_jsonl(file)
+
+
+def _style_sample(style_set: Path, manifest: dict[str | None, dict[str, str | None]], path: str, concept: Concept, split: Path) -> Sample:
+    if path not in manifest:
+        raise InputError(str(split), f"names {path}, which the manifest does not hold", expected="the split of this very style set")
+    row = manifest[path]
+    return Sample(str(row["sha256"]), Path(style_set) / "images" / path, fill_prompt(concept.prompt, row.get("caption")), 1.0)
+
+
+def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
+    if not (Path(aux) / "metadata.jsonl").is_file():
+        return []
+    found = []
+    for row in _rows(Path(aux) / "metadata.jsonl"):
+        if row.get("concept") not in (None, concept.token):
+            continue
+        file = Path(aux) / str(row["file_name"])
+        file = file if file.is_file() else Path(aux) / "images" / str(row["file_name"])
+        if not file.is_file():
+            raise InputError(str(file), "the Aux picture is listed but missing", expected="every picture of metadata.jsonl")
+        found.append(Sample(digest_file(file), file, fill_prompt(concept.aux_prompt, row.get("text")), weight))
+    return found

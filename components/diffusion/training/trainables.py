@@ -1,0 +1,251 @@
+"""What a method trains, as named sets of parameters: where they are put in, what they are called, how they are folded in.
+
+The same sets serve the training loop (groups for the optimizer, tensors for checkpoints), the export (tensors for a delta)
+and the loading of a delta (put in, filled, folded).
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from components.core.content import derive_seed
+from components.core.errors import ConfigError, InputError
+from components.diffusion.models.families import Family
+from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
+from components.diffusion.training.methods import Recipe
+from components.diffusion.training.rng_state import forked_streams
+
+_logger = logging.getLogger(__name__)
+ADAPTER = "default"
+CROSS_ATTENTION = ("attn2.to_k.weight", "attn2.to_v.weight")
+
+
+class ParameterSet(abc.ABC):
+    """Parameters of one part of a base that train together.
+
+    ``part`` is the part's name, ``rate`` which learning rate moves them: ``unet``, ``text_encoder`` or ``tokens``.
+    """
+
+    part: str
+    rate: str
+
+    @abc.abstractmethod
+    def named(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters by the names that they have in checkpoints and deltas, in a fixed order."""
+
+    @abc.abstractmethod
+    def fold(self) -> None:
+        """Put the result into the part's own weights and take out what was put in, if anything was."""
+
+
+class OwnParameters(ParameterSet):
+    """Weights of the part itself: all of them, or those whose names end in one of ``endings``."""
+
+    def __init__(self, part: str, rate: str, module: torch.nn.Module, idle: set[int], endings: tuple[str, ...] = ()) -> None:
+        self.part, self.rate = part, rate
+        own = [(name, value) for name, value in module.named_parameters() if id(value) not in idle]
+        self._found = {f"{part}.{name}": value for name, value in own if not endings or name.endswith(endings)}
+        if not self._found:
+            raise InputError(part, f"has no weights that end in {' or '.join(endings)}", expected="a network with cross-attention")
+        for value in self._found.values():
+            value.requires_grad_(True)
+
+    def named(self) -> dict[str, torch.nn.Parameter]:
+        """``unet.conv_in.weight`` …"""
+        return dict(self._found)
+
+    def fold(self) -> None:
+        """Nothing to do: the part's own weights have moved."""
+
+
+class LowRank(ParameterSet):
+    """Low-rank updates B·A of matrices, scaled by alpha / rank (Hu et al., 2021, section 4.1), through peft.
+
+    A begins Gaussian from a seed of its own, B zero. With DoRA each matrix' column magnitudes train as well.
+    """
+
+    def __init__(
+        self, part: str, rate: str, module: torch.nn.Module, targets: Sequence[str], idle: set[int], recipe: Recipe, seed: int
+    ) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        self.part, self.rate, self._module = part, rate, module
+        lora = recipe.lora
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=lora_alpha(recipe), target_modules=list(targets), init_lora_weights="gaussian", use_dora=lora.dora,
+        )  # fmt: skip
+        with forked_streams():
+            torch.manual_seed(derive_seed(seed, "low-rank", part))
+            try:
+                inject_adapter_in_model(config, module, ADAPTER)
+            except ValueError as error:
+                field = "targets" if part == "unet" else "text_encoder_targets"
+                raise ConfigError(
+                    f"method.lora.{field}", f"the {part} has no such layers ({', '.join(targets)})", expected="ends of its layers' names"
+                ) from error
+        for layer in self._layers().values():
+            if id(layer.get_base_layer().weight) in idle:
+                layer.requires_grad_(False)
+
+    def _layers(self) -> dict[str, Any]:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        return {name: layer for name, layer in self._module.named_modules() if isinstance(layer, BaseTunerLayer)}
+
+    def named(self) -> dict[str, torch.nn.Parameter]:
+        """``unet.….to_q.lora_A.weight``, ``….lora_B.weight`` and, with DoRA, ``….lora_magnitude_vector.weight``."""
+        return {
+            f"{self.part}.{name.replace(f'.{ADAPTER}.', '.')}": value
+            for name, value in self._module.named_parameters()
+            if f".{ADAPTER}." in name and ".lora_" in name and value.requires_grad
+        }
+
+    def fold(self) -> None:
+        """Add the updates to the matrices (in their own precision) and put the plain layers back."""
+        for name, layer in self._layers().items():
+            layer.merge(safe_merge=True, adapter_names=[ADAPTER])
+            self._module.set_submodule(name, layer.get_base_layer())
+        # peft leaves a note of its configuration on the module, and diffusers would look for the adapters that are gone.
+        if hasattr(self._module, "peft_config"):
+            del self._module.peft_config
+
+
+class TokenRows(ParameterSet):
+    """Embedding rows of new tokens in one text encoder; the tokenizer learns the tokens too."""
+
+    def __init__(self, part: str, encoder: Any, tokenizer: Any, recipe: Recipe) -> None:
+        self.part, self.rate, self._encoder = part, "tokens", encoder
+        self._tokens = recipe.tokens
+        table = encoder.get_input_embeddings()
+        # The words are looked up before the tokens are added: a token may be named like its own word.
+        words = [recipe.initial_word or token.strip("<>") for token in recipe.tokens]
+        initial = [word_vector(tokenizer, table.weight, word).expand(recipe.vectors, -1) for word in words]
+        names = [name for token in recipe.tokens for name in row_names(token, recipe.vectors)]
+        self._embedding = RowEmbedding(table, add_tokens(tokenizer, names, f"the base's {part}"), initial)
+        encoder.set_input_embeddings(self._embedding)
+        _find_end_by_its_id(encoder, int(tokenizer.eos_token_id))
+
+    def named(self) -> dict[str, torch.nn.Parameter]:
+        """``text_encoder.tokens.<v>``, shape (k, D)."""
+        return {f"{self.part}.tokens.{token}": rows for token, rows in zip(self._tokens, self._embedding.rows, strict=True)}
+
+    def fold(self) -> None:
+        """Put one table of old and new rows in the wrapper's place."""
+        joined = self._embedding.plain()
+        self._encoder.set_input_embeddings(joined)
+        self._encoder.config.vocab_size = joined.num_embeddings
+
+
+class IdentifierRows(ParameterSet):
+    """Offsets to the embedding rows of identifiers that the base's vocabulary holds, in one text encoder."""
+
+    def __init__(self, part: str, encoder: Any, tokenizer: Any, recipe: Recipe) -> None:
+        self.part, self.rate, self._encoder = part, "tokens", encoder
+        self._tokens = recipe.tokens
+        ids = [tokenizer(token, add_special_tokens=False).input_ids for token in recipe.tokens]
+        self._embedding = OffsetEmbedding(encoder.get_input_embeddings(), ids)
+        encoder.set_input_embeddings(self._embedding)
+
+    def named(self) -> dict[str, torch.nn.Parameter]:
+        """``text_encoder.identifiers.sks``, shape (ids, D)."""
+        return {f"{self.part}.identifiers.{token}": rows for token, rows in zip(self._tokens, self._embedding.offsets, strict=True)}
+
+    def fold(self) -> None:
+        """Add the offsets to the table and put it back."""
+        self._encoder.set_input_embeddings(self._embedding.plain())
+
+
+def _find_end_by_its_id(encoder: Any, end: int) -> None:
+    """Older CLIP configurations find the end of a prompt as its greatest id, which a new token's would be."""
+    encoder.config.eos_token_id = end
+    for module in encoder.modules():
+        if isinstance(getattr(module, "eos_token_id", None), int):
+            module.eos_token_id = end
+
+
+class Trainables:
+    """All parameter sets of a recipe, put into a family's parts.
+
+    Args:
+        family: whose parts train; all their parameters are frozen.
+        recipe: what trains.
+        seed: the run's seed, for what begins at random.
+
+    Raises:
+        ConfigError: LoRA targets that the base does not have.
+        InputError: a new token that the base has already.
+    """
+
+    def __init__(self, family: Family, recipe: Recipe, seed: int = 0) -> None:
+        self._family, self._recipe = family, recipe
+        # Nothing depends on them, so they get no gradient, and several processes would wait for one.
+        self._idle = {id(value) for value in family.idle_parameters}
+        self.sets = [found for name, part in family.parts.items() for found in self._sets(name, part, seed)]
+        for part in self.parts.values():
+            # Trained in fp32: half-precision weights lose small updates, and fp16 ones overflow.
+            part.float().train()
+
+    def _sets(self, name: str, part: torch.nn.Module, seed: int) -> list[ParameterSet]:
+        trains, lora = self._recipe.trains, self._recipe.lora
+        is_encoder = name in self._family.text_encoders
+        kind = "text_encoder" if is_encoder else name
+        found: list[ParameterSet] = []
+        if kind in trains:
+            found.append(OwnParameters(name, kind, part, self._idle))
+        if f"{kind}.cross-attention" in trains:
+            found.append(OwnParameters(name, kind, part, self._idle, CROSS_ATTENTION))
+        if f"{kind}.low-rank" in trains:
+            targets = lora.text_encoder_targets if is_encoder else lora.targets
+            found.append(LowRank(name, kind, part, targets, self._idle, self._recipe, seed))
+        # After the encoder's own parameters have been named: these put a wrapper around its table.
+        if is_encoder and "identifiers" in trains:
+            found.append(IdentifierRows(name, part, self._family.tokenizers[name], self._recipe))
+        if is_encoder and "tokens" in trains:
+            found.append(TokenRows(name, part, self._family.tokenizers[name], self._recipe))
+        return found
+
+    @property
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """The parts that hold trained parameters, by name, in the family's order."""
+        names = {found.part for found in self.sets}
+        return {name: part for name, part in self._family.parts.items() if name in names}
+
+    def groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer, one a set. ``rates`` are the learning rates of ``unet``, ``text_encoder``, ``tokens``."""
+        return [{"params": list(found.named().values()), "lr": rates[found.rate]} for found in self.sets]
+
+    def named(self) -> dict[str, torch.nn.Parameter]:
+        """All trained parameters by name, in a fixed order."""
+        return {name: value for found in self.sets for name, value in found.named().items()}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, torch.Tensor], where: str) -> None:
+        """Copy saved values into the parameters.
+
+        Raises:
+            InputError: a tensor is missing, is one too many, or has another shape; it is named.
+        """
+        wanted = self.named()
+        if odd := sorted(set(wanted) ^ set(tensors)):
+            raise InputError(where, f"{'lacks' if odd[0] in wanted else 'holds'} {odd[0]}", expected="exactly what its method trains")
+        for name, value in wanted.items():
+            if value.shape != tensors[name].shape:
+                raise InputError(where, f"{name} has shape {list(tensors[name].shape)}", expected=f"{list(value.shape)}, as the base")
+            value.copy_(tensors[name])
+
+    def fold(self) -> None:
+        """Leave a plain family behind, with the result in its weights and all frozen."""
+        for found in reversed(self.sets):
+            found.fold()
+        for part in self._family.parts.values():
+            part.requires_grad_(False).eval()
+
+
+def lora_alpha(recipe: Recipe) -> int:
+    """The scale's numerator: what the configuration says, else the rank."""
+    return recipe.lora.rank if recipe.lora.alpha is None else recipe.lora.alpha

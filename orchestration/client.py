@@ -1,0 +1,87 @@
+"""ZenML's client: the store opened, the active stack, and runs with what they made."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from components.core.errors import InputError, ServiceUnreachable, known_error
+from orchestration.environment import set_source_root
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
+
+LOCAL = "orchestrator.local"
+"""The flavor of the orchestrator that runs every step in this process."""
+
+_JOINED = {"sample_bank": "join_pictures", "score": "score_joined"}
+
+
+def connect() -> None:
+    """Open ZenML's store, whose first use creates it."""
+    set_source_root()
+    from zenml.client import Client
+
+    try:
+        _ = Client().active_stack_model
+    except Exception as error:
+        said = f"{type(error).__name__} {error}"
+        if any(word in said for word in ("CredentialsNotValid", "Authentication error", "AuthorizationException")):
+            raise InputError(
+                "ZenML server",
+                "it refuses the credentials",
+                expected="a valid ZENML_STORE_API_KEY",
+                remedy="give the key of an active account",
+            ) from error
+        if any(word in said for word in ("Connection", "Max retries", "timed out")):
+            raise ServiceUnreachable(
+                "ZenML server", "no answer", expected="a running server", remedy="start it, or unset ZENML_STORE_URL to work locally"
+            ) from error
+        if (known := known_error(error)) is not error:
+            raise known from error
+        raise
+
+
+def stack_flavors() -> set[str]:
+    """The components of the active stack as ``type.flavor``, such as ``orchestrator.local``."""
+    from zenml.client import Client
+
+    return {f"{kind.value}.{part.flavor_name}" for kind, parts in Client().active_stack_model.components.items() for part in parts}
+
+
+def find_run(name: str) -> PipelineRunResponse | None:
+    """The run of that name; None if ZenML has no record of it."""
+    from zenml.client import Client
+
+    try:
+        return Client().get_pipeline_run(name, allow_name_prefix_match=False)
+    except KeyError:
+        return None  # It failed before ZenML had a record of it.
+
+
+def output_folder(run: PipelineRunResponse, step: str) -> Path:
+    """The folder that a step of a finished run made, or the step that puts its shares together."""
+    (artifacts,) = (run.steps.get(step) or run.steps[_JOINED[step]]).outputs.values()
+    return Path(artifacts[0].load().path)
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does: cleanly."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # Not the main thread: signals are somebody else's.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,133 @@
+"""``styleforge doctor``: is this machine fit for a run? Every check takes at most seconds and imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from components.core.checks import Check
+from components.core.devices import VARIABLE, Gpu, cuda_of_torch, driver_too_old, nvidia_gpus, wanted_device
+from components.core.errors import StyleForgeError
+from components.core.paths import REPOSITORY, home, pocket_weights
+from components.registry.tracking import check_reachable, public_uri, tracking_uri
+
+PACKAGES = (
+    "torch", "diffusers", "transformers", "accelerate", "safetensors", "zenml", "mlflow", "great_expectations", "torchmetrics", "numpy",
+    "pandas", "pillow", "pydantic", "imagehash", "matplotlib", "jinja2", "fsspec", "typer", "rich", "filelock", "psutil",
+)  # fmt: skip
+NEEDED_DISK_GB = 2.0
+NEEDED_MEMORY_GB = 3.0
+GB = 1e9
+
+
+def examine() -> list[Check]:
+    """All checks, in the order in which one would mend them. None of them raises."""
+    checks: list[Callable[[], Check]] = [_python, _packages, _versions, _home, _disk, _memory, _device, _mlflow, _weights]
+    return [_safely(check) for check in checks]
+
+
+def _safely(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except StyleForgeError as error:
+        return Check(check.__name__.strip("_"), False, f"{error.where}: {error.problem}", error.remedy)
+
+
+def _python() -> Check:
+    ok = (3, 11) <= sys.version_info[:2] < (3, 14)
+    return Check("python", ok, platform.python_version(), "" if ok else "use Python 3.11, 3.12 or 3.13")
+
+
+def _packages() -> Check:
+    missing = [name for name in PACKAGES if package_version(name) is None]
+    detail = f"missing: {', '.join(missing)}" if missing else f"{len(PACKAGES)} found"
+    return Check("packages", not missing, detail, "run `make setup`" if missing else "")
+
+
+def _versions() -> Check:
+    """The pinned versions are the tested ones; others may do."""
+    path = REPOSITORY / "constraints.txt"
+    pins = dict(_pins(path)) if path.is_file() else {}
+    installed = {name: found for name in pins if (found := package_version(name))}
+    other = [f"{name} {found} (tested with {pins[name]})" for name, found in installed.items() if _public(found) != _public(pins[name])]
+    if not pins:
+        return Check("versions", True, "nothing to compare with", needed=False)
+    return Check("versions", not other, "; ".join(other[:4]) or "as tested", "run `make setup`" if other else "", needed=False)
+
+
+def _pins(path: Path) -> Iterator[tuple[str, str]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, separator, version = line.partition("#")[0].strip().partition("==")
+        if separator and name in PACKAGES:
+            yield name, version.partition(";")[0].strip()
+
+
+def _public(version: str) -> str:
+    return version.partition("+")[0]
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a package; None if it is missing."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _home() -> Check:
+    return Check("home", True, f"{home()} (STYLEFORGE_HOME) can be written")
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(home()).free / GB
+    ok = free >= NEEDED_DISK_GB
+    return Check("disk", ok, f"{free:.1f} GB free", "" if ok else f"free some space: a pocket run needs {NEEDED_DISK_GB:.0f} GB")
+
+
+def _memory() -> Check:
+    available = psutil.virtual_memory().available / GB
+    ok = available >= NEEDED_MEMORY_GB
+    return Check("memory", ok, f"{available:.1f} GB available", "" if ok else "close other programs: a pocket run needs 3 GB", needed=False)
+
+
+def _device() -> Check:
+    """The device that torch will use, without the seconds that importing torch takes."""
+    wanted, gpus = wanted_device(), nvidia_gpus()
+    if wanted not in ("", "cuda") or (not gpus and not wanted):
+        kind = "CPU" if wanted in ("", "cpu") else wanted
+        return Check("device", True, f"{kind}, {os.cpu_count() or 1} core(s): enough for the pocket base; real bases want a GPU")
+    fault, remedy = _fault(gpus)
+    # Where the variable asks for a GPU nothing goes without one.
+    return Check("device", not fault, fault or f"{len(gpus)} × {gpus[0].name}", remedy, needed=bool(wanted))
+
+
+def _fault(gpus: Sequence[Gpu]) -> tuple[str, str]:
+    """What keeps torch from using the GPUs, and what to do; empty if nothing does."""
+    built_for = cuda_of_torch()
+    if not gpus:
+        return f"no GPU answers nvidia-smi, but {VARIABLE}=cuda", f"run it where there is one, or unset {VARIABLE} to work on the CPU"
+    if built_for is None:
+        return f"{gpus[0].name}, but torch is built without CUDA", "install a CUDA build of torch to use the GPU"
+    if oldest := driver_too_old(gpus[0], built_for):
+        return f"{gpus[0].name}, but driver {gpus[0].driver} is too old for torch's CUDA {built_for}", f"install driver {oldest} or newer"
+    return "", ""
+
+
+def _mlflow() -> Check:
+    uri = tracking_uri()
+    check_reachable(uri)
+    return Check("mlflow", True, public_uri(uri))
+
+
+def _weights() -> Check:
+    needed = {"base": "model_index.json", "evaluator": "config.json"}
+    missing = [part for part, file in needed.items() if not (pocket_weights(part) / file).is_file()]
+    detail = f"missing: {', '.join(missing)}" if missing else "base and evaluator found"
+    return Check("pocket weights", not missing, detail, "run `styleforge pocket train`, or get them with the repository" if missing else "")

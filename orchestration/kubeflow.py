@@ -1,0 +1,205 @@
+"""Writes ``personalize`` as a pipeline for Kubeflow, and runs one step of it on plain folders, as the pods there do."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from components.cluster.kubeflow import Task, documents
+from components.cluster.schedule import check_travels
+from components.core.config import RunConfig
+from components.core.errors import InputError, StorageError
+from components.core.paths import atomic_file
+from orchestration.environment import prepare_environment, set_source_root
+
+_FLAVOR = "orchestrator.kubernetes"
+STEPS = (
+    "scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "sample_base", "score", "explain", "report", "register",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a step will have made, for the steps that read it."""
+
+    step: str
+
+
+def check_reach(config: RunConfig, settings: Mapping[str, Any]) -> None:
+    """Check that what a configuration names is within the pods' reach.
+
+    Args:
+        config: the run.
+        settings: of a ``zenml.yaml``; the pods are what it says of Kubernetes'.
+
+    Raises:
+        InputError: it names a place that the pods do not have.
+    """
+    check_travels(config, config.style.source, _claims({step: _pod(settings, step) for step in STEPS}))
+
+
+def write_pipeline(plan: dict[str, dict[str, Any]], out: Path, *, name: str, settings: Mapping[str, Any], image: str | None) -> list[str]:
+    """Write the specification of version 2 for one plan; needs neither Kubeflow nor its SDK.
+
+    Args:
+        plan: the parameters of each step.
+        out: the YAML file.
+        name: of the style.
+        settings: of a ``zenml.yaml``; the pods are what it says of Kubernetes'.
+        image: of all steps; default: what the settings say for each.
+
+    Returns:
+        The names of the steps, in an order in which they can run.
+
+    Raises:
+        InputError: a pod asks for what cannot be said.
+    """
+    tasks = [
+        Task(
+            **call, image=image or _image(settings, call["step"]), pod=_pod(settings, call["step"]),
+            deadline=_kubernetes(settings, call["step"]).get("active_deadline_seconds"),
+        )
+        for call in _calls(plan)
+    ]  # fmt: skip
+    title = f"personalize-{name}".lower().replace("_", "-").replace(".", "-")
+    text = _as_yaml(documents(title, "StyleForge: from a style's pictures to a scored and registered model", tasks))
+    with atomic_file(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return [task.step for task in tasks]
+
+
+def _as_yaml(parts: Sequence[Mapping[str, Any]]) -> str:
+    import yaml
+
+    class Plain(yaml.SafeDumper):
+        """Without anchors, which not every reader of such files knows."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    return str(yaml.dump_all(parts, Dumper=Plain, sort_keys=False, allow_unicode=True, width=140))
+
+
+def _calls(plan: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps as the pipeline connects them, without running anything."""
+    set_source_root()
+    from pipelines.personalize import connect_steps
+
+    found: list[dict[str, Any]] = []
+
+    def note(step: Any, *inputs: _Made, after: Sequence[_Made] = (), **parameters: Any) -> _Made:
+        signature = inspect.signature(step.entrypoint, eval_str=True)
+        names = list(signature.parameters)[: len(inputs)]
+        found.append(
+            {
+                "step": step.name, "inputs": {name: item.step for name, item in zip(names, inputs, strict=True)},
+                "output": get_args(signature.return_annotation)[1], "after": tuple(item.step for item in after),
+                "parameters": json.dumps(parameters, ensure_ascii=False, sort_keys=True),
+            }
+        )  # fmt: skip
+        return _Made(step.name)
+
+    connect_steps(plan, note, 1, False)
+    return found
+
+
+def _section(settings: Mapping[str, Any], step: str, key: str) -> dict[str, Any]:
+    """A section of the settings for one step: what is said of all, and over it what is said of that step, as ZenML merges them."""
+    above = ((settings.get("steps") or {}).get(step) or {}).get("settings") or {}
+    return _merged((settings.get("settings") or {}).get(key) or {}, above.get(key) or {})
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        lower = merged.get(key)
+        merged[key] = _merged(lower, value) if isinstance(lower, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _kubernetes(settings: Mapping[str, Any], step: str) -> dict[str, Any]:
+    return _section(settings, step, _FLAVOR)
+
+
+def _pod(settings: Mapping[str, Any], step: str) -> dict[str, Any]:
+    return dict(_kubernetes(settings, step).get("pod_settings") or {})
+
+
+def _image(settings: Mapping[str, Any], step: str) -> str:
+    found = _section(settings, step, "docker").get("parent_image")
+    if not found:
+        raise InputError(f"image of {step}", "is not known", expected="settings.docker.parent_image in zenml.yaml", remedy="give --image")
+    return str(found)
+
+
+def _claims(pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where volumes are mounted that outlive the pods, in all of them."""
+    found = []
+    for pod in pods.values():
+        lasting = {volume["name"] for volume in pod.get("volumes", ()) if "persistentVolumeClaim" in volume}
+        found.append({mount["mountPath"] for mount in pod.get("volume_mounts", ()) if mount["name"] in lasting})
+    return sorted(set.intersection(*found))
+
+
+def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path, *, verbose: bool = False) -> None:
+    """Run one step of ``personalize`` in this process.
+
+    Args:
+        name: one of ``STEPS``.
+        parameters: JSON object.
+        inputs: ``name=folder`` of each folder that the step reads.
+        out: where its own folder goes.
+        verbose: let ZenML speak.
+
+    Raises:
+        InputError: there is no such step, or it takes other parameters or folders.
+        StyleForgeError: as the step raises it.
+    """
+    if name not in STEPS:
+        raise InputError(name, "is no step", expected=", ".join(STEPS))
+    prepare_environment(verbose=verbose)
+    set_source_root()
+    from pipelines.personalize import ALL_STEPS
+    from steps.io import workspace
+    from steps.io.artifacts import Folder
+
+    function = next(step for step in ALL_STEPS if step.name == name).entrypoint
+    values = {**_parameters(parameters), **{key: Folder(folder) for key, folder in _folders(inputs)}}
+    try:
+        inspect.signature(function).bind(**values)
+    except TypeError as error:
+        raise InputError(f"step {name}", str(error), expected=f"its parameters and folders {inspect.signature(function)}") from error
+    finished: list[str] = []
+    try:
+        made = function(**values)
+        if not made.path.is_dir():
+            raise StorageError(str(made.path), "the step made no folder here", expected="a folder")
+        shutil.copytree(made.path, out, dirs_exist_ok=True)
+        finished = [name]
+    finally:
+        workspace.release(finished)
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError("--parameters", f"not JSON ({error})", expected="a JSON object") from error
+    if not isinstance(found, dict):
+        raise InputError("--parameters", f"holds a {type(found).__name__}", expected="a JSON object")
+    return found
+
+
+def _folders(inputs: Sequence[str]) -> list[tuple[str, Path]]:
+    found = []
+    for item in inputs:
+        name, _, folder = item.partition("=")
+        if not name or not folder or not Path(folder).is_dir():
+            raise InputError(f"--input {item}", "is no folder", expected="NAME=FOLDER")
+        found.append((name, Path(folder)))
+    return found

@@ -1,0 +1,272 @@
+"""What a ZenML stack would run on Kubernetes, as plain data for the checks of ``components.cluster``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from components.cluster.client import Access, Manifest, connect
+from components.cluster.target import PodPlan, Services, Target
+from components.core.checks import Check
+from components.core.errors import InputError
+from components.registry.tracking import public_uri, tracking_uri
+from orchestration.settings import STEPS, check_settings, default_settings_file
+
+if TYPE_CHECKING:
+    from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
+    from zenml.models import ComponentResponse, StackResponse
+
+FLAVORS = ("kubernetes", "kubeflow")
+# What the orchestrator calls its own pod, beside the steps.
+ORCHESTRATOR = "orchestrator"
+ZENMLS_ACCOUNT = "zenml-service-account"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to look at.
+
+    Args:
+        stack: a registered ZenML stack.
+        namespace: instead of the stack's own.
+        settings: a ``zenml.yaml``; None is the project's own.
+        image: instead of the images that it names.
+        pools: nodes that an autoscaler would make.
+    """
+
+    stack: str
+    namespace: str | None = None
+    settings: Path | None = None
+    image: str | None = None
+    pools: tuple[Manifest, ...] = ()
+
+
+def load_target(wish: Wish) -> Target | Check:
+    """The stack as a target; a :class:`Check` that says so where it runs on no Kubernetes.
+
+    Raises:
+        InputError: ZenML knows no such stack, or the settings cannot be used.
+        ServiceUnreachable: ZenML's server does not answer.
+    """
+    from orchestration.client import connect as connect_zenml
+
+    connect_zenml()
+    stack = _stack(wish.stack)
+    orchestrator = _component(stack, "orchestrator")
+    if orchestrator is None or orchestrator.flavor_name not in FLAVORS:
+        flavor = orchestrator.flavor_name if orchestrator else "nothing"
+        return Check("cluster", True, f"the stack {wish.stack} runs on `{flavor}`: there is no cluster to check")
+    return _target(wish, stack, orchestrator)
+
+
+def check_access() -> None:
+    """Refuse at once what would else come up after minutes, in ZenML's words: no credentials, or an API server that does not answer.
+
+    Raises:
+        InputError: no kubeconfig, or not the context that the active stack names.
+        ServiceUnreachable: the API server does not answer.
+    """
+    from zenml.client import Client
+
+    orchestrator = _component(Client().active_stack_model, "orchestrator")
+    if orchestrator is not None and orchestrator.flavor_name == "kubernetes":
+        connect(_access(orchestrator)).get("/version")
+
+
+def _stack(name: str) -> StackResponse:
+    from zenml.client import Client
+
+    try:
+        return Client().get_stack(name, allow_name_prefix_match=False)
+    except KeyError as error:
+        known = ", ".join(sorted(stack.name for stack in Client().list_stacks(size=100)))
+        raise InputError(
+            f"--stack {name}", "ZenML knows no such stack", expected=f"one of {known}", remedy="`zenml stack list` shows them"
+        ) from error
+
+
+def _component(stack: StackResponse, kind: str) -> ComponentResponse | None:
+    return next((items[0] for key, items in stack.components.items() if key.value == kind and items), None)
+
+
+def _target(wish: Wish, stack: StackResponse, orchestrator: ComponentResponse) -> Target:
+    from orchestration.doctor import PACKAGES, package_version
+
+    configuration = dict(orchestrator.configuration)
+    path = wish.settings or default_settings_file()
+    settings = check_settings(path) if path is not None else {}
+    local = bool(configuration.get("local"))
+    pods = plan_pods(settings, configuration, orchestrator.flavor_name, environment=_environment(stack), image=wish.image)
+    whole = _orchestrator_settings(settings, configuration, orchestrator.flavor_name)
+    accounts = [plan.spec.get("serviceAccountName") for plan in pods]
+    return Target(
+        stack=wish.stack,
+        namespace=wish.namespace or _namespace(configuration),
+        access=_access(orchestrator),
+        runner=whole.service_account_name,
+        makes_account=orchestrator.flavor_name == "kubernetes" and not whole.service_account_name,
+        accounts=tuple(sorted({str(name) for name in accounts if name and name != ZENMLS_ACCOUNT})),
+        pods=pods,
+        pools=wish.pools,
+        services=_services(stack),
+        versions={name: version for name in PACKAGES if (version := package_version(name))},
+        mounts_local_stores=local,
+    )
+
+
+def _access(orchestrator: ComponentResponse) -> Access:
+    configuration = orchestrator.configuration
+    return Access(
+        context=configuration.get("kubernetes_context"),
+        incluster=bool(configuration.get("incluster")),
+        factory=(lambda: _client_of(orchestrator)) if orchestrator.connector else None,
+    )
+
+
+def _namespace(configuration: Mapping[str, Any]) -> str:
+    """Where the pods run, by the keys of either orchestrator; ZenML's own default is `zenml`."""
+    keys = ("kubernetes_namespace", "user_namespace", "kubeflow_namespace")
+    return str(next((configuration[key] for key in keys if configuration.get(key)), "zenml"))
+
+
+def _client_of(orchestrator: ComponentResponse) -> Any:
+    """A client with the credentials of the service connector that the orchestrator is linked to."""
+    from zenml.integrations.kubernetes.orchestrators import KubernetesOrchestrator
+    from zenml.stack import StackComponent
+
+    component = StackComponent.from_model(orchestrator)
+    if not isinstance(component, KubernetesOrchestrator):
+        raise InputError(
+            f"orchestrator {orchestrator.name}", "its service connector is not looked at", remedy="set kubernetes_context of it"
+        )
+    return component.get_kube_client()
+
+
+def _environment(stack: StackResponse) -> dict[str, str]:
+    """What the stack and its components set in every pod."""
+    found: dict[str, Any] = {}
+    for items in stack.components.values():
+        for item in items:
+            found |= item.environment
+    return {name: str(value) for name, value in {**found, **stack.environment}.items()}
+
+
+def plan_pods(
+    settings: Mapping[str, Any], configuration: Mapping[str, Any], flavor: str, *, environment: Mapping[str, str], image: str | None = None
+) -> tuple[PodPlan, ...]:
+    """The pods that ZenML would make of each step and of the orchestrator itself; equal ones are one plan with several steps.
+
+    Args:
+        settings: the checked ``zenml.yaml``.
+        configuration: the orchestrator's own, whose settings those of ``zenml.yaml`` go over.
+        flavor: the orchestrator's.
+        environment: of every pod.
+        image: instead of the images in ``settings``.
+    """
+    local = bool(configuration.get("local"))
+    found: list[tuple[str, Manifest]] = []
+    for step in STEPS:
+        section = (settings.get("steps") or {}).get(step) or {}
+        chosen = _orchestrator_settings(settings, configuration, flavor, section)
+        account = chosen.step_pod_service_account_name or chosen.service_account_name
+        name = image or _image(settings, section)
+        found.append((step, _pod(chosen.pod_settings, account, name, environment, local, privileged=chosen.privileged)))
+    whole = _orchestrator_settings(settings, configuration, flavor)
+    account = whole.service_account_name or (ZENMLS_ACCOUNT if flavor == "kubernetes" else None)
+    own = _pod(whole.orchestrator_pod_settings, account, image or _image(settings, {}), environment, local, cpu="100m")
+    found.append((ORCHESTRATOR, own))
+    groups: dict[str, list[str]] = {}
+    for step, pod in found:
+        groups.setdefault(json.dumps(pod, sort_keys=True), []).append(step)
+    return tuple(PodPlan(tuple(steps), json.loads(text)) for text, steps in groups.items())
+
+
+def _orchestrator_settings(
+    settings: Mapping[str, Any], configuration: Mapping[str, Any], flavor: str, section: Mapping[str, Any] | None = None
+) -> KubernetesOrchestratorSettings:
+    """As ZenML merges them: the component's own, over it the pipeline's, over these the step's; mappings go deep, lists do not."""
+    from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
+    from zenml.utils.dict_utils import recursive_update
+
+    known = KubernetesOrchestratorSettings.model_fields
+    merged = {key: deepcopy(value) for key, value in configuration.items() if key in known and value is not None}
+    for level in (settings, section or {}):
+        found = (level.get("settings") or {}).get(f"orchestrator.{flavor}") or {}
+        merged = recursive_update(merged, deepcopy(dict(found)))
+    return KubernetesOrchestratorSettings.model_validate({key: value for key, value in merged.items() if key in known})
+
+
+def _image(settings: Mapping[str, Any], section: Mapping[str, Any]) -> str:
+    """The prebuilt image of a step; empty where ZenML would build one first."""
+    docker = {**((settings.get("settings") or {}).get("docker") or {}), **((section.get("settings") or {}).get("docker") or {})}
+    return str(docker.get("parent_image") or "") if docker.get("skip_build") else ""
+
+
+def _pod(
+    settings: Any, account: str | None, image: str, environment: Mapping[str, str], local: bool, *, cpu: str = "", privileged: bool = False
+) -> Manifest:
+    """The pod as ZenML's own code makes it, in Kubernetes' spelling."""
+    from kubernetes.client import ApiClient, Configuration
+    from zenml.integrations.kubernetes.kube_utils import apply_default_resource_requests
+    from zenml.integrations.kubernetes.manifest_utils import build_pod_manifest
+
+    pod = build_pod_manifest(
+        pod_name=None,
+        image_name=image,
+        command=[],
+        args=[],
+        privileged=privileged,
+        pod_settings=apply_default_resource_requests(memory="400Mi", cpu=cpu or None, pod_settings=deepcopy(settings)),
+        service_account_name=account,
+        env=dict(environment),
+        mount_local_stores=local,
+    )
+    # A configuration of its own, since the client's default one is shared.
+    return dict(_without_nulls(ApiClient(Configuration()).sanitize_for_serialization(pod)))
+
+
+def _without_nulls(value: Any) -> Any:
+    """What is left without the fields that are not set: ZenML writes some of them as null, and spelt in a way that Kubernetes drops."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _services(stack: StackResponse) -> Services:
+    from zenml.config.global_config import GlobalConfiguration
+
+    store = str(GlobalConfiguration().store_configuration.url)
+    artifacts = _component(stack, "artifact_store")
+    configuration = dict(artifacts.configuration) if artifacts else {}
+    root = str(configuration.get("path") or "")
+    if artifacts and not root:
+        root = str(Path(GlobalConfiguration().local_stores_path) / str(artifacts.id))
+    return Services(
+        zenml=public_uri(store) if urlsplit(store).scheme in ("http", "https") else "sqlite",
+        mlflow=_mlflow(),
+        artifacts=public_uri(root) or None,
+        endpoint=_endpoint(configuration.get("client_kwargs")),
+    )
+
+
+def _mlflow() -> str | None:
+    """The tracking server, if one is set here; a file of this machine is no use to a pod."""
+    uri = tracking_uri()
+    return public_uri(uri) if urlsplit(uri).scheme in ("http", "https") else None
+
+
+def _endpoint(arguments: Any) -> str | None:
+    """The S3 server's address in the artifact store's configuration, which has it as a mapping or as JSON."""
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            return None
+    address = arguments.get("endpoint_url") if isinstance(arguments, Mapping) else None
+    # A reference to one of ZenML's secrets stays unread.
+    return public_uri(str(address)) if address and "{{" not in str(address) else None

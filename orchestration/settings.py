@@ -1,0 +1,148 @@
+"""``zenml.yaml``: where each step runs. ZenML ignores what it does not know there, so we check it strictly."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from components.core.config import read_yaml_mapping
+from components.core.content import digest_value
+from components.core.errors import ConfigError
+from components.core.expand import expand
+from components.core.paths import REPOSITORY, state, write_json
+
+TOP_KEYS = ("settings", "steps")
+STEP_KEYS = ("enable_cache", "retry", "settings", "step_operator")
+STEPS = (
+    "scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "explain", "sample_base", "score", "report", "register",
+    "sample_shard", "join_pictures", "extract_shard", "score_joined", "measure", "compare", "track", "promote",
+)  # fmt: skip
+_KUBERNETES = "zenml.integrations.kubernetes.flavors"
+# The settings that ZenML knows, by key: where their model is.
+SETTINGS = {
+    "docker": ("zenml.config.docker_settings", "DockerSettings"),
+    "resources": ("zenml.config.resource_settings", "ResourceSettings"),
+    "orchestrator.kubernetes": (f"{_KUBERNETES}.kubernetes_orchestrator_flavor", "KubernetesOrchestratorSettings"),
+    "orchestrator.local_docker": ("zenml.orchestrators.local_docker.local_docker_orchestrator", "LocalDockerOrchestratorSettings"),
+    "step_operator.kubernetes": (f"{_KUBERNETES}.kubernetes_step_operator_flavor", "KubernetesStepOperatorSettings"),
+}
+RETRY = ("zenml.config.retry_config", "StepRetryConfig")
+
+
+def default_settings_file() -> Path | None:
+    """The project's own ``zenml.yaml``, if it is there."""
+    path = REPOSITORY / "zenml.yaml"
+    return path if path.is_file() else None
+
+
+def settings_for(path: Path, flavors: Collection[str], steps: Collection[str] | None = None) -> Path:
+    """A file for ZenML with what ``path`` says to a stack, the environment's values filled in.
+
+    Args:
+        path: a ``zenml.yaml``.
+        flavors: the stack's components as ``type.flavor``, such as ``orchestrator.kubernetes``.
+        steps: the pipeline's steps; default: all. ZenML would warn of any other.
+
+    Raises:
+        InputError, ConfigError: as :func:`check_settings`.
+    """
+    data = check_settings(path)
+    kept = {name: _for_stack(step, flavors) for name, step in data["steps"].items() if steps is None or name in steps}
+    resolved = {**_for_stack({"settings": data.get("settings")}, flavors), "steps": kept}
+    file = state("cache", "settings") / f"{digest_value(resolved)[:24]}.yaml"
+    write_json(file, resolved)  # JSON is YAML.
+    return file
+
+
+def _for_stack(section: Mapping[str, Any], flavors: Collection[str]) -> dict[str, Any]:
+    """What of a section a stack takes. Where steps run in this process a retry would only swallow Ctrl-C, so there is none."""
+    here = "orchestrator.local" in flavors and not any(flavor.startswith("step_operator.") for flavor in flavors)
+    settings = section.get("settings") or {}
+    taken = {key: value for key, value in settings.items() if (key in flavors if "." in key else not (here and key == "docker"))}
+    rest = {key: value for key, value in section.items() if key != "settings" and not (here and key == "retry")}
+    return {**rest, **({"settings": taken} if taken else {})}
+
+
+def check_settings(path: Path) -> dict[str, Any]:
+    """Read ``zenml.yaml``, fill in what it takes from the environment, and refuse whatever ZenML would pass over in silence.
+
+    Raises:
+        InputError: the file is missing or not YAML.
+        ConfigError: an unknown step or key (the nearest known one is named), a value of the wrong type, or a variable that is not set.
+    """
+    data = expand(read_yaml_mapping(path), str(path))
+    _known(path, "", data, TOP_KEYS, "key")
+    _check_all(path, "settings", data.get("settings"))
+    steps = data["steps"] = _mapping(path, "steps", data.get("steps"))
+    _known(path, "steps.", steps, STEPS, "step")
+    for name, section in steps.items():
+        step = _mapping(path, f"steps.{name}", section)
+        _known(path, f"steps.{name}.", step, STEP_KEYS, "key")
+        if not isinstance(step.get("enable_cache", True), bool):
+            raise _wrong(path, f"steps.{name}.enable_cache", step["enable_cache"], "true or false")
+        if not isinstance(step.get("step_operator", ""), str | bool):
+            raise _wrong(path, f"steps.{name}.step_operator", step["step_operator"], "the name of a step operator")
+        if "retry" in step:
+            module, model = RETRY
+            _check_model(
+                path,
+                f"steps.{name}.retry",
+                getattr(importlib.import_module(module), model),
+                _mapping(path, f"steps.{name}.retry", step["retry"]),
+            )
+        _check_all(path, f"steps.{name}.settings", step.get("settings"))
+    return data
+
+
+def _check_all(path: Path, where: str, section: Any) -> None:
+    settings = _mapping(path, where, section)
+    _known(path, f"{where}.", settings, tuple(SETTINGS), "settings key")
+    for key, value in settings.items():
+        module, name = SETTINGS[key]
+        model: type[BaseModel] = getattr(importlib.import_module(module), name)
+        _check_model(path, f"{where}.{key}", model, _mapping(path, f"{where}.{key}", value))
+
+
+def _check_model(path: Path, where: str, model: type[BaseModel], values: Mapping[str, Any]) -> None:
+    _known_fields(path, where, model, values)
+    try:
+        model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join([where, *[str(part) for part in first["loc"]]])
+        raise _wrong(path, place, first.get("input"), str(first["msg"])) from error
+
+
+def _known_fields(path: Path, where: str, model: type[BaseModel], values: Mapping[str, Any]) -> None:
+    _known(path, f"{where}.", values, tuple(model.model_fields), "key")
+    for key, value in values.items():
+        annotation = model.model_fields[key].annotation
+        candidates = (item for item in (annotation, *get_args(annotation)) if isinstance(item, type))
+        nested = next((item for item in candidates if issubclass(item, BaseModel)), None)
+        if nested is not None and isinstance(value, Mapping):
+            _known_fields(path, f"{where}.{key}", nested, value)
+
+
+def _mapping(path: Path, where: str, value: Any) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _wrong(path, where, value, "a mapping")
+    return value
+
+
+def _known(path: Path, prefix: str, found: Iterable[Any], known: tuple[str, ...], kind: str) -> None:
+    for key in found:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+            listing = ", ".join(known) if len(known) <= 12 else f"{len(known)} known ones"
+            raise ConfigError(str(path), f"unknown {kind} {prefix}{key} (did you mean {prefix}{near}?)", expected=listing)
+
+
+def _wrong(path: Path, where: str, value: Any, expected: str) -> ConfigError:
+    return ConfigError(str(path), f"{where}={value!r}", expected=expected)

@@ -1,0 +1,238 @@
+"""Brings ZenML's stacks to what a definition says, and removes them. Whatever is so already is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from components.cluster.stacks import DEFAULT, StackDefinition, load_stack
+from components.core.errors import GateRefused, InputError
+from orchestration.stack_parts import Part, check_part, obstacles
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from zenml.client import Client
+    from zenml.enums import StackComponentType
+    from zenml.models import ComponentResponse, StackResponse
+
+LABELS = {"managed-by": "styleforge"}
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became, or with a dry run would become, of a part of a stack. ``fields`` are those of its configuration that differ."""
+
+    type: str
+    name: str
+    flavor: str
+    action: str
+    fields: tuple[str, ...] = ()
+
+
+@dataclass
+class Applied:
+    """What an apply came to. ``action`` is the stack's own: created, updated or unchanged."""
+
+    stack: str
+    action: str = "unchanged"
+    components: list[Change] = field(default_factory=list)
+    active: bool = False
+    activated: bool = False
+    dry_run: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was, or with a dry run would be, written."""
+        return self.activated or self.action != "unchanged" or any(item.action != "unchanged" for item in self.components)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {"status": "completed", "changed": self.changed, **asdict(self)}
+
+
+def apply_stack(name_or_file: str, overrides: Sequence[str] = (), *, activate: bool = False, dry_run: bool = False) -> Applied:
+    """Make the stack, or bring it to what the definition says.
+
+    Args:
+        name_or_file: a definition of ``infra/stacks`` by name, or a file.
+        overrides: ``a.b=value`` for the definition.
+        activate: make it the active stack, too.
+        dry_run: only say what would be done.
+
+    Raises:
+        InputError: no such definition, or ZenML's server refuses the credentials.
+        ConfigError: the definition is wrong; nothing was changed.
+        GateRefused: a part of the same type and name has another flavor; nothing was changed.
+        ServiceUnreachable: ZenML's server does not answer.
+    """
+    definition = load_stack(name_or_file, overrides)
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+    from orchestration.client import connect
+
+    connect()
+    # Where two apply at once, the database lets one in; the other then finds what it wanted to make.
+    tries = Retrying(
+        retry=retry_if_exception(_lost_a_race), wait=wait_random_exponential(0.05, max=1), stop=stop_after_attempt(_TRIES), reraise=True
+    )
+    return tries(_apply, definition, name_or_file, activate, dry_run)
+
+
+def _lost_a_race(error: BaseException) -> bool:
+    words = (
+        "EntityExistsError",
+        "IntegrityError",
+        "StaleDataError",
+        "database is locked",
+        "Deadlock",
+        "already exists",
+        "UNIQUE constraint",
+    )
+    return any(word in f"{type(error).__name__} {error}" for word in words)
+
+
+def _apply(definition: StackDefinition, where: str, activate: bool, dry_run: bool) -> Applied:
+    from zenml.client import Client
+
+    client = Client()
+    parts = [check_part(client, where, kind, name, component) for kind, name, component in definition.parts()]
+    result = Applied(definition.name, dry_run=dry_run, warnings=obstacles(client, parts))
+    stack = find_stack(definition.name)
+    ids = {}
+    for part in parts:
+        change = _change(part)
+        result.components.append(change)
+        if not dry_run:
+            ids[part.kind] = _write_part(client, part, change)
+    result.action = _stack_action(stack, parts)
+    if not dry_run:
+        stack = _write_stack(client, definition.name, stack, ids, result.action)
+    active = client.active_stack_model
+    result.active = stack is not None and active.id == stack.id
+    result.activated = activate and not result.active
+    if result.activated and not dry_run and stack is not None:
+        client.activate_stack(stack.id)
+        result.active = True
+    return result
+
+
+def _change(part: Part) -> Change:
+    fields = part.differing()
+    action = "created" if part.there is None else "updated" if fields else "unchanged"
+    return Change(part.kind.value, part.name, part.flavor, action, fields if action == "updated" else ())
+
+
+def _write_part(client: Client, part: Part, change: Change) -> UUID:
+    """Give the id of the part, made or mended if need be."""
+    if part.there is None:
+        return client.create_stack_component(part.name, part.flavor, part.kind, part.configuration, labels=LABELS).id
+    if change.action == "updated":
+        # ZenML merges what it is given into what it has; None takes a key away.
+        gone = dict.fromkeys(part.there.configuration.keys() - part.configuration.keys())
+        client.update_stack_component(part.there.id, part.kind, configuration={**part.configuration, **gone})
+    return part.there.id
+
+
+def _stack_action(stack: StackResponse | None, parts: Sequence[Part]) -> str:
+    if stack is None:
+        return "created"
+    has = {kind: [item.id for item in items] for kind, items in stack.components.items() if items}
+    wants = {part.kind: [part.there.id] if part.there else [] for part in parts}
+    return "unchanged" if has == wants else "updated"
+
+
+def _write_stack(
+    client: Client, name: str, stack: StackResponse | None, ids: Mapping[StackComponentType, UUID], action: str
+) -> StackResponse:
+    wanted = {kind: [part] for kind, part in ids.items()}
+    if stack is None:
+        return client.create_stack(name, wanted, labels=LABELS)
+    if action == "updated":
+        gone: dict[StackComponentType, list[UUID]] = {kind: [] for kind in stack.components if kind not in ids}
+        return client.update_stack(stack.id, component_updates={**wanted, **gone})
+    return stack
+
+
+def find_stack(name: str) -> StackResponse | None:
+    """ZenML's stack of exactly that name."""
+    from zenml.client import Client
+
+    return next(iter(Client().list_stacks(name=name, size=1, hydrate=True)), None)
+
+
+def list_stacks() -> list[dict[str, Any]]:
+    """ZenML's stacks as plain data, by name: whether each is active, and its parts.
+
+    Raises:
+        ServiceUnreachable, InputError: as :func:`apply_stack`.
+    """
+    from orchestration.client import connect
+
+    connect()
+    from zenml.client import Client
+
+    client = Client()
+    active = client.active_stack_model.id
+    stacks = sorted(client.list_stacks(size=1000, hydrate=True), key=lambda stack: stack.name)
+    return [{"name": stack.name, "active": stack.id == active, "components": _parts_of(stack)} for stack in stacks]
+
+
+def _parts_of(stack: StackResponse) -> list[dict[str, str]]:
+    parts = [(kind.value, item) for kind, items in stack.components.items() for item in items]
+    return [{"type": kind, "name": item.name, "flavor": item.flavor_name} for kind, item in sorted(parts, key=lambda part: part[0])]
+
+
+def remove_stack(name: str) -> dict[str, Any]:
+    """Remove a stack, and those of its parts that no other stack has and that hold nothing.
+
+    Returns:
+        Plain data: the stack, the parts that were removed, and those that were kept, each with the reason.
+
+    Raises:
+        InputError: ZenML knows no such stack.
+        GateRefused: it is the active one or ZenML's own.
+    """
+    from orchestration.client import connect
+
+    connect()
+    from zenml.client import Client
+
+    client = Client()
+    stack = find_stack(name)
+    if stack is None:
+        known = [item.name for item in client.list_stacks(size=1000)]
+        raise InputError(name, "ZenML knows no such stack", expected=f"one of {', '.join(sorted(known))}")
+    if name == DEFAULT:
+        raise GateRefused(name, "is ZenML's own stack, which stays")
+    if stack.id == client.active_stack_model.id:
+        raise GateRefused(
+            name, "is the active stack", remedy="activate another one first, for example `styleforge stack apply local --activate`"
+        )
+    parts = [(kind, item) for kind, items in stack.components.items() for item in items]
+    client.delete_stack(stack.id)
+    removed, kept = [], []
+    for kind, item in parts:
+        described = {"type": kind.value, "name": item.name, "flavor": item.flavor_name}
+        if reason := _needed(client, item):
+            kept.append({**described, "reason": reason})
+        else:
+            client.delete_stack_component(item.id, kind)
+            removed.append(described)
+    return {"status": "completed", "stack": name, "removed": removed, "kept": kept}
+
+
+def _needed(client: Client, component: ComponentResponse) -> str:
+    """Why a part stays; nothing if it need not."""
+    if component.name == DEFAULT:
+        return "is ZenML's own"
+    users = [stack.name for stack in client.list_stacks(component_id=component.id, size=100)]
+    if users:
+        return f"is used by {', '.join(sorted(users))}"
+    # Without its store ZenML could load none of these again, and the runs that made them would not be cached.
+    if component.type.value == "artifact_store" and client.list_artifact_versions(artifact_store_id=component.id, size=1).total:
+        return "holds artifacts of runs"
+    return ""

@@ -1,0 +1,84 @@
+"""Runs a comparison: plans every cell, divides them among this machine's devices, and publishes what came of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.core.comparison import Cell, Comparison, load_comparison
+from components.core.errors import InputError
+from components.core.paths import state, write_json
+from orchestration.client import connect, terminate_as_interrupt
+from orchestration.environment import prepare_environment
+from orchestration.settings import check_settings, default_settings_file
+from runs.comparison_pipeline import CompareResult, on_this_machine, run_plan
+from runs.comparison_plan import CompareOptions, equalize, plan_comparison
+from runs.comparison_workers import devices, processes_that_fit, run_workers
+from runs.drawing import pocket_style
+
+
+def run_comparison(options: CompareOptions) -> CompareResult:
+    """Run every cell, compare them, and wait for the end.
+
+    Returns:
+        The result: ``completed``, ``incomplete`` where cells failed, or ``failed`` where no cell finished. An error that ended
+        the run is in it, not raised.
+
+    Raises:
+        InputError, ServiceUnreachable: found before anything ran.
+        KeyboardInterrupt: the user stopped the run; finished cells and what can be resumed are kept.
+    """
+    started = time.monotonic()
+    prepare_environment(verbose=options.verbose)
+    comparison = load_comparison(options.config, options.overrides)
+    _render_styles(comparison)
+    cells = equalize(comparison)
+    plan = plan_comparison(comparison, cells)
+    settings = options.settings or default_settings_file()
+    if settings is not None:
+        check_settings(settings)
+    with terminate_as_interrupt():
+        connect()
+        errors = _run_workers(options, cells)
+        for cell in plan["cells"]:
+            cell["error"] = (errors or {}).get(cell["id"])
+        # What other processes have run is in the cache now.
+        result = run_plan(plan, comparison.config.name, settings, use_cache=options.use_cache or errors is not None)
+    if result.run_id and result.error is None:
+        _publish(result, options.out)
+    result.total_seconds = round(time.monotonic() - started, 2)
+    if result.run_id:
+        write_json(state("runs", result.run_id) / "result.json", result.as_dict())
+    return result
+
+
+def _render_styles(comparison: Comparison) -> None:
+    for style in comparison.config.styles:
+        if style.source is None:
+            pocket_style(style.name)
+
+
+def _publish(result: CompareResult, out: Path | None) -> None:
+    """Copy the files to where people find them, and may edit them: a link would change what the cache holds."""
+    target = out or state("runs", str(result.run_id)) / "comparison"
+    target.mkdir(parents=True, exist_ok=True)
+    for source in sorted(Path(str(result.folder)).iterdir()):
+        shutil.copyfile(source, target / source.name)
+        result.files[source.name] = str(target / source.name)
+    result.folder = str(target)
+
+
+def _workers(options: CompareOptions, cells: Sequence[Cell]) -> int:
+    if options.parallel is not None and options.parallel < 1:
+        raise InputError(f"--parallel {options.parallel}", "is not a number of cells", expected="at least 1")
+    return options.parallel or devices() or processes_that_fit({cell.config.base.model for cell in cells})
+
+
+def _run_workers(options: CompareOptions, cells: Sequence[Cell]) -> dict[str, str] | None:
+    """Run the cells in processes of their own, where more than one at a time is optionsed for. Gives the errors by cell, or None."""
+    count = min(_workers(options, cells), len(cells))
+    if count < 2 or not on_this_machine():
+        return None
+    return run_workers(options, count)

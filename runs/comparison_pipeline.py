@@ -1,0 +1,128 @@
+"""Runs the pipeline of a planned comparison, and tells in plain data what came of it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.errors import error_json, known_error
+from components.core.paths import read_json
+from components.registry.tracking import is_new, tracking_uri
+from orchestration.client import LOCAL, find_run, output_folder, stack_flavors
+from orchestration.fast_start import lightweight_zenml
+from orchestration.settings import settings_for
+from orchestration.uploads import within_reach
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
+
+_logger = logging.getLogger(__name__)
+_RESULT = "comparison.json"
+
+
+@dataclass
+class CompareResult:
+    """What a comparison came to; :meth:`as_dict` is what ``--json`` prints."""
+
+    status: str = "failed"
+    run_id: str | None = None
+    folder: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    tracking: dict[str, Any] | None = None
+    steps: int = 0
+    cached: int = 0
+    total_seconds: float = 0.0
+    error: Exception | None = None
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """The cells without a result."""
+        return [cell for cell in self.result.get("cells", []) if cell["status"] == "failed"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON: the claims and the failed cells; the tables are in the files."""
+        data = {key: value for key, value in vars(self).items() if key not in ("error", "result")}
+        cells = self.result.get("cells", [])
+        shown = ("id", "variants", "style", "seed", "error")
+        data["cells"] = {"total": len(cells), "failed": [{key: cell[key] for key in shown} for cell in self.failed]}
+        data["claims"] = [
+            {key: claim[key] for key in ("name", "metric", "verdict", "seeds", "seeds_needed")} for claim in self.result.get("claims", [])
+        ]
+        if self.error is not None:
+            data["error"] = error_json(self.error)
+        return data
+
+
+def on_this_machine() -> bool:
+    """Whether the active stack runs every step in this process."""
+    return LOCAL in stack_flavors()
+
+
+def run_plan(
+    plan: Mapping[str, Any], name: str, settings: Path | None, *, use_cache: bool, concurrent: bool | None = None
+) -> CompareResult:
+    """Run the pipeline of a plan.
+
+    Args:
+        plan: of :func:`plan_comparison`.
+        name: of the comparison.
+        settings: a ``zenml.yaml``.
+        use_cache: False re-runs every step.
+        concurrent: start all cells at once; default: where the stack runs each step on a machine of its own.
+    """
+    from orchestration.preflight import check_access
+    from pipelines.compare import compare
+    from steps.io import workspace
+
+    workspace.sweep()
+    if not on_this_machine():
+        check_access()
+        plan = _within_reach(plan)
+    if concurrent is None:
+        concurrent = not on_this_machine()
+    run_name = f"compare-{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    zenml_options: dict[str, Any] = {"run_name": run_name}
+    if settings is not None:
+        zenml_options["config_path"] = str(settings_for(settings, stack_flavors()))
+    if not use_cache:
+        zenml_options["enable_cache"] = False
+    result = CompareResult(status="completed")
+    uri = tracking_uri(plan["track"]["tracking_uri"]) if "track" in plan else None
+    try:
+        with lightweight_zenml():
+            compare.with_options(**zenml_options)(plan=plan, concurrent=concurrent, empty_registry=uri is not None and is_new(uri))
+    except Exception as problem:
+        _logger.debug("the comparison failed", exc_info=problem)
+        result.error = known_error(problem)
+        result.status = getattr(result.error, "status", "failed")
+    finally:
+        workspace.release([])
+    run = find_run(run_name)
+    if run is not None:
+        _gather(run, plan, result)
+    return result
+
+
+def _within_reach(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan with each cell's local folders of pictures put where pods can read them."""
+    scans = {cell["plan"]["scan"] for cell in plan["cells"]}
+    return {**plan, "sections": {**plan["sections"], **{key: within_reach({"scan": plan["sections"][key]})["scan"] for key in scans}}}
+
+
+def _gather(run: PipelineRunResponse, plan: Mapping[str, Any], result: CompareResult) -> None:
+    result.run_id = str(run.id)
+    result.steps = len(run.steps)
+    result.cached = sum(step.status.value == "cached" for step in run.steps.values())
+    if result.error is not None or "compare" not in plan:
+        return
+    result.folder = str(output_folder(run, "compare"))
+    result.result = read_json(Path(result.folder) / _RESULT)
+    result.tracking = read_json(output_folder(run, "track") / "tracking.json")
+    done = len(result.result["cells"]) - len(result.failed)
+    result.status = "completed" if not result.failed else "incomplete" if done else "failed"

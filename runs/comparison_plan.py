@@ -1,0 +1,105 @@
+"""Plans a comparison: its cells, made equal, and the parameters of their steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.core.comparison import Cell, Comparison
+from components.core.config import RunConfig
+from components.core.content import digest_value
+from components.registry.tracking import public_uri, tracking_uri
+from runs.plan import plan_run
+
+_NOT_OF_A_CELL = ("explain", "report", "register")
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare and how: the configuration file with its overrides, caching, settings, cells at a time, and where results go.
+
+    ``parallel`` None means one for each accelerator of this machine, or without one as many as its cores and memory carry.
+    """
+
+    config: Path
+    overrides: tuple[str, ...] = ()
+    use_cache: bool = True
+    settings: Path | None = None
+    parallel: int | None = None
+    out: Path | None = None
+    verbose: bool = False
+
+
+def equalize(comparison: Comparison) -> list[Cell]:
+    """The cells; for equal compute with steps such that each passes as many pictures through the UNet as the costliest method.
+
+    A step passes its StyleRef pictures and, where Aux pictures preserve, as many of those as the run says.
+    """
+    cells = comparison.cells()
+    if comparison.config.equal == "steps":
+        return cells
+    methods = {variant.name for variant in comparison.config.methods}
+    budget = max(_pictures_a_step(cell.config) * cell.config.training.steps for cell in cells if methods & set(cell.variants))
+    return [_with_steps(cell, max(1, round(budget / _pictures_a_step(cell.config)))) for cell in cells]
+
+
+def _pictures_a_step(config: RunConfig) -> int:
+    from components.diffusion.training.methods import method_for
+
+    training = config.training
+    preserves = config.aux.source or method_for(config.method).preserves
+    aux = 0 if preserves == "none" else training.aux_batch_size or training.batch_size
+    return (training.batch_size + aux) * training.gradient_accumulation * training.processes
+
+
+def _with_steps(cell: Cell, steps: int) -> Cell:
+    config = cell.config.model_copy(update={"training": cell.config.training.model_copy(update={"steps": steps})})
+    return dataclasses.replace(cell, id=config.digest()[:16], config=config)
+
+
+def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What the pipeline needs: the cells with the parameters of their steps (each distinct set once), and how to compare them.
+
+    Raises:
+        InputError: a folder, file or model that the configuration names is not there.
+        ServiceUnreachable: MLflow does not answer.
+    """
+    sections: dict[str, Any] = {}
+    rows = []
+    for cell in cells:
+        names = {}
+        for step, parameters in _cell_plan(cell.config).items():
+            names[step] = digest_value([step, parameters])[:16]
+            sections[names[step]] = parameters
+        rows.append({
+            "id": cell.id, "variants": list(cell.variants), "style": cell.style, "seed": cell.seed, "steps": cell.config.training.steps,
+            "title": f"{', '.join(cell.variants)}, {cell.style}, seed {cell.seed}", "plan": names, "error": None,
+        })  # fmt: skip
+    registry = cells[0].config.registry
+    settings = _shared_settings(cells)
+    return {
+        "cells": rows,
+        "sections": sections,
+        "compare": {"comparison": comparison.config.model_dump(mode="json"), "settings": settings},
+        "track": {
+            "experiment": registry.experiment, "tracking_uri": registry.tracking_uri, "settings": settings,
+            "tracking": public_uri(tracking_uri(registry.tracking_uri)),
+            "changes": {variant.name: comparison.changes(variant) for variant in comparison.config.variants},
+        },
+    }  # fmt: skip
+
+
+def _cell_plan(config: RunConfig) -> dict[str, Any]:
+    from components.diffusion.training.methods import method_for
+
+    plan = {step: parameters for step, parameters in plan_run(config).items() if step not in _NOT_OF_A_CELL}
+    return {**plan, "measure": {"tokens": list(method_for(config.method).tokens), "scoring": config.scoring.model_dump(mode="json")}}
+
+
+def _shared_settings(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The settings that have the same value in every cell."""
+    first, *others = [cell.config.flat() for cell in cells]
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}

@@ -1,0 +1,161 @@
+"""Several cells at a time on one machine: a process for each device, since training keeps state that threads would share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.paths import REPOSITORY, pocket_weights, read_json, state, write_json
+from runs.comparison_plan import CompareOptions, equalize, plan_comparison
+
+if TYPE_CHECKING:
+    from components.core.comparison import Cell
+
+_logger = logging.getLogger(__name__)
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_THREADS = "OMP_NUM_THREADS"
+_PROCESS_BYTES = 2 * 2**30
+"""Memory of a process without its networks: 1.3 GB were seen with the pocket base, whose weights are 25 MB in fp16."""
+_BYTES_A_BYTE = 10
+"""Memory for a byte of fp16 weights: fp32 weights, gradients and AdamW's two moments are eight."""
+
+
+def devices() -> int:
+    """Number of CUDA devices that this process may use."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        return 0  # Importing torch only to be told so would cost seconds.
+    import torch
+
+    return int(torch.cuda.device_count())
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processes_that_fit(bases: Collection[str]) -> int:
+    """How many cells train at once where there is no CUDA device: one a core, as far as memory goes.
+
+    Networks that are small enough for a processor gain next to nothing from a second thread. A base on the hub is not one.
+
+    Args:
+        bases: the bases of the cells, as ``base.model`` names them.
+    """
+    import psutil
+
+    needed = _PROCESS_BYTES + _BYTES_A_BYTE * max(_size(base) for base in bases)
+    return max(1, min(cores(), int(psutil.virtual_memory().available // needed)))
+
+
+def _size(base: str) -> int:
+    """Bytes of a base's weights on this machine; one that is elsewhere takes all there is."""
+    place = pocket_weights("base") if base == "pocket" else Path(base).expanduser()
+    files = [place] if place.is_file() else list(place.rglob("*.safetensors")) if place.is_dir() else None
+    return sys.maxsize if files is None else sum(file.stat().st_size for file in files)
+
+
+def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
+    """The cells of one of ``count`` processes: whole pairs of style and seed where there are enough, since they share their Aux."""
+    groups = list(dict.fromkeys((cell.style, cell.seed) for cell in cells))
+    if len(groups) < count:
+        return list(cells[index::count])
+    mine = set(groups[index::count])
+    return [cell for cell in cells if (cell.style, cell.seed) in mine]
+
+
+def run_workers(options: CompareOptions, count: int) -> dict[str, str]:
+    """Run all cells of a comparison in ``count`` processes and wait for them.
+
+    Returns:
+        The errors of the cells that failed. A process that died leaves its cells to be tried again.
+    """
+    with tempfile.TemporaryDirectory(dir=state("tmp")) as folder, contextlib.ExitStack() as stack:
+        jobs = [Path(folder) / f"{index}.json" for index in range(count)]
+        processes = []
+        for index, job in enumerate(jobs):
+            write_json(job, {"options": _as_json(options), "index": index, "count": count})
+            process = subprocess.Popen(
+                [sys.executable, "-m", "runs.comparison_workers", str(job)], env=_environment(index, count), stdout=subprocess.DEVNULL
+            )
+            stack.callback(_end, process)
+            processes.append(process)
+        for index, process in enumerate(processes):
+            if process.wait() != 0:
+                _logger.warning("process %d of %d ended with code %d; its cells are tried again", index + 1, count, process.returncode)
+        errors: dict[str, str] = {}
+        for job in jobs:
+            if _errors(job).is_file():
+                errors |= read_json(_errors(job))
+        return errors
+
+
+def _errors(job: Path) -> Path:
+    """Where a process writes the errors of its cells."""
+    return job.with_suffix(".errors.json")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let a process that is still at work end cleanly, so that what it can resume is kept."""
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+
+
+def _as_json(options: CompareOptions) -> dict[str, Any]:
+    values = dataclasses.asdict(options)
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+
+def _environment(index: int, count: int) -> dict[str, str]:
+    """This process' environment with one device or its share of the cores, and with our packages to be found from any folder."""
+    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if not devices():
+        # Each library takes all cores otherwise, and the processes wait for one another.
+        threads = str(max(1, cores() // count))
+        return {_THREADS: threads, **os.environ, "PYTHONPATH": path}
+    visible = os.environ.get(_VISIBLE)
+    names = visible.split(",") if visible else [str(number) for number in range(devices())]
+    return {**os.environ, "PYTHONPATH": path, _VISIBLE: names[index % len(names)]}
+
+
+def work(job: Path) -> None:
+    """Run the cells of one process, and write the errors of those that failed beside the job's file."""
+    from components.core.comparison import load_comparison
+    from components.core.logs import set_up
+    from orchestration.client import connect, terminate_as_interrupt
+    from orchestration.environment import prepare_environment
+    from orchestration.settings import default_settings_file
+    from runs.comparison_pipeline import run_plan
+
+    data = read_json(job)
+    values: dict[str, Any] = data["options"]
+    paths = {key: Path(values[key]) for key in ("config", "settings", "out") if values[key]}
+    options = CompareOptions(**{**values, **paths, "overrides": tuple(values["overrides"])})
+    set_up(verbose=options.verbose)
+    prepare_environment(verbose=options.verbose)
+    comparison = load_comparison(options.config, options.overrides)
+    cells = share(equalize(comparison), data["index"], data["count"])
+    plan = {key: value for key, value in plan_comparison(comparison, cells).items() if key in ("cells", "sections")}
+    with terminate_as_interrupt():
+        connect()
+        name = f"{comparison.config.name}-{data['index']}"
+        plan["errors"] = str(_errors(job))
+        result = run_plan(plan, name, options.settings or default_settings_file(), use_cache=options.use_cache)
+    if result.error is not None:
+        raise result.error
+
+
+if __name__ == "__main__":
+    try:
+        work(Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        sys.exit(130)

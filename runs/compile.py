@@ -1,0 +1,40 @@
+"""Compiles a run for an orchestrator other than ZenML's: Kubeflow Pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.core.config import RunConfig
+from orchestration.environment import prepare_environment
+from orchestration.kubeflow import check_reach, write_pipeline
+from orchestration.settings import check_settings, default_settings_file
+from runs.plan import plan_run
+
+
+def compile_kubeflow(
+    config: RunConfig, out: Path, *, image: str | None = None, settings_file: Path | None = None, verbose: bool = False
+) -> list[str]:
+    """Write ``personalize`` for one configuration as a pipeline specification.
+
+    Args:
+        config: the run; what it names must be within the pods' reach.
+        out: the YAML file.
+        image: of all steps; default: what the settings say for each.
+        settings_file: a ``zenml.yaml``; default: the project's own.
+        verbose: let ZenML speak.
+
+    Returns:
+        The names of the steps, in an order in which they can run.
+
+    Raises:
+        InputError: the configuration names a place that the pods do not have, or a pod asks for what cannot be said.
+    """
+    prepare_environment(verbose=verbose)
+    path = settings_file or default_settings_file()
+    settings = check_settings(path) if path else {}
+    check_reach(config, settings)
+    plan = plan_run(config)
+    # As for a schedule: nothing that is known today only, or on this machine only.
+    plan["scan"]["content"] = "compiled"
+    plan["register"]["tracking"] = config.registry.tracking_uri or "as MLFLOW_TRACKING_URI says"
+    return write_pipeline(plan, out, name=config.style.name, settings=settings, image=image)

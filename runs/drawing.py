@@ -1,0 +1,170 @@
+"""What the commands besides ``run`` do: look at a style without training, draw with a finished model, and look into it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.card import read_card, sampling_settings
+from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
+from components.core.paths import read_json, read_jsonl, state
+from orchestration.environment import prepare_environment
+from runs.plan import effective_aux, plan_run
+
+if TYPE_CHECKING:
+    from components.diffusion.sampling.sampler import PromptRequest
+
+
+def validate_style(config: RunConfig, *, verbose: bool = False) -> dict[str, Any]:
+    """Check all that a run of ``config`` checks before it trains.
+
+    Returns:
+        ``status`` (``completed`` or ``refused``), ``counts``, ``rules`` and ``page``, the path of the page that shows them.
+
+    Raises:
+        InputError, ServiceUnreachable: as at the start of a run.
+    """
+    prepare_environment(verbose=verbose)
+    plan = plan_run(config)
+    from components.styledata.manifest import scan_style
+    from components.styledata.validation import validate_style_set
+
+    with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
+        style_set = Path(scratch) / "style_set"
+        manifest = scan_style(config.style, effective_aux(config), style_set)
+        out = state("validation") / manifest.digest[:16]
+        verdict = validate_style_set(style_set, **plan["validate"], out=out)
+    outcome = "completed" if verdict.passed else "refused"
+    return {"status": outcome, **verdict.as_json(), "page": str(out / "validation.html")}
+
+
+def demo_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """``configs/pocket.yaml`` for a style of the pocket world; its pictures are rendered under ``data/`` if they are not there.
+
+    Raises:
+        InputError: no such style.
+    """
+    folder = pocket_style(style)
+    return load_config(builtin_config("pocket"), [f"style.name={style}", f"style.source={folder}", *overrides])
+
+
+def pocket_style(style: str) -> Path:
+    """``data/pocket/<style>``, the pictures of a style of the pocket world, rendered if they are not there.
+
+    Raises:
+        InputError: no such style.
+    """
+    folder = Path("data") / "pocket" / style
+    if not folder.is_dir():
+        from components.pocket.render import render_dataset
+
+        render_dataset(style, folder)
+    return folder
+
+
+def draw(
+    model: str,
+    prompts: Sequence[str],
+    out: Path,
+    *,
+    repeats: int = 1,
+    seed: int = 0,
+    plain: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    verbose: bool = False,
+) -> list[dict[str, Any]]:
+    """Draw pictures with a style model, as it was scored unless ``changes`` say otherwise.
+
+    Args:
+        model: folder, or registered ``name``, ``name@alias``, ``name/version``.
+        prompts: what to draw. One that names an identifier is taken as it stands, others are put into the style's template.
+        out: folder that gets ``images/`` and ``metadata.jsonl``.
+        repeats: pictures a prompt.
+        seed: of the pictures.
+        plain: use the style-free template.
+        changes: sampling settings by name; None values are passed over.
+
+    Returns:
+        For each picture its ``path``, ``prompt``, ``full_prompt`` and ``seed``.
+
+    Raises:
+        InputError: no such model, or an empty prompt.
+        ConfigError: a sampling setting is wrong.
+    """
+    prepare_environment(verbose=verbose)
+    from components.diffusion.sampling.sampler import sample_bank
+
+    folder, settings, requests = _requests(model, prompts, repeats, plain, changes or {})
+    sample_bank(folder, requests, settings, seed, out)
+    wanted = {request.id for request in requests}
+    return [_picture(out, row) for row in read_jsonl(out / "metadata.jsonl") if row["prompt_id"] in wanted]
+
+
+def explain(
+    model: str,
+    prompt: str,
+    words: Sequence[str],
+    out: Path,
+    *,
+    seed: int = 0,
+    plain: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Draw a picture as :func:`draw` does, and map where it looks at words of its prompt.
+
+    Args:
+        model: folder, or registered ``name``, ``name@alias``, ``name/version``.
+        prompt: what to draw.
+        words: words of the whole prompt; none for all that name something.
+        out: folder that gets a folder of the prompt's own.
+        seed: of the picture.
+        plain: use the style-free template.
+        changes: sampling settings by name; None values are passed over.
+
+    Returns:
+        ``folder``, ``picture``, ``sheet`` (paths), ``full_prompt``, and ``words``, each with its ``path`` and figures.
+
+    Raises:
+        InputError: no such model, an empty prompt, or a word that is not in it.
+        ConfigError: a sampling setting is wrong.
+    """
+    prepare_environment(verbose=verbose)
+    from components.diffusion.attention import heatmaps
+    from components.diffusion.attention.capture import telling_words
+    from components.diffusion.models.bundle import load_bundle
+    from components.evaluation.grid import GridStyle, contact_sheet
+    from components.evaluation.verdict import percent_range
+
+    place, settings, (request,) = _requests(model, [prompt], 1, plain, changes or {})
+    target = out / request.id
+    asked = [(request, words or telling_words(request.full_prompt))]
+    folder = heatmaps.explain(load_bundle(str(place)), asked, settings, seed, target)
+    (row,) = read_json(folder / heatmaps.LISTING)["pictures"]
+    pictures = [folder / row["file_name"], *(folder / word["file_name"] for word in row["words"])]
+    captions = [row["full_prompt"], *(f"{word['word']}  {percent_range(word['lowest'], word['highest'])}" for word in row["words"])]
+    sheet = contact_sheet(pictures, folder / "sheet.png", columns=4, captions=captions, style=GridStyle(cell=heatmaps.SMALLEST))
+    mapped = [{**word, "path": str(folder / word["file_name"])} for word in row["words"]]
+    found = {"folder": str(folder), "picture": str(pictures[0]), "sheet": str(sheet)}
+    return {**found, "full_prompt": row["full_prompt"], "seed": row["seed"], "words": mapped}
+
+
+def _requests(
+    model: str, prompts: Sequence[str], repeats: int, plain: bool, changes: Mapping[str, Any]
+) -> tuple[Path, SamplingSection, list[PromptRequest]]:
+    """The model's folder, how to draw with it, and the prompts in its template."""
+    from components.diffusion.sampling.requests import prompt_requests
+    from components.registry.versions import resolve_model
+
+    folder = resolve_model(model)
+    card = read_card(folder)
+    settings = sampling_settings(card, {**changes, "repeats": repeats})
+    return folder, settings, prompt_requests(card, settings, prompts, plain=plain)
+
+
+def _picture(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    name = str(row["file_name"])
+    path = out / (name if name.startswith("images/") else f"images/{name}")
+    return {"path": str(path), **{key: row[key] for key in ("prompt", "full_prompt", "seed") if key in row}}

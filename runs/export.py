@@ -1,0 +1,329 @@
+"""Exports: a finished model in a format of other programs, with its model card, and, if asked, on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.card import sampling_settings
+from components.core.errors import InputError
+from components.core.paths import atomic_folder, read_json
+from components.core.prompting import fill_template, fill_tokens
+from components.registry.card import Base, CardFacts, CardPicture, Usage, write_card
+from components.registry.hub import open_hub
+from orchestration.environment import prepare_environment
+
+if TYPE_CHECKING:
+    from components.diffusion.export.portable import StyleModel, Written
+
+SHOWN = 8
+"""Pictures of a card."""
+SCORES = Path("evaluation") / "scores.json"
+_TRAINING = {
+    "steps": "optimizer steps", "batch_size": "StyleRef pictures a step", "aux_batch_size": "Aux pictures a step",
+    "gradient_accumulation": "micro-batches a step", "learning_rate": "learning rate",
+    "text_encoder_learning_rate": "learning rate of the text encoder", "token_learning_rate": "learning rate of token rows",
+    "schedule": "schedule", "prior_weight": "weight of the Aux loss", "mixed_precision": "mixed precision",
+}  # fmt: skip
+
+_REFERENCES = {"held-out": "held-out pictures of the style", "style_ref": "the pictures that were trained on"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture for the card: its file, what was asked for in the bank's words, and the whole prompt."""
+
+    file: Path
+    prompt: str
+    full_prompt: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be exported, and how; see :func:`export_model`."""
+
+    model: str
+    format: str
+    out: Path
+    dtype: str = "fp32"
+    license: str = "other"
+    push: str | None = None
+    public: bool = False
+
+
+def export_model(wish: Wish, *, verbose: bool = False) -> dict[str, Any]:
+    """Write a model in a format, with a card, whole or not at all; then push it, if asked.
+
+    Args:
+        wish: ``model`` is a folder or registered name, name@alias or name/version; ``out`` a folder that is not there yet, or
+            empty; ``push`` a repository of the hub, private unless ``public``.
+        verbose: let the libraries speak.
+
+    Returns:
+        ``format``, ``name``, ``folder``, ``files`` (their paths in it), ``notes``, ``pictures`` (how many the card shows),
+        ``scored`` and ``pushed`` (an address, or None).
+
+    Raises:
+        InputError: no such model, it has no such format, ``out`` is in use, or there is no token for the push. Nothing was
+            written.
+        ServiceUnreachable: MLflow or the hub does not answer.
+    """
+    prepare_environment(verbose=verbose)
+    _check_out(wish.out)
+    _check_license(wish.license)
+    hub = open_hub(wish.push, private=not wish.public) if wish.push else None
+    from components.registry.versions import resolve_model
+
+    folder = resolve_model(wish.model)
+    from components.diffusion.export.portable import check_format, open_model, write_format
+
+    model = open_model(folder)
+    check_format(model, wish.format, f"export {wish.model}")
+    version = _registered(wish.model)
+    name = _name(wish.model, model, version)
+    with tempfile.TemporaryDirectory(prefix="styleforge-") as scratch:
+        pictures, origin = _pictures(model, version, Path(scratch))
+        with atomic_folder(wish.out) as target:
+            written = write_format(model, wish.format, name, target, wish.dtype)
+            facts = _facts(wish, model, version, name, written, _place(pictures, target), origin, target)
+            write_card(target, facts)
+    files = sorted(path.relative_to(wish.out).as_posix() for path in wish.out.rglob("*") if path.is_file())
+    pushed = hub.push(wish.out, f"StyleForge: {name} as {wish.format}") if hub else None
+    return {
+        "format": wish.format, "name": name, "folder": str(wish.out), "files": files, "notes": written.notes,
+        "pictures": len(facts.pictures), "scored": bool(facts.scores), "pushed": pushed,
+    }  # fmt: skip
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() or out.is_symlink():
+        raise InputError(
+            f"--out {out}", "is there already, and an export never writes over anything", expected="a new or empty folder",
+            remedy="choose another place, or remove it first",
+        )  # fmt: skip
+
+
+def _check_license(name: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+        raise InputError(
+            f"--license {name}", "is no licence of Hugging Face's list", expected="its identifier, such as openrail, apache-2.0 or other"
+        )
+
+
+def _registered(reference: str) -> dict[str, Any] | None:
+    """The registry's row of a version; None for a folder."""
+    if Path(reference).expanduser().is_dir():
+        return None
+    from components.registry.versions import list_models, parse_reference
+
+    name, number, alias = parse_reference(reference)
+    rows = [row for row in list_models() if row["name"] == name]
+    if number or alias:
+        rows = [row for row in rows if row["version"] == number or alias in row["aliases"]]
+    return rows[0] if rows else None
+
+
+def _name(reference: str, model: StyleModel, version: Mapping[str, Any] | None) -> str:
+    """What the files are called by: the registered name, else the style's, else the folder's."""
+    style = str(model.card.get("style") or "")
+    name = str(version["name"]) if version else f"styleforge-{style}" if style else Path(reference).expanduser().resolve().name
+    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.") or "model"
+
+
+def _pictures(model: StyleModel, version: Mapping[str, Any] | None, scratch: Path) -> tuple[list[Shown], str]:
+    """Pictures for the card, at most ``SHOWN``, and what they are: those that were scored, else those drawn after training."""
+    files = _scored_pictures(str(version["run_id"]), scratch) if version and version.get("run_id") else []
+    shown = [picture for picture in map(_with_prompt, files) if picture]
+    if shown:
+        # Even steps through all of them, since a bank's ids are in the order of its categories.
+        chosen = [shown[round(index * (len(shown) - 1) / max(1, min(SHOWN, len(shown)) - 1))] for index in range(min(SHOWN, len(shown)))]
+        return chosen, "Some of the pictures that were scored: one seed each, none chosen by its looks."
+    prompts = model.card.get("training", {}).get("validation_prompts") or ()
+    drawn = [(model.folder / "training" / f"validation_{index:02d}.png", str(text)) for index, text in enumerate(prompts)]
+    found = [Shown(file, text := fill_tokens(prompt, model.tokens), text) for file, prompt in drawn if file.is_file()]
+    return found[:SHOWN], "Drawn at the end of training."
+
+
+def _scored_pictures(run_id: str, scratch: Path) -> list[Path]:
+    from components.registry.tracking import open_tracking, service_errors
+
+    tracking = open_tracking()
+    with service_errors(tracking.uri):
+        if not tracking.client.list_artifacts(run_id, "pictures"):
+            return []
+        return sorted(Path(tracking.client.download_artifacts(run_id, "pictures", str(scratch))).glob("*.png"))
+
+
+def _with_prompt(file: Path) -> Shown | None:
+    """A picture with the prompts that it carries; None for one that carries none."""
+    from PIL import Image
+
+    from components.diffusion.sampling.sampler import CHUNK
+
+    try:
+        with Image.open(file) as picture:
+            about = json.loads(picture.info.get(CHUNK, "null"))
+    except (OSError, ValueError):
+        return None
+    return Shown(file, str(about["prompt"]), str(about["full_prompt"])) if about else None
+
+
+def _place(pictures: Sequence[Shown], target: Path) -> list[Shown]:
+    """The pictures beside the card, and a grid of them."""
+    if not pictures:
+        return []
+    from components.evaluation.grid import contact_sheet
+
+    images = target / "images"
+    images.mkdir()
+    placed = []
+    for picture in pictures:
+        shutil.copyfile(picture.file, images / picture.file.name)
+        placed.append(Shown(images / picture.file.name, picture.prompt, picture.full_prompt))
+    contact_sheet([each.file for each in placed], images / "grid.png", columns=4, captions=[each.prompt for each in placed])
+    return placed
+
+
+def _facts(
+    wish: Wish, model: StyleModel, version: Mapping[str, Any] | None, name: str, written: Written, pictures: Sequence[Shown], origin: str,
+    target: Path,
+) -> CardFacts:  # fmt: skip
+    from components.diffusion.training.methods import fill_prompt
+
+    card, settings = model.card, sampling_settings(model.card)
+    concepts = card.get("concepts") or []
+    scores = read_json(model.folder / SCORES) if (model.folder / SCORES).is_file() else None
+    verdict, rows, remarks = _scores(scores) if scores else ("", [], [])
+    return CardFacts(
+        title=name,
+        format=wish.format,
+        base=_base(card),
+        usage=_usage(model, name, written, pictures),
+        license=wish.license,
+        method=str(card.get("method") or ""),
+        style=str(card.get("style") or ""),
+        version=f"version {version['version']} of {version['name']}" if version else "",
+        tokens=model.tokens,
+        template=settings.style_template,
+        instance_prompt=fill_prompt(str(concepts[0].get("prompt", "")), None) if concepts else "",
+        training=_training(card),
+        provenance=_provenance(card),
+        verdict=verdict,
+        scores=rows,
+        score_notes=remarks,
+        pictures=[CardPicture(each.file.relative_to(target).as_posix(), each.full_prompt) for each in pictures],
+        pictures_are=origin if pictures else "",
+        grid="images/grid.png" if pictures else "",
+        files=_files(target, name, wish.format),
+        notes=written.notes,
+        tags=_tags(written, str(card.get("method") or "")),
+    )
+
+
+def _base(card: Mapping[str, Any]) -> Base | None:
+    from components.diffusion.export.portable import is_public, public_card
+
+    if "base" not in card:
+        return None
+    base = public_card(dict(card))["base"]
+    public = base["model"] != "pocket" and is_public(str(card["base"]["model"]))
+    return Base(str(base["model"]), public, base.get("revision"), str(base.get("digest") or ""))
+
+
+def _usage(model: StyleModel, name: str, written: Written, pictures: Sequence[Shown]) -> Usage:
+    from components.diffusion.export.formats import file_stem
+    from components.diffusion.export.portable import EXAMPLE
+
+    settings = sampling_settings(model.card)
+    prompt = pictures[0].full_prompt if pictures else fill_template(settings.style_template, model.tokens, EXAMPLE)
+    embeddings = [(token, file, keys, file_stem(token)) for token, (file, keys) in written.embeddings.items()]
+    return Usage(
+        prompt, settings.negative_prompt, settings.steps, settings.guidance, written.pipeline, written.scheduler,
+        written.scheduler_options, name, embeddings,
+    )  # fmt: skip
+
+
+def _training(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    training = card.get("training") or {}
+    rows = [("method", str(card["method"]))] if card.get("method") else []
+    rows += [(label, f"{training[key]}") for key, label in _TRAINING.items() if training.get(key) is not None]
+    if training.get("trains"):
+        rows.append(("what trained", ", ".join(training["trains"])))
+    if card.get("seed") is not None:
+        rows.append(("seed", str(card["seed"])))
+    if card.get("versions"):
+        rows.append(("made with", ", ".join(f"{name} {number}" for name, number in card["versions"].items())))
+    return rows
+
+
+def _provenance(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    base = _base(card)
+    facts = [
+        ("style", card.get("style")), ("StyleRef pictures", card.get("style_ref_pictures")),
+        ("digest of the style set's manifest", card.get("manifest_digest")),
+        ("base", base and f"{base.name}{f' at {base.revision}' if base.revision else ''}"),
+        ("digest of the base's files", base and base.digest), ("digest of the run's configuration", card.get("config_digest")),
+    ]  # fmt: skip
+    return [(label, str(value)) for label, value in facts if value]
+
+
+def _scores(scores: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, str]], list[str]]:
+    """The verdict's headline, a row for each score, and how they were measured."""
+    from components.evaluation.comparison_text import LABELS, arrow, score_text
+    from components.evaluation.verdict import judge
+
+    style, base, context = scores["style"], scores.get("base") or {}, scores.get("context") or {}
+    rows = [
+        (
+            f"{label} {arrow(metric)}",
+            score_text(metric, style[metric]),
+            score_text(metric, base.get(metric)),
+            str(style[metric].get("n", "–")),
+        )
+        for metric, label in LABELS.items()
+        if style.get(metric)
+    ]
+    kind = _REFERENCES.get(context.get("reference", ""))
+    remarks = [f"In brackets: {100 * context['confidence']:g} % intervals."] if context.get("confidence") else []
+    if kind:
+        remarks.append(f"FID, KID and CLIP-I are measured to {context.get('reference_n', '?')} pictures: {kind}.")
+    if context.get("extractor"):
+        remarks.append(f"Extractor: {context['extractor']}.")
+    verdict = judge(dict(scores))
+    return verdict.headline, rows, [*remarks, *verdict.caveats]
+
+
+def _files(target: Path, name: str, wanted: str) -> list[tuple[str, str]]:
+    """What lies beside the card, in words."""
+    what = {
+        "single-file": {f"{name}.safetensors": "the checkpoint", f"{name}/": "its configuration and tokenizers"},
+        "a1111-lora": {f"{name}.safetensors": "the LoRA, in kohya's format"},
+        "comfyui": {
+            "checkpoints/": "the checkpoint", "loras/": "the LoRA", "embeddings/": "a file for each token",
+            "workflow.json": "draws one picture with them",
+        },
+        "diffusers": {
+            "model_index.json": "the pipeline's index", "unet/": "the network", "vae/": "pictures to latents and back",
+            "text_encoder/": "the text encoder", "text_encoder_2/": "the second text encoder", "tokenizer/": "its tokenizer",
+            "tokenizer_2/": "the second tokenizer", "scheduler/": "the base's noise schedule",
+            "styleforge.json": "how the model came to be, and how it is asked for pictures",
+        },
+    }  # fmt: skip
+    rows = [(file, text) for file, text in what.get(wanted, {}).items() if (target / file).exists()]
+    if wanted in ("a1111-embedding", "single-file"):
+        known = {file for file, _ in rows}
+        rows += [(file.name, "an embedding") for file in sorted(target.glob("*.safetensors")) if file.name not in known]
+    return [*rows, *([("images/", "the pictures of this card")] if (target / "images").is_dir() else [])]
+
+
+def _tags(written: Written, method: str) -> list[str]:
+    family = "stable-diffusion-xl" if "XL" in written.pipeline else "stable-diffusion"
+    return [family, *([method] if method else [])]

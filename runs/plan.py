@@ -1,0 +1,221 @@
+"""Which setting matters to which step: the parameters of each step, and the checks that cost next to nothing."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from components.core.config import SAMPLER, AuxSection, RunConfig
+from components.core.errors import InputError
+from components.core.fingerprint import fingerprint
+from components.core.paths import home, pocket_weights, read_json
+from components.diffusion.training.launch import refuse_members
+from components.diffusion.training.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
+from components.registry.tracking import check_reachable, public_uri, tracking_uri
+
+Plan = dict[str, dict[str, Any]]
+# Where a base says nothing about its size, it is a Stable Diffusion 1.x checkpoint.
+USUAL_RESOLUTION = 512
+
+
+def plan_run(config: RunConfig) -> Plan:
+    """The parameters of every step of ``personalize``.
+
+    A step gets exactly the settings that its result depends on, and a digest for each file or folder that they name: so one
+    changed setting, picture or weight re-runs what depends on it and nothing else.
+
+    Raises:
+        InputError: a folder, file or model that the configuration names is not there, STYLEFORGE_HOME cannot be written, or a
+            launcher such as torchrun started several runs at once.
+        ServiceUnreachable: MLflow does not answer.
+    """
+    refuse_members()
+    home()
+    method = method_for(config.method)
+    aux = effective_aux(config)
+    content = _content_digest(config)
+    base_digest = model_digest(config.base.model, config.base.revision, "base.model")
+    base = {"model": config.base.model, "revision": config.base.revision, "digest": base_digest}
+    scoring = config.scoring
+    extractor_digest = model_digest(scoring.extractor, scoring.extractor_revision, "scoring.extractor")
+    extractor = {"model": scoring.extractor, "revision": scoring.extractor_revision, "digest": extractor_digest}
+    bank = _bank_digest(config)
+    tracking = tracking_uri(config.registry.tracking_uri)
+    check_reachable(tracking)
+    sampling = config.sampling.model_dump(mode="json")
+    dump = config.model_dump(mode="json")
+    concepts = [concept.as_json() for concept in method.concepts]
+    return {
+        "scan": {
+            "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
+            "curated": aux.source == "curated", "pool": _pool(config), "content": content,
+        },
+        "validate": {"minimum_side": base_resolution(config.base.model, config.base.revision), "needs_roles": needs_roles(method)},
+        "split": {"extractor": extractor},
+        "build_aux": _aux_parameters(config, method, base, extractor),
+        "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
+        "sample_bank": {"seed": config.seed, "concepts": concepts, "sampling": sampling, "bank": bank},
+        "explain": {
+            "seed": config.seed, "concepts": concepts, "bank": bank, **dump["attention"],
+            "sampling": {key: value for key, value in sampling.items() if key not in ("repeats", "plain_template")},
+        },
+        "sample_base": {
+            "seed": config.seed, "base": base, "bank": bank,
+            "sampling": {key: value for key, value in sampling.items() if key != "style_template"},
+        },
+        "score": {
+            "seed": config.seed, "tokens": list(method.tokens), "scoring": dump["scoring"],
+            "weights": {"extractor": extractor_digest, "inception": _inception_digest(config)},
+        },
+        # Where the model is registered is no part of what the page says about it.
+        "report": {"config": {key: value for key, value in dump.items() if key != "registry"}},
+        "register": {"config": dump, "base_digest": base["digest"], "tracking": public_uri(tracking)},
+    }  # fmt: skip
+
+
+def effective_aux(config: RunConfig) -> AuxSection:
+    """The Aux section with its source settled: the configuration's, or else what the method preserves with."""
+    return config.aux.model_copy(update={"source": config.aux.source or method_for(config.method).preserves})
+
+
+def _aux_parameters(config: RunConfig, method: Method, base: dict[str, Any], extractor: dict[str, Any]) -> dict[str, Any]:
+    aux = effective_aux(config)
+    parts = [_aux_part(aux, concept, len(method.concepts)) for concept in method.concepts]
+    if aux.source == "curated":
+        return {"source": aux.source, "parts": parts, "extractor": extractor}
+    if aux.source == "generated":
+        drawing = config.sampling.model_dump(mode="json", include={*SAMPLER, "batch_size"} - {"negative_prompt"})
+        return {"source": aux.source, "parts": parts, "base": base, "sampling": drawing, "seed": config.seed}
+    return {"source": aux.source, "parts": parts}
+
+
+def _aux_part(aux: AuxSection, concept: Concept, concepts: int) -> dict[str, Any]:
+    """What a concept's share of the Aux pictures is to be. Concepts share the section's number evenly, rounded up."""
+    part: dict[str, Any] = {"concept": None, "roles": None}
+    if concept.own_aux:
+        part = {"concept": concept.token, "roles": sorted(str(role) for role in concept.roles if role)}
+    if aux.source == "curated":
+        part |= {"count": concept.aux_count or -(-aux.count // concepts), "form": concept.aux_form or aux.form}
+    if aux.source == "generated":
+        prompt = aux.prompt or fill_prompt(concept.aux_prompt, None)
+        part |= {"count": concept.aux_count or -(-aux.generated_count // concepts), "prompt": prompt}
+    return part
+
+
+def _content_digest(config: RunConfig) -> str:
+    """Digest of the pictures that ``scan`` will read."""
+    places = {"style.source": config.style.source, "style.reference": config.style.reference, "aux.pool": _pool(config)}
+    digests = [f"{field}={_folder_digest(place, field)}" for field, place in places.items() if place]
+    return " ".join(digests)
+
+
+def _pool(config: RunConfig) -> str | None:
+    return config.aux.pool if effective_aux(config).source == "curated" else None
+
+
+def _folder_digest(place: str, field: str) -> str:
+    if "://" in place:
+        # What lies behind a URL can change unseen, so it is read anew each time; later steps still know content they have seen.
+        return uuid.uuid4().hex
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"{field}={place}", problem, expected="a folder of pictures or an fsspec URL", remedy=f"mend {field}")
+    return fingerprint(folder)
+
+
+def model_digest(model: str, revision: str | None, field: str) -> str:
+    """What tells a model from any other: the digest of its local files, or the hub id with its pinned revision.
+
+    Raises:
+        InputError: there is no such file or folder, the file is no base, or a hub id has no revision.
+        ServiceUnreachable: a one-file base's configuration must be fetched, and the hub does not answer.
+    """
+    path = _local_model(model, field)
+    if path is not None and path.is_file() and field == "base.model":
+        from components.diffusion.models.sources import content_digest
+
+        return content_digest(path)
+    if path is not None:
+        return fingerprint(path)
+    if not revision:
+        raise InputError(
+            f"{field}={model}", "a hub model without a revision", expected="a local model, or a hub id with a pinned commit",
+            remedy=f"set {field.split('.')[0]}.{'revision' if field == 'base.model' else 'extractor_revision'}, or mend the path",
+        )  # fmt: skip
+    return f"{model}@{revision}"
+
+
+def _local_model(model: str, field: str) -> Path | None:
+    """Path of a model on this machine; None for a hub id."""
+    if model == "pocket":
+        path = pocket_weights("base" if field == "base.model" else "evaluator")
+        if not path.is_dir():
+            problem = f"the embedded weights are missing ({path})"
+            raise InputError(f"{field}=pocket", problem, remedy="run `styleforge pocket train`, or install again")
+        return path
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    if model.startswith((".", "/", "~")) or model.count("/") != 1 or path.suffix in (".safetensors", ".ckpt", ".pt", ".bin"):
+        expected = "`pocket`, a folder, a .safetensors file or a hub id"
+        raise InputError(f"{field}={model}", "no such file or folder", expected=expected, remedy=f"mend {field}")
+    return None
+
+
+def _inception_digest(config: RunConfig) -> str | None:
+    weights = config.scoring.inception_weights
+    if weights is None:
+        return None
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        expected = "torch-fidelity's Inception weights"
+        raise InputError(
+            f"scoring.inception_weights={weights}", "no such file", expected=expected, remedy="mend the path or remove the key"
+        )
+    return fingerprint(path)
+
+
+def _bank_digest(config: RunConfig) -> str:
+    from components.evaluation.prompts import bank_path, load_bank
+
+    load_bank(config.sampling.bank, config.sampling.limit)
+    return fingerprint(bank_path(config.sampling.bank))
+
+
+def needs_roles(method: Method) -> bool:
+    """Whether the method binds people and backgrounds apart, so that both must be there."""
+    return any(concept.roles != ALL_ROLES for concept in method.concepts)
+
+
+def base_resolution(model: str, revision: str | None) -> int:
+    """Side of the base's pictures in pixels, read from its configuration files without loading it.
+
+    Raises:
+        InputError: the base's folder lacks a part that a Stable Diffusion model has.
+        ServiceUnreachable: the hub does not answer.
+    """
+    path = _local_model(model, "base.model")
+    if path is not None and path.is_file():
+        from components.diffusion.models.sources import configuration_of
+
+        path = configuration_of(path)
+    unet = _part_config(model, revision, path, "unet")
+    vae = _part_config(model, revision, path, "vae")
+    return int(unet.get("sample_size") or USUAL_RESOLUTION // 8) * 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
+
+
+def _part_config(model: str, revision: str | None, folder: Path | None, part: str) -> dict[str, Any]:
+    if folder is None:
+        from components.diffusion.models.sources import locate
+
+        folder = locate(model, revision)
+    file = folder / part / "config.json"
+    if not file.is_file():
+        problem = f"has no {part} ({part}/config.json)"
+        raise InputError(
+            f"base.model={model}", problem, expected="a Stable Diffusion model in diffusers layout",
+            remedy="save the whole pipeline with save_pretrained, or mend base.model",
+        )  # fmt: skip
+    return dict(read_json(file))

@@ -1,0 +1,121 @@
+"""The pocket base seen from outside: its quality bars, which need both the pocket world and the diffusion components."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
+from components.core.paths import pocket_weights, state
+from components.core.prompting import fill_tokens
+from components.diffusion.training.methods import method_for
+from components.pocket.check import Bar, Question, base_questions, check_evaluator, check_pictures, check_probe, check_vae, style_questions
+from components.pocket.media import STYLES
+from components.pocket.probe import Probe, load_probe
+from components.pocket.render import contact_sheet, render_dataset
+
+Say = Callable[[str], None]
+
+
+def check(parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] = tuple(STYLES)) -> list[Bar]:
+    """Measure the committed weights against the bars.
+
+    Args:
+        parts: any of ``vae``, ``evaluator``, ``unet``, ``styles``; the last trains six models.
+        say: takes a line of progress.
+        sheets: folder for contact sheets of what was drawn; none by default.
+        styles: target styles to personalize.
+    """
+    bars: list[Bar] = []
+    if "vae" in parts:
+        bars += check_vae(pocket_weights("base"))
+    if "evaluator" in parts:
+        bars += check_evaluator(pocket_weights("evaluator"))
+    if "unet" in parts or "styles" in parts:
+        probe = load_probe(pocket_weights("probe"))
+        bars += check_probe(probe)
+        if "unet" in parts:
+            bars += _check_base(probe, sheets)
+        if "styles" in parts:
+            bars += _check_styles(probe, say, sheets, styles)
+    return bars
+
+
+def _check_base(probe: Probe, sheets: Path | None) -> list[Bar]:
+    questions = base_questions()
+    config = load_config(builtin_config("pocket"))
+    pixels = draw("pocket", questions, config.sampling)
+    _sheet(sheets, "base", pixels)
+    figures = check_pictures(probe, pixels, questions)
+    return [
+        Bar("UNet: background read right", figures["background"], 97, "%", len(questions)),
+        Bar("UNet: subject read right", figures["subject"], 92, "%", len(questions)),
+    ]
+
+
+def _check_styles(probe: Probe, say: Say, sheets: Path | None, styles: Sequence[str]) -> list[Bar]:
+    """Single-StyleForge with the settings of configs/pocket.yaml on each target style."""
+    figures: list[dict[str, float]] = []
+    count = 0
+    for style in styles:
+        config = style_config(style)
+        questions = style_questions(fill_tokens(config.sampling.style_template, method_for(config.method).tokens))
+        with TemporaryDirectory(dir=state("tmp")) as folder:
+            pixels = draw(personalize_only(config, Path(folder)), questions, config.sampling)
+        _sheet(sheets, style, pixels)
+        figures.append(check_pictures(probe, pixels, questions, style))
+        count += len(questions)
+        say(f"{style}: " + ", ".join(f"{name} {value:.1f} %" for name, value in figures[-1].items()))
+    return [
+        Bar(
+            f"After Single-StyleForge, mean of {len(styles)} styles: {name} read right",
+            float(np.mean([f[name] for f in figures])),
+            bar,
+            "%",
+            count,
+        )
+        for name, bar in (("style", 70), ("background", 80), ("subject", 75))
+    ]
+
+
+def style_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """configs/pocket.yaml for another target style, on pictures rendered under the home if they are not there yet."""
+    folder = state("pocket-styles") / style
+    if not folder.exists():
+        render_dataset(style, folder, reference=4)
+    return load_config(builtin_config("pocket"), [f"style.name={style}", f"style.source={folder}", *overrides])
+
+
+def personalize_only(config: RunConfig, folder: Path) -> Path:
+    """Scan, split, build Aux and fine-tune, without the pipeline around it; returns the model's folder."""
+    from components.diffusion.training.loop import fine_tune
+    from components.evaluation.features import Towers
+    from components.styledata.auxiliary import curate
+    from components.styledata.manifest import scan_style
+    from components.styledata.split import split_style_set
+
+    towers = Towers("pocket")
+    style_set, split, aux = folder / "style_set", folder / "split", folder / "aux"
+    scan_style(config.style, config.aux.model_copy(update={"source": "curated"}), style_set)
+    split_style_set(style_set, split, lambda: towers)
+    curate(style_set, aux, count=config.aux.count, form=config.aux.form, towers=lambda: towers)
+    return fine_tune(config, style_set, split, aux, folder / "model", folder / "checkpoints")
+
+
+def draw(model: str | Path, questions: Sequence[Question], settings: SamplingSection) -> NDArray[np.uint8]:
+    """One picture a question, in the questions' order: (N, 64, 64, 3) uint8."""
+    from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+
+    requests = [PromptRequest(f"{index:05d}", "check", question.prompt, question.prompt) for index, question in enumerate(questions)]
+    return np.stack([np.asarray(image) for _, image in draw_pictures(load_bundle(model), requests, settings, seed=20)])
+
+
+def _sheet(folder: Path | None, name: str, pixels: NDArray[np.uint8]) -> None:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        contact_sheet(pixels[:64], 16).save(folder / f"{name}.png")

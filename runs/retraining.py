@@ -1,0 +1,288 @@
+"""Scheduled retraining: each new or changed style set is trained once, judged, and promoted if the gate lets it pass."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core import notify
+from components.core.config import RunConfig, builtin_config, parse_config, read_yaml_mapping
+from components.core.errors import ConfigError, StorageError, StyleForgeError, error_json, known_error
+from components.core.paths import state
+from components.registry import claims, promotion
+from components.registry.gate import GateConfig, load_gate
+from components.registry.tracking import Tracking, open_tracking, service_errors
+from components.registry.versions import TAG_PREFIX, all_versions
+from components.styledata.sets import Place, list_sets, read_settings
+from orchestration.environment import prepare_environment
+from orchestration.settings import check_settings
+from runs.plan import effective_aux, plan_run
+from runs.run import run_personalize, terminate_as_interrupt
+from steps.evaluation.rescoring import tools
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+_STYLE = "{style}"
+_VERDICT = f"{TAG_PREFIX}retrain_verdict."
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command is asked for; ``webhook`` is the name of a variable.
+
+    ``gate`` None means ``configs/gate.yaml``, ``settings`` None the project's ``zenml.yaml``.
+    """
+
+    config: Path
+    source: str
+    overrides: tuple[str, ...] = ()
+    alias: str = "champion"
+    gate: Path | None = None
+    promote: bool = True
+    dry_run: bool = False
+    webhook: str = notify.WEBHOOK_VARIABLE
+    settings: Path | None = None
+    verbose: bool = False
+
+
+@dataclass
+class SetResult:
+    """What became of one set.
+
+    ``status`` is ``promoted``, ``refused`` or ``undecided`` (by the gate), ``registered`` (nobody asked the gate),
+    ``unchanged``, ``busy`` (another process trains it), ``failed``, ``stopped`` (not reached), or in a dry run ``new``,
+    ``changed`` or ``unjudged``. ``version`` is the one that was made from the set, ``champion`` the one that had the alias before.
+    """
+
+    name: str
+    status: str
+    message: str = ""
+    digest: str | None = None
+    model: str = ""
+    version: str | None = None
+    champion: str | None = None
+    seconds: float = 0.0
+    error: Exception | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON; the error as its message and parts."""
+        return {**vars(self), "error": None if self.error is None else error_json(self.error)}
+
+
+@dataclass
+class Retraining:
+    """What became of all sets."""
+
+    source: str
+    dry_run: bool
+    sets: list[SetResult] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a set failed, else 0: a gate that refuses, or a set that another process trains, is nothing to be called for."""
+        return 1 if any(item.status in ("failed", "stopped") for item in self.sets) else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "status": "failed" if self.exit_code else "completed", "source": self.source, "dry_run": self.dry_run,
+            "counts": dict(sorted(Counter(item.status for item in self.sets).items())), "sets": [item.as_dict() for item in self.sets],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Job:
+    request: Request
+    settings: Mapping[str, Any]
+    gate: GateConfig
+    tracking: Tracking
+
+
+def retrain(request: Request) -> Retraining:
+    """Look at all style sets, one after the other, and train those that no registered version was made from.
+
+    Returns:
+        What became of each. A set that fails is in it and stops no other; after a full disk the rest is not reached.
+
+    Raises:
+        InputError: the configuration, the gate, the source or a name is wrong; found before anything ran.
+        ServiceUnreachable: MLflow or the source does not answer at the start.
+        KeyboardInterrupt: the user stopped it.
+    """
+    prepare_environment(verbose=request.verbose)
+    notify.check_webhook(request.webhook)
+    try:
+        job, places = _prepare(request)
+    except StyleForgeError as error:
+        _notify(request, f"retraining did not start: {error}")
+        raise
+    outcome = Retraining(request.source, request.dry_run)
+    with terminate_as_interrupt():
+        for place in places:
+            if any(isinstance(item.error, StorageError) for item in outcome.sets):
+                outcome.sets.append(SetResult(place.name, "stopped", "the disk is full"))
+                continue
+            result = _one(job, place)
+            _logger.info("%s: %s%s", result.name, result.status, f" ({result.message})" if result.message else "")
+            outcome.sets.append(result)
+            if result.status in ("promoted", "refused", "undecided", "failed"):
+                _notify(request, f"{result.name}: {result.status}: {result.message}")
+    return outcome
+
+
+def _notify(request: Request, text: str) -> None:
+    if not request.dry_run:
+        notify.notify(f"StyleForge: {text}", variable=request.webhook)
+
+
+def _prepare(request: Request) -> tuple[_Job, list[Place]]:
+    """Everything that can be checked before the first set."""
+    gate, settings, sample = check_request(request)
+    if request.settings is not None:
+        check_settings(request.settings)
+    places = list_sets(request.source)
+    return _Job(request, settings, gate, open_tracking(sample.registry.tracking_uri)), places
+
+
+def check_request(request: Request) -> tuple[GateConfig, Mapping[str, Any], RunConfig]:
+    """What can be checked without any service.
+
+    Returns:
+        The gate, the settings for all sets as they are in the file, and what they resolve to for one set.
+
+    Raises:
+        InputError: the configuration, the gate or a name is wrong.
+    """
+    promotion.check_alias(request.alias)
+    gate = load_gate(request.gate or builtin_config("gate"))
+    settings = read_yaml_mapping(request.config)
+    sample, other = (_configure(request, settings, Place(name, request.source), {}) for name in ("style-1", "style-2"))
+    if sample.model_name == other.model_name:
+        raise ConfigError(
+            f"registry.model={sample.model_name}", "is one name for all style sets", expected=f"a name with {_STYLE} in it",
+            remedy="leave it out for the usual names",
+        )  # fmt: skip
+    return gate, settings, sample
+
+
+def _configure(request: Request, settings: Mapping[str, Any], place: Place, own: Mapping[str, Any]) -> RunConfig:
+    """The run of one set: CONFIG, then the set's own settings, then --set; name and source are the set's in any case."""
+    named = {"style": {"name": place.name, "source": place.location}}
+    where = f"{request.config} for {place.name}" if own else str(request.config)
+    config = parse_config(_merged(_merged(settings, own), named), where=where, overrides=request.overrides)
+    style = config.style.model_copy(update={"name": place.name, "source": place.location})
+    model = config.registry.model
+    registry = config.registry.model_copy(update={"model": model.replace(_STYLE, place.name) if model else None})
+    return config.model_copy(update={"style": style, "registry": registry})
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        lower = merged.get(key)
+        merged[key] = _merged(lower, value) if isinstance(lower, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _one(job: _Job, place: Place) -> SetResult:
+    """A set from listing to promotion. Only Ctrl-C comes out of it."""
+    started = time.monotonic()
+    try:
+        result = _treat(job, place)
+    except Exception as problem:
+        _logger.debug("the set %s failed", place.name, exc_info=problem)
+        error = known_error(problem)
+        result = SetResult(place.name, "failed", str(error), error=error)
+    result.seconds = round(time.monotonic() - started, 2)
+    return result
+
+
+def _treat(job: _Job, place: Place) -> SetResult:
+    place.check()
+    config = _configure(job.request, job.settings, place, read_settings(place))
+    digest = _digest(config)
+    name = config.model_name
+    result = SetResult(place.name, "unchanged", digest=digest, model=name)
+    made = claims.find_made_from(job.tracking, name, digest)
+    if _is_done(job, made, result):
+        return result
+    if job.request.dry_run:
+        return _foretell(job, made, result)
+    with claims.claim(job.tracking, name) as mine:
+        if not mine:
+            result.status, result.message = "busy", "another process trains it now"
+            return result
+        # Whoever had the claim before may have made it meanwhile.
+        made = claims.find_made_from(job.tracking, name, digest)
+        if _is_done(job, made, result):
+            return result
+        result.version = str(made.version) if made is not None else _train(job, config)
+        return _judge(job, result, result.version)
+
+
+def _digest(config: RunConfig) -> str:
+    """What the set's version would be made from, as :func:`components.registry.claims.source_digest` gives it."""
+    from components.styledata.manifest import scan_style
+
+    plan = plan_run(config)
+    with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
+        style_set = Path(scratch) / "style_set"
+        scan_style(config.style, effective_aux(config), style_set)
+        return claims.source_digest(style_set, config, plan["register"]["base_digest"])
+
+
+def _is_done(job: _Job, made: ModelVersion | None, result: SetResult) -> bool:
+    """Whether there is a version, and nobody has to judge it any more; a promotion that was cut short is taken up again."""
+    if made is None:
+        return False
+    result.version = str(made.version)
+    verdict = made.tags.get(_VERDICT + job.request.alias)
+    result.message = f"version {made.version} was made from it" + (f"; the gate said {verdict}" if verdict else "")
+    return verdict is not None or not job.request.promote
+
+
+def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetResult:
+    if made is not None:
+        result.status, result.message = "unjudged", f"version {made.version} would be held against the gate"
+        return result
+    with service_errors(job.tracking.uri):
+        known = bool(all_versions(job.tracking, result.model))
+    result.status, result.message = ("changed", "would be trained anew") if known else ("new", "would be trained")
+    return result
+
+
+def _train(job: _Job, config: RunConfig) -> str:
+    """Run the pipeline, and give the version that it registered."""
+    ran = run_personalize(config, settings_file=job.request.settings, verbose=job.request.verbose)
+    if ran.error is not None:
+        raise ran.error
+    return str((ran.model or {})["version"])
+
+
+def _judge(job: _Job, result: SetResult, version: str) -> SetResult:
+    """Promote the version if the gate lets it pass, and note the verdict on it, so that it is not judged again."""
+    reference, alias = f"{result.model}/{version}", job.request.alias
+    if not job.request.promote:
+        result.status, result.message = "registered", f"version {version}; the gate was not asked"
+        return result
+    wish = promotion.Wish(reference, job.gate, alias, reason="retrained: the gate let it pass")
+    made = promotion.promote(job.tracking, wish, tools(job.tracking))
+    result.champion = made.champion
+    if made.promoted:
+        before = f", in place of version {made.champion}" if made.champion and made.champion != made.version else ""
+        result.status, result.message = "promoted", f"version {made.version} of {made.name} is @{alias} now{before}"
+    else:
+        stays = f"version {made.champion} stays @{alias}" if made.champion else f"there is no @{alias} yet"
+        result.status = "refused" if made.gate.verdict == "refuse" else "undecided"
+        result.message = f"version {version} is registered; {stays}"
+    with service_errors(job.tracking.uri):
+        job.tracking.client.set_model_version_tag(result.model, version, _VERDICT + alias, made.gate.verdict)
+    return result

@@ -1,0 +1,150 @@
+"""Runs ``personalize``: prepares ZenML, starts the pipeline, and tells in plain data what came of it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.config import RunConfig
+from components.core.errors import known_error
+from components.core.paths import read_json, state, write_json
+from components.registry.tracking import is_new, open_tracking, tracking_uri
+from orchestration.client import LOCAL, connect, find_run, output_folder, stack_flavors, terminate_as_interrupt
+from orchestration.environment import prepare_environment
+from orchestration.fast_start import lightweight_zenml
+from orchestration.outcome import RunResult
+from orchestration.remote_errors import error_of
+from orchestration.settings import check_settings, default_settings_file, settings_for
+from orchestration.uploads import within_reach
+from runs.plan import Plan, plan_run
+
+if TYPE_CHECKING:
+    from zenml.models import PipelineRunResponse
+
+_logger = logging.getLogger(__name__)
+
+
+def run_personalize(
+    config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, shards: int = 1, verbose: bool = False
+) -> RunResult:
+    """Run the pipeline on the active ZenML stack and wait for its end.
+
+    Args:
+        config: the run.
+        use_cache: False re-runs every step.
+        settings_file: a ``zenml.yaml``; default: the project's own.
+        shards: into how many shares drawing and feature extraction are divided, each in a pod where steps run in pods.
+        verbose: let ZenML speak.
+
+    Returns:
+        The result; an error of a step is in it, not raised.
+
+    Raises:
+        InputError, ServiceUnreachable: found before anything ran.
+        KeyboardInterrupt: the user stopped the run; what can be resumed is kept.
+    """
+    started = time.monotonic()
+    prepare_environment(verbose=verbose)
+    # In the order of what they cost: the settings' models are ZenML's own, which takes seconds to import.
+    plan = plan_run(config)
+    settings = settings_file or default_settings_file()
+    if settings is not None:
+        check_settings(settings)
+    with terminate_as_interrupt():
+        result = _run(config, plan, use_cache, settings, shards, empty_registry=is_new(tracking_uri(config.registry.tracking_uri)))
+        if _names_a_version_that_is_gone(config, result):
+            result = _run(config, plan, use_cache, settings, shards, empty_registry=True)
+    result.total_seconds = round(time.monotonic() - started, 2)
+    if result.run_id:
+        write_json(state("runs", result.run_id) / "result.json", result.as_dict())
+    return result
+
+
+def _names_a_version_that_is_gone(config: RunConfig, result: RunResult) -> bool:
+    """Whether the registration is one of the cache's, and its version was deleted since."""
+    if result.error is not None or "register" not in result.cached or not result.model:
+        return False
+    from components.registry.versions import is_registered
+
+    return not is_registered(open_tracking(config.registry.tracking_uri), result.model["name"], str(result.model["version"]))
+
+
+def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, shards: int, *, empty_registry: bool) -> RunResult:
+    from steps.io import workspace
+
+    connect()
+    from orchestration.preflight import check_access
+    from pipelines.personalize import personalize, personalize_sharded
+
+    flavors = stack_flavors()
+    if LOCAL not in flavors:
+        check_access()
+        plan = within_reach(plan)
+    workspace.sweep()
+    name = f"personalize-{config.style.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    options: dict[str, Any] = {"run_name": name}
+    if settings is not None:
+        options["config_path"] = str(settings_for(settings, flavors))
+    if not use_cache:
+        options["enable_cache"] = False
+    result = RunResult(status="completed")
+    try:
+        with lightweight_zenml():
+            if shards == 1:
+                personalize.with_options(**options)(plan=plan, empty_registry=empty_registry)
+            else:
+                pods = LOCAL not in flavors
+                personalize_sharded.with_options(**options)(plan=plan, shards=shards, pods=pods, empty_registry=empty_registry)
+    except Exception as problem:
+        _logger.debug("the run failed", exc_info=problem)
+        result.error = known_error(problem)
+    finally:
+        run = find_run(name)
+        # What a stopped or failed step had done so far is what makes the next try short.
+        workspace.release([step for step, record in run.steps.items() if record.status.value == "completed"] if run else [])
+    if LOCAL not in flavors:
+        result.error = _remote_error(run, result.error)
+    if result.error is not None:
+        result.status = getattr(result.error, "status", "failed")
+    if run is not None:
+        _gather(run, result)
+    return result
+
+
+def _remote_error(run: PipelineRunResponse | None, problem: Exception | None) -> Exception | None:
+    """The error of a run in pods, which may have failed without ZenML saying so here."""
+    if problem is None and run is not None and run.status.is_successful:
+        return None
+    return error_of(run, problem or RuntimeError(f"the run is {run.status.value}" if run else "ZenML has no record of the run"))
+
+
+def _gather(run: PipelineRunResponse, result: RunResult) -> None:
+    result.run_id = str(run.id)
+    _gather_steps(run, result)
+    if result.error is None:
+        _gather_outputs(run, result)
+
+
+def _gather_steps(run: PipelineRunResponse, result: RunResult) -> None:
+    for name, step in run.steps.items():
+        if step.status.value == "cached":
+            result.cached.append(name)
+            result.seconds[name] = 0.0
+        elif step.start_time and step.end_time:
+            result.seconds[name] = round((step.end_time - step.start_time).total_seconds(), 2)
+
+
+def _gather_outputs(run: PipelineRunResponse, result: RunResult) -> None:
+    from steps.io.artifacts import link_or_copy
+
+    scores = read_json(output_folder(run, "score") / "scores.json")
+    result.scores, result.base_scores = scores["style"], scores["base"]
+    result.drift, result.context = scores.get("drift"), scores.get("context") or {}
+    result.model = read_json(output_folder(run, "register") / "registration.json")
+    page = state("runs", str(run.id)) / "report.html"
+    page.unlink(missing_ok=True)
+    link_or_copy(output_folder(run, "report") / "report.html", page)
+    result.report = str(page)

@@ -1,0 +1,240 @@
+"""Installs schedules: of ``retrain`` as a CronJob of Kubernetes, or of ``personalize`` for one style set with the stack's orchestrator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.cluster import schedule as objects
+from components.cluster.applied import Applied, Entry, apply, list_schedules, remove
+from components.cluster.client import Access, connect
+from components.cluster.cron import next_times, parse_cron
+from components.core.config import load_config
+from components.core.errors import InputError
+from runs.retraining import Request, check_request
+
+if TYPE_CHECKING:
+    from zenml.models import ScheduleResponse
+
+    from runs.plan import Plan
+
+_PIPELINE = "personalize"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command is asked for; None is the manifest's, or that it stays as it is. ``source`` may be None for ZenML alone."""
+
+    name: str
+    config: Path
+    cron: str
+    source: str | None = None
+    overrides: tuple[str, ...] = ()
+    namespace: str | None = None
+    context: str | None = None
+    image: str | None = None
+    time_zone: str | None = None
+    suspend: bool | None = None
+    alias: str = "champion"
+    promote: bool = True
+    service_account: str | None = None
+    gate: Path | None = None
+    claim: str | None = None
+    requests: str | None = None
+    dry_run: bool = False
+    verbose: bool = False
+
+
+# Kubernetes
+
+
+def apply_cron_job(asked: Asked) -> Applied:
+    """Install or change the CronJob that runs ``styleforge retrain``.
+
+    Raises:
+        InputError: what is asked for is wrong, means nothing in the pod, or an object of that name is somebody else's.
+        ClusterError: the cluster refuses it.
+        ClusterUnreachable: it does not answer.
+    """
+    if not asked.source:
+        raise InputError("--source", "is missing", expected="the bucket whose sub-folders are style sets")
+    template = objects.load_template()
+    _, _, sample = check_request(Request(asked.config, asked.source, asked.overrides, asked.alias, asked.gate))
+    objects.check_travels(sample, asked.source, objects.volumes_of(template))
+    wish = objects.Wish(
+        asked.name, asked.cron, asked.source, asked.config.read_text(encoding="utf-8"), asked.overrides, asked.namespace, asked.image,
+        asked.time_zone, asked.suspend, asked.alias, asked.promote, asked.service_account,
+        None if asked.gate is None else asked.gate.read_text(encoding="utf-8"), asked.claim, asked.requests,
+    )  # fmt: skip
+    wish.check()
+    return apply(connect(Access(asked.context)), wish, template, dry_run=asked.dry_run)
+
+
+def list_cron_jobs(namespace: str | None, context: str | None) -> list[Entry]:
+    """The schedules of a namespace; raises as :func:`apply_cron_job`."""
+    return list_schedules(connect(Access(context)), _namespace(namespace))
+
+
+def remove_cron_job(name: str, namespace: str | None, context: str | None) -> list[str]:
+    """Remove a schedule, and give what was removed; raises as :func:`apply_cron_job`."""
+    return remove(connect(Access(context)), name, _namespace(namespace))
+
+
+def _namespace(namespace: str | None) -> str:
+    return namespace or objects.namespace_of(None, objects.load_template())
+
+
+# ZenML
+
+
+def apply_with_zenml(asked: Asked) -> Applied:
+    """Hand ``personalize`` for one style set to the active stack's orchestrator, to be started by its schedule.
+
+    Each run takes finished work from the cache, trains if the pictures have changed, and registers; no gate is asked. What the
+    configuration resolves to, the base's digest among it, is fixed now.
+
+    Raises:
+        InputError: what is asked for is wrong, or the orchestrator has no schedules.
+        ServiceUnreachable: ZenML's server does not answer.
+    """
+    _refuse_options(asked)
+    cron = parse_cron(asked.cron)
+    source = (f"style.source={asked.source}",) if asked.source else ()
+    config = load_config(asked.config, (*asked.overrides, *source))
+    objects.check_travels(config, config.style.source)
+    stack = _open_stack(asked.verbose)
+    from runs.plan import plan_run
+
+    plan = plan_run(config)
+    # Of a URL it is another one each time, so that the pictures are read anew; here the step itself is kept out of the cache.
+    plan["scan"]["content"] = "scheduled"
+    before = _find(asked.name)
+    if before is not None and before.cron_expression == cron.text and _plan_of(before) == plan:
+        status = "unchanged"
+    else:
+        status = "created" if before is None else "changed"
+        if not asked.dry_run:
+            _replace(asked.name, cron.text, plan, config.style.name, before)
+    times = tuple(moment.isoformat() for moment in next_times(cron, 3))
+    return Applied(asked.name, f"ZenML stack {stack}", status, "zenml", False, times, (), (), asked.dry_run)
+
+
+def _refuse_options(asked: Asked) -> None:
+    given = {
+        "--namespace": asked.namespace, "--context": asked.context, "--image": asked.image, "--time-zone": asked.time_zone,
+        "--suspend": asked.suspend, "--to": asked.alias != "champion", "--no-promote": not asked.promote,
+        "--service-account": asked.service_account, "--gate": asked.gate, "--home-claim": asked.claim, "--requests": asked.requests,
+    }  # fmt: skip
+    for option, value in given.items():
+        # --resume is a value too.
+        if value not in (None, False) or (option == "--suspend" and value is not None):
+            raise InputError(
+                f"{option} with --as zenml", "is not for ZenML's schedules", expected="the pod's settings in zenml.yaml, and times in UTC",
+                remedy="leave it out, or install a CronJob without --as zenml",
+            )  # fmt: skip
+
+
+def _open_stack(verbose: bool) -> str:
+    """Name of the active stack, once it is certain that it has schedules."""
+    from orchestration.client import connect as connect_zenml
+    from orchestration.environment import prepare_environment
+
+    prepare_environment(verbose=verbose)
+    connect_zenml()
+    from zenml.client import Client
+
+    stack = Client().active_stack
+    if not stack.orchestrator.config.is_schedulable:
+        raise InputError(
+            f"ZenML stack {stack.name}", f"its orchestrator ({stack.orchestrator.flavor}) has no schedules",
+            expected="a stack with one that has, such as kubernetes", remedy="install a CronJob without --as zenml, or call the command "
+            "from cron",
+        )  # fmt: skip
+    return str(stack.name)
+
+
+def _find(name: str) -> ScheduleResponse | None:
+    """The schedule of that name; what is not of ours is refused."""
+    from zenml.client import Client
+
+    found = Client().list_schedules(name=f"equals:{name}", hydrate=True).items
+    if not found:
+        return None
+    if found[0].pipeline_id not in _pipelines():
+        raise InputError(
+            f"ZenML's schedule {name}", f"is of another pipeline than {_PIPELINE}", expected="a name that is free",
+            remedy="choose another name",
+        )  # fmt: skip
+    return found[0]
+
+
+def _pipelines() -> list[Any]:
+    from zenml.client import Client
+
+    return [item.id for item in Client().list_pipelines(name=f"equals:{_PIPELINE}").items]
+
+
+def _plan_of(known: ScheduleResponse) -> Any:
+    """What a schedule starts; None if ZenML has no record of it."""
+    from zenml.client import Client
+
+    found = Client().list_snapshots(schedule_id=known.id, named_only=False, hydrate=True).items
+    return (found[0].pipeline_configuration.parameters or {}).get("plan") if found else None
+
+
+def _replace(name: str, cron: str, plan: Plan, style: str, before: ScheduleResponse | None) -> None:
+    """ZenML can change a schedule's times but not what it starts, so there is a new one in any case."""
+    from zenml.client import Client
+    from zenml.config.schedule import Schedule
+
+    from orchestration.client import stack_flavors
+    from orchestration.settings import default_settings_file, settings_for
+    from pipelines.personalize import personalize
+
+    options: dict[str, Any] = {
+        "schedule": Schedule(name=name, cron_expression=cron), "run_name": f"{name}-{style}-{{date}}-{{time}}",
+        "steps": {"scan": {"enable_cache": False}},
+    }  # fmt: skip
+    if (settings := default_settings_file()) is not None:
+        options["config_path"] = str(settings_for(settings, stack_flavors()))
+    if before is not None:
+        Client().delete_schedule(before.id, soft=False)
+    try:
+        personalize.with_options(**options)(plan=plan)
+    except Exception:
+        # ZenML notes it before the orchestrator has taken it.
+        for left in Client().list_schedules(name=f"equals:{name}").items:
+            Client().zen_store.delete_schedule(left.id, soft=False)
+        raise
+
+
+def list_with_zenml(verbose: bool) -> list[Entry]:
+    """The schedules of ``personalize`` that ZenML knows, by name."""
+    stack = _open_stack(verbose)
+    from zenml.client import Client
+
+    known = [item for pipeline in _pipelines() for item in Client().list_schedules(pipeline_id=pipeline, hydrate=True).items]
+    return sorted((_entry(item, stack) for item in known), key=lambda entry: entry.name)
+
+
+def _entry(item: ScheduleResponse, stack: str) -> Entry:
+    plan, cron = _plan_of(item) or {}, item.cron_expression or ""
+    try:
+        times = tuple(moment.isoformat() for moment in next_times(parse_cron(cron), 3)) if item.active else ()
+    except InputError:
+        times = ()
+    source = str(plan.get("scan", {}).get("source", ""))
+    return Entry(item.name, f"ZenML stack {stack}", cron, "Etc/UTC", not item.active, source, "", 0, None, None, times)
+
+
+def remove_with_zenml(name: str, verbose: bool) -> list[str]:
+    """Remove a schedule from ZenML and its orchestrator, and give what was removed."""
+    _open_stack(verbose)
+    from zenml.client import Client
+
+    found = _find(name)
+    if found is None:
+        raise InputError(name, "no such schedule in ZenML", expected="one that `styleforge schedule list --as zenml` shows")
+    Client().delete_schedule(found.id, soft=False)
+    return [f"Schedule {name}"]

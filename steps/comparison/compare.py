@@ -1,0 +1,41 @@
+"""Step: the cells' records become tables, claims and pages."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from components.core.comparison import CompareConfig
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.workspace import scratch
+
+
+@step(environment=code_of(__file__))
+def compare(
+    records: list[Folder], cells: list[dict[str, Any]], comparison: dict[str, Any], settings: dict[str, Any]
+) -> Annotated[Folder, "comparison"]:
+    """Compare the cells.
+
+    Args:
+        records: of ``measure``, one for each finished cell, in the order of ``cells``.
+        cells: ``id``, ``variants``, ``style``, ``seed``, ``steps`` and ``error`` (None where there is a record).
+        comparison: the comparison's configuration.
+        settings: flat settings of the run that all cells start from, for the page.
+    """
+    from components.evaluation.comparison import Outcome
+    from components.evaluation.comparison_page import render_comparison
+    from components.evaluation.record import read_record
+
+    waiting = iter(records)
+    outcomes = [
+        Outcome(
+            cell["id"], tuple(cell["variants"]), cell["style"], cell["seed"], cell["steps"],
+            read_record(next(waiting).path) if cell["error"] is None else None, cell["error"],
+        )
+        for cell in cells
+    ]  # fmt: skip
+    out = scratch("compare")
+    render_comparison(out, CompareConfig.model_validate(comparison), outcomes, settings)
+    return Folder(out)

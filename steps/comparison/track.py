@@ -1,0 +1,36 @@
+"""Step: a comparison becomes MLflow runs, a parent and a child for each cell."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from components.core.paths import write_json
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.workspace import scratch
+
+
+@step(environment=code_of(__file__))
+def track(
+    comparison: Folder, experiment: str, tracking_uri: str | None, tracking: str, settings: dict[str, Any], changes: dict[str, Any]
+) -> Annotated[Folder, "tracking"]:
+    """Record the comparison.
+
+    Args:
+        comparison: of ``compare``.
+        experiment: the MLflow experiment.
+        tracking_uri: the configured tracking URI; None means the environment's, or our own.
+        tracking: where that is, without credentials.
+        settings: flat settings of the run that all cells start from.
+        changes: for each variant its own settings.
+    """
+    from components.registry.comparisons import log_comparison
+    from components.registry.tracking import open_tracking
+
+    out = scratch("track")
+    out.mkdir(parents=True)
+    runs = log_comparison(open_tracking(tracking_uri), experiment=experiment, folder=comparison.path, settings=settings, changes=changes)
+    write_json(out / "tracking.json", {**runs, "tracking_uri": tracking})
+    return Folder(out)

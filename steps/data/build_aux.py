@@ -1,0 +1,71 @@
+"""Step: the Aux pictures that keep the base's knowledge alive during fine-tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from zenml import step
+
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.clip_encoder import towers_factory
+from steps.io.workspace import scratch
+
+
+@step(environment=code_of(__file__))
+def build_aux(
+    style_set: Folder,
+    source: str,
+    parts: list[dict[str, Any]],
+    extractor: dict[str, Any] | None = None,
+    base: dict[str, Any] | None = None,
+    sampling: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Annotated[Folder, "aux"]:
+    """Curate, copy or draw the Aux set, in one part a concept; arguments that the source has no use for keep their defaults.
+
+    Args:
+        style_set: of ``scan``.
+        source: ``curated``, ``generated``, ``target`` or ``none``.
+        parts: for each part its ``concept`` (a token; None: all), ``roles`` of the pictures wanted (None: as the papers have it,
+            people foremost), ``count`` (curated, generated), ``form`` of art (curated) and class ``prompt`` (generated).
+        extractor: CLIP that ranks the pool (curated).
+        base: model that draws (generated).
+        sampling: how to draw (generated).
+        seed: of drawing (generated).
+    """
+    from components.styledata import auxiliary
+
+    out = scratch("build_aux")
+    made = []
+    for index, part in enumerate(parts):
+        folder = out if len(parts) == 1 else out.parent / f"part-{index}"
+        _build(style_set, folder, source, part, extractor or {}, base or {}, sampling or {}, seed)
+        made.append((part["concept"], folder))
+    if len(parts) > 1:
+        auxiliary.join(made, out)
+    return Folder(out)
+
+
+def _build(
+    style_set: Folder, out: Path, source: str, part: dict[str, Any], extractor: dict[str, Any], base: dict[str, Any],
+    sampling: dict[str, Any], seed: int,
+) -> None:  # fmt: skip
+    from components.styledata import auxiliary
+
+    if source == "curated":
+        towers = towers_factory(extractor)
+        auxiliary.curate(style_set.path, out, count=part["count"], form=part["form"], towers=towers, roles=part["roles"])
+    elif source == "generated":
+        from components.core.config import SamplingSection
+        from components.diffusion.models.bundle import load_bundle
+        from components.diffusion.sampling.sampler import sample_class_pictures
+
+        bundle = load_bundle(base["model"], revision=base.get("revision"))
+        pictures = sample_class_pictures(bundle, part["prompt"], part["count"], SamplingSection(**sampling), seed)
+        auxiliary.pack_generated(pictures, out, part["prompt"])
+    elif source == "target":
+        auxiliary.copy_target(style_set.path, out, roles=part["roles"])
+    else:
+        auxiliary.no_aux(out)

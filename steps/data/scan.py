@@ -1,0 +1,39 @@
+"""Step: the style source becomes a style set with its manifest."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from zenml import step
+
+from components.core.config import AuxSection, StyleSection
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.sources import localize
+from steps.io.workspace import scratch
+
+
+@step(environment=code_of(__file__))
+def scan(
+    source: str, reference: str | None, curated: bool, pool: str | None, max_pixels: int, content: str
+) -> Annotated[Folder, "style_set"]:
+    """Read the pictures of the style and write down what they are.
+
+    Args:
+        source: folder or URL of the style.
+        reference: folder or URL of held-out pictures.
+        curated: whether an Aux pool is needed.
+        pool: folder or URL of Aux candidates, if not in the source.
+        max_pixels: largest picture accepted, in pixels.
+        content: digest of what is there now; it makes a changed picture a changed parameter.
+    """
+    from components.styledata.manifest import scan_style
+
+    out = scratch("scan")
+    places = {
+        name: place and localize(place, out.parent / name) for name, place in (("source", source), ("reference", reference), ("pool", pool))
+    }
+    # The style's name is no part of the pictures, so another name must not read them again.
+    style = StyleSection(name="style", source=str(places["source"]), reference=places["reference"], max_pixels=max_pixels)
+    scan_style(style, AuxSection(source="curated" if curated else "none", pool=places["pool"]), out)
+    return Folder(out)

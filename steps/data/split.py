@@ -1,0 +1,27 @@
+"""Step: StyleRef pictures are told apart into characters and backgrounds, and the reference is chosen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.clip_encoder import towers_factory
+from steps.io.workspace import scratch
+
+
+@step(environment=code_of(__file__))
+def split(style_set: Folder, extractor: dict[str, Any]) -> Annotated[Folder, "split"]:
+    """Divide the style set.
+
+    Args:
+        style_set: of ``scan``.
+        extractor: the CLIP that decides where neither metadata nor folders do: ``model``, ``revision``, ``digest``.
+    """
+    from components.styledata.split import split_style_set
+
+    out = scratch("split")
+    split_style_set(style_set.path, out, towers_factory(extractor))
+    return Folder(out)

@@ -1,0 +1,48 @@
+"""Step: the gate in front of everything that costs time."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+from zenml import step
+
+from components.core.paths import atomic_folder, state
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.workspace import scratch
+
+_logger = logging.getLogger(__name__)
+
+
+@step(environment=code_of(__file__))
+def validate(style_set: Folder, minimum_side: int, needs_roles: bool) -> Annotated[Folder, "validation"]:
+    """Check the style set against the rules; a failed hard rule stops the run.
+
+    Args:
+        style_set: of ``scan``.
+        minimum_side: the base's resolution, in pixels.
+        needs_roles: whether the method binds people and backgrounds apart.
+
+    Raises:
+        GateRefused: listing every file at fault with its reason.
+    """
+    from components.styledata.validation import validate_style_set
+
+    out = scratch("validate")
+    verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, out=out)
+    # A failed step leaves no artifact, and the page is what shows the pictures at fault.
+    verdict.raise_if_failed(None if verdict.passed else _keep(out, style_set.digest) / "validation.html")
+    for warning in verdict.warnings:
+        _logger.warning("%s", warning)
+    return Folder(out)
+
+
+def _keep(folder: Path, digest: str) -> Path:
+    """A copy of a refused validation where ``styleforge validate`` keeps its own."""
+    target = state("validation") / digest[:16]
+    with atomic_folder(target) as temporary:
+        shutil.copytree(folder, temporary, dirs_exist_ok=True)
+    return target

@@ -1,0 +1,34 @@
+"""Step: pictures become numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from steps.evaluation.scoring import score_into
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.workspace import scratch
+
+
+@step(environment=code_of(__file__))
+def score(
+    style_set: Folder, split: Folder, pictures: Folder, base_pictures: Folder, seed: int, tokens: list[str], scoring: dict[str, Any],
+    weights: dict[str, Any],
+) -> Annotated[Folder, "scores"]:  # fmt: skip
+    """Score the style model's pictures and the base's against the held-out reference.
+
+    Args:
+        style_set: of ``scan``.
+        split: of ``split``; names the reference.
+        pictures: of ``sample_bank``.
+        base_pictures: of ``sample_base``.
+        seed: of the run; draws subsets and resamples.
+        tokens: the tokens bound to the style.
+        scoring: the scoring section.
+        weights: digests of the extractors' files.
+    """
+    out = scratch("score")
+    score_into(out, style_set, split, pictures, base_pictures, seed, tokens, scoring, weights)
+    return Folder(out)

@@ -1,0 +1,31 @@
+"""Step: pictures whose features were extracted in shares become numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from steps.evaluation.scoring import score_into
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.workspace import scratch
+
+
+@step(environment=code_of(__file__))
+def score_joined(
+    features: list[Folder], style_set: Folder, split: Folder, pictures: Folder, base_pictures: Folder, seed: int, tokens: list[str],
+    scoring: dict[str, Any], weights: dict[str, Any],
+) -> Annotated[Folder, "scores"]:  # fmt: skip
+    """Score as ``score`` does, without seeing a picture of the shares again.
+
+    Args:
+        features: of ``extract_shard``, all of them.
+        style_set, split, pictures, base_pictures, seed, tokens, scoring, weights: as ``score``.
+    """
+    from components.evaluation.shards import remember
+
+    remember([shard.path for shard in features])
+    out = scratch("score_joined")
+    score_into(out, style_set, split, pictures, base_pictures, seed, tokens, scoring, weights)
+    return Folder(out)

@@ -1,0 +1,78 @@
+"""Where a step does its work before its result is stored, and what becomes of it when the run ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from components.core.content import digest_value
+from components.core.paths import state
+
+_scratch: list[Path] = []
+_resumable: dict[Path, tuple[str, FileLock]] = {}
+# What nobody has come back for in this time is removed.
+FORGOTTEN_SECONDS = 30 * 24 * 3600
+RESUMABLE_PARTS = ("checkpoints", "pictures")
+_logger = logging.getLogger(__name__)
+
+
+def scratch(step: str) -> Path:
+    """A path for a result that is made in one go; nothing is there yet."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{step}-{os.getpid()}-", dir=state("work")))
+    _scratch.append(folder)
+    return folder / "out"
+
+
+def resumable(step: str, part: str, *, key: object) -> Path:
+    """A folder that is the same whenever ``key`` is: what an interrupted run left there is taken up again.
+
+    A second process with the same key waits until the first one has ended.
+
+    Args:
+        step: the step whose success makes the folder needless.
+        part: folder under STYLEFORGE_HOME; one of ``RESUMABLE_PARTS``.
+        key: JSON value of all that the folder's content depends on.
+    """
+    folder = state(part) / digest_value(key)[:32]
+    if folder not in _resumable:
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _logger.warning("another run is doing the same work; waiting for it to end")
+            lock.acquire()
+        _resumable[folder] = (step, lock)
+    return folder
+
+
+def release(finished: Collection[str]) -> None:
+    """Remove this process's work folders, but keep what can be resumed of steps that are not ``finished``."""
+    for folder in _scratch:
+        shutil.rmtree(folder, ignore_errors=True)
+    _scratch.clear()
+    for folder, (step, lock) in _resumable.items():
+        if step in finished:
+            shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        folder.with_suffix(".lock").unlink(missing_ok=True)
+    _resumable.clear()
+
+
+def sweep() -> None:
+    """Remove the scratch folders of processes that were killed, and unfinished work that was given up long ago."""
+    for folder in state("work").glob("*-*-*"):
+        owner = folder.name.split("-")[-2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+    for part in RESUMABLE_PARTS:
+        for folder in state(part).iterdir():
+            if folder.is_dir() and time.time() - max(item.stat().st_mtime for item in [folder, *folder.iterdir()]) > FORGOTTEN_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""Step: the scored model becomes a registered version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from zenml import step
+
+from components.core.config import AS_SCORED, RunConfig
+from components.core.paths import read_json, read_jsonl, write_json
+from components.registry.versions import EVALUATION
+from steps.io.artifacts import Folder, link_or_copy
+from steps.io.caching import code_of
+from steps.io.workspace import scratch
+
+LOGGED_PICTURES = 32
+
+
+@step(environment=code_of(__file__))
+def register(
+    style_set: Folder, model: Folder, pictures: Folder, scores: Folder, report: Folder, config: dict[str, Any], base_digest: str,
+    tracking: str,
+) -> Annotated[Folder, "registration"]:  # fmt: skip
+    """Record the run in MLflow and register the model under its alias.
+
+    Args:
+        style_set: of ``scan``.
+        model: of ``fine_tune``.
+        pictures: of ``sample_bank``; an even choice of them is logged.
+        scores: of ``score``.
+        report: of ``report``.
+        config: the whole resolved configuration.
+        base_digest: of the base's files.
+        tracking: the MLflow tracking URI, without credentials.
+    """
+    from components.registry.claims import SOURCE_DIGEST, source_digest
+    from components.registry.packaging import package
+    from components.registry.tracking import open_tracking
+    from components.registry.versions import register_model
+
+    run = RunConfig.model_validate(config)
+    out = scratch("register")
+    out.mkdir(parents=True)
+    finished = _finish_model(run, model, scores, out / "model")
+    package(finished)
+    card = read_json(finished / "styleforge.json") if (finished / "styleforge.json").is_file() else {}
+    reference = register_model(
+        open_tracking(run.registry.tracking_uri), name=run.model_name, alias=run.registry.alias, experiment=run.registry.experiment,
+        model=finished, params=run.flat(), scores=read_json(scores.path / "scores.json"), report=report.path / "report.html",
+        pictures=_some_pictures(pictures.path / "style"),
+        tags={
+            "manifest_digest": card.get("manifest_digest") or style_set.digest, "config_digest": run.digest(), "method": run.method.name,
+            "identifier": card.get("identifier") or run.method.identifier, "style": run.style.name, "base": run.base.model,
+            "base_revision": run.base.revision or "", "base_digest": base_digest, "model_digest": model.digest,
+            SOURCE_DIGEST: source_digest(style_set.path, run, base_digest),
+        },
+    )  # fmt: skip
+    result = out / "registration"
+    result.mkdir()
+    write_json(result / "registration.json", {**reference.as_dict(), "tracking_uri": tracking})
+    return Folder(result)
+
+
+def _finish_model(run: RunConfig, model: Folder, scores: Folder, target: Path) -> Path:
+    """The model folder with its scores, and in ``styleforge.json`` what training did not know: the style's name, how to draw with it."""
+    for relative in model.files():
+        if relative.as_posix() != "styleforge.json":
+            link_or_copy(model.path / relative, target / relative)
+    for relative in scores.files():
+        link_or_copy(scores.path / relative, target / EVALUATION / relative)
+    source = model.path / "styleforge.json"
+    card = read_json(source) if source.is_file() else {"schema": 1}
+    drawing = run.sampling.model_dump(mode="json", include=set(AS_SCORED))
+    card |= {"style": run.style.name, "sampling": drawing, "model_digest": model.digest, "config_digest": run.digest()}
+    write_json(target / "styleforge.json", card)
+    return target
+
+
+def _some_pictures(folder: Path) -> list[Path]:
+    names = [row["file_name"] for row in read_jsonl(folder / "metadata.jsonl") if row.get("repeat", 0) == 0]
+    stride = max(1, len(names) // LOGGED_PICTURES)
+    return [folder / (name if name.startswith("images/") else f"images/{name}") for name in names[::stride][:LOGGED_PICTURES]]

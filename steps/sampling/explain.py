@@ -1,0 +1,43 @@
+"""Step: where the style model's pictures look at the words of their prompts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from components.core.config import SamplingSection
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.workspace import scratch
+
+
+@step(environment=code_of(__file__))
+def explain(
+    model: Folder, seed: int, concepts: list[dict[str, Any]], sampling: dict[str, Any], bank: str, prompts: int, words: list[str]
+) -> Annotated[Folder, "attention"]:
+    """Draw some prompts of the bank again, each picture's first repeat, and map the attention of their words.
+
+    Args:
+        model: of ``fine_tune``.
+        seed: of the run.
+        concepts: each ``token`` bound to the style, with the bank's ``categories`` that ask for it.
+        sampling: what of the sampling section decides about a style picture.
+        bank: digest of the bank's file.
+        prompts: number of prompts, evenly from all categories; 0 for none.
+        words: what to map besides identifiers and "style".
+    """
+    from components.diffusion.attention.capture import words_to_map
+    from components.diffusion.attention.heatmaps import explain as draw
+    from components.diffusion.attention.heatmaps import write_nothing
+    from components.diffusion.models.bundle import load_bundle
+    from steps.sampling.requests import bank_requests, spread
+
+    out = scratch("explain")
+    if not prompts:
+        return Folder(write_nothing(out))
+    settings = SamplingSection(**sampling)
+    identifiers = [str(concept["token"]) for concept in concepts]
+    chosen = spread(bank_requests(settings.bank, settings.limit, settings.style_template, concepts), prompts)
+    asked = [(request, words_to_map(request, identifiers, words)) for request in chosen]
+    return Folder(draw(load_bundle(str(model.path)), asked, settings, seed, out))

@@ -1,0 +1,27 @@
+"""Step: the shares of the prompt bank become one, as if it had been drawn at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from zenml import step
+
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.workspace import scratch
+from steps.sampling.sampling import PARTS
+
+
+@step(environment=code_of(__file__))
+def join_pictures(shards: list[Folder]) -> Annotated[Folder, "pictures"]:
+    """Put the pictures and rows together; the folder has the content, and so the digest, of ``sample_bank``'s.
+
+    Args:
+        shards: of ``sample_shard``, all of them.
+    """
+    from components.diffusion.sampling.sampler import merge_shards
+
+    out = scratch("join_pictures")
+    for part in PARTS:
+        merge_shards([shard.path / part for shard in shards], out / part)
+    return Folder(out)

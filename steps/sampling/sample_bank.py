@@ -1,0 +1,30 @@
+"""Step: the style model draws the prompt bank, in the style and, for the drift, without it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.workspace import resumable
+from steps.sampling.sampling import draw_bank
+
+
+@step(environment=code_of(__file__))
+def sample_bank(
+    model: Folder, seed: int, concepts: list[dict[str, Any]], sampling: dict[str, Any], bank: str
+) -> Annotated[Folder, "pictures"]:
+    """Draw the bank into ``style/`` and, once a prompt, ``plain/``; pictures that an interrupted run left are kept.
+
+    Args:
+        model: of ``fine_tune``.
+        seed: of the run.
+        concepts: each ``token`` bound to the style, with the bank's ``categories`` that ask for it.
+        sampling: the sampling section.
+        bank: digest of the bank's file.
+    """
+    out = resumable("sample_bank", "pictures", key=[model.digest, seed, concepts, sampling, bank])
+    draw_bank(out, model, seed, concepts, sampling)
+    return Folder(out)

@@ -1,0 +1,62 @@
+"""Step: the base learns the style."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from zenml import step
+
+from components.core.config import BaseSection, MethodSection, RunConfig, StyleSection, TrainingSection
+from components.core.paths import read_json, write_json
+from components.core.usage import measured
+from steps.io.artifacts import Folder
+from steps.io.caching import code_of
+from steps.io.checkpoint_store import vault_for
+from steps.io.workspace import resumable, scratch
+
+
+@step(environment=code_of(__file__))
+def fine_tune(
+    style_set: Folder,
+    split: Folder,
+    aux: Folder,
+    seed: int,
+    base: dict[str, Any],
+    method: dict[str, Any],
+    training: dict[str, Any],
+) -> Annotated[Folder, "model"]:
+    """Fine-tune; a run that was killed goes on from its last checkpoint.
+
+    Args:
+        style_set: of ``scan``.
+        split: of ``split``.
+        aux: of ``build_aux``.
+        seed: of the run.
+        base: ``model``, ``revision`` and the ``digest`` of its files.
+        method: the method section.
+        training: the training section.
+    """
+    from components.diffusion.training.loop import fine_tune as train
+
+    config = RunConfig(
+        seed=seed,
+        # What the style is called and how its pictures are drawn later is no part of training: `register` writes it down.
+        style=StyleSection(name="style", source="style_set"),
+        base=BaseSection(model=base["model"], revision=base["revision"]),
+        method=MethodSection(**method),
+        training=TrainingSection(**training),
+    )
+    key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, config.training.undivided()]
+    checkpoints = resumable("fine_tune", "checkpoints", key=key)
+    vault = vault_for(key)
+    if vault:
+        vault.fetch(checkpoints)
+    out = scratch("fine_tune")
+    with measured() as usage:
+        train(config, style_set.path, split.path, aux.path, out, checkpoints, kept=vault.keep if vault else None)
+    if vault:
+        vault.clear()
+    timing = out / "training" / "timing.json"
+    # What several processes used of their GPUs they have written down themselves.
+    write_json(timing, {"device": usage.device, "peak_memory_bytes": usage.peak_memory_bytes, **read_json(timing)})
+    return Folder(out)

@@ -1,0 +1,135 @@
+"""The command without a pipeline behind it: configuration errors, exit codes, doctor, config."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cli.app import app
+from components.core.paths import REPOSITORY
+
+SMALL = {"style": {"name": "test", "source": "pictures"}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with an empty home and a small configuration."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    return tmp_path
+
+
+def _call(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("training.stepz=3", "training.steps"),
+        ("training.steps=many", "training.steps"),
+        ("method.name=dreamboth", "dreambooth"),
+        ("trainingsteps", "a.b=value"),
+    ],
+)
+def test_wrong_setting_is_named(folder: Path, override: str, wanted: str) -> None:
+    code, stdout, stderr = _call("run", "config.yaml", "--json", "--set", override)
+    assert code == 2
+    assert wanted in stderr
+    answer = json.loads(stdout.splitlines()[-1])
+    assert answer["status"] == "failed"
+    assert wanted in answer["error"]["message"]
+    assert not (folder / "home" / "zenml").exists()
+
+
+def test_missing_configuration(folder: Path) -> None:
+    code, _, stderr = _call("run", "nowhere.yaml")
+    assert code == 2
+    assert "nowhere.yaml" in stderr
+
+
+def test_missing_style_folder(folder: Path) -> None:
+    code, _, stderr = _call("run", "config.yaml", "--set", "base.model=pocket")
+    assert code == 2
+    assert "style.source=pictures: no such folder" in stderr
+
+
+def test_unwritable_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "file").write_text("")
+    monkeypatch.setenv("STYLEFORGE_HOME", str(folder / "file" / "home"))
+    code, _, stderr = _call("run", "config.yaml")
+    assert code == 2
+    assert "STYLEFORGE_HOME" in stderr
+
+
+def test_config_prints_every_default(folder: Path) -> None:
+    code, stdout, _ = _call("config", "config.yaml", "--set", "training.steps=7")
+    assert code == 0
+    resolved = yaml.safe_load(stdout)
+    assert resolved["training"]["steps"] == 7
+    assert resolved["scoring"]["bootstrap"] == 200
+
+
+@pytest.mark.parametrize("name", ["pocket", "sd15"])
+def test_shipped_configurations_are_valid(folder: Path, name: str) -> None:
+    assert _call("config", str(REPOSITORY / "configs" / f"{name}.yaml"))[0] == 0
+
+
+def test_doctor_says_what_is_missing_and_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestration.doctor.pocket_weights", lambda part: folder / part)
+    started = time.monotonic()
+    code, stdout, _ = _call("doctor", "--json")
+    assert time.monotonic() - started < 10
+    assert code == 1
+    checks = {check["name"]: check for check in json.loads(stdout.splitlines()[-1])["checks"]}
+    assert not checks["pocket weights"]["ok"]
+    assert "styleforge pocket train" in checks["pocket weights"]["remedy"]
+    assert checks["python"]["ok"]
+    assert checks["home"]["ok"]
+
+
+def test_doctor_is_content_with_a_whole_installation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part, file in {"base": "model_index.json", "evaluator": "config.json"}.items():
+        (folder / part).mkdir()
+        (folder / part / file).write_text("{}")
+    monkeypatch.setattr("orchestration.doctor.pocket_weights", lambda part: folder / part)
+    assert _call("doctor")[0] == 0
+
+
+def test_doctor_notices_a_dead_mlflow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    code, stdout, _ = _call("doctor", "--json")
+    assert code == 1
+    checks = {check["name"]: check for check in json.loads(stdout.splitlines()[-1])["checks"]}
+    assert not checks["mlflow"]["ok"]
+
+
+def test_sample_of_an_unknown_folder(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    code, _, stderr = _call("sample", "empty", "a man", "--out", "out")
+    assert code == 2
+    assert "model_index.json" in stderr
+    assert not (folder / "out").exists()
+
+
+def test_pocket_refuses_unknown_names(folder: Path) -> None:
+    assert _call("pocket", "train", "--minutes", "unet")[0] == 2
+    code, _, stderr = _call("pocket", "render", "--style", "anine", "--out", "out")
+    assert code == 2
+    assert "anime" in stderr
+
+
+def test_help_starts_fast_and_imports_nothing_heavy() -> None:
+    program = "import sys; from cli.app import app; print([m for m in ('torch','zenml','mlflow','pandas','numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,207 @@
+"""Schedules in a cluster: put there once, changed in place, listed and removed, and nothing of anybody else's is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.cluster.applied import Applied, apply, list_schedules, remove
+from components.cluster.client import Access, Cluster, ClusterError, ClusterUnreachable, Forbidden, connect
+from components.cluster.schedule import Wish, load_template
+from components.core.errors import InputError, StyleForgeError
+from tests.components.cluster.schedule_server import CORE, NAMESPACE, ApiServer, api_server, write_kubeconfig
+
+TEMPLATE = load_template()
+WISH = Wish("nightly", "17 3 * * *", "s3://bucket/styles", "base: {model: pocket}\n")
+CONFIG = f"{CORE}/configmaps/nightly-config"
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    with api_server() as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.url)))
+    return connect(Access())
+
+
+def put(cluster: Cluster, *, dry_run: bool = False, **changes: Any) -> Applied:
+    return apply(cluster, dataclasses.replace(WISH, **changes), TEMPLATE, dry_run=dry_run)
+
+
+def job(server: ApiServer, name: str = "nightly") -> dict[str, Any]:
+    return server.objects[f"{server.jobs()}/{name}"]
+
+
+def test_a_life(server: ApiServer, cluster: Cluster) -> None:
+    tried = put(cluster, dry_run=True)
+    assert tried.status == "created" and tried.dry_run and server.writes() == []
+    assert [item["kind"] for item in tried.objects] == ["ConfigMap", "CronJob"]
+
+    made = put(cluster)
+    assert (made.status, made.api_version, made.missing) == ("created", "batch/v1", ())
+    assert [time[11:] for time in made.next] == ["03:17:00+00:00"] * 3
+    assert [method for method, _ in server.writes()] == ["POST", "POST"]
+    assert server.objects[CONFIG]["data"] == {"config.yaml": WISH.text}
+    again = put(cluster)
+    assert again.status == "unchanged" and len(server.writes()) == 2
+
+    assert put(cluster, cron="@daily", dry_run=True).status == "changed" and len(server.writes()) == 2
+    assert put(cluster, cron="@daily").status == "changed" and job(server)["spec"]["schedule"] == "@daily"
+    assert server.writes()[2:] == [("PUT", f"{server.jobs()}/nightly")]
+    assert put(cluster, cron="@daily", text="seed: 1\n").status == "changed"
+    assert server.writes()[3:] == [("PUT", CONFIG)] and server.objects[CONFIG]["data"] == {"config.yaml": "seed: 1\n"}
+    assert put(cluster, cron="@daily", text="seed: 1\n").status == "unchanged"
+
+    (entry,) = list_schedules(cluster, NAMESPACE)
+    assert (entry.name, entry.cron, entry.source, entry.suspended) == ("nightly", "@daily", "s3://bucket/styles", False)
+    assert (entry.time_zone, entry.image, entry.active, entry.last, len(entry.next)) == ("Etc/UTC", "styleforge:0.1.0-cpu", 0, None, 3)
+    assert remove(cluster, "nightly", NAMESPACE) == ["CronJob nightly", "ConfigMap nightly-config"]
+    assert list_schedules(cluster, NAMESPACE) == [] and CONFIG not in server.objects
+    with pytest.raises(InputError, match="no such schedule"):
+        remove(cluster, "nightly", NAMESPACE)
+
+
+def test_what_was_changed_by_hand_is_set_right_and_notes_stay(server: ApiServer, cluster: Cluster) -> None:
+    put(cluster)
+    live = job(server)
+    live["spec"]["concurrencyPolicy"] = "Allow"
+    live["metadata"]["labels"]["team"] = "art"
+    live["metadata"]["annotations"] = {"note": "ours"}
+    assert put(cluster).status == "changed"
+    assert job(server)["spec"]["concurrencyPolicy"] == "Forbid"
+    assert job(server)["metadata"]["labels"]["team"] == "art" and job(server)["metadata"]["annotations"] == {"note": "ours"}
+    assert put(cluster).status == "unchanged"
+
+
+def test_suspended_stays_suspended_until_it_is_resumed(server: ApiServer, cluster: Cluster) -> None:
+    put(cluster)
+    assert put(cluster, suspend=True).suspended and job(server)["spec"]["suspend"]
+    kept = put(cluster)
+    assert kept.status == "unchanged" and kept.suspended and kept.next == ()
+    assert put(cluster, cron="@hourly").suspended and list_schedules(cluster, NAMESPACE)[0].next == ()
+    assert not put(cluster, cron="@hourly", suspend=False).suspended and not job(server)["spec"]["suspend"]
+    assert put(cluster, name="other", suspend=True).suspended
+
+
+@pytest.mark.parametrize("place", ["job", "config"])
+def test_what_is_somebody_elses_is_left_alone(server: ApiServer, cluster: Cluster, place: str) -> None:
+    path = CONFIG if place == "config" else f"{server.jobs()}/nightly"
+    server.put(path, spec={"schedule": "1 1 * * *"})
+    before = dict(server.objects)
+    for action in (lambda: put(cluster), lambda: remove(cluster, "nightly", NAMESPACE)):
+        with pytest.raises(InputError, match="was not made by `styleforge schedule`"):
+            action()
+    assert list_schedules(cluster, NAMESPACE) == [] and server.objects == before and server.writes() == []
+
+
+def test_the_list_says_how_it_went(server: ApiServer, cluster: Cluster) -> None:
+    put(cluster, name="b", time_zone="Asia/Tokyo")
+    put(cluster, name="a")
+    job(server, "b")["status"] = {"active": [{}], "lastScheduleTime": "2026-01-02T03:17:00Z", "lastSuccessfulTime": "2026-01-01T03:47:00Z"}
+    job(server, "a")["spec"]["schedule"] = "@every 5h"
+    first, second = list_schedules(cluster, NAMESPACE)
+    assert (first.name, first.next) == ("a", ())
+    assert (second.active, second.last, second.last_success) == (1, "2026-01-02T03:17:00Z", "2026-01-01T03:47:00Z")
+    assert second.next[0].endswith("03:17:00+09:00")
+
+
+def test_remove_names_what_there_is(cluster: Cluster) -> None:
+    put(cluster, name="weekly")
+    with pytest.raises(InputError, match="weekly"):
+        remove(cluster, "nightly", NAMESPACE)
+
+
+def test_an_installation_that_was_cut_short(server: ApiServer, cluster: Cluster) -> None:
+    put(cluster)
+    del server.objects[f"{server.jobs()}/nightly"]
+    assert put(cluster).status == "created" and put(cluster).status == "unchanged"
+    del server.objects[f"{server.jobs()}/nightly"]
+    assert remove(cluster, "nightly", NAMESPACE) == ["ConfigMap nightly-config"]
+
+
+# Servers of other ages
+
+
+def test_a_server_without_v1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with api_server("v1beta1", zones=False) as server:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.url)))
+        cluster = connect(Access())
+        assert put(cluster).api_version == "batch/v1beta1" and put(cluster, time_zone="UTC").status == "unchanged"
+        with pytest.raises(InputError, match=r"no time zones; they come with Kubernetes 1\.25"):
+            put(cluster, time_zone="Europe/Berlin")
+        assert "timeZone" not in job(server)["spec"] and list_schedules(cluster, NAMESPACE)[0].time_zone == "Etc/UTC"
+        assert len(remove(cluster, "nightly", NAMESPACE)) == 2
+
+
+def test_a_server_with_v1_and_without_time_zones(server: ApiServer, cluster: Cluster) -> None:
+    server.zones = False
+    assert put(cluster).status == "created" and put(cluster).status == "unchanged"
+    with pytest.raises(InputError, match="no time zones"):
+        put(cluster, name="new", time_zone="Europe/Berlin")
+    assert f"{CORE}/configmaps/new-config" not in server.objects
+
+
+# What the pod would miss
+
+
+def test_what_is_missing_is_named(server: ApiServer, cluster: Cluster) -> None:
+    for path in (f"{CORE}/secrets/styleforge-runs", f"{CORE}/persistentvolumeclaims/retrain-home"):
+        del server.objects[path]
+    server.refuse["GET", f"{CORE}/configmaps/runs"] = (403, "forbidden")
+    assert put(cluster).missing == ("Secret styleforge-runs", "PersistentVolumeClaim retrain-home")
+    assert "PartialObjectMetadata" in server.accepts[f"{CORE}/secrets/styleforge-runs"]
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "kind", "code"),
+    [
+        ("GET", (403, "cronjobs is forbidden"), Forbidden, 1), ("POST", (403, "cronjobs is forbidden"), Forbidden, 1),
+        ("POST", (422, "spec.schedule: Invalid value"), InputError, 2), ("POST", (401, "Unauthorized"), ClusterError, 1),
+        ("POST", (500, "etcd is away"), ClusterError, 1), ("POST", (503, "not ready"), ClusterUnreachable, 4),
+    ],
+)  # fmt: skip
+def test_refusals(
+    server: ApiServer, cluster: Cluster, method: str, answer: tuple[int, str], kind: type[StyleForgeError], code: int
+) -> None:
+    server.refuse[method, f"{server.jobs()}/nightly" if method == "GET" else server.jobs()] = answer
+    with pytest.raises(kind) as caught:
+        put(cluster)
+    assert caught.value.exit_code == code and "secret-token" not in str(caught.value)
+    assert answer[1] in str(caught.value) or answer[0] == 401
+    # The dry run was refused, so the ConfigMap was not written either.
+    assert server.writes() == [] and CONFIG not in server.objects
+
+
+def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
+    with pytest.raises(InputError, match="namespace nowhere: is not there"):
+        put(cluster, namespace="nowhere")
+
+
+def test_nobody_answers(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")))
+    cluster = connect(Access())
+    for action in (lambda: put(cluster), lambda: list_schedules(cluster, NAMESPACE), lambda: remove(cluster, "a", NAMESPACE)):
+        with pytest.raises(ClusterUnreachable) as caught:
+            action()
+        assert caught.value.exit_code == 4
+
+
+def test_somebody_is_faster_once_or_always(server: ApiServer, cluster: Cluster) -> None:
+    put(cluster)
+    server.conflicts = 1
+    assert put(cluster, cron="@daily").status == "changed" and job(server)["spec"]["schedule"] == "@daily"
+    server.conflicts = 1000
+    with pytest.raises(InputError, match="all the time"):
+        put(cluster, cron="@weekly")
+    assert job(server)["spec"]["schedule"] == "@daily"

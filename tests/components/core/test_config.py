@@ -1,0 +1,106 @@
+"""The run configuration: defaults, overrides, and complaints that name the key and the nearest known one."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.core.comparison import load_comparison
+from components.core.config import RunConfig, load_config, parse_config
+from components.core.errors import ConfigError, InputError
+from components.core.paths import REPOSITORY
+from components.registry.gate import load_gate
+
+STYLE = {"style": {"name": "anime", "source": "pictures"}}
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_configurations_of_the_project_are_valid(path: Path) -> None:
+    if path.stem.startswith("compare-"):
+        assert load_comparison(path).cells()
+    elif path.stem == "gate":
+        assert load_gate(path).rules
+    else:
+        assert load_config(path).style.name
+
+
+def test_the_promised_keys_exist() -> None:
+    promised = """seed style.name style.source style.reference aux.source aux.pool base.model base.revision method.name training.steps
+    training.learning_rate training.batch_size sampling.bank sampling.repeats sampling.scheduler sampling.steps sampling.guidance
+    scoring.extractor registry.model"""
+    assert set(promised.split()) <= set(parse_config(STYLE).flat())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"style": {"name": "a", "source": "b"}, "trainig": {}}, r"unknown key trainig \(did you mean training\?\)"),
+        ({**STYLE, "training": {"stepz": 3}}, r"unknown key training\.stepz \(did you mean training\.steps\?\)"),
+        ({**STYLE, "training": {"steps": "many"}}, r"training\.steps='many': input should be a valid integer"),
+        ({**STYLE, "training": {"steps": 0}}, r"training\.steps=0: input should be greater than or equal to 1"),
+        ({**STYLE, "method": {"name": "dreambooht"}}, r"method\.name='dreambooht': input should be 'dreambooth', 'textual-inversion'"),
+        ({"style": {"name": "a"}}, r"style\.source is missing"),
+        ({"style": {"name": "a/b", "source": "c"}}, r"style\.name='a/b'"),
+        ({**STYLE, "method": {"instance_prompt": "a photo"}}, r"method\.instance_prompt: must hold \{token\}"),
+        ({**STYLE, "sampling": {"style_template": "x"}}, r"sampling\.style_template: must hold \{token\} and \{prompt\}"),
+        ({**STYLE, "sampling": {"plain_template": "{token} {prompt}"}}, r"sampling\.plain_template: must hold \{prompt\} and no \{token\}"),
+    ],
+)
+def test_a_wrong_configuration_is_one_message(data: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_config(data, where="run.yaml")
+    assert str(caught.value).startswith("run.yaml: ")
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("field", ["style.source", "style.reference", "aux.pool", "registry.tracking_uri"])
+def test_credentials_are_refused_and_not_repeated(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field}: must hold no user name or password") as caught:
+        parse_config(STYLE, overrides=[f"{field}=https://me:hunter2@host/path"])
+    assert "hunter2" not in str(caught.value)
+    assert parse_config(STYLE, overrides=[f"{field}=s3://bucket/folder@2"]).style.name == "anime"
+
+
+def test_overrides_are_yaml_and_reach_into_sections(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(STYLE))
+    overrides = ["training.steps=7", "training.learning_rate=2e-4", "aux.pool=null", "seed=3", "sampling.scheduler=ddim"]
+    config = load_config(path, overrides)
+    assert (config.training.steps, config.seed, config.aux.pool, config.sampling.scheduler) == (7, 3, None, "ddim")
+    assert config.training.learning_rate == pytest.approx(2e-4)
+    for wrong in ("training.steps", "=3", "a..b=1", "seed.deeper=1"):
+        with pytest.raises(ConfigError, match="--set"):
+            load_config(path, ["seed=1", wrong])
+
+
+def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(InputError, match="holds a list; expected a YAML mapping"):
+        load_config(tmp_path / "list.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1,\n")
+    with pytest.raises(InputError, match="not YAML"):
+        load_config(tmp_path / "bad.yaml")
+
+
+@given(steps=st.integers(1, 10**6), rate=st.floats(1e-8, 1.0), seed=st.integers(0, 2**31))
+def test_a_configuration_survives_the_way_through_yaml(steps: int, rate: float, seed: int) -> None:
+    config = parse_config({**STYLE, "seed": seed, "training": {"steps": steps, "learning_rate": rate}})
+    again = RunConfig.model_validate(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))))
+    assert again == config
+    assert again.digest() == config.digest()
+
+
+def test_every_field_is_documented() -> None:
+    for section in RunConfig.model_fields.values():
+        fields = getattr(section.annotation, "model_fields", {})
+        assert all(field.description for field in fields.values()), section
+
+
+def test_the_digest_tells_settings_apart() -> None:
+    assert parse_config(STYLE).digest() != parse_config({**STYLE, "seed": 1}).digest()
+    assert parse_config(STYLE).model_name == "styleforge-anime"

@@ -1,0 +1,190 @@
+"""Our writer of one-file checkpoints against diffusers' reader, and against the networks' published sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.core.config import SamplingSection
+from components.core.errors import InputError
+from components.diffusion.export.original import kind_of, original_tensors, rename, write_original
+from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.models.layouts import FILE_KINDS
+from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+from tests.fixtures_models import tiny_sdxl_folder
+
+TITLES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
+PROMPTS = ("a photo of sks style, a man", "a house", "a dog wearing hat, city")
+
+
+@pytest.fixture(scope="module")
+def bases(tiny_base: Path, tiny_v_base: Path, tiny_xl_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    # The second generation's text encoder is OpenCLIP's, which has another activation.
+    second = shutil.copytree(tiny_v_base, tmp_path_factory.mktemp("second") / "base")
+    config = second / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_act": "gelu"}))
+    return {"sd1": tiny_base, "sd2": second, "sdxl": tiny_xl_base}
+
+
+def write(base: Path, folder: Path) -> tuple[Bundle, Path]:
+    bundle = load_bundle(base, device="cpu")
+    file = write_original(bundle.family, folder / "model.safetensors")
+    bundle.family.save(folder / "model", weights=False)
+    return bundle, file
+
+
+def at_home(networks: Any) -> None:
+    """Give every weight memory of its own: products round otherwise where weights lie otherwise, as mapped from two files."""
+    for network in networks:
+        for value in network.parameters():
+            value.data = value.data.clone(memory_format=torch.contiguous_format)
+
+
+def draw(bundle: Bundle) -> list[np.ndarray]:
+    at_home(bundle.family.parts.values())
+    requests = [PromptRequest(f"p{index}", "x", text, text) for index, text in enumerate(PROMPTS)]
+    settings = SamplingSection(steps=3, repeats=1, batch_size=2)
+    return [np.asarray(picture) for _, picture in draw_pictures(bundle, requests, settings, seed=1)]
+
+
+@pytest.mark.parametrize("kind", TITLES)
+def test_our_loader_draws_the_same_pictures_from_the_file(bases: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    bundle, file = write(bases[kind], tmp_path)
+    assert kind_of(bundle.family).title == TITLES[kind]
+    back = load_bundle(file, device="cpu")
+    assert type(back.family) is type(bundle.family)
+    assert back.family.prediction_type == bundle.family.prediction_type == ("v_prediction" if kind == "sd2" else "epsilon")
+    for name, part in bundle.family.parts.items():
+        values = back.family.parts[name].state_dict()
+        assert set(values) == set(part.state_dict())
+        assert all(torch.equal(values[key], value) for key, value in part.state_dict().items()), name
+    pictures = draw(bundle)
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(pictures, draw(back), strict=True))
+    assert not np.array_equal(pictures[0], pictures[1]) and pictures[0].std() > 1
+
+
+@pytest.mark.parametrize("kind", TITLES)
+def test_from_single_file_draws_the_same_pictures(bases: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    bundle, file = write(bases[kind], tmp_path)
+    cls = getattr(diffusers, bundle.family.layout.pipeline)
+    pictures = []
+    for pipeline in (cls.from_pretrained(bases[kind]), cls.from_single_file(str(file), config=str(tmp_path / "model"))):
+        pipeline.set_progress_bar_config(disable=True)
+        at_home(part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
+        generator = torch.Generator().manual_seed(3)
+        pictures.append(pipeline(PROMPTS[0], num_inference_steps=3, generator=generator, output_type="np").images[0])
+    assert np.array_equal(*pictures) and pictures[0].std() > 0.01
+
+
+def test_v_prediction_is_marked(bases: dict[str, Path], tmp_path: Path) -> None:
+    plain = original_tensors(load_bundle(bases["sdxl"], device="cpu").family)
+    assert not {"v_pred", "ztsnr"} & set(plain)
+    base = tiny_sdxl_folder(tmp_path / "v", prediction_type="v_prediction")
+    config = base / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "rescale_betas_zero_snr": True}))
+    _, file = write(base, tmp_path / "out")
+    assert set(load_file(file)) == {*plain, "v_pred", "ztsnr"}
+    assert load_bundle(file, device="cpu").family.prediction_type == "v_prediction"
+
+
+def test_half_precision(bases: dict[str, Path], tmp_path: Path) -> None:
+    family = load_bundle(bases["sd1"], device="cpu").family
+    tensors = load_file(write_original(family, tmp_path / "half.safetensors", torch.float16))
+    assert {value.dtype for value in tensors.values()} == {torch.float16}
+    wanted = original_tensors(family)
+    assert all(torch.equal(value, wanted[name].half()) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize(
+    "name", ["time_embedding.linear_9.weight", "down_blocks.0.motion_modules.0.x", "up_blocks.0.resnets.0.conv9.weight"]
+)
+def test_what_has_no_place_is_refused(bases: dict[str, Path], name: str) -> None:
+    family = load_bundle(bases["sd1"], device="cpu").family
+    parts = {part: dict(network.state_dict()) for part, network in family.parts.items()}
+    parts["unet"][name] = torch.zeros(1)
+    with pytest.raises(InputError, match="has no place in a one-file checkpoint"):
+        rename(parts, {part: network.config for part, network in family.parts.items()}, FILE_KINDS[1])
+
+
+# Names that published checkpoints are known by, of blocks that a tiny model does not have.
+PUBLISHED = {
+    "down_blocks.0.downsamplers.0.conv.weight": "input_blocks.3.0.op.weight",
+    "down_blocks.1.attentions.1.proj_in.weight": "input_blocks.5.1.proj_in.weight",
+    "down_blocks.3.resnets.1.conv1.weight": "input_blocks.11.0.in_layers.2.weight",
+    "mid_block.attentions.0.norm.weight": "middle_block.1.norm.weight",
+    "mid_block.resnets.1.time_emb_proj.bias": "middle_block.2.emb_layers.1.bias",
+    "up_blocks.0.upsamplers.0.conv.bias": "output_blocks.2.1.conv.bias",
+    "up_blocks.1.upsamplers.0.conv.bias": "output_blocks.5.2.conv.bias",
+    "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k.weight": "output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight",
+    "up_blocks.3.resnets.0.conv_shortcut.weight": "output_blocks.9.0.skip_connection.weight",
+}
+
+
+SIZES: dict[str, tuple[dict[str, Any], int]] = {
+    "sd1": (
+        {
+            "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768,
+            "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        },
+        686,
+    ),
+    "sdxl": (
+        {
+            "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048, "transformer_layers_per_block": (1, 2, 10),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), "use_linear_projection": True,
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+        },
+        1680,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_a_network_of_the_published_size_comes_back_name_by_name(kind: str) -> None:
+    from diffusers import UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    config, count = SIZES[kind]
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config)
+    tensors, renamed = only(unet, "unet", "model.diffusion_model.")
+    # As many as the published file holds of it.
+    assert len(renamed) == len(tensors) == count
+    if kind == "sd1":
+        assert [old for old, new in PUBLISHED.items() if renamed[f"model.diffusion_model.{new}"] is not tensors[old]] == []
+    back = convert_ldm_unet_checkpoint(dict(renamed), unet.config)
+    assert {name: value.shape for name, value in back.items()} == {name: value.shape for name, value in tensors.items()}
+
+
+def test_a_vae_of_the_published_size_comes_back_name_by_name() -> None:
+    from diffusers import AutoencoderKL
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    with torch.device("meta"):
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+    tensors, renamed = only(vae, "vae", "first_stage_model.")
+    assert len(renamed) == len(tensors) == 248
+    assert renamed["first_stage_model.decoder.mid.attn_1.q.weight"].shape == (512, 512, 1, 1)
+    back = convert_ldm_vae_checkpoint(dict(renamed), vae.config)
+    assert {name: value.shape for name, value in back.items()} == {name: value.shape for name, value in tensors.items()}
+
+
+def only(network: Any, part: str, prefix: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A network's tensors, and the same under the names of a file that holds nothing else."""
+    tensors = dict(network.state_dict())
+    kind = dataclasses.replace(FILE_KINDS[1], prefixes={part: prefix})
+    return tensors, rename({part: tensors}, {part: network.config}, kind)

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from components.core.content import digest_folder
+from components.core.errors import InputError, ServiceUnreachable
+from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.sources import locate
+
+
+@pytest.fixture
+def copy(tiny_base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
+
+
+def refused(model: Path | str, pattern: str, revision: str | None = None) -> InputError:
+    with pytest.raises(InputError, match=pattern) as caught:
+        load_bundle(model, revision)
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+def test_a_folder_loads_in_fp32_and_knows_its_shape(tiny_base: Path) -> None:
+    bundle = load_bundle(tiny_base, device="cpu")
+    assert bundle.resolution == 32
+    assert bundle.family.latent_shape == (4, 16, 16)
+    for part in bundle.family.parts.values():
+        assert not part.training
+        assert {(value.dtype, value.requires_grad) for value in part.parameters()} == {(torch.float32, False)}
+
+
+def test_saving_and_loading_keeps_every_bit_and_no_path_of_this_machine(tiny_base: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(tiny_base, device="cpu")
+    first, second = bundle.save(tmp_path / "a"), load_bundle(bundle.save(tmp_path / "b"), device="cpu").save(tmp_path / "c")
+    assert digest_folder(first) == digest_folder(second)
+    again = load_bundle(second, device="cpu")
+    for name, part in bundle.family.parts.items():
+        for key, value in part.state_dict().items():
+            assert torch.equal(value, again.family.parts[name].state_dict()[key])
+    texts = [file.read_text() for file in first.rglob("*.json")]
+    assert not any(str(tmp_path) in text or str(tiny_base) in text for text in texts)
+
+
+def test_diffusers_opens_what_we_save(tiny_base: Path, tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    saved = load_bundle(tiny_base, device="cpu").save(tmp_path / "a")
+    pipeline = StableDiffusionPipeline.from_pretrained(saved)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a photo of a man", num_inference_steps=1).images[0].size == (32, 32)
+
+
+def test_text_encoders_keep_the_names_that_published_bases_have(tiny_base: Path, tmp_path: Path) -> None:
+    # Other programs find no weight under transformers' new names, and some take random ones without a word.
+    saved = load_file(load_bundle(tiny_base, device="cpu").save(tmp_path / "a") / "text_encoder" / "model.safetensors")
+    assert all(name.startswith("text_model.") for name in saved)
+    before = load_file(tiny_base / "text_encoder" / "model.safetensors")
+    assert set(saved) == set(before) and all(torch.equal(saved[name], value) for name, value in before.items())
+
+
+def test_the_digest_follows_the_weights_and_nothing_else(copy: Path) -> None:
+    before = load_bundle(copy, device="cpu").digest
+    (copy / "notes.txt").write_text("hello")
+    assert load_bundle(copy, device="cpu").digest == before
+    config = json.loads((copy / "vae" / "config.json").read_text())
+    (copy / "vae" / "config.json").write_text(json.dumps({**config, "scaling_factor": 0.25}))
+    assert load_bundle(copy, device="cpu").digest != before
+
+
+def test_a_base_without_a_vae_is_refused(copy: Path) -> None:
+    shutil.rmtree(copy / "vae")
+    assert "save the whole pipeline" in str(refused(copy, "no VAE")).lower()
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "tokenizer", "scheduler"])
+def test_any_other_missing_part_is_named(copy: Path, part: str) -> None:
+    shutil.rmtree(copy / part)
+    refused(copy, f"no {part}")
+
+
+def test_pickled_weights_are_refused_with_the_reason(copy: Path, tmp_path: Path) -> None:
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(copy / "unet" / "diffusion_pytorch_model.bin")
+    refused(copy, r"diffusion_pytorch_model\.bin: pickled weights can run code")
+    for name in ("model.ckpt", "model.bin", "model.pt"):
+        (tmp_path / name).write_bytes(b"\x80\x04.")
+        refused(tmp_path / name, "pickled weights can run code")
+    refused(copy / "unet", "pickled weights can run code")
+
+
+def test_damaged_weights_name_the_folder(copy: Path) -> None:
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    refused(copy, "copy")
+
+
+@pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"])
+def test_a_missing_weight_is_named_and_never_made_up(copy: Path, file: str) -> None:
+    # Left alone, the libraries put random numbers in its place and only log it.
+    path = copy / f"{file}.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[3]
+    save_file({key: value for key, value in tensors.items() if key != name}, path, metadata={"format": "pt"})
+    refused(copy, rf"{file.partition('/')[0]}: lacks 1 of its weights, such as .*{name.removeprefix('text_model.')}")
+
+
+def test_folders_as_older_libraries_wrote_them_load_to_the_same(copy: Path, tiny_base: Path) -> None:
+    """Published bases: position ids among the text encoder's weights, a tokenizer in two files."""
+    file = copy / "text_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["text_model.embeddings.position_ids"] = torch.arange(32)[None]
+    save_file(tensors, file, metadata={"format": "pt"})
+    whole = copy / "tokenizer" / "tokenizer.json"
+    model = json.loads(whole.read_text())["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (copy / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (copy / "tokenizer" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    whole.unlink()
+    old, new = load_bundle(copy, device="cpu").family, load_bundle(tiny_base, device="cpu").family
+    prompts = ["a photo of sks style, painting of a house", ""]
+    assert torch.equal(old.tokenize(prompts), new.tokenize(prompts))
+    assert torch.equal(old.encode_prompts(prompts).states, new.encode_prompts(prompts).states)
+
+
+def test_other_architectures_are_refused(copy: Path) -> None:
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps({**index, "_class_name": "FluxPipeline"}))
+    refused(copy, "FluxPipeline")
+
+
+def test_an_unknown_prediction_type_is_refused(copy: Path) -> None:
+    file = copy / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "prediction_type": "sample"}))
+    refused(copy, "prediction_type is 'sample'")
+
+
+def test_a_scheduler_with_infinite_settings_is_kept(copy: Path, tmp_path: Path) -> None:
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    DPMSolverMultistepScheduler(beta_schedule="scaled_linear").save_pretrained(copy / "scheduler")
+    index = json.loads((copy / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "DPMSolverMultistepScheduler"]
+    (copy / "model_index.json").write_text(json.dumps(index))
+    saved = load_bundle(copy, device="cpu").save(tmp_path / "saved")
+    scheduler = StableDiffusionPipeline.from_pretrained(saved).scheduler
+    assert type(scheduler) is DPMSolverMultistepScheduler
+    assert scheduler.config.lambda_min_clipped == float("-inf")
+
+
+def test_missing_places_are_named(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "no such folder or file")
+    refused(tmp_path, r"no model_index\.json")
+    refused("neither-a-folder-nor-an-id", "no such folder or file")
+    (tmp_path / "model.safetensors").write_bytes(b"not tensors")
+    (tmp_path / "notes.txt").write_text("x")
+    refused(tmp_path / "notes.txt", r"\.txt file is no model")
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1.5", "abc123"])
+def test_a_hub_model_needs_a_pinned_commit(revision: str | None) -> None:
+    assert "commit" in str(refused("someone/some-model", r"base\.revision", revision))
+
+
+def test_an_unreachable_hub_is_a_service_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def offline(*_: object, **__: object) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(ServiceUnreachable, match=r"huggingface\.co") as caught:
+        locate("someone/some-model", "0" * 40)
+    assert caught.value.exit_code == 4
+
+
+def test_a_fetched_hub_model_is_checked_like_any_folder(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: dict[str, object] = {}
+
+    def fetch(model: str, **options: object) -> str:
+        asked.update(options, model=model)
+        return str(copy)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert locate("someone/some-model", "0" * 40) == copy
+    assert asked["revision"] == "0" * 40
+    patterns = asked["allow_patterns"]
+    assert isinstance(patterns, list)
+    assert not any(pattern.endswith((".bin", ".ckpt", "*")) for pattern in patterns)
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(InputError, match="what is not safetensors was not fetched: pickled weights can run code"):
+        locate("someone/some-model", "0" * 40)
+    shutil.rmtree(copy / "vae")
+    with pytest.raises(InputError, match="no VAE"):
+        locate("someone/some-model", "0" * 40)

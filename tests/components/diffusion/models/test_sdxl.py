@@ -1,0 +1,309 @@
+"""Stable Diffusion XL, beside diffusers' own pipeline and the formulae by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from components.core.config import RunConfig, SamplingSection
+from components.core.content import derive_seed, digest_folder
+from components.core.errors import InputError
+from components.core.images import load_rgb
+from components.core.paths import read_jsonl
+from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.models.sdxl import StableDiffusionXL
+from components.diffusion.sampling.sampler import TOLERANCE, PromptRequest, draw_pictures, jobs_for
+from components.diffusion.sampling.schedulers import make_scheduler
+from components.diffusion.training.caches import LatentCache, PromptCache
+from components.diffusion.training.loop import Trainer, fine_tune
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.pictures import Variant, cut, place, time_ids
+from components.diffusion.training.samples import Sample, read_training_set
+from tests.components.diffusion.conftest import Folders
+
+CPU = torch.device("cpu")
+ENCODERS = ("text_encoder", "text_encoder_2")
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_xl_base: Path) -> Bundle:
+    return load_bundle(tiny_xl_base, device="cpu")
+
+
+@pytest.fixture
+def copy(tiny_xl_base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_xl_base, tmp_path / "copy"))
+
+
+def pipeline_of(folder: Path) -> Any:
+    from diffusers import StableDiffusionXLPipeline
+
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def xl_config(make_config: Callable[..., RunConfig], base: Path, **settings: Any) -> RunConfig:
+    return make_config(**{**settings, "base": {"model": str(base)}})
+
+
+def test_a_folder_loads_as_its_family_in_fp32(bundle: Bundle) -> None:
+    family = bundle.family
+    assert isinstance(family, StableDiffusionXL)
+    assert (bundle.resolution, family.latent_shape) == (32, (4, 16, 16))
+    assert list(family.parts) == ["unet", "vae", *ENCODERS]
+    assert {value.dtype for part in family.parts.values() for value in part.parameters()} == {torch.float32}
+
+
+def test_conditioning_is_diffusers_own(bundle: Bundle, tiny_xl_base: Path) -> None:
+    prompts = ["a photo of sks style", "a dog"]
+    pipeline = pipeline_of(tiny_xl_base)
+    with torch.no_grad():
+        states, zeros, pooled, pooled_zeros = pipeline.encode_prompt(prompts, device="cpu")
+        ours = PromptCache(bundle.family, CPU, keep_states=True).encode([*prompts, ""])
+    assert ours.states.shape == (3, 32, 16 + 24)
+    assert ours.pooled is not None and ours.pooled.shape == (3, 20)
+    torch.testing.assert_close(ours.states[:2], states)
+    torch.testing.assert_close(ours.pooled[:2], pooled)
+    # What XL was trained to take for "no prompt": zeros, not the states of an empty text.
+    assert not ours.states[2].any() and not ours.pooled[2].any()
+    assert torch.equal(zeros, torch.zeros_like(states)) and not pooled_zeros.any()
+
+
+def test_a_base_may_want_the_empty_prompt_encoded(copy: Path) -> None:
+    before = load_bundle(copy, device="cpu").digest
+    edit(copy / "model_index.json", force_zeros_for_empty_prompt=False)
+    bundle = load_bundle(copy, device="cpu")
+    assert bundle.digest != before
+    _, wanted, _, pooled = pipeline_of(copy).encode_prompt("a man", device="cpu", negative_prompt="")
+    ours = bundle.family.encode_prompts([""])
+    torch.testing.assert_close(ours.states, wanted)
+    torch.testing.assert_close(ours.pooled, pooled)
+
+
+def test_an_added_token_does_not_move_the_pooled_vector(tiny_xl_base: Path) -> None:
+    # With the end token that published configurations hold, CLIP pools at the greatest id: at a new token, not at the end.
+    family = load_bundle(tiny_xl_base, device="cpu").family
+    tokenizer, encoder = family.tokenizers["text_encoder_2"], family.text_encoders["text_encoder_2"]
+    tokenizer.add_tokens(["<new>"])
+    encoder.resize_token_embeddings(len(tokenizer))
+    ids = family.tokenize(["a <new> man"])[:, 1]
+    assert ids.max() == len(tokenizer) - 1
+    output = encoder.text_model(ids)
+    end = int((ids[0] == tokenizer.eos_token_id).int().argmax())
+    assert torch.equal(output.pooler_output[0], output.last_hidden_state[0, end])
+
+
+def test_the_prediction_sees_pooled_text_and_time_ids(bundle: Bundle) -> None:
+    family = bundle.family
+    latents, times = torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(0)), torch.tensor([10, 900])
+    conditioning = family.encode_prompts(["a man", "a dog"])
+    with torch.no_grad():
+        usual = family.predict(latents, times, conditioning)
+        whole = torch.tensor([[32, 32, 0, 0, 32, 32]] * 2)
+        added = {"text_embeds": conditioning.pooled, "time_ids": whole}
+        by_hand = family.unet(latents, times, encoder_hidden_states=conditioning.states, added_cond_kwargs=added).sample
+        assert torch.equal(usual, by_hand)
+        assert torch.equal(usual, family.predict(latents, times, conditioning, time_ids=whole))
+        assert not torch.equal(usual, family.predict(latents, times, conditioning, time_ids=whole * 3))
+        assert not torch.equal(usual, family.predict(latents, times, type(conditioning)(conditioning.states, conditioning.pooled * 2)))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_it_draws_what_the_diffusers_pipeline_draws(bundle: Bundle, tiny_xl_base: Path, guidance: float) -> None:
+    pipeline = pipeline_of(tiny_xl_base)
+    pipeline.scheduler = make_scheduler("euler", bundle.family.scheduler_config)
+    settings = SamplingSection(scheduler="euler", steps=4, guidance=guidance)
+    request = PromptRequest("p", "x", "a man", "a photo of sks style, a man")
+    [job] = jobs_for([request], 1, 0)
+    wanted = pipeline(
+        request.full_prompt, num_inference_steps=4, guidance_scale=guidance, generator=torch.Generator().manual_seed(job.seed),
+        height=32, width=32,
+    ).images[0]  # fmt: skip
+    [(_, ours)] = draw_pictures(bundle, [request], settings, 0)
+    assert np.abs(np.asarray(wanted).astype(int) - np.asarray(ours).astype(int)).max() <= TOLERANCE
+
+
+def test_time_ids_tell_the_real_size_and_cut() -> None:
+    # 96 × 48 pixels to 64 high: resized to 128 × 64, the centre square begins 32 from the left.
+    assert time_ids((96, 48), 64, Variant(), 0, "x") == (48, 96, 0, 32, 64, 64)
+    assert time_ids((48, 96), 64, Variant(), 0, "x") == (96, 48, 32, 0, 64, 64)
+    for crop in range(1, 5):
+        placed = place((96, 48), 64, Variant(crop), 3, "x")
+        assert time_ids((96, 48), 64, Variant(crop), 3, "x") == (48, 96, placed.top, placed.left, 64, 64)
+        mirrored = time_ids((96, 48), 64, Variant(crop, True), 3, "x")
+        assert mirrored == (48, 96, placed.top, placed.width - 64 - placed.left, 64, 64)
+
+
+def test_the_cut_is_where_the_time_ids_say() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 96, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    for variant in (Variant(), Variant(2), Variant(2, True)):
+        placed = place(picture.size, 48, variant, 0, "x")
+        source = picture.resize((placed.width, placed.height), Image.Resampling.LANCZOS)
+        if variant.flipped:
+            source = source.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        _, _, top, left, _, _ = time_ids(picture.size, 48, variant, 0, "x")
+        wanted = np.asarray(source)[top : top + 48, left : left + 48]
+        ours = (cut(picture, 48, variant, 0, "x").permute(1, 2, 0).numpy() + 1) * 127.5
+        assert np.abs(ours - wanted).max() < 1e-3
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_time_ids_come_with_the_latents(bundle: Bundle, tmp_path: Path, enabled: bool) -> None:
+    loads: list[str] = []
+
+    def load(path: Path) -> Any:
+        loads.append(path.name)
+        return load_rgb(path)
+
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    sample = Sample("a", tmp_path / "a.png", "a man", 1.0)
+    cache = LatentCache(bundle.family, load, CPU, 0, enabled=enabled)
+    cache.moments([sample], [Variant()])
+    ids = cache.time_ids([sample, sample], [Variant(), Variant(1)])
+    assert loads == ["a.png"]
+    assert ids.tolist()[0] == [40, 60, 0, 8, 32, 32]
+    assert LatentCache(bundle.family, load, CPU, 0).time_ids([sample], [Variant(1)]).tolist() == ids[1:].tolist()
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("gamma", [None, 5.0])
+def test_one_training_step_by_hand(
+    make_config: Callable[..., RunConfig], folders: Folders, copy: Path, prediction_type: str, gamma: float | None
+) -> None:
+    """Podell et al. 2023 on Ho et al. 2020 (ε), Salimans & Ho 2022 (v), Hang et al. 2023 (min-SNR), with λ = 0.5."""
+    edit(copy / "scheduler" / "scheduler_config.json", prediction_type=prediction_type)
+    training = {"steps": 1, "min_snr_gamma": gamma, "crops": 2, "flip": 0.5}
+    config = xl_config(make_config, copy, training=training, method={"prior_weight": 0.5})
+    method = method_for(config.method)
+    trainer = Trainer(config, method, read_training_set(*folders.inputs, method), load_bundle(copy, device="cpu"), folders.checkpoints)
+    pipeline = pipeline_of(copy)
+    batch = trainer.mixer.batch(0)
+    streams = {name: torch.Generator().manual_seed(derive_seed(3, name, 0, 0)) for name in ("latent", "noise", "timestep")}
+
+    pixels = torch.stack([cut(load_rgb(s.file), 32, v, 3, s.id) for s, v in zip(batch.samples, batch.variants, strict=True)])
+    with torch.no_grad():
+        posterior = pipeline.vae.encode(pixels).latent_dist
+        clean = (posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=streams["latent"])) * 0.13025
+        noise = torch.randn(clean.shape, generator=streams["noise"])
+        times = torch.randint(0, 1000, (4,), generator=streams["timestep"])
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2
+        alpha = torch.cumprod(1 - betas, 0)[times].view(4, 1, 1, 1)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        wanted = noise if prediction_type == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        states, _, pooled, _ = pipeline.encode_prompt(list(batch.prompts), device="cpu", do_classifier_free_guidance=False)
+        sizes = []
+        for sample, variant in zip(batch.samples, batch.variants, strict=True):
+            width, height = load_rgb(sample.file).size
+            placed = place((width, height), 32, variant, 3, sample.id)
+            sizes.append([height, width, placed.top, placed.width - 32 - placed.left if variant.flipped else placed.left, 32, 32])
+        added = {"text_embeds": pooled, "time_ids": torch.tensor(sizes)}
+        losses = (pipeline.unet(noisy, times, encoder_hidden_states=states, added_cond_kwargs=added).sample - wanted) ** 2
+        losses = losses.mean((1, 2, 3))
+        if gamma:
+            snr = (alpha / (1 - alpha)).flatten()
+            losses = losses * snr.clamp(max=gamma) / (snr if prediction_type == "epsilon" else snr + 1)
+        by_hand = losses[:2].mean() + 0.5 * losses[2:].mean()
+
+    log, _ = trainer.run()
+    assert log[0]["loss"] == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_training_moves_both_text_encoders_and_resumes(
+    make_config: Callable[..., RunConfig], folders: Folders, tiny_xl_base: Path, tmp_path: Path
+) -> None:
+    settings = {"steps": 3, "checkpoint_every": 2, "gradient_checkpointing": True, "ema_decay": 0.5}
+    config = xl_config(make_config, tiny_xl_base, training=settings)
+    out = fine_tune(config, *folders.inputs, folders.out, tmp_path / "ck")
+    assert [path.name for path in (tmp_path / "ck").iterdir()] == ["step-00000002"]
+    again = fine_tune(config, *folders.inputs, tmp_path / "again", tmp_path / "ck")
+    assert read_jsonl(out / "training" / "log.jsonl") == read_jsonl(again / "training" / "log.jsonl")
+    for name in ("unet/diffusion_pytorch_model", "text_encoder/model", "text_encoder_2/model"):
+        before, after, resumed = (load_file(folder / f"{name}.safetensors") for folder in (tiny_xl_base, out, again))
+        assert any(not torch.equal(before[key], after[key]) for key in before), name
+        assert all(torch.equal(resumed[key], after[key]) for key in after), name
+    before, after = (load_file(folder / "text_encoder" / "model.safetensors") for folder in (tiny_xl_base, out))
+    # Nothing depends on what comes after the penultimate states, so weight decay must not eat it either.
+    idle = [key for key in before if ".layers.1." in key or "final_layer_norm" in key]
+    assert idle and all(torch.equal(before[key], after[key]) for key in idle)
+    assert (out / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() == (
+        tiny_xl_base / "vae" / "diffusion_pytorch_model.safetensors"
+    ).read_bytes()
+
+
+def test_frozen_text_encoders_stay_bit_equal(make_config: Callable[..., RunConfig], folders: Folders, tiny_xl_base: Path) -> None:
+    config = xl_config(make_config, tiny_xl_base, training={"steps": 2}, method={"train_text_encoder": False})
+    out = fine_tune(config, *folders.inputs, folders.out, folders.checkpoints)
+    for name in ENCODERS:
+        before, after = (load_file(folder / name / "model.safetensors") for folder in (tiny_xl_base, out))
+        assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_saving_keeps_every_bit_and_diffusers_opens_it(tiny_xl_base: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(tiny_xl_base, device="cpu")
+    first = bundle.save(tmp_path / "a")
+    second = load_bundle(first, device="cpu").save(tmp_path / "b")
+    assert digest_folder(first) == digest_folder(second)
+    again = load_bundle(second, device="cpu")
+    for name, part in bundle.family.parts.items():
+        assert all(torch.equal(value, again.family.parts[name].state_dict()[key]) for key, value in part.state_dict().items())
+    pipeline = pipeline_of(first)
+    assert pipeline.tokenizer_2.pad_token == "!"
+    assert pipeline.config.force_zeros_for_empty_prompt
+    assert pipeline("a man", num_inference_steps=1, height=32, width=32).images[0].size == (32, 32)
+
+
+def test_the_vae_stays_in_fp32_under_autocast(bundle: Bundle) -> None:
+    # Fault 6: in half precision this VAE overflows.
+    seen: list[torch.dtype] = []
+    handles = [
+        layer.register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
+        for layer in (bundle.family.vae.encoder.conv_in, bundle.family.vae.decoder.conv_out)
+    ]
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            moments = bundle.family.encode_images(torch.zeros(1, 3, 32, 32))
+            bundle.family.decode_latents(bundle.family.sample_latents(moments, None))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert seen == [torch.float32, torch.float32]
+    assert moments.dtype == torch.float32
+
+
+def test_large_pictures_go_through_the_vae_one_by_one(bundle: Bundle, copy: Path) -> None:
+    assert not bundle.family.vae.use_slicing
+    edit(copy / "unet" / "config.json", sample_size=512)
+    assert load_bundle(copy, device="cpu").family.vae.use_slicing
+
+
+@pytest.mark.parametrize("part", ["text_encoder_2", "tokenizer_2"])
+def test_a_missing_second_part_is_named(copy: Path, part: str) -> None:
+    shutil.rmtree(copy / part)
+    with pytest.raises(InputError, match=f"no {part}"):
+        load_bundle(copy)
+
+
+def test_other_networks_with_the_same_class_are_refused(copy: Path) -> None:
+    file = copy / "unet" / "config.json"
+    original = json.loads(file.read_text())
+    edit(file, addition_time_embed_dim=10)
+    with pytest.raises(InputError, match="80 numbers where the UNet takes 68"):
+        load_bundle(copy)
+    file.write_text(json.dumps({**original, "addition_embed_type": None, "projection_class_embeddings_input_dim": None}))
+    with pytest.raises(InputError, match="addition_embed_type is None"):
+        load_bundle(copy)

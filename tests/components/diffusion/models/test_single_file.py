@@ -1,0 +1,218 @@
+"""One-file checkpoints in the original layout, read offline with a configuration beside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from components.core.errors import InputError, ServiceUnreachable
+from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.layouts import FILE_KINDS
+from components.diffusion.models.sources import configuration_of, file_kind, locate
+from tests.fixtures_models import tiny_sd_folder
+from tests.fixtures_original import write_original
+
+KINDS = ("sd1", "sd2", "sdxl")
+TITLES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def offline(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+
+
+@pytest.fixture(scope="session")
+def bases(tiny_base: Path, tiny_v_base: Path, tiny_xl_base: Path) -> dict[str, Path]:
+    return {"sd1": tiny_base, "sd2": tiny_v_base, "sdxl": tiny_xl_base}
+
+
+def configuration(base: Path, folder: Path) -> Path:
+    """The base without its weights: what has to lie beside a file. The index names parts that are not there, as published ones do."""
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    index = json.loads((folder / "model_index.json").read_text())
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    if index["_class_name"] == "StableDiffusionPipeline":
+        index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(bases: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    def write(kind: str) -> Path:
+        configuration(bases[kind], tmp_path / kind / "model")
+        return write_original(bases[kind], tmp_path / kind / "model.safetensors", kind)
+
+    return write
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_loads_to_the_very_weights(kind: str, checkpoint: Callable[[str], Path], bases: dict[str, Path], tmp_path: Path) -> None:
+    file = checkpoint(kind)
+    assert file_kind(file).title == TITLES[kind]
+    assert locate(str(file)) == file
+    loaded, wanted = load_bundle(file, device="cpu"), load_bundle(bases[kind], device="cpu")
+    assert type(loaded.family) is type(wanted.family)
+    assert loaded.family.prediction_type == wanted.family.prediction_type
+    for name, part in wanted.family.parts.items():
+        values = loaded.family.parts[name].state_dict()
+        assert set(values) == set(part.state_dict())
+        assert all(torch.equal(values[key], value) for key, value in part.state_dict().items()), name
+    latents, times = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+    with torch.no_grad():
+        predictions = [
+            model.family.predict(latents, times, model.family.encode_prompts(["a photo of a man"])) for model in (loaded, wanted)
+        ]
+    # Weights that lie elsewhere in memory are multiplied in another order.
+    torch.testing.assert_close(*predictions)
+    # What is saved is a folder like any other.
+    assert (
+        load_bundle(loaded.save(tmp_path / "saved"), device="cpu").digest == load_bundle(wanted.save(tmp_path / "w"), device="cpu").digest
+    )
+
+
+def test_the_configuration_may_be_the_folder_it_lies_in(bases: dict[str, Path], tmp_path: Path) -> None:
+    folder = configuration(bases["sd1"], tmp_path / "both")
+    file = write_original(bases["sd1"], folder / "model.safetensors", "sd1")
+    assert configuration_of(file) == folder
+    assert load_bundle(file, device="cpu").resolution == 32
+    own = configuration(bases["sd1"], folder / "model")
+    assert configuration_of(file) == own
+
+
+def test_the_digest_follows_the_file_and_its_configuration(checkpoint: Callable[[str], Path]) -> None:
+    file = checkpoint("sd1")
+    before = load_bundle(file, device="cpu").digest
+    (file.parent / "notes.txt").write_text("hello")
+    assert load_bundle(file, device="cpu").digest == before
+    scheduler = file.parent / "model" / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": "v_prediction"}))
+    after = load_bundle(file, device="cpu")
+    assert after.digest != before
+    assert after.family.prediction_type == "v_prediction"
+
+
+def test_a_configuration_of_another_family_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:
+    configuration(bases["sdxl"], tmp_path / "a")
+    file = write_original(bases["sd1"], tmp_path / "a.safetensors", "sd1")
+    with pytest.raises(InputError, match=r"another family than a\.safetensors, a Stable Diffusion 1\.x file"):
+        load_bundle(file)
+
+
+def test_a_configuration_of_another_size_is_refused(bases: dict[str, Path], checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    file = checkpoint("sd1")
+    config = file.parent / "model" / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "block_out_channels": [8, 32]}))
+    with pytest.raises(InputError, match="cannot be loaded with the configuration in"):
+        load_bundle(file)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder_2"])
+def test_a_file_without_a_part_or_a_weight_is_refused(checkpoint: Callable[[str], Path], part: str) -> None:
+    file = checkpoint("sdxl")
+    tensors = load_file(file)
+    prefix = FILE_KINDS[0].prefixes[part]
+    names = [name for name in tensors if name.startswith(prefix)]
+    one = next(name for name in names if name.endswith(("conv_in.weight", "input_blocks.0.0.weight", "fc1.weight", "c_fc.weight")))
+    save_file({name: value for name, value in tensors.items() if name != one}, file)
+    with pytest.raises(InputError, match=r"lacks 1 weights of the|cannot be loaded"):
+        load_bundle(file)
+    save_file({name: value for name, value in tensors.items() if name not in names}, file)
+    with pytest.raises(InputError, match="VAE" if part == "vae" else part if part == "unet" else "no checkpoint|refiner"):
+        load_bundle(file)
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (["lora_unet_down_blocks_0.lora_up.weight"], "this is a LoRA"),
+        (["emb_params"], "textual-inversion embedding"),
+        (["model.diffusion_model.x", "first_stage_model.x", "conditioner.embedders.0.model.x"], "refiner"),
+        (["model.diffusion_model.joint_blocks.0.x"], "Stable Diffusion 3"),
+        (["something.else"], r"no checkpoint that is known here \(its tensors: something\.else, …\)"),
+    ],
+)
+def test_what_is_no_base_is_named(tmp_path: Path, names: list[str], pattern: str) -> None:
+    save_file({name: torch.zeros(1) for name in names}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=pattern):
+        locate(str(tmp_path / "x.safetensors"))
+
+
+def test_damaged_and_pickled_files_are_refused(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    file = checkpoint("sd1")
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(InputError, match="no whole safetensors file"):
+        locate(str(file))
+    torch.save({"state_dict": {}}, tmp_path / "model.ckpt")
+    with pytest.raises(InputError, match="pickled weights can run code") as caught:
+        load_bundle(tmp_path / "model.ckpt")
+    assert caught.value.exit_code == 2
+    # Renaming it does not help.
+    (tmp_path / "model.ckpt").rename(tmp_path / "renamed.safetensors")
+    with pytest.raises(InputError, match="no whole safetensors file"):
+        load_bundle(tmp_path / "renamed.safetensors")
+
+
+def test_pickles_beside_the_file_are_not_read(checkpoint: Callable[[str], Path]) -> None:
+    # diffusers takes a part that the file lacks from the configuration's folder, pickled or not.
+    file = checkpoint("sd1")
+    tensors = {name: value for name, value in load_file(file).items() if not name.startswith("cond_stage_model.")}
+    save_file({**tensors, "cond_stage_model.transformer.x": torch.zeros(1)}, file)
+    (file.parent / "model" / "text_encoder" / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    with pytest.raises(InputError, match=r"model\.safetensors.*cannot be loaded"):
+        load_bundle(file)
+
+
+def test_without_a_configuration_the_pinned_one_is_fetched(bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    file = write_original(bases["sdxl"], tmp_path / "xl.safetensors", "sdxl")
+    with pytest.raises(ServiceUnreachable, match=r"xl/, or give a diffusers folder") as caught:
+        load_bundle(file)
+    assert caught.value.exit_code == 4
+    asked: dict[str, Any] = {}
+
+    def fetch(model: str, **options: Any) -> str:
+        asked.update(options, model=model)
+        return str(configuration(bases["sdxl"], tmp_path / "fetched"))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert configuration_of(file) == tmp_path / "fetched"
+    assert (asked["model"], asked["revision"]) == FILE_KINDS[0].configuration
+    # Not a byte of weights.
+    assert not any("safetensors" in pattern or pattern.endswith("*") for pattern in asked["allow_patterns"])
+
+
+def test_a_second_generation_file_needs_its_configuration(bases: dict[str, Path], tmp_path: Path) -> None:
+    file = write_original(bases["sd2"], tmp_path / "x.safetensors", "sd2")
+    with pytest.raises(InputError, match="the weights do not tell"):
+        load_bundle(file)
+
+
+def test_a_mark_of_v_prediction_must_agree_with_the_configuration(checkpoint: Callable[[str], Path]) -> None:
+    file = checkpoint("sd1")
+    save_file({**load_file(file), "v_pred": torch.zeros(1)}, file)
+    with pytest.raises(InputError, match="marked as v-prediction"):
+        load_bundle(file)
+
+
+def test_half_precision_files_load_in_fp32(tmp_path: Path) -> None:
+    base = tiny_sd_folder(tmp_path / "base", seed=1)
+    configuration(base, tmp_path / "half")
+    file = write_original(base, tmp_path / "half.safetensors", "sd1")
+    save_file({name: value.half() for name, value in load_file(file).items()}, file)
+    family = load_bundle(file, device="cpu").family
+    assert {value.dtype for part in family.parts.values() for value in part.parameters()} == {torch.float32}

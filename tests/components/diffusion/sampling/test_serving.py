@@ -1,0 +1,301 @@
+"""The model behind the scoring server: loaded by MLflow, it draws what the sampler draws, within the limits, one request at a time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+
+from components.core.config import RunConfig, SamplingSection
+from components.core.errors import InputError
+from components.core.paths import REPOSITORY, write_json
+from components.diffusion.models.limits import PREFIX, Limits, check_request
+from components.diffusion.sampling import serving
+from components.diffusion.sampling.serving import StyleModel
+from components.diffusion.training.loop import fine_tune
+from components.registry.packaging import package
+from runs.drawing import draw
+from tests.components.diffusion.conftest import Folders
+from tests.fixtures_models import tiny_sd_folder
+
+OWN = SamplingSection(steps=3, guidance=4.0)
+SAMPLING = {"steps": 3, "guidance": 4.0, "style_template": "a photo of {token} style, {prompt}"}
+CONCEPTS = [{"token": "sks", "prompt": "", "categories": ["people"]}, {"token": "ukj", "prompt": "", "categories": None}]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny_sd_folder(tmp_path_factory.mktemp("served") / "model")
+    write_json(folder / "styleforge.json", {"schema": 1, "identifier": "sks", "concepts": CONCEPTS, "sampling": SAMPLING})
+    return folder
+
+
+def ask(model: Any, *prompts: Any, **params: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = model.predict(pd.DataFrame({"prompt": list(prompts)}), params)
+    return rows
+
+
+def status(error: pytest.ExceptionInfo[MlflowException]) -> int:
+    return int(error.value.get_http_status_code())
+
+
+# Drawing
+
+
+def test_loaded_by_mlflow_it_draws_as_sample_does(model: Path, tmp_path: Path) -> None:
+    import mlflow.pyfunc
+
+    package(model)
+    loaded = mlflow.pyfunc.load_model(str(model))
+    drawn = draw(str(model), ["a man", "a dog"], tmp_path / "drawn", repeats=3, seed=7)
+    rows = ask(loaded, "a man", "a dog", seed=7, count=3)
+    assert [row["prompt"] for row in rows] == ["a man"] * 3 + ["a dog"] * 3
+    assert {row["full_prompt"] for row in rows if row["prompt"] == "a man"} == {"a photo of sks style, ukj style, a man"}
+    got = {row["seed"]: base64.b64decode(row["image"]) for row in rows}
+    assert got == {row["seed"]: Path(row["path"]).read_bytes() for row in drawn}
+
+
+def test_the_models_own_settings_are_the_defaults(model: Path) -> None:
+    loaded = StyleModel(model)
+    assert ask(loaded, "a man") == ask(loaded, "a man", seed=0, steps=3, guidance=4.0, count=1) == ask(loaded, "a man", steps=None)
+    assert ask(loaded, "a man")[0]["image"] != ask(loaded, "a man", guidance=5.0)[0]["image"]
+    assert ask(loaded, "a man")[0]["image"] != ask(loaded, "a man", seed=1)[0]["image"]
+
+
+def test_a_prompt_that_is_asked_for_twice_gets_two_answers(model: Path) -> None:
+    first, second, third = ask(StyleModel(model), "a man", "a dog", "a man")
+    assert first == third and first["image"] != second["image"]
+
+
+def test_the_base_is_loaded_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[Any] = []
+    load = serving.load_bundle
+    monkeypatch.setattr(serving, "load_bundle", lambda *given, **named: loads.append(given) or load(*given, **named))
+    loaded = StyleModel(model)
+    ask(loaded, "a man")
+    ask(loaded, "a dog")
+    assert len(loads) == 1
+
+
+def test_requests_at_the_same_time_get_the_pictures_of_requests_one_by_one(model: Path) -> None:
+    loaded = StyleModel(model)
+    prompts = [f"a man {number}" for number in range(6)]
+    alone = [ask(loaded, prompt) for prompt in prompts]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda prompt: ask(loaded, prompt), prompts)) == alone
+
+
+# What goes wrong
+
+
+def test_a_request_whose_time_has_passed_is_not_drawn(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = StyleModel(model)
+    started, go_on = threading.Event(), threading.Event()
+    sample_bank = serving.sample_bank
+
+    def slow(*given: Any) -> Path:
+        started.set()
+        go_on.wait(30)
+        return sample_bank(*given)
+
+    monkeypatch.setattr(serving, "sample_bank", slow)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, loaded, "a man")
+        assert started.wait(30)
+        monkeypatch.setenv(serving.TIMEOUT, "0.05")
+        with pytest.raises(MlflowException, match=r"busy with other requests for more than 0\.05 s") as error:
+            ask(loaded, "a dog")
+        go_on.set()
+        assert len(first.result()) == 1
+    assert status(error) == 503
+    assert len(ask(loaded, "a dog")) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), 429, "STYLEFORGE_SERVE_MAX_BATCH"),
+        (RuntimeError("broken\nin detail"), 500, r"drawing failed \(RuntimeError: broken\)"),
+        (InputError("home", "the folder cannot be written"), 500, "drawing failed"),
+    ],
+)
+def test_failures_are_not_the_clients_fault(
+    model: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, code: int, message: str
+) -> None:
+    loaded = StyleModel(model)
+
+    def fail(*_: Any) -> Path:
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(serving, "sample_bank", fail)
+        with pytest.raises(MlflowException, match=message) as error:
+            ask(loaded, "a man")
+    assert status(error) == code
+    assert len(ask(loaded, "a man")) == 1
+
+
+def test_a_prompt_beyond_the_tokenizers_limit_is_refused(model: Path) -> None:
+    loaded = StyleModel(model)
+    # "a photo of sks style, ukj style, " is 11 tokens here, start and end are two more, and 32 fit.
+    assert len(ask(loaded, "man " * 19)) == 1
+    with pytest.raises(MlflowException, match=r"has 33 tokens as .*; expected at most 32, start and end included") as error:
+        ask(loaded, "man " * 20)
+    assert status(error) == 400
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("prompts", "params", "message"),
+    [
+        ([], {}, "number of prompts=0: out of bounds; expected 1 to 64"),
+        (["a"] * 65, {}, "number of prompts=65"),
+        (["a" * 1001], {}, "has 1001 characters; expected at most 1000"),
+        ([None], {}, "prompt=None: is no text"),
+        (["\ud800"], {}, "is no text"),
+        (["a"], {"count": 0}, "count=0: out of bounds; expected 1 to 16"),
+        (["a"], {"count": 17}, "count=17"),
+        (["a"] * 5, {"count": 13}, "prompts × count=65: out of bounds; expected 1 to 64"),
+        (["a"], {"steps": 0}, "steps=0: out of bounds; expected 1 to 150"),
+        (["a"], {"steps": 151}, "steps=151"),
+        (["a"], {"guidance": 0.99}, "guidance=0.99: out of bounds; expected 1 to 30"),
+        (["a"], {"guidance": 30.01}, "guidance=30.01"),
+        (["a"], {"guidance": float("nan")}, "guidance=nan"),
+        (["a"], {"seed": -1}, "seed=-1: out of bounds; expected 0 to 9223372036854775807"),
+        (["a"], {"seed": 2**63}, "seed=9223372036854775808"),
+    ],
+)
+def test_every_bound(prompts: list[Any], params: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        check_request(prompts, params, OWN, 64)
+    assert message in str(error.value)
+
+
+def test_what_is_just_within_the_bounds_is_taken() -> None:
+    most = {"seed": 2**63 - 1, "steps": 150, "guidance": 30, "count": 16}
+    assert check_request(["a" * 1000] * 4, most, OWN, 512).guidance == 30.0
+    assert check_request(["a"], {"seed": 0, "steps": 1, "guidance": 1, "count": 1}, OWN, 1024).steps == 1
+
+
+def test_large_pictures_count_by_their_pixels() -> None:
+    assert check_request(["a"], {"count": 16}, OWN, 1024).count == 16
+    with pytest.raises(InputError, match=r"17 pictures of 1024 × 1024 pixels are more than .*; expected at most 16 pictures a request"):
+        check_request(["a"] * 17, {}, OWN, 1024)
+
+
+def test_the_models_own_settings_are_always_allowed() -> None:
+    own = SamplingSection(steps=200, guidance=35.0)
+    assert check_request(["a"], {}, own, 64) == check_request(["a"], {"steps": 200, "guidance": 35.0}, own, 64)
+    with pytest.raises(InputError, match="steps=199"):
+        check_request(["a"], {"steps": 199}, own, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "message"),
+    [
+        ("PROMPT", (["abc"], {}), "has 3 characters; expected at most 2"),
+        ("COUNT", (["a"], {"count": 3}), "count=3: out of bounds; expected 1 to 2"),
+        ("STEPS", (["a"], {"steps": 4}), "steps=4: out of bounds; expected 1 to 2"),
+        ("PICTURES", (["a"] * 3, {}), "number of prompts=3: out of bounds; expected 1 to 2"),
+        ("PIXELS", (["a"], {}), "expected at most 0 pictures a request"),
+    ],
+)
+def test_the_environment_sets_each_limit(monkeypatch: pytest.MonkeyPatch, name: str, request_: tuple[Any, Any], message: str) -> None:
+    monkeypatch.setenv(f"STYLEFORGE_SERVE_MAX_{name}", "2")
+    with pytest.raises(InputError) as error:
+        check_request(*request_, OWN, 64, Limits.from_environment())
+    assert message in str(error.value)
+
+
+def test_the_environment_sets_the_batch(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Limits.from_environment() == Limits() and Limits().batch == SamplingSection().batch_size
+    monkeypatch.setenv("STYLEFORGE_SERVE_MAX_BATCH", "1")
+    batches: list[int] = []
+    sample_bank = serving.sample_bank
+    monkeypatch.setattr(serving, "sample_bank", lambda *given: batches.append(given[2].batch_size) or sample_bank(*given))
+    assert len(ask(StyleModel(model), "a man", count=2)) == 2
+    assert batches == [1]
+
+
+def test_the_page_names_each_limit_with_its_default() -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")
+    for field in fields(Limits):
+        assert re.search(rf"^\| `{PREFIX}{field.name.upper()}` \| .* \| {field.default} \|$", page, re.M), field.name
+    assert {serving.BASE, "--timeout"} <= set(re.findall(r"`([\w-]+)", page))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "²"])
+def test_a_limit_that_is_none_stops_the_server(model: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("STYLEFORGE_SERVE_MAX_COUNT", text)
+    with pytest.raises(InputError, match=f"STYLEFORGE_SERVE_MAX_COUNT={text}: is no limit; expected a positive whole number"):
+        StyleModel(model)
+
+
+# Deltas and their base
+
+
+@pytest.fixture
+def delta(make_config: Callable[..., RunConfig], folders: Folders) -> Path:
+    config = make_config(method={"name": "lora"}, training={"steps": 1})
+    fine_tune(config, *folders.inputs, folders.out, folders.checkpoints)
+    return folders.out
+
+
+def _over(delta: Path, model: str) -> Path:
+    card = json.loads((delta / "styleforge.json").read_text())
+    card["base"] |= {"model": model}
+    write_json(delta / "styleforge.json", card)
+    return delta
+
+
+def test_a_delta_is_drawn_on_its_base_wherever_that_is(
+    delta: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(delta)
+    (drawn,) = draw(str(delta), ["a man"], tmp_path / "drawn")
+    assert base64.b64decode(ask(StyleModel(delta), "a man")[0]["image"]) == Path(drawn["path"]).read_bytes()
+    _over(delta, "/nowhere/base")
+    with pytest.raises(
+        InputError, match=r"delta over the base /nowhere/base, which is not here.*\. Set STYLEFORGE_SERVE_BASE to the base's"
+    ):
+        StyleModel(delta)
+    monkeypatch.setenv("STYLEFORGE_SERVE_BASE", str(tiny_base))
+    assert base64.b64decode(ask(StyleModel(delta), "a man")[0]["image"]) == Path(drawn["path"]).read_bytes()
+
+
+def test_another_base_is_refused(delta: Path, tiny_v_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFORGE_SERVE_BASE", str(tiny_v_base))
+    with pytest.raises(InputError, match="expected the very base that it was trained on"):
+        StyleModel(delta)
+
+
+def test_the_pocket_base_is_found_in_an_installed_styleforge(delta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is for the code beside a registered model, which has no weights beside it."""
+    _over(delta, "pocket")
+    monkeypatch.setattr(serving, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(serving, "pocket_weights", lambda part: tmp_path / "components" / "pocket" / "weights" / part)
+    found = serving._find_base(delta)
+    assert (found / "model_index.json").is_file() and not found.is_relative_to(tmp_path)
+    assert found == REPOSITORY / "components" / "pocket" / "weights" / "base" or "site-packages" in found.parts
+
+    def missing(name: str) -> None:
+        raise serving.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(serving.importlib.metadata, "distribution", missing)
+    with pytest.raises(
+        InputError, match=r"styleforge: is not installed.*STYLEFORGE_SERVE_BASE to the base's folder, or install StyleForge"
+    ):
+        serving._find_base(delta)

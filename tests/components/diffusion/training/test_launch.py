@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from components.core.errors import ConfigError, InputError, ProcessLost, TrainingDiverged
+from components.core.paths import REPOSITORY
+from components.diffusion.training import launch
+from components.diffusion.training.launch import check_devices, is_member, refuse_members, together
+from tests.components.diffusion.training import workers as members
+
+
+def children() -> list[psutil.Process]:
+    # multiprocessing's own helper stays for as long as this process.
+    return [child for child in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> object:
+    before = children()
+    yield
+    assert [child for child in children() if child not in before] == []
+
+
+def test_each_process_knows_its_place_and_they_meet_on_loopback_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    together(members.report, (tmp_path,), 2)
+    facts = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert [fact["sum"] for fact in facts] == [3.0, 3.0]
+    assert [fact["threads"] for fact in facts] == ["3", "3"]
+    assert [fact["local"] for fact in facts] == ["0", "1"]
+    assert {place.removeprefix("::ffff:") for fact in facts for place in fact["places"]} == {"127.0.0.1"}
+
+
+def test_the_store_listens_on_loopback_only() -> None:
+    store = launch._open_store()
+    listening = [item.laddr for item in psutil.Process().net_connections("inet") if item.status == psutil.CONN_LISTEN]
+    assert [place.ip for place in listening if place.port == store.port] == ["127.0.0.1"]
+
+
+def test_an_error_of_one_process_is_ours_and_ends_the_others_cleanly(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(TrainingDiverged) as caught:
+        together(members.diverge, (tmp_path,), 2)
+    assert str(caught.value) == "training step 4: the loss is nan; expected finite numbers. Lower it"
+    assert (caught.value.where, caught.value.exit_code) == ("training step 4", 1)
+    assert (tmp_path / "cleared0").exists()
+    assert time.monotonic() - started < 20
+
+
+def test_the_cause_is_told_and_not_what_followed_from_it(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged):
+        together(members.lose_then_diverge, (tmp_path,), 2)
+
+
+def test_other_errors_say_where_they_were_raised(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError, match="mine") as caught:
+        together(members.fail, (tmp_path,), 2)
+    (note,) = caught.value.__notes__
+    assert note.startswith("in process 1:\n")
+    assert "members.py" in note
+
+
+def test_an_error_that_cannot_be_sent_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Stubborn: at home"):
+        together(members.fail_without_pickle, (tmp_path,), 1)
+
+
+def test_a_process_that_dies_ends_the_others(tmp_path: Path) -> None:
+    with pytest.raises(ProcessLost, match=r"process 1 of the training: it died \(SIGKILL\).*last checkpoint") as caught:
+        together(members.die, (tmp_path,), 2)
+    assert caught.value.exit_code == 1
+    assert (tmp_path / "cleared0").exists()
+    with pytest.raises(ProcessLost, match=r"it died \(exit code 7\)"):
+        together(members.leave, (tmp_path,), 2)
+
+
+def test_one_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "GRACE", 0.3)
+    with pytest.raises(TrainingDiverged):
+        together(members.ignore, (tmp_path,), 2)
+    assert not (tmp_path / "cleared0").exists()
+
+
+def test_an_interrupt_ends_all_cleanly(tmp_path: Path) -> None:
+    # Where the tests run in the background, SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            together(members.interrupt, (tmp_path,), 2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "cleared0").exists()
+    assert (tmp_path / "cleared1").exists()
+
+
+def test_they_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-m", members.__name__, str(tmp_path)], cwd=REPOSITORY)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("here?"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started = [int(file.read_text()) for file in tmp_path.glob("here?")]
+    assert len(started) == 2
+    parent.kill()
+    parent.wait()
+    while any(map(psutil.pid_exists, started)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(psutil.pid_exists, started))
+
+
+def test_the_first_speaks_for_all_through_our_own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    logger = logging.getLogger("components")
+    monkeypatch.setattr(logger, "handlers", [Listener()])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    together(members.speak, (), 2)
+    assert said == ["step 1 of process 0", "a warning of process 0"]
+
+
+def test_who_was_started_by_others_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    assert not is_member(2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not is_member(2)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert is_member(2)
+    with pytest.raises(InputError, match="WORLD_SIZE=2: a launcher started several processes"):
+        refuse_members()
+    with pytest.raises(ConfigError, match=r"training\.processes: is 1, and 2 were started.*Set training\.processes=2"):
+        is_member(1)
+    # Clusters say so of a single process too.
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not is_member(4)
+    refuse_members()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    check_devices(1)
+    with pytest.raises(ConfigError, match=r"training\.processes=2: 1 GPU is visible") as caught:
+        check_devices(2)
+    assert caught.value.exit_code == 2
+    # On the CPU there is room for any number, whatever GPUs the machine has.
+    monkeypatch.setenv("STYLEFORGE_DEVICE", "cpu")
+    check_devices(2)
+    monkeypatch.delenv("STYLEFORGE_DEVICE")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    check_devices(os.cpu_count() or 1)

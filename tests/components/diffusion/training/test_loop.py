@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.core.config import AS_SCORED, RunConfig, TrainingSection
+from components.core.content import digest_folder
+from components.core.errors import ConfigError, InputError, StorageError, TrainingDiverged
+from components.core.paths import read_jsonl
+from components.diffusion.training import checkpoints as checkpoints_module
+from components.diffusion.training import loop as training
+from components.diffusion.training import optimization
+from components.diffusion.training.loop import fine_tune
+from components.diffusion.training.optimization import MovingAverage, check_training, precision_for, rate_factor
+from tests.components.diffusion.conftest import Folders, write_folders
+
+MakeConfig = Callable[..., RunConfig]
+FILES = ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
+RICH = {
+    "ema_decay": 0.9, "min_snr_gamma": 5.0, "noise_offset": 0.1, "warmup_steps": 2, "schedule": "cosine", "crops": 2,
+    "caption_dropout": 0.2, "gradient_accumulation": 2, "steps": 7,
+}  # fmt: skip
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return {f"{file}:{key}": value for file in FILES for key, value in load_file(model / file).items()}
+
+
+def train(config: RunConfig, folders: Folders, name: str = "model", checkpoints: str = "ck") -> Path:
+    root = folders.out.parent
+    return fine_tune(config, *folders.inputs, root / name, root / checkpoints)
+
+
+def same(first: Path, second: Path) -> bool:
+    left, right = weights(first), weights(second)
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Kill the training right after its checkpoint of ``step``, as a power cut would."""
+    original = checkpoints_module.Checkpoints.write
+
+    def write(self: checkpoints_module.Checkpoints, at: int, tensors: Any, state: Any) -> Path:
+        path = original(self, at, tensors, state)
+        if at == step:
+            raise PowerCutError
+        return path
+
+    monkeypatch.setattr(checkpoints_module.Checkpoints, "write", write)
+
+
+def test_a_style_model_is_a_whole_folder_with_its_history(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
+    config = make_config(training={"validation_prompts": ["a photo of {token} style, a dog"]})
+    out = train(config, folders)
+    record = json.loads((out / "styleforge.json").read_text())
+    assert record["schema"] == 1
+    assert record["method"] == "single-styleforge"
+    assert record["concepts"] == [{"token": "sks", "prompt": "a photo of sks style", "categories": None}]
+    assert record["base"]["model"] == str(tiny_base)
+    assert len(record["base"]["digest"]) == len(record["manifest_digest"]) == 64
+    assert record["sampling"] == {name: getattr(config.sampling, name) for name in AS_SCORED}
+    # The module names its build (2.13.0+cu130), the package of some indexes does not.
+    assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    log = read_jsonl(out / "training" / "log.jsonl")
+    assert [row["step"] for row in log] == list(range(1, 7))
+    assert [row["step"] for row in log if "validation_loss" in row] == [3, 6]
+    assert all(row["loss"] == pytest.approx(row["instance_loss"] + row["aux_loss"], rel=1e-5) for row in log)
+    assert (out / "training" / "validation_00.png").is_file()
+    before, after = weights(tiny_base), weights(out)
+    assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith("unet"))
+    assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith("text_encoder"))
+    assert {value.dtype for value in after.values()} == {torch.float32}
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    assert all(torch.equal(value, load_file(tiny_base / vae)[key]) for key, value in load_file(out / vae).items())
+
+
+def test_interrupted_twice_equals_uninterrupted_bit_for_bit(make_config: MakeConfig, folders: Folders) -> None:
+    config = make_config(training=RICH)
+    whole = train(config, folders, "whole", "ck-whole")
+    for step in (2, 4):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_after(patch, step)
+            with pytest.raises(PowerCutError):
+                train(config, folders, "parts")
+        assert not (folders.out.parent / "parts").exists()
+    parts = train(config, folders, "parts")
+    assert json.loads((parts / "training" / "timing.json").read_text())["resumed_from"] == 4
+    assert same(whole, parts)
+    (whole / "training" / "timing.json").unlink()
+    (parts / "training" / "timing.json").unlink()
+    assert digest_folder(whole) == digest_folder(parts)
+
+
+def test_each_checkpoint_is_handed_on_once_it_is_whole(make_config: MakeConfig, folders: Folders) -> None:
+    seen: list[tuple[str, bool]] = []
+    fine_tune(
+        make_config(), *folders.inputs, folders.out, folders.checkpoints,
+        kept=lambda path: seen.append((path.name, (path / "state.json").is_file())),
+    )  # fmt: skip
+    assert seen == [("step-00000002", True), ("step-00000004", True)]
+
+
+def test_the_same_run_gives_the_same_model_and_leaves_the_global_stream_alone(make_config: MakeConfig, folders: Folders) -> None:
+    config = make_config(training={"steps": 2})
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = train(config, folders, "first", "ck1")
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert same(first, train(config, folders, "second", "ck2"))
+    assert not same(first, train(make_config(seed=4, training={"steps": 2}), folders, "third", "ck3"))
+
+
+def test_a_frozen_text_encoder_stays_bit_equal_and_caches_change_nothing(
+    make_config: MakeConfig, folders: Folders, tiny_base: Path
+) -> None:
+    def run(name: str, **options: Any) -> Path:
+        return train(make_config(method={"train_text_encoder": False}, training={"steps": 2, **options}), folders, name, f"ck-{name}")
+
+    cached = run("cached")
+    before, after = weights(tiny_base), weights(cached)
+    assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("text_encoder"))
+    plain = weights(run("plain", cache_latents=False, cache_text=False))
+    # Only the rounding of encodings in batches of other sizes may differ.
+    assert all(torch.allclose(after[key], plain[key], atol=5e-3) for key in after)
+
+
+def test_v_prediction_bases_train(make_config: MakeConfig, folders: Folders, tiny_v_base: Path) -> None:
+    out = train(make_config(base={"model": str(tiny_v_base)}, training={"steps": 2, "min_snr_gamma": 5.0}), folders)
+    assert all(math.isfinite(row["loss"]) for row in read_jsonl(out / "training" / "log.jsonl"))
+    assert json.loads((out / "scheduler" / "scheduler_config.json").read_text())["prediction_type"] == "v_prediction"
+
+
+@pytest.mark.parametrize("options", [{"gradient_checkpointing": True}, {"aux_batch_size": 3}, {"flip": 1.0}, {"flip": 0.0, "crops": 2}])
+def test_options_that_change_how_it_is_computed(make_config: MakeConfig, folders: Folders, options: dict[str, Any]) -> None:
+    assert (train(make_config(training={"steps": 2, **options}), folders) / "model_index.json").is_file()
+
+
+def test_gradient_checkpointing_changes_no_weight(make_config: MakeConfig, folders: Folders) -> None:
+    plain = weights(train(make_config(training={"steps": 2}), folders, "plain", "ck1"))
+    saving = weights(train(make_config(training={"steps": 2, "gradient_checkpointing": True}), folders, "saving", "ck2"))
+    assert all(torch.allclose(plain[key], saving[key], atol=1e-5) for key in plain)
+
+
+def test_without_aux_the_loss_is_the_instances(make_config: MakeConfig, tmp_path: Path) -> None:
+    out = train(make_config(training={"steps": 2}), write_folders(tmp_path / "none", aux=0))
+    assert all(row["loss"] == row["instance_loss"] and row["aux_loss"] == 0 for row in read_jsonl(out / "training" / "log.jsonl"))
+
+
+def test_the_prior_weight_is_in_the_loss(make_config: MakeConfig, folders: Folders) -> None:
+    out = train(make_config(method={"prior_weight": 0.25}, training={"steps": 2}), folders)
+    for row in read_jsonl(out / "training" / "log.jsonl"):
+        assert row["loss"] == pytest.approx(row["instance_loss"] + 0.25 * row["aux_loss"], rel=1e-5)
+
+
+def test_accumulated_micro_batches_are_one_step(make_config: MakeConfig, folders: Folders) -> None:
+    out = train(make_config(training={"steps": 3, "gradient_accumulation": 3, "batch_size": 1}), folders)
+    assert len(read_jsonl(out / "training" / "log.jsonl")) == 3
+    assert json.loads((out / "training" / "timing.json").read_text())["images"] == 3 * 3 * 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_divergence_names_the_step_the_rate_and_the_last_checkpoint(
+    make_config: MakeConfig, folders: Folders, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    original = training.objective.per_sample_loss
+    calls = {"n": 0}
+
+    def break_in_step_four(prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        calls["n"] += prediction.requires_grad
+        return original(prediction, wanted) * (value if calls["n"] == 4 else 1.0)
+
+    monkeypatch.setattr(training.objective, "per_sample_loss", break_in_step_four)
+    with pytest.raises(TrainingDiverged) as caught:
+        train(make_config(), folders)
+    message = str(caught.value)
+    assert "training step 4" in message
+    assert "0.001" in message
+    assert "step-00000002" in message
+    assert [path.name for path in folders.checkpoints.iterdir()] == ["step-00000002"]
+    assert not folders.out.exists()
+
+
+def test_a_full_disk_while_checkpointing_keeps_the_last_one(
+    make_config: MakeConfig, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = checkpoints_module.save_tensors
+
+    def full(path: Path, tensors: Any) -> None:
+        if "step-00000004" in str(path):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(path))
+        original(path, tensors)
+
+    monkeypatch.setattr(checkpoints_module, "save_tensors", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        train(make_config(), folders)
+    assert [path.name for path in folders.checkpoints.iterdir()] == ["step-00000002"]
+    assert not folders.out.exists()
+    monkeypatch.undo()
+
+
+def test_a_base_without_a_vae_stops_before_anything_is_written(
+    make_config: MakeConfig, folders: Folders, tiny_base: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    broken = Path(shutil.copytree(tiny_base, tmp_path / "broken", ignore=shutil.ignore_patterns("vae")))
+    with pytest.raises(InputError, match="no VAE"):
+        train(make_config(base={"model": str(broken)}), folders)
+    assert not folders.out.exists()
+    assert not folders.checkpoints.exists()
+
+
+def test_8_bit_adamw_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimization.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"training\.optimizer.*bitsandbytes"):
+        check_training(TrainingSection(optimizer="adamw8bit"))
+    check_training(TrainingSection())
+
+
+def test_emulated_precision_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(optimization, "_has_bf16", lambda: False)
+    assert [precision_for(asked, cpu) for asked in ("no", "bf16", "fp16")] == ["no", "no", "no"]
+    assert [precision_for(asked, gpu) for asked in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
+    monkeypatch.setattr(optimization, "_has_bf16", lambda: True)
+    assert precision_for("bf16", cpu) == "bf16"
+
+
+def test_schedules_by_hand() -> None:
+    def factors(**options: Any) -> list[float]:
+        section = TrainingSection(**{"steps": 6, "warmup_steps": 2, **options})
+        return [rate_factor(step, section) for step in range(1, 7)]
+
+    assert factors() == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert factors(schedule="linear") == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25])
+    assert factors(schedule="cosine") == pytest.approx([0.5, 1.0, *[0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)]])
+    assert factors(warmup_steps=0, schedule="linear")[0] == 1.0
+
+
+def test_the_moving_average_by_hand_and_after_a_restart() -> None:
+    parameter = torch.nn.Parameter(torch.tensor([0.0]))
+    average, by_hand = MovingAverage([parameter], 0.5), 0.0
+    for step in range(1, 6):
+        with torch.no_grad():
+            parameter.fill_(float(step))
+        average.update()
+        decay = 0.0 if step == 1 else min(0.5, step / (9 + step))
+        by_hand = decay * by_hand + (1 - decay) * step
+        restarted = MovingAverage([parameter], 0.5)
+        restarted.load({key: value.clone() for key, value in average.tensors().items()})
+        average = restarted
+    average.finish()
+    assert parameter.item() == pytest.approx(by_hand)
+    assert MovingAverage([parameter], 0.0).tensors() == {}

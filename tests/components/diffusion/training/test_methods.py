@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from components.core.config import MethodName, MethodSection, parse_config
+from components.core.errors import ConfigError
+from components.diffusion.training.methods import METHODS, Recipe, fill_prompt, method_for
+
+
+def test_single_styleforge_binds_the_token_and_keeps_the_aux_prompt() -> None:
+    method = method_for(MethodSection(identifier="ukj", prior_weight=0.5))
+    assert method.tokens == ("ukj",)
+    assert method.concepts[0].prompt == "a photo of ukj style"
+    assert method.concepts[0].aux_prompt == "a photo of style"
+    assert method.trains == {"unet", "text_encoder"}
+    assert (method.preserves, method.prior_weight) == ("curated", 0.5)
+
+
+def test_dreambooth_differs_in_what_preserves() -> None:
+    method = method_for(MethodSection(name="dreambooth", train_text_encoder=False))
+    assert method.preserves == "generated"
+    assert method.trains == {"unet"}
+
+
+def test_an_unknown_method_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean dreambooth\?"):
+        method_for(MethodSection.model_construct(name="dreamboth"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"method\.name") as caught:
+        parse_config({"style": {"name": "a", "source": "b"}, "method": {"name": "dreamboth"}})
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "trains", "preserves", "rate", "save"),
+    [
+        ("dreambooth", {"unet", "text_encoder"}, "generated", 5e-6, "full"),
+        ("textual-inversion", {"tokens"}, "none", 5e-4, "delta"),
+        ("lora", {"unet.low-rank"}, "none", 1e-4, "delta"),
+        ("custom-diffusion", {"unet.cross-attention", "tokens"}, "generated", 1e-5, "delta"),
+        ("single-styleforge", {"unet", "text_encoder"}, "curated", 5e-6, "full"),
+        ("multi-styleforge", {"unet", "text_encoder"}, "curated", 5e-6, "full"),
+    ],
+)
+def test_the_six_methods(name: str, trains: set[str], preserves: str, rate: float, save: str) -> None:
+    method = method_for(MethodSection(name=name))  # type: ignore[arg-type]
+    assert (method.trains, method.preserves, method.learning_rate, method.save) == (trains, preserves, rate, save)
+    assert set(METHODS) == set(get_args(MethodName))
+
+
+def test_a_learnt_token_is_written_so_that_it_is_no_word() -> None:
+    method = method_for(MethodSection(name="textual-inversion", identifier="ukj", vectors=3))
+    assert method.tokens == method.recipe.tokens == ("<ukj>",)
+    assert method.concepts[0].prompt == "a photo of <ukj> style"
+    assert (method.recipe.vectors, method.recipe.initial_word) == (3, "painting")
+    assert method_for(MethodSection(name="custom-diffusion", identifier="<v>")).tokens == ("<v>",)
+
+
+def test_lora_trains_the_text_encoders_adapters_only_if_asked() -> None:
+    assert "text_encoder.low-rank" in method_for(MethodSection(name="lora", train_text_encoder=True)).trains
+    with pytest.raises(ConfigError, match=r"method\.train_text_encoder: textual-inversion never trains the text encoder"):
+        method_for(MethodSection(name="textual-inversion", train_text_encoder=True))
+
+
+def test_multi_styleforge_binds_a_token_to_each_component() -> None:
+    people, places = method_for(MethodSection(name="multi-styleforge")).concepts
+    assert (people.token, places.token) == ("sks", "ukj")
+    assert (people.roles, places.roles) == ({"character"}, {"background", "thing"})
+    assert people.categories == {"people", "people in places"}
+    assert places.categories == {"backgrounds", "people in places", "things"}
+    assert people.own_aux and places.own_aux
+
+
+def test_any_number_of_components_may_be_declared() -> None:
+    sections = [
+        {"identifier": "aaa", "roles": ["character"], "instance_prompt": "{token} people, {caption}", "aux_count": 5},
+        {"identifier": "bbb", "roles": ["background"], "aux_prompt": "a place", "aux_form": "watercolor"},
+        {"identifier": "ccc", "roles": ["thing"], "categories": ["cars"]},
+    ]
+    method = method_for(MethodSection(name="multi-styleforge", concepts=sections))  # type: ignore[arg-type]
+    assert method.tokens == ("aaa", "bbb", "ccc")
+    assert [concept.prompt for concept in method.concepts][:2] == ["aaa people, {caption}", "a photo of bbb style"]
+    assert (method.concepts[1].aux_prompt, method.concepts[1].aux_form) == ("a place", "watercolor")
+    assert method.concepts[2].categories == {"cars"}
+    assert Recipe.from_json(method.recipe.as_json()) == method.recipe
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "lora", "concepts": [{"identifier": "a", "roles": ["thing"]}]}, r"method\.concepts: lora binds one token"),
+        (
+            {"name": "multi-styleforge", "concepts": [{"identifier": "a", "roles": ["thing"]}] * 2},
+            r"method\.concepts: two components have one identifier",
+        ),
+        ({"name": "multi-styleforge", "style_ref": "people"}, r"method\.style_ref: people leaves no picture for the token 'ukj'"),
+        (
+            {"name": "multi-styleforge", "concepts": [{"identifier": "a", "roles": ["thing"], "instance_prompt": "x"}]},
+            r"instance_prompt.*has no place for the identifier",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        method_for(MethodSection(**settings))
+
+
+@pytest.mark.parametrize(
+    ("template", "caption", "expected"),
+    [
+        ("a photo of sks style", "a man", "a photo of sks style"),
+        ("a photo of sks style, {caption}", " a man ", "a photo of sks style, a man"),
+        ("a photo of sks style, {caption}", None, "a photo of sks style"),
+        ("{caption}, sks style", "", "sks style"),
+        ("a {caption} in sks style", None, "a in sks style"),
+    ],
+)
+def test_captions_go_in_and_leave_no_trace_where_missing(template: str, caption: str | None, expected: str) -> None:
+    assert fill_prompt(template, caption) == expected

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from components.core.errors import InputError
+from components.core.images import load_rgb
+from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.models.conditioning import Conditioning
+from components.diffusion.training.caches import LatentCache, PromptCache
+from components.diffusion.training.pictures import Variant, cut, to_uint8
+from components.diffusion.training.samples import Sample
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_base: Path) -> Bundle:
+    return load_bundle(tiny_base, device="cpu")
+
+
+def sample(tmp_path: Path, name: str = "a", value: int = 0) -> Sample:
+    pixels = np.random.default_rng(value).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    return Sample(f"sha-{name}", tmp_path / f"{name}.png", "a man", 1.0)
+
+
+def test_pictures_keep_their_aspect_and_their_centre() -> None:
+    # A red left third, green middle, blue right third: the centre square of a 3:1 picture is all green.
+    wide = np.zeros((32, 96, 3), dtype=np.uint8)
+    wide[:, :32, 0], wide[:, 32:64, 1], wide[:, 64:, 2] = 255, 255, 255
+    pixels = cut(Image.fromarray(wide), 32, Variant(), 0, "x")
+    assert pixels.shape == (3, 32, 32)
+    assert pixels[1].min() > 0.9
+    assert pixels[0].max() < -0.9
+
+
+def test_variants_are_the_same_whenever_they_are_made() -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), dtype=np.uint8))
+    views = [cut(picture, 32, Variant(crop), 0, "x") for crop in range(4)]
+    assert all(torch.equal(view, cut(picture, 32, Variant(crop), 0, "x")) for crop, view in enumerate(views))
+    assert len({view.numpy().tobytes() for view in views}) == 4
+    assert torch.equal(cut(picture, 32, Variant(2, True), 0, "x"), views[2].flip(-1))
+    assert not torch.equal(cut(picture, 32, Variant(2), 0, "y"), views[2])
+
+
+def test_to_uint8_rounds_and_clips() -> None:
+    values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 5).expand(1, 3, 1, 5)
+    assert to_uint8(values)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_scaling_and_shift_come_from_the_vae(tiny_base: Path, tmp_path: Path) -> None:
+    # Fault 7: never 0.18215 by hand.
+    moved = Path(shutil.copytree(tiny_base, tmp_path / "moved"))
+    config = json.loads((moved / "vae" / "config.json").read_text())
+    (moved / "vae" / "config.json").write_text(json.dumps({**config, "scaling_factor": 3.0, "shift_factor": 0.5}))
+    family = load_bundle(moved, device="cpu").family
+    mean = torch.full((1, 4, 2, 2), 2.0)
+    latents = family.sample_latents(torch.cat([mean, torch.zeros_like(mean)], 1), None)
+    assert torch.equal(latents, torch.full_like(mean, (2.0 - 0.5) * 3.0))
+    with torch.no_grad():
+        decoded = family.vae.decode(torch.full((1, 4, 16, 16), 2.0)).sample
+    torch.testing.assert_close(family.decode_latents(torch.full((1, 4, 16, 16), 4.5)), decoded)
+
+
+def test_moments_are_kept_and_draws_stay_fresh(bundle: Bundle, tmp_path: Path) -> None:
+    cache = LatentCache(bundle.family, load_rgb, CPU, 0)
+    one = sample(tmp_path)
+    moments = cache.moments([one], [Variant()])
+    distribution = bundle.family.vae.encode(cut(load_rgb(one.file), 32, Variant(), 0, one.id)[None]).latent_dist
+    torch.testing.assert_close(moments, distribution.parameters)
+    noise = torch.randn((2, *distribution.mean.shape), generator=torch.Generator().manual_seed(1))
+    draws = [bundle.family.sample_latents(moments, each) for each in noise]
+    assert not torch.equal(*draws)
+    assert torch.equal(draws[0], bundle.family.sample_latents(moments, noise[0]))
+    torch.testing.assert_close(draws[0], (distribution.mean + distribution.std * noise[0]) * 0.5)
+
+
+def test_latents_are_keyed_by_picture_and_variant_and_encoded_once(bundle: Bundle, tmp_path: Path) -> None:
+    loaded: list[str] = []
+
+    def load(path: Path) -> Any:
+        loaded.append(path.name)
+        return load_rgb(path)
+
+    first, second = sample(tmp_path, "a", 1), sample(tmp_path, "b", 2)
+    cache = LatentCache(bundle.family, load, CPU, 0)
+    cache.fill([first, second], [Variant(), Variant(0, True)])
+    assert sorted(loaded) == ["a.png", "a.png", "b.png", "b.png"]
+    pair = cache.moments([second, first], [Variant(), Variant(0, True)])
+    assert len(loaded) == 4
+    direct = LatentCache(bundle.family, load_rgb, CPU, 0, enabled=False)
+    torch.testing.assert_close(pair, direct.moments([second, first], [Variant(), Variant(0, True)]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_vae_that_overflows_names_the_picture(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Fault 6: fp16 VAEs overflow, and a cache would keep the NaN for the whole training.
+    monkeypatch.setattr(type(bundle.family), "encode_images", lambda _, pixels: torch.full((len(pixels), 8, 16, 16), float("nan")))
+    with pytest.raises(InputError, match=r"bad\.png.*NaN"):
+        LatentCache(bundle.family, load_rgb, CPU, 0).fill([sample(tmp_path, "bad")], [Variant()])
+
+
+def test_each_prompt_is_encoded_once_and_gathered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    original = bundle.family.encode_tokens
+
+    def counting(tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+        encoded.append(len(tokens))
+        return original(tokens, encoders)
+
+    monkeypatch.setattr(bundle.family, "encode_tokens", counting)
+    cache = PromptCache(bundle.family, CPU, keep_states=True)
+    states = cache.encode(["a man", "a dog", "a man"]).states
+    assert torch.equal(states[0], states[2])
+    assert not torch.equal(states[0], states[1])
+    cache.encode(["a dog"])
+    assert sum(encoded) == 2
+
+
+def test_a_training_text_encoder_gets_gradients_and_no_cache(bundle: Bundle) -> None:
+    encoder = bundle.family.text_encoders["text_encoder"]
+    encoders = {"text_encoder": encoder}
+    cache = PromptCache(bundle.family, CPU, keep_states=False)
+    weight = next(encoder.parameters())
+    try:
+        encoder.requires_grad_(True)
+        states = cache.encode(["a man", "a man", "a dog"], encoders).states
+        states.sum().backward()
+        assert weight.grad is not None
+        before = cache.encode(["a man"], encoders).states.detach()
+        with torch.no_grad():
+            weight.add_(0.1)
+        assert not torch.equal(before, cache.encode(["a man"], encoders).states)
+        with torch.no_grad():
+            weight.sub_(0.1)
+    finally:
+        encoder.requires_grad_(False)
+        encoder.zero_grad()
+
+
+def test_prompts_that_do_not_fit_are_named(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    # Fault 8: prompts beyond the tokenizer's limit are cut silently.
+    long = "a " * 40 + "dog"
+    with caplog.at_level(logging.WARNING, logger="components.diffusion"):
+        ids = bundle.family.tokenize(["a man", long])
+    assert ids.shape == (2, 1, 32)
+    assert [record.getMessage() for record in caplog.records] == [f"prompt {long!r} has 43 tokens, 32 fit: its end is cut off"]
+
+
+def test_conditioning_is_diffusers_own(bundle: Bundle, tiny_base: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_base)
+    wanted, _ = pipeline.encode_prompt("a photo of sks style", "cpu", 1, False)
+    states = PromptCache(bundle.family, CPU, keep_states=False).encode(["a photo of sks style"]).states
+    torch.testing.assert_close(states, wanted)

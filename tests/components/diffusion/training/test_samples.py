@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.core.config import MethodSection
+from components.core.errors import InputError
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.samples import EpochOrder, Mixer, Sample, choose_style_refs, read_training_set
+from tests.components.diffusion.conftest import Folders, write_folders
+
+
+def mixer(count: int = 5, aux: int = 3, rank: int = 0, world: int = 1, **options: float) -> Mixer:
+    instances = [Sample(f"i{index}", Path(f"i{index}"), f"instance {index}", 1.0) for index in range(count)]
+    preserved = [Sample(f"a{index}", Path(f"a{index}"), f"aux {index}", 0.25) for index in range(aux)]
+    given = {"flip": 0.5, "crops": 3, "dropout": 0.0, **options}
+    return Mixer(
+        instances, preserved, batch_size=2, aux_batch_size=4, flip=given["flip"], crops=int(given["crops"]), dropout=given["dropout"],
+        seed=7, rank=rank, world=world,
+    )  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.integers(0, 3))
+def test_every_pass_holds_every_item_once(size: int, epoch: int) -> None:
+    order = EpochOrder(size, 0, "x")
+    assert sorted(order.at(epoch * size + offset) for offset in range(size)) == list(range(size))
+
+
+def test_the_order_is_a_function_of_the_position() -> None:
+    fresh = EpochOrder(7, 1, "x")
+    forward = [fresh.at(position) for position in range(30)]
+    assert [EpochOrder(7, 1, "x").at(position) for position in reversed(range(30))] == forward[::-1]
+    assert forward[:7] != forward[7:14]
+
+
+def test_a_batch_mixes_both_groups_with_weights_per_sample() -> None:
+    batch = mixer().batch(0)
+    assert [sample.id[0] for sample in batch.samples] == ["i", "i", "a", "a", "a", "a"]
+    assert batch.instances == 2
+    torch.testing.assert_close(batch.weights, torch.tensor([0.5, 0.5, *[0.25 / 4] * 4]))
+
+
+def test_batches_can_be_asked_for_in_any_order() -> None:
+    forward = [mixer().batch(number) for number in range(6)]
+    one = mixer()
+    for number in (5, 0, 3):
+        assert one.batch(number).samples == forward[number].samples
+        assert one.batch(number).variants == forward[number].variants
+
+
+def test_prompts_belong_to_their_pictures() -> None:
+    # Fault 3: a cache keyed by step pairs pictures with other pictures' captions.
+    for number in range(20):
+        for sample, prompt in zip(mixer().batch(number).samples, mixer().batch(number).prompts, strict=True):
+            assert prompt.split()[1] == sample.id[1:]
+
+
+def test_ranks_share_a_pass_without_overlap() -> None:
+    seen: Counter[str] = Counter()
+    for rank in range(3):
+        seen.update(sample.id for sample in mixer(count=6, aux=0, rank=rank, world=3).batch(0).samples)
+    assert set(seen.values()) == {1}
+    assert len(seen) == 6
+
+
+def test_ranks_divide_the_batch_that_one_process_would_have() -> None:
+    def build(batch_size: int, aux_batch_size: int, rank: int = 0, world: int = 1) -> Mixer:
+        instances = [Sample(f"i{index}", Path("i"), f"instance {index}", 1.0) for index in range(7)]
+        aux = [Sample(f"a{index}", Path("a"), f"aux {index}", 0.25) for index in range(5)]
+        return Mixer(
+            instances, aux, batch_size=batch_size, aux_batch_size=aux_batch_size, flip=0.5, crops=3, dropout=0.3, seed=7, rank=rank,
+            world=world,
+        )  # fmt: skip
+
+    whole = build(6, 3)
+    assert whole.rows == list(range(whole.total)) == list(range(9))
+    parts = [build(2, 1, rank, 3) for rank in range(3)]
+    assert [part.rows for part in parts] == [[0, 1, 6], [2, 3, 7], [4, 5, 8]]
+    for number in range(4):
+        one = whole.batch(number)
+        for part in parts:
+            batch = part.batch(number)
+            assert part.total == 9
+            assert batch.instances == 2
+            for name in ("samples", "variants", "prompts"):
+                assert getattr(batch, name) == tuple(getattr(one, name)[row] for row in part.rows)
+            # The mean of the processes' gradients is taken, so each weighs its own share as a whole.
+            torch.testing.assert_close(batch.weights, 3 * one.weights[part.rows])
+
+
+def test_flips_crops_and_dropout_follow_their_probabilities() -> None:
+    never = mixer(flip=0.0, crops=1, dropout=0.0)
+    always = mixer(flip=1.0, crops=3, dropout=1.0)
+    assert not any(variant.flipped or variant.crop for number in range(20) for variant in never.batch(number).variants)
+    assert all(variant.flipped for number in range(20) for variant in always.batch(number).variants)
+    assert {variant.crop for number in range(20) for variant in always.batch(number).variants} == {0, 1, 2}
+    assert set(always.batch(0).prompts) == {""}
+
+
+def test_the_training_set_is_read_from_the_three_folders(tmp_path: Path) -> None:
+    folders = write_folders(tmp_path, style=4, aux=3, reference=40)
+    config = MethodSection(
+        instance_prompt="a photo of {token} style, {caption}", aux_prompt="a photo of style, {caption}", prior_weight=0.5
+    )
+    data = read_training_set(*folders.inputs, method_for(config), validation=8)
+    assert [sample.prompt for sample in data.instances] == [f"a photo of sks style, a man {index}" for index in range(4)]
+    assert {sample.prompt for sample in data.aux} == {"a photo of style, a woman"}
+    assert {sample.weight for sample in data.aux} == {0.5}
+    assert data.held_out
+    assert len({sample.id for sample in data.validation}) == 8
+
+
+def test_without_a_reference_styleref_validates_and_zero_weight_needs_no_aux(folders: Folders) -> None:
+    data = read_training_set(*folders.inputs, method_for(MethodSection(prior_weight=0.0)))
+    assert not data.held_out
+    assert data.validation == data.instances
+    assert data.aux == ()
+
+
+def test_an_empty_aux_folder_means_none(tmp_path: Path) -> None:
+    assert read_training_set(*write_folders(tmp_path, aux=0).inputs, method_for(MethodSection())).aux == ()
+
+
+def test_incomplete_folders_are_refused_by_name(folders: Folders) -> None:
+    method = method_for(MethodSection())
+    (folders.aux / "images" / "1.png").unlink()
+    with pytest.raises(InputError, match=r"1\.png.*missing"):
+        read_training_set(*folders.inputs, method)
+    split = json.loads((folders.split / "split.json").read_text())
+    split["style_ref"].append({"path": "style_ref/99.png", "role": None})
+    (folders.split / "split.json").write_text(json.dumps(split))
+    with pytest.raises(InputError, match=r"99\.png, which the manifest does not hold"):
+        read_training_set(*folders.inputs, method)
+    (folders.split / "split.json").unlink()
+    with pytest.raises(InputError, match=r"no split\.json"):
+        read_training_set(*folders.inputs, method)
+
+
+def roles_folders(tmp_path: Path, people: int = 6, places: int = 4) -> Folders:
+    """StyleRef pictures of both roles, and two Aux pictures of each concept."""
+    folders = write_folders(tmp_path, style=people + places, aux=4)
+    file = folders.split / "split.json"
+    split = json.loads(file.read_text())
+    for row in split["style_ref"][people:]:
+        row["role"] = "background"
+    file.write_text(json.dumps(split))
+    listed = [json.loads(line) for line in (folders.aux / "metadata.jsonl").read_text().splitlines()]
+    for index, row in enumerate(listed):
+        row["concept"] = ("sks", "ukj")[index % 2]
+    (folders.aux / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
+    return folders
+
+
+def test_each_concept_has_its_own_pictures_and_its_own_aux(tmp_path: Path) -> None:
+    config = MethodSection(
+        name="multi-styleforge",
+        concepts=[
+            {"identifier": "sks", "roles": ["character"], "aux_prompt": "people"},
+            {"identifier": "ukj", "roles": ["background"], "aux_prompt": "places"},
+        ],  # type: ignore[arg-type]
+    )
+    data = read_training_set(*roles_folders(tmp_path).inputs, method_for(config))
+    assert Counter(sample.prompt for sample in data.instances) == {"a photo of sks style": 6, "a photo of ukj style": 4}
+    assert Counter(sample.prompt for sample in data.aux) == {"people": 2, "places": 2}
+    assert len({sample.id for sample in data.aux}) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "characters", "backgrounds"),
+    [
+        ({"style_ref": "people"}, 6, 0), ({"style_ref": "backgrounds"}, 0, 4), ({}, 6, 4), ({"style_ref_count": 5}, 2, 3),
+        ({"style_ref_count": 9}, 5, 4), ({"style_ref": "people", "style_ref_count": 3}, 3, 0),
+    ],
+)  # fmt: skip
+def test_style_ref_by_content_and_number(tmp_path: Path, settings: dict[str, object], characters: int, backgrounds: int) -> None:
+    folders = roles_folders(tmp_path)
+    method = method_for(MethodSection(**settings))  # type: ignore[arg-type]
+    rows = json.loads((folders.split / "split.json").read_text())["style_ref"]
+    chosen = choose_style_refs(rows, method, 3)
+    counted = Counter(row["role"] for row in chosen)
+    if settings == {"style_ref_count": 5}:
+        assert sorted(counted.values()) == [2, 3]
+    else:
+        assert (counted["character"], counted["background"]) == (characters, backgrounds)
+    assert chosen == choose_style_refs(rows, method, 3)
+    assert len(read_training_set(*folders.inputs, method, seed=3).instances) == len(chosen)
+    if settings == {"style_ref_count": 5}:
+        assert chosen != choose_style_refs(rows, method, 4)
+
+
+def test_too_few_pictures_and_missing_roles_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"method\.style_ref_count: 99 asked for, 10 are there"):
+        read_training_set(*roles_folders(tmp_path / "a").inputs, method_for(MethodSection(style_ref_count=99)))
+    with pytest.raises(InputError, match=r"no StyleRef picture for the token 'ukj'.*background or thing"):
+        read_training_set(*roles_folders(tmp_path / "b", places=0).inputs, method_for(MethodSection(name="multi-styleforge")))

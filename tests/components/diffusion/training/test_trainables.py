@@ -1,0 +1,309 @@
+"""Parameter sets: what moves, what stays bit-equal, what is saved, and that a delta on its base is the model that was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.core.config import LoraSection, RunConfig
+from components.core.errors import ConfigError, InputError
+from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.models.deltas import DELTA_FILE
+from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, expand
+from components.diffusion.training import checkpoints as checkpoints_module
+from components.diffusion.training.loop import fine_tune
+from components.diffusion.training.methods import Recipe
+from components.diffusion.training.trainables import Trainables
+from tests.components.diffusion.conftest import Folders
+
+MakeConfig = Callable[..., RunConfig]
+EMBEDDING = "embeddings.token_embedding.weight"
+FAST = {"steps": 2, "learning_rate": 1e-2}
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def train(config: RunConfig, folders: Folders, name: str = "model") -> Path:
+    root = folders.out.parent
+    return fine_tune(config, *folders.inputs, root / name, root / f"ck-{name}")
+
+
+def state(bundle: Bundle) -> dict[str, torch.Tensor]:
+    return {f"{part}.{name}": value for part, module in bundle.family.parts.items() for name, value in module.state_dict().items()}
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, value in after.items() if name not in before or not torch.equal(value, before[name])}
+
+
+def size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "dreambooth": {}, "single-styleforge": {"train_text_encoder": False}, "textual-inversion": {"vectors": 2}, "lora": {},
+    "custom-diffusion": {}, "single-styleforge-apart": {"name": "single-styleforge", "identifier_rows": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_delta_on_its_base_is_the_full_model_bit_for_bit(make_config: MakeConfig, folders: Folders, tiny_base: Path, name: str) -> None:
+    def run(save: str) -> Path:
+        return train(make_config(method={"name": name, "save": save, **METHODS[name]}, training=FAST), folders, save)
+
+    full, delta = run("full"), run("delta")
+    assert (full / "model_index.json").is_file() and not (full / DELTA_FILE).exists()
+    assert not (delta / "model_index.json").exists()
+    left, right = state(load_bundle(full)), state(load_bundle(delta))
+    assert left.keys() == right.keys()
+    assert changed(left, right) == set()
+    assert changed(state(load_bundle(tiny_base)), right)
+    assert size(delta) < size(full)
+    if not name.startswith("single-styleforge"):
+        assert load_bundle(delta).digest not in (load_bundle(full).digest, load_bundle(tiny_base).digest)
+
+
+def test_each_method_moves_its_own_parameters_and_nothing_else(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
+    before = state(load_bundle(tiny_base))
+
+    def moved(name: str, **options: Any) -> set[str]:
+        out = train(make_config(method={"name": name, **options}, training=FAST), folders, f"{name}{len(options)}")
+        return changed(before, state(load_bundle(out)))
+
+    row = {f"text_encoder.{EMBEDDING}"}
+    assert moved("textual-inversion") == row
+    custom = moved("custom-diffusion")
+    assert row < custom
+    assert all(name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) for name in custom - row)
+    assert len(custom - row) == len([name for name in before if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))])
+    lora = moved("lora")
+    assert lora and all(name.endswith(("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")) for name in lora)
+    both = moved("lora", train_text_encoder=True)
+    assert any(name.startswith("text_encoder.") for name in both) and lora <= both
+
+
+def test_textual_inversion_leaves_every_other_row_bit_equal(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
+    # Fault 4: the public script trains the whole table with weight decay and masks the rest.
+    out = train(
+        make_config(method={"name": "textual-inversion", "vectors": 3, "initial_word": "style"}, training={**FAST, "weight_decay": 0.5}),
+        folders,
+    )
+    base, model = load_bundle(tiny_base), load_bundle(out)
+    old, new = state(base)[f"text_encoder.{EMBEDDING}"], state(model)[f"text_encoder.{EMBEDDING}"]
+    assert len(new) == len(old) + 3
+    assert torch.equal(new[: len(old)], old)
+    word = old[base.family.tokenizer("style", add_special_tokens=False).input_ids[0]]
+    assert not any(torch.equal(row, word) for row in new[len(old) :])
+    # The faulty way moves every row under the same weight decay, whether or not it has a gradient.
+    table = torch.nn.Parameter(old.clone())
+    optimizer = torch.optim.AdamW([table], lr=1e-2, weight_decay=0.5)
+    table.grad = torch.zeros_like(table)
+    optimizer.step()
+    assert not torch.equal(table[: len(old)], old)
+
+
+def test_several_vectors_are_written_into_prompts_and_read_by_diffusers(make_config: MakeConfig, folders: Folders) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    config = make_config(method={"name": "textual-inversion", "vectors": 2, "save": "full"}, training=FAST)
+    out = train(config, folders)
+    family = load_bundle(out).family
+    assert expand(["a <sks> style", "a style"], family.tokenizer) == ["a <sks> <sks>_1 style", "a style"]
+    first = family.tokenizer.convert_tokens_to_ids("<sks>")
+    assert family.tokenize(["a <sks> style"])[0, 0, 2:4].tolist() == [first, first + 1]
+    assert family.prompt_lengths(["a <sks> style"]) == [6]
+    pipeline = StableDiffusionPipeline.from_pretrained(out)
+    wanted, _ = pipeline.encode_prompt("a photo of <sks> style", "cpu", 1, False)
+    torch.testing.assert_close(family.encode_prompts(["a photo of <sks> style"]).states, wanted)
+
+
+def test_new_rows_by_hand() -> None:
+    table = torch.nn.Embedding(3, 2).requires_grad_(False)
+    embedding = RowEmbedding(table, 3, [torch.ones(1, 2), torch.full((2, 2), 2.0)])
+    ids = torch.tensor([[0, 3, 5], [2, 4, 1]])
+    wanted = torch.cat([table.weight, torch.ones(1, 2), torch.full((2, 2), 2.0)])[ids]
+    assert torch.equal(embedding(ids), wanted)
+    assert torch.equal(embedding.plain()(ids), wanted)
+    # A batch without the token (dropped captions) must still have something to go back to.
+    embedding(torch.tensor([[0, 1]])).sum().backward()
+    assert all(torch.equal(row.grad, torch.zeros_like(row)) for row in embedding.rows)
+    assert table.weight.grad is None
+
+
+def test_offsets_by_hand() -> None:
+    table = torch.nn.Embedding(4, 2)
+    embedding = OffsetEmbedding(table, [[3], [1, 2]])
+    ids = torch.tensor([[0, 3, 1], [2, 2, 0]])
+    assert torch.equal(embedding(ids), table.weight[ids])
+    with torch.no_grad():
+        embedding.offsets[0].copy_(torch.tensor([[1.0, 2.0]]))
+        embedding.offsets[1].copy_(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
+    wanted = table.weight.detach() + torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0], [1.0, 2.0]])
+    assert torch.equal(embedding(ids), wanted[ids])
+    # The gradient of an offset is the sum over the places where its word stands; without any it is zero, and there.
+    embedding(ids).sum().backward()
+    assert embedding.offsets[1].grad is not None and torch.equal(embedding.offsets[1].grad, torch.tensor([[1.0, 1.0], [2.0, 2.0]]))
+    embedding.zero_grad()
+    embedding(torch.tensor([[0]])).sum().backward()
+    assert all(torch.equal(offset.grad, torch.zeros_like(offset)) for offset in embedding.offsets)
+    before = table.weight.detach().clone()
+    assert torch.equal(embedding.plain().weight, wanted) and torch.equal(table.weight, before)
+
+
+def test_identifier_rows_have_a_rate_to_themselves(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
+    base = load_bundle(tiny_base)
+    (sks,) = base.family.tokenizer("sks", add_special_tokens=False).input_ids
+    before = state(base)[f"text_encoder.{EMBEDDING}"]
+
+    def step_of(**method: Any) -> torch.Tensor:
+        settings = {"steps": 1, "learning_rate": 1e-3, "token_learning_rate": 1e-1, "weight_decay": 0.0}
+        out = train(make_config(method={"name": "single-styleforge", **method}, training=settings), folders, f"m{len(method)}")
+        return (state(load_bundle(out))[f"text_encoder.{EMBEDDING}"] - before).abs().amax(1)
+
+    # Adam's first step is the learning rate in each coordinate that has a gradient (Kingma and Ba, 2015, section 2.1).
+    plain, apart = step_of(), step_of(identifier_rows=True)
+    others = torch.arange(len(before)) != sks
+    assert plain[sks] == pytest.approx(1e-3, rel=1e-2) and apart[sks] == pytest.approx(1e-1 + 1e-3, rel=1e-2)
+    assert apart[others].max() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_batches_without_the_token_train_on(make_config: MakeConfig, folders: Folders) -> None:
+    config = make_config(method={"name": "textual-inversion"}, training={"steps": 2, "caption_dropout": 1.0})
+    assert (train(config, folders) / DELTA_FILE).is_file()
+
+
+def test_an_old_style_end_is_not_mistaken_for_a_new_token(tiny_base: Path) -> None:
+    # Old configurations say eos_token_id 2, and then the end of a prompt is its greatest id: a new token's.
+    bundle = load_bundle(tiny_base)
+    encoder = bundle.family.text_encoder
+    encoder.config.eos_token_id = encoder.eos_token_id = 2
+    Trainables(bundle.family, Recipe(frozenset({"tokens"}), ("<v>",), initial_word="style"))
+    assert encoder.eos_token_id == encoder.config.eos_token_id == bundle.family.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_low_rank_updates_are_folded_as_their_formula_says(tiny_base: Path, dora: bool) -> None:
+    bundle = load_bundle(tiny_base)
+    layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_q"
+    before = bundle.family.unet.get_submodule(layer).weight.detach().clone()
+    recipe = Recipe(frozenset({"unet.low-rank"}), lora=LoraSection(rank=2, alpha=6, dora=dora))
+    trained = Trainables(bundle.family, recipe, seed=1)
+    named = trained.named()
+    a, b = named[f"unet.{layer}.lora_A.weight"], named[f"unet.{layer}.lora_B.weight"]
+    assert torch.equal(b, torch.zeros_like(b))
+    with torch.no_grad():
+        b.copy_(torch.randn(b.shape, generator=torch.Generator().manual_seed(0)))
+    trained.fold()
+    after = bundle.family.unet.get_submodule(layer).weight
+    wanted = before + (6 / 2) * b.detach() @ a.detach()
+    if dora:
+        wanted = before.norm(dim=1, keepdim=True) * wanted / wanted.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(after, wanted, rtol=1e-4, atol=1e-5)
+    assert not any("lora" in name for name in bundle.family.unet.state_dict())
+
+
+def test_adapters_begin_from_the_seed_of_the_run(tiny_base: Path) -> None:
+    def first(seed: int) -> torch.Tensor:
+        return next(iter(Trainables(load_bundle(tiny_base).family, Recipe(frozenset({"unet.low-rank"})), seed).named().values()))
+
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(2))
+
+
+@pytest.mark.parametrize("name", ["textual-inversion", "lora", "custom-diffusion", "single-styleforge-apart"])
+def test_interrupted_equals_uninterrupted(make_config: MakeConfig, folders: Folders, name: str) -> None:
+    # Fault 10, for parameters that are put in.
+    method: dict[str, Any] = {"name": name, "save": "delta", **({"train_text_encoder": True} if name == "lora" else METHODS[name])}
+    config = make_config(method=method, training={"steps": 4, "ema_decay": 0.9})
+    whole = train(config, folders, "whole")
+    original = checkpoints_module.Checkpoints.write
+
+    def write(self: checkpoints_module.Checkpoints, at: int, tensors: Any, state: Any) -> Path:
+        original(self, at, tensors, state)
+        raise PowerCutError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints_module.Checkpoints, "write", write)
+        with pytest.raises(PowerCutError):
+            train(config, folders, "parts")
+    parts = train(config, folders, "parts")
+    assert json.loads((parts / "training" / "timing.json").read_text())["resumed_from"] == 2
+    assert (whole / DELTA_FILE).read_bytes() == (parts / DELTA_FILE).read_bytes()
+
+
+def test_trained_parameters_are_fp32_whatever_the_base(tiny_base: Path) -> None:
+    # Fault 6: fp16 trainables overflow, and lose updates below their last digit.
+    for trains in ({"unet", "text_encoder", "identifiers"}, {"unet.low-rank", "text_encoder.low-rank"}, {"unet.cross-attention", "tokens"}):
+        family = load_bundle(tiny_base).family
+        for part in family.parts.values():
+            part.half()
+        trained = Trainables(family, Recipe(frozenset(trains), ("<v>",) if "tokens" in trains else ("style",), initial_word="style"))
+        assert {value.dtype for value in trained.named().values()} == {torch.float32}
+    assert torch.tensor(1.0).half() + 1e-4 == 1.0
+
+
+def test_a_rate_for_each_kind(tiny_base: Path) -> None:
+    recipe = Recipe(frozenset({"unet.cross-attention", "text_encoder.low-rank", "tokens"}), ("<v>",), initial_word="style")
+    trained = Trainables(load_bundle(tiny_base).family, recipe)
+    assert sorted(group["lr"] for group in trained.groups({"unet": 1.0, "text_encoder": 2.0, "tokens": 3.0})) == [1.0, 2.0, 3.0]
+
+
+def test_what_does_not_fit_the_base_is_refused(tiny_base: Path) -> None:
+    family = load_bundle(tiny_base).family
+    with pytest.raises(ConfigError, match=r"method\.lora\.targets.*no such layers \(nothing\)"):
+        Trainables(family, Recipe(frozenset({"unet.low-rank"}), lora=LoraSection(targets=("nothing",))))
+    with pytest.raises(InputError, match=r"has a token 'sks</w>' already"):
+        Trainables(load_bundle(tiny_base).family, Recipe(frozenset({"tokens"}), ("sks</w>",), initial_word="style"))
+
+
+class TestDeltas:
+    @pytest.fixture
+    def delta(self, make_config: MakeConfig, folders: Folders) -> Path:
+        return train(make_config(method={"name": "lora"}, training={"steps": 1}), folders)
+
+    def test_another_base_is_refused(self, delta: Path, tiny_v_base: Path) -> None:
+        card = json.loads((delta / "styleforge.json").read_text())
+        card["base"]["model"] = str(tiny_v_base)
+        (delta / "styleforge.json").write_text(json.dumps(card))
+        with pytest.raises(InputError, match="the very base that it was trained on"):
+            load_bundle(delta)
+
+    def test_a_base_that_is_gone_is_named(self, delta: Path) -> None:
+        card = json.loads((delta / "styleforge.json").read_text())
+        card["base"]["model"] = "/nowhere/base"
+        (delta / "styleforge.json").write_text(json.dumps(card))
+        with pytest.raises(InputError, match="/nowhere/base"):
+            load_bundle(delta)
+
+    def test_damage_is_named(self, delta: Path) -> None:
+        (delta / DELTA_FILE).write_bytes((delta / DELTA_FILE).read_bytes()[:100])
+        with pytest.raises(InputError, match=r"delta\.safetensors: damaged"):
+            load_bundle(delta)
+
+    def test_a_record_that_is_none(self, delta: Path) -> None:
+        (delta / "styleforge.json").write_text("{}")
+        with pytest.raises(InputError, match="is no record of a delta"):
+            load_bundle(delta)
+        (delta / "styleforge.json").unlink()
+        with pytest.raises(InputError, match=r"a delta without styleforge\.json"):
+            load_bundle(delta)
+
+    def test_a_missing_tensor_is_named(self, delta: Path) -> None:
+        from safetensors.torch import save_file
+
+        tensors = load_file(delta / DELTA_FILE)
+        name = sorted(tensors)[0]
+        save_file({key: value for key, value in tensors.items() if key != name}, delta / DELTA_FILE)
+        with pytest.raises(InputError, match=f"lacks {name}"):
+            load_bundle(delta)
+        save_file({**tensors, name: tensors[name][:1]}, delta / DELTA_FILE)
+        with pytest.raises(InputError, match="has shape"):
+            load_bundle(delta)

@@ -1,0 +1,118 @@
+"""What the processes of ``test_launch.py`` do. Run as a module, it starts some and waits: the parent to kill."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from components.core.errors import TrainingDiverged
+
+RANK = "RANK"
+
+
+def me() -> int:
+    return int(os.environ[RANK])
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
+
+
+def stay(folder: Path, *, interrupts: bool = False) -> None:
+    """Say that it is here, and stay until it is ended; say whether it could clear away."""
+    try:
+        (folder / f"here{me()}").write_text(str(os.getpid()))
+        if interrupts:
+            wait_for(folder / "here0")
+            os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(60)
+    finally:
+        (folder / f"cleared{me()}").touch()
+
+
+def report(folder: Path) -> None:
+    import psutil
+    import torch
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo")
+    total = torch.tensor([float(me() + 1)])
+    torch.distributed.all_reduce(total)
+    places = sorted({connection.laddr.ip for connection in psutil.Process().net_connections("inet") if connection.laddr})
+    facts = {"sum": total.item(), "threads": os.environ["OMP_NUM_THREADS"], "local": os.environ["LOCAL_RANK"], "places": places}
+    (folder / f"{me()}.json").write_text(json.dumps(facts))
+
+
+def diverge(folder: Path) -> None:
+    if me() == 0:
+        stay(folder)
+    wait_for(folder / "here0")
+    raise TrainingDiverged("training step 4", "the loss is nan", expected="finite numbers", remedy="lower it")
+
+
+def lose_then_diverge(folder: Path) -> None:
+    """The first notices that its partner is gone before that one has said why."""
+    if me() == 0:
+        raise RuntimeError("Connection closed by peer")
+    time.sleep(0.3)
+    raise TrainingDiverged("training step 4", "the loss is nan")
+
+
+def fail(folder: Path) -> None:
+    if me() == 1:
+        raise ZeroDivisionError("mine")
+    stay(folder)
+
+
+class Stubborn(Exception):
+    def __reduce__(self) -> str:
+        raise TypeError("cannot be pickled")
+
+
+def fail_without_pickle(folder: Path) -> None:
+    raise Stubborn("at home")
+
+
+def die(folder: Path) -> None:
+    if me() == 1:
+        wait_for(folder / "here0")
+        os.kill(os.getpid(), signal.SIGKILL)
+    stay(folder)
+
+
+def leave(folder: Path) -> None:
+    if me() == 1:
+        os._exit(7)
+    stay(folder)
+
+
+def ignore(folder: Path) -> None:
+    if me() == 1:
+        wait_for(folder / "here0")
+        raise TrainingDiverged("x", "y")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    stay(folder)
+
+
+def interrupt(folder: Path) -> None:
+    """As Ctrl-C does, to the parent alone: it has to tell the others."""
+    stay(folder, interrupts=me() == 1)
+
+
+def speak() -> None:
+    logger = logging.getLogger("components.diffusion.members")
+    logger.info("step %d of process %d", 1, me())
+    logger.warning("a warning of process %d", me())
+    logger.debug("not asked for")
+
+
+if __name__ == "__main__":
+    from components.diffusion.training.launch import together
+
+    together(stay, (Path(sys.argv[1]),), 2)

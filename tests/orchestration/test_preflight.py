@@ -1,0 +1,213 @@
+"""From a ZenML stack to what the cluster is asked: pods as ZenML would make them, and the command's exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import app
+from cli.doctor import _text_or_file
+from components.cluster.target import PodPlan
+from components.core.paths import REPOSITORY
+from orchestration.preflight import _endpoint, _namespace, plan_pods
+from orchestration.settings import STEPS, check_settings
+from tests.components.cluster.kube import NOTHING, VERSION, FakeApi, node, serve, write_kubeconfig
+from tests.servers import free_port
+
+SETTINGS: dict[str, Any] = {
+    "settings": {
+        "docker": {"parent_image": "ours:cpu", "skip_build": True},
+        "orchestrator.kubernetes": {
+            "service_account_name": "runner",
+            "step_pod_service_account_name": "step",
+            "pod_settings": {
+                "labels": {"a": "b"},
+                "resources": {"requests": {"cpu": "1"}},
+                "env": [{"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow:5000"}],
+                "container_security_context": {"allowPrivilegeEscalation": False},
+                "additional_pod_spec_args": {"priority_class_name": "cpu", "security_context": {"runAsUser": 10001}},
+            },
+        },
+    },
+    "steps": {
+        "fine_tune": {
+            "settings": {
+                "docker": {"parent_image": "ours:cuda"},
+                "orchestrator.kubernetes": {
+                    "pod_settings": {
+                        "node_selectors": {"pool": "gpu"},
+                        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+                        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+                    }
+                },
+            }
+        }
+    },
+}
+
+
+def _plans(settings: dict[str, Any], configuration: dict[str, Any] | None = None, **options: Any) -> dict[str, PodPlan]:
+    pods = plan_pods(settings, configuration or {}, "kubernetes", environment=options.pop("environment", {}), **options)
+    return {step: plan for plan in pods for step in plan.steps}
+
+
+def test_steps_take_their_own_settings_over_the_pipelines() -> None:
+    plans = _plans(SETTINGS)
+    assert set(plans) == {*STEPS, "orchestrator"}
+    scan, tuned = plans["scan"].spec, plans["fine_tune"].spec
+    assert (scan["serviceAccountName"], scan["priorityClassName"]) == ("step", "cpu")
+    assert scan["containers"][0]["securityContext"] == {"allowPrivilegeEscalation": False, "privileged": False}
+    assert tuned["nodeSelector"] == {"pool": "gpu"} and tuned["priorityClassName"] == "cpu"
+    # Mappings are merged; ZenML adds its own least memory.
+    assert tuned["containers"][0]["resources"] == {"requests": {"cpu": "1", "memory": "400Mi"}, "limits": {"nvidia.com/gpu": "1"}}
+    assert (plans["scan"].image, plans["fine_tune"].image) == ("ours:cpu", "ours:cuda")
+    assert plans["scan"].manifest["metadata"]["labels"] == {"a": "b"}
+
+
+def test_equal_pods_are_one_plan() -> None:
+    plans = _plans(SETTINGS)
+    assert plans["scan"] is plans["register"]
+    assert len({plan.steps for plan in plans.values()}) == 3
+    assert plans["orchestrator"].spec["serviceAccountName"] == "runner"
+
+
+def test_without_settings_zenml_makes_an_account_and_builds_an_image() -> None:
+    plans = _plans({})
+    assert plans["orchestrator"].spec["serviceAccountName"] == "zenml-service-account"
+    assert plans["scan"].image == ""
+    assert _plans({}, image="tried:1")["scan"].image == "tried:1"
+
+
+def test_the_stacks_own_settings_and_environment_count() -> None:
+    configuration = {"kubernetes_context": "c", "step_pod_service_account_name": "stacks", "pod_settings": {"labels": {"from": "stack"}}}
+    plan = _plans({}, configuration, environment={"A": "1"})["scan"]
+    assert plan.spec["serviceAccountName"] == "stacks"
+    assert plan.manifest["metadata"]["labels"] == {"from": "stack"}
+    assert {"name": "A", "value": "1"} in plan.spec["containers"][0]["env"]
+
+
+def test_local_stores_are_mounted_where_the_stack_says_so() -> None:
+    volumes = _plans({}, {"local": True})["scan"].spec["volumes"]
+    assert [volume["name"] for volume in volumes] == ["local-stores"]
+
+
+def test_the_projects_own_settings_make_pods() -> None:
+    plans = _plans(check_settings(REPOSITORY / "zenml.yaml"))
+    assert all(plan.image for plan in plans.values())
+    limits = plans["fine_tune"].spec["containers"][0]["resources"]["limits"]
+    assert "nvidia.com/gpu" in limits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"endpoint_url": "http://s3:9000"}, "http://s3:9000"), ('{"endpoint_url": "http://u:p@s3:9000"}', "http://s3:9000"),
+        ({"endpoint_url": "{{secret.url}}"}, None), ("not json", None), (None, None), ({}, None),
+    ],
+)  # fmt: skip
+def test_endpoint_of_the_artifact_store(arguments: Any, wanted: str | None) -> None:
+    assert _endpoint(arguments) == wanted
+
+
+def test_namespace_by_the_keys_of_either_orchestrator() -> None:
+    assert _namespace({"kubernetes_namespace": "a"}) == "a"
+    assert _namespace({"user_namespace": "", "kubeflow_namespace": "kubeflow"}) == "kubeflow"
+    assert _namespace({}) == "zenml"
+
+
+# The command
+
+# Several commands in one process, as importing ZenML takes seconds.
+PROGRAM = """
+import json, sys
+from orchestration.environment import prepare_environment
+prepare_environment()
+from orchestration.client import connect
+connect()
+from zenml.client import Client
+from zenml.enums import StackComponentType as Kind
+client = Client()
+artifacts = client.active_stack_model.components[Kind.ARTIFACT_STORE][0]
+registry = client.create_stack_component("registry", "default", Kind.CONTAINER_REGISTRY, {"uri": "localhost:5000"})
+for context in ("there", "dead", "unknown"):
+    where = {"kubernetes_context": context, "kubernetes_namespace": "ns"}
+    made = client.create_stack_component(context, "kubernetes", Kind.ORCHESTRATOR, where)
+    parts = {Kind.ORCHESTRATOR: [made.id], Kind.ARTIFACT_STORE: [artifacts.id], Kind.CONTAINER_REGISTRY: [registry.id]}
+    client.create_stack(context, parts)
+from typer.testing import CliRunner
+from cli.app import app
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, ["doctor", "--json", *arguments])
+    print("RESULT", json.dumps([result.exit_code, json.loads(result.stdout.splitlines()[-1]), result.stderr]))
+"""
+POOL = "{labels: {styleforge.dev/pool: gpu}, allocatable: {cpu: 64, memory: 256Gi, nvidia.com/gpu: 8}}"
+COMMANDS = [
+    ["--stack", "dead"], ["--stack", "there", "--namespace", "other", "--assume-pool", POOL], ["--stack", "unknown"],
+    ["--stack", "default"], ["--stack", "nobody"],
+]  # fmt: skip
+
+
+def _in_process(folder: Path, api: FakeApi) -> list[tuple[int, dict[str, Any], str]]:
+    answers: dict[tuple[str, str], Any] = {("GET", "/version"): (200, VERSION)}
+    answers["GET", "/api/v1/nodes"] = (200, {"items": [node(cpu="64", memory="256Gi")]})
+    for path in ("/apis/scheduling.k8s.io/v1/priorityclasses", "/apis/storage.k8s.io/v1/storageclasses"):
+        answers["GET", path] = (200, NOTHING)
+    api.answers = answers
+    write_kubeconfig(folder / "there", api.url, context="there")
+    write_kubeconfig(folder / "dead", f"http://127.0.0.1:{free_port()}", context="dead")
+    files = f"{folder / 'there'}:{folder / 'dead'}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ZENML_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(COMMANDS)], cwd=REPOSITORY, capture_output=True, text=True,
+        env={**kept, "STYLEFORGE_HOME": str(folder / "home"), "KUBECONFIG": files},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return [tuple(json.loads(line)) for line in lines]
+
+
+def _failed(answer: dict[str, Any]) -> list[str]:
+    return [check["name"] for check in answer["checks"] if not check["ok"] and check["needed"]]
+
+
+@pytest.mark.slow
+def test_the_commands_exits(tmp_path: Path) -> None:
+    with serve(FakeApi()) as api:
+        dead, there, unknown, local, nobody = _in_process(tmp_path, api)
+    assert (dead[0], dead[1]["status"], dead[1]["stack"], dead[1]["namespace"]) == (4, "failed", "dead", "ns")
+    assert _failed(dead[1]) == ["API server"]
+    assert (there[0], there[1]["namespace"]) == (1, "other")
+    assert _failed(there[1]) == ["namespace", "priority classes"]
+    assert "/api/v1/namespaces/other" in api.methods("GET")
+    assert unknown[0] == 1 and _failed(unknown[1]) == ["kubeconfig"]
+    assert "there is no context unknown; expected one of there, dead" in unknown[1]["checks"][0]["detail"]
+    assert local[0] == 0
+    assert local[1]["checks"][0]["detail"] == "the stack default runs on `local`: there is no cluster to check"
+    assert nobody[0] == 2 and "expected one of dead, default, there, unknown" in nobody[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--assume-pool", "{allocatable: {cpu: 1}}"], "--assume-pool: it goes with --stack only"),
+        (["--namespace", "ns"], "--namespace: it goes with --stack only"),
+        (["--stack", "any", "--assume-pool", "{gpu: 1}"], "not the description of a pool"),
+    ],
+)
+def test_bad_options(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(app, ["doctor", *arguments])
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_pool_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "pool.yaml").write_text(POOL)
+    assert _text_or_file(str(tmp_path / "pool.yaml")) == POOL
+    assert _text_or_file(POOL) == POOL

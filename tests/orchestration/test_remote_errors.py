@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from types import SimpleNamespace as Made
+from typing import Any
+
+import pytest
+
+from components.core.errors import GateRefused, InputError, StyleForgeError
+from orchestration.remote_errors import error_of
+
+
+def _run(**steps: Any) -> Any:
+    """What is read of ZenML's record of a run; a step after the first waits for the one before it."""
+    settings = {"docker": Made(parent_image="forge:1")}
+    names = list(steps)
+    planned = {name: Made(spec=Made(upstream_steps=names[max(0, index - 1) : index])) for index, name in enumerate(names)}
+    return Made(
+        steps={name: Made(name=name, **step) for name, step in steps.items() if step}, config=Made(settings=settings),
+        status=Made(value="failed"), snapshot=Made(step_configurations=planned),
+    )  # fmt: skip
+
+
+def _step(status: str, source: str | None = None, message: str | None = None) -> dict[str, Any]:
+    done = Made(value=status, is_successful=status in ("completed", "cached"))
+    return {"status": done, "exception_info": Made(source=source, message=message) if source else None}
+
+
+@pytest.mark.parametrize("kind", [GateRefused, InputError, StyleForgeError])
+def test_an_error_of_ours_keeps_kind_exit_code_and_message(kind: type[StyleForgeError]) -> None:
+    original = kind("a.png", "is broken", expected="a picture", remedy="mend it")
+    run = _run(scan=_step("completed"), validate=_step("failed", f"components.core.errors.{kind.__name__}", str(original)))
+    found = error_of(run, RuntimeError("Job failed"))
+    assert type(found) is kind and str(found) == str(original) and found.where == "a.png"
+    assert (found.exit_code, found.status) == (kind.exit_code, kind.status)
+
+
+@pytest.mark.parametrize("source", ["builtins.ValueError", "components.core.errors.annotations", "elsewhere.GateRefused"])
+def test_any_other_error_is_named_with_its_step(source: str) -> None:
+    found = error_of(_run(score=_step("failed", source, "no such thing")), RuntimeError("Job failed"))
+    assert type(found) is StyleForgeError and "step score" in str(found) and "no such thing" in str(found)
+
+
+def test_a_pod_that_said_nothing() -> None:
+    found = error_of(_run(scan=_step("completed"), fine_tune=_step("failed")), RuntimeError("Job sf:x failed: Job was active\nlonger"))
+    assert "step fine_tune" in str(found) and "Job was active longer" in str(found) and "doctor --stack" in str(found)
+
+
+def test_a_pod_that_never_began_has_no_record() -> None:
+    run = _run(scan=_step("completed"), validate=_step("cached"), split=None, score=None)
+    assert str(error_of(run, RuntimeError("the run is failed"))).startswith("step split: its pod was lost, or found no node in time")
+    run.snapshot.step_configurations["score"].spec.upstream_steps = ["validate"]
+    assert str(error_of(run, RuntimeError("the run is failed"))).startswith("steps score, split: their pods were lost, or found no node")
+
+
+def test_an_image_that_does_not_come() -> None:
+    found = error_of(_run(scan=None), RuntimeError("Job failed: Detected container in state ErrImagePull"))
+    assert str(found).startswith("image forge:1: ") and "doctor --stack" in str(found)
+    assert "image of the pods" in str(error_of(None, RuntimeError("ImagePullBackOff")))
+
+
+def test_a_run_whose_first_pod_failed() -> None:
+    found = error_of(_run(scan=_step("completed")), RuntimeError("Job x failed: backoff limit"))
+    assert str(found).startswith("run in pods: ") and "backoff limit" in str(found) and "doctor --stack" in str(found)
+
+
+def test_an_error_from_before_the_run_stays_as_it_is() -> None:
+    problem = InputError("kubeconfig", "no such file")
+    assert error_of(None, problem) is problem

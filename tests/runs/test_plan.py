@@ -1,0 +1,231 @@
+"""Which setting matters to which step, without running anything."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from components.core.config import RunConfig, parse_config
+from components.core.errors import ConfigError, InputError, ServiceUnreachable
+from runs.plan import base_resolution, plan_run
+
+END = {"score", "report", "register"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16, 32]}}.items():
+        (tmp_path / "base" / part).mkdir(parents=True)
+        (tmp_path / "base" / part / "config.json").write_text(json.dumps(config))
+    for name in ("pictures", "extractor", "pool", "reference"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(name.encode())
+    (tmp_path / "bank.txt").write_text("a man\na house\n", encoding="utf-8")
+    return {
+        "style": {"name": "test", "source": str(tmp_path / "pictures")},
+        "base": {"model": str(tmp_path / "base")},
+        "sampling": {"bank": str(tmp_path / "bank.txt")},
+        "scoring": {"extractor": str(tmp_path / "extractor")},
+    }
+
+
+def _config(settings: dict[str, Any], *overrides: str) -> RunConfig:
+    return parse_config(settings, overrides=overrides)
+
+
+def _changed(settings: dict[str, Any], *overrides: str) -> set[str]:
+    before, after = plan_run(_config(settings)), plan_run(_config(settings, *overrides))
+    return {step for step in before if before[step] != after[step]}
+
+
+@pytest.mark.parametrize(
+    ("override", "steps"),
+    [
+        ("scoring.bootstrap=9", END),
+        ("registry.alias=other", {"register"}),
+        ("registry.model=other", {"register"}),
+        ("style.name=other", {"report", "register"}),
+        ("sampling.guidance=2.0", {"sample_bank", "explain", "sample_base", "report", "register"}),
+        ("sampling.style_template='{token} {prompt}'", {"sample_bank", "explain", "report", "register"}),
+        ("training.learning_rate=0.1", {"fine_tune", "report", "register"}),
+        ("method.prior_weight=2.0", {"fine_tune", "report", "register"}),
+        ("aux.count=3", {"build_aux", "report", "register"}),
+        ("aux.generated_count=3", {"report", "register"}),
+        ("style.max_pixels=99", {"scan", "report", "register"}),
+        ("seed=1", {"fine_tune", "sample_bank", "explain", "sample_base", *END}),
+        ("sampling.repeats=2", {"sample_bank", "sample_base", "report", "register"}),
+        ("attention.prompts=2", {"explain", "report", "register"}),
+        ("attention.words=[hat]", {"explain", "report", "register"}),
+    ],
+)
+def test_a_setting_reaches_only_the_steps_that_depend_on_it(settings: dict[str, Any], override: str, steps: set[str]) -> None:
+    assert _changed(settings, override) == steps
+
+
+def test_aux_that_is_not_generated_does_not_depend_on_the_base(settings: dict[str, Any]) -> None:
+    assert "base" not in plan_run(_config(settings))["build_aux"]
+    assert "base" in plan_run(_config(settings, "aux.source=generated"))["build_aux"]
+
+
+def test_changed_files_change_the_steps_that_read_them(settings: dict[str, Any], tmp_path: Path) -> None:
+    before = plan_run(_config(settings))
+    (tmp_path / "pictures" / "a.png").write_bytes(b"other")
+    assert plan_run(_config(settings))["scan"] != before["scan"]
+    (tmp_path / "base" / "unet" / "weights.safetensors").write_bytes(b"new")
+    after = plan_run(_config(settings))
+    assert after["fine_tune"] != before["fine_tune"]
+    assert after["sample_base"] != before["sample_base"]
+    assert after["score"] == before["score"]
+
+
+def test_a_url_is_scanned_anew_each_time(settings: dict[str, Any]) -> None:
+    settings["style"]["source"] = "memory://pictures"
+    assert plan_run(_config(settings))["scan"] != plan_run(_config(settings))["scan"]
+
+
+def test_resolution_is_read_from_the_files(settings: dict[str, Any]) -> None:
+    assert base_resolution(settings["base"]["model"], None) == 64
+
+
+@pytest.fixture
+def one_file(tmp_path: Path) -> Path:
+    """A checkpoint by its tensors' names alone, with the configuration of Stable Diffusion 1.x at 64 pixels beside it."""
+    folder = tmp_path / "one" / "model"
+    for part in ("text_encoder", "tokenizer", "scheduler"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / f"{part}_config.json").write_text("{}")
+    for part in ("unet", "vae"):
+        (tmp_path / "base" / part).rename(folder / part)
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    names = ("model.diffusion_model.x", "first_stage_model.x", "cond_stage_model.transformer.x")
+    save_file({name: np.zeros(1, dtype=np.float32) for name in names}, folder.with_suffix(".safetensors"))
+    return folder.with_suffix(".safetensors")
+
+
+def test_a_file_is_known_by_its_content_and_its_configuration(settings: dict[str, Any], one_file: Path) -> None:
+    assert base_resolution(str(one_file), None) == 64
+    override = f"base.model={one_file}"
+    before = plan_run(_config(settings, override))
+    scheduler = one_file.with_suffix("") / "scheduler" / "scheduler_config.json"
+    scheduler.write_text('{"prediction_type": "v_prediction"}')
+    after = plan_run(_config(settings, override))
+    assert after["fine_tune"] != before["fine_tune"]
+    assert after["split"] == before["split"]
+
+
+def test_a_file_that_is_no_base_is_named_before_anything_runs(settings: dict[str, Any], tmp_path: Path) -> None:
+    save_file({"lora_unet_x": np.zeros(1, dtype=np.float32)}, tmp_path / "style.safetensors")
+    with pytest.raises(InputError, match="this is a LoRA"):
+        plan_run(_config(settings, f"base.model={tmp_path / 'style.safetensors'}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("style.source=nowhere", "style.source=nowhere: no such folder"),
+        ("style.reference=nowhere", "style.reference=nowhere: no such folder"),
+        ("aux.pool=nowhere", "aux.pool=nowhere: no such folder"),
+        ("base.model=./nowhere", "base.model=./nowhere: no such file or folder"),
+        ("base.model=some/model", "base.model=some/model: a hub model without a revision"),
+        ("scoring.extractor=./nowhere", "scoring.extractor=./nowhere"),
+        ("scoring.inception_weights=nowhere.pth", "scoring.inception_weights=nowhere.pth: no such file"),
+        ("sampling.bank=nowhere.txt", "nowhere.txt: no such prompt bank"),
+    ],
+)
+def test_what_is_not_there_is_named(settings: dict[str, Any], override: str, wanted: str) -> None:
+    with pytest.raises(InputError) as caught:
+        plan_run(_config(settings, override))
+    assert wanted in str(caught.value)
+
+
+def test_a_file_as_style_source(settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a file"):
+        plan_run(_config(settings, f"style.source={tmp_path / 'bank.txt'}"))
+
+
+def test_a_base_without_a_vae(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "base" / "vae" / "config.json").unlink()
+    with pytest.raises(InputError, match="has no vae"):
+        plan_run(_config(settings))
+
+
+def test_a_bank_with_duplicate_ids(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "bank.tsv").write_text("id\tprompt\na\ta man\na\ta house\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"bank\.tsv"):
+        plan_run(_config(settings, f"sampling.bank={tmp_path / 'bank.tsv'}"))
+
+
+def test_unreachable_mlflow_is_known_before_anything_runs(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:pa55word@127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(ServiceUnreachable) as caught:
+        plan_run(_config(settings))
+    assert time.monotonic() - started < 10
+    assert "pa55word" not in str(caught.value)
+
+
+def test_no_secret_becomes_a_parameter(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runs.plan.check_reachable", lambda uri: None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:pa55word@tracking:5000")
+    plan = plan_run(_config(settings))
+    assert "pa55word" not in json.dumps(plan)
+    assert plan["register"]["tracking"] == "http://tracking:5000"
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("dreambooth", "generated"),
+        ("lora", "none"),
+        ("textual-inversion", "none"),
+        ("custom-diffusion", "generated"),
+        ("single-styleforge", "curated"),
+    ],
+)
+def test_aux_follows_the_method_unless_it_is_named(settings: dict[str, Any], name: str, source: str) -> None:
+    plan = plan_run(_config(settings, f"method.name={name}"))
+    assert plan["build_aux"]["source"] == source
+    assert plan["scan"]["curated"] == (source == "curated")
+    assert plan_run(_config(settings, f"method.name={name}", "aux.source=target"))["build_aux"]["source"] == "target"
+
+
+def test_concepts_share_the_aux_pictures(settings: dict[str, Any]) -> None:
+    plan = plan_run(_config(settings, "method.name=multi-styleforge", "aux.count=15"))
+    people, places = plan["build_aux"]["parts"]
+    assert people == {"concept": "sks", "roles": ["character"], "count": 8, "form": "digital painting"}
+    assert (places["concept"], places["roles"]) == ("ukj", ["background", "thing"])
+    assert plan["validate"]["needs_roles"]
+    assert [row["token"] for row in plan["sample_bank"]["concepts"]] == plan["score"]["tokens"] == ["sks", "ukj"]
+
+
+def test_class_prompts_hold_no_caption(settings: dict[str, Any]) -> None:
+    overrides = ("method.name=dreambooth", "method.aux_prompt='a photo of style, {caption}'")
+    assert plan_run(_config(settings, *overrides))["build_aux"]["parts"][0]["prompt"] == "a photo of style"
+    asked = plan_run(_config(settings, *overrides, "aux.prompt=illustration style"))["build_aux"]["parts"][0]["prompt"]
+    assert asked == "illustration style"
+
+
+def test_a_learnt_token_is_what_is_asked_for(settings: dict[str, Any]) -> None:
+    plan = plan_run(_config(settings, "method.name=textual-inversion"))
+    assert plan["sample_bank"]["concepts"][0]["token"] == "<sks>"
+    assert plan["score"]["tokens"] == ["<sks>"]
+
+
+def test_a_method_that_cannot_be_is_known_before_anything_runs(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"method\.train_text_encoder"):
+        plan_run(_config(settings, "method.name=textual-inversion", "method.train_text_encoder=true"))
+
+
+def test_a_run_in_each_of_several_processes_is_refused(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"WORLD_SIZE=2.*training\.processes"):
+        plan_run(_config(settings))

@@ -1,0 +1,219 @@
+"""Scheduled retraining from listing to promotion, on the stand-in with the real scan."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from components.core.paths import REPOSITORY
+from tests.stand_in import CONFIG, Done, StandIn, make_stand_in
+from tests.web_hook import Hook, web_hook
+
+ANY = "rules: [{metric: kid, at_most: 100, decide: value}]"
+NONE = "rules: [{metric: kid, at_most: -1, decide: value}]"
+TRAINING = "components/diffusion/training/loop.py"
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    """One for all tests, since a new one takes seconds; each test has style sets of its own."""
+    made = make_stand_in(tmp_path_factory.mktemp("stand-in"))
+    shutil.copyfile(REPOSITORY / "components/styledata/manifest.py", made.folder / "components/styledata/manifest.py")
+    (made.folder / "config.yaml").write_text(CONFIG.replace("source: curated", "source: none"))
+    for name, rules in (("any", ANY), ("none", NONE)):
+        (made.folder / f"{name}.yaml").write_text(rules)
+    # Some sets cannot be trained; and a training can be held until it is let go.
+    made.edit(
+        TRAINING,
+        "    facts = [",
+        '    if (style_set / "images" / "boom.png").is_file():\n        raise RuntimeError("boom")\n'
+        '    if os.environ.get("STAND_IN") == "hold":\n        print("held", flush=True)\n'
+        '        while not os.path.exists("go"):\n            time.sleep(0.05)\n'
+        '    print("trained", Path(style_set).name, file=open("trainings.txt", "a"))\n    facts = [',
+    )
+    made.edit(TRAINING, "import os, time", "import os, time\nfrom pathlib import Path")
+    made.edit("components/registry/claims.py", "BEAT = 15.0", "BEAT = 0.3")
+    made.edit("components/registry/claims.py", "PATIENCE = 120.0", "PATIENCE = 24.0")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(autouse=True)
+def no_sets(stand_in: StandIn) -> None:
+    shutil.rmtree(stand_in.folder / "sets", ignore_errors=True)
+    (stand_in.folder / "trainings.txt").write_text("")
+
+
+def add_picture(stand_in: StandIn, style: str, name: str, tone: int) -> None:
+    (stand_in.folder / "sets" / style).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (tone, 0, 0)).save(stand_in.folder / "sets" / style / name)
+
+
+ARGUMENTS = ("retrain", "config.yaml", "--source", "sets", "--json")
+
+
+def retrain(stand_in: StandIn, *arguments: str, code: int = 0, gate: str = "any.yaml", **environment: str) -> dict[str, Any]:
+    done = stand_in.styleforge(*ARGUMENTS, "--gate", gate, *arguments, **environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.json
+
+
+def statuses(result: dict[str, Any]) -> dict[str, str]:
+    return {item["name"]: item["status"] for item in result["sets"]}
+
+
+def trainings(stand_in: StandIn) -> int:
+    return len((stand_in.folder / "trainings.txt").read_text().splitlines())
+
+
+def versions(stand_in: StandIn, *styles: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in stand_in.styleforge("models", "--json").json["models"]:
+        if any(style in row["name"] for style in styles):
+            found.setdefault(row["name"], []).append(row["version"])
+    return found
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with web_hook() as made:
+        yield made
+
+
+def texts(hook: Hook) -> list[str]:
+    return [message["text"] for _, message in hook.messages]
+
+
+@pytest.mark.slow
+def test_a_life_of_sets(stand_in: StandIn, hook: Hook) -> None:
+    add_picture(stand_in, "anime", "a.png", 0)
+    add_picture(stand_in, "cubism", "a.png", 10)
+    address = {"STYLEFORGE_WEBHOOK_URL": hook.url}
+    dry = retrain(stand_in, "--dry-run", **address)
+    assert statuses(dry) == {"anime": "new", "cubism": "new"} and dry["dry_run"] and trainings(stand_in) == 0
+    assert versions(stand_in, "anime", "cubism") == {} and hook.messages == []
+
+    # A wrong name, an empty set, forbidden settings and a failing training stop no other set.
+    add_picture(stand_in, "bad name", "a.png", 1)
+    add_picture(stand_in, "boom", "boom.png", 2)
+    add_picture(stand_in, "greedy", "a.png", 3)
+    (stand_in.folder / "sets" / "greedy" / "styleforge.yaml").write_text("registry: {model: other}")
+    (stand_in.folder / "sets" / "empty").mkdir()
+    first = retrain(stand_in, code=1, **address)
+    bad = ("bad name", "boom", "empty", "greedy")
+    assert statuses(first) == {"anime": "promoted", "cubism": "promoted"} | dict.fromkeys(bad, "failed")
+    assert first["status"] == "failed" and first["counts"] == {"failed": 4, "promoted": 2}
+    errors = {item["name"]: item["message"] for item in first["sets"] if item["error"]}
+    assert "name='bad name'" in errors["bad name"]
+    assert errors["boom"] == "boom" and "empty" in errors["empty"] and "cannot decide registry" in errors["greedy"]
+    made = {"styleforge-anime": ["1"], "styleforge-cubism": ["1"]}
+    assert trainings(stand_in) == 2 and versions(stand_in, "anime", "cubism", "boom", "greedy", "other") == made
+    assert len(hook.messages) == 6
+    assert "StyleForge: anime: promoted: version 1 of styleforge-anime is @champion now" in texts(hook)
+    assert "StyleForge: boom: failed: boom" in texts(hook)
+    for name in bad:
+        shutil.rmtree(stand_in.folder / "sets" / name)
+
+    # Nothing changed: nothing is trained, judged or told.
+    hook.messages.clear()
+    again = retrain(stand_in, **address)
+    assert statuses(again) == {"anime": "unchanged", "cubism": "unchanged"} and again["status"] == "completed"
+    assert trainings(stand_in) == 2 and hook.messages == []
+
+    # Exactly the changed set; a gate that refuses is no failure.
+    add_picture(stand_in, "anime", "b.png", 77)
+    assert statuses(retrain(stand_in, "--dry-run")) == {"anime": "changed", "cubism": "unchanged"}
+    refused = retrain(stand_in, gate="none.yaml", **address)
+    assert statuses(refused) == {"anime": "refused", "cubism": "unchanged"} and trainings(stand_in) == 3
+    assert texts(hook) == ["StyleForge: anime: refused: version 2 is registered; version 1 stays @champion"]
+
+    # The set's own settings are a change as well.
+    (stand_in.folder / "sets" / "cubism" / "styleforge.yaml").write_text("training: {steps: 9}")
+    own = retrain(stand_in, "--no-promote", **address)
+    assert statuses(own) == {"anime": "unchanged", "cubism": "registered"} and trainings(stand_in) == 4
+    # What was only registered is judged later, without a training; what was refused is not judged again.
+    judged = retrain(stand_in, **address)
+    assert statuses(judged) == {"anime": "unchanged", "cubism": "promoted"} and trainings(stand_in) == 4
+    assert judged["sets"][1]["version"] == "2" and judged["sets"][1]["champion"] == "1"
+    # The webhook's address was kept nowhere.
+    kept = [path for path in stand_in.home.rglob("*") if path.is_file() and b"secret-part" in path.read_bytes()]
+    assert kept == [] and "secret-part" not in (stand_in.folder / "stderr.txt").read_text()
+
+
+@pytest.mark.slow
+def test_two_at_once_train_a_set_once(stand_in: StandIn) -> None:
+    add_picture(stand_in, "first", "a.png", 20)
+    add_picture(stand_in, "second", "a.png", 30)
+    # Development versions are promoted into the model without the ending.
+    named = ("--set", "registry.model=styles-{style}.dev")
+    command = stand_in.command(*ARGUMENTS, "--gate", "any.yaml", *named)
+    process = subprocess.Popen(
+        command, cwd=stand_in.folder, env=stand_in.environment(STAND_IN="hold"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    meanwhile = retrain(stand_in, *named)
+    assert statuses(meanwhile) == {"first": "busy", "second": "promoted"}
+    (stand_in.folder / "go").touch()
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stdout + stderr
+    first = Done(0, stdout, stderr).json
+    assert statuses(first) == {"first": "promoted", "second": "unchanged"}
+    made = {f"styles-{style}{ending}": ["1"] for style in ("first", "second") for ending in ("", ".dev")}
+    assert trainings(stand_in) == 2 and versions(stand_in, "first", "second") == made
+
+
+def test_what_is_found_before_anything_runs(stand_in: StandIn, hook: Hook) -> None:
+    add_picture(stand_in, "early", "a.png", 60)
+    for arguments, code, message in (
+        (("--set", "training.stesp=3"), 2, "did you mean training.steps"),
+        (("--set", "registry.model=one"), 2, "one name for all style sets"),
+        (("--to", "latest"), 2, "is no alias"),
+        (("--gate", "gone.yaml"), 2, "gone.yaml"),
+        (("--settings", "gone-settings.yaml"), 2, "gone-settings.yaml"),
+        (("--webhook-env", "GONE_HOOK"), 2, "GONE_HOOK"),
+        (("--source", "gone"), 2, "no such folder"),
+        (("--source", "https://me:secret@host/sets"), 2, "must hold no user name"),
+    ):
+        done = stand_in.styleforge(*ARGUMENTS, *arguments)
+        assert done.returncode == code and message in done.json["error"]["message"] and "secret" not in done.stdout + done.stderr
+    done = stand_in.styleforge(*ARGUMENTS, MLFLOW_TRACKING_URI="http://127.0.0.1:9", OTHER=hook.url)
+    assert done.returncode == 4 and hook.messages == []
+    done = stand_in.styleforge(*ARGUMENTS, "--webhook-env", "OTHER", MLFLOW_TRACKING_URI="http://127.0.0.1:9", OTHER=hook.url)
+    assert done.returncode == 4 and "retraining did not start" in texts(hook)[0]
+
+
+def test_a_full_disk_stops_the_rest(stand_in: StandIn) -> None:
+    add_picture(stand_in, "large", "a.png", 40)
+    add_picture(stand_in, "next", "a.png", 50)
+    result = retrain(stand_in, code=1, STAND_IN="full")
+    assert statuses(result) == {"large": "failed", "next": "stopped"} and "No space left" in result["sets"][0]["message"]
+    assert trainings(stand_in) == 0
+
+
+def test_settings_reach_the_runs(stand_in: StandIn) -> None:
+    add_picture(stand_in, "settled", "a.png", 70)
+    (stand_in.folder / "mine.yaml").write_text("steps: {split: {enable_cache: false}}")
+    assert statuses(retrain(stand_in)) == {"settled": "promoted"}
+    again = retrain(stand_in, "--set", "training.steps=3", "--settings", "mine.yaml")
+    assert statuses(again) == {"settled": "promoted"}
+    # The pictures are the same, so both would come from the cache.
+    assert (last(stand_in, "validate"), last(stand_in, "split")) == ("cached", "completed")
+
+
+def last(stand_in: StandIn, step: str) -> str:
+    """How the step that began last came to its end, as ZenML has it on record."""
+    (database,) = stand_in.folder.rglob("zenml.db")
+    with contextlib.closing(sqlite3.connect(database)) as records:
+        query = "select status from step_run where name = ? order by start_time desc limit 1"
+        return str(records.execute(query, (step,)).fetchone()[0])

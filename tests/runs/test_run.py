@@ -1,0 +1,133 @@
+"""How a run ends: its JSON, its exit codes, and what it leaves on the disk."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.stand_in import StandIn
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_result_names_report_model_scores_and_times(finished: StandIn) -> None:
+    result = finished.run()
+    assert Path(result["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert result["model"]["name"] == "styleforge-test"
+    assert result["model"]["alias"] == "challenger"
+    for scores in (result["scores"], result["base_scores"]):
+        assert set(scores["kid"]) == {"value", "low", "high", "n"}
+    assert set(result["seconds"]) >= set(result["cached"])
+
+
+def test_the_registered_model_knows_its_name_and_how_to_draw(finished: StandIn) -> None:
+    result = finished.run("--set", "sampling.guidance=3.0")
+    model = next((finished.home / "mlflow" / "artifacts" / "styleforge").glob(f"{result['model']['run_id']}/artifacts/model"))
+    card = (model / "styleforge.json").read_text(encoding="utf-8")
+    assert '"style": "test"' in card
+    assert '"guidance": 3.0' in card
+
+
+def test_state_lies_under_the_home_alone(finished: StandIn) -> None:
+    finished.run()
+    assert _files(finished.folder / "user") == []
+    assert not (finished.folder / ".styleforge").exists()
+    assert not (finished.folder / ".zen").exists()
+    assert not list(finished.folder.glob("mlruns"))
+
+
+def test_a_finished_run_leaves_no_work_behind(finished: StandIn) -> None:
+    finished.run("--set", "training.steps=3")
+    for part in ("work", "checkpoints", "pictures"):
+        assert list((finished.home / part).iterdir()) == []
+
+
+def test_a_failed_step_is_one_message_and_the_next_run_goes_on(finished: StandIn) -> None:
+    failed = finished.styleforge("run", "config.yaml", "--json", "--set", "training.steps=4", STAND_IN="fail")
+    assert failed.returncode == 1
+    assert failed.json["status"] == "failed"
+    assert failed.json["error"]["message"] == "the stand-in was told to fail"
+    assert "fine_tune" in failed.json["seconds"]
+    assert "Traceback" not in failed.stderr
+    assert list((finished.home / "work").iterdir()) == []
+    (checkpoints,) = (finished.home / "checkpoints").iterdir()
+    assert (checkpoints / "step-1").is_file()
+    assert "fine_tune" not in finished.run("--set", "training.steps=4")["cached"]
+    assert list((finished.home / "checkpoints").iterdir()) == []
+
+
+def test_a_full_disk_is_named(finished: StandIn) -> None:
+    full = finished.styleforge("run", "config.yaml", "--json", "--set", "training.steps=5", STAND_IN="full")
+    assert full.returncode == 1
+    assert "No space left on device" in full.json["error"]["message"]
+    assert "free some space" in full.stderr.lower()
+    # What was reached until then is kept for the next try; here it would only be in the way of other tests.
+    for folder in (finished.home / "checkpoints").iterdir():
+        shutil.rmtree(folder)
+
+
+def test_a_gate_refuses_before_anything_trains(finished: StandIn) -> None:
+    unwanted = finished.folder / "pictures" / "refused.png"
+    Image.new("RGB", (8, 8)).save(unwanted)
+    try:
+        refused = finished.styleforge("run", "config.yaml", "--json")
+    finally:
+        unwanted.unlink()
+    assert refused.returncode == 3
+    assert refused.json["status"] == "refused"
+    assert "refused.png" in refused.json["error"]["message"]
+    assert set(refused.json["seconds"]) == {"scan", "validate"}
+
+
+def test_no_cache_runs_every_step(finished: StandIn) -> None:
+    assert finished.run("--no-cache")["cached"] == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_ends_cleanly_and_keeps_its_checkpoints(finished: StandIn, signum: signal.Signals) -> None:
+    command = finished.command("run", "config.yaml", "--json", "--set", "training.steps=6")
+    process = subprocess.Popen(
+        command,
+        cwd=finished.folder,
+        env=finished.environment(STAND_IN="wait"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    time.sleep(0.2)
+    process.send_signal(signum)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stdout + stderr
+    assert "interrupted" in stdout.splitlines()[-1]
+    assert "Traceback" not in stderr
+    assert list((finished.home / "work").iterdir()) == []
+    assert len([path for path in (finished.home / "checkpoints").iterdir() if path.is_dir()]) == 1
+
+
+def test_wrong_run_settings_stop_the_run(finished: StandIn) -> None:
+    (finished.folder / "other.yaml").write_text("steps: {fine_tuen: {}}", encoding="utf-8")
+    done = finished.styleforge("run", "config.yaml", "--settings", "other.yaml")
+    assert done.returncode == 2
+    assert "fine_tune" in done.stderr
+
+
+def test_unreachable_mlflow_stops_the_run_at_once(finished: StandIn) -> None:
+    started = time.monotonic()
+    done = finished.styleforge("run", "config.yaml", "--json", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert done.returncode == 4
+    assert time.monotonic() - started < 30
+    assert done.json["status"] == "failed"
+    assert "http://127.0.0.1:9" in done.json["error"]["message"]
+    assert "step" not in done.stderr

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.core.paths import REPOSITORY
+from steps.io import workspace
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path))
+    yield tmp_path
+    workspace.release(())
+
+
+def test_finished_work_goes_and_unfinished_stays(home: Path) -> None:
+    out = workspace.scratch("score")
+    out.mkdir()
+    done = workspace.resumable("fine_tune", "checkpoints", key=[1])
+    half = workspace.resumable("sample_bank", "pictures", key=[2])
+    for folder in (done, half):
+        folder.mkdir()
+        (folder / "file").write_text("")
+    workspace.release(["fine_tune", "score"])
+    assert list((home / "work").iterdir()) == []
+    assert list((home / "checkpoints").iterdir()) == []
+    assert [item.name for item in (home / "pictures").iterdir()] == [half.name]
+
+
+def test_the_same_key_is_the_same_folder() -> None:
+    first = workspace.resumable("fine_tune", "checkpoints", key=["a", {"b": 1}])
+    assert workspace.resumable("fine_tune", "checkpoints", key=["a", {"b": 1}]) == first
+    assert workspace.resumable("fine_tune", "checkpoints", key=["a", {"b": 2}]) != first
+
+
+def test_scratch_of_killed_processes_is_swept(home: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead = home / "work" / f"score-{process.pid}-abc"
+    alive = home / "work" / f"score-{os.getppid()}-abc"
+    dead.mkdir(parents=True)
+    alive.mkdir()
+    workspace.sweep()
+    assert not dead.exists()
+    assert alive.exists()
+
+
+def test_work_given_up_long_ago_is_swept(home: Path) -> None:
+    old, new = (home / "checkpoints" / name for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    long_ago = time.time() - workspace.FORGOTTEN_SECONDS - 60
+    os.utime(old, (long_ago, long_ago))
+    workspace.sweep()
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_second_process_waits_for_the_first(home: Path) -> None:
+    workspace.resumable("fine_tune", "checkpoints", key=[1])
+    program = "from steps import workspace; workspace.resumable('fine_tune', 'checkpoints', key=[1]); print('in')"
+    other = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, env=os.environ | {"STYLEFORGE_HOME": str(home)}, stdout=subprocess.PIPE
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        other.wait(3)
+    workspace.release(())
+    assert other.wait(120) == 0

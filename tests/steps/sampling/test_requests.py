@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from components.diffusion.sampling.sampler import PromptRequest
+from steps.sampling.requests import bank_requests, spread
+
+
+def _requests(**categories: int) -> list[PromptRequest]:
+    return [PromptRequest(f"{name}{index}", name, "", "") for name, count in categories.items() for index in range(count)]
+
+
+def test_prompts_with_braces_are_filled_in() -> None:
+    (request, *_) = bank_requests("pocket", 3, "a {token} of {prompt}", [{"token": "sks"}])
+    assert request.full_prompt == f"a sks of {request.prompt}"
+
+
+def test_requests_are_spread_over_categories_and_evenly_in_each() -> None:
+    requests = _requests(people=8, places=8, things=8)
+    assert [item.id for item in spread(requests, 3)] == ["people0", "places0", "things0"]
+    assert [item.id for item in spread(requests, 5)] == ["people0", "people4", "places0", "places4", "things0"]
+    assert [item.id for item in spread(requests, 2)] == ["people0", "places0"]
+    assert spread(requests, 0) == [] and spread([], 4) == []
+    assert [item.id for item in spread(_requests(people=1, things=9), 6)] == ["people0", "things0", "things3", "things6"]
+
+
+def test_bank_prompts_of_all_categories_get_heat_maps() -> None:
+    chosen = spread(bank_requests("pocket", None, "{token} {prompt}", [{"token": "sks"}]), 4)
+    assert [item.category for item in chosen] == ["people", "people in places", "backgrounds", "things"]
