@@ -63,7 +63,7 @@ def load_bundle(model, revision=None, device=None):
     "components/diffusion/training/loop.py": '''
 import os, time
 from components.core.content import digest_folder
-from components.diffusion import objective
+from components.diffusion.training import objective
 from components.core.paths import write_json, write_jsonl
 def fine_tune(config, style_set, split, aux, out, checkpoints, *, kept=None):
     checkpoints.mkdir(parents=True, exist_ok=True)

@@ -331,7 +331,7 @@ def test_a_lost_race_is_run_again(store: Store) -> None:
     """The moment between looking and writing, made to happen: another process makes the stack just then."""
     code = """
         import os, subprocess, sys
-        from pipelines import stacks
+        from orchestration import stacks
         tries, look = [], stacks.find_stack
         def late(name):
             found = look(name)

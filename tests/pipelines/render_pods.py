@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from components.core.paths import REPOSITORY
+
 
 def render(settings: Path) -> dict[str, Any]:
     """The orchestrator's Job under "", and each step's under its name, built by ZenML's own functions."""
@@ -73,7 +75,8 @@ def _parameters(step: str) -> dict[str, Any]:
     import types
     import typing
 
-    function = getattr(importlib.import_module(f"steps.{step}"), step).entrypoint
+    (file,) = (REPOSITORY / "steps").glob(f"*/{step}.py")
+    function = getattr(importlib.import_module(f"steps.{file.parent.name}.{step}"), step).entrypoint
     hints = typing.get_type_hints(function)
     values: dict[str, Any] = {}
     for name in inspect.signature(function).parameters:

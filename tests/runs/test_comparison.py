@@ -163,16 +163,19 @@ def test_several_processes_share_the_cells(stand_in: StandIn, first: dict[str, A
 SIDE_BY_SIDE = """
 import json, os
 from pathlib import Path
-from pipelines import comparing
+from components.core.comparison import load_comparison
+from orchestration.environment import prepare_environment
+from runs.comparison_pipeline import run_plan
+from runs.comparison_plan import equalize, plan_comparison
 from orchestration.client import connect
-comparing.prepare_environment()
-comparison = comparing.load_comparison(Path("compare.yaml"), ["training.steps=9"])
-plan = comparing.plan_comparison(comparison, comparing.equalize(comparison))
+prepare_environment()
+comparison = load_comparison(Path("compare.yaml"), ["training.steps=9"])
+plan = plan_comparison(comparison, equalize(comparison))
 connect()
 found = []
 for seed in ("1", "none"):
     os.environ["FAIL_SEED"] = seed
-    result = comparing.run_plan(plan, "side", None, use_cache=True, concurrent=True)
+    result = run_plan(plan, "side", None, use_cache=True, concurrent=True)
     found.append([result.status, [cell["error"] for cell in result.failed], str(result.error)])
 print(json.dumps(found))
 """

@@ -20,7 +20,7 @@ from components.diffusion.training.methods import Method
 if TYPE_CHECKING:
     import torch
 
-    from components.diffusion.training.loop import Timing
+    from components.diffusion.records import Timing
 
 SCHEMA = 1
 LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")

@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from components.core.logs import progress
 from components.diffusion.export.style_model import write_model
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.families import Network
+from components.diffusion.records import Timing
 from components.diffusion.training import launch, objective
 from components.diffusion.training.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
@@ -43,21 +43,6 @@ _logger = logging.getLogger(__name__)
 Kept = Callable[[Path], None]
 READ_EVERY = 10
 """Steps between two looks at the losses on an accelerator, where each look waits for it. On the CPU every step is looked at."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What a training took.
-
-    ``seconds`` are wall time; ``images`` the pictures of all processes; ``resumed_from`` the step it was taken up from;
-    ``gpu`` the name of the GPUs of several processes and the most memory in bytes that one of them had allocated, which
-    nobody outside of them can see.
-    """
-
-    seconds: float
-    images: int
-    resumed_from: int
-    gpu: tuple[str, int] | None = None
 
 
 def fine_tune(

@@ -65,7 +65,7 @@ def test_work_given_up_long_ago_is_swept(home: Path) -> None:
 
 def test_a_second_process_waits_for_the_first(home: Path) -> None:
     workspace.resumable("fine_tune", "checkpoints", key=[1])
-    program = "from steps import workspace; workspace.resumable('fine_tune', 'checkpoints', key=[1]); print('in')"
+    program = "from steps.io import workspace; workspace.resumable('fine_tune', 'checkpoints', key=[1]); print('in')"
     other = subprocess.Popen(
         [sys.executable, "-c", program], cwd=REPOSITORY, env=os.environ | {"STYLEFORGE_HOME": str(home)}, stdout=subprocess.PIPE
     )

@@ -68,7 +68,7 @@ def test_other_errors_say_where_they_were_raised(tmp_path: Path) -> None:
         together(members.fail, (tmp_path,), 2)
     (note,) = caught.value.__notes__
     assert note.startswith("in process 1:\n")
-    assert "members.py" in note
+    assert "workers.py" in note
 
 
 def test_an_error_that_cannot_be_sent_is_named(tmp_path: Path) -> None:
