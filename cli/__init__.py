@@ -1,0 +1,1 @@
+"""The ``styleforge`` command: one file a command group. Parses, prints and exits."""

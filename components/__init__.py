@@ -1,0 +1,1 @@
+"""The work, in plain Python: rooms that import only themselves and ``core``."""

@@ -1,0 +1,1 @@
+"""The ZenML pipelines and their wiring; nothing else."""

@@ -1,0 +1,1 @@
+"""The pipelines' steps, one small file each: typed artifacts in and out, one call into ``components``."""

@@ -1,0 +1,1 @@
+"""Kubernetes: the preflight of a stack, schedules, stack definitions, Kubeflow documents."""

@@ -1,0 +1,1 @@
+"""What all components share: configuration, errors, paths, digests, logs, devices."""

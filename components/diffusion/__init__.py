@@ -1,0 +1,1 @@
+"""From a style set to a style model to images."""

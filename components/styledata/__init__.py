@@ -1,1 +1,1 @@
-"""Images to sets: sources, safe decoding, the manifest, validation, the split into roles, and auxiliary sets."""
+"""From images to style sets: manifest, validation, roles, split, auxiliary images."""

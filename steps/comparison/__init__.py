@@ -1,0 +1,1 @@
+"""From scored cells to the comparison of methods."""

@@ -1,0 +1,1 @@
+"""From a folder of images to a validated, split style set with its auxiliary images."""

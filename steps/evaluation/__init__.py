@@ -1,0 +1,1 @@
+"""From images to scores and a report."""

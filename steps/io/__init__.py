@@ -1,0 +1,1 @@
+"""What steps share: folder artifacts, cache keys, the checkpoint store, workspaces, transfer."""

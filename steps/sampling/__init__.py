@@ -1,0 +1,1 @@
+"""Drawing the prompt bank, whole or in shards."""

@@ -1,0 +1,1 @@
+"""Style models written to disk: our own layout, and those of other programs."""

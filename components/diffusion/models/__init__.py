@@ -1,0 +1,1 @@
+"""Base models and style models: families, sources, loading, tokens, deltas."""
