@@ -9,14 +9,14 @@ from typing import Any
 from components.core.config import SAMPLER, AuxSection, RunConfig
 from components.core.errors import InputError
 from components.core.fingerprint import fingerprint
-from components.core.paths import home, pocket_weights, read_json
+from components.core.model_ref import local_model
+from components.core.paths import home
+from components.diffusion.models.sources import base_resolution, content_digest
 from components.diffusion.training.launch import refuse_members
 from components.diffusion.training.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
 
 Plan = dict[str, dict[str, Any]]
-# Where a base says nothing about its size, it is a Stable Diffusion 1.x checkpoint.
-USUAL_RESOLUTION = 512
 
 
 def plan_run(config: RunConfig) -> Plan:
@@ -132,36 +132,17 @@ def model_digest(model: str, revision: str | None, field: str) -> str:
         InputError: there is no such file or folder, the file is no base, or a hub id has no revision.
         ServiceUnreachable: a one-file base's configuration must be fetched, and the hub does not answer.
     """
-    path = _local_model(model, field)
+    path = local_model(model, field, "base" if field == "base.model" else "evaluator")
     if path is not None and path.is_file() and field == "base.model":
-        from components.diffusion.models.sources import content_digest
-
         return content_digest(path)
     if path is not None:
         return fingerprint(path)
     if not revision:
         raise InputError(
             f"{field}={model}", "a hub model without a revision", expected="a local model, or a hub id with a pinned commit",
-            remedy=f"set {field.split('.')[0]}.{'revision' if field == 'base.model' else 'extractor_revision'}, or mend the path",
+            remedy=f"set {field.split('.')[0]}.{'revision' if field == 'base.model' else 'extractor_revision'}, or fix the path",
         )  # fmt: skip
     return f"{model}@{revision}"
-
-
-def _local_model(model: str, field: str) -> Path | None:
-    """Path of a model on this machine; None for a hub id."""
-    if model == "pocket":
-        path = pocket_weights("base" if field == "base.model" else "evaluator")
-        if not path.is_dir():
-            problem = f"the embedded weights are missing ({path})"
-            raise InputError(f"{field}=pocket", problem, remedy="run `styleforge pocket train`, or install again")
-        return path
-    path = Path(model).expanduser()
-    if path.exists():
-        return path
-    if model.startswith((".", "/", "~")) or model.count("/") != 1 or path.suffix in (".safetensors", ".ckpt", ".pt", ".bin"):
-        expected = "`pocket`, a folder, a .safetensors file or a hub id"
-        raise InputError(f"{field}={model}", "no such file or folder", expected=expected, remedy=f"mend {field}")
-    return None
 
 
 def _inception_digest(config: RunConfig) -> str | None:
@@ -187,35 +168,3 @@ def _bank_digest(config: RunConfig) -> str:
 def needs_roles(method: Method) -> bool:
     """Whether the method binds people and backgrounds apart, so that both must be there."""
     return any(concept.roles != ALL_ROLES for concept in method.concepts)
-
-
-def base_resolution(model: str, revision: str | None) -> int:
-    """Side of the base's pictures in pixels, read from its configuration files without loading it.
-
-    Raises:
-        InputError: the base's folder lacks a part that a Stable Diffusion model has.
-        ServiceUnreachable: the hub does not answer.
-    """
-    path = _local_model(model, "base.model")
-    if path is not None and path.is_file():
-        from components.diffusion.models.sources import configuration_of
-
-        path = configuration_of(path)
-    unet = _part_config(model, revision, path, "unet")
-    vae = _part_config(model, revision, path, "vae")
-    return int(unet.get("sample_size") or USUAL_RESOLUTION // 8) * 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
-
-
-def _part_config(model: str, revision: str | None, folder: Path | None, part: str) -> dict[str, Any]:
-    if folder is None:
-        from components.diffusion.models.sources import locate
-
-        folder = locate(model, revision)
-    file = folder / part / "config.json"
-    if not file.is_file():
-        problem = f"has no {part} ({part}/config.json)"
-        raise InputError(
-            f"base.model={model}", problem, expected="a Stable Diffusion model in diffusers layout",
-            remedy="save the whole pipeline with save_pretrained, or mend base.model",
-        )  # fmt: skip
-    return dict(read_json(file))

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub on loopback: it takes what an upload of a folder asks for, and keeps it."""
+"""A stand-in for the Hugging Face Hub on loopback: it keeps the upload of a folder, and gives the files of one model."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
 @dataclass
 class HubStandIn:
-    """What it was asked. ``status`` other than 200 is its answer to everything from then on, and ``answer`` the text of it."""
+    """What it was asked. ``status`` other than 200 is its answer to everything from then on, and ``answer`` the text of it.
+
+    ``model`` is the folder of the model that it gives, ``fetched`` what was downloaded of it.
+    """
 
     url: str = ""
     status: int = 200
     answer: str = ""
+    model: Path | None = None
+    fetched: list[str] = field(default_factory=list)
     requests: list[tuple[str, str | None, bytes]] = field(default_factory=list)
 
     @property
@@ -44,8 +50,21 @@ def hub_stand_in() -> Iterator[HubStandIn]:
         def log_message(self, *_: object) -> None:
             pass
 
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
-            self._answer({})
+            if hub.model and "/tree/" in self.path:
+                files = sorted(file for file in hub.model.rglob("*") if file.is_file())
+                names = {file: file.relative_to(hub.model).as_posix() for file in files}
+                self._answer([{"type": "file", "oid": name, "path": name, "size": file.stat().st_size} for file, name in names.items()])
+            elif hub.model and "/resolve/" in self.path:
+                commit, _, name = self.path.partition("/resolve/")[2].partition("/")
+                if self.command == "GET":
+                    hub.fetched.append(name)
+                self._send((hub.model / name).read_bytes(), {"ETag": f'"{name}"', "X-Repo-Commit": commit})
+            else:
+                self._answer({})
 
         def do_POST(self) -> None:
             body = self._body()
@@ -72,13 +91,16 @@ def hub_stand_in() -> Iterator[HubStandIn]:
             self.rfile.readline()
             return content
 
-        def _answer(self, value: dict[str, Any]) -> None:
-            content = json.dumps(value if hub.status == 200 else {"error": hub.answer}).encode()
+        def _answer(self, value: Any) -> None:
+            self._send(json.dumps(value if hub.status == 200 else {"error": hub.answer}).encode(), {"Content-Type": "application/json"})
+
+        def _send(self, content: bytes, headers: dict[str, str]) -> None:
             self.send_response(hub.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
+            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         hub.url = f"http://127.0.0.1:{server.server_port}"

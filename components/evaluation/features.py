@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from components.core.content import digest_file, digest_folder, digest_value
 from components.core.devices import default_device
 from components.core.errors import InputError, ServiceUnreachable
-from components.core.paths import pocket_weights, state, storage_errors
+from components.core.model_ref import local_model
+from components.core.paths import state, storage_errors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,26 +53,17 @@ class Towers:
     def __init__(self, model: str, revision: str | None = None, device: str | None = None, batch_size: int = 64) -> None:
         import torch
 
-        folder = pocket_weights("evaluator") if model == "pocket" else Path(model).expanduser()
-        local = folder.is_dir()
-        if not local and (model == "pocket" or model.startswith((".", "/", "~")) or model.count("/") != 1):
-            raise InputError(
-                f"scoring.extractor={model}",
-                f"no folder {folder}",
-                expected="`pocket`, a folder with a CLIP in transformers layout, or a hub id such as openai/clip-vit-large-patch14",
-                remedy="fetch the pocket weights with the repository, or mend the path" if model == "pocket" else "mend the path",
-            )
-        source = str(folder) if local else model
-        self._model, self._tokenizer, self._processor, commit = _load_clip(source, None if local else revision)
+        folder = local_model(model, "scoring.extractor", "evaluator")
+        self._model, self._tokenizer, self._processor, commit = _load_clip(str(folder or model), None if folder else revision)
         self.device = torch.device(device) if device else default_device("cuda")
         self._model.to(self.device)
         self.batch_size = batch_size
         self.max_tokens = int(self._model.config.text_config.max_position_embeddings)
         self.dimension = int(self._model.config.projection_dim)
-        digest = digest_folder(folder) if local else f"{model}@{commit}"
+        digest = digest_folder(folder) if folder else f"{model}@{commit}"
         self.id = f"clip:{digest}"
-        self.name = model if model == "pocket" or not local else folder.name
-        self.revision = None if local else commit
+        self.name = folder.name if folder and model != "pocket" else model
+        self.revision = None if folder else commit
         side = self._processor.size.get("shortest_edge") or self._processor.size.get("height")
         self.resize = f"shortest side to {side} px, PIL bicubic with antialiasing, centre crop"
 

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 
 from components.core.config import RunConfig, parse_config
 from components.core.errors import ConfigError, InputError, ServiceUnreachable
-from runs.plan import base_resolution, plan_run
+from components.diffusion.models.sources import base_resolution
+from runs.plan import plan_run
 
 END = {"score", "report", "register"}
 
@@ -91,8 +92,10 @@ def test_a_url_is_scanned_anew_each_time(settings: dict[str, Any]) -> None:
     assert plan_run(_config(settings))["scan"] != plan_run(_config(settings))["scan"]
 
 
-def test_resolution_is_read_from_the_files(settings: dict[str, Any]) -> None:
-    assert base_resolution(settings["base"]["model"], None) == 64
+@pytest.mark.parametrize("size", [16, [16, 16]])
+def test_resolution_is_read_from_the_files(settings: dict[str, Any], size: object) -> None:
+    (Path(settings["base"]["model"]) / "unet" / "config.json").write_text(json.dumps({"sample_size": size}))
+    assert plan_run(_config(settings))["validate"]["minimum_side"] == 64
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ def one_file(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_known_by_its_content_and_its_configuration(settings: dict[str, Any], one_file: Path) -> None:
-    assert base_resolution(str(one_file), None) == 64
+    assert base_resolution(str(one_file)) == 64
     override = f"base.model={one_file}"
     before = plan_run(_config(settings, override))
     scheduler = one_file.with_suffix("") / "scheduler" / "scheduler_config.json"

@@ -13,6 +13,7 @@ import torch
 from components.core.card import CARD, read_card, sampling_settings
 from components.core.content import digest_value
 from components.core.errors import InputError
+from components.core.model_ref import is_hub_id
 from components.core.paths import pocket_weights, read_json, write_json
 from components.core.prompting import fill_template
 from components.diffusion.export.comfy import workflow
@@ -22,7 +23,6 @@ from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
 from components.diffusion.models.families import StableDiffusion
 from components.diffusion.models.loading import quiet
-from components.diffusion.models.sources import HUB_ID
 from components.diffusion.models.tokens import row_names
 from components.diffusion.sampling.schedulers import SCHEDULERS, make_scheduler
 
@@ -312,7 +312,7 @@ def public_card(card: dict[str, Any]) -> dict[str, Any]:
 
 def is_public(base: str) -> bool:
     """Whether a base is known by this name elsewhere: the pocket base, or a model on the hub."""
-    return base == "pocket" or (bool(HUB_ID.fullmatch(base)) and not Path(base).expanduser().exists())
+    return base == "pocket" or is_hub_id(base)
 
 
 def base_name(card: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ import torch
 from components.core.errors import InputError
 from components.core.paths import atomic_file, read_json, write_json
 from components.diffusion.models.conditioning import Conditioning
-from components.diffusion.models.layouts import STABLE_DIFFUSION, Layout
+from components.diffusion.models.layouts import STABLE_DIFFUSION, Layout, downsampling, latent_size
 from components.diffusion.models.tokens import expand
 from components.diffusion.training import objective
 
@@ -169,21 +169,14 @@ class StableDiffusion(Family):
         return {"text_encoder": self.tokenizer}
 
     @property
-    def downsampling(self) -> int:
-        """Pixels a latent, along one side."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
-
-    @property
     def resolution(self) -> int:
         """Side of the pictures, in pixels."""
-        return self.latent_shape[-1] * self.downsampling
+        return self.latent_shape[-1] * downsampling(self.vae.config)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of one picture's latents."""
-        side = self.unet.config.sample_size
-        height, width = side if isinstance(side, (list, tuple)) else (side, side)
-        return int(self.unet.config.in_channels), int(height), int(width)
+        return int(self.unet.config.in_channels), *latent_size(self.unet.config)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:

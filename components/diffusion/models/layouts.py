@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,22 @@ STABLE_DIFFUSION_XL = Layout(
         "scheduler": ("diffusers", ""),
     },
 )
+# Where a configuration gives no size it is Stable Diffusion 1.x, of 512 pixels.
+_USUAL_LATENTS = 64
 LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)}
 TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
+
+
+def latent_size(unet: Mapping[str, Any]) -> tuple[int, int]:
+    """(h, w) of the latents, by a UNet's configuration, which gives one side or both."""
+    side = unet.get("sample_size") or _USUAL_LATENTS
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    return int(height), int(width)
+
+
+def downsampling(vae: Mapping[str, Any]) -> int:
+    """Pixels a latent along one side, by a VAE's configuration."""
+    return int(2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1))
 
 
 @dataclass(frozen=True)

@@ -11,44 +11,66 @@ from typing import Any
 from components.core.content import digest_value
 from components.core.errors import InputError, ServiceUnreachable
 from components.core.fingerprint import fingerprint
-from components.core.paths import pocket_weights, state
-from components.diffusion.models.layouts import FILE_KINDS, LAYOUTS, NO_BASES, STABLE_DIFFUSION_XL, TITLES, FileKind, Layout
+from components.core.model_ref import local_model
+from components.core.paths import read_json
+from components.diffusion.models.layouts import (
+    FILE_KINDS,
+    LAYOUTS,
+    NO_BASES,
+    STABLE_DIFFUSION_XL,
+    TITLES,
+    FileKind,
+    Layout,
+    downsampling,
+    latent_size,
+)
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 SAFE_ONLY = "pickled weights can run code when they are opened, so only safetensors are read"
 CONFIGURATION = ("model_index.json",)
 TEXTS = (".json", ".txt")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def locate(model: str, revision: str | None = None) -> Path:
-    """The checked local folder or file of a model, fetched from the hub where need be. Nothing is loaded yet.
+    """The checked local folder or file of a model, fetched from the hub if need be. Nothing is loaded yet.
 
     Raises:
         InputError: nothing is there, a part is missing, weights are pickled, or the architecture is another one.
         ServiceUnreachable: the hub does not answer.
     """
-    path = pocket_weights("base") if model == "pocket" else Path(model).expanduser()
-    if path.is_dir():
+    path = local_model(model, "base.model")
+    if path is None:
+        path = _fetch(model, revision, (*TEXTS, ".safetensors"))
+        check_folder(path, fetched=True)
+    elif path.is_dir():
         check_folder(path)
-        return path
-    if path.is_file():
+    else:
         file_kind(path)
-        return path
-    if model == "pocket":
-        raise InputError(
-            str(path), "the pocket base's weights are missing", remedy="reinstall StyleForge, or run `styleforge pocket train`"
-        )
-    if not HUB_ID.fullmatch(model) or model.startswith((".", "/", "~")):
-        raise InputError(
-            f"base.model={model}",
-            "no such folder or file",
-            expected="`pocket`, a diffusers folder, a .safetensors file, or a hub id owner/name",
-        )
-    folder = _fetch(model, revision, (*TEXTS, ".safetensors"))
-    check_folder(folder, fetched=True)
-    return folder
+    return path
+
+
+def base_resolution(model: str, revision: str | None = None) -> int:
+    """Side of a base's pictures in pixels, read from its configuration files: of a hub model nothing else is fetched.
+
+    Raises:
+        InputError: the base has no UNet or VAE.
+        ServiceUnreachable: the hub does not answer.
+    """
+    folder = local_model(model, "base.model")
+    if folder is None:
+        folder = _fetch(model, revision, TEXTS)
+        check_folder(folder, weights=False)
+    elif folder.is_file():
+        folder = configuration_of(folder)
+    configs = {part: folder / part / "config.json" for part in ("unet", "vae")}
+    for part, file in configs.items():
+        if not file.is_file():
+            raise InputError(
+                f"base.model={model}", f"has no {part} ({part}/config.json)", expected="a Stable Diffusion model in diffusers layout",
+                remedy="save the whole pipeline with save_pretrained, or fix base.model",
+            )  # fmt: skip
+    return latent_size(read_json(configs["unet"]))[1] * downsampling(read_json(configs["vae"]))
 
 
 def content_digest(path: Path) -> str:
@@ -260,7 +282,6 @@ def _fetch(model: str, revision: str | None, endings: Collection[str]) -> Path:
             snapshot_download(
                 model,
                 revision=revision,
-                cache_dir=state("cache", "hub"),
                 allow_patterns=[*CONFIGURATION, *(f"{part}/*{ending}" for part in parts for ending in endings)],
                 ignore_patterns=["*.fp16.safetensors", "*.non_ema.safetensors"],
             )

@@ -65,7 +65,7 @@ def test_pickled_weights_are_refused(clip_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["./nowhere", "/no/such/folder", "just-a-word", "a/b/c"])
 def test_missing_folders_are_not_taken_for_hub_ids(model: str) -> None:
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         Towers(model)
 
 

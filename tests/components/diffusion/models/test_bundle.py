@@ -153,9 +153,9 @@ def test_a_scheduler_with_infinite_settings_is_kept(copy: Path, tmp_path: Path) 
 
 
 def test_missing_places_are_named(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "no such folder or file")
+    refused(tmp_path / "nowhere", "no such file or folder")
     refused(tmp_path, r"no model_index\.json")
-    refused("neither-a-folder-nor-an-id", "no such folder or file")
+    refused("neither-a-folder-nor-an-id", "no such file or folder")
     (tmp_path / "model.safetensors").write_bytes(b"not tensors")
     (tmp_path / "notes.txt").write_text("x")
     refused(tmp_path / "notes.txt", r"\.txt file is no model")

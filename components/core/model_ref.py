@@ -1,0 +1,44 @@
+"""What the name of a model means: the embedded pocket models, a path on this machine, or an id on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from components.core.errors import InputError
+from components.core.paths import pocket_weights
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
+
+
+def local_model(name: str, field: str, pocket: str = "base") -> Path | None:
+    """Path of a model on this machine, file or folder; None where the name is a hub id.
+
+    Args:
+        name: as in a configuration.
+        field: what an error calls it.
+        pocket: part of the embedded weights that ``pocket`` stands for here.
+
+    Raises:
+        InputError: nothing is there, and the name cannot be a hub id.
+    """
+    if name == "pocket":
+        path = pocket_weights(pocket)
+        if path.is_dir():
+            return path
+        problem = f"the embedded weights are missing ({path})"
+        raise InputError(f"{field}=pocket", problem, remedy="run `styleforge pocket train`, or install again")
+    if is_hub_id(name):
+        return None
+    path = Path(name).expanduser()
+    if not path.exists():
+        expected = "`pocket`, a folder, a .safetensors file or a hub id owner/name"
+        raise InputError(f"{field}={name}", f"no such file or folder ({path})", expected=expected, remedy=f"fix {field}")
+    return path
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is a hub id, ``owner/name``. A path that exists is none."""
+    path = Path(name).expanduser()
+    return bool(_HUB_ID.fullmatch(name)) and path.suffix not in _WEIGHTS and not path.exists()
