@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from components.core.card import read_card, sampling_settings
 from components.core.content import digest_folder, digest_value
 from components.core.paths import REPOSITORY, atomic_file, atomic_folder
+from components.core.reach import reach
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 # By name, since siblings do not import each other: a test sees to it that MLflow finds it.
 LOADER = "components.diffusion.sampling.serving"
-CODE = ("components/*.py", "components/diffusion/*.py")
 PACKAGES = (
     "accelerate", "diffusers", "filelock", "huggingface_hub", "mlflow", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml",
     "rich", "safetensors", "tokenizers", "torch", "transformers",
@@ -44,7 +44,7 @@ def package(folder: Path) -> None:
 
     Raises:
         InputError: ``styleforge.json`` is damaged.
-        ConfigError: its sampling settings are none.
+        ConfigError: its sampling settings are wrong.
         StorageError: the disk refused.
     """
     import pandas as pd
@@ -98,12 +98,17 @@ def _installed(name: str) -> str:
     return re.sub(r"\+.*", "", importlib.metadata.version(name))
 
 
+def shipped_files() -> tuple[str, ...]:
+    """The files that the loader runs, relative to the repository: what :func:`package` puts beside a model."""
+    found = reach(REPOSITORY / f"{LOADER.replace('.', '/')}.py")
+    return (*found.code, *found.data)
+
+
 def _copy_code(target: Path) -> None:
-    for pattern in CODE:
-        for file in sorted(REPOSITORY.glob(pattern)):
-            copy = target / file.relative_to(REPOSITORY)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+    for name in shipped_files():
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / name, copy)
 
 
 @contextmanager

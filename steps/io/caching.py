@@ -1,82 +1,50 @@
-"""What a step's cached result depends on besides its inputs: exactly the files of our code that it can reach."""
+"""What a step's cached result depends on besides its inputs: the code of ours that it can reach, and the libraries that compute."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from functools import cache
+import importlib.metadata
+from collections.abc import Iterable
 from pathlib import Path
 
 from components.core.content import digest_file, digest_value
 from components.core.paths import REPOSITORY
+from components.core.reach import reach
 
 VARIABLE = "STYLEFORGE_CODE"
-OUR_PACKAGES = ("components", "steps")
-DATA_SUFFIXES = (".j2", ".tsv")
-# Progress display, this file, and what keeps unfinished work: no result depends on them.
-WITHOUT_EFFECT = frozenset({"components/core/logs.py", "steps/io/caching.py", "steps/io/checkpoint_store.py", "steps/io/workspace.py"})
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
+"""Libraries whose versions change what a step computes."""
+# Progress display, what makes keys, and what keeps unfinished work: no result depends on them.
+WITHOUT_EFFECT = frozenset(
+    {"components/core/logs.py", "components/core/reach.py", "steps/io/caching.py", "steps/io/checkpoint_store.py", "steps/io/workspace.py"}
+)
 
 
-def code_of(step_file: str) -> dict[str, str]:
+def code_of(step_file: str, ships: Iterable[str] = ()) -> dict[str, str]:
     """The environment of the step in ``step_file`` (pass ``__file__``): a digest of the code that its result depends on.
 
     ZenML's own key sees the step's source but not the helpers that it calls, so that an edit there would be a stale hit. Here
     every module of ours that the step imports, directly or through others, inside functions or not, is a dependency, and so
-    are the templates and tables that lie in those modules' packages. A step's environment is part of ZenML's key, and it is set
-    where the pipeline is defined. (ZenML's own ``file_dependencies`` are read where the key is made; on Kubernetes that is a pod
-    which does not have our code.)
+    are the data files beside those modules and the versions of ``LIBRARIES`` among what they import. A step's environment is
+    part of ZenML's key, and it is set where the pipeline is defined. (ZenML's own ``file_dependencies`` are read where the key
+    is made; on Kubernetes that is a pod which does not have our code.)
+
+    Args:
+        step_file: of the step.
+        ships: files that are part of the result, relative to the repository, with all that they reach.
     """
-    files = dependencies(Path(step_file).resolve())
-    return {VARIABLE: digest_value([[name, digest_file(REPOSITORY / name)] for name in files])}
+    return {VARIABLE: digest_value(dependencies(Path(step_file), *(REPOSITORY / name for name in ships)))}
 
 
-def dependencies(module: Path, root: Path = REPOSITORY) -> list[str]:
-    """All files that ``module`` depends on, itself included, as sorted paths relative to ``root``."""
-    reached: set[Path] = set()
-    waiting = [module.resolve()]
-    while waiting:
-        path = waiting.pop()
-        if path not in reached:
-            reached.add(path)
-            waiting.extend(_imported(path, root))
-    packages = {path.parent for path in reached} - {root / package for package in OUR_PACKAGES}
-    data = {item for package in packages for item in _data_files(package)}
-    names = {path.relative_to(root).as_posix() for path in reached | data}
-    return sorted(names - WITHOUT_EFFECT)
+def dependencies(*modules: Path, root: Path = REPOSITORY) -> dict[str, str]:
+    """Digests of all files that ``modules`` depend on, themselves included, by path, and versions of libraries by name."""
+    found = reach(*modules, root=root)
+    files = {name: digest_file(root / name) for name in {*found.code, *found.data} - WITHOUT_EFFECT}
+    return files | {name: version(name) for name in LIBRARIES if name in found.libraries}
 
 
-@cache
-def _imported(path: Path, root: Path) -> frozenset[Path]:
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    return frozenset(file for name in _names(tree) for file in _files(name, root))
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
-    """Dotted names that may be modules: ``from a.b import c`` may mean the module a.b.c or a name in a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _files(name: str, root: Path) -> Iterator[Path]:
-    """Files that importing ``name`` runs: the packages' ``__init__.py`` on the way, and the module."""
-    parts = name.split(".")
-    if parts[0] not in OUR_PACKAGES:
-        return
-    folder = root
-    for part in parts:
-        if (folder / f"{part}.py").is_file():
-            yield folder / f"{part}.py"
-            return
-        folder = folder / part
-        if not folder.is_dir():
-            return
-        if (folder / "__init__.py").is_file():
-            yield folder / "__init__.py"
-
-
-@cache
-def _data_files(folder: Path) -> tuple[Path, ...]:
-    return tuple(item for item in folder.rglob("*") if item.suffix in DATA_SUFFIXES and item.is_file())
+def version(name: str) -> str:
+    """The installed version without its build (CPU or CUDA), since a laptop may define what a cluster's image runs."""
+    try:
+        return importlib.metadata.version(name).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

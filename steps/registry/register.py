@@ -9,6 +9,7 @@ from zenml import step
 
 from components.core.config import AS_SCORED, RunConfig
 from components.core.paths import read_json, read_jsonl, write_json
+from components.registry.packaging import shipped_files
 from components.registry.versions import EVALUATION
 from steps.io.artifacts import Folder, link_or_copy
 from steps.io.caching import code_of
@@ -17,7 +18,7 @@ from steps.io.workspace import scratch
 LOGGED_PICTURES = 32
 
 
-@step(environment=code_of(__file__))
+@step(environment=code_of(__file__, shipped_files()))
 def register(
     style_set: Folder, model: Folder, pictures: Folder, scores: Folder, report: Folder, config: dict[str, Any], base_digest: str,
     tracking: str,

@@ -1,52 +1,87 @@
+"""The part of a step's cache key that is ours: every file and library that its result depends on, and nothing else."""
+
 from __future__ import annotations
 
 import ast
+import runpy
 from pathlib import Path
 
 import pytest
 
 from components.core.paths import REPOSITORY
+from components.core.reach import reach
+from components.registry.packaging import shipped_files
+from steps.io import caching
 from steps.io.caching import dependencies
 
 STEPS = {path.stem: path for path in sorted((REPOSITORY / "steps").glob("*/*.py")) if "@step" in path.read_text(encoding="utf-8")}
 
 
-def _repository(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return folder
-
-
 def test_everything_in_reach_counts_and_nothing_else(tmp_path: Path) -> None:
-    root = _repository(
-        tmp_path,
-        {
-            "steps/__init__.py": "",
-            "steps/work.py": "import os\nfrom components.core.errors import Oops\ndef work():\n    from components.box import lid\n",
-            "steps/other.py": "",
-            "components/__init__.py": "",
-            "components/core/errors.py": "class Oops(Exception): ...",
-            "components/box/__init__.py": "",
-            "components/box/lid.py": "import components.box.hinge",
-            "components/box/hinge.py": "from components.box import lid",
-            "components/box/unused.py": "",
-            "components/box/table.tsv": "",
-            "components/box/pages/page.html.j2": "",
-            "components/far/__init__.py": "",
-        },
-    )
-    assert dependencies(root / "steps" / "work.py", root) == [
-        "components/__init__.py",
-        "components/box/__init__.py",
-        "components/box/hinge.py",
-        "components/box/lid.py",
-        "components/box/pages/page.html.j2",
-        "components/box/table.tsv",
-        "components/core/errors.py",
-        "steps/work.py",
-    ]
+    files = {
+        "steps/__init__.py": "",
+        "steps/work.py": "import os\nfrom components.core.errors import Oops\ndef work():\n    from components.box import lid\n",
+        "steps/other.py": "",
+        "components/__init__.py": "",
+        "components/core/errors.py": "if TYPE_CHECKING:\n    import torch\n    from components.far import away",
+        "components/box/__init__.py": "",
+        "components/box/lid.py": "import components.box.hinge",
+        "components/box/hinge.py": "from components.box import lid\nimport numpy.linalg",
+        "components/box/unused.py": "",
+        "components/box/table.tsv": "",
+        "components/box/weights.safetensors": "",
+        "components/box/.hidden": "",
+        "components/box/pages/page.css": "",
+        "components/box/inner/__init__.py": "",
+        "components/box/inner/data.json": "",
+        "components/far/__init__.py": "",
+        "components/far/away.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = reach(tmp_path / "steps" / "work.py", root=tmp_path)
+    assert found.code == (
+        "components/__init__.py", "components/box/__init__.py", "components/box/hinge.py", "components/box/lid.py",
+        "components/core/errors.py", "steps/work.py",
+    )  # fmt: skip
+    assert found.data == ("components/box/pages/page.css", "components/box/table.tsv")
+    assert found.libraries == {"os", "numpy"}
+
+
+def _key(step: str) -> str:
+    """The digest in the environment of a step that is defined now."""
+    made = runpy.run_path(str(STEPS[step]))[step]
+    return str(made.configuration.environment[caching.VARIABLE])
+
+
+@pytest.mark.parametrize(
+    ("changed", "affected", "unaffected"),
+    [
+        ("components/diffusion/sampling/serving.py", "register", "fine_tune"),
+        ("components/diffusion/models/sdxl.py", "register", "score"),
+        ("components/evaluation/templates/report.css", "report", "fine_tune"),
+        ("components/evaluation/banks/builtin.tsv", "sample_bank", "register"),
+        ("components/registry/model_card.md.j2", "register", "report"),
+        ("torch", "fine_tune", "scan"),
+        ("torch", "register", "report"),
+        ("diffusers", "sample_base", "score"),
+        ("transformers", "score", "validate"),
+    ],
+)
+def test_an_edit_or_another_version_changes_the_keys_of_the_steps_that_use_it(
+    changed: str, affected: str, unaffected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {step: _key(step) for step in (affected, unaffected)}
+    digest, version = caching.digest_file, caching.version
+    monkeypatch.setattr(caching, "digest_file", lambda path: "edited" if path == REPOSITORY / changed else digest(path))
+    monkeypatch.setattr(caching, "version", lambda name: "0.0.1" if name == changed else version(name))
+    assert _key(affected) != before[affected] and _key(unaffected) == before[unaffected]
+
+
+def test_builds_of_one_version_share_their_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching.importlib.metadata, "version", lambda _: "2.13.0+cu130")
+    assert caching.version("torch") == "2.13.0"
 
 
 @pytest.mark.parametrize(
@@ -66,15 +101,16 @@ def test_everything_in_reach_counts_and_nothing_else(tmp_path: Path) -> None:
 )
 def test_real_steps(step: str, within: str, without: str) -> None:
     found = dependencies(STEPS[step])
-    assert within in found
+    assert within in found and "components/core/content.py" in found
     assert not [name for name in found if name.startswith(without)]
-    assert "components/core/content.py" in found
-    assert all((REPOSITORY / name).is_file() for name in found)
+    assert not caching.WITHOUT_EFFECT & set(found)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_progress_display_is_no_dependency(step: str) -> None:
-    assert "components/core/logs.py" not in dependencies(STEPS[step])
+def test_what_is_shipped_is_what_serving_imports() -> None:
+    shipped = set(shipped_files())
+    assert {"components/__init__.py", "components/core/card.py", "components/diffusion/sampling/serving.py"} <= shipped
+    assert not [name for name in shipped if not name.startswith(("components/__init__", "components/core/", "components/diffusion/"))]
+    assert "components/diffusion/training/loop.py" not in shipped
 
 
 def test_no_import_that_could_not_be_seen() -> None:
