@@ -14,6 +14,7 @@ from components.cluster.kubeflow import Task, documents
 from components.cluster.schedule import check_travels
 from components.core.config import RunConfig
 from components.core.errors import InputError, StorageError
+from components.core.nested import deep_merge
 from components.core.paths import atomic_file
 from orchestration.environment import prepare_environment, set_source_root
 
@@ -111,15 +112,7 @@ def _calls(plan: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 def _section(settings: Mapping[str, Any], step: str, key: str) -> dict[str, Any]:
     """A section of the settings for one step: what is said of all, and over it what is said of that step, as ZenML merges them."""
     above = ((settings.get("steps") or {}).get(step) or {}).get("settings") or {}
-    return _merged((settings.get("settings") or {}).get(key) or {}, above.get(key) or {})
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        lower = merged.get(key)
-        merged[key] = _merged(lower, value) if isinstance(lower, Mapping) and isinstance(value, Mapping) else value
-    return merged
+    return deep_merge((settings.get("settings") or {}).get(key) or {}, above.get(key) or {})
 
 
 def _kubernetes(settings: Mapping[str, Any], step: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from components.cluster.client import Access, Manifest, connect
 from components.cluster.target import PodPlan, Services, Target
 from components.core.checks import Check
 from components.core.errors import InputError
+from components.core.nested import deep_merge
 from components.registry.tracking import public_uri, tracking_uri
 from orchestration.settings import STEPS, check_settings, default_settings_file
 
@@ -191,13 +192,12 @@ def _orchestrator_settings(
 ) -> KubernetesOrchestratorSettings:
     """As ZenML merges them: the component's own, over it the pipeline's, over these the step's; mappings go deep, lists do not."""
     from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
-    from zenml.utils.dict_utils import recursive_update
 
     known = KubernetesOrchestratorSettings.model_fields
     merged = {key: deepcopy(value) for key, value in configuration.items() if key in known and value is not None}
     for level in (settings, section or {}):
         found = (level.get("settings") or {}).get(f"orchestrator.{flavor}") or {}
-        merged = recursive_update(merged, deepcopy(dict(found)))
+        merged = deep_merge(merged, found)
     return KubernetesOrchestratorSettings.model_validate({key: value for key, value in merged.items() if key in known})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from components.core.content import digest_value
 from components.core.errors import ConfigError
 from components.core.expand import expand
 from components.core.paths import REPOSITORY, state, write_json
+from components.core.suggest import did_you_mean
 
 TOP_KEYS = ("settings", "steps")
 STEP_KEYS = ("enable_cache", "retry", "settings", "step_operator")
@@ -139,9 +139,8 @@ def _mapping(path: Path, where: str, value: Any) -> Mapping[str, Any]:
 def _known(path: Path, prefix: str, found: Iterable[Any], known: tuple[str, ...], kind: str) -> None:
     for key in found:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
             listing = ", ".join(known) if len(known) <= 12 else f"{len(known)} known ones"
-            raise ConfigError(str(path), f"unknown {kind} {prefix}{key} (did you mean {prefix}{near}?)", expected=listing)
+            raise ConfigError(str(path), f"unknown {kind} {prefix}{key}{did_you_mean(key, known, prefix)}", expected=listing)
 
 
 def _wrong(path: Path, where: str, value: Any, expected: str) -> ConfigError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.cluster.stacks import Component, is_secret_reference, plain_secret
 from components.core.errors import ConfigError, GateRefused, InputError
+from components.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from zenml.client import Client
@@ -79,8 +79,7 @@ def _configuration(client: Client, where: str, place: str, kind: StackComponentT
     model = _flavor(client, where, place, kind, component.flavor)
     for key in component.configuration:
         if key not in model.model_fields:
-            near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.0)[0]
-            problem = f"unknown key {place}.configuration.{key} (did you mean {near}?)"
+            problem = f"unknown key {place}.configuration.{key}{did_you_mean(key, model.model_fields)}"
             raise ConfigError(where, problem, expected=f"a key of the flavor {component.flavor}")
     _refuse_secrets(where, place, model, component.configuration)
     try:
@@ -101,8 +100,7 @@ def _flavor(client: Client, where: str, place: str, kind: StackComponentType, na
         return Flavor.from_model(client.get_flavor_by_name_and_type(name=name, component_type=kind)).config_class
     except KeyError as error:
         known = sorted(item.name for item in client.list_flavors(type=kind, size=200))
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(name, known)
         raise ConfigError(where, f"{place}.flavor={name!r}: ZenML knows no such flavor{hint}", expected=", ".join(known)) from error
     except ImportError as error:
         remedy = f"`zenml integration requirements {name}` names the packages that it needs"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.core import notify
 from components.core.config import RunConfig, builtin_config, parse_config, read_yaml_mapping
 from components.core.errors import ConfigError, StorageError, StyleForgeError, error_json, known_error
+from components.core.nested import deep_merge
 from components.core.paths import state
 from components.registry import claims, promotion
 from components.registry.gate import GateConfig, load_gate
@@ -177,19 +178,11 @@ def _configure(request: Request, settings: Mapping[str, Any], place: Place, own:
     """The run of one set: CONFIG, then the set's own settings, then --set; name and source are the set's in any case."""
     named = {"style": {"name": place.name, "source": place.location}}
     where = f"{request.config} for {place.name}" if own else str(request.config)
-    config = parse_config(_merged(_merged(settings, own), named), where=where, overrides=request.overrides)
+    config = parse_config(deep_merge(deep_merge(settings, own), named), where=where, overrides=request.overrides)
     style = config.style.model_copy(update={"name": place.name, "source": place.location})
     model = config.registry.model
     registry = config.registry.model_copy(update={"model": model.replace(_STYLE, place.name) if model else None})
     return config.model_copy(update={"style": style, "registry": registry})
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        lower = merged.get(key)
-        merged[key] = _merged(lower, value) if isinstance(lower, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def _one(job: _Job, place: Place) -> SetResult:

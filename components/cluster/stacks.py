@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import Field
 
 from components.core.config import Section, read_yaml_mapping, validate_model
 from components.core.errors import ConfigError, InputError
 from components.core.expand import expand
+from components.core.overrides import apply_overrides
 from components.core.paths import REPOSITORY
+from components.core.suggest import did_you_mean
 
 DEFINITIONS = REPOSITORY / "infra" / "stacks"
 DEFAULT = "default"
@@ -81,8 +81,7 @@ def load_stack(name_or_file: str, overrides: Sequence[str] = ()) -> StackDefinit
     """
     path = _find(name_or_file)
     data = read_yaml_mapping(path)
-    for override in overrides:
-        _apply(data, override)
+    data = apply_overrides(data, overrides, StackDefinition, "components.orchestrator.configuration.synchronous=false")
     filled = _filled(data, str(path))
     try:
         definition = validate_model(StackDefinition, filled, str(path))
@@ -104,30 +103,8 @@ def _find(name_or_file: str) -> Path:
     path = Path(name_or_file)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return path
-    near = difflib.get_close_matches(name_or_file, definitions(), n=1)
-    raise InputError(
-        name_or_file, "no such stack definition" + (f" (did you mean {near[0]}?)" if near else ""),
-        expected=f"{', '.join(definitions())}, or a YAML file",
-    )  # fmt: skip
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    example = "for example components.orchestrator.configuration.synchronous=false"
-    dotted, separator, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not separator or not all(keys):
-        raise ConfigError(f"--set {override}", "not of the form a.b=value", expected=example)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}", "the value is not YAML", expected=example) from error
-    for key in keys[:-1]:
-        below = data.get(key)
-        if below is not None and not isinstance(below, dict):
-            raise ConfigError(f"--set {override}", f"{key} is not a section", expected=example)
-        data[key] = below or {}
-        data = data[key]
-    data[keys[-1]] = value
+    problem = f"no such stack definition{did_you_mean(name_or_file, definitions())}"
+    raise InputError(name_or_file, problem, expected=f"{', '.join(definitions())}, or a YAML file")
 
 
 def _filled(data: Mapping[str, Any], where: str) -> dict[str, Any]:

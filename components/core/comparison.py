@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from pydantic import Field, model_validator
 
 from components.core.config import SAMPLER, Place, PositiveInt, RunConfig, Section, parse_config, read_yaml_mapping, validate_model
 from components.core.content import digest_value
-from components.core.errors import ConfigError
+from components.core.nested import set_at
+from components.core.overrides import apply_overrides, parse_override
+from components.core.suggest import did_you_mean
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ALL_STYLES = "all"
@@ -167,7 +168,7 @@ class Comparison:
         merged = {key: dict(item) if isinstance(item, Mapping) else item for key, item in self.run.items()}
         merged |= {"seed": seed, "style": {**merged.get("style", {}), **_style(style)}}
         for dotted, value in {**self.config.set, **self.changes(variant)}.items():
-            _place(merged, dotted, value)
+            merged = set_at(merged, dotted.split("."), value)
         return parse_config(merged, where=f"{self.where}, {variant.name}")
 
     def changes(self, variant: Variant) -> dict[str, Any]:
@@ -199,35 +200,15 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     data = read_yaml_mapping(path)
     data["set"] = dict(data.get("set") or {})
     for override in overrides:
-        key, value = _parse_override(override)
-        if key.split(".")[0] in CompareConfig.model_fields:
-            _place(data, key, value)
+        if override.partition("=")[0].strip().split(".")[0] in CompareConfig.model_fields:
+            data = apply_overrides(data, [override], CompareConfig)
         else:
-            data["set"][key] = value
+            keys, value = parse_override(override, RunConfig)
+            data["set"][".".join(keys)] = value
     config = validate_model(CompareConfig, data, str(path))
     comparison = Comparison(config, read_yaml_mapping(path.parent / config.run), str(path))
     comparison.cells()
     return comparison
-
-
-def _parse_override(override: str) -> tuple[str, Any]:
-    import yaml
-
-    key, separator, text = override.partition("=")
-    if not separator or not all(key.strip().split(".")):
-        raise ConfigError(f"--set {override}", "not of the form a.b=value", expected="for example training.steps=200")
-    try:
-        return key.strip(), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}", "the value is not YAML", expected="for example training.steps=200") from error
-
-
-def _place(data: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, last = dotted.split(".")
-    for section in sections:
-        below = data.get(section)
-        data[section] = data = dict(below) if isinstance(below, Mapping) else {}
-    data[last] = value
 
 
 def _style(style: StyleChoice) -> dict[str, Any]:
@@ -242,8 +223,7 @@ def _unique(what: str, names: Sequence[str]) -> None:
 
 def _known(place: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"{place}: there is no {name} (did you mean {near}?)")
+        raise ValueError(f"{place}: there is no {name}{did_you_mean(name, known)}")
 
 
 def _check_settings(place: str, settings: Mapping[str, Any], equal: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -13,7 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from components.core.content import digest_value
 from components.core.errors import ConfigError, InputError
+from components.core.overrides import apply_overrides
 from components.core.paths import REPOSITORY
+from components.core.suggest import did_you_mean
+from components.core.yaml_text import load_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -33,9 +36,9 @@ Place = Annotated[str, AfterValidator(_without_credentials)]
 
 
 class Section(BaseModel):
-    """Common rules: unknown keys refused, values frozen, defaults checked."""
+    """Common rules: unknown keys refused, values frozen, defaults checked; a number where text is due is that text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
 
 
 class StyleSection(Section):
@@ -331,10 +334,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def parse_config(data: Mapping[str, Any], *, where: str = "config", overrides: Sequence[str] = ()) -> RunConfig:
     """Check a mapping against :class:`RunConfig`. See :func:`load_config`."""
-    merged: dict[str, Any] = {key: dict(item) if isinstance(item, Mapping) else item for key, item in data.items()}
-    for override in overrides:
-        _apply_override(merged, override)
-    return validate_model(RunConfig, merged, where)
+    return validate_model(RunConfig, apply_overrides(data, overrides, RunConfig), where)
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
@@ -342,29 +342,12 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(str(path), "no such file", expected="a YAML configuration", remedy="start from one in configs/")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(str(path), f"not YAML ({' '.join(str(error).split())})", expected="a YAML mapping") from error
     if not isinstance(data, dict):
         raise InputError(str(path), f"holds a {type(data).__name__}", expected="a YAML mapping of sections such as style: and training:")
     return data
-
-
-def _apply_override(data: dict[str, Any], override: str) -> None:
-    dotted, separator, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not separator or not all(keys):
-        raise ConfigError(f"--set {override}", "not of the form a.b=value", expected="for example training.steps=200")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}", "the value is not YAML", expected="for example training.steps=200") from error
-    for key in keys[:-1]:
-        below = data.setdefault(key, {})
-        if not isinstance(below, dict):
-            raise ConfigError(f"--set {override}", f"{key} is not a section", expected="a dotted key such as training.steps")
-        data = below
-    data[keys[-1]] = value
 
 
 def validate_model(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
@@ -381,8 +364,7 @@ def _explain(model: type[BaseModel], item: Any) -> str:
     dotted = ".".join(location)
     if item["type"] == "extra_forbidden":
         known = _keys_at(model, location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
-        return f"unknown key {dotted}" + (f" (did you mean {'.'.join([*location[:-1], near[0]])}?)" if near else "")
+        return f"unknown key {dotted}" + did_you_mean(location[-1], known, "".join(f"{part}." for part in location[:-1]))
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":
         return f"{dotted} is missing"
@@ -390,7 +372,8 @@ def _explain(model: type[BaseModel], item: Any) -> str:
         return message
     if message.startswith("must hold no user name"):
         return f"{dotted}: {message}"
-    return f"{dotted}={item['input']!r}: {message[0].lower()}{message[1:]}"
+    hint = did_you_mean(item["input"], re.findall(r"'([^']*)'", message)) if item["type"] == "literal_error" else ""
+    return f"{dotted}={item['input']!r}: {message[0].lower()}{message[1:]}{hint}"
 
 
 def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:

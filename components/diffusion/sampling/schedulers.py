@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
-
-from components.core.errors import ConfigError
 
 # Class in diffusers, and what differs from its defaults.
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,17 +33,9 @@ def make_scheduler(name: str, base: dict[str, Any]) -> Any:
     Args:
         name: one of ``SCHEDULERS``.
         base: the base's scheduler configuration.
-
-    Raises:
-        ConfigError: the name is unknown (the nearest known one is named).
     """
     import diffusers
 
-    if name not in SCHEDULERS:
-        near = difflib.get_close_matches(str(name), SCHEDULERS, n=1, cutoff=0.0)
-        raise ConfigError(
-            "sampling.scheduler", f"unknown scheduler {name!r} (did you mean {near[0]}?)", expected=f"one of {', '.join(SCHEDULERS)}"
-        )
     kind, options = SCHEDULERS[name]
     cls = getattr(diffusers, kind)
     known = inspect.signature(cls.__init__).parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,13 +144,8 @@ def method_for(config: MethodSection) -> Method:
     """The method that a run's ``method:`` section describes.
 
     Raises:
-        ConfigError: the method is unknown (the nearest known one is named), or a setting does not go with it.
+        ConfigError: a setting does not go with the method.
     """
-    if config.name not in METHODS:
-        near = difflib.get_close_matches(str(config.name), METHODS, n=1, cutoff=0.0)
-        raise ConfigError(
-            "method.name", f"unknown method {config.name!r} (did you mean {near[0]}?)", expected=f"one of {', '.join(METHODS)}"
-        )
     row = METHODS[config.name]
     trains = _trains(config, row)
     concepts = _concepts(config, row, learnt="tokens" in trains)

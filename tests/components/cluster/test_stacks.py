@@ -149,7 +149,7 @@ def test_no_such_definition(name: str, wanted: str, tmp_path: Path, monkeypatch:
     [
         ("name", "not of the form a.b=value"),
         ("a..b=1", "not of the form"),
-        ("name=[", "not YAML"),
+        ("components=[", "not YAML"),
         ("name.deeper=1", "name is not a section"),
     ],
 )

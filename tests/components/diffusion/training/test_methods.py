@@ -24,9 +24,7 @@ def test_dreambooth_differs_in_what_preserves() -> None:
     assert method.trains == {"unet"}
 
 
-def test_an_unknown_method_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"did you mean dreambooth\?"):
-        method_for(MethodSection.model_construct(name="dreamboth"))  # type: ignore[arg-type]
+def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"method\.name") as caught:
         parse_config({"style": {"name": "a", "source": "b"}, "method": {"name": "dreamboth"}})
     assert caught.value.exit_code == 2

@@ -1,0 +1,30 @@
+"""Mappings within mappings: merged, read and set by dotted keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``below`` with ``above`` laid over it: mappings go deep, all else (lists too) is replaced. Neither is changed."""
+    merged = dict(below)
+    for key, value in above.items():
+        lower = merged.get(key)
+        merged[key] = deep_merge(lower if isinstance(lower, Mapping) else {}, value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def set_at(data: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """``data`` with ``value`` at the place that the keys name one below the other; ``data`` itself is not changed.
+
+    Raises:
+        TypeError: what lies at a key on the way is no mapping.
+    """
+    first, *rest = keys
+    if not rest:
+        return {**data, first: value}
+    below = data.get(first)
+    if below is not None and not isinstance(below, Mapping):
+        raise TypeError(f"{first} is not a section")
+    return {**data, first: set_at(below or {}, rest, value)}
