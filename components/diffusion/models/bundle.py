@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from components.core.devices import default_device
+from components.core.errors import InputError
 from components.diffusion.models.deltas import apply_delta, check_base, is_delta, read_delta
 from components.diffusion.models.families import StableDiffusion
 from components.diffusion.models.loading import load_file, load_folder, quiet
@@ -62,7 +63,8 @@ def load_bundle(
         base: where the base of a delta is; default: where it was in training.
 
     Raises:
-        InputError: nothing is there, a part is missing, weights are pickled, or the architecture is another one.
+        InputError: nothing is there, a part is missing, weights are pickled, the architecture is another one, or a delta's
+            base is a delta.
         ServiceUnreachable: the hub does not answer.
     """
     where = str(model)
@@ -81,6 +83,11 @@ def load_bundle(
 def _load_delta(folder: Path, where: str, device: str | torch.device | None, base: str | Path | None) -> Bundle:
     """A delta's base with the delta folded in."""
     delta = read_delta(folder)
+    if is_delta(Path(base or delta.model).expanduser()):
+        raise InputError(
+            str(folder), f"its base {base or delta.model} is itself a delta", expected="a whole model as the base",
+            remedy="export that delta as a whole model (`styleforge export --format diffusers`) and train on it",
+        )  # fmt: skip
     whole = load_bundle(base or delta.model, delta.revision, "cpu")
     check_base(delta, whole.digest)
     apply_delta(whole.family, delta)

@@ -271,17 +271,16 @@ class TestDeltas:
 
     def test_another_base_is_refused(self, delta: Path, tiny_v_base: Path) -> None:
         card = json.loads((delta / "styleforge.json").read_text())
-        card["base"]["model"] = str(tiny_v_base)
-        (delta / "styleforge.json").write_text(json.dumps(card))
-        with pytest.raises(InputError, match="the very base that it was trained on"):
-            load_bundle(delta)
-
-    def test_a_base_that_is_gone_is_named(self, delta: Path) -> None:
-        card = json.loads((delta / "styleforge.json").read_text())
-        card["base"]["model"] = "/nowhere/base"
-        (delta / "styleforge.json").write_text(json.dumps(card))
-        with pytest.raises(InputError, match="/nowhere/base"):
-            load_bundle(delta)
+        bases = {
+            str(tiny_v_base): "the very base that it was trained on", "/nowhere/base": "/nowhere/base", str(delta): "is itself a delta",
+        }  # fmt: skip
+        for base, message in bases.items():
+            card["base"]["model"] = base
+            (delta / "styleforge.json").write_text(json.dumps(card))
+            with pytest.raises(InputError, match=message):
+                load_bundle(delta)
+        with pytest.raises(InputError, match="is itself a delta"):
+            load_bundle(delta, base=delta)
 
     def test_damage_is_named(self, delta: Path) -> None:
         (delta / DELTA_FILE).write_bytes((delta / DELTA_FILE).read_bytes()[:100])
