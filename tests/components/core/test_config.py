@@ -40,7 +40,7 @@ def test_the_promised_keys_exist() -> None:
         ({**STYLE, "training": {"stepz": 3}}, r"unknown key training\.stepz \(did you mean training\.steps\?\)"),
         ({**STYLE, "training": {"steps": "many"}}, r"training\.steps='many': input should be a valid integer"),
         ({**STYLE, "training": {"steps": 0}}, r"training\.steps=0: input should be greater than or equal to 1"),
-        ({**STYLE, "method": {"name": "dreambooht"}}, r"method\.name='dreambooht': input should be 'dreambooth', .*did you mean dreambooth\?"),
+        ({**STYLE, "method": {"name": "dreambooht"}}, r"method\.name='dreambooht': .*did you mean dreambooth\?"),
         ({"style": {"name": "a"}}, r"style\.source is missing"),
         ({"style": {"name": "a/b", "source": "c"}}, r"style\.name='a/b'"),
         ({**STYLE, "method": {"instance_prompt": "a photo"}}, r"method\.instance_prompt: must hold \{token\}"),
