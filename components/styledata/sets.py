@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
 
-from components.core.config import StyleSection, validate_model
+from components.core.config import StyleSection, parse_config, validate_model
 from components.core.errors import ConfigError, InputError
+from components.core.yaml_text import load_yaml
 from components.styledata.source import list_folders, read_beside
 
 SETTINGS = "styleforge.yaml"
 """File in a set with settings for that set alone."""
-OPEN_SECTIONS = ("seed", "aux", "method", "training", "sampling", "attention")
-"""What a set may say of itself. Not where models are registered, nor which files of weights are read: who may put pictures into
-a bucket need not be one who may decide that."""
+MAX_BYTES = 16 * 2**10
+"""Largest such file."""
+OPEN: dict[str, float | None] = {
+    "seed": 2**32,
+    "aux.source": None, "aux.count": 200, "aux.generated_count": 1000, "aux.form": None, "aux.prompt": None,
+    "method.name": None, "method.identifier": None, "method.instance_prompt": None, "method.aux_prompt": None,
+    "method.prior_weight": 10, "method.train_text_encoder": None, "method.identifier_rows": None, "method.style_ref": None,
+    "method.style_ref_count": 1000, "method.vectors": 16, "method.initial_word": None,
+    "method.concepts.identifier": None, "method.concepts.roles": None, "method.concepts.categories": None,
+    "method.concepts.instance_prompt": None, "method.concepts.aux_prompt": None, "method.concepts.aux_form": None,
+    "method.concepts.aux_count": 200,
+    "method.lora.rank": 128, "method.lora.alpha": 256, "method.lora.dora": None,
+    "training.steps": 5000, "training.learning_rate": 1, "training.text_encoder_learning_rate": 1, "training.token_learning_rate": 1,
+    "training.batch_size": 8, "training.aux_batch_size": 8, "training.gradient_accumulation": 8, "training.mixed_precision": None,
+    "training.gradient_checkpointing": None, "training.weight_decay": 1, "training.schedule": None, "training.warmup_steps": 5000,
+    "training.ema_decay": 1, "training.min_snr_gamma": 100, "training.noise_offset": 1, "training.flip": 1, "training.crops": 16,
+    "training.caption_dropout": 1,
+    "sampling.repeats": 8, "sampling.limit": 2000, "sampling.scheduler": None, "sampling.steps": 100, "sampling.guidance": 30,
+    "sampling.style_template": None, "sampling.negative_prompt": None,
+    "attention.prompts": 64, "attention.words": None,
+}  # fmt: skip
+"""What a set may say of itself, with the largest number it may say. No field that names a place (a file, URL, model, bank, pool or
+registry) and none that takes a machine's resources without a bound: who may put images into a bucket need not be one who decides that."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +70,63 @@ def list_sets(source: str) -> list[Place]:
     return [Place(name, f"{source.rstrip('/')}/{name}") for name in names]
 
 
-def read_settings(place: Place) -> Mapping[str, Any]:
+def read_settings(place: Place) -> dict[str, Any]:
     """The settings in the set's ``styleforge.yaml``, by section; empty where there is no such file.
 
     Raises:
-        ConfigError: it is not YAML, no mapping, or has a section that a set may not decide.
+        ConfigError: it is too large or not YAML, or names a field that a set may not set, or a value that it may not have.
         ServiceUnreachable: the store does not answer, or refuses access.
     """
-    data = read_beside(place.location, SETTINGS)
+    data = read_beside(place.location, SETTINGS, MAX_BYTES + 1)
     if data is None:
         return {}
     where = str(PurePosixPath(place.name) / SETTINGS)
+    if len(data) > MAX_BYTES:
+        raise ConfigError(where, f"is larger than {MAX_BYTES} bytes", expected="a few settings")
+    found = _read(data, where)
+    written = dict(_leaves(found))
+    closed = [name for name in written if name not in OPEN]
+    problems = [f"a set cannot decide {', '.join(closed)}"] if closed else []
     try:
-        found = yaml.safe_load(data.decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # What counts is what a run makes of it: a number may be written as text.
+        config = parse_config({"style": {"name": "style", "source": "."}, **found}, where=where)
+    except ConfigError as error:
+        problems.append(error.problem)
+    else:
+        problems += [
+            f"{name}={value} is above a set's limit of {limit:g}"
+            for name, value in _leaves(config.model_dump(mode="json"))
+            if name in written and (limit := OPEN.get(name)) is not None and value is not None and value > limit
+        ]
+    if problems:
+        remedy = "see docs/how-to/retrain.md for what a set may decide; set all else for all sets"
+        raise ConfigError(where, "; ".join(problems), remedy=remedy)
+    return found
+
+
+def _read(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        text = data.decode("utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            # A few lines of aliases make gigabytes.
+            raise ConfigError(where, "has YAML aliases", expected="plain settings")
+        found = load_yaml(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(where, f"not YAML ({' '.join(str(error).split())})", expected="a YAML mapping of sections") from error
     if found is None:
         return {}
     if not isinstance(found, dict):
         raise ConfigError(where, f"holds a {type(found).__name__}", expected="a YAML mapping of sections")
-    if closed := [str(key) for key in found if key not in OPEN_SECTIONS]:
-        raise ConfigError(
-            where, f"a set cannot decide {', '.join(closed)}", expected=f"only {', '.join(OPEN_SECTIONS)}", remedy="set it for all sets"
-        )
     return found
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value that is no mapping with its dotted name; what lies in a list has the list's name."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item, name)
+    else:
+        yield name, value

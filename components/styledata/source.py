@@ -60,8 +60,8 @@ def list_folders(location: str) -> list[str]:
     return sorted(name for name in (PurePosixPath(path).name for path in folders) if not name.startswith("."))
 
 
-def read_beside(location: str, name: str) -> bytes | None:
-    """The bytes of the file ``name`` in a folder or URL; None if there is none.
+def read_beside(location: str, name: str, limit: int) -> bytes | None:
+    """The first ``limit`` bytes of the file ``name`` in a folder or URL; None if there is none.
 
     Raises:
         InputError: it cannot be read; the URL's protocol is unknown or not installed.
@@ -70,14 +70,20 @@ def read_beside(location: str, name: str) -> bytes | None:
     if not is_url(location):
         path = Path(location).expanduser() / name
         try:
-            return path.read_bytes() if path.is_file() else None
+            if not path.is_file():
+                return None
+            with path.open("rb") as file:
+                return file.read(limit)
         except OSError as error:
             raise InputError(str(path), f"cannot be read ({error.strerror})", expected="a readable file") from error
     filesystem, root = _connect(location)
     path_there = f"{root.rstrip('/')}/{name}"
 
     def read() -> bytes | None:
-        return bytes(filesystem.cat_file(path_there)) if filesystem.isfile(path_there) else None
+        if not filesystem.isfile(path_there):
+            return None
+        with filesystem.open(path_there, "rb", block_size=limit) as file:
+            return bytes(file.read(limit))
 
     found: bytes | None = _retry(read, location)
     return found
