@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from components.core.checks import Check
-    from orchestration.preflight import Wish
+    from orchestration.preflight import PreflightRequest
 
 UNREACHABLE = 4
 
@@ -45,10 +45,11 @@ def doctor(
         _end(examine(), as_json)
     else:
         from components.cluster.nodes import parse_pool
-        from orchestration.preflight import Wish
+        from orchestration.preflight import PreflightRequest
 
         pools = tuple(parse_pool(_text_or_file(text)) for text in assume_pool or ())
-        _cluster(Wish(stack, namespace, settings, image, pools), wait, as_json, verbose)
+        request = PreflightRequest(stack=stack, namespace=namespace, settings=settings, image=image, pools=pools)
+        _cluster(request, wait, as_json, verbose)
 
 
 def _only_with_stack(**options: object) -> None:
@@ -66,21 +67,21 @@ def _text_or_file(text: str) -> str:
     return path.read_text(encoding="utf-8") if text.endswith((".yaml", ".yml")) and path.is_file() else text
 
 
-def _cluster(wish: Wish, seconds: float, as_json: bool, verbose: bool) -> None:
+def _cluster(request: PreflightRequest, seconds: float, as_json: bool, verbose: bool) -> None:
     from components.cluster.preflight import examine_cluster
     from components.core.checks import Check
+    from orchestration.client import terminate_as_interrupt
     from orchestration.environment import prepare_environment
     from orchestration.preflight import load_target
-    from runs.run import terminate_as_interrupt
 
     prepare_environment(verbose=verbose)
-    target = load_target(wish)
+    target = load_target(request)
     if isinstance(target, Check):
-        _end([target], as_json, stack=wish.stack)
+        _end([target], as_json, stack=request.stack)
         return
     with terminate_as_interrupt():
         report = examine_cluster(target, seconds=seconds)
-    _end(report.checks, as_json, UNREACHABLE if report.unreachable else 1, stack=wish.stack, namespace=target.namespace)
+    _end(report.checks, as_json, UNREACHABLE if report.unreachable else 1, stack=request.stack, namespace=target.namespace)
 
 
 def _end(checks: Sequence[Check], as_json: bool, code: int = 1, **about: str) -> None:

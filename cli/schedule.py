@@ -70,14 +70,15 @@ def apply(
 ) -> None:
     """Install a schedule of retraining, or bring it to what is given. Twice the same changes nothing."""
     from cli.printing.schedule import print_applied
+    from components.cluster.schedule import ScheduleRequest
     from runs import schedule as scheduling
 
-    asked = scheduling.Asked(
-        name, config, cron, source, tuple(overrides or ()), namespace, context, image, time_zone, suspend, alias, not no_promote,
-        service_account, gate, claim, requests, dry_run, verbose,
+    request = ScheduleRequest(
+        name=name, config=config, cron=cron, source=source, overrides=tuple(overrides or ()), namespace=namespace, context=context,
+        image=image, time_zone=time_zone, suspend=suspend, alias=alias, promote=not no_promote, service_account=service_account, gate=gate,
+        claim=claim, requests=requests, dry_run=dry_run, verbose=verbose,
     )  # fmt: skip
-    act = scheduling.apply_with_zenml if kind is Kind.zenml else scheduling.apply_cron_job
-    result = act(asked)
+    result = scheduling.apply_with_zenml(request) if kind is Kind.zenml else scheduling.apply_cron_job(request)
     print_applied(result)
     if as_json:
         print_json({"status": "completed", "schedule": result.as_dict()})

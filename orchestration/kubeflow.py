@@ -17,11 +17,9 @@ from components.core.errors import InputError, StorageError
 from components.core.nested import deep_merge
 from components.core.paths import atomic_file
 from orchestration.environment import prepare_environment, set_source_root
+from pipelines.names import PERSONALIZE
 
 _FLAVOR = "orchestrator.kubernetes"
-STEPS = (
-    "scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "sample_base", "score", "explain", "report", "register",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def check_reach(config: RunConfig, settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: it names a place that the pods do not have.
     """
-    check_travels(config, config.style.source, _claims({step: _pod(settings, step) for step in STEPS}))
+    check_travels(config, config.style.source, _claims({step: _pod(settings, step) for step in PERSONALIZE}))
 
 
 def write_pipeline(plan: dict[str, dict[str, Any]], out: Path, *, name: str, settings: Mapping[str, Any], image: str | None) -> list[str]:
@@ -143,7 +141,7 @@ def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path, *, ve
     """Run one step of ``personalize`` in this process.
 
     Args:
-        name: one of ``STEPS``.
+        name: one of :data:`pipelines.names.PERSONALIZE`.
         parameters: JSON object.
         inputs: ``name=folder`` of each folder that the step reads.
         out: where its own folder goes.
@@ -153,15 +151,15 @@ def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path, *, ve
         InputError: there is no such step, or it takes other parameters or folders.
         StyleForgeError: as the step raises it.
     """
-    if name not in STEPS:
-        raise InputError(name, "is no step", expected=", ".join(STEPS))
+    if name not in PERSONALIZE:
+        raise InputError(name, "is no step", expected=", ".join(PERSONALIZE))
     prepare_environment(verbose=verbose)
     set_source_root()
-    from pipelines.personalize import ALL_STEPS
+    from pipelines.personalize import ALL_PERSONALIZE
     from steps.io import workspace
     from steps.io.artifacts import Folder
 
-    function = next(step for step in ALL_STEPS if step.name == name).entrypoint
+    function = next(step for step in ALL_PERSONALIZE if step.name == name).entrypoint
     values = {**_parameters(parameters), **{key: Folder(folder) for key, folder in _folders(inputs)}}
     try:
         inspect.signature(function).bind(**values)

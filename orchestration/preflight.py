@@ -16,20 +16,20 @@ from components.core.checks import Check
 from components.core.errors import InputError
 from components.core.nested import deep_merge
 from components.registry.tracking import public_uri, tracking_uri
-from orchestration.settings import STEPS, check_settings, default_settings_file
+from orchestration.settings import POD_ORCHESTRATORS, check_settings, default_settings_file
+from pipelines.names import STEPS
 
 if TYPE_CHECKING:
     from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
     from zenml.models import ComponentResponse, StackResponse
 
-FLAVORS = ("kubernetes", "kubeflow")
 # What the orchestrator calls its own pod, beside the steps.
 ORCHESTRATOR = "orchestrator"
 ZENMLS_ACCOUNT = "zenml-service-account"
 
 
-@dataclass(frozen=True)
-class Wish:
+@dataclass(frozen=True, kw_only=True)
+class PreflightRequest:
     """What to look at.
 
     Args:
@@ -47,7 +47,7 @@ class Wish:
     pools: tuple[Manifest, ...] = ()
 
 
-def load_target(wish: Wish) -> Target | Check:
+def load_target(request: PreflightRequest) -> Target | Check:
     """The stack as a target; a :class:`Check` that says so where it runs on no Kubernetes.
 
     Raises:
@@ -57,12 +57,12 @@ def load_target(wish: Wish) -> Target | Check:
     from orchestration.client import connect as connect_zenml
 
     connect_zenml()
-    stack = _stack(wish.stack)
+    stack = _stack(request.stack)
     orchestrator = _component(stack, "orchestrator")
-    if orchestrator is None or orchestrator.flavor_name not in FLAVORS:
+    if orchestrator is None or orchestrator.flavor_name not in POD_ORCHESTRATORS:
         flavor = orchestrator.flavor_name if orchestrator else "nothing"
-        return Check("cluster", True, f"the stack {wish.stack} runs on `{flavor}`: there is no cluster to check")
-    return _target(wish, stack, orchestrator)
+        return Check("cluster", True, f"the stack {request.stack} runs on `{flavor}`: there is no cluster to check")
+    return _target(request, stack, orchestrator)
 
 
 def check_access() -> None:
@@ -95,25 +95,25 @@ def _component(stack: StackResponse, kind: str) -> ComponentResponse | None:
     return next((items[0] for key, items in stack.components.items() if key.value == kind and items), None)
 
 
-def _target(wish: Wish, stack: StackResponse, orchestrator: ComponentResponse) -> Target:
+def _target(request: PreflightRequest, stack: StackResponse, orchestrator: ComponentResponse) -> Target:
     from orchestration.doctor import PACKAGES, package_version
 
     configuration = dict(orchestrator.configuration)
-    path = wish.settings or default_settings_file()
+    path = request.settings or default_settings_file()
     settings = check_settings(path) if path is not None else {}
     local = bool(configuration.get("local"))
-    pods = plan_pods(settings, configuration, orchestrator.flavor_name, environment=_environment(stack), image=wish.image)
+    pods = plan_pods(settings, configuration, orchestrator.flavor_name, environment=_environment(stack), image=request.image)
     whole = _orchestrator_settings(settings, configuration, orchestrator.flavor_name)
     accounts = [plan.spec.get("serviceAccountName") for plan in pods]
     return Target(
-        stack=wish.stack,
-        namespace=wish.namespace or _namespace(configuration),
+        stack=request.stack,
+        namespace=request.namespace or _namespace(configuration),
         access=_access(orchestrator),
         runner=whole.service_account_name,
         makes_account=orchestrator.flavor_name == "kubernetes" and not whole.service_account_name,
         accounts=tuple(sorted({str(name) for name in accounts if name and name != ZENMLS_ACCOUNT})),
         pods=pods,
-        pools=wish.pools,
+        pools=request.pools,
         services=_services(stack),
         versions={name: version for name in PACKAGES if (version := package_version(name))},
         mounts_local_stores=local,
@@ -194,10 +194,9 @@ def _orchestrator_settings(
     from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
 
     known = KubernetesOrchestratorSettings.model_fields
-    merged = {key: deepcopy(value) for key, value in configuration.items() if key in known and value is not None}
+    merged = {key: value for key, value in configuration.items() if value is not None}
     for level in (settings, section or {}):
-        found = (level.get("settings") or {}).get(f"orchestrator.{flavor}") or {}
-        merged = deep_merge(merged, found)
+        merged = deep_merge(merged, (level.get("settings") or {}).get(f"orchestrator.{flavor}") or {})
     return KubernetesOrchestratorSettings.model_validate({key: value for key, value in merged.items() if key in known})
 
 

@@ -15,19 +15,19 @@ from components.core.errors import ConfigError
 from components.core.expand import expand
 from components.core.paths import REPOSITORY, state, write_json
 from components.core.suggest import did_you_mean
+from pipelines.names import STEPS
 
 TOP_KEYS = ("settings", "steps")
 STEP_KEYS = ("enable_cache", "retry", "settings", "step_operator")
-STEPS = (
-    "scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "explain", "sample_base", "score", "report", "register",
-    "sample_shard", "join_pictures", "extract_shard", "score_joined", "measure", "compare", "track", "promote",
-)  # fmt: skip
+POD_ORCHESTRATORS = ("kubernetes", "kubeflow")
+"""Flavors that make a pod of each step."""
 _KUBERNETES = "zenml.integrations.kubernetes.flavors"
 # The settings that ZenML knows, by key: where their model is.
 SETTINGS = {
     "docker": ("zenml.config.docker_settings", "DockerSettings"),
     "resources": ("zenml.config.resource_settings", "ResourceSettings"),
     "orchestrator.kubernetes": (f"{_KUBERNETES}.kubernetes_orchestrator_flavor", "KubernetesOrchestratorSettings"),
+    "orchestrator.kubeflow": ("zenml.integrations.kubeflow.flavors.kubeflow_orchestrator_flavor", "KubeflowOrchestratorSettings"),
     "orchestrator.local_docker": ("zenml.orchestrators.local_docker.local_docker_orchestrator", "LocalDockerOrchestratorSettings"),
     "step_operator.kubernetes": (f"{_KUBERNETES}.kubernetes_step_operator_flavor", "KubernetesStepOperatorSettings"),
 }
@@ -88,13 +88,7 @@ def check_settings(path: Path) -> dict[str, Any]:
         if not isinstance(step.get("step_operator", ""), str | bool):
             raise _wrong(path, f"steps.{name}.step_operator", step["step_operator"], "the name of a step operator")
         if "retry" in step:
-            module, model = RETRY
-            _check_model(
-                path,
-                f"steps.{name}.retry",
-                getattr(importlib.import_module(module), model),
-                _mapping(path, f"steps.{name}.retry", step["retry"]),
-            )
+            _check_model(path, f"steps.{name}.retry", RETRY, step["retry"])
         _check_all(path, f"steps.{name}.settings", step.get("settings"))
     return data
 
@@ -103,12 +97,13 @@ def _check_all(path: Path, where: str, section: Any) -> None:
     settings = _mapping(path, where, section)
     _known(path, f"{where}.", settings, tuple(SETTINGS), "settings key")
     for key, value in settings.items():
-        module, name = SETTINGS[key]
-        model: type[BaseModel] = getattr(importlib.import_module(module), name)
-        _check_model(path, f"{where}.{key}", model, _mapping(path, f"{where}.{key}", value))
+        _check_model(path, f"{where}.{key}", SETTINGS[key], value)
 
 
-def _check_model(path: Path, where: str, model: type[BaseModel], values: Mapping[str, Any]) -> None:
+def _check_model(path: Path, where: str, place: tuple[str, str], section: Any) -> None:
+    module, name = place
+    model: type[BaseModel] = getattr(importlib.import_module(module), name)
+    values = _mapping(path, where, section)
     _known_fields(path, where, model, values)
     try:
         model.model_validate(dict(values))

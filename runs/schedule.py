@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.cluster import schedule as objects
 from components.cluster.applied import Applied, Entry, apply, list_schedules, remove
 from components.cluster.client import Access, connect
 from components.cluster.cron import next_times, parse_cron
+from components.cluster.schedule import ScheduleRequest
 from components.core.config import load_config
 from components.core.errors import InputError
 from runs.retraining import Request, check_request
@@ -22,53 +21,24 @@ if TYPE_CHECKING:
 _PIPELINE = "personalize"
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the command is asked for; None is the manifest's, or that it stays as it is. ``source`` may be None for ZenML alone."""
-
-    name: str
-    config: Path
-    cron: str
-    source: str | None = None
-    overrides: tuple[str, ...] = ()
-    namespace: str | None = None
-    context: str | None = None
-    image: str | None = None
-    time_zone: str | None = None
-    suspend: bool | None = None
-    alias: str = "champion"
-    promote: bool = True
-    service_account: str | None = None
-    gate: Path | None = None
-    claim: str | None = None
-    requests: str | None = None
-    dry_run: bool = False
-    verbose: bool = False
-
-
 # Kubernetes
 
 
-def apply_cron_job(asked: Asked) -> Applied:
+def apply_cron_job(request: ScheduleRequest) -> Applied:
     """Install or change the CronJob that runs ``styleforge retrain``.
 
     Raises:
-        InputError: what is asked for is wrong, means nothing in the pod, or an object of that name is somebody else's.
+        InputError: the request is wrong, means nothing in the pod, or an object of that name is somebody else's.
         ClusterError: the cluster refuses it.
         ClusterUnreachable: it does not answer.
     """
-    if not asked.source:
+    if not request.source:
         raise InputError("--source", "is missing", expected="the bucket whose sub-folders are style sets")
     template = objects.load_template()
-    _, _, sample = check_request(Request(asked.config, asked.source, asked.overrides, asked.alias, asked.gate))
-    objects.check_travels(sample, asked.source, objects.volumes_of(template))
-    wish = objects.Wish(
-        asked.name, asked.cron, asked.source, asked.config.read_text(encoding="utf-8"), asked.overrides, asked.namespace, asked.image,
-        asked.time_zone, asked.suspend, asked.alias, asked.promote, asked.service_account,
-        None if asked.gate is None else asked.gate.read_text(encoding="utf-8"), asked.claim, asked.requests,
-    )  # fmt: skip
-    wish.check()
-    return apply(connect(Access(asked.context)), wish, template, dry_run=asked.dry_run)
+    _, _, sample = check_request(Request(request.config, request.source, request.overrides, request.alias, request.gate))
+    objects.check_travels(sample, request.source, objects.volumes_of(template))
+    request.check()
+    return apply(connect(Access(request.context)), request, template)
 
 
 def list_cron_jobs(namespace: str | None, context: str | None) -> list[Entry]:
@@ -88,43 +58,43 @@ def _namespace(namespace: str | None) -> str:
 # ZenML
 
 
-def apply_with_zenml(asked: Asked) -> Applied:
+def apply_with_zenml(request: ScheduleRequest) -> Applied:
     """Hand ``personalize`` for one style set to the active stack's orchestrator, to be started by its schedule.
 
-    Each run takes finished work from the cache, trains if the pictures have changed, and registers; no gate is asked. What the
+    Each run takes finished work from the cache, trains if the pictures have changed, and registers; no gate is request. What the
     configuration resolves to, the base's digest among it, is fixed now.
 
     Raises:
-        InputError: what is asked for is wrong, or the orchestrator has no schedules.
+        InputError: the request is wrong, or the orchestrator has no schedules.
         ServiceUnreachable: ZenML's server does not answer.
     """
-    _refuse_options(asked)
-    cron = parse_cron(asked.cron)
-    source = (f"style.source={asked.source}",) if asked.source else ()
-    config = load_config(asked.config, (*asked.overrides, *source))
+    _refuse_options(request)
+    cron = parse_cron(request.cron)
+    source = (f"style.source={request.source}",) if request.source else ()
+    config = load_config(request.config, (*request.overrides, *source))
     objects.check_travels(config, config.style.source)
-    stack = _open_stack(asked.verbose)
+    stack = _open_stack(request.verbose)
     from runs.plan import plan_run
 
     plan = plan_run(config)
     # Of a URL it is another one each time, so that the pictures are read anew; here the step itself is kept out of the cache.
     plan["scan"]["content"] = "scheduled"
-    before = _find(asked.name)
-    if before is not None and before.cron_expression == cron.text and _plan_of(before) == plan:
+    before = _find(request.name)
+    if before is not None and before.cron_expression == cron and _plan_of(before) == plan:
         status = "unchanged"
     else:
         status = "created" if before is None else "changed"
-        if not asked.dry_run:
-            _replace(asked.name, cron.text, plan, config.style.name, before)
+        if not request.dry_run:
+            _replace(request.name, cron, plan, config.style.name, before)
     times = tuple(moment.isoformat() for moment in next_times(cron, 3))
-    return Applied(asked.name, f"ZenML stack {stack}", status, "zenml", False, times, (), (), asked.dry_run)
+    return Applied(request.name, f"ZenML stack {stack}", status, "zenml", False, times, (), (), request.dry_run)
 
 
-def _refuse_options(asked: Asked) -> None:
+def _refuse_options(request: ScheduleRequest) -> None:
     given = {
-        "--namespace": asked.namespace, "--context": asked.context, "--image": asked.image, "--time-zone": asked.time_zone,
-        "--suspend": asked.suspend, "--to": asked.alias != "champion", "--no-promote": not asked.promote,
-        "--service-account": asked.service_account, "--gate": asked.gate, "--home-claim": asked.claim, "--requests": asked.requests,
+        "--namespace": request.namespace, "--context": request.context, "--image": request.image, "--time-zone": request.time_zone,
+        "--suspend": request.suspend, "--to": request.alias != "champion", "--no-promote": not request.promote,
+        "--service-account": request.service_account, "--gate": request.gate, "--home-claim": request.claim, "--requests": request.requests,
     }  # fmt: skip
     for option, value in given.items():
         # --resume is a value too.

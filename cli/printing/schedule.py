@@ -21,7 +21,7 @@ def print_applied(result: Applied) -> None:
     if result.next:
         console.print(Text(f"next  {', '.join(result.next)}"))
     if result.missing:
-        console.print(Text(f"the pod will not start, for want of: {', '.join(result.missing)}", "yellow"))
+        console.print(Text(f"the pod will not start, missing: {', '.join(result.missing)}", "yellow"))
 
 
 def print_schedules(entries: Sequence[Entry]) -> None:

@@ -1,14 +1,13 @@
-"""The checks over plain data: what a cluster says of itself, beside what will run on it."""
+"""Checks over plain data: what a cluster says of itself, and of the pods that will run on it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from components.cluster.client import Manifest
-from components.cluster.inventory import Facts, NodeGroup
+from components.cluster.inventory import Inventory, NodeGroup
 from components.cluster.nodes import misfits
-from components.cluster.quota import out_of_range, over_quota, with_defaults
 from components.cluster.storage import check_volumes
 from components.cluster.target import GPU, PodPlan, Target
 from components.core.checks import Check
@@ -19,14 +18,15 @@ ZENMLS_ACCOUNT = "zenml-service-account"
 _ASK = "ask the cluster's administrator for a Role with it; infra/kubernetes/base/accounts.yaml has one"
 
 
-def judge(target: Target, facts: Facts) -> list[Check]:
-    """All checks that need no pod, in the order in which one would mend them."""
-    checks = [_namespace(target, facts)]
-    if facts.namespace is not False:
-        checks += [*_rights(target, facts), *_accounts(target, facts)]
-    checks += [*_priorities(target, facts), *_nodes(target, facts)]
-    if facts.namespace is not False:
-        checks += [*_limits(target, facts), *_quotas(target, facts), *check_volumes(target, facts)]
+def cluster_checks(target: Target, found: Inventory) -> list[Check]:
+    """All checks that need no running pod, in the order in which one would fix them."""
+    checks = [_namespace(target, found)]
+    there = found.namespace is not False
+    if there:
+        checks += [*_rights(target, found), *_accounts(target, found)]
+    checks += [*_priorities(target, found), *_nodes(target, found)]
+    if there:
+        checks += [*_admission(found), *check_volumes(target, found)]
     return checks
 
 
@@ -37,21 +37,21 @@ def clock(skew: float) -> Check:
     return Check("clock", ok, detail, "" if ok else "set this machine's clock by NTP: tokens run out by it", needed=False)
 
 
-def _namespace(target: Target, facts: Facts) -> Check:
-    if facts.namespace is False:
+def _namespace(target: Target, found: Inventory) -> Check:
+    if found.namespace is False:
         remedy = f"kubectl create namespace {target.namespace}, or apply infra/kubernetes, or name another with --namespace"
         return Check("namespace", False, f"{target.namespace} is not there", remedy)
-    detail = target.namespace if facts.namespace else f"{target.namespace}, which may not be looked up"
+    detail = target.namespace if found.namespace else f"{target.namespace}, which may not be looked up"
     return Check("namespace", True, detail)
 
 
-def _rights(target: Target, facts: Facts) -> Iterator[Check]:
-    yield _allowed("rights", facts.denied, "Jobs, their pods and logs", _ASK)
-    if facts.denied_useful:
-        yield Check("further rights", False, f"may not {', '.join(facts.denied_useful)}", "no run needs them; people may", needed=False)
-    if facts.denied_runner is not None and (facts.accounts is None or target.runner in facts.accounts):
+def _rights(target: Target, found: Inventory) -> Iterator[Check]:
+    yield _allowed("rights", found.denied, "Jobs, their pods and logs", _ASK)
+    if found.denied_useful:
+        yield Check("further rights", False, f"may not {', '.join(found.denied_useful)}", "no run needs them; people may", needed=False)
+    if found.denied_runner is not None and (found.accounts is None or target.runner in found.accounts):
         yield _allowed(
-            f"rights of {target.runner}", facts.denied_runner, "Jobs, their pods and logs", "bind it to a Role with these rights"
+            f"rights of {target.runner}", found.denied_runner, "Jobs, their pods and logs", "bind it to a Role with these rights"
         )
 
 
@@ -59,52 +59,52 @@ def _allowed(name: str, denied: Sequence[str], what: str, remedy: str) -> Check:
     return Check(name, not denied, f"may not {', '.join(denied)}" if denied else what, remedy if denied else "")
 
 
-def _accounts(target: Target, facts: Facts) -> Iterator[Check]:
+def _accounts(target: Target, found: Inventory) -> Iterator[Check]:
     name = "service accounts"
-    if facts.accounts is None:
+    if found.accounts is None:
         yield _unseen(name, "service accounts")
         return
-    missing = [account for account in target.accounts if account not in facts.accounts]
+    missing = [account for account in target.accounts if account not in found.accounts]
     if missing:
         remedy = f"kubectl -n {target.namespace} create serviceaccount {missing[0]}, or apply infra/kubernetes"
         yield Check(name, False, f"missing: {', '.join(missing)}", remedy)
     elif target.accounts:
         yield Check(name, True, ", ".join(target.accounts))
-    if target.makes_account and ZENMLS_ACCOUNT not in facts.accounts:
-        can = not facts.denied_accounts
+    if target.makes_account and ZENMLS_ACCOUNT not in found.accounts:
+        can = not found.denied_accounts
         detail = f"none is named for the orchestrator; ZenML {'will make' if can else 'may not make'} {ZENMLS_ACCOUNT} with the role edit"
         yield Check(name, can, detail, "" if can else "set service_account_name of the orchestrator to one that may create Jobs")
 
 
-def _priorities(target: Target, facts: Facts) -> Iterator[Check]:
+def _priorities(target: Target, found: Inventory) -> Iterator[Check]:
     named = sorted({plan.spec["priorityClassName"] for plan in target.pods if plan.spec.get("priorityClassName")})
     if not named:
         return
-    if facts.priorities is None:
+    if found.priorities is None:
         yield _unseen("priority classes", "priority classes")
         return
-    missing = [name for name in named if name not in facts.priorities and not name.startswith("system-")]
+    missing = [name for name in named if name not in found.priorities and not name.startswith("system-")]
     detail = f"missing: {', '.join(missing)}" if missing else ", ".join(named)
     remedy = "apply infra/kubernetes, or name another priority class in zenml.yaml" if missing else ""
     yield Check("priority classes", not missing, detail, remedy)
 
 
-def _nodes(target: Target, facts: Facts) -> Iterator[Check]:
-    if facts.nodes is None:
+def _nodes(target: Target, found: Inventory) -> Iterator[Check]:
+    if found.nodes is None:
         yield _unseen("nodes", "nodes")
         return
     for plan in alike(target.pods):
-        yield node_check(plan, facts.nodes, target.pools, facts.groups)
+        yield node_check(plan, found.nodes, target.pools, found.groups)
 
 
 def alike(pods: Sequence[PodPlan]) -> list[PodPlan]:
-    """One plan for all pods that ask the same of a node, of a quota and of a limit range."""
+    """One plan for all pods that ask the same of a node."""
     groups: dict[str, list[PodPlan]] = {}
     for plan in pods:
         spec = plan.spec
-        asked = [spec.get(key) for key in ("nodeSelector", "affinity", "tolerations", "priorityClassName", "activeDeadlineSeconds")]
+        places = [spec.get(key) for key in ("nodeSelector", "affinity", "tolerations")]
         sizes = [container.get("resources") for key in ("containers", "initContainers") for container in spec.get(key) or []]
-        groups.setdefault(json.dumps([asked, sizes], sort_keys=True), []).append(plan)
+        groups.setdefault(json.dumps([places, sizes], sort_keys=True), []).append(plan)
     return [PodPlan(tuple(step for plan in group for step in plan.steps), group[0].manifest) for group in groups.values()]
 
 
@@ -145,7 +145,7 @@ def _nearest(judged: Sequence[tuple[str, list[str]]]) -> str:
 
 def _remedy(plan: PodPlan, judged: Sequence[tuple[str, list[str]]]) -> str:
     lacking = any(f"has no {GPU}" in reasons and len(reasons) == 1 for _, reasons in judged)
-    first = "install NVIDIA's device plugin on the GPU nodes" if lacking else "add such a node, or mend the pod settings in zenml.yaml"
+    first = "install NVIDIA's device plugin on the GPU nodes" if lacking else "add such a node, or fix the pod settings in zenml.yaml"
     return f"{first}; a pool that grows from nothing is declared with {_assume(plan)}"
 
 
@@ -160,32 +160,22 @@ def _assume(plan: PodPlan) -> str:
     return f"--assume-pool '{{labels: {{{labels}}}, allocatable: {{{allocatable}}}}}'"
 
 
-def _limits(target: Target, facts: Facts) -> Iterator[Check]:
-    ranges = facts.ranges
-    if ranges is None:
-        yield _unseen("limit ranges", "limit ranges")
-    elif ranges:
-        remedy = "change resources in zenml.yaml, or the LimitRange"
-        yield from _each("limit ranges", target, lambda spec: out_of_range(with_defaults(spec, ranges), ranges), remedy)
-
-
-def _quotas(target: Target, facts: Facts) -> Iterator[Check]:
-    quotas, ranges = facts.quotas, facts.ranges or []
-    if quotas is None:
-        yield _unseen("quota", "quotas")
-    elif quotas:
-        remedy = "wait for other runs to end, ask for more quota, or change resources in zenml.yaml"
-        yield from _each("quota", target, lambda spec: over_quota(with_defaults(spec, ranges), quotas), remedy)
-
-
-def _each(name: str, target: Target, problems: Callable[[Manifest], Iterable[str]], remedy: str) -> Iterator[Check]:
-    """A cross for each kind of pod that has problems, or one tick for all."""
-    found = [(plan, list(problems(plan.spec))) for plan in alike(target.pods)]
-    for plan, said in found:
-        if said:
-            yield Check(f"{name} for {plan.name}", False, "; ".join(said), remedy)
-    if found and not any(said for _, said in found):
-        yield Check(name, True, f"leaves room for a pod of each of the {len(found)} kinds" if len(found) > 1 else "leaves room for a pod")
+def _admission(found: Inventory) -> Iterator[Check]:
+    """A cross for each kind of pod that the API server refused in the dry run, or one tick for all."""
+    name = "admission"
+    if found.trials is None:
+        remedy = "ask for the right to create pods; docs/how-to/kubernetes.md says how"
+        yield Check(name, False, "not tried: you may not create pods, which a dry run needs too", remedy, needed=False)
+        return
+    for trial in found.trials:
+        if not trial.tried:
+            yield Check(f"{name} of {trial.plan.name}", False, f"not tried: {trial.refusal}", "the probe tries one pod", needed=False)
+        elif trial.refusal:
+            full = "exceeded quota" in trial.refusal
+            remedy = "wait for other runs to end, ask for more quota, or change resources" if full else "change the pod settings"
+            yield Check(f"{name} of {trial.plan.name}", False, trial.refusal, f"{remedy} in zenml.yaml")
+    if not any(trial.refusal for trial in found.trials):
+        yield Check(name, True, f"the API server would take each of the {len(found.trials)} kinds of pods now")
 
 
 def _unseen(name: str, what: str) -> Check:

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from components.cluster import schedule
-from components.cluster.client import ANSWER_SECONDS, CONNECT_SECONDS, Cluster, Forbidden, Manifest, NotFound, api_errors
+from components.cluster.client import JSON, Cluster, Forbidden, Manifest, NotFound, http_status
 from components.cluster.cron import UTC_NAMES, next_times, parse_cron, zone
-from components.cluster.schedule import Wish
+from components.cluster.schedule import ScheduleRequest
 from components.core.errors import InputError, StyleForgeError
 
 _TRIES = 3
@@ -62,30 +62,30 @@ class Entry:
     next: tuple[str, ...]
 
 
-def apply(cluster: Cluster, wish: Wish, template: Mapping[str, Any], *, dry_run: bool = False) -> Applied:
-    """Install a schedule, or bring it to what is wished.
+def apply(cluster: Cluster, request: ScheduleRequest, template: Mapping[str, Any]) -> Applied:
+    """Install a schedule, or bring it to what is requested.
 
     Raises:
         InputError: an object of that name is somebody else's, the namespace is missing, the cluster refuses the object, or
             knows no time zones.
-        ClusterError: the API refuses the request, for want of a right or otherwise.
+        ClusterError: the API refuses the request, because a right is missing or otherwise.
         ClusterUnreachable: the API does not answer.
     """
-    wish.check()
-    place = _Namespace(cluster, schedule.namespace_of(wish.namespace, template))
+    request.check()
+    place = _Namespace(cluster, schedule.namespace_of(request.namespace, template))
     for _ in range(_TRIES):
         # Whoever changes it in between (the controller notes its starts there) makes us look again.
-        if (applied := _apply(place, wish, template, dry_run)) is not None:
+        if (applied := _apply(place, request, template)) is not None:
             return applied
-    raise InputError(wish.name, "is being changed by somebody else all the time", remedy="try again")
+    raise InputError(request.name, "is being changed by somebody else all the time", remedy="try again")
 
 
-def _apply(place: _Namespace, wish: Wish, template: Mapping[str, Any], dry_run: bool) -> Applied | None:
-    live = place.get("CronJob", wish.name)
-    old_map = place.get("ConfigMap", schedule.config_name(wish.name))
+def _apply(place: _Namespace, request: ScheduleRequest, template: Mapping[str, Any]) -> Applied | None:
+    live = place.get("CronJob", request.name)
+    old_map = place.get("ConfigMap", schedule.config_name(request.name))
     _refuse_foreign(live, old_map)
-    config, job = schedule.config_map(wish, template), schedule.cron_job(wish, template, place.version)
-    if wish.suspend is None and live is not None:
+    config, job = schedule.config_map(request, template), schedule.cron_job(request, template, place.version)
+    if request.suspend is None and live is not None:
         job["spec"]["suspend"] = bool(live["spec"].get("suspend"))
     # Both are tried before one is written, so that a refusal leaves nothing half done.
     trials = [place.put(new, old, trial=True) for new, old in ((config, old_map), (job, live))]
@@ -98,7 +98,7 @@ def _apply(place: _Namespace, wish: Wish, template: Mapping[str, Any], dry_run: 
         del job["spec"]["timeZone"]
     stale = [_differs(old, trial) for old, trial in zip((old_map, live), trials, strict=True)]
     made = list(trials)
-    if not dry_run:
+    if not request.dry_run:
         for number, (new, old) in enumerate(((config, old_map), (job, live))):
             if stale[number]:
                 made[number] = place.put(new, old)
@@ -108,7 +108,9 @@ def _apply(place: _Namespace, wish: Wish, template: Mapping[str, Any], dry_run: 
     missing = tuple(f"{kind} {name}" for kind, name in schedule.needs(job) if place.lacks(kind, name))
     entry = _entry(made[1])
     version = str(job["apiVersion"])
-    return Applied(wish.name, place.name, status, version, entry.suspended, entry.next, missing, tuple(map(_tidy, made)), dry_run)
+    return Applied(
+        request.name, place.name, status, version, entry.suspended, entry.next, missing, tuple(map(_tidy, made)), request.dry_run
+    )
 
 
 def _tidy(item: Manifest) -> Manifest:
@@ -157,7 +159,7 @@ def remove(cluster: Cluster, name: str, namespace: str) -> list[str]:
 
     Raises:
         InputError: there is none of that name, or it is somebody else's.
-        ClusterError: the API refuses the request, for want of a right or otherwise.
+        ClusterError: the API refuses the request, because a right is missing or otherwise.
         ClusterUnreachable: the API does not answer.
     """
     place = _Namespace(cluster, namespace)
@@ -212,7 +214,7 @@ class _Namespace:
 
     def put(self, new: Manifest, old: Manifest | None, *, trial: bool = False) -> Any:
         """The object as the server holds it now, or would; None if somebody was faster."""
-        query = [("dryRun", "All")] if trial else []
+        query = {"dryRun": "All"} if trial else {}
         try:
             if old is None:
                 return self._send("POST", self._path(new["kind"]), new, query)
@@ -228,9 +230,9 @@ class _Namespace:
                 remedy="apply infra/kubernetes first, see docs/how-to/kubernetes.md",
             ) from error  # fmt: skip
         except StyleForgeError as error:
-            if _status(error) == 409:
+            if http_status(error) == 409:
                 return None
-            if _status(error) in (400, 422):
+            if http_status(error) in (400, 422):
                 raise InputError(f"{new['kind']} {new['metadata']['name']}", error.problem, expected="what the cluster takes") from error
             raise
 
@@ -238,7 +240,7 @@ class _Namespace:
         """Whether it was still there. Only the very object that was looked at."""
         body = {"propagationPolicy": "Background", "preconditions": {"uid": seen["metadata"]["uid"]}}
         try:
-            self._send("DELETE", self._path(kind, name), body, [])
+            self._send("DELETE", self._path(kind, name), body)
         except NotFound:
             return False
         return True
@@ -246,7 +248,7 @@ class _Namespace:
     def lacks(self, kind: str, name: str) -> bool:
         """Whether it is certainly not there. Of a Secret nothing but its name is asked for."""
         try:
-            self._send("GET", self._path(kind, name), None, [], accept=_METADATA_ONLY)
+            self._send("GET", self._path(kind, name), accept=_METADATA_ONLY)
         except NotFound:
             return True
         except Forbidden:
@@ -258,16 +260,5 @@ class _Namespace:
         path = folder.format(namespace=quote(self.name, safe=""))
         return f"{path}/{quote(name, safe='')}" if name else path
 
-    def _send(self, method: str, path: str, body: Any, query: list[tuple[str, str]], accept: str = "application/json") -> Any:
-        with api_errors(self.cluster.server, f"{method} {path}"):
-            headers = {"Accept": accept, "Content-Type": "application/json"}
-            answer = self.cluster.api.call_api(
-                path, method, query_params=query, header_params=headers, body=body, auth_settings=["BearerToken"],
-                _preload_content=False, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
-            )  # fmt: skip
-            return json.loads(answer.data)
-
-
-def _status(error: BaseException) -> int | None:
-    """What the server answered, where it did."""
-    return getattr(error.__cause__, "status", None)
+    def _send(self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None, accept: str = JSON) -> Any:
+        return json.loads(self.cluster.call(method, path, query=query, body=body, accept=accept))

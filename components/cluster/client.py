@@ -1,4 +1,4 @@
-"""The door to a cluster's API server: plain JSON in and out, within seconds, and errors that say what to do."""
+"""The API server of a cluster: plain JSON in and out, within seconds, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 8.0
 PAGE = 500
+JSON = "application/json"
 Manifest: TypeAlias = dict[str, Any]
 
 
@@ -72,7 +73,7 @@ class Cluster:
             NotFound, Forbidden, ClusterError: the server says so.
             ClusterUnreachable: no answer within seconds.
         """
-        return dict(json.loads(self._call("GET", path, query)))
+        return dict(json.loads(self.call("GET", path, query=query)))
 
     def items(self, path: str, **query: str | int) -> list[Manifest]:
         """All objects of a list, page by page; raises as :meth:`get`."""
@@ -86,40 +87,33 @@ class Cluster:
                 return found
             page["continue"] = following
 
-    def create(self, path: str, body: Manifest) -> Manifest:
-        """Create an object and give it as the server keeps it; raises as :meth:`get`."""
-        return dict(json.loads(self._call("POST", path, {}, body)))
+    def create(self, path: str, body: Manifest, **query: str) -> Manifest:
+        """Create an object (with ``dryRun="All"`` only try to) and give it as the server holds it; raises as :meth:`get`."""
+        return dict(json.loads(self.call("POST", path, query=query, body=body)))
 
     def delete(self, path: str) -> None:
         """Delete an object with all that it owns; one that is gone already is no error."""
-        body = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
-        try:
-            self._call("DELETE", path, {}, body)
-        except NotFound:
-            return
-
-    def text(self, path: str, **query: str | int) -> str:
-        """What the server answers as text, such as a pod's log; raises as :meth:`get`."""
-        return self._call("GET", path, query)
+        with suppress(NotFound):
+            self.call("DELETE", path, body={"propagationPolicy": "Background", "gracePeriodSeconds": 0})
 
     def now(self) -> datetime:
         """The time by the server's clock, by which the ages of its objects are reckoned."""
         return datetime.fromtimestamp(time.time() + self.skew, UTC)
 
-    def _call(self, method: str, path: str, query: Mapping[str, str | int], body: Manifest | None = None) -> str:
+    def call(
+        self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, body: Manifest | None = None, accept: str = JSON
+    ) -> str:
+        """What the server answers as text, such as a pod's log; raises as :meth:`get`."""
         with api_errors(self.server, f"{method} {path}"):
-            # Without a type the client leaves the answer as it came.
+            # Without a type the client leaves the answer as it came: its models know the newest API only.
             _, _, headers = self.api.call_api(
-                path, method, query_params=list(query.items()), header_params={"Accept": "application/json"}, body=body,
+                path, method, query_params=list((query or {}).items()), header_params={"Accept": accept}, body=body,
                 auth_settings=["BearerToken"], response_types_map={}, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
             )  # fmt: skip
             content = str(self.api.last_response.data)
-        self._see_clock(headers.get("Date"))
-        return content
-
-    def _see_clock(self, date: str | None) -> None:
-        if date:
+        if date := headers.get("Date"):
             self.skew = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+        return content
 
 
 def connect(access: Access) -> Cluster:
@@ -246,6 +240,11 @@ def _refusal(server: str, action: str, error: Any) -> StyleForgeError:
     return ClusterError(action, said or f"status {error.status}")
 
 
+def http_status(error: BaseException) -> int | None:
+    """The status that the server answered with, where an error of this module comes from an answer."""
+    return getattr(error.__cause__, "status", None)
+
+
 def _said(error: Any) -> str:
     try:
         return str(json.loads(error.body)["message"])
@@ -265,5 +264,5 @@ def _unreachable(server: str, reason: str) -> ClusterUnreachable:
         f"Kubernetes API at {server}",
         f"no answer ({reason})",
         expected="a running API server",
-        remedy="start the cluster, mend the network or the VPN, or take another context",
+        remedy="start the cluster, check the network and the VPN, or take another context",
     )

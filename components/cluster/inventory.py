@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import yaml
 
-from components.cluster.client import Cluster, Forbidden, Manifest, NotFound
-from components.cluster.target import Target
+from components.cluster.client import Cluster, Forbidden, Manifest, NotFound, http_status
+from components.cluster.target import PodPlan, Target
+from components.core.errors import StyleForgeError
 
 Answer = TypeVar("Answer")
 # What ZenML's orchestrator does with the API, here and in its own pod: verb, group, resource.
@@ -18,7 +20,7 @@ NEEDED = (
     *((verb, "batch", "jobs") for verb in ("create", "get", "list", "patch", "delete")),
     ("get", "", "pods"), ("list", "", "pods"), ("get", "", "pods/log"),
 )  # fmt: skip
-# What a person wants besides.
+# What a person wants besides; the first is for the dry run of pods.
 USEFUL = (
     ("create", "", "pods"), ("delete", "", "pods"), *((verb, "", "configmaps") for verb in ("create", "get", "list", "delete")),
 )  # fmt: skip
@@ -36,8 +38,17 @@ class NodeGroup:
     most: int
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What the API server says to a pod in a dry run: the reason of a ``refusal``, or why it cannot be ``tried``."""
+
+    plan: PodPlan
+    refusal: str = ""
+    tried: bool = True
+
+
 @dataclass
-class Facts:
+class Inventory:
     """See the fields; ``denied`` holds the actions that were refused, as ``create jobs``."""
 
     namespace: bool | None = None
@@ -49,38 +60,53 @@ class Facts:
     priorities: list[str] | None = None
     nodes: list[Manifest] | None = None
     groups: list[NodeGroup] | None = None
-    quotas: list[Manifest] | None = None
-    ranges: list[Manifest] | None = None
+    trials: list[Trial] | None = None
     claims: list[Manifest] | None = None
     classes: list[Manifest] | None = None
 
 
-def gather(cluster: Cluster, target: Target) -> Facts:
+def gather(cluster: Cluster, target: Target) -> Inventory:
     """Ask for everything that the checks look at.
 
     Raises:
         ClusterUnreachable, ClusterError: the API server stops answering, or fails.
     """
     place = f"/api/v1/namespaces/{target.namespace}"
-    facts = Facts(namespace=_namespace(cluster, place))
-    facts.nodes = _may(lambda: cluster.items("/api/v1/nodes"))
-    facts.priorities = _names(_may(lambda: cluster.items("/apis/scheduling.k8s.io/v1/priorityclasses")))
-    facts.classes = _may(lambda: cluster.items("/apis/storage.k8s.io/v1/storageclasses"))
-    facts.groups = _may(lambda: _autoscaler(cluster))
-    if facts.namespace is False:
-        return facts
-    facts.denied = _denied(cluster, target, NEEDED)
-    facts.denied_useful = _denied(cluster, target, USEFUL)
-    facts.accounts = _names(_may(lambda: cluster.items(f"{place}/serviceaccounts")))
+    found = Inventory(namespace=_namespace(cluster, place))
+    found.nodes = _may(lambda: cluster.items("/api/v1/nodes"))
+    found.priorities = _names(_may(lambda: cluster.items("/apis/scheduling.k8s.io/v1/priorityclasses")))
+    found.classes = _may(lambda: cluster.items("/apis/storage.k8s.io/v1/storageclasses"))
+    found.groups = _may(lambda: _autoscaler(cluster))
+    if found.namespace is False:
+        return found
+    found.denied = _denied(cluster, target, NEEDED)
+    found.denied_useful = _denied(cluster, target, USEFUL)
+    found.accounts = _names(_may(lambda: cluster.items(f"{place}/serviceaccounts")))
     if target.runner:
         user = f"system:serviceaccount:{target.namespace}:{target.runner}"
-        facts.denied_runner = _may(lambda: _denied(cluster, target, NEEDED, user))
+        found.denied_runner = _may(lambda: _denied(cluster, target, NEEDED, user))
     elif target.makes_account:
-        facts.denied_accounts = _denied(cluster, target, MAKING_ACCOUNTS)
-    facts.quotas = _may(lambda: cluster.items(f"{place}/resourcequotas"))
-    facts.ranges = _may(lambda: cluster.items(f"{place}/limitranges"))
-    facts.claims = _may(lambda: cluster.items(f"{place}/persistentvolumeclaims"))
-    return facts
+        found.denied_accounts = _denied(cluster, target, MAKING_ACCOUNTS)
+    if "create pods" not in found.denied_useful:
+        found.trials = [_try(cluster, f"{place}/pods", plan) for plan in target.pods]
+    found.claims = _may(lambda: cluster.items(f"{place}/persistentvolumeclaims"))
+    return found
+
+
+def _try(cluster: Cluster, path: str, plan: PodPlan) -> Trial:
+    """Send a pod with ``dryRun``: it goes through all of admission (quotas, limit ranges, Pod Security, webhooks), and none is made."""
+    pod: Manifest = {"apiVersion": "v1", "kind": "Pod", **deepcopy(plan.manifest)}
+    pod["metadata"] = {**(pod.get("metadata") or {}), "generateName": "styleforge-dry-run-"}
+    for container in pod["spec"]["containers"]:
+        container["image"] = container.get("image") or "not-built-yet"
+    try:
+        cluster.create(path, pod, dryRun="All")
+    except StyleForgeError as error:
+        if (status := http_status(error)) not in (400, 403, 422):
+            raise
+        # 400 is what a webhook that cannot do a dry run ends in.
+        return Trial(plan, error.problem, tried=status != 400)
+    return Trial(plan)
 
 
 def _may(ask: Callable[[], Answer]) -> Answer | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from components.cluster import admission as judge
+from components.cluster.admission import clock, cluster_checks, may_run
 from components.cluster.client import Cluster, ClusterUnreachable, connect
-from components.cluster.inventory import Facts, gather
+from components.cluster.inventory import Inventory, gather
 from components.cluster.probe import choose, probe
 from components.cluster.probe_checks import outcome_checks
 from components.cluster.target import PodPlan, Target
@@ -68,16 +68,16 @@ def _examine(cluster: Cluster, target: Target, seconds: float, report: Report) -
     version = cluster.get("/version")
     took = time.monotonic() - started
     detail = f"{cluster.server}, Kubernetes {version.get('gitVersion', 'of an unknown version')}, {took:.1f} s"
-    report.checks += [Check("API server", True, detail), judge.clock(cluster.skew)]
-    facts = gather(cluster, target)
-    report.checks += judge.judge(target, facts)
-    if facts.namespace is False:
+    report.checks += [Check("API server", True, detail), clock(cluster.skew)]
+    found = gather(cluster, target)
+    report.checks += cluster_checks(target, found)
+    if found.namespace is False:
         return
     plan = choose(target)
     if plan is None:
         report.checks.append(_left_out("no image is named", "name it in zenml.yaml (settings.docker.parent_image), or with --image"))
         return
-    if reason := _hopeless(plan, target, facts):
+    if reason := _hopeless(plan, target, found):
         report.checks.append(_left_out(*reason))
         return
     report.checks += outcome_checks(target, probe(cluster, target, plan, seconds))
@@ -86,11 +86,11 @@ def _examine(cluster: Cluster, target: Target, seconds: float, report: Report) -
         report.checks.append(Check("other images", True, f"not tried: {', '.join(others)}", needed=False))
 
 
-def _hopeless(plan: PodPlan, target: Target, facts: Facts) -> tuple[str, str] | None:
+def _hopeless(plan: PodPlan, target: Target, found: Inventory) -> tuple[str, str] | None:
     """Why a probe would only waste its time, and what to do, if so."""
-    if "create jobs" in facts.denied:
+    if "create jobs" in found.denied:
         return "Jobs may not be created", "see the row of the rights"
-    if facts.nodes is not None and not judge.may_run(plan, facts.nodes, target.pools, facts.groups):
+    if found.nodes is not None and not may_run(plan, found.nodes, target.pools, found.groups):
         return "no node would take it", "see the rows of the nodes"
     return None
 

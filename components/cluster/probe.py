@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from components.cluster import in_cluster as inside
+from components.cluster import in_cluster
 from components.cluster.client import Cluster, Forbidden, Manifest
 from components.cluster.nodes import quantity, requests_of
 from components.cluster.target import GPU, PodPlan, Target
@@ -83,7 +83,7 @@ def probe(cluster: Cluster, target: Target, plan: PodPlan, seconds: float) -> Ou
     except StyleForgeError as error:
         if error.exit_code != 1:
             raise
-        outcome = Outcome(problem=error.problem, remedy="mend the pod settings in zenml.yaml")
+        outcome = Outcome(problem=error.problem, remedy="fix the pod settings in zenml.yaml")
     outcome.seconds, outcome.image = time.monotonic() - started, plan.image
     return outcome
 
@@ -129,9 +129,9 @@ def job_for(target: Target, plan: PodPlan, seconds: float) -> Manifest:
     pod = deepcopy(plan.manifest)
     spec = pod["spec"]
     container = spec["containers"][0]
-    container["command"] = ["python", "-c", Path(inside.__file__).read_text(encoding="utf-8")]
+    container["command"] = ["python", "-c", Path(in_cluster.__file__).read_text(encoding="utf-8")]
     container["args"] = []
-    container["env"] = [*(container.get("env") or []), {"name": inside.REQUEST, "value": json.dumps(request)}]
+    container["env"] = [*(container.get("env") or []), {"name": in_cluster.REQUEST, "value": json.dumps(request)}]
     container["resources"] = _modest(container.get("resources") or {})
     spec |= {
         "restartPolicy": "Never",
@@ -192,16 +192,16 @@ def _ended(cluster: Cluster, place: str, pod: Manifest) -> Outcome | None:
     if ended is None:
         return None
     try:
-        log = cluster.text(f"{place}/pods/{pod['metadata']['name']}/log", container=pod["spec"]["containers"][0]["name"])
+        log = cluster.call("GET", f"{place}/pods/{pod['metadata']['name']}/log", query={"container": pod["spec"]["containers"][0]["name"]})
     except Forbidden as error:
         return Outcome(problem=f"its log may not be read: {error.problem}", remedy="ask for the right to get pods/log")
-    line = next((text for text in reversed(log.splitlines()) if text.startswith(inside.MARK)), None)
+    line = next((text for text in reversed(log.splitlines()) if text.startswith(in_cluster.MARK)), None)
     if line is not None:
-        return Outcome(answer=json.loads(line.removeprefix(inside.MARK)))
+        return Outcome(answer=json.loads(line.removeprefix(in_cluster.MARK)))
     last = (log.strip().splitlines() or [ended.get("message") or ended.get("reason") or "no word"])[-1]
     return Outcome(
         problem=f"Python does not start in the image (exit code {ended.get('exitCode')}): {last[:300]}",
-        remedy="build the image with `make image`, or mend the security context and the volumes in zenml.yaml",
+        remedy="build the image with `make image`, or fix the security context and the volumes in zenml.yaml",
     )
 
 
@@ -245,9 +245,9 @@ def _given_up(seen: _Watch, hopeless: bool) -> Outcome:
         remedy = "check the image's name in zenml.yaml (settings.docker.parent_image), push it, or name image_pull_secrets"
         return Outcome(problem=f"the image cannot be had ({seen.state}): {said}", remedy=remedy)
     if seen.state in _NO_CONTAINER:
-        return Outcome(problem=f"{seen.state}: {said}", remedy="create the Secret or ConfigMap that it names, or mend the pod settings")
+        return Outcome(problem=f"{seen.state}: {said}", remedy="create the Secret or ConfigMap that it names, or fix the pod settings")
     if seen.state == "the pod is refused":
-        return Outcome(problem=f"{seen.state}: {said}", remedy="mend the security context, the account or the resources in zenml.yaml")
+        return Outcome(problem=f"{seen.state}: {said}", remedy="fix the security context, the account or the resources in zenml.yaml")
     said = seen.events[-1] if seen.events else said
     late = "" if hopeless else "; out of time"
     return Outcome(

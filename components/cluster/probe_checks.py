@@ -71,7 +71,7 @@ def _artifacts(seen: Mapping[str, Any] | None) -> Check:
         return Check(name, False, "the stack names none", "register one with the stack", needed=False)
     if seen["ok"] is None:
         return Check(name, True, seen["said"], needed=False)
-    return _service(name, seen, "create the bucket, mend the endpoint in the stack, or let the pods through the network policies")
+    return _service(name, seen, "create the bucket, fix the endpoint in the stack, or let the pods through the network policies")
 
 
 def _service(name: str, seen: Mapping[str, Any], remedy: str) -> Check:

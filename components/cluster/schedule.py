@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,30 +33,33 @@ _SCRATCH = "/tmp"
 _HOME = "home"
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is to be installed. ``image``, ``service_account``, ``claim`` and ``namespace`` None are the manifest's.
+@dataclass(frozen=True, kw_only=True)
+class ScheduleRequest:
+    """What is to be installed, as the command's options say it.
 
-    ``suspend`` None leaves it as it is in the cluster; a new schedule is active. ``text`` is the configuration file's, ``gate`` that of
-    the rules; None means the image's. ``claim`` is the PersistentVolumeClaim of the pod's home, ``requests`` what the pod asks for, such
-    as ``cpu=500m,memory=2Gi``.
+    None leaves ``image``, ``service_account``, ``claim`` (the PersistentVolumeClaim of the pod's home), ``requests`` (of the pod, such as
+    ``cpu=500m,memory=2Gi``) and ``namespace`` as the manifest has them, ``suspend`` as the cluster has it, ``gate`` (the file of the
+    rules) as the image has it, and ``source``, for ZenML's schedules alone, as the configuration has it.
     """
 
     name: str
+    config: Path
     cron: str
-    source: str
-    text: str
+    source: str | None = None
     overrides: tuple[str, ...] = ()
     namespace: str | None = None
+    context: str | None = None
     image: str | None = None
     time_zone: str | None = None
     suspend: bool | None = None
     alias: str = "champion"
     promote: bool = True
     service_account: str | None = None
-    gate: str | None = None
+    gate: Path | None = None
     claim: str | None = None
     requests: str | None = None
+    dry_run: bool = False
+    verbose: bool = False
 
     def check(self) -> None:
         """Raise InputError for a name, a time, a place or a size that Kubernetes or the pod would not take."""
@@ -76,10 +80,11 @@ class Wish:
             named = "--config" if self.gate is None else "--config and --gate together"
             raise InputError(named, f"{size:,} bytes are too many", expected=f"at most {_MEBIBYTE:,}, which a ConfigMap can hold")
 
-    @property
+    @cached_property
     def files(self) -> dict[str, str]:
-        """The files that travel with the schedule, by name."""
-        return {CONFIG_FILE: self.text} | ({} if self.gate is None else {GATE_FILE: self.gate})
+        """The texts that travel with the schedule, by file name."""
+        places = {CONFIG_FILE: self.config} | ({GATE_FILE: self.gate} if self.gate else {})
+        return {name: place.read_text(encoding="utf-8") for name, place in places.items()}
 
 
 def parse_requests(text: str | None) -> dict[str, str]:
@@ -188,67 +193,66 @@ def _looks_local(place: str) -> bool:
     return place.startswith((".", "/", "~")) or Path(place).exists()
 
 
-def config_map(wish: Wish, template: Mapping[str, Any]) -> Manifest:
+def config_map(request: ScheduleRequest, template: Mapping[str, Any]) -> Manifest:
     """The ConfigMap with the configuration file, and the gate's where it was given."""
     return {
         "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": config_name(wish.name), "namespace": namespace_of(wish.namespace, template), "labels": _labels(wish.name)},
-        "data": wish.files,
+        "metadata": _metadata(request, template, config_name(request.name)), "data": request.files,
     }  # fmt: skip
 
 
-def cron_job(wish: Wish, template: Mapping[str, Any], version: str) -> Manifest:
+def cron_job(request: ScheduleRequest, template: Mapping[str, Any], version: str) -> Manifest:
     """The CronJob.
 
     Args:
-        wish: what is to be installed.
+        request: what is to be installed.
         template: of :func:`load_template`.
         version: of the API, ``v1`` or ``v1beta1``; the latter knows no time zone, and counts in the control plane's, which is
             as good as always UTC.
     """
     job: Manifest = copy.deepcopy(dict(template))
     job["apiVersion"] = f"batch/{version}"
-    labels = {**template["metadata"].get("labels", {}), **_labels(wish.name)}
-    job["metadata"] = {"name": wish.name, "namespace": namespace_of(wish.namespace, template), "labels": labels}
+    job["metadata"] = _metadata(request, template, request.name)
+    labels = job["metadata"]["labels"] = {**template["metadata"].get("labels", {}), **_labels(request.name)}
     spec = job["spec"]
-    spec["schedule"], spec["suspend"] = wish.cron.strip(), bool(wish.suspend)
-    spec["timeZone"] = wish.time_zone or UTC_NAMES[0]
+    spec["schedule"], spec["suspend"] = request.cron.strip(), bool(request.suspend)
+    spec["timeZone"] = request.time_zone or UTC_NAMES[0]
     if version != "v1" and spec["timeZone"] in UTC_NAMES:
         del spec["timeZone"]
     # So that the Jobs and the pods are found by the schedule's name.
     spec["jobTemplate"].setdefault("metadata", {}).setdefault("labels", {}).update(labels)
     pod = spec["jobTemplate"]["spec"]["template"]
-    pod["metadata"].setdefault("labels", {}).update(_labels(wish.name))
-    _fill(pod["spec"], _container(job), wish)
+    pod["metadata"].setdefault("labels", {}).update(_labels(request.name))
+    _fill(pod["spec"], _container(job), request)
     return job
 
 
-def _fill(pod: Manifest, container: Manifest, wish: Wish) -> None:
-    if wish.service_account:
-        pod["serviceAccountName"] = wish.service_account
-    if wish.image:
-        container["image"] = wish.image
-    if wish.claim:
+def _fill(pod: Manifest, container: Manifest, request: ScheduleRequest) -> None:
+    if request.service_account:
+        pod["serviceAccountName"] = request.service_account
+    if request.image:
+        container["image"] = request.image
+    if request.claim:
         (home,) = (volume for volume in pod["volumes"] if volume["name"] == _HOME)
-        home["persistentVolumeClaim"]["claimName"] = wish.claim
+        home["persistentVolumeClaim"]["claimName"] = request.claim
     resources = container["resources"]
-    for name, amount in parse_requests(wish.requests).items():
+    for name, amount in parse_requests(request.requests).items():
         resources["requests"][name] = amount
         if quantity(amount) > quantity(resources["limits"][name]):
             resources["limits"][name] = amount
-    container["args"] = [escape(argument) for argument in arguments(wish)]
+    container["args"] = [escape(argument) for argument in arguments(request)]
     container["volumeMounts"].append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
-    pod["volumes"].append({"name": "config", "configMap": {"name": config_name(wish.name)}})
+    pod["volumes"].append({"name": "config", "configMap": {"name": config_name(request.name)}})
 
 
-def arguments(wish: Wish) -> Iterator[str]:
+def arguments(request: ScheduleRequest) -> Iterator[str]:
     """Those of ``styleforge`` in the pod."""
-    yield from ("retrain", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--source", wish.source)
-    for override in wish.overrides:
+    yield from ("retrain", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--source", str(request.source))
+    for override in request.overrides:
         yield from ("--set", override)
-    yield from () if wish.alias == "champion" else ("--to", wish.alias)
-    yield from () if wish.gate is None else ("--gate", f"{CONFIG_FOLDER}/{GATE_FILE}")
-    yield from () if wish.promote else ("--no-promote",)
+    yield from () if request.alias == "champion" else ("--to", request.alias)
+    yield from () if request.gate is None else ("--gate", f"{CONFIG_FOLDER}/{GATE_FILE}")
+    yield from () if request.promote else ("--no-promote",)
     yield from ("--json", "--log-format", "json")
 
 
@@ -260,6 +264,10 @@ def escape(argument: str) -> str:
 def unescape(argument: str) -> str:
     """The opposite of :func:`escape`."""
     return argument.replace("$$", "$")
+
+
+def _metadata(request: ScheduleRequest, template: Mapping[str, Any], name: str) -> Manifest:
+    return {"name": name, "namespace": namespace_of(request.namespace, template), "labels": _labels(request.name)}
 
 
 def _labels(name: str) -> dict[str, str]:

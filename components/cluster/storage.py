@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.cluster.client import Manifest
-from components.cluster.inventory import Facts
+from components.cluster.inventory import Inventory
 from components.cluster.target import Target
 from components.core.checks import Check
 
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 
-def check_volumes(target: Target, facts: Facts) -> Iterator[Check]:
+def check_volumes(target: Target, found: Inventory) -> Iterator[Check]:
     """A check for each claim and each storage class that a pod's volumes name."""
     volumes = [volume for plan in target.pods for volume in plan.spec.get("volumes") or []]
     claims = sorted({volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume})
     templates = [volume["ephemeral"]["volumeClaimTemplate"]["spec"] for volume in volumes if "ephemeral" in volume]
-    if claims and facts.claims is None:
+    if claims and found.claims is None:
         yield Check(
             "volumes", False, "not looked at: claims may not be listed", "ask for the right to list persistentvolumeclaims", needed=False
         )
-    elif facts.claims is not None:
-        known = {claim["metadata"]["name"]: claim for claim in facts.claims}
+    elif found.claims is not None:
+        known = {claim["metadata"]["name"]: claim for claim in found.claims}
         for name in claims:
-            yield claim_check(name, known.get(name), target.namespace, facts.classes)
+            yield claim_check(name, known.get(name), target.namespace, found.classes)
     for name in sorted({template.get("storageClassName") or "" for template in templates}):
-        yield _class_check(name, facts.classes)
+        yield _class_check(name, found.classes)
 
 
 def claim_check(name: str, claim: Manifest | None, namespace: str, classes: list[Manifest] | None) -> Check:
@@ -46,10 +46,10 @@ def claim_check(name: str, claim: Manifest | None, namespace: str, classes: list
         return Check(title, False, "waits for a volume, and names no storage class", remedy)
     if classes is None:
         return Check(title, False, f"waits for a volume of class {named}, which may not be looked up", described, needed=False)
-    found = next((one for one in classes if one["metadata"]["name"] == named), None)
-    if found is None:
+    known = next((one for one in classes if one["metadata"]["name"] == named), None)
+    if known is None:
         return Check(title, False, f"its storage class {named} is not there", f"create the claim anew with one of: {_names(classes)}")
-    if found.get("volumeBindingMode") == "WaitForFirstConsumer":
+    if known.get("volumeBindingMode") == "WaitForFirstConsumer":
         return Check(title, True, f"will be bound to the first pod's node, storage class {named}")
     return Check(title, False, f"waits for a volume of class {named}", f"look at why it is not provisioned: {described}")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import os
+import runpy
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -105,14 +105,8 @@ def cuda_of_torch() -> str | None:
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
-    tree = ast.parse((Path(spec.origin).parent / "version.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if not isinstance(node, ast.Assign | ast.AnnAssign):
-            continue
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-        if isinstance(target, ast.Name) and target.id == "cuda" and isinstance(node.value, ast.Constant):
-            return str(node.value.value) if node.value.value else None
-    return None
+    # torch/version.py imports nothing heavy; torch itself takes seconds.
+    return runpy.run_path(str(Path(spec.origin).with_name("version.py"))).get("cuda")
 
 
 def driver_too_old(gpu: Gpu, cuda: str) -> int | None:

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from cli.app import app
 from components.cluster.applied import Applied, apply, list_schedules, remove
 from components.cluster.client import Cluster, NotFound
-from components.cluster.schedule import INSTANCE, Wish, load_template
+from components.cluster.schedule import INSTANCE, ScheduleRequest, load_template
 from components.core.errors import InputError
+from components.core.paths import REPOSITORY
 from tests.cluster.conftest import Place
 
 TEMPLATE = load_template()
@@ -33,8 +34,10 @@ def namespace(cluster: Place) -> str:
     return cluster.namespace
 
 
-def put(api: Cluster, namespace: str, name: str, cron: str = "17 3 1 1 *", *, dry_run: bool = False, **changes: Any) -> Applied:
-    return apply(api, Wish(name, cron, "s3://bucket/styles", TEXT, namespace=namespace, **changes), TEMPLATE, dry_run=dry_run)
+def put(api: Cluster, namespace: str, name: str, cron: str = "17 3 1 1 *", **changes: Any) -> Applied:
+    config = REPOSITORY / "configs" / "pocket.yaml"
+    request = ScheduleRequest(name=name, config=config, cron=cron, source="s3://bucket/styles", namespace=namespace, **changes)
+    return apply(api, request, TEMPLATE)
 
 
 def test_a_life(api: Cluster, namespace: str) -> None:

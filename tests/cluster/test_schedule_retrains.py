@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,9 @@ from typer.testing import CliRunner
 from cli.app import app
 from components.cluster.applied import Applied, apply
 from components.cluster.client import Access, Cluster, connect
-from components.cluster.schedule import INSTANCE, Wish, load_template
+from components.cluster.schedule import INSTANCE, ScheduleRequest, load_template
 from components.core.paths import REPOSITORY
-from tests.cluster import environment as house
+from tests.cluster import environment
 from tests.servers import S3_KEY, mlflow_server, s3_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -34,10 +35,10 @@ RUN_SECONDS = 900.0
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, str, str]]:
     """A connection, a furnished namespace, and the address of an S3 server."""
-    kubernetes, host = house.client(), house.host_address()
+    kubernetes, host = environment.client(), environment.host_address()
     folder, namespace = tmp_path_factory.mktemp("schedule"), f"sf-schedule-{os.getpid()}"
-    with s3_server(folder / "s3", host, house.BUCKET) as s3, mlflow_server(folder / "mlflow", host=host) as mlflow:
-        house.furnish(namespace, mlflow, s3)
+    with s3_server(folder / "s3", host, environment.BUCKET) as s3, mlflow_server(folder / "mlflow", host=host) as mlflow:
+        environment.furnish(namespace, mlflow, s3)
         volume = {"name": f"{namespace}-home", "labels": {"test": namespace}}
         spec = {"capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain"}
         spec |= {"hostPath": {"path": str(folder / "home"), "type": "DirectoryOrCreate"}}
@@ -53,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, s
         folder.chmod(0o755)
         for parent in folder.parents[:2]:
             parent.chmod(0o755)
-        house.apply(
+        environment.apply(
             namespace,
             {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": volume, "spec": spec},
             {
@@ -81,7 +82,7 @@ def bucket(s3: str) -> Any:
 def touch_up(s3: str, style: str) -> None:
     """A changed set: some pixels of one picture are others."""
     store = bucket(s3)
-    name = sorted(store.find(f"{house.BUCKET}/styles/{style}/style_ref"))[0]
+    name = sorted(store.find(f"{environment.BUCKET}/styles/{style}/style_ref"))[0]
     picture = Image.open(io.BytesIO(store.cat_file(name))).convert("RGB")
     picture.paste((255, 0, 0), (0, 0, 8, 8))
     changed = io.BytesIO()
@@ -92,7 +93,7 @@ def touch_up(s3: str, style: str) -> None:
 def add_set(s3: str, style: str, folder: Path) -> None:
     done = CliRunner().invoke(app, ["pocket", "render", "--style", style, "--out", str(folder / style)])
     assert done.exit_code == 0, done.output
-    bucket(s3).put(f"{folder / style}/", f"{house.BUCKET}/styles/{style}/", recursive=True)
+    bucket(s3).put(f"{folder / style}/", f"{environment.BUCKET}/styles/{style}/", recursive=True)
 
 
 def put(place: tuple[Cluster, str, str], *, suspend: bool) -> Applied:
@@ -103,11 +104,14 @@ def put(place: tuple[Cluster, str, str], *, suspend: bool) -> Applied:
     container["resources"]["requests"] = {"cpu": "250m", "memory": "1Gi"}
     config = yaml.safe_load((REPOSITORY / "configs" / "pocket.yaml").read_text())
     del config["style"]
-    wish = Wish(
-        "often", "* * * * *", f"s3://{house.BUCKET}/styles", yaml.safe_dump(config), FEW, namespace, house.IMAGE, promote=False,
-        suspend=suspend,
-    )  # fmt: skip
-    made = apply(cluster, wish, template)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(config, file)
+        file.flush()
+        request = ScheduleRequest(
+            name="often", config=Path(file.name), cron="* * * * *", source=f"s3://{environment.BUCKET}/styles", overrides=FEW,
+            namespace=namespace, image=environment.IMAGE, promote=False, suspend=suspend,
+        )  # fmt: skip
+        made = apply(cluster, request, template)
     assert made.missing == ()
     return made
 

@@ -97,7 +97,7 @@ def test_a_dry_run_prints_what_it_would_send(server: ApiServer) -> None:
 
 def test_what_the_pod_would_miss_is_said(server: ApiServer) -> None:
     del server.objects[f"{CORE}/secrets/styleforge-runs"]
-    assert "the pod will not start, for want of: Secret styleforge-runs" in call(*ARGUMENTS, "--config", POCKET)[1]
+    assert "missing: Secret styleforge-runs" in call(*ARGUMENTS, "--config", POCKET)[1]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ Json = dict[str, Any]
 Answer = tuple[int, Any] | Callable[["FakeApi", Json], tuple[int, Any]]
 VERSION = {"gitVersion": "v1.20.2"}
 NOTHING: Json = {"items": []}
+PODS = "/api/v1/namespaces/ns/pods"
 
 
 @dataclass
@@ -41,6 +42,17 @@ def status(code: int, message: str) -> tuple[int, Json]:
     return code, {"kind": "Status", "status": "Failure", "code": code, "message": message}
 
 
+def admission(**refusals: tuple[int, str]) -> Answer:
+    """What the API server says to pods in a dry run: it refuses those of a priority class with the status and the words given for it."""
+
+    def answer(api: FakeApi, body: Json) -> tuple[int, Json]:
+        assert body["kind"] == "Pod" and body["metadata"]["generateName"] and body["spec"]["containers"][0]["image"]
+        refused = refusals.get(body["spec"].get("priorityClassName", ""))
+        return status(*refused) if refused else (201, body)
+
+    return answer
+
+
 @contextlib.contextmanager
 def serve(api: FakeApi) -> Iterator[FakeApi]:
     class Handler(BaseHTTPRequestHandler):
@@ -54,8 +66,9 @@ def serve(api: FakeApi) -> Iterator[FakeApi]:
 
         def _answer(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-            path = urlsplit(self.path).path
+            path, query = urlsplit(self.path)[2:4]
             api.seen.append((self.command, path, body))
+            assert self.command != "POST" or not path.endswith("/pods") or query == "dryRun=All", "a pod was made"
             time.sleep(api.delay)
             answer = api.answers.get((self.command, path), status(404, f"{path} not found"))
             code, content = answer(api, body) if callable(answer) else answer

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from components.cluster.admission import alike, clock, judge, node_check
-from components.cluster.inventory import Facts, NodeGroup, node_groups
+from components.cluster.admission import alike, clock, cluster_checks, node_check
+from components.cluster.inventory import Inventory, NodeGroup, Trial, node_groups
 from components.cluster.nodes import parse_pool
 from components.cluster.storage import claim_check
 from components.cluster.target import PodPlan, Target
@@ -17,33 +17,40 @@ from tests.components.cluster.kube import Json, node, plan, pod
 GPU = {"limits": {"nvidia.com/gpu": "1"}, "nodeSelector": {"pool": "gpu"}}
 
 
-def _facts(**changes: Any) -> Facts:
+def _inventory(**changes: Any) -> Inventory:
     sound: dict[str, Any] = {
         "namespace": True,
         "accounts": ["default", "runner", "step"],
         "priorities": ["gpu"],
         "nodes": [node()],
         "groups": [],
-        "quotas": [],
-        "ranges": [],
+        "trials": [Trial(plan())],
         "claims": [],
         "classes": [],
         "denied_runner": [],
     }
-    return Facts(**{**sound, **changes})
+    return Inventory(**{**sound, **changes})
 
 
-def _judge(facts: Facts, *pods: PodPlan, **changes: Any) -> dict[str, Check]:
+def _checks(found: Inventory, *pods: PodPlan, **changes: Any) -> dict[str, Check]:
     target = Target(
         **{"stack": "s", "namespace": "ns", "runner": "runner", "accounts": ("runner", "step"), "pods": pods or (plan(),), **changes}
     )
-    return {check.name: check for check in judge(target, facts)}
+    return {check.name: check for check in cluster_checks(target, found)}
 
 
 def test_sound_cluster() -> None:
-    checks = _judge(_facts(), plan("scan", priorityClassName="gpu"))
+    checks = _checks(_inventory(), plan("scan", priorityClassName="gpu"))
     assert all(check.ok and not check.remedy for check in checks.values())
-    assert list(checks) == ["namespace", "rights", "rights of runner", "service accounts", "priority classes", "nodes for scan"]
+    assert list(checks) == [
+        "namespace",
+        "rights",
+        "rights of runner",
+        "service accounts",
+        "priority classes",
+        "nodes for scan",
+        "admission",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -59,47 +66,37 @@ def test_sound_cluster() -> None:
         ({"priorities": None}, "priority classes", False, "may not be listed"),
         ({"nodes": None}, "nodes", False, "may not be listed"),
         ({"nodes": []}, "nodes for scan", True, "none of 0 fits"),
-        ({"quotas": None}, "quota", False, "may not be listed"),
-        ({"ranges": None}, "limit ranges", False, "may not be listed"),
+        ({"trials": None}, "admission", False, "may not create pods"),
     ],
 )
 def test_each_cross_has_a_remedy(changes: Json, name: str, needed: bool, words: str) -> None:
-    check = _judge(_facts(**changes), plan("scan", priorityClassName="gpu"))[name]
+    check = _checks(_inventory(**changes), plan("scan", priorityClassName="gpu"))[name]
     assert not check.ok and check.needed is needed
     assert words in f"{check.detail} {check.remedy}"
     assert check.remedy
 
 
 def test_namespace_that_may_not_be_looked_up_may_be_there() -> None:
-    assert _judge(_facts(namespace=None))["namespace"].ok
+    assert _checks(_inventory(namespace=None))["namespace"].ok
 
 
 def test_nothing_is_said_of_what_is_in_a_missing_namespace() -> None:
-    checks = _judge(_facts(namespace=False, accounts=None, quotas=None))
+    checks = _checks(_inventory(namespace=False, accounts=None))
     assert list(checks) == ["namespace", "nodes for scan"]
 
 
 def test_account_that_is_missing_is_said_once() -> None:
-    checks = _judge(_facts(accounts=["step"], denied_runner=["create jobs"]))
+    checks = _checks(_inventory(accounts=["step"], denied_runner=["create jobs"]))
     assert "rights of runner" not in checks
     assert not checks["service accounts"].ok
 
 
 @pytest.mark.parametrize(("denied", "ok"), [([], True), (["create rolebindings"], False)])
 def test_zenml_makes_its_own_account(denied: list[str], ok: bool) -> None:
-    check = _judge(_facts(denied_accounts=denied), runner=None, makes_account=True, accounts=())["service accounts"]
+    check = _checks(_inventory(denied_accounts=denied), runner=None, makes_account=True, accounts=())["service accounts"]
     assert check.ok is ok
     assert "zenml-service-account" in check.detail
-    assert "service accounts" not in _judge(_facts(accounts=["zenml-service-account"]), runner=None, makes_account=True, accounts=())
-
-
-def test_quota_and_limits_for_each_kind_of_pod() -> None:
-    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"requests.nvidia.com/gpu": "0"}}}
-    ranges = [{"spec": {"limits": [{"type": "Container", "default": {"cpu": "1"}, "max": {"cpu": "2"}}]}}]
-    pods = (plan("scan"), plan("fine_tune", **GPU), plan("score", requests={"cpu": "3"}, limits={"cpu": "3"}))
-    checks = _judge(_facts(quotas=[quota], ranges=ranges), *pods)
-    assert [name for name in checks if name.startswith(("quota", "limit"))] == ["limit ranges for score", "quota for fine_tune"]
-    assert _judge(_facts(quotas=[quota], ranges=ranges), pods[0])["quota"].ok
+    assert "service accounts" not in _checks(_inventory(accounts=["zenml-service-account"]), runner=None, makes_account=True, accounts=())
 
 
 def test_pods_that_ask_the_same_are_one_row() -> None:
@@ -206,10 +203,10 @@ def test_volumes_of_all_pods_are_looked_at_once() -> None:
     scratch = {"name": "s", "ephemeral": {"volumeClaimTemplate": {"spec": {"storageClassName": "gone"}}}}
     default = {"name": "d", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}
     pods = (plan("scan", volumes=[hub, {"name": "t", "emptyDir": {}}]), plan("score", volumes=[hub, scratch, default]))
-    checks = _judge(_facts(claims=[_claim("Bound")], classes=CLASSES), *pods)
+    checks = _checks(_inventory(claims=[_claim("Bound")], classes=CLASSES), *pods)
     found = {name: check.ok for name, check in checks.items() if "volume" in name or "storage" in name}
     assert found == {"volume hub": True, "storage class (default)": True, "storage class gone": False}
-    unseen = _judge(_facts(claims=None, classes=None), *pods)
+    unseen = _checks(_inventory(claims=None, classes=None), *pods)
     assert not unseen["volumes"].needed and not unseen["storage class gone"].needed
 
 

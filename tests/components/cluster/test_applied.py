@@ -11,12 +11,14 @@ import pytest
 
 from components.cluster.applied import Applied, apply, list_schedules, remove
 from components.cluster.client import Access, Cluster, ClusterError, ClusterUnreachable, Forbidden, connect
-from components.cluster.schedule import Wish, load_template
+from components.cluster.schedule import ScheduleRequest, load_template
 from components.core.errors import InputError, StyleForgeError
+from components.core.paths import REPOSITORY
 from tests.components.cluster.schedule_server import CORE, NAMESPACE, ApiServer, api_server, write_kubeconfig
 
 TEMPLATE = load_template()
-WISH = Wish("nightly", "17 3 * * *", "s3://bucket/styles", "base: {model: pocket}\n")
+CONFIGS = REPOSITORY / "configs"
+REQUEST = ScheduleRequest(name="nightly", config=CONFIGS / "pocket.yaml", cron="17 3 * * *", source="s3://bucket/styles")
 CONFIG = f"{CORE}/configmaps/nightly-config"
 
 
@@ -32,8 +34,8 @@ def cluster(server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return connect(Access())
 
 
-def put(cluster: Cluster, *, dry_run: bool = False, **changes: Any) -> Applied:
-    return apply(cluster, dataclasses.replace(WISH, **changes), TEMPLATE, dry_run=dry_run)
+def put(cluster: Cluster, **changes: Any) -> Applied:
+    return apply(cluster, dataclasses.replace(REQUEST, **changes), TEMPLATE)
 
 
 def job(server: ApiServer, name: str = "nightly") -> dict[str, Any]:
@@ -49,16 +51,18 @@ def test_a_life(server: ApiServer, cluster: Cluster) -> None:
     assert (made.status, made.api_version, made.missing) == ("created", "batch/v1", ())
     assert [time[11:] for time in made.next] == ["03:17:00+00:00"] * 3
     assert [method for method, _ in server.writes()] == ["POST", "POST"]
-    assert server.objects[CONFIG]["data"] == {"config.yaml": WISH.text}
+    assert server.objects[CONFIG]["data"] == REQUEST.files
     again = put(cluster)
     assert again.status == "unchanged" and len(server.writes()) == 2
 
     assert put(cluster, cron="@daily", dry_run=True).status == "changed" and len(server.writes()) == 2
     assert put(cluster, cron="@daily").status == "changed" and job(server)["spec"]["schedule"] == "@daily"
     assert server.writes()[2:] == [("PUT", f"{server.jobs()}/nightly")]
-    assert put(cluster, cron="@daily", text="seed: 1\n").status == "changed"
-    assert server.writes()[3:] == [("PUT", CONFIG)] and server.objects[CONFIG]["data"] == {"config.yaml": "seed: 1\n"}
-    assert put(cluster, cron="@daily", text="seed: 1\n").status == "unchanged"
+    assert put(cluster, cron="@daily", config=CONFIGS / "gate.yaml").status == "changed"
+    assert server.writes()[3:] == [("PUT", CONFIG)] and server.objects[CONFIG]["data"] == {
+        "config.yaml": (CONFIGS / "gate.yaml").read_text()
+    }
+    assert put(cluster, cron="@daily", config=CONFIGS / "gate.yaml").status == "unchanged"
 
     (entry,) = list_schedules(cluster, NAMESPACE)
     assert (entry.name, entry.cron, entry.source, entry.suspended) == ("nightly", "@daily", "s3://bucket/styles", False)

@@ -41,7 +41,7 @@ def test_lists_are_read_to_their_end(api: FakeApi) -> None:
 
 def test_text_stays_text(api: FakeApi) -> None:
     api.answers["GET", "/log"] = (200, '{"a": 1}')
-    assert connect(Access()).text("/log") == '{"a": 1}'
+    assert connect(Access()).call("GET", "/log") == '{"a": 1}'
 
 
 def test_deleting_what_is_gone_is_no_error(api: FakeApi) -> None:

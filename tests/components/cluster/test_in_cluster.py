@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from components.cluster import in_cluster as inside
+from components.cluster import in_cluster
 from tests.components.cluster.kube import FakeApi, serve
 from tests.servers import free_port
 
@@ -26,15 +26,15 @@ def web() -> Iterator[FakeApi]:
 def _run(request: dict[str, object], folder: Path, **environment: str) -> dict[str, object]:
     """As the pod does, away from this repository, so that only the standard library is there."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", Path(inside.__file__).read_text(encoding="utf-8")],
+        [sys.executable, "-I", "-c", Path(in_cluster.__file__).read_text(encoding="utf-8")],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={"PATH": os.environ["PATH"], inside.REQUEST: json.dumps(request), "STYLEFORGE_HOME": str(folder / "home"), **environment},
+        env={"PATH": os.environ["PATH"], in_cluster.REQUEST: json.dumps(request), "STYLEFORGE_HOME": str(folder / "home"), **environment},
     )
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    return dict(json.loads(line.removeprefix(inside.MARK)))
+    return dict(json.loads(line.removeprefix(in_cluster.MARK)))
 
 
 def test_the_whole_answer(web: FakeApi, tmp_path: Path) -> None:
@@ -62,49 +62,49 @@ def test_the_pods_own_environment_comes_first(web: FakeApi, tmp_path: Path) -> N
 
 
 def test_our_own_code_starts_here() -> None:
-    assert inside.code() == {"ok": True, "said": "starts"}
+    assert in_cluster.code() == {"ok": True, "said": "starts"}
 
 
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (401, True), (404, True), (500, True), (502, False), (503, False)])
 def test_any_answer_will_do_but_a_gateways(web: FakeApi, status: int, ok: bool) -> None:
     web.answers["GET", "/health"] = (status, {})
-    seen = inside.server(web.url, "/health")
+    seen = in_cluster.server(web.url, "/health")
     assert seen is not None and seen["ok"] is ok
 
 
 def test_no_password_is_said_or_sent(web: FakeApi) -> None:
-    seen = inside.server(web.url.replace("//", "//user:secret@"), "/health")
+    seen = in_cluster.server(web.url.replace("//", "//user:secret@"), "/health")
     assert seen == {"ok": True, "said": web.url}
 
 
 def test_what_is_no_server() -> None:
-    assert inside.server(None, "/health") is None
-    assert inside.server("sqlite:////a/b.db", "/health") == {"ok": None, "said": "sqlite"}
+    assert in_cluster.server(None, "/health") is None
+    assert in_cluster.server("sqlite:////a/b.db", "/health") == {"ok": None, "said": "sqlite"}
 
 
 def test_names_that_do_not_resolve() -> None:
-    seen = inside.server("http://no-such-host.invalid:5000", "/health")
+    seen = in_cluster.server("http://no-such-host.invalid:5000", "/health")
     assert seen is not None and seen["ok"] is False
 
 
 def test_buckets(web: FakeApi) -> None:
-    assert inside.artifacts("s3://bucket/prefix", web.url) == {"ok": True, "said": "s3://bucket/prefix"}
-    assert inside.artifacts("s3://gone", web.url) == {"ok": False, "said": "s3://gone: there is no such bucket"}
-    assert inside.artifacts("abfs://container", None) == {"ok": None, "said": "abfs: not looked at"}
-    assert inside.artifacts(None, None) is None
+    assert in_cluster.artifacts("s3://bucket/prefix", web.url) == {"ok": True, "said": "s3://bucket/prefix"}
+    assert in_cluster.artifacts("s3://gone", web.url) == {"ok": False, "said": "s3://gone: there is no such bucket"}
+    assert in_cluster.artifacts("abfs://container", None) == {"ok": None, "said": "abfs: not looked at"}
+    assert in_cluster.artifacts(None, None) is None
 
 
 def test_folders(tmp_path: Path) -> None:
-    assert inside.artifacts(str(tmp_path), None) == {"ok": True, "said": str(tmp_path)}
+    assert in_cluster.artifacts(str(tmp_path), None) == {"ok": True, "said": str(tmp_path)}
     (tmp_path / "file").write_text("")
-    seen = inside.writable(str(tmp_path / "file" / "below"))
+    seen = in_cluster.writable(str(tmp_path / "file" / "below"))
     assert seen["ok"] is False and "file/below" in seen["said"]
 
 
 def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside, "SECONDS", 0.1)
+    monkeypatch.setattr(in_cluster, "SECONDS", 0.1)
     started = time.monotonic()
-    answers = inside.together({"slow": lambda: time.sleep(5), "quick": lambda: {"ok": True}})
+    answers = in_cluster.together({"slow": lambda: time.sleep(5), "quick": lambda: {"ok": True}})
     assert time.monotonic() - started < 2
     assert answers["quick"] == {"ok": True}
     assert answers["slow"]["ok"] is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from components.cluster import client
 from components.cluster.preflight import Report, examine_cluster
 from components.cluster.target import Target
-from tests.components.cluster.kube import NOTHING, VERSION, FakeApi, Json, node, plan, serve, status, write_kubeconfig
+from tests.components.cluster.kube import NOTHING, PODS, VERSION, FakeApi, Json, admission, node, plan, serve, status, write_kubeconfig
 from tests.servers import free_port
 
 PLACE = "/api/v1/namespaces/ns"
@@ -32,8 +33,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
         ("POST", f"{REVIEWS}/selfsubjectaccessreviews"): allowed,
         ("POST", f"{REVIEWS}/subjectaccessreviews"): allowed,
         ("GET", f"{PLACE}/serviceaccounts"): (200, {"items": [{"metadata": {"name": "runner"}}]}),
-        ("GET", f"{PLACE}/resourcequotas"): (200, NOTHING),
-        ("GET", f"{PLACE}/limitranges"): (200, NOTHING),
+        ("POST", PODS): admission(),
         ("GET", f"{PLACE}/persistentvolumeclaims"): (200, NOTHING),
     }
     with serve(FakeApi(answers)) as api:
@@ -121,3 +121,44 @@ def test_probe_is_left_out_where_no_node_takes_it(api: FakeApi) -> None:
     assert _failed(report) == ["nodes for scan"]
     assert report.checks[-1].detail == "left out: no node would take it"
     assert "/apis/batch/v1/namespaces/ns/jobs" not in api.methods("POST")
+
+
+# Admission
+
+# As Kubernetes 1.20 to 1.34 say it.
+QUOTA = 'pods "a" is forbidden: exceeded quota: small, requested: limits.cpu=2, used: limits.cpu=0, limited: limits.cpu=1'
+RANGE = 'pods "a" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi'
+SECURITY = 'pods "a" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false'
+WEBHOOK = 'admission webhook "policy.example.com" does not support dry run'
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "needed", "remedy"),
+    [
+        (403, QUOTA, True, "more quota"), (403, RANGE, True, "pod settings"), (403, SECURITY, True, "pod settings"),
+        (422, 'Pod "a" is invalid: spec.containers[0].image: Required value', True, "pod settings"), (400, WEBHOOK, False, "probe"),
+    ],
+)  # fmt: skip
+def test_a_pod_that_admission_refuses(api: FakeApi, code: int, words: str, needed: bool, remedy: str) -> None:
+    api.answers["POST", PODS] = admission(big=(code, words))
+    pods = (plan("scan", image=""), plan("score", image="", priorityClassName="big"))
+    checks = {check.name: check for check in examine_cluster(replace(TARGET, pods=pods)).checks if check.name.startswith("admission")}
+    assert list(checks) == ["admission of score"]
+    found = checks["admission of score"]
+    assert words in found.detail and (found.ok, found.needed) == (False, needed) and remedy in found.remedy
+
+
+def test_a_dry_run_that_may_not_be_made_is_no_fault(api: FakeApi) -> None:
+    def answer(api: FakeApi, body: Json) -> tuple[int, Json]:
+        asked = body["spec"]["resourceAttributes"]
+        return 201, {"status": {"allowed": (asked["verb"], asked["resource"]) != ("create", "pods")}}
+
+    api.answers["POST", f"{REVIEWS}/selfsubjectaccessreviews"] = answer
+    report = examine_cluster(TARGET)
+    (check,) = [check for check in report.checks if check.name == "admission"]
+    assert not check.ok and not check.needed and report.healthy and PODS not in api.methods("POST")
+
+
+def test_a_server_that_fails_in_the_dry_run(api: FakeApi) -> None:
+    api.answers["POST", PODS] = status(500, "etcd is away")
+    assert _failed(examine_cluster(TARGET)) == ["API server"]
