@@ -42,7 +42,7 @@ mount_registry(app)
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration (YAML); start from one in configs/.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]
 Settings = Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")]
-Shards = Annotated[int, typer.Option("--shards", min=1, help="Draw and score in so many shares, each in a pod of its own on a cluster.")]
+Shards = Annotated[int, typer.Option("--shards", min=1, help="Sample and score in so many shards, each in a pod of its own on a cluster.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
 
 

@@ -64,7 +64,7 @@ def find_run(name: str) -> PipelineRunResponse | None:
 
 
 def output_folder(run: PipelineRunResponse, step: str) -> Path:
-    """The folder that a step of a finished run made, or the step that puts its shares together."""
+    """The folder that a step of a finished run made, or the step that joins its shards."""
     (artifacts,) = (run.steps.get(step) or run.steps[_JOINED[step]]).outputs.values()
     return Path(artifacts[0].load().path)
 

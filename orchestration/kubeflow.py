@@ -155,11 +155,11 @@ def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path, *, ve
         raise InputError(name, "is no step", expected=", ".join(PERSONALIZE))
     prepare_environment(verbose=verbose)
     set_source_root()
-    from pipelines.personalize import ALL_PERSONALIZE
+    from pipelines.personalize import ALL_STEPS
     from steps.io import workspace
     from steps.io.artifacts import Folder
 
-    function = next(step for step in ALL_PERSONALIZE if step.name == name).entrypoint
+    function = next(step for step in ALL_STEPS if step.name == name).entrypoint
     values = {**_parameters(parameters), **{key: Folder(folder) for key, folder in _folders(inputs)}}
     try:
         inspect.signature(function).bind(**values)

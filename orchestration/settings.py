@@ -100,8 +100,8 @@ def _check_all(path: Path, where: str, section: Any) -> None:
         _check_model(path, f"{where}.{key}", SETTINGS[key], value)
 
 
-def _check_model(path: Path, where: str, place: tuple[str, str], section: Any) -> None:
-    module, name = place
+def _check_model(path: Path, where: str, kind: tuple[str, str], section: Any) -> None:
+    module, name = kind
     model: type[BaseModel] = getattr(importlib.import_module(module), name)
     values = _mapping(path, where, section)
     _known_fields(path, where, model, values)

@@ -8,5 +8,5 @@ PERSONALIZE = (
 """The steps of ``personalize`` in an order in which they can run."""
 SHARDED = ("sample_shard", "join_pictures", "extract_shard", "score_joined")
 """The steps that take the place of ``sample_bank`` and ``score`` where a run is divided into shards."""
-STEPS = (*PERSONALIZE, *SHARDED, "measure", "compare", "track", "promote")
+STEPS = (*PERSONALIZE, *SHARDED, "measure", "compare", "track", "judge", "promote")
 """All steps of all pipelines."""

@@ -39,17 +39,17 @@ def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -
     enable_step_logs=False, enable_pipeline_logs=False, enable_heartbeat=False,
 )  # fmt: skip
 def personalize_sharded(plan: dict[str, dict[str, Any]], shards: int, pods: bool, empty_registry: bool = False) -> None:
-    """The same with drawing and feature extraction in shares, side by side where each step has a pod of its own.
+    """The same with drawing and feature extraction in shards, side by side where each step has a pod of its own.
 
     Args:
         plan: as for :func:`personalize`.
-        shards: number of shares.
+        shards: number of shards.
         pods: whether steps run in pods. Where they do not, they run one after the other, so that Ctrl-C reaches them.
         empty_registry: as for :func:`personalize`.
     """
 
     def in_a_pod(step: Any, *inputs: Any, after: Any = (), **parameters: Any) -> Any:
-        # Putting shares together takes less than the start of a pod: the pod that starts the others does it.
+        # Joining shards takes less than the start of a pod: the pod that starts the others does it.
         runtime = StepRuntime.INLINE if step is join_pictures else StepRuntime.ISOLATED
         return step.with_options(runtime=runtime).submit(*inputs, after=list(after), **parameters)
 

@@ -45,7 +45,7 @@ def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: i
     Args:
         plan: the parameters of each step, of :func:`runs.plan.plan_run`.
         call: starts a step.
-        shards: into how many shares drawing and feature extraction are divided. No result depends on it.
+        shards: into how many shards sampling and feature extraction are divided. No result depends on it.
     """
     style_set = call(scan, **plan["scan"])
     validation = call(validate, style_set, **plan["validate"])

@@ -36,7 +36,7 @@ def run_personalize(
         config: the run.
         use_cache: False re-runs every step.
         settings_file: a ``zenml.yaml``; default: the project's own.
-        shards: into how many shares drawing and feature extraction are divided, each in a pod where steps run in pods.
+        shards: into how many shards sampling and feature extraction are divided, each in a pod where steps run in pods.
         verbose: let ZenML speak.
 
     Returns:

@@ -262,7 +262,8 @@ def _table(page: str, heading: str) -> list[str]:
 
 
 def test_steps_are_those_of_the_pipeline() -> None:
-    from orchestration.settings import SETTINGS, STEP_KEYS, STEPS
+    from orchestration.settings import SETTINGS, STEP_KEYS
+    from pipelines.names import STEPS
 
     assert set(_table("README.md", "What each step does")) == set(STEPS)
     text = (REPOSITORY / "docs" / "reference" / "zenml-yaml.md").read_text(encoding="utf-8")

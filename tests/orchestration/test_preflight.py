@@ -17,7 +17,8 @@ from cli.doctor import _text_or_file
 from components.cluster.target import PodPlan
 from components.core.paths import REPOSITORY
 from orchestration.preflight import _endpoint, _namespace, plan_pods
-from orchestration.settings import STEPS, check_settings
+from orchestration.settings import check_settings
+from pipelines.names import STEPS
 from tests.components.cluster.kube import NOTHING, VERSION, FakeApi, node, serve, write_kubeconfig
 from tests.servers import free_port
 

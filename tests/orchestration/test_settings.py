@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from components.core.errors import ConfigError, InputError
-from orchestration.settings import STEPS, check_settings, default_settings_file, settings_for
+from orchestration.preflight import plan_pods
+from orchestration.settings import POD_ORCHESTRATORS, check_settings, default_settings_file, settings_for
+from pipelines.names import STEPS
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -90,12 +92,9 @@ def test_a_stack_gets_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(given("orchestrator.kubernetes", steps=["score"])["steps"]) == {"score"}
 
 
-def test_the_steps_are_the_pipelines() -> None:
-    from zenml.steps import BaseStep
-
-    from pipelines import compare, personalize, promote, wiring
-
-    used = {
-        value.name for module in (personalize, compare, promote, wiring) for value in vars(module).values() if isinstance(value, BaseStep)
-    }
-    assert set(STEPS) <= used
+def test_the_preflight_and_the_check_know_the_same_orchestrators(tmp_path: Path) -> None:
+    """The preflight read settings of Kubeflow's orchestrator that no file could hold."""
+    for flavor in POD_ORCHESTRATORS:
+        text = f"settings: {{orchestrator.{flavor}: {{pod_settings: {{labels: {{a: b}}}}}}}}"
+        pods = plan_pods(check_settings(_write(tmp_path, text)), {}, flavor, environment={})
+        assert {"a": "b"} in [plan.manifest["metadata"].get("labels") for plan in pods]

@@ -14,7 +14,8 @@ import yaml
 from kubernetes.utils.quantity import parse_quantity
 
 from components.core.paths import REPOSITORY
-from orchestration.settings import STEPS, check_settings
+from orchestration.settings import check_settings
+from pipelines.names import STEPS
 
 BASE = REPOSITORY / "infra" / "kubernetes" / "base"
 GPU = ("build_aux", "fine_tune", "sample_bank", "sample_base", "explain")
