@@ -60,8 +60,10 @@ def run(
 ) -> None:
     """Train, score and register a style model: the whole pipeline."""
     from components.core.config import load_config
+    from runs.validation import all_problems
 
-    _run(load_config(config, overrides or ()), not no_cache, settings, as_json, verbose, shards)
+    with all_problems(config, overrides or ()):
+        _run(load_config(config, overrides or ()), not no_cache, settings, as_json, verbose, shards)
 
 
 @app.command()
@@ -133,10 +135,9 @@ def validate(
 ) -> None:
     """Check the configuration and the style's pictures, without training anything."""
     from cli.printing.scores import print_validation
-    from components.core.config import load_config
-    from runs.drawing import validate_style
+    from runs.validation import validate_style
 
-    outcome = validate_style(load_config(config, overrides or ()), verbose=verbose)
+    outcome = validate_style(config, overrides or (), verbose=verbose)
     print_validation(outcome)
     if as_json:
         print_json(outcome)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from components.core.comparison import Cell, Comparison, load_comparison
 from components.core.errors import InputError
@@ -41,7 +42,7 @@ def run_comparison(options: CompareOptions) -> CompareResult:
         check_settings(settings)
     with terminate_as_interrupt():
         connect()
-        errors = _run_workers(options, cells)
+        errors = _run_workers(options, cells, plan, settings)
         for cell in plan["cells"]:
             cell["error"] = (errors or {}).get(cell["id"])
         # What other processes have run is in the cache now.
@@ -76,9 +77,9 @@ def _workers(options: CompareOptions, cells: Sequence[Cell]) -> int:
     return options.parallel or devices() or processes_that_fit({cell.config.base.model for cell in cells})
 
 
-def _run_workers(options: CompareOptions, cells: Sequence[Cell]) -> dict[str, str] | None:
-    """Run the cells in processes of their own, where more than one at a time is optionsed for. Gives the errors by cell, or None."""
+def _run_workers(options: CompareOptions, cells: Sequence[Cell], plan: Mapping[str, Any], settings: Path | None) -> dict[str, str] | None:
+    """Run the cells in processes of their own, where several run at a time. Gives the errors by cell, or None."""
     count = min(_workers(options, cells), len(cells))
     if count < 2 or not on_this_machine():
         return None
-    return run_workers(options, count)
+    return run_workers(plan, count, name=plan["compare"]["comparison"]["name"], settings=settings, options=options)

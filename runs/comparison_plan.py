@@ -12,7 +12,7 @@ from components.core.comparison import Cell, Comparison
 from components.core.config import RunConfig
 from components.core.content import digest_value
 from components.registry.tracking import public_uri, tracking_uri
-from runs.plan import plan_run
+from runs.plan import Lookups, plan_run
 
 _NOT_OF_A_CELL = ("explain", "report", "register")
 
@@ -69,9 +69,10 @@ def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, 
     """
     sections: dict[str, Any] = {}
     rows = []
+    look_up = Lookups()
     for cell in cells:
         names = {}
-        for step, parameters in _cell_plan(cell.config).items():
+        for step, parameters in _cell_plan(cell.config, look_up).items():
             names[step] = digest_value([step, parameters])[:16]
             sections[names[step]] = parameters
         rows.append({
@@ -92,10 +93,10 @@ def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, 
     }  # fmt: skip
 
 
-def _cell_plan(config: RunConfig) -> dict[str, Any]:
+def _cell_plan(config: RunConfig, look_up: Lookups) -> dict[str, Any]:
     from components.diffusion.training.methods import method_for
 
-    plan = {step: parameters for step, parameters in plan_run(config).items() if step not in _NOT_OF_A_CELL}
+    plan = {step: parameters for step, parameters in plan_run(config, look_up).items() if step not in _NOT_OF_A_CELL}
     return {**plan, "measure": {"tokens": list(method_for(config.method).tokens), "scoring": config.scoring.model_dump(mode="json")}}
 
 

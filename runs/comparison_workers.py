@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.core.paths import REPOSITORY, pocket_weights, read_json, state, write_json
-from runs.comparison_plan import CompareOptions, equalize, plan_comparison
-
-if TYPE_CHECKING:
-    from components.core.comparison import Cell
+from runs.comparison_plan import CompareOptions
 
 _logger = logging.getLogger(__name__)
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -63,17 +59,17 @@ def _size(base: str) -> int:
     return sys.maxsize if files is None else sum(file.stat().st_size for file in files)
 
 
-def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
-    """The cells of one of ``count`` processes: whole pairs of style and seed where there are enough, since they share their Aux."""
-    groups = list(dict.fromkeys((cell.style, cell.seed) for cell in cells))
+def shard(cells: Sequence[Mapping[str, Any]], index: int, count: int) -> list[Mapping[str, Any]]:
+    """The cells of one of ``count`` workers: whole pairs of style and seed where there are enough, since they share their Aux."""
+    groups = list(dict.fromkeys((cell["style"], cell["seed"]) for cell in cells))
     if len(groups) < count:
         return list(cells[index::count])
     mine = set(groups[index::count])
-    return [cell for cell in cells if (cell.style, cell.seed) in mine]
+    return [cell for cell in cells if (cell["style"], cell["seed"]) in mine]
 
 
-def run_workers(options: CompareOptions, count: int) -> dict[str, str]:
-    """Run all cells of a comparison in ``count`` processes and wait for them.
+def run_workers(plan: Mapping[str, Any], count: int, *, name: str, settings: Path | None, options: CompareOptions) -> dict[str, str]:
+    """Run all cells of a comparison's plan in ``count`` processes and wait for them.
 
     Returns:
         The errors of the cells that failed. A process that died leaves its cells to be tried again.
@@ -82,7 +78,11 @@ def run_workers(options: CompareOptions, count: int) -> dict[str, str]:
         jobs = [Path(folder) / f"{index}.json" for index in range(count)]
         processes = []
         for index, job in enumerate(jobs):
-            write_json(job, {"options": _as_json(options), "index": index, "count": count})
+            cells = shard(plan["cells"], index, count)
+            write_json(job, {
+                "plan": {"cells": cells, "sections": plan["sections"], "errors": str(_errors(job))}, "name": f"{name}-{index}",
+                "settings": settings and str(settings), "use_cache": options.use_cache, "verbose": options.verbose,
+            })  # fmt: skip
             process = subprocess.Popen(
                 [sys.executable, "-m", "runs.comparison_workers", str(job)], env=_environment(index, count), stdout=subprocess.DEVNULL
             )
@@ -110,13 +110,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _as_json(options: CompareOptions) -> dict[str, Any]:
-    values = dataclasses.asdict(options)
-    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
-
-
 def _environment(index: int, count: int) -> dict[str, str]:
-    """This process' environment with one device or its share of the cores, and with our packages to be found from any folder."""
+    """This process' environment with one device or a part of the cores, and with our packages to be found from any folder."""
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     if not devices():
         # Each library takes all cores otherwise, and the processes wait for one another.
@@ -129,27 +124,18 @@ def _environment(index: int, count: int) -> dict[str, str]:
 
 def work(job: Path) -> None:
     """Run the cells of one process, and write the errors of those that failed beside the job's file."""
-    from components.core.comparison import load_comparison
     from components.core.logs import set_up
     from orchestration.client import connect, terminate_as_interrupt
     from orchestration.environment import prepare_environment
-    from orchestration.settings import default_settings_file
     from runs.comparison_pipeline import run_plan
 
     data = read_json(job)
-    values: dict[str, Any] = data["options"]
-    paths = {key: Path(values[key]) for key in ("config", "settings", "out") if values[key]}
-    options = CompareOptions(**{**values, **paths, "overrides": tuple(values["overrides"])})
-    set_up(verbose=options.verbose)
-    prepare_environment(verbose=options.verbose)
-    comparison = load_comparison(options.config, options.overrides)
-    cells = share(equalize(comparison), data["index"], data["count"])
-    plan = {key: value for key, value in plan_comparison(comparison, cells).items() if key in ("cells", "sections")}
+    set_up(verbose=data["verbose"])
+    prepare_environment(verbose=data["verbose"])
     with terminate_as_interrupt():
         connect()
-        name = f"{comparison.config.name}-{data['index']}"
-        plan["errors"] = str(_errors(job))
-        result = run_plan(plan, name, options.settings or default_settings_file(), use_cache=options.use_cache)
+        settings = Path(data["settings"]) if data["settings"] else None
+        result = run_plan(data["plan"], data["name"], settings, use_cache=data["use_cache"])
     if result.error is not None:
         raise result.error
 

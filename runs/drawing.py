@@ -1,43 +1,18 @@
-"""What the commands besides ``run`` do: look at a style without training, draw with a finished model, and look into it."""
+"""Draws with a finished model, and looks into it."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.card import read_card, sampling_settings
 from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
-from components.core.paths import read_json, read_jsonl, state
+from components.core.paths import read_json, read_jsonl
 from orchestration.environment import prepare_environment
-from runs.plan import effective_aux, plan_run
 
 if TYPE_CHECKING:
     from components.diffusion.sampling.sampler import PromptRequest
-
-
-def validate_style(config: RunConfig, *, verbose: bool = False) -> dict[str, Any]:
-    """Check all that a run of ``config`` checks before it trains.
-
-    Returns:
-        ``status`` (``completed`` or ``refused``), ``counts``, ``rules`` and ``page``, the path of the page that shows them.
-
-    Raises:
-        InputError, ServiceUnreachable: as at the start of a run.
-    """
-    prepare_environment(verbose=verbose)
-    plan = plan_run(config)
-    from components.styledata.manifest import scan_style
-    from components.styledata.validation import validate_style_set
-
-    with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
-        style_set = Path(scratch) / "style_set"
-        manifest = scan_style(config.style, effective_aux(config), style_set)
-        out = state("validation") / manifest.digest[:16]
-        verdict = validate_style_set(style_set, **plan["validate"], out=out)
-    outcome = "completed" if verdict.passed else "refused"
-    return {"status": outcome, **verdict.as_json(), "page": str(out / "validation.html")}
 
 
 def demo_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from components.core.config import SAMPLER, AuxSection, RunConfig
-from components.core.errors import InputError
+from components.core.errors import InputError, Problems
 from components.core.fingerprint import fingerprint
 from components.core.model_ref import local_model
 from components.core.paths import home
@@ -19,7 +20,21 @@ from components.registry.tracking import check_reachable, public_uri, tracking_u
 Plan = dict[str, dict[str, Any]]
 
 
-def plan_run(config: RunConfig) -> Plan:
+class Lookups:
+    """What plans read besides their configuration: each place once, however many plans share the object."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], Any] = {}
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """``function(*arguments)``; the second time from memory."""
+        key = (function, *arguments)
+        if key not in self._known:
+            self._known[key] = function(*arguments)
+        return self._known[key]
+
+
+def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
     """The parameters of every step of ``personalize``.
 
     A step gets exactly the settings that its result depends on, and a digest for each file or folder that they name: so one
@@ -27,22 +42,33 @@ def plan_run(config: RunConfig) -> Plan:
 
     Raises:
         InputError: a folder, file or model that the configuration names is not there, STYLEFORGE_HOME cannot be written, or a
-            launcher such as torchrun started several runs at once.
+            launcher such as torchrun started several runs at once. All of it is said.
         ServiceUnreachable: MLflow does not answer.
     """
     refuse_members()
     home()
+    look_up = look_up or Lookups()
     method = method_for(config.method)
     aux = effective_aux(config)
-    content = _content_digest(config)
-    base_digest = model_digest(config.base.model, config.base.revision, "base.model")
-    base = {"model": config.base.model, "revision": config.base.revision, "digest": base_digest}
+    problems = Problems()
+
+    def find(function: Callable[..., Any], *arguments: Any) -> Any:
+        with problems.collect():
+            return look_up(function, *arguments)
+
     scoring = config.scoring
-    extractor_digest = model_digest(scoring.extractor, scoring.extractor_revision, "scoring.extractor")
-    extractor = {"model": scoring.extractor, "revision": scoring.extractor_revision, "digest": extractor_digest}
-    bank = _bank_digest(config)
+    places = {"style.source": config.style.source, "style.reference": config.style.reference, "aux.pool": _pool(config)}
+    content = " ".join(f"{field}={find(_folder_digest, place, field)}" for field, place in places.items() if place)
+    base_digest = find(model_digest, config.base.model, config.base.revision, "base.model")
+    minimum_side = base_digest and find(base_resolution, config.base.model, config.base.revision)
+    extractor_digest = find(model_digest, scoring.extractor, scoring.extractor_revision, "scoring.extractor")
+    inception_digest = find(_inception_digest, scoring.inception_weights)
+    bank = find(_bank_digest, config.sampling.bank, config.sampling.limit)
+    problems.raise_all()
     tracking = tracking_uri(config.registry.tracking_uri)
-    check_reachable(tracking)
+    look_up(check_reachable, tracking)
+    base = {"model": config.base.model, "revision": config.base.revision, "digest": base_digest}
+    extractor = {"model": scoring.extractor, "revision": scoring.extractor_revision, "digest": extractor_digest}
     sampling = config.sampling.model_dump(mode="json")
     dump = config.model_dump(mode="json")
     concepts = [concept.as_json() for concept in method.concepts]
@@ -51,7 +77,7 @@ def plan_run(config: RunConfig) -> Plan:
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
             "curated": aux.source == "curated", "pool": _pool(config), "content": content,
         },
-        "validate": {"minimum_side": base_resolution(config.base.model, config.base.revision), "needs_roles": needs_roles(method)},
+        "validate": {"minimum_side": minimum_side, "needs_roles": needs_roles(method)},
         "split": {"extractor": extractor},
         "build_aux": _aux_parameters(config, method, base, extractor),
         "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
@@ -66,7 +92,7 @@ def plan_run(config: RunConfig) -> Plan:
         },
         "score": {
             "seed": config.seed, "tokens": list(method.tokens), "scoring": dump["scoring"],
-            "weights": {"extractor": extractor_digest, "inception": _inception_digest(config)},
+            "weights": {"extractor": extractor_digest, "inception": inception_digest},
         },
         # Where the model is registered is no part of what the page says about it.
         "report": {"config": {key: value for key, value in dump.items() if key != "registry"}},
@@ -103,25 +129,18 @@ def _aux_part(aux: AuxSection, concept: Concept, concepts: int) -> dict[str, Any
     return part
 
 
-def _content_digest(config: RunConfig) -> str:
-    """Digest of the pictures that ``scan`` will read."""
-    places = {"style.source": config.style.source, "style.reference": config.style.reference, "aux.pool": _pool(config)}
-    digests = [f"{field}={_folder_digest(place, field)}" for field, place in places.items() if place]
-    return " ".join(digests)
-
-
 def _pool(config: RunConfig) -> str | None:
     return config.aux.pool if effective_aux(config).source == "curated" else None
 
 
 def _folder_digest(place: str, field: str) -> str:
     if "://" in place:
-        # What lies behind a URL can change unseen, so it is read anew each time; later steps still know content they have seen.
+        # What lies behind a URL can change unseen, so each command reads it anew; later steps still know content they have seen.
         return uuid.uuid4().hex
     folder = Path(place).expanduser()
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "no such folder"
-        raise InputError(f"{field}={place}", problem, expected="a folder of pictures or an fsspec URL", remedy=f"mend {field}")
+        raise InputError(f"{field}={place}", problem, expected="a folder of pictures or an fsspec URL", remedy=f"fix {field}")
     return fingerprint(folder)
 
 
@@ -145,24 +164,21 @@ def model_digest(model: str, revision: str | None, field: str) -> str:
     return f"{model}@{revision}"
 
 
-def _inception_digest(config: RunConfig) -> str | None:
-    weights = config.scoring.inception_weights
+def _inception_digest(weights: str | None) -> str | None:
     if weights is None:
         return None
     path = Path(weights).expanduser()
     if not path.is_file():
         expected = "torch-fidelity's Inception weights"
-        raise InputError(
-            f"scoring.inception_weights={weights}", "no such file", expected=expected, remedy="mend the path or remove the key"
-        )
+        raise InputError(f"scoring.inception_weights={weights}", "no such file", expected=expected, remedy="fix the path or remove the key")
     return fingerprint(path)
 
 
-def _bank_digest(config: RunConfig) -> str:
+def _bank_digest(bank: str, limit: int | None) -> str:
     from components.evaluation.prompts import bank_path, load_bank
 
-    load_bank(config.sampling.bank, config.sampling.limit)
-    return fingerprint(bank_path(config.sampling.bank))
+    load_bank(bank, limit)
+    return fingerprint(bank_path(bank))
 
 
 def needs_roles(method: Method) -> bool:

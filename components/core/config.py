@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from components.core.content import digest_value
 from components.core.errors import ConfigError, InputError
+from components.core.nested import without
 from components.core.overrides import apply_overrides
 from components.core.paths import REPOSITORY
 from components.core.suggest import did_you_mean
@@ -351,12 +352,26 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
 
 
 def validate_model(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
-    """Build a pydantic model, turning its complaints into one :class:`ConfigError`."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        problems = [_explain(model, item) for item in error.errors(include_url=False)]
-        raise ConfigError(where, "; ".join(problems), remedy="see docs/reference/configuration.md, or run `styleforge config`") from error
+    """Build a pydantic model, turning all its complaints into one :class:`ConfigError`."""
+    problems: list[str] = []
+    rest, found = dict(data), None
+    while found is None:
+        try:
+            found = model.model_validate(rest)
+        except ValidationError as error:
+            items = error.errors(include_url=False)
+            # Fields at fault hide what is wrong between the others: that is looked for without them.
+            problems += [_explain(model, item) for item in items if not problems or not item["loc"]]
+            before = rest
+            for item in items:
+                rest = without(rest, item["loc"]) if item["loc"] else rest
+            if rest == before:
+                break
+    if found is not None and not problems:
+        return found
+    wrong = ConfigError(where, "; ".join(problems), remedy="see docs/reference/configuration.md, or run `styleforge config`")
+    wrong.usable = found
+    raise wrong
 
 
 def _explain(model: type[BaseModel], item: Any) -> str:

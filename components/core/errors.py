@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -47,7 +49,35 @@ class InputError(StyleForgeError):
 
 
 class ConfigError(InputError):
-    """A field of the run configuration is unknown, of the wrong type or out of bounds."""
+    """A field of the run configuration is unknown, of the wrong type or out of bounds.
+
+    ``usable`` is the configuration without the fields at fault, where that is one: further checks may look at it.
+    """
+
+    usable: Any = None
+
+
+class Problems:
+    """Errors in what the user gave that do not keep one another from being found: collected, then raised as one."""
+
+    def __init__(self) -> None:
+        self.found: list[InputError] = []
+
+    @contextlib.contextmanager
+    def collect(self) -> Iterator[None]:
+        """Collect an :class:`InputError` of the block; any other error goes through."""
+        try:
+            yield
+        except InputError as error:
+            self.found.append(error)
+
+    def raise_all(self) -> None:
+        """Raise what was collected: one error as it is, several as a single :class:`InputError` with a line each."""
+        messages = list(dict.fromkeys(str(error) for error in self.found))
+        if len(messages) == 1:
+            raise self.found[0]
+        if messages:
+            raise InputError(f"{len(messages)} problems", "".join(f"\n- {message}" for message in messages)) from self.found[0]
 
 
 class GateRefused(StyleForgeError):

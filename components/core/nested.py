@@ -15,6 +15,16 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
+def without(data: Mapping[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
+    """``data`` less what lies at the place that the keys name; the same where there is nothing, or a list is on the way."""
+    first, *rest = keys
+    if first not in data:
+        return dict(data)
+    if not rest or not isinstance(data[first], Mapping):
+        return {key: value for key, value in data.items() if key != first}
+    return {**data, first: without(data[first], rest)}
+
+
 def set_at(data: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
     """``data`` with ``value`` at the place that the keys name one below the other; ``data`` itself is not changed.
 

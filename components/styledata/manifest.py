@@ -16,7 +16,7 @@ from PIL import Image
 
 from components.core.config import AuxSection, StyleSection
 from components.core.content import digest_value
-from components.core.errors import InputError
+from components.core.errors import InputError, Problems
 from components.core.images import EXTENSIONS, HARD_MAX_PIXELS, ImageFacts, inspect_image, load_rgb
 from components.core.paths import atomic_folder, read_jsonl, state, storage_errors, write_jsonl
 from components.styledata.metadata import METADATA, Annotation, read_metadata
@@ -91,6 +91,10 @@ class Manifest:
         """The entries of one split that decode."""
         return tuple(entry for entry in self.split(name) if entry.problem is None)
 
+    def unusable(self, source: str) -> list[InputError]:
+        """What keeps pictures from being used, for the places where validation cannot say it."""
+        return [InputError(f"{source}: {entry.path}", entry.problem) for entry in self.entries if entry.problem]
+
     def write(self, folder: Path) -> None:
         """Write ``manifest.jsonl`` (one row a picture) and ``ignored.jsonl`` (one row a file passed over) into ``folder``."""
         write_jsonl(Path(folder) / MANIFEST, [asdict(entry) for entry in self.entries])
@@ -154,39 +158,57 @@ def scan_style(style: StyleSection, aux: AuxSection, out: Path) -> Manifest:
     ``problem``, for validation to judge. Nothing is written unless all of it is.
 
     Raises:
-        InputError: a folder is missing or holds no picture; a metadata line is wrong; no pool to curate from.
+        InputError: a folder is missing or holds no picture; a metadata line is wrong; no pool to curate from. All of it is said,
+            and then the pictures that do not decode too.
         ServiceUnreachable: a URL's store does not answer.
     """
+    problems = Problems()
     with tempfile.TemporaryDirectory(dir=state("scratch")) as scratch, atomic_folder(out) as folder:
-        found, ignored = _gather(style, aux, Path(scratch))
-        entries = _copy_all(found, folder, style.max_pixels)
+        found, ignored = _gather(style, aux, Path(scratch), problems)
+        entries = _copy_all(found, folder, style.max_pixels, problems)
         manifest = Manifest.of(entries, ignored)
+        if problems.found:
+            # There is no style set, so validation will not say it.
+            problems.found += manifest.unusable(style.source)
+        problems.raise_all()
         manifest.write(folder)
     return manifest
 
 
-def _gather(style: StyleSection, aux: AuxSection, scratch: Path) -> tuple[list[_Found], set[str]]:
+def _gather(style: StyleSection, aux: AuxSection, scratch: Path, problems: Problems) -> tuple[list[_Found], set[str]]:
     """What the style set consists of, and the paths of all files that are passed over."""
-    source = _open(style.source, scratch / "style")
-    found, passed_over = _style_ref(source)
-    opened = [source]
+    opened: list[_Folder] = []
+    found: list[_Found] = []
+    ignored: set[str] = set()
+
+    def open_folder(location: str, name: str) -> _Folder | None:
+        with problems.collect():
+            opened.append(_open(location, scratch / name, problems))
+            return opened[-1]
+        return None
+
+    if source := open_folder(style.source, "style"):
+        with problems.collect():
+            found, ignored = _style_ref(source)
     if style.reference is None:
-        found += source.take("reference", below="reference/")
-    else:
-        opened.append(_open(style.reference, scratch / "reference"))
-        found += opened[-1].take("reference", to="reference/")
-    if aux.source == "curated":
-        pool = source if aux.pool is None else _open(aux.pool, scratch / "pool")
-        found += pool.take("aux_pool", below="aux_pool/") if pool is source else pool.take("aux_pool", to="aux_pool/")
-        opened.append(pool)
-        if not any(item.split == "aux_pool" for item in found):
-            raise InputError(
-                "aux.pool",
-                f"aux.source is `curated`, but {style.source} holds no pictures in aux_pool/",
-                expected="a pool of pictures to choose from",
-                remedy="set aux.pool to a folder, or aux.source to generated, target or none",
-            )
-    return found, passed_over.union(*(folder.ignored for folder in opened))
+        found += source.take("reference", below="reference/") if source else []
+    elif reference := open_folder(style.reference, "reference"):
+        found += reference.take("reference", to="reference/")
+    if aux.source == "curated" and aux.pool is not None:
+        if pool := open_folder(aux.pool, "pool"):
+            found += pool.take("aux_pool", to="aux_pool/")
+    elif aux.source == "curated" and source:
+        pooled = source.take("aux_pool", below="aux_pool/")
+        found += pooled
+        with problems.collect():
+            if not pooled:
+                raise InputError(
+                    "aux.pool",
+                    f"aux.source is `curated`, but {style.source} holds no pictures in aux_pool/",
+                    expected="a pool of pictures to choose from",
+                    remedy="set aux.pool to a folder, or aux.source to generated, target or none",
+                )
+    return found, ignored.union(*(folder.ignored for folder in opened))
 
 
 def _style_ref(source: _Folder) -> tuple[list[_Found], set[str]]:
@@ -205,27 +227,29 @@ def _style_ref(source: _Folder) -> tuple[list[_Found], set[str]]:
     return found, strays
 
 
-def _open(location: str, into: Path) -> _Folder:
+def _open(location: str, into: Path, problems: Problems) -> _Folder:
     root = open_source(location, into)
     files = list(walk(root))
     pictures = tuple(path for path in files if PurePosixPath(path).suffix.lower() in EXTENSIONS)
     if not pictures:
         what = f"none of its {len(files)} files is a picture" if files else "the folder is empty"
         raise InputError(
-            location, what, expected="a folder of PNG, JPEG, WebP, BMP, TIFF or GIF pictures", remedy="put pictures there, or mend the path"
+            location, what, expected="a folder of PNG, JPEG, WebP, BMP, TIFF or GIF pictures", remedy="put pictures there, or fix the path"
         )
     ignored = tuple(path for path in files if path not in set(pictures) and PurePosixPath(path).name != METADATA)
-    return _Folder(root, location, pictures, ignored, read_metadata(root))
+    return _Folder(root, location, pictures, ignored, read_metadata(root, problems))
 
 
-def _copy_all(found: list[_Found], folder: Path, max_pixels: int) -> list[ImageEntry]:
-    def copy(item: _Found) -> ImageEntry:
-        return _copy(item, folder / IMAGES / item.path, max_pixels)
+def _copy_all(found: list[_Found], folder: Path, max_pixels: int, problems: Problems) -> list[ImageEntry]:
+    def copy(item: _Found) -> ImageEntry | None:
+        with problems.collect():
+            return _copy(item, folder / IMAGES / item.path, max_pixels)
+        return None
 
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # Whatever Pillow grumbles about (its own pixel limit, odd tags), the entry's ``problem`` is what counts.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        return list(pool.map(copy, found))
+        return [entry for entry in pool.map(copy, found) if entry]
 
 
 def _copy(item: _Found, target: Path, max_pixels: int) -> ImageEntry:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.core.errors import InputError
+from components.core.errors import InputError, Problems
 from components.styledata.source import walk
 
 METADATA = "metadata.jsonl"
@@ -22,23 +22,23 @@ class Annotation:
     role: str | None = None
 
 
-def read_metadata(folder: Path) -> dict[str, Annotation]:
+def read_metadata(folder: Path, problems: Problems) -> dict[str, Annotation]:
     """All annotations in ``folder``, keyed by the picture's path relative to it.
 
     ``metadata.jsonl`` may lie at the root and in any sub-folder; its ``file_name`` is relative to the folder it lies in.
     Where two speak about one picture, the deeper one counts.
 
-    Raises:
-        InputError: naming file and line: not JSON, no ``file_name``, a file that is not there, an unknown role.
+    What is wrong goes into ``problems``, with file and line: not JSON, no ``file_name``, a file that is not there, an unknown role.
     """
     annotations: dict[str, Annotation] = {}
     files = [path for path in walk(folder) if PurePosixPath(path).name == METADATA]
     for relative in sorted(files, key=lambda path: (path.count("/"), path)):
-        annotations.update(_read_file(folder, PurePosixPath(relative)))
+        with problems.collect():
+            annotations.update(_read_file(folder, PurePosixPath(relative), problems))
     return annotations
 
 
-def _read_file(folder: Path, relative: PurePosixPath) -> dict[str, Annotation]:
+def _read_file(folder: Path, relative: PurePosixPath, problems: Problems) -> dict[str, Annotation]:
     file = folder / relative
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
@@ -46,7 +46,9 @@ def _read_file(folder: Path, relative: PurePosixPath) -> dict[str, Annotation]:
         raise InputError(str(file), f"cannot be read as UTF-8 text ({error})", expected="one JSON object a line") from error
     annotations: dict[str, Annotation] = {}
     for number, line in enumerate(lines, start=1):
-        if line.strip():
+        with problems.collect():
+            if not line.strip():
+                continue
             where = f"{file}, line {number}"
             row = _parse(line, where)
             name = (relative.parent / row["file_name"]).as_posix()

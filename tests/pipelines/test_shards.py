@@ -6,18 +6,14 @@ from typing import Any
 
 import pytest
 
-from components.core.comparison import Cell
-from components.core.config import parse_config
 from runs import comparison_workers as shards
 from runs.comparison import equalize
-from runs.comparison_workers import cores, processes_that_fit, share
-
-CONFIG = parse_config({"style": {"name": "x", "source": "x"}})
+from runs.comparison_workers import cores, processes_that_fit, shard
 
 
-def cells(styles: int, seeds: int, methods: int) -> list[Cell]:
+def cells(styles: int, seeds: int, methods: int) -> list[dict[str, Any]]:
     return [
-        Cell(f"{style}-{seed}-{method}", (str(method),), str(style), seed, CONFIG)
+        {"id": f"{style}-{seed}-{method}", "style": str(style), "seed": seed}
         for seed in range(seeds) for style in range(styles) for method in range(methods)
     ]  # fmt: skip
 
@@ -25,15 +21,15 @@ def cells(styles: int, seeds: int, methods: int) -> list[Cell]:
 @pytest.mark.parametrize(("styles", "seeds", "methods", "count"), [(1, 1, 6, 4), (6, 3, 6, 4), (1, 3, 2, 3), (1, 1, 1, 2)])
 def test_every_cell_is_shared_out_once(styles: int, seeds: int, methods: int, count: int) -> None:
     everything = cells(styles, seeds, methods)
-    shares = [share(everything, index, count) for index in range(count)]
-    assert sorted(cell.id for part in shares for cell in part) == sorted(cell.id for cell in everything)
+    shares = [shard(everything, index, count) for index in range(count)]
+    assert sorted(cell["id"] for part in shares for cell in part) == sorted(cell["id"] for cell in everything)
 
 
 def test_what_shares_a_style_and_a_seed_stays_together() -> None:
     for index in range(4):
-        mine = share(cells(6, 3, 6), index, 4)
-        assert {(cell.style, cell.seed): 6 for cell in mine} == {
-            key: sum((cell.style, cell.seed) == key for cell in mine) for key in {(cell.style, cell.seed) for cell in mine}
+        mine = shard(cells(6, 3, 6), index, 4)
+        assert {(cell["style"], cell["seed"]): 6 for cell in mine} == {
+            key: sum((cell["style"], cell["seed"]) == key for cell in mine) for key in {(cell["style"], cell["seed"]) for cell in mine}
         }
 
 

@@ -87,6 +87,13 @@ def test_changed_files_change_the_steps_that_read_them(settings: dict[str, Any],
     assert after["score"] == before["score"]
 
 
+def test_all_that_is_not_there_is_said_at_once(settings: dict[str, Any], tmp_path: Path) -> None:
+    config = _config(settings, "style.source=gone-1", "base.model=./gone-2", "scoring.extractor=./gone-3", "sampling.bank=gone-4.txt")
+    with pytest.raises(InputError) as caught:
+        plan_run(config)
+    assert all(f"gone-{number}" in str(caught.value) for number in (1, 2, 3, 4)) and caught.value.exit_code == 2
+
+
 def test_a_url_is_scanned_anew_each_time(settings: dict[str, Any]) -> None:
     settings["style"]["source"] = "memory://pictures"
     assert plan_run(_config(settings))["scan"] != plan_run(_config(settings))["scan"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from components.core.content import digest_folder
-from components.core.errors import InputError
+from components.core.errors import InputError, Problems
 from components.styledata.manifest import Manifest
 from components.styledata.metadata import Annotation, read_metadata
 from tests.components.styledata.helpers import encoded, picture, scan, style_folder
@@ -133,6 +133,18 @@ def test_curating_needs_a_pool(tmp_path: Path) -> None:
     assert len(scan(source, tmp_path / "set", aux="generated").entries) == 3
 
 
+def test_all_that_is_wrong_with_a_source_is_said_at_once(tmp_path: Path) -> None:
+    source = style_folder(tmp_path / "source", style=3)
+    (source / "style_ref/words.png").write_text("no picture")
+    (source / "style_ref/link.png").symlink_to(tmp_path / "gone.png")
+    (source / "metadata.jsonl").write_text('{"file_name": "gone.png"}\nnot json\n')
+    with pytest.raises(InputError) as caught:
+        scan(source, tmp_path / "set", aux="curated")
+    for said in ("aux.pool", "words.png: ", "link.png", "line 1: names gone.png", "line 2: not JSON"):
+        assert said in str(caught.value), said
+    assert caught.value.exit_code == 2 and not (tmp_path / "set").exists()
+
+
 def test_a_dangling_link_is_named(tmp_path: Path) -> None:
     source = style_folder(tmp_path / "source", style=3)
     (source / "style_ref/link.png").symlink_to(tmp_path / "gone.png")
@@ -164,7 +176,7 @@ def test_metadata_in_sub_folders_wins(tmp_path: Path) -> None:
         '{"file_name": "style_ref/a.png", "text": "far"}\n\n{"file_name": "b.png", "text": "  two   blanks ", "other": 1}\n'
     )
     (tmp_path / "style_ref/metadata.jsonl").write_text('{"file_name": "a.png", "text": "near", "role": "thing"}\n')
-    assert read_metadata(tmp_path) == {"style_ref/a.png": Annotation("near", "thing"), "b.png": Annotation("two blanks", None)}
+    assert read_metadata(tmp_path, Problems()) == {"style_ref/a.png": Annotation("near", "thing"), "b.png": Annotation("two blanks", None)}
 
 
 @pytest.mark.parametrize(
@@ -200,4 +212,4 @@ def test_a_caption_may_hold_characters_that_look_like_line_ends(tmp_path: Path) 
 
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "one\u2028two\x85three"}\n', encoding="utf-8")
-    assert next(iter(read_metadata(tmp_path).values())).caption == "one two three"
+    assert next(iter(read_metadata(tmp_path, Problems()).values())).caption == "one two three"
