@@ -15,13 +15,13 @@ from PIL import Image
 
 from components.core.paths import REPOSITORY
 from tests.infra.ci.forges import BOT, TOKEN, Forge, serve_forge
-from tests.infra.ci.workflows import GITHUB, Runner, github_steps, plain_environment
+from tests.infra.ci.workflows import Runner, github_steps, plain_environment
 from tests.infra.ci.zenml_server import ZenServer, zenml_server
 from tests.pipelines.test_end_to_end import Machine
 from tests.servers import mlflow_server, postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-WORKFLOWS = {file.name: file for file in GITHUB}
+
 # What a model of three steps can reach, and what none can.
 LENIENT = {"rules": [{"metric": "n", "at_least": 2}]}
 STRICT = {"rules": [{"metric": "n", "at_least": 10_000}]}
@@ -105,13 +105,13 @@ def test_github_with_mlflow_on_sqlite(zenml: ZenServer, forge: Forge, tmp_path: 
         "secrets.ZENML_STORE_API_KEY": zenml.key, "inputs.model": "", "inputs.to": "", "inputs.force": "", "inputs.reason": "",
     }  # fmt: skip
     runner = Runner(team.folder, environment, values)
-    steps = github_steps(WORKFLOWS["style-pull-request.yml"], "run")
-    comment = github_steps(WORKFLOWS["style-pull-request.yml"], "comment")["Comment"]
-    promote = github_steps(WORKFLOWS["promote.yml"], "promote")["Promote"]
+    steps = github_steps("style-pull-request.yml", "run")
+    comment = github_steps("style-pull-request.yml", "comment")["Comment"]
+    promote = github_steps("promote.yml", "promote")["Promote"]
 
     with mlflow_server(tmp_path / "mlflow") as uri:
         values["secrets.MLFLOW_TRACKING_URI"] = uri
-        listed = runner.github(github_steps(WORKFLOWS["style-pull-request.yml"], "list")["List"])
+        listed = runner.github(github_steps("style-pull-request.yml", "list")["List"])
         (values["matrix.config"],) = json.loads(listed["configs"])
 
         # The pull request: the run is done, the gate would pass it, nothing is promoted yet.
@@ -141,18 +141,12 @@ def test_github_with_mlflow_on_sqlite(zenml: ZenServer, forge: Forge, tmp_path: 
         shown = subprocess.run(["git", "show", f"styleforge-pictures:{place}"], cwd=team.bare, check=True, capture_output=True).stdout
         assert shown == (team.folder / "results" / "anime" / "grid.png").read_bytes()
 
-        # The merge: refused, then passed, then what people can get wrong by hand.
+        # The merge: refused, then passed, then forced by hand, with a reason.
         runner.github(promote, code=3)
         assert [row["aliases"] for row in team.models(uri)] == [["pr-12"]]
         values["vars.STYLEFORGE_GATE"] = "lenient.yaml"
         runner.github(promote)
         assert [row["aliases"] for row in team.models(uri)] == [["champion", "pr-12"]]
-        values["github.event.pull_request.number"] = "99"
-        runner.github(promote)
-        values["inputs.model"] = "styleforge-anime@nobody"
-        runner.github(promote, code=2)
-        values["inputs.model"] = "--dry-run"
-        runner.github(promote, code=2)
         values |= {"inputs.model": "styleforge-anime/1", "vars.STYLEFORGE_GATE": "strict.yaml", "inputs.to": "show", "inputs.force": "true"}
         runner.github(promote, code=2)
         values["inputs.reason"] = "for the fair"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.infra.ci.forges import BOT, TOKEN, Forge, serve_forge
-from tests.infra.ci.workflows import GITHUB, SCRIPTS, Runner, github_steps, plain_environment
+from tests.infra.ci.workflows import SCRIPTS, Runner, github_steps, plain_environment
 
-PULL_REQUEST = next(file for file in GITHUB if file.name == "style-pull-request.yml")
+PULL_REQUEST = "style-pull-request.yml"
 MARKER = "<!-- styleforge: this comment is written anew by each run -->"
 
 
@@ -208,3 +210,93 @@ def test_a_push_that_is_refused_fails_the_job(results: Path, tmp_path_factory: p
     path = f"{results / 'bin'}:{plain_environment()['PATH']}"
     places = {"RESULTS": str(results), "BRANCH": "pictures", "PLACE": "pr-1", "SERIAL": "1", "REMOTE": str(remote), "PATH": path}
     assert "could not be pushed" in run("push-pictures.sh", folder=results, code=4, **places)
+
+
+# The jobs, with a command that only writes down what it is asked
+
+STYLEFORGE = """#!/usr/bin/env python3
+import json, os, sys
+name, *words = sys.argv[1:]
+with open("asked.jsonl", "a") as file:
+    file.write(json.dumps([name, words, os.environ.get("ZENML_CONFIG_PATH", "")]) + "\\n")
+if name == "summary":
+    folder = words[words.index("--out") + 1]
+    open(f"{folder}/summary.md", "w").write("### anime")
+rows = [{"name": "styleforge-anime", "aliases": ["pr-12", "mr-12"]}]
+answers = {"run": {"model": {"name": "styleforge-anime", "version": "3"}}, "models": {"models": rows}}
+print("for people")
+print(json.dumps(answers.get(name, {})))
+sys.exit(int(os.environ.get(f"CODE_{name}", 0)))
+"""
+
+
+@pytest.fixture
+def stub(team: Path) -> dict[str, str]:
+    """The environment of a job in the team's repository whose ``styleforge`` is a stub; CODE_run and the like are its exit codes."""
+    (team / "bin").mkdir()
+    (team / "bin" / "styleforge").write_text(STYLEFORGE)
+    (team / "bin" / "styleforge").chmod(0o755)
+    known = plain_environment()
+    return known | {"PATH": f"{team / 'bin'}:{known['PATH']}", "HOME": str(team), "GITHUB_RUN_ID": "77", "GITHUB_SERVER_URL": "https://f",
+                    "GITHUB_REPOSITORY": "team/styles"}  # fmt: skip
+
+
+def _asked(team: Path) -> list[Any]:
+    file = team / "asked.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.unlink()
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "commands"),
+    [
+        ({}, 0, ["run", "promote", "summary"]), ({"CODE_promote": "3"}, 3, ["run", "promote", "summary"]),
+        ({"CODE_run": "4"}, 4, ["run", "summary"]),
+    ],
+)  # fmt: skip
+def test_a_pull_request_runs_its_style_and_asks_the_gate(
+    team: Path, stub: dict[str, str], codes: dict[str, str], code: int, commands: list[str]
+) -> None:
+    step = github_steps(PULL_REQUEST, "run")["Run"]
+    values = defaultdict(str, {"matrix.config": "styles/anime/config.yaml", "github.event.pull_request.number": "12",
+                               "vars.STYLEFORGE_GATE": "mine.yaml", "secrets.ZENML_STORE_API_KEY": "ZENKEY_secret"})  # fmt: skip
+    outputs = Runner(team, stub, values).github(step, code, **codes)
+    asked = _asked(team)
+    assert outputs == {"name": "anime"} and [name for name, _, _ in asked] == commands
+    assert asked[0][1] == ["styles/anime/config.yaml", "--set", "registry.alias=pr-12", "--json"]
+    if len(commands) == 3:
+        assert asked[1][1] == ["--dry-run", "--gate", "mine.yaml", "--json", "--", "styleforge-anime/3"]
+    assert "--link" in asked[-1][1] and (team / "results" / "anime" / "summary.md").is_file()
+    # The key's folder is another one than the home, and gone afterwards.
+    assert asked[0][2] and not Path(asked[0][2]).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, ["--to", "champion", "--json", "--", "styleforge-anime@pr-12"]),
+        ({"inputs.model": "--dry-run"}, ["--to", "champion", "--json", "--", "--dry-run"]),
+        ({"inputs.model": "m/1", "inputs.to": "show", "inputs.force": "true", "inputs.reason": "a fair"},
+         ["--to", "show", "--force", "--reason", "a fair", "--json", "--", "m/1"]),
+        ({"github.event.pull_request.number": "99"}, None),
+    ],
+)  # fmt: skip
+def test_a_merge_promotes_what_its_pull_request_trained(
+    team: Path, stub: dict[str, str], given: dict[str, str], words: list[str] | None
+) -> None:
+    step = github_steps("promote.yml", "promote")["Promote"]
+    Runner(team, stub, defaultdict(str, {"github.event.pull_request.number": "12", **given})).github(step)
+    promotions = [asked for name, asked, _ in _asked(team) if name == "promote"]
+    assert promotions == ([words] if words else [])
+
+
+def test_gitlab_runs_and_promotes(team: Path, stub: dict[str, str]) -> None:
+    given = {"CI_MERGE_REQUEST_IID": "12", "CI_MERGE_REQUEST_DIFF_BASE_SHA": git(team, "rev-parse", "HEAD")}
+    _change(team, "styles/anime/x.png")
+    runner = Runner(team, stub | given)
+    runner.gitlab("style", code=3, CODE_promote="3")
+    assert [words[0] for name, words, _ in _asked(team) if name == "run"] == ["styles/anime/config.yaml"]
+    forge_says = {"GITLAB_TOKEN": TOKEN, "CI_API_V4_URL": "http://127.0.0.1:9", "CI_PROJECT_ID": "5", "CI_COMMIT_SHA": "abc"}
+    runner.gitlab("promote-by-hand", MODEL="m@mr-12", TO="show", **forge_says)
+    assert _asked(team)[0][1] == ["--to", "show", "--json", "--", "m@mr-12"]
