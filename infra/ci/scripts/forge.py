@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What GitHub and GitLab are told over their APIs. The jobs that comment install nothing, so that nothing of a pull request runs: Python alone.
+"""What GitHub and GitLab are told over their APIs. Python alone: the jobs that comment install nothing, and run nothing of a pull request.
 
 ``forge.py comment RESULTS`` writes one comment on the pull request, or writes it anew, from the ``summary.md`` and ``grid.png`` in
 each folder of RESULTS. ``forge.py merge-request`` prints the number of the merge request that a GitLab commit came from.
