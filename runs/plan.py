@@ -13,7 +13,7 @@ from components.core.fingerprint import fingerprint
 from components.core.model_ref import local_model
 from components.core.paths import home
 from components.diffusion.models.sources import base_resolution, content_digest
-from components.diffusion.training.launch import refuse_members
+from components.diffusion.training.launch import refuse_external_launcher
 from components.diffusion.training.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
 
@@ -45,7 +45,7 @@ def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
             launcher such as torchrun started several runs at once. All of it is said.
         ServiceUnreachable: MLflow does not answer.
     """
-    refuse_members()
+    refuse_external_launcher()
     home()
     look_up = look_up or Lookups()
     method = method_for(config.method)

@@ -65,7 +65,7 @@ import os, time
 from components.core.content import digest_folder
 from components.diffusion.training import objective
 from components.core.paths import write_json, write_jsonl
-def fine_tune(config, style_set, split, aux, out, checkpoints, *, kept=None):
+def fine_tune(config, style_set, split, aux, out, checkpoints, *, on_checkpoint=None):
     checkpoints.mkdir(parents=True, exist_ok=True)
     (checkpoints / "step-1").write_text("half way")
     if os.environ.get("STAND_IN") == "fail":

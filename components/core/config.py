@@ -208,7 +208,7 @@ class TrainingSection(Section):
         (), description="Prompts drawn at the end of training for the log; `{token}` is the identifier."
     )
 
-    def undivided(self) -> dict[str, Any]:
+    def global_batch_config(self) -> dict[str, Any]:
         """The section as plain JSON, for one process that does the work of all: what the weights depend on, up to rounding."""
         whole = {
             "batch_size": self.batch_size * self.processes,

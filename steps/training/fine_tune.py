@@ -46,14 +46,14 @@ def fine_tune(
         method=MethodSection(**method),
         training=TrainingSection(**training),
     )
-    key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, config.training.undivided()]
+    key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, config.training.global_batch_config()]
     checkpoints = resumable("fine_tune", "checkpoints", key=key)
     vault = vault_for(key)
     if vault:
         vault.fetch(checkpoints)
     out = scratch("fine_tune")
     with measured() as usage:
-        train(config, style_set.path, split.path, aux.path, out, checkpoints, kept=vault.keep if vault else None)
+        train(config, style_set.path, split.path, aux.path, out, checkpoints, on_checkpoint=vault.keep if vault else None)
     if vault:
         vault.clear()
     timing = out / "training" / "timing.json"

@@ -14,9 +14,9 @@ from PIL import Image
 from components.core.config import RunConfig, load_config
 from components.core.paths import REPOSITORY, read_jsonl
 from components.diffusion.models.bundle import load_bundle
-from components.diffusion.models.families import StableDiffusion
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.models.sources import COMMIT
+from components.diffusion.models.stable_diffusion import StableDiffusion
 from components.diffusion.sampling.sampler import PromptRequest, sample_bank
 from components.diffusion.training.loop import fine_tune
 from components.diffusion.training.methods import method_for
@@ -111,7 +111,7 @@ def test_published_sizes_fit_together_and_come_to_what_the_configurations_say(mo
         model_max_length, eos_token_id = 77, 49407
 
     schedule = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "prediction_type": "epsilon"}
-    common: dict[str, Any] = {"tokenizer": Tokenizer(), "scheduler_config": schedule, "where": "here"}
+    tokenizers = {"tokenizer": Tokenizer(), "tokenizer_2": Tokenizer()}
     with torch.device("meta"):
         widths: dict[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
         kinds: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
@@ -132,16 +132,11 @@ def test_published_sizes_fit_together_and_come_to_what_the_configurations_say(mo
         }  # fmt: skip
         second = CLIPTextModelWithProjection(text(1280, 32, 20, projection_dim=1280))
         large = CLIPTextModel(text(1024, 23, 16))
-    families = {
-        "sd15": StableDiffusion(unet=unets["sd15"], vae=vae, text_encoder=first, **common),
-        "sd21": StableDiffusion(unet=unets["sd21"], vae=vae, text_encoder=large, **common),
-        "sdxl": StableDiffusionXL(
-            unet=unets["sdxl"], vae=vae, text_encoder=first, text_encoder_2=second, tokenizer_2=Tokenizer(), zero_empty=True, **common
-        ),
-    }
+    encoders = {"sd15": {"text_encoder": first}, "sd21": {"text_encoder": large}, "sdxl": {"text_encoder": first, "text_encoder_2": second}}
+    families = {name: FAMILIES[name]({"unet": unets[name], "vae": vae, **encoders[name], **tokenizers}, schedule, "here") for name in NAMES}
     assert [families[name].resolution for name in NAMES] == [512, 768, 1024]
     for name, millions in (("sd15", "983 M"), ("sd21", "1,206 M"), ("sdxl", "3,385 M")):
-        parts = [families[name].unet, *families[name].text_encoders.values()]
+        parts = [families[name].network, *families[name].text_encoders.values()]
         count = sum(value.numel() for part in parts for value in part.parameters())
         assert f"{count / 1e6:,.0f} M" == millions
         text_of_it = (REPOSITORY / "configs" / f"{name}.yaml").read_text(encoding="utf-8")

@@ -162,7 +162,7 @@ def record_attention(family: Family, pictures: int) -> Iterator[AttentionRecord]
     from diffusers.models.attention_processor import Attention
 
     record = AttentionRecord(pictures, (family.latent_shape[1], family.latent_shape[2]))
-    layers: list[Any] = [module for module in family.parts["unet"].modules() if isinstance(module, Attention) and module.is_cross_attention]
+    layers: list[Any] = [module for module in family.network.modules() if isinstance(module, Attention) and module.is_cross_attention]
     before = [layer.processor for layer in layers]
     for layer, processor in zip(layers, before, strict=True):
         layer.set_processor(_Recording(processor, record))

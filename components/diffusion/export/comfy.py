@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.core.config import SamplingSection
-from components.diffusion.models.families import StableDiffusion
+from components.diffusion.models.families import Family
 
 # ComfyUI's sampler and noise schedule that come nearest to ours; its pictures are alike, not equal.
 SAMPLERS = {
@@ -15,7 +15,7 @@ SAMPLERS = {
 Nodes = dict[str, dict[str, Any]]
 
 
-def workflow(family: StableDiffusion, settings: SamplingSection, checkpoint: str, lora: str | None, prompt: str) -> Nodes:
+def workflow(family: Family, settings: SamplingSection, checkpoint: str, lora: str | None, prompt: str) -> Nodes:
     """Nodes of ComfyUI's own by id: ``class_type``, and ``inputs`` that are values or (id, number of an output).
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from components.core.errors import InputError
-from components.diffusion.models.families import StableDiffusion
+from components.diffusion.models.families import Family
 from components.diffusion.models.layouts import FILE_KINDS, FileKind
 from components.diffusion.models.loading import V_PREDICTION_MARK
 from components.diffusion.training.checkpoints import save_tensors
@@ -48,18 +48,18 @@ _OPEN_CLIP_LAYER = {
 }  # fmt: skip
 
 
-def kind_of(family: StableDiffusion) -> FileKind:
+def kind_of(family: Family) -> FileKind:
     """The kind of file that a model is written as.
 
     1.x and 2.x have one diffusers layout. What tells them apart is the text encoder's activation: programs that read the
     files run CLIP's with ``quick_gelu`` and OpenCLIP's with ``gelu``.
     """
     kinds = [kind for kind in FILE_KINDS if kind.layout is family.layout]
-    open_clip = family.text_encoder.config.hidden_act != "quick_gelu"
+    open_clip = family.text_encoders["text_encoder"].config.hidden_act != "quick_gelu"
     return next((kind for kind in kinds if kind.prefixes["text_encoder"].endswith(OPEN_CLIP_PREFIX) == open_clip), kinds[0])
 
 
-def original_tensors(family: StableDiffusion) -> dict[str, torch.Tensor]:
+def original_tensors(family: Family) -> dict[str, torch.Tensor]:
     """A model's tensors by the names of the original layout, with the marks that other programs know v-prediction by.
 
     Raises:
@@ -75,7 +75,7 @@ def original_tensors(family: StableDiffusion) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def write_original(family: StableDiffusion, file: Path, dtype: torch.dtype | None = None) -> Path:
+def write_original(family: Family, file: Path, dtype: torch.dtype | None = None) -> Path:
     """Write a model as one safetensors file, with ``dtype`` in that precision; returns ``file``.
 
     Raises:

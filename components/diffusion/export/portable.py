@@ -21,7 +21,7 @@ from components.diffusion.export.formats import KOHYA_FILE, file_stem
 from components.diffusion.export.original import write_original
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
-from components.diffusion.models.families import StableDiffusion
+from components.diffusion.models.families import Family
 from components.diffusion.models.loading import quiet
 from components.diffusion.models.tokens import row_names
 from components.diffusion.sampling.schedulers import SCHEDULERS, make_scheduler
@@ -214,7 +214,7 @@ def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) 
     return _written(model, family, _notes(family), embeddings)
 
 
-def _base(model: StyleModel) -> StableDiffusion:
+def _base(model: StyleModel) -> Family:
     """The base that the model belongs to, with the very weights that it was trained on."""
     assert model.record is not None
     bundle = load_bundle(model.record.model, model.record.revision, "cpu")
@@ -222,7 +222,7 @@ def _base(model: StyleModel) -> StableDiffusion:
     return bundle.family
 
 
-def _checkpoint(model: StyleModel, family: StableDiffusion, file: Path, dtype: torch.dtype) -> None:
+def _checkpoint(model: StyleModel, family: Family, file: Path, dtype: torch.dtype) -> None:
     """One file; the rows of new tokens are left out, since other programs take a table of CLIP's own size alone."""
     for name, encoder in family.text_encoders.items():
         added = [family.tokenizers[name].get_vocab()[row] for row in _row_names(model) if row in family.tokenizers[name].get_vocab()]
@@ -259,15 +259,15 @@ def _copy_embeddings(model: StyleModel, out: Path) -> dict[str, tuple[str, list[
     return copied
 
 
-def _notes(family: StableDiffusion) -> list[str]:
-    config = family.unet.config
+def _notes(family: Family) -> list[str]:
+    config = family.network.config
     published = config.block_out_channels[0] == _PUBLISHED_WIDTH and config.cross_attention_dim in _PUBLISHED_STATES
     return [] if published else [_OTHER_SIZE]
 
 
 def _written(
     model: StyleModel,
-    family: StableDiffusion | None = None,
+    family: Family | None = None,
     notes: list[str] | None = None,
     embeddings: dict[str, tuple[str, list[str]]] | None = None,
 ) -> Written:

@@ -11,7 +11,7 @@ import torch
 from components.core.devices import default_device
 from components.core.errors import InputError
 from components.diffusion.models.deltas import apply_delta, check_base, is_delta, read_delta
-from components.diffusion.models.families import StableDiffusion
+from components.diffusion.models.families import Family
 from components.diffusion.models.loading import load_file, load_folder, quiet
 from components.diffusion.models.sources import content_digest, locate
 
@@ -23,7 +23,7 @@ class Bundle:
     ``model`` and ``revision`` are what was asked for; ``path`` is the local folder or file.
     """
 
-    family: StableDiffusion
+    family: Family
     model: str
     revision: str | None
     path: Path
@@ -36,7 +36,7 @@ class Bundle:
     @property
     def device(self) -> torch.device:
         """Where its networks are."""
-        return next(self.family.unet.parameters()).device
+        return self.family.device
 
     @cached_property
     def digest(self) -> str:

@@ -1,6 +1,6 @@
-"""Families of base models behind one small interface: encode pictures, encode prompts, predict, target, save.
+"""What a family of base models is to training, sampling and export: one interface, and what all families share of it.
 
-The training loop and the sampler see only :class:`Family`; a new architecture is one more class here or in a file beside.
+A new architecture is one more class in a file beside; nothing outside asks which one it has.
 """
 
 from __future__ import annotations
@@ -10,163 +10,60 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 
-from components.core.errors import InputError
 from components.core.paths import atomic_file, read_json, write_json
 from components.diffusion.models.conditioning import Conditioning
-from components.diffusion.models.layouts import STABLE_DIFFUSION, Layout, downsampling, latent_size
+from components.diffusion.models.layouts import Layout, downsampling, latent_size
 from components.diffusion.models.tokens import expand
-from components.diffusion.training import objective
 
 _logger = logging.getLogger(__name__)
 Network = Callable[..., Any]
-"""A UNet as it is called: the module itself, or what an accelerator or a compiler made of it."""
+"""A denoising network as it is called: the module itself, or what an accelerator or a compiler made of it."""
 
 
 class Family(abc.ABC):
-    """One architecture of base model, holding its parts."""
+    """One architecture of base model, holding its parts.
 
-    layout: Layout
+    Args:
+        parts: the networks and tokenizers, by their names in the layout.
+        scheduler_config: the noise schedule that the base was trained with, as its folder says.
+        where: the base's place, for messages.
+
+    ``parts`` are the networks by name, ``text_encoders`` those that encode prompts, in the order in which their states are
+    joined, ``tokenizers`` their tokenizers by the text encoder's name. ``prediction_type`` says what the network predicts.
+
+    Raises:
+        InputError: the parts do not fit each other.
+    """
+
+    layout: ClassVar[Layout]
     """What its folders look like."""
+    prediction_type: str
+
+    def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str) -> None:
+        self.parts: dict[str, Any] = {name: parts[name] for name in self.layout.networks}
+        self.text_encoders: dict[str, Any] = {name: part for name, part in self.parts.items() if name.startswith("text_encoder")}
+        self.tokenizers: dict[str, Any] = {name: parts[name.replace("text_encoder", "tokenizer")] for name in self.text_encoders}
+        self.vae: Any = parts["vae"]
+        self.scheduler_config = dict(scheduler_config)
 
     @property
-    @abc.abstractmethod
-    def parts(self) -> dict[str, torch.nn.Module]:
-        """The networks by name: ``unet``, ``vae``, and the text encoders."""
+    def network(self) -> Any:
+        """The network that denoises."""
+        return self.parts[self.layout.network]
 
     @property
-    @abc.abstractmethod
-    def text_encoders(self) -> dict[str, Any]:
-        """The K text encoders by name, in the order in which their states are joined: ``text_encoder``, ``text_encoder_2``."""
-
-    @property
-    @abc.abstractmethod
-    def tokenizers(self) -> dict[str, Any]:
-        """The tokenizer of each text encoder, by the text encoder's name."""
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        return next(self.network.parameters()).device
 
     @property
     def idle_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters that no prediction depends on: they get no gradient, whatever trains."""
         return []
-
-    @property
-    @abc.abstractmethod
-    def resolution(self) -> int:
-        """Side of the pictures, in pixels."""
-
-    @property
-    @abc.abstractmethod
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of one picture's latents."""
-
-    @abc.abstractmethod
-    def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """VAE moments (mean and log variance), shape (N, 2C, h, w), of pictures in [-1, 1], shape (N, 3, H, W)."""
-
-    @abc.abstractmethod
-    def sample_latents(self, moments: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Scaled latents, shape (N, C, h, w): drawn from the moments with Gaussian noise of that shape, or their mean without any."""
-
-    @abc.abstractmethod
-    def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures in about [-1, 1], shape (N, 3, H, W), of scaled latents."""
-
-    @abc.abstractmethod
-    def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Token ids for each of the K text encoders, padded and cut to their limit L, shape (N, K, L)."""
-
-    @abc.abstractmethod
-    def encode_tokens(self, tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        """The conditioning of N prompts; through ``encoders`` (wrapped text encoders by name) where given."""
-
-    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """The conditioning of N prompts, from their text."""
-        return self.encode_tokens(self.tokenize(prompts).to(next(self.parts["unet"].parameters()).device))
-
-    @abc.abstractmethod
-    def predict(
-        self,
-        latents: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Conditioning,
-        network: Network | None = None,
-        time_ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The network's prediction, shape (N, C, h, w).
-
-        Args:
-            latents: noisy latents, shape (N, C, h, w).
-            timesteps: integers of shape (N,), or one for all.
-            conditioning: of N prompts.
-            network: a wrapped UNet to go through.
-            time_ids: how each picture was cut, shape (N, 6), see ``pictures.time_ids``; for families that ask. Default:
-                whole pictures of the base's own size.
-        """
-
-    @abc.abstractmethod
-    def target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """What the network should predict, shape (N, C, h, w)."""
-
-    @abc.abstractmethod
-    def save(self, folder: Path, *, weights: bool = True) -> None:
-        """Write the diffusers layout into ``folder``; without ``weights`` only what describes the model, and the tokenizers."""
-
-
-class StableDiffusion(Family):
-    """Stable Diffusion 1.x and 2.x: one CLIP text encoder, AutoencoderKL, UNet2DConditionModel, ε- or v-prediction."""
-
-    layout = STABLE_DIFFUSION
-
-    def __init__(self, *, unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, scheduler_config: dict[str, Any], where: str) -> None:
-        from diffusers import DDPMScheduler
-
-        self.unet, self.vae, self.text_encoder, self.tokenizer = unet, vae, text_encoder, tokenizer
-        # The noise schedule that the base was trained with; samplers by name are made from the same configuration.
-        schedule = {key: value for key, value in scheduler_config.items() if not key.startswith("_")}
-        self.schedule = DDPMScheduler.from_config({**schedule, "clip_sample": False})
-        self.alphas_cumprod: torch.Tensor = self.schedule.alphas_cumprod
-        self.scheduler_config = scheduler_config
-        self.prediction_type: str = self.schedule.config["prediction_type"]
-        self._check(where)
-
-    def _check(self, where: str) -> None:
-        if self.prediction_type not in objective.PREDICTION_TYPES:
-            raise InputError(
-                f"{where}/scheduler",
-                f"prediction_type is {self.prediction_type!r}",
-                expected=f"one of {', '.join(objective.PREDICTION_TYPES)}",
-            )
-        channels, latent = self.unet.config.in_channels, self.vae.config.latent_channels
-        if channels != latent:
-            raise InputError(
-                f"{where}/unet",
-                f"takes {channels} channels where the VAE gives {latent}",
-                expected="a plain text-to-image base",
-                remedy="inpainting, depth and upscaling variants cannot be fine-tuned here",
-            )
-        width, states = self.unet.config.cross_attention_dim, sum(part.config.hidden_size for part in self.text_encoders.values())
-        if width != states:
-            raise InputError(
-                f"{where}/text_encoder", f"gives states of size {states} where the UNet attends to {width}", expected="matching parts"
-            )
-
-    @property
-    def parts(self) -> dict[str, torch.nn.Module]:
-        """The networks by name."""
-        return {"unet": self.unet, "vae": self.vae, **self.text_encoders}
-
-    @property
-    def text_encoders(self) -> dict[str, Any]:
-        """The one text encoder."""
-        return {"text_encoder": self.text_encoder}
-
-    @property
-    def tokenizers(self) -> dict[str, Any]:
-        """The one text encoder's tokenizer."""
-        return {"text_encoder": self.tokenizer}
 
     @property
     def resolution(self) -> int:
@@ -176,26 +73,31 @@ class StableDiffusion(Family):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of one picture's latents."""
-        return int(self.unet.config.in_channels), *latent_size(self.unet.config)
+        return int(self.network.config.in_channels), *latent_size(self.network.config)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """VAE moments, shape (N, 2C, h, w), always in fp32: many VAEs overflow in fp16."""
+        """VAE moments (mean and log variance), shape (N, 2C, h, w), of pictures in [-1, 1], shape (N, 3, H, W).
+
+        Always in fp32: many VAEs overflow in fp16.
+        """
         with torch.autocast(pixels.device.type, enabled=False):
             moments: torch.Tensor = self.vae.encode(pixels.float()).latent_dist.parameters
         return moments
 
     def sample_latents(self, moments: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """(z − shift) · scale with both from the VAE's own configuration, never by hand."""
-        mean, log_variance = moments.chunk(2, dim=1)
-        latents = mean
+        """Latents (z − shift) · scale, shape (N, C, h, w), with both from the VAE's own configuration, never by hand.
+
+        z is drawn from the moments with Gaussian noise of that shape, or is their mean without any.
+        """
+        latents, log_variance = moments.chunk(2, dim=1)
         if noise is not None:
-            latents = mean + torch.exp(0.5 * log_variance.clamp(-30.0, 20.0)) * noise
+            latents = latents + torch.exp(0.5 * log_variance.clamp(-30.0, 20.0)) * noise
         return (latents - self._shift) * self._scale
 
     @torch.no_grad()
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures in about [-1, 1], shape (N, 3, H, W), decoded in fp32."""
+        """Pictures in about [-1, 1], shape (N, 3, H, W), of such latents, decoded in fp32."""
         with torch.autocast(latents.device.type, enabled=False):
             pixels: torch.Tensor = self.vae.decode(latents.float() / self._scale + self._shift).sample
         return pixels
@@ -215,7 +117,10 @@ class StableDiffusion(Family):
         return int(min(*lengths, *(encoder.config.max_position_embeddings for encoder in self.text_encoders.values())))
 
     def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Token ids, shape (N, K, L); a warning names every prompt that does not fit whole."""
+        """Token ids for each of the K text encoders, padded and cut to their limit L, shape (N, K, L).
+
+        A warning names every prompt that does not fit.
+        """
         for prompt, length in zip(prompts, self.prompt_lengths(prompts), strict=True):
             if length > self.limit:
                 _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
@@ -225,49 +130,62 @@ class StableDiffusion(Family):
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
         """Number of tokens of each prompt, start and end included, uncut."""
-        return [len(ids) for ids in self.tokenizer(expand(prompts, self.tokenizer), truncation=False, verbose=False).input_ids]
+        first = next(iter(self.tokenizers.values()))
+        return [len(ids) for ids in first(expand(prompts, first), truncation=False, verbose=False).input_ids]
 
+    @abc.abstractmethod
     def encode_tokens(self, tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        """Token states, shape (N, L, D), fp32."""
-        ids = tokens[:, 0]
-        # Stable Diffusion was trained without a mask over the padding; some bases say otherwise in their configuration.
-        mask = None
-        if getattr(self.text_encoder.config, "use_attention_mask", False):
-            end = (ids == self.tokenizer.eos_token_id).int().argmax(dim=1, keepdim=True)
-            mask = (torch.arange(ids.shape[1], device=ids.device) <= end).long()
-        encoder = (encoders or {}).get("text_encoder", self.text_encoder)
-        states: torch.Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        return Conditioning(states.float())
+        """The conditioning of N prompts, fp32, of token ids; through ``encoders`` (wrapped text encoders by name) where given."""
 
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """The conditioning of N prompts."""
+        return self.encode_tokens(self.tokenize(prompts).to(self.device))
+
+    @abc.abstractmethod
     def predict(
-        self,
-        latents: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Conditioning,
-        network: Network | None = None,
+        self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, network: Network | None = None,
         time_ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The UNet's prediction, shape (N, C, h, w), fp32. It knows no ``time_ids``."""
-        unet = network or self.unet
-        prediction: torch.Tensor = unet(latents, timesteps, encoder_hidden_states=conditioning.states, return_dict=False)[0]
-        return prediction.float()
+    ) -> torch.Tensor:  # fmt: skip
+        """The network's prediction, shape (N, C, h, w), fp32.
 
-    def target(self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """ε or v, as the base's scheduler says."""
-        return objective.target(clean, noise, self.alphas_cumprod, timesteps, self.prediction_type)
+        Args:
+            latents: noisy latents, shape (N, C, h, w).
+            times: of :meth:`draw_times` or a sampler, shape (N,), or one for all.
+            conditioning: of N prompts.
+            network: a wrapped network to go through.
+            time_ids: how each picture was cut, shape (N, 6), see ``pictures.time_ids``; for families that take them. Default:
+                whole pictures of the base's own size.
+        """
 
-    def to(self, device: torch.device) -> StableDiffusion:
-        """Move the networks and the noise schedule."""
+    @abc.abstractmethod
+    def draw_times(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Random times to train at, shape (N,), on the CPU."""
+
+    @abc.abstractmethod
+    def spread_times(self, count: int) -> torch.Tensor:
+        """Evenly spread times to validate at, shape (N,), on the CPU."""
+
+    @abc.abstractmethod
+    def corrupt(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noisy latents and what the network should predict for them, each of shape (N, C, h, w)."""
+
+    @abc.abstractmethod
+    def loss_weights(self, times: torch.Tensor, min_snr_gamma: float) -> torch.Tensor:
+        """Weight of each sample's loss by its time, shape (N,): min-SNR-γ (Hang et al., 2023)."""
+
+    def to(self, device: torch.device) -> Self:
+        """Move the networks."""
         for part in self.parts.values():
             part.to(device)
-        self.alphas_cumprod = self.alphas_cumprod.to(device)
         return self
 
     def save(self, folder: Path, *, weights: bool = True) -> None:
-        """Write the diffusers layout: safetensors and JSON, nothing that depends on the machine or the day."""
+        """Write the diffusers layout: safetensors and JSON, nothing that depends on the machine or the day.
+
+        Without ``weights`` only what describes the model, and the tokenizers.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        networks: dict[str, Any] = self.parts
-        for name, part in networks.items():
+        for name, part in self.parts.items():
             if weights:
                 # Sampling leaves another memory format behind, which safetensors does not take.
                 part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name, **_published_names(part))
@@ -300,7 +218,7 @@ class StableDiffusion(Family):
 
     def _pipeline_settings(self) -> dict[str, Any]:
         """What diffusers' pipeline asks for beside the parts."""
-        return {"requires_safety_checker": False, "safety_checker": [None, None]}
+        return {}
 
 
 def _published_names(part: Any) -> dict[str, Any]:

@@ -12,17 +12,19 @@ class Layout:
     """A family's folder in diffusers layout.
 
     ``pipeline`` is the class that ``model_index.json`` names, ``title`` what people call the family; ``parts`` gives each
-    sub-folder's library and class, in the order in which digests count them. The scheduler's class is any.
+    sub-folder's library and class, in the order in which digests count them. The scheduler's class is any. ``network`` is the
+    part that denoises.
     """
 
     pipeline: str
     title: str
     parts: Mapping[str, tuple[str, str]]
+    network: str = "unet"
 
     @property
     def networks(self) -> tuple[str, ...]:
         """The parts that have weights."""
-        return tuple(part for part in self.parts if part in ("unet", "vae") or part.startswith("text_encoder"))
+        return tuple(part for part in self.parts if part in (self.network, "vae") or part.startswith("text_encoder"))
 
 
 STABLE_DIFFUSION = Layout(

@@ -11,17 +11,18 @@ from typing import Any
 import torch
 
 from components.core.errors import InputError
-from components.diffusion.models.families import StableDiffusion
+from components.diffusion.models.families import Family
 from components.diffusion.models.layouts import STABLE_DIFFUSION_XL, Layout
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.models.sources import check_folder, configuration_of, file_kind, first_line, tensor_names, zeros_for_empty_prompt
+from components.diffusion.models.stable_diffusion import StableDiffusion
 
 # Parts of pipelines that the work here has no use for.
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 V_PREDICTION_MARK = "v_pred"
 
 
-def load_folder(folder: Path) -> StableDiffusion:
+def load_folder(folder: Path) -> Family:
     """A checked folder in diffusers layout.
 
     Raises:
@@ -41,7 +42,7 @@ def load_folder(folder: Path) -> StableDiffusion:
     return _family(layout, parts, scheduler, folder, str(folder))
 
 
-def load_file(path: Path) -> StableDiffusion:
+def load_file(path: Path) -> Family:
     """A one-file checkpoint, with the configuration and tokenizers that :func:`configuration_of` finds; no network beyond that.
 
     Raises:
@@ -114,10 +115,10 @@ def _check_whole(path: Path, folder: Path, networks: dict[str, Any]) -> None:
             )  # fmt: skip
 
 
-def _family(layout: Layout, parts: dict[str, Any], scheduler: dict[str, Any], folder: Path, where: str) -> StableDiffusion:
+def _family(layout: Layout, parts: dict[str, Any], scheduler: dict[str, Any], folder: Path, where: str) -> Family:
     if layout is STABLE_DIFFUSION_XL:
-        return StableDiffusionXL(**parts, scheduler_config=scheduler, where=where, zero_empty=zeros_for_empty_prompt(folder))
-    return StableDiffusion(**parts, scheduler_config=scheduler, where=where)
+        return StableDiffusionXL(parts, scheduler, where, zero_empty=zeros_for_empty_prompt(folder))
+    return StableDiffusion(parts, scheduler, where)
 
 
 @contextlib.contextmanager

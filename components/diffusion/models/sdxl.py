@@ -9,8 +9,9 @@ import torch
 
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
-from components.diffusion.models.families import Network, StableDiffusion
+from components.diffusion.models.families import Network
 from components.diffusion.models.layouts import STABLE_DIFFUSION_XL
+from components.diffusion.models.stable_diffusion import StableDiffusion
 
 SLICED_FROM = 1024
 """Side in pixels from which the VAE takes one picture at a time: in fp32, eight at once would need tens of gigabytes."""
@@ -20,52 +21,40 @@ class StableDiffusionXL(StableDiffusion):
     """Two CLIP text encoders whose penultimate states are joined, the second's pooled projection, and time ids.
 
     Args:
-        unet, vae, text_encoder, tokenizer, scheduler_config, where: as in Stable Diffusion.
-        text_encoder_2: the second text encoder, with a projection.
-        tokenizer_2: its tokenizer, which pads otherwise.
+        parts, scheduler_config, where: as in every family.
         zero_empty: an empty prompt is zeros, as in the base's own training, and not what the text encoders make of it.
     """
 
     layout = STABLE_DIFFUSION_XL
 
-    def __init__(self, *, text_encoder_2: Any, tokenizer_2: Any, zero_empty: bool, **parts: Any) -> None:
-        self.text_encoder_2, self.tokenizer_2, self.zero_empty = text_encoder_2, tokenizer_2, zero_empty
-        super().__init__(**parts)
-        # Published configurations hold an end token that is none; CLIP then looks for the greatest id, which an added token has.
-        self.text_encoder_2.text_model.eos_token_id = tokenizer_2.eos_token_id
+    def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str, *, zero_empty: bool = True) -> None:
+        super().__init__(parts, scheduler_config, where)
+        self.zero_empty = zero_empty
+        # Published configurations hold a wrong end token; CLIP then looks for the greatest id, which an added token has.
+        self.text_encoders["text_encoder_2"].text_model.eos_token_id = self.tokenizers["text_encoder_2"].eos_token_id
         if self.resolution >= SLICED_FROM:
             self.vae.enable_slicing()
 
     def _check(self, where: str) -> None:
         super()._check(where)
-        config = self.unet.config
+        config = self.network.config
         if config.addition_embed_type != "text_time":
             raise InputError(
                 f"{where}/unet", f"addition_embed_type is {config.addition_embed_type!r}", expected="text_time, as in Stable Diffusion XL"
             )
-        wanted = self.text_encoder_2.config.projection_dim + 6 * config.addition_time_embed_dim
+        wanted = self.text_encoders["text_encoder_2"].config.projection_dim + 6 * config.addition_time_embed_dim
         if config.projection_class_embeddings_input_dim != wanted:
             raise InputError(
                 f"{where}/text_encoder_2",
                 f"pooled text and time ids make {wanted} numbers where the UNet takes {config.projection_class_embeddings_input_dim}",
-                expected="matching parts of a base model; the refiner is none",
+                expected="matching parts of a base model; the refiner is not one",
             )
-
-    @property
-    def text_encoders(self) -> dict[str, Any]:
-        """Both text encoders, in the order in which their states are joined."""
-        return {"text_encoder": self.text_encoder, "text_encoder_2": self.text_encoder_2}
-
-    @property
-    def tokenizers(self) -> dict[str, Any]:
-        """The tokenizer of each text encoder."""
-        return {"text_encoder": self.tokenizer, "text_encoder_2": self.tokenizer_2}
 
     @property
     def idle_parameters(self) -> list[torch.nn.Parameter]:
         """What comes after the first text encoder's penultimate states: nothing depends on it."""
-        last = [*self.text_encoder.encoder.layers[-1].parameters(), *self.text_encoder.final_layer_norm.parameters()]
-        return [*super().idle_parameters, *last]
+        first = self.text_encoders["text_encoder"]
+        return [*first.encoder.layers[-1].parameters(), *first.final_layer_norm.parameters()]
 
     def encode_tokens(self, tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
         """States of both text encoders before their last layer, joined, (N, L, D₁ + D₂), and the second's projection, (N, P)."""
@@ -77,26 +66,22 @@ class StableDiffusionXL(StableDiffusion):
         assert pooled is not None
         both, pooled = torch.cat(states, dim=-1), pooled.float()
         if self.zero_empty:
-            filled = (tokens[:, 0, 1] != self.tokenizer.eos_token_id).to(both.dtype)
+            filled = (tokens[:, 0, 1] != self.tokenizers["text_encoder"].eos_token_id).to(both.dtype)
             both, pooled = both * filled.view(-1, 1, 1), pooled * filled.view(-1, 1)
         return Conditioning(both, pooled)
 
     def predict(
-        self,
-        latents: torch.Tensor,
-        timesteps: torch.Tensor,
-        conditioning: Conditioning,
-        network: Network | None = None,
+        self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, network: Network | None = None,
         time_ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor:  # fmt: skip
         """The UNet's prediction, shape (N, C, h, w), fp32. Without ``time_ids``, of whole pictures of the base's own size."""
-        unet = network or self.unet
+        unet = network or self.network
         if time_ids is None:
             side = self.resolution
             time_ids = torch.tensor([[side, side, 0, 0, side, side]]).expand(len(latents), -1)
         added = {"text_embeds": conditioning.pooled, "time_ids": time_ids.to(latents.device, torch.float32)}
         prediction: torch.Tensor = unet(
-            latents, timesteps, encoder_hidden_states=conditioning.states, added_cond_kwargs=added, return_dict=False
+            latents, times, encoder_hidden_states=conditioning.states, added_cond_kwargs=added, return_dict=False
         )[0]
         return prediction.float()
 

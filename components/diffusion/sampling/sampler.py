@@ -253,7 +253,7 @@ def _draw(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection) -> Ite
     prompts = PromptCache(bundle.family, bundle.device, keep_states=True)
     for part in bundle.family.parts.values():
         # Convolutions alone are a quarter to a third faster so, on CPUs as on tensor cores; it moves no value.
-        part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        part.to(memory_format=torch.channels_last)
     for start in range(0, len(jobs), settings.batch_size):
         batch = jobs[start : start + settings.batch_size]
         # Closed before the yield: the mode is the thread's, and must not reach whoever takes the pictures.

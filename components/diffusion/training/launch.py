@@ -1,7 +1,12 @@
-"""Several processes on this machine that do one piece of work together, as torch.distributed knows it."""
+"""Several processes on this machine that do one piece of work, as torch.distributed knows it.
+
+torch's elastic launcher would do it too, but brings errors back as text, without their class, place and remedy, and its store
+listens on every interface.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import multiprocessing
@@ -15,7 +20,8 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from types import FrameType
+from multiprocessing.process import BaseProcess
+from types import FrameType, SimpleNamespace
 from typing import Any, NoReturn
 
 from components.core.devices import default_device
@@ -25,20 +31,20 @@ from components.core.paths import FLOORS
 GRACE = 5.0
 """Seconds that a process has to end by itself when it is told to."""
 SETTLE = 1.0
-"""Seconds in which the cause of an error may still show: a process that loses its partner fails too, and may say so first."""
+"""Seconds in which the cause of an error may still show."""
 INTERRUPTED = 130
 LOOPBACK = "127.0.0.1"
 
 
 def world_size() -> int:
-    """How many processes this one works together with, itself included: started here, by torchrun or by accelerate; else 1."""
+    """Number of processes that do this work, this one included: started here, by torchrun or by accelerate; else 1."""
     if not all(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")):
         return 1
     return int(os.environ["WORLD_SIZE"])
 
 
-def is_member(processes: int) -> bool:
-    """Whether this process is one of several that work together already.
+def is_worker(processes: int) -> bool:
+    """Whether this process is one of several that were started for this work.
 
     Raises:
         ConfigError: it is, but they are not ``processes``.
@@ -52,7 +58,7 @@ def is_member(processes: int) -> bool:
     return world > 1
 
 
-def refuse_members() -> None:
+def refuse_external_launcher() -> None:
     """Refuse to begin a whole run in each of several processes.
 
     Raises:
@@ -81,17 +87,17 @@ def check_devices(processes: int) -> None:
 
 
 def pin_device() -> None:
-    """Make the GPU of a member its current one, so that nothing of it lands on the others'."""
+    """Make the GPU of a worker its current one, so that nothing of it lands on the others'."""
     import torch
 
     if default_device().type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def together(work: Callable[..., object], arguments: Sequence[Any], processes: int) -> None:
+def launch(work: Callable[..., object], arguments: Sequence[Any], processes: int) -> None:
     """Call ``work`` in each of so many new processes, and wait for all of them.
 
-    Each finds RANK, WORLD_SIZE and the like in its environment, and has its share of this one's CPU threads. They meet on the
+    Each finds RANK, WORLD_SIZE and the like in its environment, and has its part of this one's CPU threads. They meet on the
     loopback interface only. Their log lines come here. When one fails, or this one is interrupted, all of them are ended.
 
     Args:
@@ -105,13 +111,28 @@ def together(work: Callable[..., object], arguments: Sequence[Any], processes: i
     """
     store = _open_store()
     context = multiprocessing.get_context("spawn")
-    members: list[_Member] = []
+    level = logging.getLogger("components").getEffectiveLevel()
+    workers: list[BaseProcess] = []
+    readers: list[threading.Thread] = []
+    errors: dict[int, BaseException] = {}
     try:
         for rank in range(processes):
-            members.append(_Member(context, rank, _environment(rank, processes, store.port), work, arguments))
-        _listen(members)
+            receiver, sender = context.Pipe(duplex=False)
+            readers.append(threading.Thread(target=_forward, args=(receiver, rank, errors), daemon=True))
+            given = (sender, _environment(rank, processes, store.port), level, work, arguments)
+            workers.append(context.Process(target=_run, args=given, name=f"styleforge-{rank}", daemon=True))
+            workers[-1].start()
+            # The only writing end left is the worker's own, so the pipe ends with it.
+            sender.close()
+            readers[-1].start()
+        failed = _first_to_fail(workers)
     finally:
-        _end(members)
+        codes = _end(workers)
+        for reader in readers:
+            reader.join()
+    if failed is not None:
+        ours = [error for error in errors.values() if isinstance(error, StyleForgeError)]
+        raise ours[0] if ours else errors.get(failed) or _lost(failed, codes[failed])
 
 
 def _open_store() -> Any:
@@ -135,98 +156,60 @@ def _environment(rank: int, world: int, port: int) -> dict[str, str]:
     }  # fmt: skip
     interfaces = [name for name, found in psutil.net_if_addrs().items() if any(item.address == LOOPBACK for item in found)]
     if interfaces:
-        # Otherwise it takes the address that the machine's name leads to, which may be none of this machine.
+        # Otherwise gloo takes the address that the machine's name resolves to, which may not be one of this machine.
         names["GLOO_SOCKET_IFNAME"] = interfaces[0]
     return {name: str(value) for name, value in names.items()}
 
 
-class _Member:
-    """One process, seen from the one that started it."""
-
-    def __init__(self, context: Any, rank: int, environment: dict[str, str], work: Callable[..., object], arguments: Sequence[Any]) -> None:
-        self.rank, self.error, self.exit_code = rank, None, 0
-        level = logging.getLogger("components").getEffectiveLevel()
-        self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(
-            target=_run, args=(sender, environment, level, work, arguments), name=f"styleforge-{rank}", daemon=True
-        )
-        self.process.start()
-        # The only writing end left is the process' own, so its end is the pipe's.
-        sender.close()
-
-    error: BaseException | None
-
-    def read(self) -> bool:
-        """Take one message; False when the process has ended."""
-        try:
-            message = self.receiver.recv()
-        except (EOFError, OSError):
-            self.process.join()
-            self.exit_code = self.process.exitcode or 0
-            return False
-        if isinstance(message, logging.LogRecord):
-            logging.getLogger(message.name).handle(message)
-        else:
-            self.error = message
-        return True
-
-    def cause(self) -> BaseException | None:
-        """Why the work cannot go on, as far as that cannot be another process' fault."""
-        if isinstance(self.error, StyleForgeError):
-            return self.error
-        if self.error is not None or not self.exit_code:
-            return None
-        how = signal.Signals(-self.exit_code).name if self.exit_code < 0 else f"exit code {self.exit_code}"
-        return ProcessLost(
-            f"process {self.rank} of the training", f"it died ({how})",
-            remedy="if memory ran out, lower training.batch_size or training.processes; the same command goes on from the last checkpoint",
-        )  # fmt: skip
+def _forward(receiver: Connection, rank: int, errors: dict[int, BaseException]) -> None:
+    """Hand on a worker's log records, and note its error, until it ends."""
+    with receiver, contextlib.suppress(EOFError, OSError):
+        while True:
+            message = receiver.recv()
+            if isinstance(message, logging.LogRecord):
+                logging.getLogger(message.name).handle(message)
+            else:
+                errors[rank] = message
 
 
-def _listen(members: list[_Member]) -> None:
-    """Return when all have ended well; raise as soon as it is clear why one has not."""
-    running: dict[Any, _Member] = {member.receiver: member for member in members}
-    first: BaseException | None = None
-    until = 0.0
+def _first_to_fail(workers: Sequence[BaseProcess]) -> int | None:
+    """Wait until all have ended well, or one has not: its rank."""
+    running = {worker.sentinel: (rank, worker) for rank, worker in enumerate(workers)}
     while running:
-        ready = wait(list(running), timeout=max(0.0, until - time.monotonic()) if first else None)
-        if not ready:
-            break
-        for receiver in ready:
-            if not running[receiver].read():
-                del running[receiver]
-        if causes := [cause for member in members if (cause := member.cause())]:
-            raise causes[0]
-        if first is None and (errors := [member.error for member in members if member.error]):
-            first, until = errors[0], time.monotonic() + SETTLE
-    if first is not None:
-        raise first
+        for sentinel in wait(list(running)):
+            assert isinstance(sentinel, int)
+            rank, worker = running.pop(sentinel)
+            worker.join()
+            if worker.exitcode:
+                return rank
+    return None
 
 
-def _end(members: list[_Member]) -> None:
-    """Leave no process behind: ask all to end, and kill those that do not."""
-    for member in members:
-        if member.process.is_alive():
-            member.process.terminate()
+def _end(workers: Sequence[BaseProcess]) -> list[int]:
+    """Leave no process behind: ask all to end, and kill those that do not. Returns their exit codes."""
+    for worker in workers:
+        worker.terminate()
     until = time.monotonic() + GRACE
-    for member in members:
-        member.process.join(max(0.0, until - time.monotonic()))
-        if member.process.is_alive():
-            member.process.kill()
-            member.process.join()
-        member.process.close()
-        member.receiver.close()
+    codes = []
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+        worker.kill()
+        worker.join()
+        codes.append(worker.exitcode or 0)
+        worker.close()
+    return codes
 
 
-class _ToParent(logging.handlers.QueueHandler):
-    """Sends log records through the pipe."""
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue.send(record)  # type: ignore[attr-defined]
+def _lost(rank: int, code: int) -> ProcessLost:
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return ProcessLost(
+        f"process {rank} of the training", f"it died ({how})",
+        remedy="if memory ran out, lower training.batch_size or training.processes; the same command goes on from the last checkpoint",
+    )  # fmt: skip
 
 
 def _run(sender: Connection, environment: dict[str, str], level: int, work: Callable[..., object], arguments: Sequence[Any]) -> None:
-    """What a member does: the work, and a word about why it failed."""
+    """What a worker does: the work, and a word about why it failed."""
     os.environ.update(environment)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -235,17 +218,28 @@ def _run(sender: Connection, environment: dict[str, str], level: int, work: Call
         torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     for name in FLOORS:
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [_ToParent(sender)], False  # type: ignore[arg-type]
+        logger.handlers, logger.propagate = [logging.handlers.QueueHandler(SimpleNamespace(put_nowait=sender.send))], False
         # All of them would say the same.
         logger.setLevel(level if environment["RANK"] == "0" else logging.ERROR)
+    code = 0
     try:
         work(*arguments)
-        _leave_group()
+        if (distributed := sys.modules.get("torch.distributed")) is not None and distributed.is_initialized():
+            distributed.destroy_process_group()
+        return
     except KeyboardInterrupt:
-        _leave(INTERRUPTED)
+        code = INTERRUPTED
     except BaseException as error:
+        code = 1
         sender.send(_portable(error, int(environment["RANK"])))
-        _leave(1)
+        if not isinstance(error, StyleForgeError):
+            # A worker that loses its partner fails too, and may be first: the partner's error is the cause, so it gets time to come.
+            with contextlib.suppress(KeyboardInterrupt):
+                time.sleep(SETTLE)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: a process group whose partners are gone may never come to an end by itself.
+    os._exit(code)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
@@ -261,18 +255,6 @@ def _end_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
-
-
-def _leave_group() -> None:
-    if (distributed := sys.modules.get("torch.distributed")) is not None and distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
-def _leave(code: int) -> NoReturn:
-    """End at once: a group whose partners are gone may never come to an end by itself."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _portable(error: BaseException, rank: int) -> BaseException:

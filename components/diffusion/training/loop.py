@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,18 @@ import torch
 from components.core.config import RunConfig
 from components.core.content import derive_seed, digest_value
 from components.core.devices import default_device
-from components.core.errors import StorageError, TrainingDiverged
+from components.core.errors import StorageError
 from components.core.images import load_rgb
 from components.core.logs import progress
 from components.diffusion.export.style_model import write_model
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.families import Network
 from components.diffusion.records import Timing
-from components.diffusion.training import launch, objective
+from components.diffusion.training import launch
 from components.diffusion.training.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
+from components.diffusion.training.denoising import Denoising
+from components.diffusion.training.log import TrainingLog
 from components.diffusion.training.methods import Method, method_for
 from components.diffusion.training.optimization import (
     MovingAverage,
@@ -35,19 +36,17 @@ from components.diffusion.training.optimization import (
     rate_factor,
 )
 from components.diffusion.training.pictures import Variant
-from components.diffusion.training.rng_state import all_states, forked_streams, restore_state
-from components.diffusion.training.samples import Batch, Mixer, TrainingSet, read_training_set, stream
+from components.diffusion.training.rng_state import all_states, forked_rng, restore_state
+from components.diffusion.training.samples import Mixer, TrainingSet, read_training_set
 from components.diffusion.training.trainables import Trainables
 
 _logger = logging.getLogger(__name__)
-Kept = Callable[[Path], None]
-READ_EVERY = 10
-"""Steps between two looks at the losses on an accelerator, where each look waits for it. On the CPU every step is looked at."""
+OnCheckpoint = Callable[[Path], None]
 
 
 def fine_tune(
     config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = load_rgb,
-    kept: Kept | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> Path:  # fmt: skip
     """Teach the base the style, and write the style model.
 
@@ -67,7 +66,7 @@ def fine_tune(
         checkpoints: folder for this run's checkpoints; the caller keys it by what the run depends on, and removes it after
             success.
         load_image: reads one picture file as RGB.
-        kept: called with the folder of each checkpoint once it is written. With several processes it is the first that calls
+        on_checkpoint: called with the folder of each checkpoint once it is written. With several processes it is the first that calls
             it, and this and ``load_image`` must be such that they can be pickled.
 
     Returns:
@@ -82,20 +81,20 @@ def fine_tune(
     """
     check_training(config.training)
     processes = config.training.processes
-    if launch.is_member(processes):
+    if launch.is_worker(processes):
         launch.pin_device()
     elif processes > 1:
         launch.check_devices(processes)
-        work = functools.partial(fine_tune, load_image=load_image, kept=kept)
-        launch.together(work, (config, style_set, split, aux, out, checkpoints), processes)
+        work = functools.partial(fine_tune, load_image=load_image, on_checkpoint=on_checkpoint)
+        launch.launch(work, (config, style_set, split, aux, out, checkpoints), processes)
         return Path(out)
     method = method_for(config.method)
     data = read_training_set(style_set, split, aux, method, seed=config.seed)
     # Onto the CPU first: each process then moves it to a device of its own.
     bundle = load_bundle(config.base.model, config.base.revision, "cpu")
     # Dropout, where a base has some, draws from the global stream: it gets a seed of its own, and the caller's comes back.
-    with forked_streams():
-        trainer = Trainer(config, method, data, bundle, checkpoints, load_image, kept)
+    with forked_rng():
+        trainer = Trainer(config, method, data, bundle, checkpoints, load_image, on_checkpoint)
         torch.manual_seed(derive_seed(config.seed, "dropout", trainer.rank))
         # Named before they are folded into the parts: what a delta holds.
         trained = trainer.trained.named()
@@ -110,26 +109,26 @@ class Trainer:
     """One fine-tuning, from its first or its last saved step to its end.
 
     The state is: the trainable weights, the optimizer, the moving average, torch's global random stream, the step and the
-    log. All else (order of samples, noise, timesteps, learning rate) is a function of the seed and the step.
+    log. All else (order of samples, noise, times, learning rate) is a function of the seed and the step.
     """
 
     def __init__(
         self, config: RunConfig, method: Method, data: TrainingSet, bundle: Bundle, checkpoints: Path, load_image: LoadImage = load_rgb,
-        kept: Kept | None = None,
+        on_checkpoint: OnCheckpoint | None = None,
     ) -> None:  # fmt: skip
         self.config, self.method, self.data, self.family = config, method, data, bundle.family
         self.training = training = config.training
         device = default_device()
-        precision = precision_for(training.mixed_precision, device)
-        self.accelerator = make_accelerator(precision, training.gradient_accumulation, device)
+        self.accelerator = make_accelerator(precision_for(training.mixed_precision, device), training.gradient_accumulation, device)
         self.device = self.accelerator.device
         self.family.to(self.device)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
         self.trained = Trainables(self.family, method.recipe, config.seed)
         self.parameters = list(self.trained.named().values())
-        self._checkpoint_gradients()
-        self._prepare()
+        if training.gradient_checkpointing:
+            self._checkpoint_gradients(on=True)
+        network, encoders = self._prepare()
         self.average = MovingAverage(self.parameters, training.ema_decay)
         self.mixer = Mixer(
             data.instances, data.aux, batch_size=training.batch_size, aux_batch_size=training.aux_batch_size or training.batch_size,
@@ -137,26 +136,21 @@ class Trainer:
             world=self.world,
         )  # fmt: skip
         self.latents = LatentCache(self.family, load_image, self.device, config.seed, enabled=training.cache_latents)
-        self.prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not self.encoders)
+        self.prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not encoders)
+        self.denoising = Denoising(
+            self.family, network, encoders, self.latents, self.prompts, self.mixer, self.accelerator, training, config.seed
+        )
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, self._fingerprint(bundle))
-        self.kept = kept
-        self.log: list[dict[str, Any]] = []
-        self._unread: list[tuple[int, float, torch.Tensor]] = []
+        self.on_checkpoint = on_checkpoint
+        self.log = TrainingLog(self.accelerator, self.checkpoints)
 
-    def _checkpoint_gradients(self) -> None:
-        if self.training.gradient_checkpointing:
-            self.family.unet.enable_gradient_checkpointing()
-            for name in set(self.trained.parts) & set(self.family.text_encoders):
-                self.family.text_encoders[name].gradient_checkpointing_enable()
-
-    def _prepare(self) -> None:
-        """Wrap the trained parts and the optimizer for the accelerator; ``encoders`` is empty where all are frozen."""
+    def _prepare(self) -> tuple[Network, dict[str, torch.nn.Module]]:
+        """Wrap the trained parts and the optimizer for the accelerator: the network, and those text encoders that train."""
         base = self.training.learning_rate or self.method.learning_rate
         rates = {
-            "unet": base,
-            "text_encoder": self.training.text_encoder_learning_rate or base,
+            "unet": base, "text_encoder": self.training.text_encoder_learning_rate or base,
             "tokens": self.training.token_learning_rate or base,
-        }
+        }  # fmt: skip
         groups = self.trained.groups(rates)
         self.rates: list[float] = [group["lr"] for group in groups]
         parts = self.trained.parts
@@ -164,14 +158,14 @@ class Trainer:
         self.models: list[torch.nn.Module] = list(prepared[:-1])
         self.optimizer = prepared[-1]
         wrapped = dict(zip(parts, self.models, strict=True))
-        self.encoders = {name: model for name, model in wrapped.items() if name in self.family.text_encoders}
-        network = wrapped.get("unet", self.family.unet)
-        self.network: Network = torch.compile(network) if self.training.compile else network
+        network: Network = wrapped.get(self.family.layout.network, self.family.network)
+        encoders = {name: model for name, model in wrapped.items() if name in self.family.text_encoders}
+        return torch.compile(network) if self.training.compile else network, encoders
 
     def _fingerprint(self, bundle: Bundle) -> str:
         samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]
         without_effect = ("keep_checkpoints", "checkpoint_every", "validation_prompts")
-        settings = {name: value for name, value in self.training.undivided().items() if name not in without_effect}
+        settings = {name: value for name, value in self.training.global_batch_config().items() if name not in without_effect}
         recipe = self.method.recipe.as_json()
         return digest_value([bundle.digest, self.method.name, recipe, samples, settings, self.config.seed])
 
@@ -184,16 +178,17 @@ class Trainer:
         first = self._resume()
         self._encode_all()
         start = time.perf_counter()
-        images = (self.training.steps - first) * self.mixer.total * self.training.gradient_accumulation
+        pictures = self.mixer.total * self.training.gradient_accumulation
         with progress("fine-tuning", self.training.steps, shown=self.is_main) as advance:
             if first:
                 advance(first, f"resumed at step {first}")
             for step in range(first + 1, self.training.steps + 1):
                 self._step(step)
-                advance(1, self._note(step - first, time.perf_counter() - start))
+                rate = pictures * (step - first) / max(time.perf_counter() - start, 1e-9)
+                advance(1, f"{self.log.note()}{rate:.1f} images/s")
         self.average.finish()
         self._release()
-        return self.log, Timing(time.perf_counter() - start, images, first, self._gpu())
+        return self.log.rows, Timing(time.perf_counter() - start, (self.training.steps - first) * pictures, first, self._gpu())
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -205,7 +200,7 @@ class Trainer:
         variants = [Variant(crop, flipped) for crop in range(self.training.crops) for flipped in mirrored]
         self.latents.fill((*self.data.instances, *self.data.aux), variants)
         self.latents.fill(self.data.validation, [Variant()])
-        if not self.encoders:
+        if not self.denoising.encoders:
             self.prompts.encode([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
 
     def _step(self, step: int) -> None:
@@ -213,15 +208,18 @@ class Trainer:
         factor = rate_factor(step, self.training)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        self._unread.append((step, self.rates[0] * factor, self._update(step)))
+        values = self._update(step)
         self.average.update()
         ends = step == self.training.steps
         validates = step % self.training.validate_every == 0 or ends
         saves = step % self.training.checkpoint_every == 0 and not ends
-        if validates or saves or self.device.type == "cpu" or len(self._unread) >= READ_EVERY:
-            self._read_losses()
+        self.log.add(step, self.rates[0] * factor, values, read=validates or saves)
         if validates:
-            self.log[-1]["validation_loss"] = self._validate()
+            for model in self.models:
+                model.eval()
+            self.log.rows[-1]["validation_loss"] = self.denoising.validation(self.data.validation)
+            for model in self.models:
+                model.train()
         if saves:
             self._save(step)
 
@@ -232,113 +230,22 @@ class Trainer:
         norm = torch.zeros((), device=self.device)
         for number in range((step - 1) * micro, step * micro):
             with self.accelerator.accumulate(*self.models):
-                loss, parts = self._loss(number)
+                loss, instance, aux = self.denoising.loss(number)
                 self.accelerator.backward(loss)
-                totals += torch.stack([loss.detach(), *parts]) / micro
+                totals += torch.stack([loss.detach(), instance, aux]) / micro
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.parameters, self.training.max_gradient_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         return torch.cat([totals, norm.detach().reshape(1)])
 
-    def _loss(self, number: int) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """The weighted loss of one micro-batch, and the plain mean losses of its StyleRef and Aux samples."""
-        batch = self.mixer.batch(number)
-        with torch.no_grad():
-            noisy, wanted, timesteps = self._corrupt(batch, number)
-        prediction = self._predict(noisy, timesteps, batch.prompts, self.latents.time_ids(batch.samples, batch.variants))
-        losses = objective.per_sample_loss(prediction, wanted)
-        weights = objective.sample_weights(
-            batch.weights.to(self.device), self.family.alphas_cumprod, timesteps, self.family.prediction_type, self.training.min_snr_gamma
-        )
-        plain = losses.detach()
-        aux = plain[batch.instances :].mean() if len(plain) > batch.instances else plain.new_zeros(())
-        return (losses * weights).sum(), (plain[: batch.instances].mean(), aux)
-
-    def _predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, prompts: Sequence[str], time_ids: torch.Tensor) -> torch.Tensor:
-        """The network's prediction, shape (N, C, h, w), with gradients for what trains."""
-        # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
-        with self.accelerator.autocast():
-            conditioning = self.prompts.encode(prompts, self.encoders)
-            return self.family.predict(noisy, timesteps, conditioning, self.network, time_ids)
-
-    def _corrupt(self, batch: Batch, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Noisy latents (N, C, h, w), what to predict (same), and timesteps (N,). Each draw has a stream of its own."""
-        seed, total = self.config.seed, self.mixer.total
-        moments = self.latents.moments(batch.samples, batch.variants)
-        shape = torch.Size((total, moments.shape[1] // 2, *moments.shape[2:]))
-        clean = self.family.sample_latents(moments, self._own(objective.draw_noise(shape, stream(seed, "latent", number))))
-        noise = self._own(objective.draw_noise(shape, stream(seed, "noise", number), self.training.noise_offset))
-        steps = len(self.family.alphas_cumprod)
-        timesteps = self._own(torch.randint(0, steps, (total,), generator=stream(seed, "timestep", number)))
-        noisy = objective.add_noise(clean, noise, self.family.alphas_cumprod, timesteps)
-        return noisy, self.family.target(clean, noise, timesteps), timesteps
-
-    def _own(self, drawn: torch.Tensor) -> torch.Tensor:
-        """This process' rows of what was drawn for the whole micro-batch, on its device."""
-        return drawn[self.mixer.rows].to(self.device)
-
-    @torch.no_grad()
-    def _validate(self) -> float:
-        """Mean loss of the validation samples on fixed noise and evenly spread timesteps."""
-        samples = self.data.validation
-        clean = self.family.sample_latents(self.latents.moments(samples, [Variant()] * len(samples)), None)
-        noise = objective.draw_noise(clean.shape, torch.Generator().manual_seed(derive_seed(self.config.seed, "validation"))).to(
-            self.device
-        )
-        timesteps = ((torch.arange(len(samples), device=self.device) + 0.5) * len(self.family.alphas_cumprod) / len(samples)).long()
-        noisy = objective.add_noise(clean, noise, self.family.alphas_cumprod, timesteps)
-        wanted = self.family.target(clean, noise, timesteps)
-        time_ids = self.latents.time_ids(samples, [Variant()] * len(samples))
-        losses = []
-        for model in self.models:
-            model.eval()
-        for part in torch.arange(len(samples), device=self.device).split(max(self.mixer.size, 4)):
-            prompts = [samples[index].prompt for index in part.tolist()]
-            prediction = self._predict(noisy[part], timesteps[part], prompts, time_ids[part.cpu()])
-            losses.append(objective.per_sample_loss(prediction, wanted[part]))
-        for model in self.models:
-            model.train()
-        return float(torch.cat(losses).mean())
-
-    def _read_losses(self) -> None:
-        """Move finished steps into the log, with the means over all processes.
-
-        Raises:
-            TrainingDiverged: one of them is not finite. It names the step, the learning rate and the last checkpoint.
-        """
-        means: torch.Tensor = self.accelerator.reduce(torch.stack([values for _, _, values in self._unread]), "mean")
-        for (step, rate, _), (loss, instance, aux, norm) in zip(self._unread, means.tolist(), strict=True):
-            # The fp16 scaler skips steps with infinite gradients and lowers its scale: that is its work, not a fault.
-            if not math.isfinite(loss) or not (math.isfinite(norm) or self.accelerator.scaler is not None):
-                self._diverged(step, rate, loss, norm)
-            self.log.append({"step": step, "loss": loss, "instance_loss": instance, "aux_loss": aux, "lr": rate, "gradient_norm": norm})
-        self._unread.clear()
-
-    def _diverged(self, step: int, rate: float, loss: float, norm: float) -> None:
-        last = self.checkpoints.last
-        raise TrainingDiverged(
-            f"training step {step}",
-            f"the loss is {loss:g} and the gradient norm {norm:g} at learning rate {rate:g}; "
-            f"the last good checkpoint is {last or 'none, as the first was not reached'}",
-            expected="finite numbers",
-            remedy="lower training.learning_rate, lengthen training.warmup_steps, or use mixed_precision bf16 or no instead of fp16",
-        )
-
-    def _note(self, steps: int, seconds: float) -> str:
-        if not self.log:
-            return ""
-        recent = self.log[-20:]
-        per_step = self.mixer.total * self.training.gradient_accumulation
-        return f"loss {sum(row['loss'] for row in recent) / len(recent):.4f}, {per_step * steps / max(seconds, 1e-9):.1f} images/s"
-
     def _save(self, step: int) -> None:
         """Write a checkpoint: the first process does, with the random state of each, and the others wait for it."""
         random = all_states(self.device, self.rank, self.world)
         if self.is_main:
             path = self._write(step, random)
-            if self.kept:
-                self.kept(path)
+            if self.on_checkpoint:
+                self.on_checkpoint(path)
         self.wait()
 
     def _write(self, step: int, random: dict[str, torch.Tensor]) -> Path:
@@ -350,7 +257,7 @@ class Trainer:
             "random": random,
             "average": self.average.tensors(),
         }
-        return self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log, "scaler": scaler})
+        return self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log.rows, "scaler": scaler})
 
     def _resume(self) -> int:
         """Take up the newest checkpoint, if there is one. Returns its step, or 0.
@@ -368,7 +275,7 @@ class Trainer:
         restore_state(found.tensors["random"], self.device, self.rank)
         if found.state["scaler"] and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.state["scaler"])
-        self.log = list(found.state["log"])
+        self.log.rows = list(found.state["log"])
         _logger.info("resuming fine-tuning at step %d", found.step)
         return found.step
 
@@ -392,8 +299,14 @@ class Trainer:
         for model in self.models:
             self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         if self.training.gradient_checkpointing:
-            self.family.unet.disable_gradient_checkpointing()
-            for encoder in self.family.text_encoders.values():
-                encoder.gradient_checkpointing_disable()
+            self._checkpoint_gradients(on=False)
         self.optimizer.zero_grad()
         self.trained.fold()
+
+    def _checkpoint_gradients(self, *, on: bool) -> None:
+        """In diffusers and transformers the same has two names."""
+        network = self.family.network
+        (network.enable_gradient_checkpointing if on else network.disable_gradient_checkpointing)()
+        for name, encoder in self.family.text_encoders.items():
+            if name in self.trained.parts:
+                (encoder.gradient_checkpointing_enable if on else encoder.gradient_checkpointing_disable)()

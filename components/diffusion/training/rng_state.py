@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 
 
-def forked_streams() -> AbstractContextManager[None]:
+def forked_rng() -> AbstractContextManager[None]:
     """Put the streams of the CPU and of this process' own GPU back afterwards.
 
     torch by itself would open every GPU of the machine for it, and so take some hundred megabytes of each.

@@ -45,8 +45,8 @@ class Batch:
     instances: int
 
 
-def stream(seed: int, purpose: str, number: int) -> torch.Generator:
-    """A random stream for one purpose in one micro-batch, on the CPU so that it is the same everywhere.
+def step_generator(seed: int, purpose: str, number: int) -> torch.Generator:
+    """A random generator for one purpose in one micro-batch, on the CPU so that it is the same everywhere.
 
     Every process draws from it for the whole micro-batch, and takes its own rows.
     """
@@ -117,7 +117,7 @@ class Mixer:
             chosen = [group[order.at(start + offset)] for offset in range(count)]
             samples += chosen
             weights += [sample.weight / count for sample in chosen]
-        draws = torch.rand((3, self.total), generator=stream(self._seed, "augment", number))
+        draws = torch.rand((3, self.total), generator=step_generator(self._seed, "augment", number))
         flips, crops, drops = draws[:, self.rows].tolist()
         variants = tuple(
             Variant(min(int(crop * self._crops), self._crops - 1), flip < self._flip) for crop, flip in zip(crops, flips, strict=True)

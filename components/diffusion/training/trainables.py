@@ -18,7 +18,7 @@ from components.core.errors import ConfigError, InputError
 from components.diffusion.models.families import Family
 from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
 from components.diffusion.training.methods import Recipe
-from components.diffusion.training.rng_state import forked_streams
+from components.diffusion.training.rng_state import forked_rng
 
 _logger = logging.getLogger(__name__)
 ADAPTER = "default"
@@ -79,7 +79,7 @@ class LowRank(ParameterSet):
         config = LoraConfig(
             r=lora.rank, lora_alpha=lora_alpha(recipe), target_modules=list(targets), init_lora_weights="gaussian", use_dora=lora.dora,
         )  # fmt: skip
-        with forked_streams():
+        with forked_rng():
             torch.manual_seed(derive_seed(seed, "low-rank", part))
             try:
                 inject_adapter_in_model(config, module, ADAPTER)

@@ -110,7 +110,7 @@ def test_the_map_is_what_the_layer_itself_weighs_the_values_with(options: dict[s
 
 def test_a_networks_map_is_the_mean_over_its_layers_by_hand(either: Bundle) -> None:
     family, seen = either.family, []
-    layers = [part for part in family.unet.modules() if isinstance(part, Attention) and part.is_cross_attention]
+    layers = [part for part in family.network.modules() if isinstance(part, Attention) and part.is_cross_attention]
     hooks = [
         part.register_forward_pre_hook(
             lambda part, args, kwargs: seen.append((part, args[0], kwargs["encoder_hidden_states"])), with_kwargs=True
@@ -172,11 +172,11 @@ def test_the_batch_does_not_matter_to_a_map(bundle: Bundle) -> None:
 
 
 def test_the_layers_get_their_own_processors_back(bundle: Bundle) -> None:
-    before = dict(bundle.family.unet.attn_processors)
+    before = dict(bundle.family.network.attn_processors)
     with pytest.raises(RuntimeError, match="stop"), record_attention(bundle.family, 1):
-        assert bundle.family.unet.attn_processors != before
+        assert bundle.family.network.attn_processors != before
         raise RuntimeError("stop")
-    assert bundle.family.unet.attn_processors == before
+    assert bundle.family.network.attn_processors == before
 
 
 def test_other_words_states_give_another_map(bundle: Bundle) -> None:
@@ -230,7 +230,7 @@ def test_a_word_is_all_tokens_that_it_is_cut_into(bundle: Bundle, prompt: str, w
 )
 def test_a_learnt_token_is_all_its_rows(tiny_base: Path, prompt: str, word: str, positions: tuple[int, ...]) -> None:
     family = load_bundle(tiny_base, device="cpu").family
-    add_tokens(family.tokenizer, row_names("<sks>", 3), "tokenizer")
+    add_tokens(family.tokenizers["text_encoder"], row_names("<sks>", 3), "tokenizer")
     assert token_positions(family, prompt, word) == positions
 
 

@@ -137,7 +137,7 @@ def test_a_single_file_has_a_table_of_the_bases_size_and_embeddings_beside_it(tr
     written = write_format(open_model(folder), "single-file", "mine", tmp_path)
     assert written.embeddings == {"<sks>": ("sks.safetensors", ["emb_params"])}
     rows = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
-    table = load_bundle(tiny_base, device="cpu").family.text_encoder.get_input_embeddings().weight
+    table = load_bundle(tiny_base, device="cpu").family.text_encoders["text_encoder"].get_input_embeddings().weight
     assert torch.equal(load_file(tmp_path / "mine.safetensors")[rows], table)
     pipeline = StableDiffusionPipeline.from_single_file(str(tmp_path / "mine.safetensors"), config=str(tmp_path / "mine"))
     assert len(pipeline.tokenizer) == len(table)
@@ -174,7 +174,7 @@ def test_whole_networks_in_half_precision(trained: Train, tmp_path: Path, dtype:
     assert len(files) == 4
     for file in files:
         assert {value.dtype for value in load_file(file).values()} == {wanted}
-    assert load_bundle(tmp_path / "folder", device="cpu").family.unet.dtype == torch.float32
+    assert load_bundle(tmp_path / "folder", device="cpu").family.network.dtype == torch.float32
 
 
 NODES = {

@@ -70,7 +70,7 @@ def test_conditioning_and_prediction_are_bit_equal_to_the_plain_computation(bund
 
 
 def test_text_encoders_have_names(bundle: Bundle) -> None:
-    assert bundle.family.text_encoders == {"text_encoder": bundle.family.text_encoder}
+    assert bundle.family.text_encoders == {"text_encoder": bundle.family.text_encoders["text_encoder"]}
     assert list(bundle.family.tokenizers) == ["text_encoder"]
 
 
@@ -133,6 +133,6 @@ def test_a_training_step_is_bit_equal_to_the_plain_step(
 
     log, _ = trainer.run()
     assert log[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    for ours, plain in ((trainer.family.unet, pipeline.unet), (trainer.family.text_encoder, pipeline.text_encoder)):
+    for ours, plain in ((trainer.family.network, pipeline.unet), (trainer.family.text_encoders["text_encoder"], pipeline.text_encoder)):
         values = ours.state_dict()
         assert all(torch.equal(values[key], value) for key, value in plain.state_dict().items())

@@ -115,7 +115,7 @@ def test_the_prediction_sees_pooled_text_and_time_ids(bundle: Bundle) -> None:
         usual = family.predict(latents, times, conditioning)
         whole = torch.tensor([[32, 32, 0, 0, 32, 32]] * 2)
         added = {"text_embeds": conditioning.pooled, "time_ids": whole}
-        by_hand = family.unet(latents, times, encoder_hidden_states=conditioning.states, added_cond_kwargs=added).sample
+        by_hand = family.network(latents, times, encoder_hidden_states=conditioning.states, added_cond_kwargs=added).sample
         assert torch.equal(usual, by_hand)
         assert torch.equal(usual, family.predict(latents, times, conditioning, time_ids=whole))
         assert not torch.equal(usual, family.predict(latents, times, conditioning, time_ids=whole * 3))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,9 +16,9 @@ import torch
 
 from components.core.errors import ConfigError, InputError, ProcessLost, TrainingDiverged
 from components.core.paths import REPOSITORY
-from components.diffusion.training import launch
-from components.diffusion.training.launch import check_devices, is_member, refuse_members, together
-from tests.components.diffusion.training import workers as members
+from components.diffusion.training import launch as module
+from components.diffusion.training.launch import check_devices, is_worker, launch, refuse_external_launcher
+from tests.components.diffusion.training import workers
 
 
 def children() -> list[psutil.Process]:
@@ -34,7 +35,7 @@ def _nothing_left_behind() -> object:
 
 def test_each_process_knows_its_place_and_they_meet_on_loopback_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    together(members.report, (tmp_path,), 2)
+    launch(workers.report, (tmp_path,), 2)
     facts = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert [fact["sum"] for fact in facts] == [3.0, 3.0]
     assert [fact["threads"] for fact in facts] == ["3", "3"]
@@ -43,7 +44,7 @@ def test_each_process_knows_its_place_and_they_meet_on_loopback_only(tmp_path: P
 
 
 def test_the_store_listens_on_loopback_only() -> None:
-    store = launch._open_store()
+    store = module._open_store()
     listening = [item.laddr for item in psutil.Process().net_connections("inet") if item.status == psutil.CONN_LISTEN]
     assert [place.ip for place in listening if place.port == store.port] == ["127.0.0.1"]
 
@@ -51,44 +52,46 @@ def test_the_store_listens_on_loopback_only() -> None:
 def test_an_error_of_one_process_is_ours_and_ends_the_others_cleanly(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(TrainingDiverged) as caught:
-        together(members.diverge, (tmp_path,), 2)
+        launch(workers.diverge, (tmp_path,), 2)
     assert str(caught.value) == "training step 4: the loss is nan; expected finite numbers. Lower it"
     assert (caught.value.where, caught.value.exit_code) == ("training step 4", 1)
     assert (tmp_path / "cleared0").exists()
     assert time.monotonic() - started < 20
 
 
-def test_the_cause_is_told_and_not_what_followed_from_it(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDiverged):
-        together(members.lose_then_diverge, (tmp_path,), 2)
-
-
 def test_other_errors_say_where_they_were_raised(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="mine") as caught:
-        together(members.fail, (tmp_path,), 2)
+        launch(workers.fail, (tmp_path,), 2)
     (note,) = caught.value.__notes__
     assert note.startswith("in process 1:\n")
     assert "workers.py" in note
 
 
-def test_an_error_that_cannot_be_sent_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="Stubborn: at home"):
-        together(members.fail_without_pickle, (tmp_path,), 1)
+@pytest.mark.parametrize(
+    ("work", "processes", "wanted", "message"),
+    [
+        # The first notices that its partner is gone before that one has said why.
+        (workers.lose_then_diverge, 2, TrainingDiverged, "the loss is nan"),
+        (workers.fail_without_pickle, 1, RuntimeError, "Stubborn: at home"),
+        (workers.leave, 2, ProcessLost, r"it died \(exit code 7\)"),
+    ],
+)
+def test_the_cause_is_told(work: Callable[[Path], None], processes: int, wanted: type[Exception], message: str, tmp_path: Path) -> None:
+    with pytest.raises(wanted, match=message):
+        launch(work, (tmp_path,), processes)
 
 
 def test_a_process_that_dies_ends_the_others(tmp_path: Path) -> None:
     with pytest.raises(ProcessLost, match=r"process 1 of the training: it died \(SIGKILL\).*last checkpoint") as caught:
-        together(members.die, (tmp_path,), 2)
+        launch(workers.die, (tmp_path,), 2)
     assert caught.value.exit_code == 1
     assert (tmp_path / "cleared0").exists()
-    with pytest.raises(ProcessLost, match=r"it died \(exit code 7\)"):
-        together(members.leave, (tmp_path,), 2)
 
 
 def test_one_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "GRACE", 0.3)
+    monkeypatch.setattr(module, "GRACE", 0.3)
     with pytest.raises(TrainingDiverged):
-        together(members.ignore, (tmp_path,), 2)
+        launch(workers.ignore, (tmp_path,), 2)
     assert not (tmp_path / "cleared0").exists()
 
 
@@ -97,7 +100,7 @@ def test_an_interrupt_ends_all_cleanly(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            together(members.interrupt, (tmp_path,), 2)
+            launch(workers.interrupt, (tmp_path,), 2)
     finally:
         signal.signal(signal.SIGINT, before)
     assert (tmp_path / "cleared0").exists()
@@ -105,7 +108,7 @@ def test_an_interrupt_ends_all_cleanly(tmp_path: Path) -> None:
 
 
 def test_they_end_with_the_one_that_started_them(tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, "-m", members.__name__, str(tmp_path)], cwd=REPOSITORY)
+    parent = subprocess.Popen([sys.executable, "-m", workers.__name__, str(tmp_path)], cwd=REPOSITORY)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("here?"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -128,27 +131,27 @@ def test_the_first_speaks_for_all_through_our_own_log(monkeypatch: pytest.Monkey
     logger = logging.getLogger("components")
     monkeypatch.setattr(logger, "handlers", [Listener()])
     monkeypatch.setattr(logger, "level", logging.INFO)
-    together(members.speak, (), 2)
+    launch(workers.speak, (), 2)
     assert said == ["step 1 of process 0", "a warning of process 0"]
 
 
 def test_who_was_started_by_others_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    assert not is_member(2)
+    assert not is_worker(2)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert not is_member(2)
+    assert not is_worker(2)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    assert is_member(2)
+    assert is_worker(2)
     with pytest.raises(InputError, match="WORLD_SIZE=2: a launcher started several processes"):
-        refuse_members()
+        refuse_external_launcher()
     with pytest.raises(ConfigError, match=r"training\.processes: is 1, and 2 were started.*Set training\.processes=2"):
-        is_member(1)
+        is_worker(1)
     # Clusters say so of a single process too.
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not is_member(4)
-    refuse_members()
+    assert not is_worker(4)
+    refuse_external_launcher()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

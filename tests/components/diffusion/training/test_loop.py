@@ -15,8 +15,7 @@ from components.core.content import digest_folder
 from components.core.errors import ConfigError, InputError, StorageError, TrainingDiverged
 from components.core.paths import read_jsonl
 from components.diffusion.training import checkpoints as checkpoints_module
-from components.diffusion.training import loop as training
-from components.diffusion.training import optimization
+from components.diffusion.training import denoising, optimization
 from components.diffusion.training.loop import fine_tune
 from components.diffusion.training.optimization import MovingAverage, check_training, precision_for, rate_factor
 from tests.components.diffusion.conftest import Folders, write_folders
@@ -106,7 +105,7 @@ def test_each_checkpoint_is_handed_on_once_it_is_whole(make_config: MakeConfig, 
     seen: list[tuple[str, bool]] = []
     fine_tune(
         make_config(), *folders.inputs, folders.out, folders.checkpoints,
-        kept=lambda path: seen.append((path.name, (path / "state.json").is_file())),
+        on_checkpoint=lambda path: seen.append((path.name, (path / "state.json").is_file())),
     )  # fmt: skip
     assert seen == [("step-00000002", True), ("step-00000004", True)]
 
@@ -180,14 +179,14 @@ def test_accumulated_micro_batches_are_one_step(make_config: MakeConfig, folders
 def test_divergence_names_the_step_the_rate_and_the_last_checkpoint(
     make_config: MakeConfig, folders: Folders, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    original = training.objective.per_sample_loss
+    original = denoising.per_sample_loss
     calls = {"n": 0}
 
     def break_in_step_four(prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         calls["n"] += prediction.requires_grad
         return original(prediction, wanted) * (value if calls["n"] == 4 else 1.0)
 
-    monkeypatch.setattr(training.objective, "per_sample_loss", break_in_step_four)
+    monkeypatch.setattr(denoising, "per_sample_loss", break_in_step_four)
     with pytest.raises(TrainingDiverged) as caught:
         train(make_config(), folders)
     message = str(caught.value)

@@ -100,7 +100,7 @@ def test_textual_inversion_leaves_every_other_row_bit_equal(make_config: MakeCon
     old, new = state(base)[f"text_encoder.{EMBEDDING}"], state(model)[f"text_encoder.{EMBEDDING}"]
     assert len(new) == len(old) + 3
     assert torch.equal(new[: len(old)], old)
-    word = old[base.family.tokenizer("style", add_special_tokens=False).input_ids[0]]
+    word = old[base.family.tokenizers["text_encoder"]("style", add_special_tokens=False).input_ids[0]]
     assert not any(torch.equal(row, word) for row in new[len(old) :])
     # The faulty way moves every row under the same weight decay, whether or not it has a gradient.
     table = torch.nn.Parameter(old.clone())
@@ -116,8 +116,8 @@ def test_several_vectors_are_written_into_prompts_and_read_by_diffusers(make_con
     config = make_config(method={"name": "textual-inversion", "vectors": 2, "save": "full"}, training=FAST)
     out = train(config, folders)
     family = load_bundle(out).family
-    assert expand(["a <sks> style", "a style"], family.tokenizer) == ["a <sks> <sks>_1 style", "a style"]
-    first = family.tokenizer.convert_tokens_to_ids("<sks>")
+    assert expand(["a <sks> style", "a style"], family.tokenizers["text_encoder"]) == ["a <sks> <sks>_1 style", "a style"]
+    first = family.tokenizers["text_encoder"].convert_tokens_to_ids("<sks>")
     assert family.tokenize(["a <sks> style"])[0, 0, 2:4].tolist() == [first, first + 1]
     assert family.prompt_lengths(["a <sks> style"]) == [6]
     pipeline = StableDiffusionPipeline.from_pretrained(out)
@@ -160,7 +160,7 @@ def test_offsets_by_hand() -> None:
 
 def test_identifier_rows_have_a_rate_to_themselves(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
     base = load_bundle(tiny_base)
-    (sks,) = base.family.tokenizer("sks", add_special_tokens=False).input_ids
+    (sks,) = base.family.tokenizers["text_encoder"]("sks", add_special_tokens=False).input_ids
     before = state(base)[f"text_encoder.{EMBEDDING}"]
 
     def step_of(**method: Any) -> torch.Tensor:
@@ -183,17 +183,17 @@ def test_batches_without_the_token_train_on(make_config: MakeConfig, folders: Fo
 def test_an_old_style_end_is_not_mistaken_for_a_new_token(tiny_base: Path) -> None:
     # Old configurations say eos_token_id 2, and then the end of a prompt is its greatest id: a new token's.
     bundle = load_bundle(tiny_base)
-    encoder = bundle.family.text_encoder
+    encoder = bundle.family.text_encoders["text_encoder"]
     encoder.config.eos_token_id = encoder.eos_token_id = 2
     Trainables(bundle.family, Recipe(frozenset({"tokens"}), ("<v>",), initial_word="style"))
-    assert encoder.eos_token_id == encoder.config.eos_token_id == bundle.family.tokenizer.eos_token_id
+    assert encoder.eos_token_id == encoder.config.eos_token_id == bundle.family.tokenizers["text_encoder"].eos_token_id
 
 
 @pytest.mark.parametrize("dora", [False, True])
 def test_low_rank_updates_are_folded_as_their_formula_says(tiny_base: Path, dora: bool) -> None:
     bundle = load_bundle(tiny_base)
     layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_q"
-    before = bundle.family.unet.get_submodule(layer).weight.detach().clone()
+    before = bundle.family.network.get_submodule(layer).weight.detach().clone()
     recipe = Recipe(frozenset({"unet.low-rank"}), lora=LoraSection(rank=2, alpha=6, dora=dora))
     trained = Trainables(bundle.family, recipe, seed=1)
     named = trained.named()
@@ -202,12 +202,12 @@ def test_low_rank_updates_are_folded_as_their_formula_says(tiny_base: Path, dora
     with torch.no_grad():
         b.copy_(torch.randn(b.shape, generator=torch.Generator().manual_seed(0)))
     trained.fold()
-    after = bundle.family.unet.get_submodule(layer).weight
+    after = bundle.family.network.get_submodule(layer).weight
     wanted = before + (6 / 2) * b.detach() @ a.detach()
     if dora:
         wanted = before.norm(dim=1, keepdim=True) * wanted / wanted.norm(dim=1, keepdim=True)
     torch.testing.assert_close(after, wanted, rtol=1e-4, atol=1e-5)
-    assert not any("lora" in name for name in bundle.family.unet.state_dict())
+    assert not any("lora" in name for name in bundle.family.network.state_dict())
 
 
 def test_adapters_begin_from_the_seed_of_the_run(tiny_base: Path) -> None:

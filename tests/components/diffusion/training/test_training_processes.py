@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from components.core.config import RunConfig
 from components.core.errors import ConfigError, ProcessLost
 from components.core.paths import read_json, read_jsonl
-from components.diffusion.training import launch
+from components.diffusion.training import launch as launching
 from components.diffusion.training import loop as training
-from components.diffusion.training.launch import together
+from components.diffusion.training.launch import launch
 from tests.components.diffusion.conftest import write_folders
 from tests.components.diffusion.trainings import CASES, HALF, WHOLE, Deadly, Notes, Place, battery, config, train
 
@@ -36,7 +36,13 @@ def killed(place: Place) -> tuple[ProcessLost, list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STYLEFORGE_HOME", str(place.root / "home"))
         with pytest.raises(ProcessLost) as caught:
-            train(place, config(place, "single-styleforge", HALF), "killed", load_image=Deadly(at=40), kept=Notes(place.root / "notes"))
+            train(
+                place,
+                config(place, "single-styleforge", HALF),
+                "killed",
+                load_image=Deadly(at=40),
+                on_checkpoint=Notes(place.root / "notes"),
+            )
     checkpoints = place.root / "ck-killed"
     shutil.copytree(checkpoints, place.root / "ck-alone")
     return caught.value, [path.name for path in checkpoints.iterdir()]
@@ -47,7 +53,7 @@ def halves(place: Place, killed: tuple[ProcessLost, list[str]]) -> Place:
     """The place where two processes have done all their trainings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STYLEFORGE_HOME", str(place.root / "home"))
-        together(battery, (place,), 2)
+        launch(battery, (place,), 2)
     return place
 
 
@@ -111,7 +117,7 @@ def test_a_killed_process_costs_nothing_but_time(halves: Place, killed: tuple[Pr
 
 def test_one_process_starts_no_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(training.launch, "together", lambda *given: started.append(given))
+    monkeypatch.setattr(training.launch, "launch", lambda *given: started.append(given))
     assert (train(place, config(place, "textual-inversion", {}, steps=1), "one") / "styleforge.json").is_file()
     assert started == []
     train(place, config(place, "textual-inversion", HALF, steps=1), "two")
@@ -128,16 +134,16 @@ def test_what_cannot_be_is_refused_before_anything_is_read(place: Place, monkeyp
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
         monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
     monkeypatch.setattr(training, "read_training_set", lambda *_, **__: pytest.fail("read"))
-    monkeypatch.setattr(launch, "together", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(launching, "launch", lambda *_: pytest.fail("started"))
     with pytest.raises(ConfigError, match=r"training\.processes"):
         train(place, config(place, "lora", HALF), "refused")
 
 
 def test_the_division_is_no_part_of_what_a_training_is() -> None:
-    def undivided(**settings: int) -> dict[str, Any]:
-        return RunConfig.model_validate({"style": {"name": "s", "source": "s"}, "training": settings}).training.undivided()
+    def batches(**settings: int) -> dict[str, Any]:
+        return RunConfig.model_validate({"style": {"name": "s", "source": "s"}, "training": settings}).training.global_batch_config()
 
-    assert undivided(**HALF) == undivided(**WHOLE)
-    assert undivided(processes=2) == undivided(batch_size=2)
-    assert undivided(processes=2) != undivided()
-    assert "processes" not in json.dumps(undivided())
+    assert batches(**HALF) == batches(**WHOLE)
+    assert batches(processes=2) == batches(batch_size=2)
+    assert batches(processes=2) != batches()
+    assert "processes" not in json.dumps(batches())

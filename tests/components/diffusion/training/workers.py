@@ -15,7 +15,7 @@ from components.core.errors import TrainingDiverged
 RANK = "RANK"
 
 
-def me() -> int:
+def rank() -> int:
     return int(os.environ[RANK])
 
 
@@ -27,13 +27,13 @@ def wait_for(path: Path) -> None:
 def stay(folder: Path, *, interrupts: bool = False) -> None:
     """Say that it is here, and stay until it is ended; say whether it could clear away."""
     try:
-        (folder / f"here{me()}").write_text(str(os.getpid()))
+        (folder / f"here{rank()}").write_text(str(os.getpid()))
         if interrupts:
             wait_for(folder / "here0")
             os.kill(os.getppid(), signal.SIGINT)
         time.sleep(60)
     finally:
-        (folder / f"cleared{me()}").touch()
+        (folder / f"cleared{rank()}").touch()
 
 
 def report(folder: Path) -> None:
@@ -42,30 +42,29 @@ def report(folder: Path) -> None:
     import torch.distributed
 
     torch.distributed.init_process_group("gloo")
-    total = torch.tensor([float(me() + 1)])
+    total = torch.tensor([float(rank() + 1)])
     torch.distributed.all_reduce(total)
     places = sorted({connection.laddr.ip for connection in psutil.Process().net_connections("inet") if connection.laddr})
     facts = {"sum": total.item(), "threads": os.environ["OMP_NUM_THREADS"], "local": os.environ["LOCAL_RANK"], "places": places}
-    (folder / f"{me()}.json").write_text(json.dumps(facts))
+    (folder / f"{rank()}.json").write_text(json.dumps(facts))
 
 
 def diverge(folder: Path) -> None:
-    if me() == 0:
+    if rank() == 0:
         stay(folder)
     wait_for(folder / "here0")
     raise TrainingDiverged("training step 4", "the loss is nan", expected="finite numbers", remedy="lower it")
 
 
 def lose_then_diverge(folder: Path) -> None:
-    """The first notices that its partner is gone before that one has said why."""
-    if me() == 0:
+    if rank() == 0:
         raise RuntimeError("Connection closed by peer")
     time.sleep(0.3)
     raise TrainingDiverged("training step 4", "the loss is nan")
 
 
 def fail(folder: Path) -> None:
-    if me() == 1:
+    if rank() == 1:
         raise ZeroDivisionError("mine")
     stay(folder)
 
@@ -80,20 +79,20 @@ def fail_without_pickle(folder: Path) -> None:
 
 
 def die(folder: Path) -> None:
-    if me() == 1:
+    if rank() == 1:
         wait_for(folder / "here0")
         os.kill(os.getpid(), signal.SIGKILL)
     stay(folder)
 
 
 def leave(folder: Path) -> None:
-    if me() == 1:
+    if rank() == 1:
         os._exit(7)
     stay(folder)
 
 
 def ignore(folder: Path) -> None:
-    if me() == 1:
+    if rank() == 1:
         wait_for(folder / "here0")
         raise TrainingDiverged("x", "y")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -102,17 +101,17 @@ def ignore(folder: Path) -> None:
 
 def interrupt(folder: Path) -> None:
     """As Ctrl-C does, to the parent alone: it has to tell the others."""
-    stay(folder, interrupts=me() == 1)
+    stay(folder, interrupts=rank() == 1)
 
 
 def speak() -> None:
-    logger = logging.getLogger("components.diffusion.members")
-    logger.info("step %d of process %d", 1, me())
-    logger.warning("a warning of process %d", me())
+    logger = logging.getLogger("components.diffusion.workers")
+    logger.info("step %d of process %d", 1, rank())
+    logger.warning("a warning of process %d", rank())
     logger.debug("not asked for")
 
 
 if __name__ == "__main__":
-    from components.diffusion.training.launch import together
+    from components.diffusion.training.launch import launch
 
-    together(stay, (Path(sys.argv[1]),), 2)
+    launch(stay, (Path(sys.argv[1]),), 2)

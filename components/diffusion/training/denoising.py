@@ -1,0 +1,86 @@
+"""The denoising loss of training batches and of the validation samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from components.core.config import TrainingSection
+from components.core.content import derive_seed
+from components.diffusion.models.families import Family, Network
+from components.diffusion.training.caches import LatentCache, PromptCache
+from components.diffusion.training.objective import draw_noise, per_sample_loss
+from components.diffusion.training.pictures import Variant
+from components.diffusion.training.samples import Mixer, Sample, step_generator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Denoising:
+    """Losses as functions of the seed and the number of a micro-batch: there is no state.
+
+    Args:
+        family: the base.
+        network, encoders: what of it trains, as the accelerator wrapped it; ``encoders`` is empty where all are frozen.
+        latents, prompts: the caches.
+        mixer: makes the batches.
+        accelerator: of this process.
+        training: the training section.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self, family: Family, network: Network, encoders: Mapping[str, torch.nn.Module], latents: LatentCache, prompts: PromptCache,
+        mixer: Mixer, accelerator: Accelerator, training: TrainingSection, seed: int,
+    ) -> None:  # fmt: skip
+        self.family, self.network, self.encoders, self.latents, self.prompts = family, network, encoders, latents, prompts
+        self.mixer, self.accelerator, self.training, self.seed = mixer, accelerator, training, seed
+
+    def loss(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The weighted loss of one micro-batch, and the plain mean losses of its StyleRef and Aux samples."""
+        batch, device = self.mixer.batch(number), self.accelerator.device
+        with torch.no_grad():
+            moments = self.latents.moments(batch.samples, batch.variants)
+            # Each draw has a generator of its own, and is made for the whole micro-batch: this process takes its own rows.
+            shape = torch.Size((self.mixer.total, moments.shape[1] // 2, *moments.shape[2:]))
+            clean = self.family.sample_latents(moments, self._own(draw_noise(shape, step_generator(self.seed, "latent", number))))
+            noise = self._own(draw_noise(shape, step_generator(self.seed, "noise", number), self.training.noise_offset))
+            times = self._own(self.family.draw_times(self.mixer.total, step_generator(self.seed, "timestep", number)))
+            noisy, target = self.family.corrupt(clean, noise, times)
+        time_ids = self.latents.time_ids(batch.samples, batch.variants)
+        losses = per_sample_loss(self._predict(noisy, times, batch.prompts, time_ids), target)
+        weights = batch.weights.to(device)
+        if self.training.min_snr_gamma is not None:
+            weights = weights * self.family.loss_weights(times, self.training.min_snr_gamma)
+        plain = losses.detach()
+        aux = plain[batch.instances :].mean() if len(plain) > batch.instances else plain.new_zeros(())
+        return (losses * weights).sum(), plain[: batch.instances].mean(), aux
+
+    @torch.no_grad()
+    def validation(self, samples: Sequence[Sample]) -> float:
+        """Mean loss of samples at evenly spread times, on noise that is the same each time."""
+        device, whole = self.accelerator.device, [Variant()] * len(samples)
+        clean = self.family.sample_latents(self.latents.moments(samples, whole), None)
+        noise = draw_noise(clean.shape, torch.Generator().manual_seed(derive_seed(self.seed, "validation"))).to(device)
+        times = self.family.spread_times(len(samples)).to(device)
+        noisy, target = self.family.corrupt(clean, noise, times)
+        time_ids = self.latents.time_ids(samples, whole)
+        losses = []
+        for part in torch.arange(len(samples)).split(max(self.mixer.size, 4)):
+            prompts = [samples[index].prompt for index in part.tolist()]
+            rows = part.to(device)
+            losses.append(per_sample_loss(self._predict(noisy[rows], times[rows], prompts, time_ids[part]), target[rows]))
+        return float(torch.cat(losses).mean())
+
+    def _predict(self, noisy: torch.Tensor, times: torch.Tensor, prompts: Sequence[str], time_ids: torch.Tensor) -> torch.Tensor:
+        """The network's prediction, shape (N, C, h, w), with gradients for what trains."""
+        # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
+        with self.accelerator.autocast():
+            return self.family.predict(noisy, times, self.prompts.encode(prompts, self.encoders), self.network, time_ids)
+
+    def _own(self, drawn: torch.Tensor) -> torch.Tensor:
+        """This process' rows of what was drawn for the whole micro-batch, on its device."""
+        return drawn[self.mixer.rows].to(self.accelerator.device)
