@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.paths import REPOSITORY, pocket_weights, read_json, state, write_json
+from components.core.paths import pocket_weights, python_module, read_json, state, write_json
 from runs.comparison_plan import CompareOptions
 
 _logger = logging.getLogger(__name__)
@@ -83,9 +83,8 @@ def run_workers(plan: Mapping[str, Any], count: int, *, name: str, settings: Pat
                 "plan": {"cells": cells, "sections": plan["sections"], "errors": str(_errors(job))}, "name": f"{name}-{index}",
                 "settings": settings and str(settings), "use_cache": options.use_cache, "verbose": options.verbose,
             })  # fmt: skip
-            process = subprocess.Popen(
-                [sys.executable, "-m", "runs.comparison_workers", str(job)], env=_environment(index, count), stdout=subprocess.DEVNULL
-            )
+            command = python_module("runs.comparison_workers", str(job))
+            process = subprocess.Popen(command, env=_environment(index, count), stdout=subprocess.DEVNULL)
             stack.callback(_end, process)
             processes.append(process)
         for index, process in enumerate(processes):
@@ -111,15 +110,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(index: int, count: int) -> dict[str, str]:
-    """This process' environment with one device or a part of the cores, and with our packages to be found from any folder."""
-    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    """This process' environment with one device or a part of the cores."""
     if not devices():
         # Each library takes all cores otherwise, and the processes wait for one another.
         threads = str(max(1, cores() // count))
-        return {_THREADS: threads, **os.environ, "PYTHONPATH": path}
+        return {_THREADS: threads, **os.environ}
     visible = os.environ.get(_VISIBLE)
     names = visible.split(",") if visible else [str(number) for number in range(devices())]
-    return {**os.environ, "PYTHONPATH": path, _VISIBLE: names[index % len(names)]}
+    return {**os.environ, _VISIBLE: names[index % len(names)]}
 
 
 def work(job: Path) -> None:

@@ -83,9 +83,9 @@ def public(text: str) -> str:
 
 def code() -> dict[str, Any]:
     """Whether StyleForge starts; ``ok`` is None where the image has none of it, since ZenML can bring the code along."""
-    if importlib.util.find_spec("pipelines") is None or importlib.util.find_spec("components") is None:
+    if importlib.util.find_spec("styleforge") is None:
         return {"ok": None, "said": "not in the image"}
-    done = subprocess.run([sys.executable, "-m", "cli.app", "--help"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "styleforge", "--help"], capture_output=True, text=True, check=False)
     if done.returncode:
         return {"ok": False, "said": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
     return {"ok": True, "said": "starts"}

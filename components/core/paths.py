@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,12 @@ from components.core.errors import InputError, StorageError
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLOORS = ("cli", "runs", "orchestration", "pipelines", "steps", "components")
 """Our top-level packages, from the command down to the work: imports only point down."""
+_START = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+
+
+def python_module(name: str, *arguments: str) -> list[str]:
+    """The command line that runs a module of ours in a process of its own, from any folder and however we are installed."""
+    return [sys.executable, "-c", _START, str(REPOSITORY), name, *arguments]
 
 
 def home() -> Path:

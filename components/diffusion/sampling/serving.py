@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib.metadata
-import json
+import importlib.util
 import logging
 import os
 import tempfile
@@ -13,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import torch
 
@@ -170,12 +167,10 @@ def _pocket_base() -> Path:
     here = pocket_weights("base")
     if here.is_dir():
         return here
-    try:
-        installed = importlib.metadata.distribution("styleforge")
-        # An editable installation says where its sources are, any other lies where it says it does.
-        origin = json.loads(installed.read_text("direct_url.json") or "{}")
-    except (importlib.metadata.PackageNotFoundError, ValueError) as error:
-        raise InputError("styleforge", "is not installed") from error
-    editable = origin.get("dir_info", {}).get("editable", False)
-    root = Path(url2pathname(urlsplit(origin["url"]).path)) if editable else Path(str(installed.locate_file("")))
-    return locate(str(root / here.relative_to(REPOSITORY)))
+    # Not imported: that would put the installed code before the model's own.
+    installed = importlib.util.find_spec("styleforge")
+    if installed is None or installed.origin is None:
+        raise InputError("styleforge", "is not installed")
+    # The tree lies in the package (the wheel), or beside it (a clone).
+    places = [folder / here.relative_to(REPOSITORY) for folder in Path(installed.origin).parents[:2]]
+    return locate(str(next((place for place in places if place.is_dir()), places[0])))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -289,12 +291,13 @@ def test_the_pocket_base_is_found_in_an_installed_styleforge(delta: Path, tmp_pa
     monkeypatch.setattr(serving, "pocket_weights", lambda part: tmp_path / "components" / "pocket" / "weights" / part)
     found = serving._find_base(delta)
     assert (found / "model_index.json").is_file() and not found.is_relative_to(tmp_path)
-    assert found == REPOSITORY / "components" / "pocket" / "weights" / "base" or "site-packages" in found.parts
-
-    def missing(name: str) -> None:
-        raise serving.importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(serving.importlib.metadata, "distribution", missing)
+    # In the wheel the tree lies inside the package.
+    package = tmp_path / "styleforge" / "__init__.py"
+    base = package.parent / "components" / "pocket" / "weights" / "base"
+    shutil.copytree(found, base)
+    monkeypatch.setattr(serving.importlib.util, "find_spec", lambda name: ModuleSpec(name, None, origin=str(package)))
+    assert serving._find_base(delta) == base
+    monkeypatch.setattr(serving.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         InputError, match=r"styleforge: is not installed.*STYLEFORGE_SERVE_BASE to the base's folder, or install StyleForge"
     ):

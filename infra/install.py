@@ -1,0 +1,58 @@
+"""Install into this Python's environment with uv, which comes from PyPI; with pip where uv cannot be had.
+
+    python infra/install.py [ARGUMENTS of `pip install`]
+
+uv does not read pip's configuration, so the indexes, wheels and certificates that pip is told of are handed on to it. A variable of
+uv's own that is set wins.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+PIP = (sys.executable, "-m", "pip")
+CONSTRAINTS = str(Path(__file__).resolve().parent.parent / "constraints.txt")
+SETTINGS = {
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "cert": ("SSL_CERT_FILE", " "),
+    "timeout": ("UV_HTTP_TIMEOUT", " "),
+    "default-timeout": ("UV_HTTP_TIMEOUT", " "),
+}
+"""pip's settings: uv's variable for the same, and what stands between its values."""
+
+
+def uv_environment(listed: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """``environment`` with the settings that ``pip config list`` prints, as variables that uv reads."""
+    found: dict[str, str] = {}
+    # pip's order of precedence: the files, then what they say of `pip install` alone, then the environment.
+    for scope in ("global.", "install.", ":env:."):
+        for line in listed.splitlines():
+            key, _, value = line.partition("=")
+            if key.startswith(scope) and (setting := key.removeprefix(scope)) in SETTINGS:
+                variable, separator = SETTINGS[setting]
+                found[variable] = separator.join(str(ast.literal_eval(value)).split())
+    # pip takes the best version of all indexes; uv would look no further than the first index that knows the name.
+    return {"UV_INDEX_STRATEGY": "unsafe-best-match", **found, **environment}
+
+
+def main(arguments: list[str]) -> int:
+    """Install; returns the exit status of uv, or of pip."""
+    quiet = ("--quiet", "--disable-pip-version-check")
+    if subprocess.run([*PIP, "install", *quiet, "-c", CONSTRAINTS, "uv"], check=False).returncode:
+        print("uv cannot be had; installing with pip, which takes some minutes", file=sys.stderr)
+        return subprocess.run([*PIP, "install", *quiet, *arguments], check=False).returncode
+    listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, *arguments]
+    return subprocess.run(command, env=uv_environment(listed, os.environ), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
