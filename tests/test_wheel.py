@@ -80,8 +80,6 @@ def test_the_installed_wheel_works_from_an_empty_folder(installed: Path, tmp_pat
 
     tree = Path(python("import styleforge; print(styleforge.ROOT)"))
     assert tree.is_relative_to(installed.parent)
-    program = "import importlib.util, sys; print([name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
-    assert python(program, *FLOORS) == "[]"
 
     result = json.loads(styleforge("demo", *SMALL, "--json").splitlines()[-1])
     assert result["status"] == "completed" and result["model"]["name"] == "styleforge-anime"
