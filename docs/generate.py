@@ -1,15 +1,19 @@
-"""Writes the pages of docs/reference/ that follow from the code: the configuration and the commands.
+"""Writes what follows from the code: pages of docs/reference/, and tables between markers in other pages.
 
 ``python docs/generate.py`` writes them; with ``--check`` it writes nothing, names each page that is stale, and exits with 1.
+A block begins with ``<!-- generated: NAME -->`` and ends with ``<!-- end -->``; ``BLOCKS`` says what stands in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,12 +22,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from components.cluster.stacks import StackDefinition  # noqa: E402
+from components.core import errors  # noqa: E402
 from components.core.comparison import CompareConfig  # noqa: E402
 from components.core.config import RunConfig  # noqa: E402
+from components.core.paths import HOME  # noqa: E402
 from components.registry.gate import GateConfig  # noqa: E402
+from orchestration.settings import SETTINGS  # noqa: E402
+from pipelines.names import STEPS  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
 NOTE = "This page is written by `docs/generate.py` from `{source}`. Do not edit it here.\n"
+PARTLY = ("concepts.md", "operations.md", "reference/files.md", "reference/zenml-yaml.md")
+"""Pages with generated blocks."""
 # Options that every command has; said once, at the top of the page.
 COMMON = ("--json", "--verbose", "--log-format")
 
@@ -96,8 +106,8 @@ A stack definition is one YAML file for `styleforge stack apply`: [how to](../ho
 CLI_HEAD = """# Commands
 
 {note}
-Every command exits with 0 (done), 2 (bad input or configuration), 3 (refused by a gate), 4 (a service is not reachable), 130
-(interrupted) or 1 (anything else). Errors go to stderr as one message. Results go to stdout. Every command takes `--help`.
+Results go to stdout; an error goes to stderr as one message. [Exit codes](../operations.md#exit-codes) are the same for all
+commands. Every command takes `--help`.
 
 These options are common to {common_to}:
 
@@ -287,12 +297,72 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-PAGES = {
+def exit_codes() -> str:
+    """What each exit status means, from the errors that have it."""
+    from cli.options import INTERRUPTED
+
+    meanings: dict[int, list[str]] = {1: ["Anything unexpected."]}
+    status = {}
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.StyleForgeError) and kind is not errors.StyleForgeError:
+            meanings.setdefault(kind.exit_code, []).append((kind.__doc__ or "").splitlines()[0])
+            status[kind.exit_code] = kind.status
+    rows = [(0, "Done.", "completed"), *((code, " ".join(lines), status[code]) for code, lines in sorted(meanings.items()))]
+    rows.append((INTERRUPTED, "Interrupted by Ctrl-C or SIGTERM; the same command continues where it stopped.", "failed"))
+    return _table("code | meaning | `status` in JSON", [(str(code), meaning, f"`{word}`") for code, meaning, word in rows])
+
+
+def steps_table() -> str:
+    """What each step does, from the first line of its file, which is ``Step: ...``."""
+    files = {file.stem: file for file in (ROOT / "steps").rglob("*.py")}
+    rows: dict[str, list[str]] = {}
+    for name in STEPS:
+        # The gate and what it lets pass are one file.
+        docstring = ast.get_docstring(ast.parse(files[{"judge": "promote"}.get(name, name)].read_text(encoding="utf-8"))) or ""
+        text = docstring.splitlines()[0].partition(": ")[2]
+        rows.setdefault(text[:1].upper() + text[1:], []).append(f"`{name}`")
+    return _table("step | what it does", [(", ".join(names), text) for text, names in rows.items()])
+
+
+def home_table() -> str:
+    """What lies in the home, from the one place that says so."""
+    return _table("folder | content | if you remove it", [(f"`{name}/`", content, removed) for name, (content, removed) in HOME.items()])
+
+
+def settings_table() -> str:
+    """The settings keys of zenml.yaml, with ZenML's model of each."""
+    return _table("settings key | ZenML's model", [(f"`{key}`", f"`{model}`") for key, (_, model) in SETTINGS.items()])
+
+
+def _table(head: str, rows: Sequence[tuple[str, ...]]) -> str:
+    return "\n".join([f"| {head} |", "|" + " --- |" * len(head.split(" | ")), *(_row(*row) for row in rows)])
+
+
+BLOCKS = {
+    "exit-codes": exit_codes,
+    "steps": steps_table,
+    "step-names": lambda: "Steps: " + ", ".join(f"`{name}`" for name in STEPS) + ".",
+    "settings-keys": settings_table,
+    "home": home_table,
+}
+
+
+def _filled(page: Path) -> str:
+    """A page with its generated blocks as the code has them now."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n\n{BLOCKS[match[2]]()}\n\n<!-- end -->"
+
+    return re.sub(r"(<!-- generated: ([\w-]+) -->).*?<!-- end -->", fill, page.read_text(encoding="utf-8"), flags=re.S)
+
+
+PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "configuration.md": configuration_page,
     REFERENCE / "comparison.md": comparison_page,
     REFERENCE / "gate.md": gate_page,
     REFERENCE / "stack.md": stack_page,
     REFERENCE / "cli.md": cli_page,
+    **{ROOT / "docs" / name: partial(_filled, ROOT / "docs" / name) for name in PARTLY},
 }
 
 

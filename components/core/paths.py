@@ -47,8 +47,27 @@ def home() -> Path:
     return folder
 
 
+HOME = {
+    "zenml": ("ZenML's store: runs, cache and artifacts", "every step runs again"),
+    "mlflow": ("the MLflow database and, under `artifacts/`, runs and registered models", "the registered models are gone"),
+    "runs": ("`report.html` and `result.json` of each run, `comparison/` of each comparison", "nothing else is lost"),
+    "validation": ("pages of `styleforge validate`", "nothing else is lost"),
+    "checkpoints": ("training that can continue", "an interrupted training starts again"),
+    "pictures": ("drawing that can continue", "an interrupted drawing starts again"),
+    "cache": ("features, class images, downloads, digests of large files", "they are made again"),
+    "work": ("work in progress", "safe while nothing runs"),
+    "scratch": ("work in progress", "safe while nothing runs"),
+    "tmp": ("work in progress", "safe while nothing runs"),
+    "pocket-training": ("images and checkpoints of `styleforge pocket train`", "the training starts again"),
+    "pocket-styles": ("style sets of `styleforge pocket check`", "they are rendered again"),
+}
+"""What lies in the home, and what removing it costs."""
+
+
 def state(*parts: str) -> Path:
-    """A folder under :func:`home`, created if missing."""
+    """A folder under :func:`home`, created if missing; the first part is one of :data:`HOME`."""
+    if parts and parts[0] not in HOME:
+        raise ValueError(f"{parts[0]!r} is not a folder of the home")
     folder = home().joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""Step: the cells' records become tables, claims and pages."""
+"""Step: turn the records of all cells into tables, claims and an image wall."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: what a cell of a comparison leaves behind: scores, costs, values of every picture, pictures for the wall."""
+"""Step: record the scores, costs and images of one cell of a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: a comparison becomes MLflow runs, a parent and a child for each cell."""
+"""Step: log a comparison to MLflow, a child run for each cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: the Aux pictures that keep the base's knowledge alive during fine-tuning."""
+"""Step: collect or generate the auxiliary (Aux) images that preserve what the base knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: the style source becomes a style set with its manifest."""
+"""Step: turn a folder or URL of images into a style set: the unchanged files and a manifest."""
 
 from __future__ import annotations
 

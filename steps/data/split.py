@@ -1,4 +1,4 @@
-"""Step: StyleRef pictures are told apart into characters and backgrounds, and the reference is chosen."""
+"""Step: give each StyleRef image a role, character or background, and choose the held-out reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: the gate in front of everything that costs time."""
+"""Step: check the style set by rules; a failed hard rule stops the run before anything trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: one of several machines turns its share of the pictures into features."""
+"""Step: extract the features of one shard (`--shards`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: everything about the run on one page."""
+"""Step: write the report, one HTML file that needs no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: pictures become numbers."""
+"""Step: compute FID, KID, CLIP-T, CLIP-I and drift, each with an interval."""
 
 from __future__ import annotations
 

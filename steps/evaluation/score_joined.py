@@ -1,4 +1,4 @@
-"""Step: pictures whose features were extracted in shares become numbers."""
+"""Step: compute the same scores from the shards' features (`--shards`)."""
 
 from __future__ import annotations
 

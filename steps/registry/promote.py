@@ -1,4 +1,4 @@
-"""Steps: a registered version is judged, and made the champion."""
+"""Steps: judge a registered version against the gate, and move the alias `champion` if it passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: the scored model becomes a registered version."""
+"""Step: register model, scores and report in MLflow with the alias `challenger`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: where the style model's pictures look at the words of their prompts."""
+"""Step: draw a few prompts and map where the images attend to each word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: the shares of the prompt bank become one, as if it had been drawn at once."""
+"""Step: join the shards of the prompt bank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: the style model draws the prompt bank, in the style and, for the drift, without it."""
+"""Step: draw the prompt bank with the style model, with the style and without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: the untouched base draws the same bank; its scores are the zero line of every style."""
+"""Step: draw the same bank with the base: the baseline, shared by all styles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: one of several machines draws its share of the prompt bank."""
+"""Step: draw one shard of the prompt bank (`--shards`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step: the base learns the style."""
+"""Step: fine-tune the base on the style."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from components.core.errors import ConfigError, GateRefused, InputError, Service
 def test_home_is_made_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "deep" / "home"))
     assert paths.home() == tmp_path / "deep" / "home"
-    assert paths.state("a", "b").is_dir()
+    assert paths.state("cache", "b").is_dir()
     monkeypatch.delenv("STYLEFORGE_HOME")
     monkeypatch.chdir(tmp_path)
     assert paths.home() == tmp_path / ".styleforge"
