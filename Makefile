@@ -1,6 +1,6 @@
 # Two commands, each complete on a machine that has only Python 3.11-3.13 and make:
 #   make demo   environment, install, then the main job on the embedded pocket base
-#   make test   environment, install, all tests
+#   make test   environment, install, the tests that guard behaviour
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -13,10 +13,10 @@ IMAGE ?= styleforge
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check docs bench image cluster kfp clean
+.PHONY: help setup demo test test-all lint types check docs bench image cluster kfp clean
 
 help:  ## List the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt infra/install.py
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "StyleForge needs Python 3.11, 3.12 or 3.13; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12 ...")'
@@ -29,9 +29,15 @@ setup: $(STAMP)  ## Make the environment and install
 demo: $(STAMP)  ## Render a style set and run the whole job on the pocket base
 	$(BIN)/styleforge demo $(ARGS)
 
-# The tests' networks are so small that threads cost more than they give.
-test: $(STAMP)  ## Run all tests
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(ARGS)
+# A process for each core with one thread, since the tests' networks are so small that threads cost more than they give. A process takes
+# up to 1.5 GB. Tests of a file share what they set up.
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+test: $(STAMP)  ## Run the tests that guard behaviour
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(STAMP)  ## Run these, and the exhaustive and slow ones
+	$(PYTEST) $(ARGS)
 
 lint: $(STAMP)  ## Lint and check formatting
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from components.core.paths import FLOORS, REPOSITORY
 from components.registry.gate import GateConfig, load_gate
 from docs import generate
 
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [*(REPOSITORY / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 FOLDERS = (*FLOORS, "configs", "docs", "tests", "benchmarks")
 SECTIONS = [name for name in RunConfig.model_fields if name != "seed"]
 COMMANDS = dict(generate.walk_commands())
@@ -235,7 +235,7 @@ def test_commands_in_the_text_exist(page: Path) -> None:
 
 @by_page
 def test_make_targets_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
     named = [words[1:] for words in _command_lines(page) if words[0] == "make"]
     named += [shlex.split(span)[1:] for span in _code_spans(page) if span.startswith("make ")]
     for words in named:
