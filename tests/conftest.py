@@ -1,19 +1,37 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from pathlib import Path
 
 import pytest
 
+from components.registry.tracking import open_tracking
 from tests.stand_in import StandIn, make_stand_in
 
 
+@pytest.fixture(scope="session")
+def finished_copy(tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIn, Path]:
+    """A stand-in whose pipeline has run once, and a copy of its folder as it was then."""
+    stand_in = make_stand_in(tmp_path_factory.mktemp("finished") / "stand-in")
+    stand_in.first = stand_in.run()
+    assert stand_in.first["cached"] == []
+    copy = stand_in.folder.with_name("copy")
+    shutil.copytree(stand_in.folder, copy, symlinks=True)
+    return stand_in, copy
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    """A stand-in whose pipeline has run once."""
-    stand_in = make_stand_in(tmp_path_factory.mktemp("stand-in"))
-    try:
-        result = stand_in.run()
-        assert result["cached"] == []
-        yield stand_in
-    finally:
-        stand_in.close()
+def finished(finished_copy: tuple[StandIn, Path]) -> StandIn:
+    """A stand-in whose pipeline has run once, as new for each module: always in one place, which its databases name."""
+    stand_in, copy = finished_copy
+    shutil.rmtree(stand_in.folder)
+    shutil.copytree(copy, stand_in.folder, symlinks=True)
+    return stand_in
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty registry, since creating one takes seconds."""
+    file = tmp_path_factory.mktemp("template") / "mlflow.db"
+    open_tracking(f"sqlite:///{file}").client.search_registered_models()
+    return file

@@ -1,32 +1,30 @@
-"""A copy of the repository whose heavy components are replaced by quick ones, so that caching can be tested by editing files."""
+"""A copy of the repository whose heavy components are replaced by quick ones, so that whole runs take seconds and files can be edited."""
 
 from __future__ import annotations
 
+import atexit
+import compileall
 import json
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+import tempfile
+import textwrap
+import time
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Any
+from unittest import mock
 
 from PIL import Image
 
 from components.core.paths import FLOORS, REPOSITORY
+from orchestration.environment import prepare_environment
 
 QUICK = {
-    "components/styledata/manifest.py": '''
-import shutil
-from pathlib import Path
-from components.core.paths import write_jsonl
-def scan_style(style, aux, out):
-    (out / "images").mkdir(parents=True)
-    names = sorted(p.name for p in Path(style.source).iterdir())
-    for name in names:
-        shutil.copyfile(Path(style.source) / name, out / "images" / name)
-    write_jsonl(out / "manifest.jsonl", [{"path": name} for name in names])
-''',
     "components/styledata/validation.py": '''
 from components.core.errors import GateRefused
 from components.core.paths import read_jsonl, write_json
@@ -57,7 +55,7 @@ def no_aux(out):
     write_json(out / "aux.json", {})
 ''',
     "components/diffusion/models/bundle.py": '''
-def load_bundle(model, revision=None, device=None):
+def load_bundle(model, revision=None, device=None, base=None):
     return model
 ''',
     "components/diffusion/training/loop.py": '''
@@ -65,16 +63,19 @@ import os, time
 from components.core.content import digest_folder
 from components.diffusion.training import objective
 from components.core.paths import write_json, write_jsonl
-def fine_tune(config, style_set, split, aux, out, checkpoints, *, on_checkpoint=None):
+def fine_tune(config, style_set, split, aux, out, checkpoints, *, load_image=None, on_checkpoint=None):
     checkpoints.mkdir(parents=True, exist_ok=True)
     (checkpoints / "step-1").write_text("half way")
-    if os.environ.get("STAND_IN") == "fail":
-        raise RuntimeError("the stand-in was told to fail")
-    if os.environ.get("STAND_IN") == "full":
+    told = os.environ.get("STAND_IN")
+    if told == "fail" or os.environ.get("FAIL_SEED") == str(config.seed) or (style_set / "images" / "boom.png").is_file():
+        raise RuntimeError("the loss is nan | step 3")
+    if told == "full":
         raise OSError(28, "No space left on device", str(checkpoints))
-    if os.environ.get("STAND_IN") == "wait":
+    if told == "wait":
         print("waiting", flush=True)
-        time.sleep(60)
+        while not os.path.exists("go"):
+            time.sleep(0.05)
+    print("trained", file=open("trainings.txt", "a"))
     facts = [digest_folder(style_set), digest_folder(aux), config.model_dump(mode="json"), objective.NAME]
     (out / "training").mkdir(parents=True)
     write_json(out / "model_index.json", facts)
@@ -95,10 +96,11 @@ class PromptRequest:
     category: str
     prompt: str
     full_prompt: str
-def sample_bank(bundle, prompts, settings, seed, out, shard=(0, 1)):
+def sample_bank(bundle_or_path, prompts, settings, seed, out, shard=(0, 1)):
     (out / "images").mkdir(parents=True, exist_ok=True)
     rows = []
-    what = digest_folder(Path(bundle) / "unet") if (Path(bundle) / "unet").is_dir() else digest_folder(Path(bundle))
+    model = Path(bundle_or_path)
+    what = digest_folder(model / "unet" if (model / "unet").is_dir() else model)
     for prompt in prompts:
         for repeat in range(settings.repeats):
             tone = int(digest_value([what, prompt.full_prompt, repeat, seed, settings.steps])[:2], 16)
@@ -109,7 +111,7 @@ def sample_bank(bundle, prompts, settings, seed, out, shard=(0, 1)):
     write_jsonl(out / "metadata.jsonl", rows)
 ''',
     "components/diffusion/attention/capture.py": '''
-def words_to_map(request, identifiers, chosen=()):
+def words_to_map(request, identifiers, chosen=(), count=3):
     return [*identifiers, *chosen]
 ''',
     "components/diffusion/attention/heatmaps.py": '''
@@ -124,24 +126,18 @@ def write_nothing(out):
     write_json(out / "attention.json", {"pictures": []})
     return out
 ''',
-    "components/evaluation/scoring.py": '''
-from components.core.content import digest_folder
-def score(style, base, plain, base_plain, reference, settings, seed, identifier, *, reference_kind="held-out"):
-    value = {"value": int(digest_folder(style)[:4], 16) / 65536, "low": 0.0, "high": 1.0, "n": settings.bootstrap}
-    four = {name: value for name in ("kid", "fid", "clip_t", "clip_i")}
-    return {"style": four, "base": four, "drift": None, "by_category": {}, "context": {"reference": reference_kind}, "digests": {}}
-''',
     "components/evaluation/protocol.py": '''
-from components.evaluation.scoring import score
+from components.core.content import digest_folder
 from components.core.paths import read_json, write_json
 PROTOCOL, VALUES = "protocol.json", "values.safetensors"
 def read_protocol(folder):
     return read_json(folder / PROTOCOL)
-def paired_replicates(folder):
+def paired_replicates(folder, resamples=2000):
     raise AssertionError("no values were kept")
 def score_and_keep(out, *, style_pictures, base_pictures, plain_pictures, reference, reference_kind, settings, seed, identifier, digests):
-    pictures = (style_pictures, base_pictures, plain_pictures, None)
-    scores = score(*pictures, reference, settings, seed, identifier, reference_kind=reference_kind)
+    value = {"value": int(digest_folder(style_pictures)[:4], 16) / 65536, "low": 0.0, "high": 1.0, "n": settings.bootstrap}
+    four = {name: value for name in ("kid", "fid", "clip_t", "clip_i")}
+    scores = {"style": four, "base": four, "drift": None, "by_category": {}, "context": {"reference": reference_kind}}
     scores["digests"] = dict(digests)
     out.mkdir(parents=True)
     write_json(out / "scores.json", scores)
@@ -152,12 +148,46 @@ def render_report(out, **parts):
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("<!doctype html><title>report</title>" + str(sorted(parts["config"].flat().items())))
 ''',
+    "components/evaluation/record.py": '''
+from dataclasses import dataclass
+from components.core.paths import read_json, write_json
+def write_record(out, *, scores, model, style_pictures, base_pictures, reference, settings, identifier):
+    out.mkdir(parents=True)
+    write_json(out / "cell.json", {"scores": scores, "model": read_json(model / "model_index.json"), "tokens": identifier})
+    return out
+@dataclass
+class Record:
+    value: dict
+def read_record(folder):
+    return Record(read_json(folder / "cell.json"))
+def resample(record, resamples, seed):
+    return {}
+''',
+    "components/evaluation/comparison_page.py": '''
+from components.core.paths import write_json
+from components.evaluation.comparison import Outcome
+def render_comparison(out, config, outcomes, settings):
+    out.mkdir(parents=True)
+    cells = [{"id": o.id, "variants": list(o.variants), "style": o.style, "seed": o.seed, "steps": o.steps, "error": o.error,
+              "status": "failed" if o.record is None else "completed", "scores": o.record and o.record.value["scores"]["style"]}
+             for o in outcomes]
+    open_ = {"verdict": "undecided", "seeds": 2, "seeds_needed": 5, "missing": []}
+    claims = [{**claim.model_dump(mode="json"), **open_} for claim in config.claims]
+    metrics = {m: {"rows": {v.name: {} for v in config.methods}, "ranks": {}} for m in ("kid", "fid", "clip_t", "clip_i")}
+    costs = {v.name: {"seconds": 1.0, "peak_memory_bytes": None, "saved_bytes": 5} for v in config.variants}
+    result = {"name": config.name, "equal": config.equal, "styles": [s.name for s in config.styles], "seeds": list(config.seeds),
+              "variants": [{"name": v.name, "label": v.title} for v in config.variants], "cells": cells, "claims": claims, "costs": costs,
+              "tables": [{"name": "methods", "variants": [v.name for v in config.methods], "metrics": metrics}]}
+    write_json(out / "comparison.json", result)
+    (out / "comparison.html").write_text("<!doctype html>")
+    return result
+''',
     "components/evaluation/banks/two.tsv": "id\tcategory\tprompt\na\tpeople\ta man\nb\tthings\ta house\n",
 }  # fmt: skip
 
 CONFIG = """
 style: {name: test, source: pictures}
-aux: {source: curated, count: 3}
+aux: {source: curated, count: 3, pool: pool}
 base: {model: base}
 training: {steps: 2}
 sampling: {bank: components/evaluation/banks/two.tsv, repeats: 1, steps: 2}
@@ -165,34 +195,78 @@ scoring: {extractor: extractor, bootstrap: 5}
 """
 
 
-# Importing ZenML and MLflow takes most of a short run's time, so it is done once, and every command is a fork of that process.
+GATES = {
+    # The stand-in's scores are made of digests, so which model is better is chance.
+    "any": "rules: [{metric: kid, at_most: 100, decide: value}]",
+    "none": "rules: [{metric: kid, at_most: -1, decide: value}]",
+    "open": "rules: [{metric: kid, at_most: 0.999}]",
+}
+
+# Importing ZenML and MLflow takes most of a short run's time, so one process does it for all tests, and every command is a fork of it.
+COMMAND = "from cli.app import main; main()"
 SERVER = """
-import json, os, sys, traceback
+import json, os, signal, sys, traceback
 import typer, rich.console, yaml, pydantic
 import zenml, zenml.client, zenml.zen_stores.sql_zen_store, zenml.pipelines.pipeline_definition, zenml.materializers
-import mlflow, mlflow.store.tracking.sqlalchemy_store, mlflow.store.model_registry.sqlalchemy_store
+import zenml.deployers, zenml.image_builders.local_image_builder, zenml.orchestrators.local.local_orchestrator
+import zenml.integrations.kubernetes.flavors, zenml.log_stores, kubernetes.client, imagehash
+import mlflow, mlflow.store.tracking.sqlalchemy_workspace_store, mlflow.store.model_registry.sqlalchemy_workspace_store
+def run(job):
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    os.chdir(job["folder"])
+    kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION = os.environ.get("KUBECONFIG", "~/.kube/config")  # It read it when imported.
+    # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv, sys.path[0] = ["styleforge", *job["arguments"]], job["path"]
+    try:
+        exec(job["code"], {"__name__": "__main__"})
+        return 0
+    except SystemExit as stop:
+        return stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+        return 99
 for line in sys.stdin:
     job = json.loads(line)
+    if isinstance(job, int):
+        print(os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]), flush=True)
+        continue
     child = os.fork()
     if child == 0:
-        os.environ.update(job["environment"])
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.argv = ["styleforge", *job["arguments"]]
-        code = 99
-        try:
-            from cli.app import main
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        except BaseException:
-            traceback.print_exc()
+        code = run(job)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])), flush=True)
+    print(child, flush=True)
 """
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    """The warm process; it ends when its input does."""
+    folder = Path(tempfile.mkdtemp(prefix="stand-in-server-"))
+    with mock.patch.dict(os.environ, {"HOME": str(folder), "STYLEFORGE_HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}):
+        # Some variables are read when ZenML is imported.
+        prepare_environment()
+        environment = dict(os.environ)
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.communicate)
+    return server
+
+
+def _tell(message: object) -> int:
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(message) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
 
 
 @dataclass
@@ -209,11 +283,67 @@ class Done:
 
 
 @dataclass
+class Running:
+    """A command on its way."""
+
+    pid: int
+    stdout: Path
+    stderr: Path
+
+    def wait_for(self, line: str) -> None:
+        """Return once the command has printed ``line``."""
+        deadline = time.monotonic() + 120
+        while f"{line}\n" not in self.stdout.read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline, self.stderr.read_text(encoding="utf-8")
+            time.sleep(0.05)
+
+    def wait(self) -> Done:
+        code = _tell(self.pid)
+        return Done(code, self.stdout.read_text(encoding="utf-8"), self.stderr.read_text(encoding="utf-8"))
+
+
+def start(code: str, *arguments: str, folder: Path, environment: dict[str, str], path: Path | None = None) -> Running:
+    """Run Python in a fork of the warm process, in ``folder`` and with only this environment; our packages are those of ``path``."""
+    files = [Path(tempfile.mkstemp(dir=folder, prefix=f"{name}-", suffix=".txt")[1]) for name in ("stdout", "stderr")]
+    job = {"code": code, "arguments": arguments, "folder": str(folder), "environment": environment, "path": str(path or folder)}
+    return Running(_tell(job | {"stdout": str(files[0]), "stderr": str(files[1])}), *files)
+
+
+NEW_HOME = """
+from orchestration.environment import prepare_environment
+prepare_environment()
+from components.registry.tracking import open_tracking
+from orchestration.client import connect
+connect()
+open_tracking().client.search_registered_models()
+"""
+
+
+@cache
+def _new_home() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="stand-in-home-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    environment = {"HOME": str(folder / "user"), "STYLEFORGE_HOME": str(folder / "home")}
+    done = start(NEW_HOME, folder=folder, environment=environment, path=REPOSITORY).wait()
+    assert done.returncode == 0, done.stderr
+    return folder / "home"
+
+
+def new_home(home: Path) -> Path:
+    """A home in which ZenML's and MLflow's empty stores are made already, which takes them seconds."""
+    shutil.copytree(_new_home(), home)
+    # It names the place of the database.
+    configuration = home / "zenml" / "config.yaml"
+    configuration.write_text(configuration.read_text().replace(str(_new_home()), str(home)))
+    return home
+
+
+@dataclass
 class StandIn:
-    """The copy, with a configuration, pictures and models in it; ``home`` is where its state goes."""
+    """The copy, with a configuration, pictures and models in it; ``home`` is where its state goes, ``first`` its first run's result."""
 
     folder: Path
-    server: subprocess.Popen[str] | None = None
+    first: dict[str, Any] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -225,28 +355,18 @@ class StandIn:
         user.mkdir(exist_ok=True)
         return kept | {"HOME": str(user), "STYLEFORGE_HOME": str(self.home), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"} | extra
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "cli.app", *arguments]
+    def start(self, *arguments: str, **environment: str) -> Running:
+        """Run a command in a fork of the warm process."""
+        return start(COMMAND, *arguments, folder=self.folder, environment=self.environment(**environment))
 
-    def _start(self) -> subprocess.Popen[str]:
-        quiet = {"ZENML_ANALYTICS_OPT_IN": "false", "ZENML_LOGGING_VERBOSITY": "CRITICAL", "ZENML_CONFIG_PATH": str(self.home / "zenml")}
-        quiet |= {"ZENML_LOCAL_STORES_PATH": str(self.home / "zenml" / "stores"), "MLFLOW_DISABLE_TELEMETRY": "true"}
-        return subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            cwd=self.folder, env=self.environment(**quiet), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def python(self, code: str, **environment: str) -> str:
+        """What Python prints that finds the copy."""
+        done = start(textwrap.dedent(code), folder=self.folder, environment=self.environment(**environment)).wait()
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def styleforge(self, *arguments: str, **environment: str) -> Done:
-        """Run a command in a fork of the warm process."""
-        self.server = self.server or self._start()
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        files = {name: self.folder / f"{name}.txt" for name in ("stdout", "stderr")}
-        job = {"arguments": arguments, "environment": environment, **{name: str(path) for name, path in files.items()}}
-        self.server.stdin.write(json.dumps(job) + "\n")
-        self.server.stdin.flush()
-        code = json.loads(self.server.stdout.readline())
-        return Done(code, files["stdout"].read_text(encoding="utf-8"), files["stderr"].read_text(encoding="utf-8"))
+        return self.start(*arguments, **environment).wait()
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> dict[str, Any]:
         """``styleforge run``; the JSON of its last line, after checking the exit code."""
@@ -266,12 +386,6 @@ class StandIn:
         assert old in text
         path.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
 
-    def close(self) -> None:
-        if self.server is not None and self.server.stdin is not None and self.server.stdout is not None:
-            self.server.stdin.close()
-            self.server.wait(60)
-            self.server.stdout.close()
-
 
 def make_stand_in(folder: Path) -> StandIn:
     """Write the copy into ``folder``."""
@@ -280,17 +394,18 @@ def make_stand_in(folder: Path) -> StandIn:
     shutil.copyfile(REPOSITORY / "zenml.yaml", folder / "zenml.yaml")
     (folder / "configs").mkdir()
     shutil.copyfile(REPOSITORY / "configs" / "gate.yaml", folder / "configs" / "gate.yaml")
-    for name, text in QUICK.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
-    (folder / "pictures").mkdir()
-    for index in range(3):
-        Image.new("RGB", (8, 8), (index, 0, 0)).save(folder / "pictures" / f"{index}.png")
+    texts = {"config.yaml": CONFIG, "trainings.txt": "", **QUICK, **{f"{name}.yaml": rules for name, rules in GATES.items()}}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    # Compiled once; a file that is edited is compiled again by each command.
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    for name in ("pictures/0.png", "pictures/1.png", "pictures/2.png", "pool/9.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (int(Path(name).stem), 0, 0)).save(folder / name)
     for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16]}}.items():
         (folder / "base" / part).mkdir(parents=True)
         (folder / "base" / part / "config.json").write_text(json.dumps(config))
     (folder / "extractor").mkdir()
     (folder / "extractor" / "config.json").write_text("{}")
+    new_home(folder / "home")
     return StandIn(folder)

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +139,12 @@ def test_kfp_would_refuse_another(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
     made = make_stand_in(tmp_path_factory.mktemp("stand-in"))
     shutil.copytree(REPOSITORY / "infra" / "kubernetes", made.folder / "infra" / "kubernetes")
     config = yaml.safe_load(CONFIG)
     config["style"]["source"], config["base"]["model"] = str(made.folder / "pictures"), str(made.folder / "base")
+    config["aux"]["pool"] = str(made.folder / "pool")
     config["sampling"]["bank"] = str(made.folder / config["sampling"]["bank"])
     config["scoring"]["extractor"] = str(made.folder / "extractor")
     (made.folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -155,10 +155,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     }
     settings = {"docker": {"parent_image": "sf:1"}, "orchestrator.kubernetes": {"pod_settings": pod}}
     (made.folder / "kubeflow.yaml").write_text(yaml.safe_dump({"settings": settings}))
-    try:
-        yield made
-    finally:
-        made.close()
+    return made
 
 
 def _filled(word: str, values: dict[str, str]) -> str:

@@ -7,10 +7,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ import yaml
 
 from components.core.paths import REPOSITORY
 from tests.infra.ci.zenml_server import zenml_server
-from tests.stand_in import Done, StandIn, make_stand_in
+from tests.stand_in import Done, StandIn, make_stand_in, new_home
 
 GIVEN = {"STYLEFORGE_BUCKET": "bucket", "STYLEFORGE_KUBE_CONTEXT": "nowhere"}
 PARTS = {
@@ -68,12 +65,7 @@ class Store:
         """What a snippet with ``client`` in it prints, as JSON."""
         begin = "import json\nfrom zenml.client import Client\nfrom orchestration.environment import set_source_root\n"
         begin += "set_source_root()\nclient = Client()\n"
-        done = subprocess.run(
-            [sys.executable, "-c", begin + textwrap.dedent(code)], env=self.stand_in.environment(**self.environment(**environment)),
-            cwd=self.stand_in.folder, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        return json.loads(self.stand_in.python(begin + textwrap.dedent(code), **self.environment(**environment)).splitlines()[-1])
 
     def components(self) -> dict[tuple[str, str], tuple[str, dict[str, Any]]]:
         """Id and configuration of each component by type and name."""
@@ -85,25 +77,15 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """The store that the others are copies of, since making one takes seconds."""
-    stand_in = make_stand_in(tmp_path_factory.mktemp("stand-in"))
-    shutil.copytree(REPOSITORY / "infra" / "stacks", stand_in.folder / "infra" / "stacks")
-    store = Store(stand_in, stand_in.folder / "template")
-    try:
-        assert set(store.listed()) == {"default"}
-        yield store
-    finally:
-        stand_in.close()
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
+    made = make_stand_in(tmp_path_factory.mktemp("stand-in"))
+    shutil.copytree(REPOSITORY / "infra" / "stacks", made.folder / "infra" / "stacks")
+    return made
 
 
 @pytest.fixture
-def store(template: Store, tmp_path: Path) -> Store:
-    shutil.copytree(template.home, tmp_path / "home")
-    # It names the place of the database.
-    configuration = tmp_path / "home" / "zenml" / "config.yaml"
-    configuration.write_text(configuration.read_text().replace(str(template.home), str(tmp_path / "home")))
-    return Store(template.stand_in, tmp_path / "home")
+def store(stand_in: StandIn, tmp_path: Path) -> Store:
+    return Store(stand_in, new_home(tmp_path / "home"))
 
 
 def _file(folder: Path, name: str = "mine", kind: str = "kubernetes", **configuration: Any) -> str:
@@ -307,16 +289,10 @@ def test_removals_that_are_refused(store: Store, name: str, code: int, wanted: s
 
 
 def _at_once(store: Store, count: int, *arguments: str, **environment: str) -> list[dict[str, Any]]:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "cli.app", "stack", *arguments, "--json"], cwd=store.stand_in.folder, text=True,
-            env=store.stand_in.environment(**store.environment(**environment)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for _ in range(count)
-    ]  # fmt: skip
-    ended = [(process.communicate(timeout=120), process.returncode) for process in processes]
-    assert [code for _, code in ended] == [0] * count, [text[1][-500:] for text, _ in ended]
-    return [json.loads(text[0].splitlines()[-1]) for text, _ in ended]
+    running = [store.stand_in.start("stack", *arguments, "--json", **store.environment(**environment)) for _ in range(count)]
+    ended = [command.wait() for command in running]
+    assert [done.returncode for done in ended] == [0] * count, [done.stderr[-500:] for done in ended]
+    return [done.json for done in ended]
 
 
 def test_several_at_once_end_in_one_stack(store: Store) -> None:
@@ -328,16 +304,17 @@ def test_several_at_once_end_in_one_stack(store: Store) -> None:
 
 
 def test_a_lost_race_is_run_again(store: Store) -> None:
-    """The moment between looking and writing, made to happen: another process makes the stack just then."""
+    """The moment between looking and writing, made to happen: another makes the stack just then."""
     code = """
-        import os, subprocess, sys
         from orchestration import stacks
         tries, look = [], stacks.find_stack
         def late(name):
             found = look(name)
-            if not tries:
-                subprocess.run([sys.executable, "-m", "cli.app", "stack", "apply", "local"], check=True, capture_output=True)
             tries.append(name)
+            if len(tries) == 1:
+                stacks.find_stack = look
+                stacks.apply_stack("local")
+                stacks.find_stack = late
             return found
         stacks.find_stack = late
         result = stacks.apply_stack("local")

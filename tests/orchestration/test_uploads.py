@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from components.core.paths import REPOSITORY
 from tests.servers import S3_KEY, s3_server
+from tests.stand_in import new_home, start
 
 PROGRAM = """
 import json, logging, sys
@@ -79,13 +77,11 @@ def test_pictures_and_checkpoints_travel_through_the_artifact_store(tmp_path: Pa
         (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "pictures" / name).write_text(text)
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TMPDIR")}
-    environment = kept | {"HOME": str(tmp_path), "STYLEFORGE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY)}
+    environment = kept | {"HOME": str(tmp_path), "STYLEFORGE_HOME": str(new_home(tmp_path / "home"))}
     with s3_server(tmp_path / "s3") as url:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, url, S3_KEY], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
-        )
+        done = start(PROGRAM, url, S3_KEY, folder=tmp_path, environment=environment, path=REPOSITORY).wait()
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = done.json
     first, second = found["places"]
     assert first["source"].startswith("s3://styleforge/zenml/styleforge/sources/") and first["source"] != second["source"]
     assert (first["reference"], first["pool"], first["content"]) == (None, "s3://elsewhere/pool", "c") and found["elsewhere"] == first[

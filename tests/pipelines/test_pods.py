@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from kubernetes.utils.quantity import parse_quantity
 from components.core.paths import REPOSITORY
 from orchestration.settings import check_settings
 from pipelines.names import STEPS
+from tests.stand_in import new_home, start
 
 BASE = REPOSITORY / "infra" / "kubernetes" / "base"
 GPU = ("build_aux", "fine_tune", "sample_bank", "sample_base", "explain")
@@ -23,11 +21,11 @@ CPU = ("scan", "validate", "split", "score", "report", "register")
 
 
 def _render(folder: Path, **environment: str) -> dict[str, Any]:
-    command = [sys.executable, str(REPOSITORY / "tests" / "pipelines" / "render_pods.py"), str(REPOSITORY / "zenml.yaml")]
-    given = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "STYLEFORGE_HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, cwd=REPOSITORY, env=given | environment, capture_output=True, text=True)
+    code = (REPOSITORY / "tests" / "pipelines" / "render_pods.py").read_text()
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "STYLEFORGE_HOME": str(new_home(folder / "home")), **environment}
+    done = start(code, str(REPOSITORY / "zenml.yaml"), folder=folder, environment=variables, path=REPOSITORY).wait()
     assert done.returncode == 0, done.stderr
-    return {name: _cleaned(job) for name, job in json.loads(done.stdout.splitlines()[-1]).items()}
+    return {name: _cleaned(job) for name, job in done.json.items()}
 
 
 def _cleaned(value: Any) -> Any:

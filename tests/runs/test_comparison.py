@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.stand_in import StandIn, make_stand_in
+from tests.stand_in import StandIn
 
 COMPARISON: dict[str, Any] = {
     "name": "test",
@@ -25,60 +22,17 @@ COMPARISON: dict[str, Any] = {
     "claims": [{"name": "Single is better", "better": "single-styleforge", "than": ["dreambooth"]}],
     "seeds": [0, 1],
 }
-RECORD = """
-import json
-from dataclasses import dataclass
-from components.core.paths import write_json
-def write_record(out, *, scores, model, style_pictures, base_pictures, reference, settings, identifier):
-    out.mkdir(parents=True)
-    write_json(out / "cell.json", {"scores": scores, "model": json.loads((model / "model_index.json").read_text()), "tokens": identifier})
-    return out
-@dataclass
-class Record:
-    value: dict
-def read_record(folder):
-    return Record(json.loads((folder / "cell.json").read_text()))
-def resample(record, resamples, seed):
-    return {}
-"""
-PAGE = """
-from components.core.paths import write_json
-def render_comparison(out, config, outcomes, settings):
-    out.mkdir(parents=True)
-    cells = [{"id": o.id, "variants": list(o.variants), "style": o.style, "seed": o.seed, "steps": o.steps, "error": o.error,
-              "status": "failed" if o.record is None else "completed", "scores": o.record and o.record.value["scores"]["style"]}
-             for o in outcomes]
-    open_ = {"verdict": "undecided", "seeds": 2, "seeds_needed": 5, "missing": []}
-    claims = [{**claim.model_dump(mode="json"), **open_} for claim in config.claims]
-    metrics = {m: {"rows": {v.name: {} for v in config.methods}, "ranks": {}} for m in ("kid", "fid", "clip_t", "clip_i")}
-    costs = {v.name: {"seconds": 1.0, "peak_memory_bytes": None, "saved_bytes": 5} for v in config.variants}
-    result = {"name": config.name, "equal": config.equal, "styles": [s.name for s in config.styles], "seeds": list(config.seeds),
-              "variants": [{"name": v.name, "label": v.title} for v in config.variants], "cells": cells, "claims": claims, "costs": costs,
-              "tables": [{"name": "methods", "variants": [v.name for v in config.methods], "metrics": metrics}]}
-    write_json(out / "comparison.json", result)
-    (out / "comparison.html").write_text("<!doctype html>")
-    return result
-"""
 
 
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    made = make_stand_in(tmp_path_factory.mktemp("stand-in"))
-    (made.folder / "components/evaluation/record.py").write_text(RECORD)
-    (made.folder / "components/evaluation/comparison_page.py").write_text(PAGE + "from components.evaluation.comparison import Outcome\n")
-    training = made.folder / "components/diffusion/training/loop.py"
-    failing = """    if os.environ.get("FAIL_SEED") == str(config.seed):
-        raise RuntimeError("the loss is nan | step 3")
-    checkpoints.mkdir"""
-    training.write_text(training.read_text().replace("    checkpoints.mkdir", failing, 1))
-    (made.folder / "compare.yaml").write_text(yaml.safe_dump(COMPARISON))
-    try:
-        yield made
-    finally:
-        made.close()
+def stand_in(finished: StandIn) -> StandIn:
+    # Else the finished run would have all of a cell.
+    finished.edit("config.yaml", "training: {steps: 2}", "training: {steps: 3}")
+    (finished.folder / "compare.yaml").write_text(yaml.safe_dump(COMPARISON))
+    return finished
 
 
 def compare(stand_in: StandIn, *arguments: str, code: int = 0, **environment: str) -> dict[str, Any]:
@@ -184,11 +138,7 @@ print(json.dumps(found))
 @pytest.mark.slow
 def test_cells_side_by_side(stand_in: StandIn, first: dict[str, Any]) -> None:
     """As on a cluster: every step is submitted, and a failed one takes only its own cell along."""
-    done = subprocess.run(
-        [sys.executable, "-c", SIDE_BY_SIDE], cwd=stand_in.folder, capture_output=True, text=True, env=stand_in.environment()
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [
+    assert json.loads(stand_in.python(SIDE_BY_SIDE).splitlines()[-1]) == [
         ["incomplete", ["the loss is nan | step 3"] * 2, "None"], ["completed", [], "None"],
     ]  # fmt: skip
 

@@ -5,46 +5,23 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from components.core.paths import REPOSITORY
-from tests.stand_in import CONFIG, Done, StandIn, make_stand_in
+from tests.stand_in import StandIn
 from tests.web_hook import Hook, web_hook
-
-ANY = "rules: [{metric: kid, at_most: 100, decide: value}]"
-NONE = "rules: [{metric: kid, at_most: -1, decide: value}]"
-TRAINING = "components/diffusion/training/loop.py"
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    """One for all tests, since a new one takes seconds; each test has style sets of its own."""
-    made = make_stand_in(tmp_path_factory.mktemp("stand-in"))
-    shutil.copyfile(REPOSITORY / "components/styledata/manifest.py", made.folder / "components/styledata/manifest.py")
-    (made.folder / "config.yaml").write_text(CONFIG.replace("source: curated", "source: none"))
-    for name, rules in (("any", ANY), ("none", NONE)):
-        (made.folder / f"{name}.yaml").write_text(rules)
-    # Some sets cannot be trained; and a training can be held until it is let go.
-    made.edit(
-        TRAINING,
-        "    facts = [",
-        '    if (style_set / "images" / "boom.png").is_file():\n        raise RuntimeError("boom")\n'
-        '    if os.environ.get("STAND_IN") == "hold":\n        print("held", flush=True)\n'
-        '        while not os.path.exists("go"):\n            time.sleep(0.05)\n'
-        '    print("trained", Path(style_set).name, file=open("trainings.txt", "a"))\n    facts = [',
-    )
-    made.edit(TRAINING, "import os, time", "import os, time\nfrom pathlib import Path")
-    made.edit("components/registry/claims.py", "BEAT = 15.0", "BEAT = 0.3")
-    made.edit("components/registry/claims.py", "PATIENCE = 120.0", "PATIENCE = 24.0")
-    try:
-        yield made
-    finally:
-        made.close()
+def stand_in(finished: StandIn) -> StandIn:
+    """One for all tests; each has style sets of its own."""
+    finished.edit("config.yaml", "{source: curated, count: 3, pool: pool}", "{source: none}")
+    finished.edit("components/registry/claims.py", "BEAT = 15.0", "BEAT = 0.3")
+    finished.edit("components/registry/claims.py", "PATIENCE = 120.0", "PATIENCE = 24.0")
+    return finished
 
 
 @pytest.fixture(autouse=True)
@@ -115,12 +92,12 @@ def test_a_life_of_sets(stand_in: StandIn, hook: Hook) -> None:
     assert first["status"] == "failed" and first["counts"] == {"failed": 4, "promoted": 2}
     errors = {item["name"]: item["message"] for item in first["sets"] if item["error"]}
     assert "name='bad name'" in errors["bad name"]
-    assert errors["boom"] == "boom" and "empty" in errors["empty"] and "cannot decide registry" in errors["greedy"]
+    assert errors["boom"] == "the loss is nan | step 3" and "empty" in errors["empty"] and "cannot decide registry" in errors["greedy"]
     made = {"styleforge-anime": ["1"], "styleforge-cubism": ["1"]}
     assert trainings(stand_in) == 2 and versions(stand_in, "anime", "cubism", "boom", "greedy", "other") == made
     assert len(hook.messages) == 6
     assert "StyleForge: anime: promoted: version 1 of styleforge-anime is @champion now" in texts(hook)
-    assert "StyleForge: boom: failed: boom" in texts(hook)
+    assert "StyleForge: boom: failed: the loss is nan | step 3" in texts(hook)
     for name in bad:
         shutil.rmtree(stand_in.folder / "sets" / name)
 
@@ -147,7 +124,7 @@ def test_a_life_of_sets(stand_in: StandIn, hook: Hook) -> None:
     assert judged["sets"][1]["version"] == "2" and judged["sets"][1]["champion"] == "1"
     # The webhook's address was kept nowhere.
     kept = [path for path in stand_in.home.rglob("*") if path.is_file() and b"secret-part" in path.read_bytes()]
-    assert kept == [] and "secret-part" not in (stand_in.folder / "stderr.txt").read_text()
+    assert kept == [] and "secret-part" not in "".join(path.read_text() for path in stand_in.folder.glob("std*.txt"))
 
 
 @pytest.mark.slow
@@ -156,19 +133,14 @@ def test_two_at_once_train_a_set_once(stand_in: StandIn) -> None:
     add_picture(stand_in, "second", "a.png", 30)
     # Development versions are promoted into the model without the ending.
     named = ("--set", "registry.model=styles-{style}.dev")
-    command = stand_in.command(*ARGUMENTS, "--gate", "any.yaml", *named)
-    process = subprocess.Popen(
-        command, cwd=stand_in.folder, env=stand_in.environment(STAND_IN="hold"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    running = stand_in.start(*ARGUMENTS, "--gate", "any.yaml", *named, STAND_IN="wait")
+    running.wait_for("waiting")
     meanwhile = retrain(stand_in, *named)
     assert statuses(meanwhile) == {"first": "busy", "second": "promoted"}
     (stand_in.folder / "go").touch()
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stdout + stderr
-    first = Done(0, stdout, stderr).json
-    assert statuses(first) == {"first": "promoted", "second": "unchanged"}
+    done = running.wait()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert statuses(done.json) == {"first": "promoted", "second": "unchanged"}
     made = {f"styles-{style}{ending}": ["1"] for style in ("first", "second") for ending in ("", ".dev")}
     assert trainings(stand_in) == 2 and versions(stand_in, "first", "second") == made
 

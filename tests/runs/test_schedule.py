@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -218,16 +216,13 @@ client.zen_store.create_schedule(ScheduleRequest(project=client.active_project.i
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
     made = make_stand_in(tmp_path_factory.mktemp("stand-in"))
     shutil.copytree(REPOSITORY / "infra" / "kubernetes", made.folder / "infra" / "kubernetes")
     (made.folder / "components" / "pocket" / "weights").symlink_to(REPOSITORY / "components" / "pocket" / "weights")
     (made.folder / "steps" / "orchestrator.py").write_text(ORCHESTRATOR)
     (made.folder / "config.yaml").write_text("style: {name: test, source: s3://bucket/styles/test}\naux: {count: 3}\n")
-    try:
-        yield made
-    finally:
-        made.close()
+    return made
 
 
 def with_zenml(stand_in: StandIn, *arguments: str, code: int = 0, **environment: str) -> Done:
@@ -245,9 +240,7 @@ def test_zenml_keeps_the_time(stand_in: StandIn) -> None:
     # The stand-in's home is made by the first command; the local stack has no schedules.
     refused = with_zenml(stand_in, "apply", "nightly", "--config", "config.yaml", "--cron", "17 3 * * *", code=2)
     assert "its orchestrator (local) has no schedules" in refused.stderr
-    command = [sys.executable, "-c", REGISTER]
-    registered = subprocess.run(command, cwd=stand_in.folder, env=stand_in.environment(), check=True, capture_output=True, text=True)
-    zenml = functools.partial(with_zenml, ZENML_ACTIVE_STACK_ID=registered.stdout.split()[-1])
+    zenml = functools.partial(with_zenml, ZENML_ACTIVE_STACK_ID=stand_in.python(REGISTER).split()[-1])
     arguments = ("apply", "nightly", "--config", "config.yaml", "--cron")
 
     assert zenml(stand_in, *arguments, "17 3 * * *", "--dry-run").json["schedule"]["status"] == "created"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    shutil.copyfile(empty_registry, tmp_path / "mlflow.db")
     return World(tmp_path, open_tracking(f"sqlite:///{tmp_path}/mlflow.db"))
 
 
