@@ -9,7 +9,7 @@ from typing import Any
 from components.core.config import RunConfig
 from components.core.content import derive_seed
 from components.core.paths import write_jsonl
-from components.pocket.scenes import SIDE
+from components.pocket.pen import SIDE
 
 STYLE = "anime"
 

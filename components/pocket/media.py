@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy.spatial import cKDTree
 
-from components.pocket.scenes import CANVAS, SIDE
+from components.pocket.pen import CANVAS, SIDE
 
 Rgb = tuple[float, float, float]
 Array = NDArray[np.floating[Any]]
@@ -67,52 +67,29 @@ MEDIA: dict[str, Spec] = {
     "pastel": {"saturation": (0.65, 0.85), "fade": (0.3, 0.45), "blur": 0.6, "grain": 0.03, "grain_size": 2},
     "sepia print": {"duotone": (0.85, 1.0), "dark": (45, 28, 15), "light": (252, 228, 182), "vignette": (0.0, 0.2), "grain": 0.02},
     "blueprint": {
-        "duotone": 1.0,
-        "dark": (15, 40, 120),
-        "light": (150, 185, 240),
-        "outline": (0.6, 0.9),
-        "ink": (235, 242, 255),
-        "threshold": 20,
+        "duotone": 1.0, "dark": (15, 40, 120), "light": (150, 185, 240), "outline": (0.6, 0.9), "ink": (235, 242, 255), "threshold": 20,
     },
     "mosaic": {"blocks": (21, 27), "seam": (0.3, 0.5)},
     "stained glass": {"cells": (70, 100), "flatten": (0.5, 0.7), "seam": (0.6, 0.8), "saturation": (1.3, 1.5)},
     "low poly": {"cells": (190, 280), "flatten": 1.0, "facet": (0.02, 0.1)},
     "fresco": {"saturation": (0.5, 0.65), "tint": (1.06, 0.98, 0.84), "blur": 0.8, "grain": (0.045, 0.065), "grain_size": 2},
     "film still": {
-        "saturation": 0.85,
-        "value": (0.7, 0.85),
-        "gamma": (1.15, 1.35),
-        "tint": (0.9, 1.0, 1.12),
-        "vignette": (0.2, 0.4),
-        "blur": 0.5,
+        "saturation": 0.85, "value": (0.7, 0.85), "gamma": (1.15, 1.35), "tint": (0.9, 1.0, 1.12), "vignette": (0.2, 0.4), "blur": 0.5,
     },
     "comic": {"levels": (8, 16), "saturation": (1.2, 1.4), "outline": (0.75, 1.0), "ink": ((10, 40), (10, 40), (10, 40))},
     "crayon drawing": {
-        "fade": (0.3, 0.45),
-        "saturation": 1.1,
-        "outline": (0.7, 0.9),
-        "own_ink": 1.0,
-        "grain": (0.03, 0.05),
-        "threshold": 18,
+        "fade": (0.3, 0.45), "saturation": 1.1, "outline": (0.7, 0.9), "own_ink": 1.0, "grain": (0.03, 0.05), "threshold": 18,
     },
     "chalk drawing": {
-        "saturation": 0.7,
-        "value": (0.35, 0.5),
-        "tint": (0.95, 1.05, 1.0),
-        "outline": (0.7, 0.9),
-        "ink": (225, 228, 220),
+        "saturation": 0.7, "value": (0.35, 0.5), "tint": (0.95, 1.05, 1.0), "outline": (0.7, 0.9), "ink": (225, 228, 220),
         "grain": 0.04,
     },
     "stage photo": {"slope": (-0.45, 0.45), "saturation": (0.9, 1.1), "gamma": (1.0, 1.15), "blur": (0.3, 0.9)},
     "lithograph": {
-        "saturation": (0.4, 0.6),
-        "levels": (6, 10),
-        "outline": (0.4, 0.7),
-        "ink": (50, 42, 38),
-        "tint": (1.05, 1.0, 0.9),
+        "saturation": (0.4, 0.6), "levels": (6, 10), "outline": (0.4, 0.7), "ink": (50, 42, 38), "tint": (1.05, 1.0, 0.9),
         "grain": 0.03,
     },
-}
+}  # fmt: skip
 WEIGHTS = {"photo": 5.0, "digital painting": 2.0, "illustration": 2.0}
 """How often a medium is drawn, where not once."""
 MIXED = "mixed media"
@@ -122,18 +99,12 @@ STYLES: dict[str, Spec] = {
     "pixel-art": {"blocks": 24, "levels": 12, "saturation": 1.2},
     "anime": {"levels": 14, "saturation": 1.45, "value": 1.1, "outline": 1.0, "threshold": 22, "ink": (28, 15, 78)},
     "romanticism": {
-        "saturation": 0.75,
-        "value": 0.85,
-        "tint": (1.15, 0.93, 0.66),
-        "blur": 1.5,
-        "vignette": 0.55,
-        "grain": 0.05,
-        "grain_size": 3,
+        "saturation": 0.75, "value": 0.85, "tint": (1.15, 0.93, 0.66), "blur": 1.5, "vignette": 0.55, "grain": 0.05, "grain_size": 3,
     },
     "cubism": {"cells": 26, "shift": 7, "facet": 0.22, "saturation": 0.55, "tint": (1.1, 0.98, 0.78), "seam": 0.6},
     "sureb": {"saturation": 0.9, "value": 0.72, "gamma": 1.45, "outline": 0.9, "threshold": 28, "ink": (70, 165, 200), "vignette": 0.35},
     "realism": {"blur": 1.3, "saturation": 0.85, "slope": 0.75, "gamma": 1.1, "tint": (1.05, 1.0, 0.92), "grain": 0.04},
-}
+}  # fmt: skip
 """The six held-out target styles, named after the papers'."""
 
 

@@ -19,14 +19,14 @@ from components.core.content import derive_seed
 from components.core.paths import atomic_folder
 from components.pocket.render import LOOKS, RenderedSet
 from components.pocket.scenes import BACKGROUNDS, SUBJECTS
-from components.pocket.timed import TimedRun, device_of
+from components.pocket.timed import TimedRun, device_of, initialising
 from components.pocket.train_vae import to_tensor
 
 _SIZES = (len(BACKGROUNDS), len(SUBJECTS), len(LOOKS))
 BATCH = 64
 
 
-def _block(before: int, after: int, stride: int = 1) -> nn.Sequential:
+def _block(before: int, after: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
 
@@ -35,16 +35,8 @@ class Probe(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            _block(3, 32, 2),
-            _block(32, 32),
-            _block(32, 64, 2),
-            _block(64, 64),
-            _block(64, 96, 2),
-            _block(96, 96),
-            _block(96, 128, 2),
-            nn.Flatten(),
-        )
+        layers = ((3, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 96, 2), (96, 96, 1), (96, 128, 2))
+        self.body = nn.Sequential(*(_block(*layer) for layer in layers), nn.Flatten())
         self.heads = nn.Sequential(nn.Dropout(0.2), nn.Linear(128 * 16, sum(_SIZES)))
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -70,8 +62,7 @@ def load_probe(folder: Path) -> Probe:
 def train_probe(data: RenderedSet, work: Path, budget: float, device: str | None = None) -> Probe:
     """Train on rendered pictures of every look for ``budget`` seconds."""
     where = device_of(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(0, "pocket-init", "probe") % 2**32)
+    with initialising("probe"):
         probe = Probe()
     probe.to(where).train()
     optimizer = torch.optim.AdamW(probe.parameters(), lr=3e-3, weight_decay=0.02, fused=True)
@@ -85,10 +76,7 @@ def train_probe(data: RenderedSet, work: Path, budget: float, device: str | None
             x = x.flip(-1)
         y = truth[rows].to(where)
         loss = torch.stack([F.cross_entropy(logits, y[:, k]) for k, logits in enumerate(probe(x))]).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        run.report(loss)
+        run.learn(loss)
     return probe.eval()
 
 

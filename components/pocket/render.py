@@ -16,10 +16,14 @@ from PIL import Image
 from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.core.paths import atomic_file, atomic_folder, write_jsonl
+from components.pocket import backgrounds
 from components.pocket.captions import caption, describe
 from components.pocket.media import MEDIA, MIXED, STYLES, apply_look, random_medium
+from components.pocket.pen import SIDE, Pen
+from components.pocket.people import draw_person
 from components.pocket.qualities import draw_name, look_named
-from components.pocket.scenes import BACKGROUNDS, SIDE, SUBJECTS, Scene, draw_scene, random_scene
+from components.pocket.scenes import BACKGROUNDS, COLOURS, SUBJECTS, Scene, random_scene
+from components.pocket.things import draw_thing
 
 LOOKS = (*MEDIA, MIXED, *STYLES)
 """Every medium and target style, in the order of the probe's style classes."""
@@ -41,6 +45,17 @@ class Sample:
         """Indices of background, subject and look in BACKGROUNDS, SUBJECTS and LOOKS; -1 for a look that is none of these."""
         look = LOOKS.index(self.medium) if self.medium in LOOKS else -1
         return BACKGROUNDS.index(self.scene.background), SUBJECTS.index(self.scene.subject), look
+
+
+def draw_scene(scene: Scene, rng: random.Random) -> Image.Image:
+    """Draw a scene flat; ``rng`` decides positions and small colour changes. Returns RGB, CANVAS × CANVAS."""
+    pen = Pen(rng)
+    backgrounds.DRAW[scene.background](pen, rng.uniform(0.5, 0.64))
+    if scene.who:
+        draw_person(pen, scene)
+    elif scene.thing:
+        draw_thing(pen, scene.thing, COLOURS[scene.colour or "red"])
+    return pen.image
 
 
 def render(seed: int, medium: str | None = None, role: str | None = None, scene: Scene | None = None) -> Sample:

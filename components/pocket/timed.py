@@ -6,12 +6,14 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from components.core.content import derive_seed
 from components.core.devices import default_device
 from components.core.errors import TrainingDiverged
 from components.core.paths import atomic_file, storage_errors
@@ -25,7 +27,7 @@ LOG_EVERY = 25
 class TimedRun:
     """One part of the base (VAE, evaluator or UNet) in training for ``budget`` seconds, resumable at any moment.
 
-    Iterate over :meth:`steps`; call :meth:`report` with the loss in each step. Elapsed time is kept over resumes, so the
+    Iterate over :meth:`steps`; call :meth:`learn` with the loss in each step. Elapsed time is kept over resumes, so the
     schedule, which follows the share of the budget that is used, goes on where it was.
     """
 
@@ -81,6 +83,15 @@ class TimedRun:
                     saved = self.elapsed
         self.save()
 
+    def learn(self, loss: torch.Tensor, clip: Iterable[torch.nn.Parameter] = (), **values: float) -> None:
+        """One optimizer step down ``loss``, the gradients of ``clip`` held to a norm of 1; then :meth:`report`."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clipped := list(clip):
+            torch.nn.utils.clip_grad_norm_(clipped, 1.0)
+        self.optimizer.step()
+        self.report(loss, **values)
+
     def report(self, loss: torch.Tensor, **values: float) -> None:
         """Take the loss of a step; every so often a row goes to the log.
 
@@ -112,6 +123,14 @@ class TimedRun:
     def _note(self) -> str:
         recent = self._losses[-LOG_EVERY:] or [float("nan")]
         return f"step {self.step}, loss {sum(recent) / len(recent):.4f}"
+
+
+@contextmanager
+def initialising(part: str) -> Iterator[None]:
+    """A part's fixed initial weights, without touching the global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(0, "pocket-init", part) % 2**32)
+        yield
 
 
 def device_of(name: str | None = None) -> torch.device:

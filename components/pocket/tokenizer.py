@@ -5,6 +5,7 @@ Any text can be written in it (bytes at worst); the rare identifier tokens stay 
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from components.pocket.media import random_medium
 from components.pocket.scenes import random_scene
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTokenizer
 
 MAX_LENGTH = 32
 VOCABULARY = 1536
@@ -56,8 +57,6 @@ def build_tokenizer() -> CLIPTokenizer:
         vocab_size=VOCABULARY - len(base) - 2, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False, min_frequency=2
     )
     trained.train_from_iterator(_corpus(), trainer)
-    import json
-
     state = json.loads(trained.to_str())["model"]
     merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in state["merges"]]
     words = [*base, *("".join(pair) for pair in merges), "<|startoftext|>", "<|endoftext|>"]
@@ -77,3 +76,14 @@ def kept_tokenizer(folder: Path) -> CLIPTokenizer:
             build_tokenizer().save_pretrained(temporary)
     found: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     return found
+
+
+def text_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPTextConfig:
+    """A small CLIP text encoder for this tokenizer."""
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers, num_attention_heads=4,
+        max_position_embeddings=MAX_LENGTH, projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip

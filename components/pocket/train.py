@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from numpy.typing import NDArray
+from transformers import CLIPImageProcessorPil
 
 from components.core.content import digest_folder
 from components.core.errors import InputError
@@ -86,23 +87,8 @@ def _evaluator(plan: Plan, budget: float) -> None:
     with atomic_folder(plan.out / "evaluator") as temporary:
         model.half().save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        write_json(
-            temporary / "preprocessor_config.json",
-            {
-                "image_processor_type": "CLIPImageProcessor",
-                "do_resize": True,
-                "size": {"shortest_edge": 64},
-                "resample": 3,
-                "do_center_crop": True,
-                "crop_size": {"height": 64, "width": 64},
-                "do_rescale": True,
-                "rescale_factor": 1 / 255,
-                "do_normalize": True,
-                "image_mean": [0.5, 0.5, 0.5],
-                "image_std": [0.5, 0.5, 0.5],
-                "do_convert_rgb": True,
-            },
-        )
+        half = [0.5, 0.5, 0.5]
+        CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size=64, image_mean=half, image_std=half).save_pretrained(temporary)
 
 
 def _tokenizer_folder(plan: Plan) -> Path:

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionConfig
 
 from components.core.content import derive_seed
 from components.pocket.captions import in_grammar
 from components.pocket.render import LOOKS, RenderedSet
 from components.pocket.scenes import COLOURS, HAIR
-from components.pocket.timed import TimedRun, device_of
-from components.pocket.tokenizer import MAX_LENGTH
+from components.pocket.timed import TimedRun, device_of, initialising
+from components.pocket.tokenizer import text_config
 from components.pocket.train_vae import to_tensor
 
 WIDTH, BATCH = 128, 96
@@ -29,29 +29,12 @@ WIDTH, BATCH = 128, 96
 
 def new_evaluator(tokenizer: CLIPTokenizer) -> CLIPModel:
     """A fresh CLIP: 2 text layers and 4 image layers of width 128, patches of 8 × 8."""
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=MAX_LENGTH,
-        projection_dim=WIDTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    text = text_config(tokenizer, WIDTH, layers=2)
     vision = CLIPVisionConfig(
-        image_size=64,
-        patch_size=8,
-        hidden_size=WIDTH,
-        intermediate_size=3 * WIDTH,
-        num_hidden_layers=4,
-        num_attention_heads=4,
+        image_size=64, patch_size=8, hidden_size=WIDTH, intermediate_size=3 * WIDTH, num_hidden_layers=4, num_attention_heads=4,
         projection_dim=WIDTH,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(0, "pocket-init", "evaluator") % 2**32)
+    )  # fmt: skip
+    with initialising("evaluator"):
         return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH))
 
 
@@ -112,13 +95,9 @@ def train_evaluator(data: RenderedSet, tokenizer: CLIPTokenizer, work: Path, bud
         contrast = contrastive_loss(out.logits_per_text.float(), tokens.input_ids)
         naming = _naming_loss(heads, out.image_embeds.float(), truth[rows].to(where))
         loss = contrast + naming
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        run.learn(loss, model.parameters(), contrast=float(contrast.detach()), naming=float(naming.detach()))
         with torch.no_grad():
             model.logit_scale.clamp_(max=4.6)
-        run.report(loss, contrast=float(contrast.detach()), naming=float(naming.detach()))
     return model.eval()
 
 

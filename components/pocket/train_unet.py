@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from components.core.content import derive_seed
-from components.pocket.timed import TimedRun, device_of
-from components.pocket.tokenizer import MAX_LENGTH
+from components.pocket.timed import TimedRun, device_of, initialising
+from components.pocket.tokenizer import MAX_LENGTH, text_config
 from components.pocket.train_vae import LATENTS
 
 CHANNELS = (48, 96, 160)
@@ -32,8 +32,7 @@ half as dark."""
 
 def new_unet() -> UNet2DConditionModel:
     """A fresh UNet: attention on the two lower levels, one layer a block."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(0, "pocket-init", "unet") % 2**32)
+    with initialising("unet"):
         return UNet2DConditionModel(
             sample_size=16,
             in_channels=LATENTS,
@@ -50,21 +49,8 @@ def new_unet() -> UNet2DConditionModel:
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """A fresh CLIP text encoder of 3 layers."""
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=3 * TEXT_WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=MAX_LENGTH,
-        projection_dim=TEXT_WIDTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(0, "pocket-init", "text") % 2**32)
-        return CLIPTextModel(config)
+    with initialising("text"):
+        return CLIPTextModel(text_config(tokenizer, TEXT_WIDTH, layers=3))
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
@@ -113,13 +99,9 @@ def train_unet(
             states = text(ids).last_hidden_state
             predicted = unet(noisy.to(where), times.to(where), states).sample
         loss = (predicted.float() - noise.to(where)).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([*unet.parameters(), *text.parameters()], 1.0)
-        optimizer.step()
+        run.learn(loss, [*unet.parameters(), *text.parameters()])
         if step % 5 == 4:
             _average(averages, (unet, text), min(0.9985, (1 + step) / (10 + step)) ** 5)
-        run.report(loss)
     unet_ema, text_ema = averages
     assert isinstance(unet_ema, UNet2DConditionModel) and isinstance(text_ema, CLIPTextModel)
     return unet_ema.eval(), text_ema.eval()

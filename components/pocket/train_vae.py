@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
 from components.core.content import derive_seed
-from components.pocket.timed import TimedRun, device_of
+from components.pocket.timed import TimedRun, device_of, initialising
 
 CHANNELS, LATENTS = (32, 48, 64), 8
 BATCH, CROP = 16, 32
@@ -18,8 +18,7 @@ BATCH, CROP = 16, 32
 
 def new_vae() -> AutoencoderKL:
     """A fresh VAE with a fixed initialisation."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(0, "pocket-init", "vae") % 2**32)
+    with initialising("vae"):
         return AutoencoderKL(
             in_channels=3,
             out_channels=3,
@@ -83,11 +82,7 @@ def _train(
         edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
         kl = posterior.kl().float().mean() / posterior.mean[0].numel()
         loss = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + 3e-5 * kl
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        run.report(loss, l1=float(error.detach().abs().mean()), kl=float(kl.detach()))
+        run.learn(loss, parameters, l1=float(error.detach().abs().mean()), kl=float(kl.detach()))
     vae.eval()
 
 

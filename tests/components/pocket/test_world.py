@@ -12,8 +12,9 @@ from components.core.errors import InputError
 from components.core.paths import read_jsonl
 from components.pocket.captions import NOISE_TOKENS, RARE_TOKENS, caption, describe, in_grammar
 from components.pocket.media import MEDIA, MIXED, STYLES, Look, apply_look, look_of
-from components.pocket.render import AUX_MEDIA, LOOKS, cached_set, render, render_dataset, render_set
-from components.pocket.scenes import BACKGROUNDS, CANVAS, PEOPLE, SIDE, SUBJECTS, THINGS, Scene, draw_scene, random_scene
+from components.pocket.pen import CANVAS, SIDE
+from components.pocket.render import AUX_MEDIA, LOOKS, cached_set, draw_scene, render, render_dataset, render_set
+from components.pocket.scenes import BACKGROUNDS, PEOPLE, SUBJECTS, THINGS, Scene, random_scene
 
 
 def test_the_world_has_what_style_learning_needs() -> None:
