@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.card import read_card, sampling_settings
 from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
-from components.core.paths import read_json, read_jsonl
+from components.core.paths import read_json, read_jsonl, write_jsonl
 from orchestration.environment import prepare_environment
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def draw(
     Args:
         model: folder, or registered ``name``, ``name@alias``, ``name/version``.
         prompts: what to draw. One that names an identifier is taken as it stands, others are put into the style's template.
-        out: folder that gets ``images/`` and ``metadata.jsonl``.
+        out: folder that gets ``images/`` and ``metadata.jsonl``; what was drawn into it before stays listed.
         repeats: pictures a prompt.
         seed: of the pictures.
         plain: use the style-free template.
@@ -72,9 +72,15 @@ def draw(
     from components.diffusion.sampling.sampler import sample_bank
 
     folder, settings, requests = _requests(model, prompts, repeats, plain, changes or {})
+    listing = out / "metadata.jsonl"
+    before = read_jsonl(listing) if listing.is_file() else []
     sample_bank(folder, requests, settings, seed, out)
-    wanted = {request.id for request in requests}
-    return [_picture(out, row) for row in read_jsonl(out / "metadata.jsonl") if row["prompt_id"] in wanted]
+    drawn = read_jsonl(listing)
+    names = {row["file_name"] for row in drawn}
+    earlier = [row for row in before if row["file_name"] not in names and (out / row["file_name"]).is_file()]
+    if earlier:
+        write_jsonl(listing, sorted([*earlier, *drawn], key=lambda row: row["file_name"]))
+    return [_picture(out, row) for row in drawn]
 
 
 def explain(

@@ -107,7 +107,7 @@ def print_validation(outcome: Mapping[str, Any]) -> None:
         console.print(Text.assemble((mark, style), f" {rule['name']}: {rule['message']}"))
         for failure in rule["failures"]:
             console.print(Text(f"    {failure['path']}: {failure['reason']}"))
-    verdict = "fit for training" if outcome["status"] == "completed" else "refused: mend the files above, then run again"
+    verdict = "fit for training" if outcome["status"] == "completed" else "refused: fix the files above, then run again"
     console.print(Text(f"{verdict}; page: {outcome['page']}"))
 
 

@@ -36,7 +36,7 @@ def check_webhook(variable: str) -> None:
             return
         raise InputError(f"--webhook-env {variable}", "is not set", expected="the webhook's address in that variable")
     if not _is_web_address(address):
-        raise InputError(variable, "holds no web address", expected="https://…", remedy="mend it, or unset it for no messages")
+        raise InputError(variable, "holds no web address", expected="https://…", remedy="fix it, or unset it for no messages")
 
 
 def notify(text: str, *, variable: str = WEBHOOK_VARIABLE, seconds: float = SECONDS) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -35,14 +37,13 @@ def home() -> Path:
     folder = Path(os.environ.get("STYLEFORGE_HOME") or ".styleforge").expanduser().resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _try_to_write(folder)
     except OSError as error:
         raise InputError(
             f"STYLEFORGE_HOME={folder}",
             f"the folder cannot be written ({error.strerror})",
             expected="a folder that this user may write to",
-            remedy="set STYLEFORGE_HOME to one, or mend the permissions",
+            remedy="set STYLEFORGE_HOME to one, or fix the permissions",
         ) from error
     return folder
 
@@ -62,6 +63,13 @@ HOME = {
     "pocket-styles": ("style sets of `styleforge pocket check`", "they are rendered again"),
 }
 """What lies in the home, and what removing it costs."""
+
+
+@functools.cache
+def _try_to_write(folder: Path) -> None:
+    """Once a process; a failure is tried again."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def state(*parts: str) -> Path:
@@ -99,8 +107,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays last, since writers such as Pillow choose the format by it.
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        # The suffix stays last, since writers such as Pillow choose the format by it. Process ids are no names: every pod has a 1.
+        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp{path.suffix}")
         try:
             yield temporary
             os.replace(temporary, path)

@@ -38,7 +38,7 @@ def open_source(location: str, into: Path) -> Path:
     if not folder.is_dir():
         raise InputError(location, "is a file", expected="a folder of pictures", remedy=f"for an archive write zip://*::{location}")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise InputError(location, "the folder may not be read", expected="read permission", remedy="mend the permissions")
+        raise InputError(location, "the folder may not be read", expected="read permission", remedy="fix the permissions")
     return folder
 
 

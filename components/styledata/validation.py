@@ -72,7 +72,7 @@ class ValidationReport:
         if failed:
             listing = "\n".join(rule.describe() for rule in failed)
             what = "1 hard rule" if len(failed) == 1 else f"{len(failed)} hard rules"
-            remedy = "mend or remove these files, then run again" + (f"; they are shown in {page}" if page else "")
+            remedy = "fix or remove these files, then run again" + (f"; they are shown in {page}" if page else "")
             raise GateRefused("style data", f"{what} failed, so nothing was trained\n{listing}", remedy=remedy)
 
     def as_json(self) -> dict[str, Any]:

@@ -61,8 +61,8 @@ def release(finished: Collection[str]) -> None:
     for folder, (step, lock) in _resumable.items():
         if step in finished:
             shutil.rmtree(folder, ignore_errors=True)
+        # Its file stays: whoever waits has it open, and would hold a lock on a file that nobody else finds.
         lock.release()
-        folder.with_suffix(".lock").unlink(missing_ok=True)
     _resumable.clear()
 
 

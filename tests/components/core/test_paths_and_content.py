@@ -113,3 +113,19 @@ def test_a_file_in_the_way_is_named(way, below: str, tmp_path: Path) -> None:
         pass
     assert (tmp_path / "file").read_text() == "kept"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_temporary_names_do_not_collide_where_process_ids_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pods every process is number 1, and they may share a volume."""
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    with paths.atomic_file(tmp_path / "a.png") as one, paths.atomic_file(tmp_path / "a.png") as other:
+        assert one != other and one.suffix == other.suffix == ".png"
+        one.write_text("1")
+        other.write_text("2")
+
+
+def test_home_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    paths.home()
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: pytest.fail("tried again"))
+    assert paths.state("a").is_dir()

@@ -61,7 +61,7 @@ def test_a_refusal_lists_every_file_with_its_reason(tmp_path: Path, source: Path
         validate(tmp_path, source).raise_if_failed()
     message = str(caught.value)
     assert caught.value.exit_code == 3
-    assert caught.value.remedy.startswith("mend or remove") and message.splitlines()[-1].startswith("Mend or remove")
+    assert caught.value.remedy.startswith("fix or remove") and message.splitlines()[-1].startswith("Fix or remove")
     for line in (
         r"style_ref/words\.png: not a picture",
         r"style_ref/cut\.jpg: damaged or truncated",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from components.core.paths import REPOSITORY
 from steps.io import workspace
@@ -30,8 +32,7 @@ def test_finished_work_goes_and_unfinished_stays(home: Path) -> None:
         (folder / "file").write_text("")
     workspace.release(["fine_tune", "score"])
     assert list((home / "work").iterdir()) == []
-    assert list((home / "checkpoints").iterdir()) == []
-    assert [item.name for item in (home / "pictures").iterdir()] == [half.name]
+    assert [item.name for part in ("checkpoints", "pictures") for item in (home / part).iterdir() if item.is_dir()] == [half.name]
 
 
 def test_the_same_key_is_the_same_folder() -> None:
@@ -61,6 +62,19 @@ def test_work_given_up_long_ago_is_swept(home: Path) -> None:
     workspace.sweep()
     assert not old.exists()
     assert new.exists()
+
+
+def test_a_lock_has_one_holder() -> None:
+    """One who waits has the file open before it is released."""
+    lock = workspace.resumable("fine_tune", "checkpoints", key=[1]).with_suffix(".lock")
+    waiting = os.open(lock, os.O_RDWR)
+    try:
+        workspace.release(())
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(timeout=0)
+    finally:
+        os.close(waiting)
 
 
 def test_a_second_process_waits_for_the_first(home: Path) -> None:
