@@ -49,7 +49,10 @@ style:
   source: data/my-style
 ```
 
-- `--set a.b=value` overrides one setting; the value is YAML. It may be repeated.
+- Commands take a path, or a name: of a file in the current folder, else of one that ships with StyleForge (`styleforge run pocket`).
+- `extends: sd15` (a name, or a path from the file's own folder) lays a file over another, so that it says only what differs. Sections are
+  merged; lists and single values are replaced. Comparisons and gates take it too.
+- `--set a.b=value` overrides one setting and may be repeated. For a field of text the value is what is typed, for others it is YAML.
 - An unknown key is refused, and the nearest known key is named. So is a value of the wrong type or out of bounds.
 - `styleforge config CONFIG` prints the run with every default filled in.
 - Relative paths are relative to the current folder.
@@ -120,7 +123,7 @@ These options are common to {common_to}:
 def configuration_page() -> str:
     """The reference of all settings, from the pydantic models."""
     schema = RunConfig.model_json_schema()
-    parts = [CONFIGURATION_HEAD.format(note=NOTE.format(source="components/core/config.py"))]
+    parts = [CONFIGURATION_HEAD.format(note=NOTE.format(source="components/core/config/sections.py"))]
     top = {name: field for name, field in schema["properties"].items() if "$ref" not in field}
     sections = {name: field["$ref"].rpartition("/")[2] for name, field in schema["properties"].items() if "$ref" in field}
     parts.append(_section("Top level", "", {"properties": top, "required": schema.get("required", [])}))

@@ -50,34 +50,21 @@ def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
     look_up = look_up or Lookups()
     method = method_for(config.method)
     aux = effective_aux(config)
-    problems = Problems()
-
-    def find(function: Callable[..., Any], *arguments: Any) -> Any:
-        with problems.collect():
-            return look_up(function, *arguments)
-
-    scoring = config.scoring
-    places = {"style.source": config.style.source, "style.reference": config.style.reference, "aux.pool": _pool(config)}
-    content = " ".join(f"{field}={find(_folder_digest, place, field)}" for field, place in places.items() if place)
-    base_digest = find(model_digest, config.base.model, config.base.revision, "base.model")
-    minimum_side = base_digest and find(base_resolution, config.base.model, config.base.revision)
-    extractor_digest = find(model_digest, scoring.extractor, scoring.extractor_revision, "scoring.extractor")
-    inception_digest = find(_inception_digest, scoring.inception_weights)
-    bank = find(_bank_digest, config.sampling.bank, config.sampling.limit)
-    problems.raise_all()
+    found = _found(config, look_up)
     tracking = tracking_uri(config.registry.tracking_uri)
     look_up(check_reachable, tracking)
-    base = {"model": config.base.model, "revision": config.base.revision, "digest": base_digest}
-    extractor = {"model": scoring.extractor, "revision": scoring.extractor_revision, "digest": extractor_digest}
+    base = {"model": config.base.model, "revision": config.base.revision, "digest": found["base"]}
+    extractor = {"model": config.scoring.extractor, "revision": config.scoring.extractor_revision, "digest": found["extractor"]}
+    bank = found["bank"]
     sampling = config.sampling.model_dump(mode="json")
     dump = config.model_dump(mode="json")
     concepts = [concept.as_json() for concept in method.concepts]
     return {
         "scan": {
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
-            "curated": aux.source == "curated", "pool": _pool(config), "content": content,
+            "curated": aux.source == "curated", "pool": _pool(config), "content": found["content"],
         },
-        "validate": {"minimum_side": minimum_side, "needs_roles": needs_roles(method)},
+        "validate": {"minimum_side": found["side"], "needs_roles": needs_roles(method)},
         "split": {"extractor": extractor},
         "build_aux": _aux_parameters(config, method, base, extractor),
         "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
@@ -92,12 +79,35 @@ def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
         },
         "score": {
             "seed": config.seed, "tokens": list(method.tokens), "scoring": dump["scoring"],
-            "weights": {"extractor": extractor_digest, "inception": inception_digest},
+            "weights": {"extractor": found["extractor"], "inception": found["inception"]},
         },
         # Where the model is registered is no part of what the page says about it.
         "report": {"config": {key: value for key, value in dump.items() if key != "registry"}},
         "register": {"config": dump, "base_digest": base["digest"], "tracking": public_uri(tracking)},
     }  # fmt: skip
+
+
+def _found(config: RunConfig, look_up: Lookups) -> dict[str, Any]:
+    """Digests of what the configuration names, and the base's resolution; all that is not there is said at once."""
+    problems = Problems()
+
+    def find(function: Callable[..., Any], *arguments: Any) -> Any:
+        with problems.collect():
+            return look_up(function, *arguments)
+
+    base, scoring, sampling = config.base, config.scoring, config.sampling
+    places = {"style.source": config.style.source, "style.reference": config.style.reference, "aux.pool": _pool(config)}
+    found: dict[str, Any] = {
+        "content": " ".join(f"{field}={find(_folder_digest, place, field)}" for field, place in places.items() if place),
+        "base": find(model_digest, base.model, base.revision, "base.model"),
+        "extractor": find(model_digest, scoring.extractor, scoring.extractor_revision, "scoring.extractor"),
+        "inception": find(_inception_digest, scoring.inception_weights),
+        "bank": find(_bank_digest, sampling.bank, sampling.limit),
+    }
+    if found["base"]:
+        found["side"] = find(base_resolution, base.model, base.revision)
+    problems.raise_all()
+    return found
 
 
 def effective_aux(config: RunConfig) -> AuxSection:

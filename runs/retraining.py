@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core import notify
-from components.core.config import RunConfig, builtin_config, parse_config, read_yaml_mapping
+from components.core.config import RunConfig, builtin_config, parse_config, read_config
 from components.core.errors import ConfigError, StorageError, StyleForgeError, error_json, known_error
 from components.core.nested import deep_merge
 from components.core.paths import state
@@ -164,7 +164,7 @@ def check_request(request: Request) -> tuple[GateConfig, Mapping[str, Any], RunC
     """
     promotion.check_alias(request.alias)
     gate = load_gate(request.gate or builtin_config("gate"))
-    settings = read_yaml_mapping(request.config)
+    _, settings = read_config(request.config)
     sample, other = (_configure(request, settings, Place(name, request.source), {}) for name in ("style-1", "style-2"))
     if sample.model_name == other.model_name:
         raise ConfigError(

@@ -15,7 +15,7 @@ import yaml
 from components.cluster.client import Manifest
 from components.cluster.cron import UTC_NAMES, parse_cron, zone
 from components.cluster.nodes import quantity
-from components.core.config import RunConfig
+from components.core.config import RunConfig, config_text
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY
 
@@ -84,7 +84,7 @@ class ScheduleRequest:
     def files(self) -> dict[str, str]:
         """The texts that travel with the schedule, by file name."""
         places = {CONFIG_FILE: self.config} | ({GATE_FILE: self.gate} if self.gate else {})
-        return {name: place.read_text(encoding="utf-8") for name, place in places.items()}
+        return {name: config_text(place) for name, place in places.items()}
 
 
 def parse_requests(text: str | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from components.core.config import SAMPLER, Place, PositiveInt, RunConfig, Section, parse_config, read_yaml_mapping, validate_model
+from components.core.config import SAMPLER, Place, PositiveInt, RunConfig, Section, find_config, parse_config, read_config, validate_model
 from components.core.content import digest_value
 from components.core.nested import set_at
 from components.core.overrides import apply_overrides, parse_override
@@ -75,7 +75,7 @@ class CompareConfig(Section):
     """One comparison."""
 
     name: Name = Field("comparison", description="Name of the comparison.")
-    run: Place = Field(description="Run configuration (YAML) that every cell starts from; relative to this file.")
+    run: Place = Field(description="Run configuration that every cell starts from: a YAML file, relative to this one, or a name.")
     set: dict[str, Any] = Field({}, description="Settings of all cells that differ from the run's, by dotted name.")
     styles: tuple[StyleChoice, ...] = Field(min_length=1, description="Styles.")
     methods: tuple[Variant, ...] = Field(min_length=1, description="Methods: the columns of the picture wall, the rows of the tables.")
@@ -190,14 +190,13 @@ class Comparison:
 
 
 def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
-    """Read a YAML comparison and apply ``a.b=value`` overrides: of the comparison's own keys, else of all cells' runs.
+    """Read a comparison by path or name, and apply ``a.b=value`` overrides: of its own keys, else of all cells' runs.
 
     Raises:
         InputError: a file is missing or not YAML.
         ConfigError: a key is unknown (the nearest known one is named), or a value is wrong.
     """
-    path = Path(path)
-    data = read_yaml_mapping(path)
+    path, data = read_config(path)
     data["set"] = dict(data.get("set") or {})
     for override in overrides:
         if override.partition("=")[0].strip().split(".")[0] in CompareConfig.model_fields:
@@ -206,7 +205,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
             keys, value = parse_override(override, RunConfig)
             data["set"][".".join(keys)] = value
     config = validate_model(CompareConfig, data, str(path))
-    comparison = Comparison(config, read_yaml_mapping(path.parent / config.run), str(path))
+    comparison = Comparison(config, read_config(find_config(config.run, path.parent))[1], str(path))
     comparison.cells()
     return comparison
 

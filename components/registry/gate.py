@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from components.core.config import Section, read_yaml_mapping, validate_model
+from components.core.config import Section, read_config, validate_model
 
 Verdict = Literal["pass", "refuse", "undecided"]
 Replicates = Mapping[str, NDArray[np.float64]]
@@ -121,7 +121,7 @@ def load_gate(path: Path) -> GateConfig:
         InputError: a file is missing or not YAML.
         ConfigError: a rule is wrong.
     """
-    return validate_model(GateConfig, read_yaml_mapping(path), str(path))
+    return validate_model(GateConfig, read_config(path)[1], str(path))
 
 
 def judge(

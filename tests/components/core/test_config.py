@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.core.comparison import load_comparison
-from components.core.config import RunConfig, load_config, parse_config
+from components.core.config import RunConfig, builtin_config, config_text, find_config, load_config, parse_config
 from components.core.errors import ConfigError, InputError
 from components.core.paths import REPOSITORY
 from components.registry.gate import load_gate
@@ -77,7 +77,7 @@ def test_overrides_are_yaml_and_reach_into_sections(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file or configuration"):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(InputError, match="holds a list; expected a YAML mapping"):
@@ -104,3 +104,40 @@ def test_every_field_is_documented() -> None:
 def test_the_digest_tells_settings_apart() -> None:
     assert parse_config(STYLE).digest() != parse_config({**STYLE, "seed": 1}).digest()
     assert parse_config(STYLE).model_name == "styleforge-anime"
+
+
+def test_a_configuration_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("extends: sd15\nstyle: {name: glow}\nattention: {words: [lamp]}\n")
+    (tmp_path / "own.yaml").write_text("extends: base.yaml\ntraining: {steps: 7}\nattention: {words: [moon]}\n")
+    config, shipped = load_config(tmp_path / "own.yaml"), load_config("sd15")
+    assert (config.style.name, config.training.steps, config.attention.words) == ("glow", 7, ("moon",))
+    assert config.base == shipped.base and config.training.learning_rate == shipped.training.learning_rate
+    assert yaml.safe_load(config_text(tmp_path / "own.yaml"))["training"]["mixed_precision"] == "bf16"
+    assert config_text(tmp_path / "base.yaml") != (tmp_path / "base.yaml").read_text() and config_text("sd15").startswith("# Single")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": "extends: b", "b": "extends: a"}, "goes in a circle"),
+        ({"a": "extends: a"}, "no such file or configuration"),
+        ({"a": "extends: pockat"}, r"did you mean pocket\?.*sd15"),
+        ({"a": "extends: [b]"}, r"extends=\['b'\]"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_name_is_a_file_here_or_one_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config("pocket") == builtin_config("pocket") and load_gate(Path("gate")).rules
+    (tmp_path / "pocket.yaml").write_text("extends: pocket\nseed: 5\n")
+    assert load_config("pocket").seed == 5 and load_config("pocket").style.name == "anime"
+    (tmp_path / "duel.yaml").write_text("extends: compare-pocket-quick\nname: duel\n")
+    assert load_comparison("duel").run["seed"] == 5
+    with pytest.raises(InputError, match=r"pocktt: no such file or configuration \(did you mean pocket\?\)"):
+        load_config("pocktt")

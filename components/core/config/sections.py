@@ -1,25 +1,12 @@
-"""What a run is: one pydantic model, extra keys forbidden, every field documented with its unit."""
+"""The sections of a run: extra keys forbidden, every field documented with its unit."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from components.core.content import digest_value
-from components.core.errors import ConfigError, InputError
-from components.core.nested import without
-from components.core.overrides import apply_overrides
-from components.core.paths import REPOSITORY
-from components.core.suggest import did_you_mean
-from components.core.yaml_text import load_yaml
-
-Model = TypeVar("Model", bound=BaseModel)
 PositiveInt = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -275,130 +262,3 @@ class RegistrySection(Section):
     )
     experiment: str = Field("styleforge", description="MLflow experiment.")
     alias: str = Field("challenger", description="Alias that the new version gets.")
-
-
-class RunConfig(Section):
-    """One run of the `personalize` pipeline."""
-
-    seed: int = Field(0, ge=0, description="The one seed of the run; every consumer derives its own stream from it.")
-    style: StyleSection
-    aux: AuxSection = AuxSection()
-    base: BaseSection = BaseSection()
-    method: MethodSection = MethodSection()
-    training: TrainingSection = TrainingSection()
-    sampling: SamplingSection = SamplingSection()
-    scoring: ScoringSection = ScoringSection()
-    attention: AttentionSection = AttentionSection()
-    registry: RegistrySection = RegistrySection()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> RunConfig:
-        if "{token}" not in self.method.instance_prompt:
-            raise ValueError("method.instance_prompt: must hold {token}, the place of the identifier")
-        if "{prompt}" not in self.sampling.style_template or "{token}" not in self.sampling.style_template:
-            raise ValueError("sampling.style_template: must hold {token} and {prompt}")
-        if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
-            raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
-        return self
-
-    @property
-    def model_name(self) -> str:
-        """The registered model's name."""
-        return self.registry.model or f"styleforge-{self.style.name}"
-
-    def digest(self) -> str:
-        """sha256 of the resolved configuration."""
-        return digest_value(self.model_dump(mode="json"))
-
-    def flat(self) -> dict[str, Any]:
-        """The configuration as one level of dotted keys, as MLflow wants its parameters."""
-        return dict(_flatten(self.model_dump(mode="json")))
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flatten(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML run configuration and apply ``a.b=value`` overrides (values are YAML).
-
-    Raises:
-        InputError: the file is missing or not YAML.
-        ConfigError: a key is unknown (the nearest known one is named), or a value is wrong.
-    """
-    return parse_config(read_yaml_mapping(Path(path)), where=str(path), overrides=overrides)
-
-
-def parse_config(data: Mapping[str, Any], *, where: str = "config", overrides: Sequence[str] = ()) -> RunConfig:
-    """Check a mapping against :class:`RunConfig`. See :func:`load_config`."""
-    return validate_model(RunConfig, apply_overrides(data, overrides, RunConfig), where)
-
-
-def read_yaml_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top level is a mapping."""
-    if not path.is_file():
-        raise InputError(str(path), "no such file", expected="a YAML configuration", remedy="start from one in configs/")
-    try:
-        data = load_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(str(path), f"not YAML ({' '.join(str(error).split())})", expected="a YAML mapping") from error
-    if not isinstance(data, dict):
-        raise InputError(str(path), f"holds a {type(data).__name__}", expected="a YAML mapping of sections such as style: and training:")
-    return data
-
-
-def validate_model(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
-    """Build a pydantic model, turning all its complaints into one :class:`ConfigError`."""
-    problems: list[str] = []
-    rest, found = dict(data), None
-    while found is None:
-        try:
-            found = model.model_validate(rest)
-        except ValidationError as error:
-            items = error.errors(include_url=False)
-            # Fields at fault hide what is wrong between the others: that is looked for without them.
-            problems += [_explain(model, item) for item in items if not problems or not item["loc"]]
-            before = rest
-            for item in items:
-                rest = without(rest, item["loc"]) if item["loc"] else rest
-            if rest == before:
-                break
-    if found is not None and not problems:
-        return found
-    wrong = ConfigError(where, "; ".join(problems), remedy="see docs/reference/configuration.md, or run `styleforge config`")
-    wrong.usable = found
-    raise wrong
-
-
-def _explain(model: type[BaseModel], item: Any) -> str:
-    location = [str(part) for part in item["loc"]]
-    dotted = ".".join(location)
-    if item["type"] == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
-        return f"unknown key {dotted}" + did_you_mean(location[-1], known, "".join(f"{part}." for part in location[:-1]))
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "missing":
-        return f"{dotted} is missing"
-    if not dotted:
-        return message
-    if message.startswith("must hold no user name"):
-        return f"{dotted}: {message}"
-    hint = did_you_mean(item["input"], re.findall(r"'([^']*)'", message)) if item["type"] == "literal_error" else ""
-    return f"{dotted}={item['input']!r}: {message[0].lower()}{message[1:]}{hint}"
-
-
-def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    for key in path:
-        annotation = model.model_fields[key].annotation if key in model.model_fields else None
-        candidates = [annotation, *get_args(annotation)]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return list(model.model_fields)
-
-
-def builtin_config(name: str) -> Path:
-    """Path of a configuration that ships with the project."""
-    return REPOSITORY / "configs" / f"{name}.yaml"

@@ -1,0 +1,32 @@
+"""What a run is: a model of typed sections, and how it is read from YAML."""
+
+from components.core.config.files import builtin_config, config_text, find_config, read_config, read_yaml_mapping
+from components.core.config.run import RunConfig, load_config, parse_config
+from components.core.config.sections import (
+    AS_SCORED,
+    SAMPLER,
+    AttentionSection,
+    AuxSection,
+    BaseSection,
+    ConceptSection,
+    LoraSection,
+    MethodName,
+    MethodSection,
+    Place,
+    PositiveInt,
+    Probability,
+    RegistrySection,
+    SamplingSection,
+    ScoringSection,
+    Section,
+    StyleSection,
+    TrainingSection,
+)
+from components.core.config.validation import validate_model
+
+__all__ = [
+    "AS_SCORED", "SAMPLER", "AttentionSection", "AuxSection", "BaseSection", "ConceptSection", "LoraSection", "MethodName",
+    "MethodSection", "Place", "PositiveInt", "Probability", "RegistrySection", "RunConfig", "SamplingSection", "ScoringSection",
+    "Section", "StyleSection", "TrainingSection", "builtin_config", "config_text", "find_config", "load_config", "parse_config",
+    "read_config", "read_yaml_mapping", "validate_model",
+]  # fmt: skip

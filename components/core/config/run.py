@@ -1,0 +1,88 @@
+"""One run: its sections together, and how they are read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from components.core.config.files import read_config
+from components.core.config.sections import (
+    AttentionSection,
+    AuxSection,
+    BaseSection,
+    MethodSection,
+    RegistrySection,
+    SamplingSection,
+    ScoringSection,
+    Section,
+    StyleSection,
+    TrainingSection,
+)
+from components.core.config.validation import validate_model
+from components.core.content import digest_value
+from components.core.overrides import apply_overrides
+
+
+class RunConfig(Section):
+    """One run of the `personalize` pipeline."""
+
+    seed: int = Field(0, ge=0, description="The one seed of the run; every consumer derives its own stream from it.")
+    style: StyleSection
+    aux: AuxSection = AuxSection()
+    base: BaseSection = BaseSection()
+    method: MethodSection = MethodSection()
+    training: TrainingSection = TrainingSection()
+    sampling: SamplingSection = SamplingSection()
+    scoring: ScoringSection = ScoringSection()
+    attention: AttentionSection = AttentionSection()
+    registry: RegistrySection = RegistrySection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if "{token}" not in self.method.instance_prompt:
+            raise ValueError("method.instance_prompt: must hold {token}, the place of the identifier")
+        if "{prompt}" not in self.sampling.style_template or "{token}" not in self.sampling.style_template:
+            raise ValueError("sampling.style_template: must hold {token} and {prompt}")
+        if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
+            raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """The registered model's name."""
+        return self.registry.model or f"styleforge-{self.style.name}"
+
+    def digest(self) -> str:
+        """sha256 of the resolved configuration."""
+        return digest_value(self.model_dump(mode="json"))
+
+    def flat(self) -> dict[str, Any]:
+        """The configuration as one level of dotted keys, as MLflow wants its parameters."""
+        return dict(_flatten(self.model_dump(mode="json")))
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flatten(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run configuration, a YAML file or the name of one that ships with StyleForge, and apply ``a.b=value`` overrides.
+
+    Raises:
+        InputError: a file is missing or not YAML.
+        ConfigError: a key is unknown (the nearest known one is named), or a value is wrong.
+    """
+    path, data = read_config(path)
+    return parse_config(data, where=str(path), overrides=overrides)
+
+
+def parse_config(data: Mapping[str, Any], *, where: str = "config", overrides: Sequence[str] = ()) -> RunConfig:
+    """Check a mapping against :class:`RunConfig`. See :func:`load_config`."""
+    return validate_model(RunConfig, apply_overrides(data, overrides, RunConfig), where)
