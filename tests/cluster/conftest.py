@@ -14,20 +14,19 @@ from typing import Any
 import pytest
 
 from components.cluster.client import Access, Cluster, connect
-from components.core.errors import StyleForgeError
-from tests.cluster.environment import House, house, wait_for_account
+from tests.cluster.environment import Environment, client, prepared_environment, wait_for_account
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A furnished namespace with the stack ``kubernetes``, and the pictures of a style, once for all tests."""
-    with house(tmp_path_factory.mktemp("house")) as made:
+def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """A namespace that is ready for runs, with the stack ``kubernetes``, and the pictures of a style, once for all tests."""
+    with prepared_environment(tmp_path_factory.mktemp("env")) as made:
         made.call("pocket", "render", "--style", "anime", "--out", "data/pocket/anime")
         yield made
 
 
 @dataclass
-class Place:
+class Namespace:
     """A connection and a namespace of one's own."""
 
     api: Cluster
@@ -43,25 +42,15 @@ class Place:
         return self.api.create(f"{place}/{kind}", {"metadata": {"name": name}, **content})
 
 
-def _connect() -> Cluster:
-    if not os.environ.get("KUBECONFIG"):
-        pytest.skip("KUBECONFIG is not set: no cluster to test on")
-    try:
-        cluster = connect(Access())
-        cluster.get("/version")
-    except StyleForgeError as error:
-        pytest.skip(f"no cluster to test on: {error}")
-    return cluster
-
-
 @pytest.fixture
-def cluster() -> Iterator[Place]:
-    api = _connect()
+def cluster() -> Iterator[Namespace]:
+    client()
+    api = connect(Access())
     name = f"sf-test-{secrets.token_hex(3)}"
     api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     try:
         wait_for_account(name)
-        yield Place(api, name)
+        yield Namespace(api, name)
     finally:
         api.delete(f"/api/v1/namespaces/{name}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from components.core.paths import REPOSITORY
-from tests.cluster.proxy import Door, door_to
+from tests.cluster.proxy import Proxy, proxy_to
 from tests.infra.ci.zenml_server import zenml_server
 from tests.servers import S3_KEY, mlflow_server, s3_server
 
@@ -46,8 +47,6 @@ def host_address() -> str:
     """An address of this machine that pods reach: the API server's, where the cluster runs on this very machine."""
     kubernetes = client()
     host = os.environ.get("STYLEFORGE_TEST_HOST") or urlsplit(kubernetes.client.Configuration.get_default_copy().host).hostname or ""
-    import socket
-
     try:
         with socket.create_server((host, 0)):
             return host
@@ -56,7 +55,7 @@ def host_address() -> str:
 
 
 @dataclass
-class House:
+class Environment:
     """A cluster with everything that a run needs, and ``styleforge`` to run there."""
 
     folder: Path
@@ -66,11 +65,11 @@ class House:
     zenml: str
     key: str
     mlflow: str
-    door: Door
+    proxy: Proxy
     servers: contextlib.ExitStack
     times: dict[str, float] = field(default_factory=dict)
 
-    def environment(self, **extra: str) -> dict[str, str]:
+    def variables(self, **extra: str) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TMPDIR", "KUBECONFIG", "VIRTUAL_ENV")}
         user = self.folder / "user"
         user.mkdir(exist_ok=True)
@@ -86,7 +85,7 @@ class House:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "cli.app", *arguments]
         return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment(**environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=self.folder, env=self.variables(**environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def call(self, *arguments: str, code: int = 0, **environment: str) -> Any:
@@ -150,7 +149,7 @@ def wait_for_account(namespace: str) -> None:
     pytest.fail(f"no account came up in the namespace {namespace}")
 
 
-def furnish(namespace: str, mlflow: str, s3: str) -> None:
+def prepare_namespace(namespace: str, mlflow: str, s3: str) -> None:
     """The namespace as ``infra/kubernetes`` describes it, as far as an old cluster on one node takes it."""
     objects = [item for name in ("priorities", "accounts", "quotas") for item in yaml.safe_load_all((BASE / f"{name}.yaml").read_text())]
     apply(namespace, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
@@ -163,23 +162,39 @@ def furnish(namespace: str, mlflow: str, s3: str) -> None:
             for subject in item.get("subjects", []):
                 subject["namespace"] = namespace
         apply(namespace, item)
-    volume = {
-        "capacity": {"storage": "10Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "hostPath": {"path": f"/tmp/{namespace}-hub", "type": "DirectoryOrCreate"},
-    }
-    volume |= {"claimRef": {"namespace": namespace, "name": "hub-cache"}, "persistentVolumeReclaimPolicy": "Retain"}
-    claim = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": f"{namespace}-hub"}
+    make_volume(namespace, "hub-cache", Path(f"/tmp/{namespace}-hub"))
     apply(
         namespace,
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-hub"}, "spec": volume},
-        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "hub-cache", "namespace": namespace},
-         "spec": claim | {"resources": {"requests": {"storage": "10Gi"}}}},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "runs", "namespace": namespace},
          "data": {"MLFLOW_TRACKING_URI": mlflow, "AWS_ENDPOINT_URL": s3}},
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "styleforge-runs", "namespace": namespace},
          "stringData": {"AWS_ACCESS_KEY_ID": S3_KEY, "AWS_SECRET_ACCESS_KEY": S3_KEY}},
     )  # fmt: skip
+
+
+def make_volume(namespace: str, claim: str, folder: Path) -> None:
+    """A volume on the node, and the claim that it is for."""
+    folder.mkdir(exist_ok=True)
+    # Kubernetes gives no hostPath to the pod's group.
+    folder.chmod(0o777)
+    name, common = f"{namespace}-{claim}", {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    spec = {"capacity": {"storage": "10Gi"}, "hostPath": {"path": str(folder)}, "claimRef": {"namespace": namespace, "name": claim}}
+    bound = {"volumeName": name, "resources": {"requests": {"storage": "10Gi"}}}
+    metadata = {"name": claim, "namespace": namespace}
+    apply(
+        namespace,
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {**common, **spec}},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": {**common, **bound}},
+    )
+
+
+def remove_namespace(namespace: str) -> None:
+    """Remove a prepared namespace with its volumes."""
+    core = client().client.CoreV1Api()
+    core.delete_namespace(namespace)
+    for volume in core.list_persistent_volume().items:
+        if volume.spec.claim_ref and volume.spec.claim_ref.namespace == namespace:
+            core.delete_persistent_volume(volume.metadata.name)
 
 
 def mark_node() -> None:
@@ -191,34 +206,32 @@ def mark_node() -> None:
 
 
 @contextlib.contextmanager
-def house(folder: Path) -> Iterator[House]:
-    """Furnish a namespace of its own, start the servers beside the cluster, register the stack; clear up afterwards."""
-    kubernetes, host = client(), host_address()
+def prepared_environment(folder: Path) -> Iterator[Environment]:
+    """Prepare a namespace of its own, start the servers beside the cluster, register the stack; clear up afterwards."""
+    host = host_address()
     namespace = f"sf-test-{os.getpid()}"
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        door = stack.enter_context(door_to(stack.enter_context(s3_server(folder / "s3", host, BUCKET)), host))
+        proxy = stack.enter_context(proxy_to(stack.enter_context(s3_server(folder / "s3", host, BUCKET)), host))
         mlflow = stack.enter_context(mlflow_server(folder / "mlflow", host=host))
         servers = stack.enter_context(contextlib.ExitStack())
         server = servers.enter_context(zenml_server(folder / "zenml", host))
-        made = House(folder, namespace, host, door.url, server.url, server.key, mlflow, door, servers)
+        made = Environment(folder, namespace, host, proxy.url, server.url, server.key, mlflow, proxy, servers)
         mark_node()
-        furnish(namespace, mlflow, door.url)
+        prepare_namespace(namespace, mlflow, proxy.url)
         _secret(made)
         try:
             made.call("stack", "apply", "kubernetes", "--activate")
-            made.times["furnish"] = time.monotonic() - started
+            made.times["prepare"] = time.monotonic() - started
             yield made
         finally:
-            core = kubernetes.client.CoreV1Api()
-            core.delete_namespace(namespace)
-            core.delete_persistent_volume(f"{namespace}-hub")
+            remove_namespace(namespace)
 
 
-def _secret(made: House) -> None:
+def _secret(made: Environment) -> None:
     """The S3 keys as a ZenML secret."""
     code = "from zenml.client import Client; Client().create_secret('styleforge-s3', {'aws_access_key_id': K, 'aws_secret_access_key': K})"
-    environment = made.environment(ZENML_CONFIG_PATH=str(made.folder / "home" / "zenml"), ZENML_ANALYTICS_OPT_IN="false")
+    environment = made.variables(ZENML_CONFIG_PATH=str(made.folder / "home" / "zenml"), ZENML_ANALYTICS_OPT_IN="false")
     done = subprocess.run(
         [sys.executable, "-c", f"K = {S3_KEY!r}; {code}"], env=environment, cwd=made.folder, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""A door in front of a server: shut, it drops who is inside and lets nobody in, as a network that fails does."""
+"""A proxy in front of a server: closed, it drops who is inside and lets nobody in, as a network that fails does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 
-class Door:
+class Proxy:
     """Passes connections on to ``target`` (host, port) while it is open.
 
     Args:
@@ -64,12 +64,12 @@ class Door:
 
 
 @contextlib.contextmanager
-def door_to(url: str, host: str) -> Iterator[Door]:
-    """A door to the server behind ``url``."""
+def proxy_to(url: str, host: str) -> Iterator[Proxy]:
+    """A proxy for the server behind ``url``."""
     parts = urlsplit(url)
     assert parts.hostname and parts.port
-    door = Door(host, (parts.hostname, parts.port))
+    proxy = Proxy(host, (parts.hostname, parts.port))
     try:
-        yield door
+        yield proxy
     finally:
-        door.remove()
+        proxy.remove()

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from components.core.paths import REPOSITORY
-from tests.cluster.environment import House, client
+from tests.cluster.environment import Environment, client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TRAIN = {
@@ -39,15 +39,15 @@ def _settings(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def config(home: House) -> str:
+def config(env: Environment) -> str:
     """A configuration whose run, undisturbed, is in the cache."""
-    path = str(home.config("faults", **TRAIN))
-    home.call("run", path)
+    path = str(env.config("faults", **TRAIN))
+    env.call("run", path)
     return path
 
 
-def _training(home: House) -> list[Any]:
-    pods = [pod for pod in home.pods(component="step") if pod.metadata.labels.get("step_name") == "fine_tune"]
+def _training(env: Environment) -> list[Any]:
+    pods = [pod for pod in env.pods(component="step") if pod.metadata.labels.get("step_name") == "fine_tune"]
     return [pod for pod in pods if pod.status.phase == "Running" and not pod.metadata.deletion_timestamp]
 
 
@@ -70,23 +70,23 @@ def _ends_as_if_undisturbed(process: subprocess.Popen[str]) -> None:
     assert set(result["seconds"]) - set(result["cached"]) == {"fine_tune"}
 
 
-def test_a_training_pod_killed_ten_times(home: House, config: str, tmp_path: Path) -> None:
-    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+def test_a_training_pod_killed_ten_times(env: Environment, config: str, tmp_path: Path) -> None:
+    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
     core, moments, seen = client().client.CoreV1Api(), random.Random(1), set()
     for _ in range(KILLS):
-        pods = _wait(lambda: [pod for pod in _training(home) if pod.metadata.name not in seen], process)
+        pods = _wait(lambda: [pod for pod in _training(env) if pod.metadata.name not in seen], process)
         if not pods:
             break
         seen.add(pods[0].metadata.name)
         time.sleep(moments.uniform(2.0, 25.0))
-        core.delete_namespaced_pod(pods[0].metadata.name, home.namespace, grace_period_seconds=0)
+        core.delete_namespaced_pod(pods[0].metadata.name, env.namespace, grace_period_seconds=0)
     _ends_as_if_undisturbed(process)
     assert len(seen) == KILLS, "the training ended before it was killed often enough"
 
 
-def test_a_training_process_killed_like_one_out_of_memory(home: House, config: str, tmp_path: Path) -> None:
-    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
-    assert _wait(lambda: _training(home), process)
+def test_a_training_process_killed_like_one_out_of_memory(env: Environment, config: str, tmp_path: Path) -> None:
+    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    assert _wait(lambda: _training(env), process)
     time.sleep(20)
     inside = [item for item in psutil.process_iter(["cmdline", "uids"]) if _is_training(item.info)]
     if not inside:
@@ -101,18 +101,18 @@ def _is_training(info: dict[str, Any]) -> bool:
     return "fine_tune" in (info["cmdline"] or []) and info["uids"] is not None and info["uids"].real == 10001
 
 
-def test_a_drained_node(home: House, config: str, tmp_path: Path) -> None:
-    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
-    assert _wait(lambda: _training(home), process)
+def test_a_drained_node(env: Environment, config: str, tmp_path: Path) -> None:
+    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    assert _wait(lambda: _training(env), process)
     time.sleep(15)
     core = client().client.CoreV1Api()
     (node,) = [item.metadata.name for item in core.list_node().items]
     core.patch_node(node, {"spec": {"unschedulable": True}})
     try:
-        for pod in home.pods():
+        for pod in env.pods():
             if pod.status.phase == "Running":
-                _evict(pod.metadata.name, home.namespace)
-        assert _wait(lambda: not _training(home), process, 180.0)
+                _evict(pod.metadata.name, env.namespace)
+        assert _wait(lambda: not _training(env), process, 180.0)
     finally:
         core.patch_node(node, {"spec": {"unschedulable": None}})
     _ends_as_if_undisturbed(process)
@@ -125,41 +125,41 @@ def _evict(name: str, namespace: str) -> None:
     kubernetes.client.CoreV1Api().create_namespaced_pod_eviction(name, namespace, body)
 
 
-def test_zenml_server_restarted(home: House, config: str, tmp_path: Path) -> None:
-    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
-    assert _wait(lambda: _training(home), process)
+def test_zenml_server_restarted(env: Environment, config: str, tmp_path: Path) -> None:
+    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    assert _wait(lambda: _training(env), process)
     time.sleep(5)
-    home.restart_zenml(pause=5.0)
+    env.restart_zenml(pause=5.0)
     _ends_as_if_undisturbed(process)
 
 
-def test_bucket_gone_for_a_while(home: House, config: str, tmp_path: Path) -> None:
-    process = home.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
-    assert _wait(lambda: _training(home), process)
+def test_bucket_gone_for_a_while(env: Environment, config: str, tmp_path: Path) -> None:
+    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+    assert _wait(lambda: _training(env), process)
     time.sleep(15)
-    with _stopped(home.door):
+    with _stopped(env.proxy):
         time.sleep(25)
     _ends_as_if_undisturbed(process)
 
 
 @contextlib.contextmanager
-def _stopped(door: Any) -> Iterator[None]:
-    door.closed.set()
+def _stopped(proxy: Any) -> Iterator[None]:
+    proxy.closed.set()
     try:
         yield
     finally:
-        door.closed.clear()
+        proxy.closed.clear()
 
 
-def test_no_node_for_the_pool(home: House, tmp_path: Path) -> None:
+def test_no_node_for_the_pool(env: Environment, tmp_path: Path) -> None:
     # With a seed of its own: what the other tests have drawn is in the cache, and needs no node.
-    config = str(home.config("nowhere", **TRAIN, seed=1))
+    config = str(env.config("nowhere", **TRAIN, seed=1))
     data = yaml.safe_load((REPOSITORY / "zenml.yaml").read_text())
     for step in data["steps"].values():
         step["settings"]["orchestrator.kubernetes"]["active_deadline_seconds"] = 40
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
-    process = home.start("run", config, "--settings", str(path), STYLEFORGE_GPU_POOL="nowhere")
+    process = env.start("run", config, "--settings", str(path), STYLEFORGE_GPU_POOL="nowhere")
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 1, stderr[-4000:]
     # Those that were to begin: whether the Aux set is in the cache depends on the tests before this.
@@ -169,13 +169,13 @@ def test_no_node_for_the_pool(home: House, tmp_path: Path) -> None:
     assert "doctor --stack" in stderr
 
 
-def test_an_image_that_is_nowhere(home: House) -> None:
-    process = home.start("run", str(home.config("faults", **TRAIN)), STYLEFORGE_IMAGE="nowhere.invalid/styleforge:none")
+def test_an_image_that_is_nowhere(env: Environment) -> None:
+    process = env.start("run", str(env.config("faults", **TRAIN)), STYLEFORGE_IMAGE="nowhere.invalid/styleforge:none")
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 1 and "nowhere.invalid/styleforge:none" in stderr, stderr[-4000:]
 
 
-def test_no_kubeconfig(home: House, tmp_path: Path) -> None:
-    missing = home.start("run", str(home.config("faults", **TRAIN)), KUBECONFIG=str(tmp_path / "none"))
+def test_no_kubeconfig(env: Environment, tmp_path: Path) -> None:
+    missing = env.start("run", str(env.config("faults", **TRAIN)), KUBECONFIG=str(tmp_path / "none"))
     _, stderr = missing.communicate(timeout=300)
     assert missing.returncode == 2 and "kubeconfig" in stderr and "Set KUBECONFIG" in stderr, stderr[-4000:]

@@ -105,7 +105,7 @@ def test_every_workload_is_in_the_table() -> None:
     assert set(_labels()) == set(REACHES)
 
 
-class Street:
+class Workloads:
     """The pods, by the names of their workloads."""
 
     def __init__(self, core: Any, image: str, outside: str) -> None:
@@ -149,7 +149,7 @@ def outside() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def street(image: str, outside: str) -> Iterator[Street]:
+def workloads(image: str, outside: str) -> Iterator[Workloads]:
     """The pods with the policies in force, after a look at each without them."""
     kubernetes = client()
     core, network = kubernetes.client.CoreV1Api(), kubernetes.client.NetworkingV1Api()
@@ -161,7 +161,7 @@ def street(image: str, outside: str) -> Iterator[Street]:
     try:
         for space in spaces:
             wait_for_account(space["metadata"]["name"])
-        made = Street(core, image, outside)
+        made = Workloads(core, image, outside)
         for name in made.at:
             everything = {f"{other}:{port}" for other in made.at if other != name for port in PORTS.values()} | OTHERS
             assert made.reached(name) == everything, "without policies everybody reaches everybody"
@@ -177,10 +177,10 @@ def street(image: str, outside: str) -> Iterator[Street]:
             core.delete_namespace(space["metadata"]["name"])
 
 
-def _wait_for_policies(street: Street) -> None:
+def _wait_for_policies(workloads: Workloads) -> None:
     """Return when a pod that may do nothing reaches no other any more."""
     for _ in range(5):
-        if not any(place.startswith(STRANGER) for place in street.reached(SHUT)):
+        if not any(place.startswith(STRANGER) for place in workloads.reached(SHUT)):
             return
         time.sleep(2)
     pytest.skip(
@@ -190,12 +190,12 @@ def _wait_for_policies(street: Street) -> None:
 
 
 @pytest.mark.parametrize("name", [*REACHES])
-def test_a_pod_reaches_what_it_needs_and_nothing_else(street: Street, name: str) -> None:
+def test_a_pod_reaches_what_it_needs_and_nothing_else(workloads: Workloads, name: str) -> None:
     # Some networks always let a pod speak to its own node, which may have the API server and this test.
-    own_node = street.reached(SHUT) & {API, HTTPS}
-    assert street.reached(name) - own_node == (REACHES[name] | {NAMES}) - own_node
+    own_node = workloads.reached(SHUT) & {API, HTTPS}
+    assert workloads.reached(name) - own_node == (REACHES[name] | {NAMES}) - own_node
 
 
-def test_whoever_has_nothing_to_do_with_us_reaches_nobody_of_ours(street: Street) -> None:
+def test_whoever_has_nothing_to_do_with_us_reaches_nobody_of_ours(workloads: Workloads) -> None:
     """It may reach its own neighbour as little, since that one's policy lets nobody in."""
-    assert street.reached(STRANGER) == OTHERS
+    assert workloads.reached(STRANGER) == OTHERS

@@ -21,7 +21,7 @@ from components.cluster.probe import LABEL
 from components.cluster.target import PodPlan, Services, Target
 from components.core.checks import Check
 from components.core.paths import REPOSITORY
-from tests.cluster.conftest import Place
+from tests.cluster.conftest import Namespace
 
 SECURE = {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}
 
@@ -36,7 +36,7 @@ def _plan(*steps: str, image: str = "", env: dict[str, str] | None = None, limit
     return PodPlan(steps or ("scan",), {"metadata": {}, "spec": {"containers": [container], "securityContext": user, **spec}})
 
 
-def _examine(cluster: Place, *plans: PodPlan, seconds: float = 40, **changes: Any) -> Report:
+def _examine(cluster: Namespace, *plans: PodPlan, seconds: float = 40, **changes: Any) -> Report:
     return examine_cluster(Target(stack="test", namespace=cluster.namespace, pods=plans, **changes), seconds=seconds)
 
 
@@ -44,7 +44,7 @@ def _by_name(report: Report) -> dict[str, Check]:
     return {check.name: check for check in report.checks}
 
 
-def _nothing_left(cluster: Place) -> bool:
+def _nothing_left(cluster: Namespace) -> bool:
     """Whether no probe is left within seconds. Pods go with their Job; a kubelet may take its time over one that never started."""
     jobs = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs"
     end = time.monotonic() + 30
@@ -56,7 +56,7 @@ def _nothing_left(cluster: Place) -> bool:
     return False
 
 
-def _web(cluster: Place, image: str) -> str:
+def _web(cluster: Namespace, image: str) -> str:
     """A web server in a pod of its own, in the place of MLflow's; gives its address as other pods reach it."""
     serve = "import http.server as h\nclass H(h.BaseHTTPRequestHandler):\n def do_GET(s): s.send_response(200); s.end_headers()\n"
     serve += "h.HTTPServer(('', 5000), H).serve_forever()"
@@ -74,7 +74,7 @@ def _web(cluster: Place, image: str) -> str:
 # Green
 
 
-def test_sound_cluster(cluster: Place, image: str) -> None:
+def test_sound_cluster(cluster: Namespace, image: str) -> None:
     web = _web(cluster, image)
     started = time.monotonic()
     report = _examine(
@@ -84,7 +84,7 @@ def test_sound_cluster(cluster: Place, image: str) -> None:
     assert time.monotonic() - started < 60
     assert report.healthy, [check for check in report.checks if not check.ok]
     checks = _by_name(report)
-    assert {"namespace", "rights", "service accounts", "nodes for register", "probe"} <= set(checks)
+    assert {"namespace", "rights", "service accounts", "nodes for register", "admission", "probe"} <= set(checks)
     assert checks["MLflow from inside"].detail == web
     assert checks["home in the pod"].detail == "/tmp/home"
     assert _nothing_left(cluster)
@@ -93,7 +93,7 @@ def test_sound_cluster(cluster: Place, image: str) -> None:
 # Red
 
 
-def test_wrong_context(cluster: Place) -> None:
+def test_wrong_context(cluster: Namespace) -> None:
     from components.cluster.client import Access
 
     report = _examine(cluster, access=Access(context="no-such-context"))
@@ -101,14 +101,14 @@ def test_wrong_context(cluster: Place) -> None:
     assert "no-such-context" in report.checks[0].detail
 
 
-def test_missing_namespace(cluster: Place, image: str) -> None:
+def test_missing_namespace(cluster: Namespace, image: str) -> None:
     report = examine_cluster(Target(stack="test", namespace="sf-no-such-namespace", pods=(_plan(image=image),)))
     check = _by_name(report)["namespace"]
     assert not check.ok and "kubectl create namespace sf-no-such-namespace" in check.remedy
     assert "probe" not in _by_name(report)
 
 
-def _token_of(cluster: Place, account: str) -> str:
+def _token_of(cluster: Namespace, account: str) -> str:
     """A token of an account: asked for, or on old clusters the one in its Secret."""
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
     try:
@@ -119,7 +119,7 @@ def _token_of(cluster: Place, account: str) -> str:
         return base64.b64decode(found[0]["data"]["token"]).decode()
 
 
-def test_forbidden_namespace(cluster: Place, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forbidden_namespace(cluster: Namespace, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.create("serviceaccounts", "nobody")
     with open(kubeconfig(), encoding="utf-8") as file:
         data = yaml.safe_load(file)
@@ -134,9 +134,10 @@ def test_forbidden_namespace(cluster: Place, image: str, tmp_path: Path, monkeyp
     assert not report.healthy and not report.unreachable
     assert "may not create jobs" in checks["rights"].detail
     assert not checks["probe"].ok and not checks["nodes"].needed
+    assert not checks["admission"].ok and not checks["admission"].needed
 
 
-def test_no_gpu_node(cluster: Place, image: str) -> None:
+def test_no_gpu_node(cluster: Namespace, image: str) -> None:
     gpus = [node for node in cluster.api.items("/api/v1/nodes") if "nvidia.com/gpu" in node["status"]["allocatable"]]
     plain, gpu = _plan("scan", image=image), _plan("fine_tune", image=image, limits={"nvidia.com/gpu": "1"})
     far = _plan("sample_bank", image=image, limits={"nvidia.com/gpu": "1"}, nodeSelector={"styleforge-test": "gpu"})
@@ -151,7 +152,7 @@ def test_no_gpu_node(cluster: Place, image: str) -> None:
     assert _by_name(_examine(cluster, plain, far, pools=(pool,)))["nodes for sample_bank"].ok
 
 
-def test_missing_image(cluster: Place) -> None:
+def test_missing_image(cluster: Namespace) -> None:
     started = time.monotonic()
     report = _examine(cluster, _plan(image="127.0.0.1:1/no/such:image"))
     check = _by_name(report)["probe"]
@@ -161,15 +162,16 @@ def test_missing_image(cluster: Place) -> None:
     assert _nothing_left(cluster)
 
 
-def test_missing_account_and_priority(cluster: Place, image: str) -> None:
+def test_missing_account_and_priority(cluster: Namespace, image: str) -> None:
     plan = _plan(image=image, serviceAccountName="nobody-there", priorityClassName="sf-no-such-class")
     checks = _by_name(_examine(cluster, plan, accounts=("nobody-there",)))
     assert not checks["service accounts"].ok
     assert not checks["priority classes"].ok
+    assert "sf-no-such-class" in checks["admission of scan"].detail and not checks["admission of scan"].ok
     assert "the pod is refused" in checks["probe"].detail
 
 
-def test_missing_storage_class(cluster: Place, image: str) -> None:
+def test_missing_storage_class(cluster: Namespace, image: str) -> None:
     cluster.create(
         "persistentvolumeclaims", "hub",
         spec={"storageClassName": "sf-no-such-class", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
@@ -182,21 +184,29 @@ def test_missing_storage_class(cluster: Place, image: str) -> None:
     assert checks["probe"].ok
 
 
-def test_quota_and_limit_range(cluster: Place, image: str) -> None:
+def test_quota_and_limit_range(cluster: Namespace, image: str) -> None:
     cluster.create("resourcequotas", "small", spec={"hard": {"limits.cpu": "1", "pods": "5"}})
     cluster.create("limitranges", "small", spec={"limits": [{"type": "Container", "default": {"cpu": "500m"}, "max": {"memory": "1Gi"}}]})
     end = time.monotonic() + 10
     while "used" not in cluster.api.get(f"{cluster.path}/resourcequotas/small")["status"] and time.monotonic() < end:
         time.sleep(0.1)
-    small, large = _plan("scan", image=image), _plan("score", image=image, limits={"cpu": "2", "memory": "2Gi"})
-    checks = _by_name(_examine(cluster, small, large))
-    assert "1 of 1 limits.cpu left, and 2 is asked for" in checks["quota for score"].detail
-    assert "2 GiB memory, above the most, 1Gi" in checks["limit ranges for score"].detail
-    assert not any(name.endswith("for scan") and not check.ok for name, check in checks.items())
+    plans = (
+        _plan("scan", image=image), _plan("score", image=image, limits={"cpu": "100m", "memory": "2Gi"}),
+        _plan("fine_tune", image=image, limits={"cpu": "2"}), _plan("nowhere", image=image, serviceAccountName="no-such-account"),
+    )  # fmt: skip
+    checks = _by_name(_examine(cluster, *plans))
+    refused = {name.removeprefix("admission of "): check for name, check in checks.items() if name.startswith("admission")}
+    # The server's own words, which tests/components/cluster imitates.
+    assert set(refused) == {"score", "fine_tune", "nowhere"} and not any(check.ok for check in refused.values())
+    assert "maximum memory usage per Container is 1Gi, but limit is 2Gi" in refused["score"].detail
+    assert "exceeded quota: small, requested: limits.cpu=2, used: limits.cpu=0, limited: limits.cpu=1" in refused["fine_tune"].detail
+    assert "more quota" in refused["fine_tune"].remedy and "no-such-account" in refused["nowhere"].detail
+    # A dry run makes nothing, and counts for nothing.
+    assert cluster.api.get(f"{cluster.path}/resourcequotas/small")["status"]["used"]["pods"] in ("0", "1")
     assert checks["probe"].ok
 
 
-def test_unreachable_mlflow(cluster: Place, image: str) -> None:
+def test_unreachable_mlflow(cluster: Namespace, image: str) -> None:
     lost = f"http://mlflow.{cluster.namespace}.svc.cluster.local:5000"
     checks = _by_name(_examine(cluster, _plan(image=image, env={"MLFLOW_TRACKING_URI": lost})))
     assert checks["probe"].ok
@@ -204,7 +214,7 @@ def test_unreachable_mlflow(cluster: Place, image: str) -> None:
     assert "MLFLOW_TRACKING_URI" in checks["MLflow from inside"].remedy
 
 
-def test_folder_that_cannot_be_written(cluster: Place, image: str) -> None:
+def test_folder_that_cannot_be_written(cluster: Namespace, image: str) -> None:
     checks = _by_name(_examine(cluster, _plan(image=image, env={"STYLEFORGE_HOME": "/proc/home"})))
     assert not checks["home in the pod"].ok and "fsGroup" in checks["home in the pod"].remedy
 
@@ -212,7 +222,7 @@ def test_folder_that_cannot_be_written(cluster: Place, image: str) -> None:
 # Nothing stays
 
 
-def test_interrupt_removes_the_probe(cluster: Place, image: str) -> None:
+def test_interrupt_removes_the_probe(cluster: Namespace, image: str) -> None:
     program = (
         "from components.cluster.preflight import examine_cluster\nfrom components.cluster.target import Target, PodPlan\n"
         "c = {'name': 'main', 'image': '127.0.0.1:1/no/such:image'}\n"

@@ -18,19 +18,19 @@ from components.cluster.client import Cluster, NotFound
 from components.cluster.schedule import INSTANCE, ScheduleRequest, load_template
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY
-from tests.cluster.conftest import Place
+from tests.cluster.conftest import Namespace
 
 TEMPLATE = load_template()
 TEXT = "base: {model: pocket}\n"
 
 
 @pytest.fixture
-def api(cluster: Place) -> Cluster:
+def api(cluster: Namespace) -> Cluster:
     return cluster.api
 
 
 @pytest.fixture
-def namespace(cluster: Place) -> str:
+def namespace(cluster: Namespace) -> str:
     return cluster.namespace
 
 

@@ -34,43 +34,18 @@ RUN_SECONDS = 900.0
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, str, str]]:
-    """A connection, a furnished namespace, and the address of an S3 server."""
-    kubernetes, host = environment.client(), environment.host_address()
+    """A connection, a namespace that is ready for runs, and the address of an S3 server."""
+    host = environment.host_address()
     folder, namespace = tmp_path_factory.mktemp("schedule"), f"sf-schedule-{os.getpid()}"
     with s3_server(folder / "s3", host, environment.BUCKET) as s3, mlflow_server(folder / "mlflow", host=host) as mlflow:
-        environment.furnish(namespace, mlflow, s3)
-        volume = {"name": f"{namespace}-home", "labels": {"test": namespace}}
-        spec = {"capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain"}
-        spec |= {"hostPath": {"path": str(folder / "home"), "type": "DirectoryOrCreate"}}
-        spec |= {"claimRef": {"namespace": namespace, "name": "retrain-home"}}
-        claim = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": volume["name"]}
-        claim |= {"resources": {"requests": {"storage": "10Gi"}}}
-        # Kubernetes gives no hostPath to the pod's group.
-        (folder / "home").mkdir()
-        os.chown(folder / "home", 10001, 10001)
-        hub = Path(f"/tmp/{namespace}-hub")
-        hub.mkdir(exist_ok=True)
-        os.chown(hub, 10001, 10001)
-        folder.chmod(0o755)
-        for parent in folder.parents[:2]:
+        environment.prepare_namespace(namespace, mlflow, s3)
+        environment.make_volume(namespace, "retrain-home", folder / "home")
+        for parent in (folder, *folder.parents[:2]):
             parent.chmod(0o755)
-        environment.apply(
-            namespace,
-            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": volume, "spec": spec},
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": "retrain-home", "namespace": namespace},
-                "spec": claim,
-            },
-        )
         try:
             yield connect(Access()), namespace, s3
         finally:
-            core = kubernetes.client.CoreV1Api()
-            core.delete_namespace(namespace)
-            for name in ("home", "hub"):
-                core.delete_persistent_volume(f"{namespace}-{name}")
+            environment.remove_namespace(namespace)
 
 
 def bucket(s3: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.environment import House
+from tests.cluster.environment import Environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 FEW = {
@@ -16,21 +16,21 @@ FEW = {
 }  # fmt: skip
 
 
-def test_a_run_as_pods_and_its_repeat_from_the_cache(home: House, capsys: pytest.CaptureFixture[str]) -> None:
-    config = str(home.config("short", **FEW))
+def test_a_run_as_pods_and_its_repeat_from_the_cache(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(env.config("short", **FEW))
     started = time.monotonic()
-    first = home.call("run", config)
+    first = env.call("run", config)
     once = time.monotonic() - started
     assert first["status"] == "completed" and first["cached"] == []
     assert first["model"]["name"] == "styleforge-anime"
     assert Path(first["report"]).is_file()
     # A Job for each step, all of them done; nothing ran in this process.
-    phases = [pod.status.phase for pod in home.pods(component="step")]
+    phases = [pod.status.phase for pod in env.pods(component="step")]
     assert len(phases) == len(first["seconds"]) and set(phases) == {"Succeeded"}
     started = time.monotonic()
-    again = home.call("run", config)
+    again = env.call("run", config)
     twice = time.monotonic() - started
     assert set(again["cached"]) == set(first["seconds"])
-    assert len(home.pods(component="step")) == len(phases), "a step of the cache got a pod"
+    assert len(env.pods(component="step")) == len(phases), "a step of the cache got a pod"
     with capsys.disabled():
-        print(f"\nfurnish {home.times['furnish']:.0f} s, run {once:.0f} s, again {twice:.0f} s; steps {first['seconds']}")
+        print(f"\nprepared {env.times['prepare']:.0f} s, run {once:.0f} s, again {twice:.0f} s; steps {first['seconds']}")
