@@ -13,6 +13,7 @@ from components.core.errors import InputError, ServiceUnreachable, known_error
 from orchestration.environment import set_source_root
 
 if TYPE_CHECKING:
+    from zenml.client import Client
     from zenml.models import PipelineRunResponse
 
 LOCAL = "orchestrator.local"
@@ -21,22 +22,22 @@ LOCAL = "orchestrator.local"
 _JOINED = {"sample_bank": "join_pictures", "score": "score_joined"}
 
 
-def connect() -> None:
-    """Open ZenML's store, whose first use creates it."""
+def connect() -> Client:
+    """ZenML's client with its store open; the first use creates it."""
     set_source_root()
     from zenml.client import Client
 
+    client = Client()
     try:
-        _ = Client().active_stack_model
+        _ = client.active_stack_model
+        return client
     except Exception as error:
         said = f"{type(error).__name__} {error}"
         if any(word in said for word in ("CredentialsNotValid", "Authentication error", "AuthorizationException")):
             raise InputError(
-                "ZenML server",
-                "it refuses the credentials",
-                expected="a valid ZENML_STORE_API_KEY",
+                "ZenML server", "it refuses the credentials", expected="a valid ZENML_STORE_API_KEY",
                 remedy="give the key of an active account",
-            ) from error
+            ) from error  # fmt: skip
         if any(word in said for word in ("Connection", "Max retries", "timed out")):
             raise ServiceUnreachable(
                 "ZenML server", "no answer", expected="a running server", remedy="start it, or unset ZENML_STORE_URL to work locally"

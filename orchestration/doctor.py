@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from components.cluster.in_cluster import public, version
 from components.core.checks import Check
 from components.core.devices import VARIABLE, Gpu, cuda_of_torch, driver_too_old, nvidia_gpus, wanted_device
 from components.core.errors import StyleForgeError
@@ -28,7 +28,7 @@ GB = 1e9
 
 
 def examine() -> list[Check]:
-    """All checks, in the order in which one would mend them. None of them raises."""
+    """All checks, in the order in which one would fix them. None of them raises."""
     checks: list[Callable[[], Check]] = [_python, _packages, _versions, _home, _disk, _memory, _device, _mlflow, _weights]
     return [_safely(check) for check in checks]
 
@@ -46,7 +46,7 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    missing = [name for name in PACKAGES if package_version(name) is None]
+    missing = [name for name in PACKAGES if version(name) is None]
     detail = f"missing: {', '.join(missing)}" if missing else f"{len(PACKAGES)} found"
     return Check("packages", not missing, detail, "run `make setup`" if missing else "")
 
@@ -55,8 +55,8 @@ def _versions() -> Check:
     """The pinned versions are the tested ones; others may do."""
     path = REPOSITORY / "constraints.txt"
     pins = dict(_pins(path)) if path.is_file() else {}
-    installed = {name: found for name in pins if (found := package_version(name))}
-    other = [f"{name} {found} (tested with {pins[name]})" for name, found in installed.items() if _public(found) != _public(pins[name])]
+    installed = {name: found for name in pins if (found := version(name))}
+    other = [f"{name} {found} (tested with {pins[name]})" for name, found in installed.items() if public(found) != public(pins[name])]
     if not pins:
         return Check("versions", True, "nothing to compare with", needed=False)
     return Check("versions", not other, "; ".join(other[:4]) or "as tested", "run `make setup`" if other else "", needed=False)
@@ -64,21 +64,9 @@ def _versions() -> Check:
 
 def _pins(path: Path) -> Iterator[tuple[str, str]]:
     for line in path.read_text(encoding="utf-8").splitlines():
-        name, separator, version = line.partition("#")[0].strip().partition("==")
+        name, separator, pin = line.partition("#")[0].strip().partition("==")
         if separator and name in PACKAGES:
-            yield name, version.partition(";")[0].strip()
-
-
-def _public(version: str) -> str:
-    return version.partition("+")[0]
-
-
-def package_version(name: str) -> str | None:
-    """The installed version of a package; None if it is missing."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+            yield name, pin.partition(";")[0].strip()
 
 
 def _home() -> Check:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from components.cluster.client import Access, Manifest, connect
+from components.cluster.in_cluster import version
 from components.cluster.target import PodPlan, Services, Target
 from components.core.checks import Check
 from components.core.errors import InputError
 from components.core.nested import deep_merge
 from components.registry.tracking import public_uri, tracking_uri
+from orchestration.client import connect as connect_zenml
 from orchestration.settings import POD_ORCHESTRATORS, check_settings, default_settings_file
 from pipelines.names import STEPS
 
 if TYPE_CHECKING:
+    from zenml.client import Client
     from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
     from zenml.models import ComponentResponse, StackResponse
 
@@ -54,10 +57,7 @@ def load_target(request: PreflightRequest) -> Target | Check:
         InputError: ZenML knows no such stack, or the settings cannot be used.
         ServiceUnreachable: ZenML's server does not answer.
     """
-    from orchestration.client import connect as connect_zenml
-
-    connect_zenml()
-    stack = _stack(request.stack)
+    stack = _stack(connect_zenml(), request.stack)
     orchestrator = _component(stack, "orchestrator")
     if orchestrator is None or orchestrator.flavor_name not in POD_ORCHESTRATORS:
         flavor = orchestrator.flavor_name if orchestrator else "nothing"
@@ -79,13 +79,11 @@ def check_access() -> None:
         connect(_access(orchestrator)).get("/version")
 
 
-def _stack(name: str) -> StackResponse:
-    from zenml.client import Client
-
+def _stack(client: Client, name: str) -> StackResponse:
     try:
-        return Client().get_stack(name, allow_name_prefix_match=False)
+        return client.get_stack(name, allow_name_prefix_match=False)
     except KeyError as error:
-        known = ", ".join(sorted(stack.name for stack in Client().list_stacks(size=100)))
+        known = ", ".join(sorted(stack.name for stack in client.list_stacks(size=100)))
         raise InputError(
             f"--stack {name}", "ZenML knows no such stack", expected=f"one of {known}", remedy="`zenml stack list` shows them"
         ) from error
@@ -96,7 +94,7 @@ def _component(stack: StackResponse, kind: str) -> ComponentResponse | None:
 
 
 def _target(request: PreflightRequest, stack: StackResponse, orchestrator: ComponentResponse) -> Target:
-    from orchestration.doctor import PACKAGES, package_version
+    from orchestration.doctor import PACKAGES
 
     configuration = dict(orchestrator.configuration)
     path = request.settings or default_settings_file()
@@ -115,7 +113,7 @@ def _target(request: PreflightRequest, stack: StackResponse, orchestrator: Compo
         pods=pods,
         pools=request.pools,
         services=_services(stack),
-        versions={name: version for name in PACKAGES if (version := package_version(name))},
+        versions={name: found for name in PACKAGES if (found := version(name))},
         mounts_local_stores=local,
     )
 

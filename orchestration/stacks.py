@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
 from components.cluster.stacks import DEFAULT, StackDefinition, load_stack
 from components.core.errors import GateRefused, InputError
+from orchestration.client import connect
 from orchestration.stack_parts import Part, check_part, obstacles
 
 if TYPE_CHECKING:
@@ -70,38 +73,24 @@ def apply_stack(name_or_file: str, overrides: Sequence[str] = (), *, activate: b
         ServiceUnreachable: ZenML's server does not answer.
     """
     definition = load_stack(name_or_file, overrides)
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
-
-    from orchestration.client import connect
-
-    connect()
     # Where two apply at once, the database lets one in; the other then finds what it wanted to make.
     tries = Retrying(
         retry=retry_if_exception(_lost_a_race), wait=wait_random_exponential(0.05, max=1), stop=stop_after_attempt(_TRIES), reraise=True
     )
-    return tries(_apply, definition, name_or_file, activate, dry_run)
+    return tries(_apply, connect(), definition, name_or_file, activate, dry_run)
 
 
 def _lost_a_race(error: BaseException) -> bool:
     words = (
-        "EntityExistsError",
-        "IntegrityError",
-        "StaleDataError",
-        "database is locked",
-        "Deadlock",
-        "already exists",
-        "UNIQUE constraint",
-    )
+        "EntityExistsError", "IntegrityError", "StaleDataError", "database is locked", "Deadlock", "already exists", "UNIQUE constraint",
+    )  # fmt: skip
     return any(word in f"{type(error).__name__} {error}" for word in words)
 
 
-def _apply(definition: StackDefinition, where: str, activate: bool, dry_run: bool) -> Applied:
-    from zenml.client import Client
-
-    client = Client()
+def _apply(client: Client, definition: StackDefinition, where: str, activate: bool, dry_run: bool) -> Applied:
     parts = [check_part(client, where, kind, name, component) for kind, name, component in definition.parts()]
     result = Applied(definition.name, dry_run=dry_run, warnings=obstacles(client, parts))
-    stack = find_stack(definition.name)
+    stack = find_stack(client, definition.name)
     ids = {}
     for part in parts:
         change = _change(part)
@@ -127,7 +116,7 @@ def _change(part: Part) -> Change:
 
 
 def _write_part(client: Client, part: Part, change: Change) -> UUID:
-    """Give the id of the part, made or mended if need be."""
+    """Give the id of the part, made or changed if need be."""
     if part.there is None:
         return client.create_stack_component(part.name, part.flavor, part.kind, part.configuration, labels=LABELS).id
     if change.action == "updated":
@@ -157,11 +146,9 @@ def _write_stack(
     return stack
 
 
-def find_stack(name: str) -> StackResponse | None:
+def find_stack(client: Client, name: str) -> StackResponse | None:
     """ZenML's stack of exactly that name."""
-    from zenml.client import Client
-
-    return next(iter(Client().list_stacks(name=name, size=1, hydrate=True)), None)
+    return next(iter(client.list_stacks(name=name, size=1, hydrate=True)), None)
 
 
 def list_stacks() -> list[dict[str, Any]]:
@@ -170,12 +157,7 @@ def list_stacks() -> list[dict[str, Any]]:
     Raises:
         ServiceUnreachable, InputError: as :func:`apply_stack`.
     """
-    from orchestration.client import connect
-
-    connect()
-    from zenml.client import Client
-
-    client = Client()
+    client = connect()
     active = client.active_stack_model.id
     stacks = sorted(client.list_stacks(size=1000, hydrate=True), key=lambda stack: stack.name)
     return [{"name": stack.name, "active": stack.id == active, "components": _parts_of(stack)} for stack in stacks]
@@ -196,13 +178,8 @@ def remove_stack(name: str) -> dict[str, Any]:
         InputError: ZenML knows no such stack.
         GateRefused: it is the active one or ZenML's own.
     """
-    from orchestration.client import connect
-
-    connect()
-    from zenml.client import Client
-
-    client = Client()
-    stack = find_stack(name)
+    client = connect()
+    stack = find_stack(client, name)
     if stack is None:
         known = [item.name for item in client.list_stacks(size=1000)]
         raise InputError(name, "ZenML knows no such stack", expected=f"one of {', '.join(sorted(known))}")

@@ -111,10 +111,7 @@ def _open_stack(verbose: bool) -> str:
     from orchestration.environment import prepare_environment
 
     prepare_environment(verbose=verbose)
-    connect_zenml()
-    from zenml.client import Client
-
-    stack = Client().active_stack
+    stack = connect_zenml().active_stack
     if not stack.orchestrator.config.is_schedulable:
         raise InputError(
             f"ZenML stack {stack.name}", f"its orchestrator ({stack.orchestrator.flavor}) has no schedules",

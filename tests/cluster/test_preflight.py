@@ -167,7 +167,7 @@ def test_missing_account_and_priority(cluster: Namespace, image: str) -> None:
     checks = _by_name(_examine(cluster, plan, accounts=("nobody-there",)))
     assert not checks["service accounts"].ok
     assert not checks["priority classes"].ok
-    assert "sf-no-such-class" in checks["admission of scan"].detail and not checks["admission of scan"].ok
+    assert "nobody-there" in checks["admission of scan"].detail and not checks["admission of scan"].ok
     assert "the pod is refused" in checks["probe"].detail
 
 

@@ -139,7 +139,7 @@ def test_parts_that_two_stacks_share_are_one(store: Store) -> None:
     assert _actions(second) == dict.fromkeys(PARTS["kubeflow"], "unchanged") | {"orchestrator": "created"}
 
 
-def test_a_changed_definition_mends_the_parts_in_place(store: Store, tmp_path: Path) -> None:
+def test_a_changed_definition_changes_the_parts_in_place(store: Store, tmp_path: Path) -> None:
     pod = {"labels": {"a": "1", "b": "2"}}
     file = _file(tmp_path, kubernetes_context="one", kubernetes_namespace="team", max_parallelism=2, pod_settings=pod)
     store.json("apply", file)
@@ -308,8 +308,8 @@ def test_a_lost_race_is_run_again(store: Store) -> None:
     code = """
         from orchestration import stacks
         tries, look = [], stacks.find_stack
-        def late(name):
-            found = look(name)
+        def late(client, name):
+            found = look(client, name)
             tries.append(name)
             if len(tries) == 1:
                 stacks.find_stack = look

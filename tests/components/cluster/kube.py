@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from components.cluster.target import PodPlan
+from tests.http_server import Call, http_server
 
 Json = dict[str, Any]
 Answer = tuple[int, Any] | Callable[["FakeApi", Json], tuple[int, Any]]
@@ -55,42 +52,16 @@ def admission(**refusals: tuple[int, str]) -> Answer:
 
 @contextlib.contextmanager
 def serve(api: FakeApi) -> Iterator[FakeApi]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answered(call: Call) -> tuple[int, Any]:
+        body = call.json()
+        api.seen.append((call.method, call.path, body))
+        assert call.method != "POST" or not call.path.endswith("/pods") or call.query == {"dryRun": ["All"]}, "a pod was made"
+        time.sleep(api.delay)
+        answer = api.answers.get((call.method, call.path), status(404, f"{call.path} not found"))
+        return answer(api, body) if callable(answer) else answer
 
-        def date_time_string(self, timestamp: float | None = None) -> str:
-            return api.date or super().date_time_string(timestamp)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def _answer(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-            path, query = urlsplit(self.path)[2:4]
-            api.seen.append((self.command, path, body))
-            assert self.command != "POST" or not path.endswith("/pods") or query == "dryRun=All", "a pod was made"
-            time.sleep(api.delay)
-            answer = api.answers.get((self.command, path), status(404, f"{path} not found"))
-            code, content = answer(api, body) if callable(answer) else answer
-            text = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            with contextlib.suppress(BrokenPipeError):
-                self.wfile.write(text)
-
-        do_GET = do_HEAD = do_POST = do_DELETE = _answer  # noqa: N815
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    api.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with http_server(answered, lambda: api.date) as api.url:
         yield api
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def write_kubeconfig(path: Path, url: str, *, context: str = "test", token: str = "a-token") -> Path:

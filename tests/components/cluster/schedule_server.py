@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import yaml
+from tests.http_server import Call, http_server
 
 NAMESPACE = "styleforge-runs"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
@@ -33,16 +28,13 @@ class ApiServer:
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     refuse: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     conflicts: int = 0  # of the writes that are to come
-    log: list[tuple[str, str]] = field(default_factory=list)
+    writes: list[tuple[str, str]] = field(default_factory=list)
     accepts: dict[str, str] = field(default_factory=dict)
     count: int = 0
     url: str = ""
 
     def jobs(self) -> str:
         return f"/apis/batch/{self.version}/namespaces/{NAMESPACE}/cronjobs"
-
-    def writes(self) -> list[tuple[str, str]]:
-        return [(method, path) for method, path in self.log if method != "GET" and "dryRun" not in path]
 
     def put(self, path: str, **content: Any) -> None:
         """An object of somebody else."""
@@ -71,10 +63,10 @@ class ApiServer:
         }
         return item
 
-    def answer(self, method: str, target: str, body: dict[str, Any]) -> tuple[int, Any]:
-        parts = urlsplit(target)
-        path, dry = parts.path, "dryRun" in parts.query
-        self.log.append((method, target))
+    def answer(self, call: Call) -> tuple[int, Any]:
+        method, path, body, dry = call.method, call.path, call.json(), "dryRun" in call.query
+        if method != "GET" and not dry:
+            self.writes.append((method, path))
         if (method, path) in self.refuse:
             return self.refuse[method, path]
         if path == "/apis/batch/v1":
@@ -91,7 +83,7 @@ class ApiServer:
                 self.objects[place] = made
             return 201, made
         if method == "GET" and path.endswith(("cronjobs",)):
-            key, _, value = parse_qs(parts.query)["labelSelector"][0].partition("=")
+            key, _, value = call.query["labelSelector"][0].partition("=")
             found = [item for place, item in self.objects.items() if place.startswith(f"{path}/")]
             return 200, {"items": [item for item in found if item["metadata"].get("labels", {}).get(key) == value]}
         if path not in self.objects:
@@ -118,46 +110,10 @@ def api_server(version: str = "v1", zones: bool = True) -> Iterator[ApiServer]:
     for path in NEEDED:
         state.put(path)
 
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else {}
-            state.accepts[urlsplit(self.path).path] = self.headers["Accept"]
-            code, content = state.answer(self.command, self.path, body)
-            if code >= 400:
-                content = {"kind": "Status", "message": content, "code": code}
-            data = json.dumps(content).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answered(call: Call) -> tuple[int, Any]:
+        state.accepts[call.path] = call.headers["Accept"]
+        code, content = state.answer(call)
+        return code, content if code < 400 else {"kind": "Status", "message": content, "code": code}
 
-        do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with http_server(answered) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def write_kubeconfig(path: Path, url: str) -> Path:
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1", "kind": "Config", "current-context": "fake",
-                "clusters": [{"name": "fake", "cluster": {"server": url}}], "users": [{"name": "me", "user": {"token": "secret-token"}}],
-                "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
-            }
-        )
-    )  # fmt: skip
-    return path

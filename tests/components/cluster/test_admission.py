@@ -19,16 +19,9 @@ GPU = {"limits": {"nvidia.com/gpu": "1"}, "nodeSelector": {"pool": "gpu"}}
 
 def _inventory(**changes: Any) -> Inventory:
     sound: dict[str, Any] = {
-        "namespace": True,
-        "accounts": ["default", "runner", "step"],
-        "priorities": ["gpu"],
-        "nodes": [node()],
-        "groups": [],
-        "trials": [Trial(plan())],
-        "claims": [],
-        "classes": [],
-        "denied_runner": [],
-    }
+        "namespace": True, "accounts": ["default", "runner", "step"], "priorities": ["gpu"], "nodes": [node()], "groups": [],
+        "trials": [Trial(plan())], "claims": [], "classes": [], "denied_runner": [],
+    }  # fmt: skip
     return Inventory(**{**sound, **changes})
 
 

@@ -39,16 +39,9 @@ TARGET = Target(
     stack="s", namespace="ns", pods=(PLAN,), services=Services(mlflow="http://mlflow:5000"), versions={"zenml": "1", "torch": "2"}
 )
 ANSWER: Json = {
-    "python": "3.11",
-    "missing": [],
-    "other": {},
-    "code": {"ok": True, "said": "starts"},
-    "folders": {"home": {"ok": True, "said": "/home"}},
-    "zenml": {"ok": True, "said": "z"},
-    "mlflow": {"ok": True, "said": "m"},
-    "mlflow_named": True,
-    "artifacts": {"ok": True, "said": "s3://a"},
-}
+    "python": "3.11", "missing": [], "other": {}, "code": {"ok": True, "said": "starts"}, "folders": {"home": {"ok": True, "said": "/h"}},
+    "zenml": {"ok": True, "said": "z"}, "mlflow": {"ok": True, "said": "m"}, "mlflow_named": True, "artifacts": {"ok": True, "said": "s3"},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -128,7 +121,7 @@ def test_answer_comes_out_of_the_log(api: FakeApi) -> None:
     ("state", "events", "words"),
     [
         (
-            {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}},
+            {"waiting": {"reason": "ImagePullBackOff"}},
             ["image:1: not found", "Error: ErrImagePull", "Back-off pulling"],
             "image:1: not found",
         ),
@@ -224,14 +217,9 @@ def test_good_answer() -> None:
     checks = _checks()
     assert all(check.ok for check in checks.values())
     assert list(checks) == [
-        "probe",
-        "packages in the image",
-        "code in the image",
-        "home in the pod",
-        "ZenML from inside",
-        "MLflow from inside",
+        "probe", "packages in the image", "code in the image", "home in the pod", "ZenML from inside", "MLflow from inside",
         "artifact store from inside",
-    ]
+    ]  # fmt: skip
 
 
 BAD = {"ok": False, "said": "refused"}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+
+from tests.http_server import Call, http_server
 
 TOKEN = "a-token"
 BOT, SOMEBODY = 7, 8
@@ -31,7 +30,8 @@ class Forge:
         self.comments.append(row)
         return row
 
-    def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> Any:
+    def answer(self, call: Call) -> Any:
+        method, path, query, body = call.method, call.path, call.query, call.body
         comments = r"/repos/team/styles/issues/12/comments|/projects/5/merge_requests/12/notes"
         if method == "GET" and re.fullmatch(comments, path):
             size, number = int(query["per_page"][0]), int(query["page"][0])
@@ -66,29 +66,11 @@ class Forge:
 def serve_forge() -> Iterator[Forge]:
     forge = Forge()
 
-    class Handler(BaseHTTPRequestHandler):
-        def _reply(self) -> None:
-            parts = urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}" or self.headers.get("PRIVATE-TOKEN") == TOKEN
-            found = forge.answer(self.command, parts.path, parse_qs(parts.query), body) if allowed else None
-            data = json.dumps(found).encode()
-            self.send_response(401 if not allowed else 404 if found is None else 200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answered(call: Call) -> tuple[int, Any]:
+        if call.headers.get("Authorization") != f"Bearer {TOKEN}" and call.headers.get("PRIVATE-TOKEN") != TOKEN:
+            return 401, None
+        found = forge.answer(call)
+        return 404 if found is None else 200, found
 
-        do_GET = do_POST = do_PATCH = do_PUT = _reply  # noqa: N815
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    forge.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with http_server(answered) as forge.address:
         yield forge
-    finally:
-        server.shutdown()
-        server.server_close()
