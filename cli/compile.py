@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+from cli.options import Config, Overrides, Settings, answer, guarded
 
 
 class Target(StrEnum):
@@ -19,28 +19,22 @@ class Target(StrEnum):
 
 @guarded
 def compile_pipeline(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration (YAML).")],
+    config: Config,
     out: Annotated[Path, typer.Option("--out", metavar="YAML", help="File to write.")],
     target: Annotated[Target, typer.Option("--to", help="What it is for: Kubeflow Pipelines, version 2.")] = Target.kubeflow,
     image: Annotated[
         str | None, typer.Option("--image", metavar="IMAGE", help="Image of all steps; default: zenml.yaml's for each.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")
-    ] = None,
-    settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
+    overrides: Overrides = None,
+    settings: Settings = None,
 ) -> None:
     """Write the whole pipeline for one configuration as a file that Kubeflow Pipelines runs."""
     from components.core.config import load_config
     from runs.compile import compile_kubeflow
 
-    steps = compile_kubeflow(load_config(config, overrides or ()), out, image=image, settings_file=settings, verbose=verbose)
+    steps = compile_kubeflow(load_config(config, overrides or ()), out, image=image, settings_file=settings)
     typer.echo(f"{out}: {len(steps)} steps for {target.value}")
-    if as_json:
-        print_json({"status": "completed", "path": str(out), "steps": steps})
+    answer({"status": "completed", "path": str(out), "steps": steps})
 
 
 @guarded
@@ -49,13 +43,9 @@ def step(
     parameters: Annotated[str, typer.Option("--parameters", metavar="JSON", help="The step's parameters.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the step's folder goes.")],
     inputs: Annotated[list[str] | None, typer.Option("--input", metavar="NAME=FOLDER", help="A folder that the step reads.")] = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Run one step of the pipeline on plain folders. It is what a compiled pipeline calls; people want `styleforge run`."""
     from orchestration.kubeflow import run_step
 
-    run_step(name, parameters, inputs or [], out, verbose=verbose)
-    if as_json:
-        print_json({"status": "completed", "path": str(out)})
+    run_step(name, parameters, inputs or [], out)
+    answer({"status": "completed", "path": str(out)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+from cli.options import Settings, answer, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ def doctor(
     namespace: Annotated[
         str | None, typer.Option("--namespace", metavar="NAME", help="Namespace; default: that of the stack's orchestrator.")
     ] = None,
-    settings: Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")] = None,
+    settings: Settings = None,
     image: Annotated[str | None, typer.Option("--image", metavar="NAME", help="Image to try; default: that of the settings.")] = None,
     assume_pool: Annotated[
         list[str] | None,
@@ -33,23 +33,20 @@ def doctor(
         ),
     ] = None,
     wait: Annotated[float, typer.Option("--wait", min=5, help="Seconds for the probe pod, its image's download included.")] = 40.0,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Look at this machine, or with --stack at a cluster: what is here, what is missing, and what to do about it."""
     if stack is None:
         _only_with_stack(namespace=namespace, settings=settings, image=image, assume_pool=assume_pool)
         from orchestration.doctor import examine
 
-        _end(examine(), as_json)
+        _end(examine())
     else:
         from components.cluster.nodes import parse_pool
         from orchestration.preflight import PreflightRequest
 
         pools = tuple(parse_pool(_text_or_file(text)) for text in assume_pool or ())
         request = PreflightRequest(stack=stack, namespace=namespace, settings=settings, image=image, pools=pools)
-        _cluster(request, wait, as_json, verbose)
+        _cluster(request, wait)
 
 
 def _only_with_stack(**options: object) -> None:
@@ -67,30 +64,29 @@ def _text_or_file(text: str) -> str:
     return path.read_text(encoding="utf-8") if text.endswith((".yaml", ".yml")) and path.is_file() else text
 
 
-def _cluster(request: PreflightRequest, seconds: float, as_json: bool, verbose: bool) -> None:
+def _cluster(request: PreflightRequest, seconds: float) -> None:
     from components.cluster.preflight import examine_cluster
     from components.core.checks import Check
     from orchestration.client import terminate_as_interrupt
     from orchestration.environment import prepare_environment
     from orchestration.preflight import load_target
 
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     target = load_target(request)
     if isinstance(target, Check):
-        _end([target], as_json, stack=request.stack)
+        _end([target], stack=request.stack)
         return
     with terminate_as_interrupt():
         report = examine_cluster(target, seconds=seconds)
-    _end(report.checks, as_json, UNREACHABLE if report.unreachable else 1, stack=request.stack, namespace=target.namespace)
+    _end(report.checks, UNREACHABLE if report.unreachable else 1, stack=request.stack, namespace=target.namespace)
 
 
-def _end(checks: Sequence[Check], as_json: bool, code: int = 1, **about: str) -> None:
+def _end(checks: Sequence[Check], code: int = 1, **about: str) -> None:
     """Print the checks, and leave with ``code`` if one that is needed failed."""
     from cli.printing.scores import print_checks
 
     print_checks(checks)
     healthy = all(check.ok for check in checks if check.needed)
-    if as_json:
-        print_json({"status": "completed" if healthy else "failed", **about, "checks": [vars(check) for check in checks]})
+    answer({"status": "completed" if healthy else "failed", **about, "checks": [vars(check) for check in checks]})
     if not healthy:
         raise typer.Exit(code)

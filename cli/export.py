@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+from cli.options import answer, guarded
 
 
 class ExportFormat(StrEnum):
@@ -40,20 +40,16 @@ def export(
         str | None, typer.Option("--push", metavar="OWNER/REPO", help="Push to this Hub repository, with the token in HF_TOKEN.")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make a repository that --push creates public; default: private.")] = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Write a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card, and push it to the Hub if asked."""
     from runs.export import Wish, export_model
 
     wish = Wish(model, wanted.value, out, dtype.value, license_, push, public)
-    result = export_model(wish, verbose=verbose)
+    result = export_model(wish)
     for file in result["files"]:
         typer.echo(str(out / file))
     for note in result["notes"]:
         typer.echo(f"note: {note}", err=True)
     if result["pushed"]:
         typer.echo(result["pushed"])
-    if as_json:
-        print_json({"status": "completed", **result})
+    answer({"status": "completed", **result})

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from components.core.errors import StyleForgeError, error_json, known_error
-from components.core.logs import set_up
+from components.core.logs import is_verbose, set_up
 
 INTERRUPTED = 130
 
@@ -27,37 +30,57 @@ class LogFormat(StrEnum):
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say everything, with tracebacks.")]
 Format = Annotated[LogFormat, typer.Option("--log-format", help="Log lines on stderr for people or for machines.")]
-Command = TypeVar("Command", bound=Callable[..., Any])
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration: a YAML file, or a name such as pocket or sd15.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]
+Settings = Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
+Gate = Annotated[Path | None, typer.Option("--gate", metavar="YAML", help="Rules; default: configs/gate.yaml.")]
+Champion = Annotated[str, typer.Option("--to", metavar="ALIAS", help="Alias that a version gets if the gate lets it pass.")]
+_COMMON = {"as_json": (AsJson, False), "verbose": (Verbose, False), "log_format": (Format, LogFormat.human)}
+_as_json: ContextVar[bool] = ContextVar("as_json", default=False)
 
 
-def guarded(command: Command) -> Command:
-    """Set logging up from the command's options, and turn every error into one message and the right exit code."""
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options that all share, and with every error as one message and the right exit code."""
+    signature = inspect.signature(command, eval_str=True)
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in _COMMON.items()
+    ]
 
     @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        verbose, as_json = kwargs.get("verbose", False), kwargs.get("as_json", False)
-        set_up(verbose=verbose, log_format=kwargs.get("log_format", LogFormat.human).value)
+    def wrapper(*, as_json: bool, verbose: bool, log_format: LogFormat, **kwargs: Any) -> None:
+        _as_json.set(as_json)
+        set_up(verbose=verbose, log_format=log_format.value)
         try:
-            command(*args, **kwargs)
+            command(**kwargs)
         except typer.Exit:
             raise
         except KeyboardInterrupt:
             message = "interrupted; the same command goes on where it stopped"
-            _fail(message, INTERRUPTED, {"status": "failed", "error": {"kind": "Interrupted", "message": message}}, as_json)
+            _fail(message, INTERRUPTED, {"status": "failed", "error": {"kind": "Interrupted", "message": message}})
         except Exception as error:
-            report_error(error, as_json=as_json, verbose=verbose)
+            report_error(error)
 
-    return wrapper  # type: ignore[return-value]
+    parameters = [*signature.parameters.values(), *common]
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {item.name: item.annotation for item in parameters}
+    return wrapper
 
 
-def report_error(error: Exception, *, as_json: bool, verbose: bool, result: dict[str, Any] | None = None) -> None:
+def is_json() -> bool:
+    """Whether ``--json`` was given."""
+    return _as_json.get()
+
+
+def report_error(error: Exception, result: dict[str, Any] | None = None) -> NoReturn:
     """Print an error as one message (and, if asked, as JSON) and leave with its exit code.
 
     Raises:
         typer.Exit: always.
     """
     error = known_error(error)
-    ours = isinstance(error, StyleForgeError)
+    ours, verbose = isinstance(error, StyleForgeError), is_verbose()
     if verbose:
         import traceback
 
@@ -66,17 +89,17 @@ def report_error(error: Exception, *, as_json: bool, verbose: bool, result: dict
     if not ours and not verbose:
         message += "\nthis is a fault in StyleForge or below it; --verbose shows where"
     result = result or {"status": getattr(error, "status", "failed"), "error": error_json(error)}
-    _fail(message, getattr(error, "exit_code", 1), result, as_json)
+    _fail(message, getattr(error, "exit_code", 1), result)
 
 
-def _fail(message: str, code: int, result: dict[str, Any], as_json: bool) -> None:
+def _fail(message: str, code: int, result: dict[str, Any]) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
-    if as_json:
-        print_json(result)
+    answer(result)
     raise typer.Exit(code)
 
 
-def print_json(data: Any) -> None:
-    """Print one JSON object as one line."""
-    typer.echo(json.dumps(data, ensure_ascii=False, default=str))
-    sys.stdout.flush()
+def answer(data: Any) -> None:
+    """With ``--json``, print one JSON object as one line."""
+    if is_json():
+        typer.echo(json.dumps(data, ensure_ascii=False, default=str))
+        sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+from cli.options import answer, guarded
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 PARTS = ("vae", "evaluator", "unet", "decoder", "probe")
@@ -21,17 +21,13 @@ def render(
     out: Annotated[Path, typer.Option("--out", help="New folder for the pictures.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the scenes.")] = 0,
     reference: Annotated[int, typer.Option("--reference", min=0, help="Number of held-out reference pictures.")] = 400,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Write a style set as a user could have made it: StyleRef, Aux pool, reference and captions."""
     from components.pocket.render import render_dataset
 
     folder = render_dataset(style, out, seed=seed, reference=reference)
     typer.echo(f"rendered {style} into {folder}")
-    if as_json:
-        print_json({"status": "completed", "folder": str(folder)})
+    answer({"status": "completed", "folder": str(folder)})
 
 
 @app.command()
@@ -42,9 +38,6 @@ def train(
     minutes: Annotated[list[str] | None, typer.Option("--minutes", metavar="PART=N", help="Time budget of a part, in minutes.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: CUDA where there is one.")] = None,
     go_on: Annotated[bool, typer.Option("--continue", help="Begin the UNet from the weights in --out, not from nothing.")] = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Train the pocket base from nothing; stopped at any moment it goes on where it was."""
     budget = dict(_budget(item) for item in minutes or ())
@@ -53,8 +46,7 @@ def train(
 
     folder = train_parts(out or pocket_weights("base").parent, parts=part or PARTS, minutes=budget, device=device, go_on=go_on)
     typer.echo(f"weights are in {folder}")
-    if as_json:
-        print_json({"status": "completed", "folder": str(folder)})
+    answer({"status": "completed", "folder": str(folder)})
 
 
 def _budget(item: str) -> tuple[str, float]:
@@ -76,14 +68,11 @@ def _budget(item: str) -> tuple[str, float]:
 def check(
     part: Annotated[list[str] | None, typer.Option("--part", help=f"Any of {', '.join(CHECKS)}; default: all.")] = None,
     sheets: Annotated[Path | None, typer.Option("--sheets", help="Folder for contact sheets of what was drawn.")] = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Measure the embedded weights against their quality bars."""
     from orchestration.environment import prepare_environment
 
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     from cli.printing.scores import print_bars
     from components.core.errors import InputError
     from runs.pocket import check as measure
@@ -94,7 +83,6 @@ def check(
     bars = measure(part or CHECKS, lambda line: typer.echo(line, err=True), sheets=sheets)
     print_bars(bars)
     reached = all(bar.passed for bar in bars)
-    if as_json:
-        print_json({"status": "completed" if reached else "failed", "bars": [vars(bar) for bar in bars]})
+    answer({"status": "completed" if reached else "failed", "bars": [vars(bar) for bar in bars]})
     if not reached:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+from cli.options import Champion, Overrides, answer, guarded
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -47,10 +47,8 @@ def apply(
     suspend: Annotated[
         bool | None, typer.Option("--suspend/--resume", help="Stop or go on starting; default: as it is, and a new one is active.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")
-    ] = None,
-    alias: Annotated[str, typer.Option("--to", metavar="ALIAS", help="Alias that a version gets if the gate lets it pass.")] = "champion",
+    overrides: Overrides = None,
+    alias: Champion = "champion",
     no_promote: Annotated[bool, typer.Option("--no-promote", help="Only train and register; ask no gate.")] = False,
     service_account: Annotated[
         str | None, typer.Option("--service-account", metavar="NAME", help="Account of the pod; default: the manifest's.")
@@ -64,9 +62,6 @@ def apply(
         typer.Option("--requests", metavar="LIST", help="What the pod asks for, as cpu=500m,memory=2Gi; default: the manifest's."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster check it and print the objects; change nothing.")] = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Install a schedule of retraining, or bring it to what is given. Twice the same changes nothing."""
     from cli.printing.schedule import print_applied
@@ -76,12 +71,11 @@ def apply(
     request = ScheduleRequest(
         name=name, config=config, cron=cron, source=source, overrides=tuple(overrides or ()), namespace=namespace, context=context,
         image=image, time_zone=time_zone, suspend=suspend, alias=alias, promote=not no_promote, service_account=service_account, gate=gate,
-        claim=claim, requests=requests, dry_run=dry_run, verbose=verbose,
+        claim=claim, requests=requests, dry_run=dry_run,
     )  # fmt: skip
     result = scheduling.apply_with_zenml(request) if kind is Kind.zenml else scheduling.apply_cron_job(request)
     print_applied(result)
-    if as_json:
-        print_json({"status": "completed", "schedule": result.as_dict()})
+    answer({"status": "completed", "schedule": result.as_dict()})
 
 
 @app.command(name="list")
@@ -90,18 +84,14 @@ def show(
     kind: As = Kind.kubernetes,
     namespace: Namespace = None,
     context: Context = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """List the schedules that were installed by this command, with their next times."""
     from cli.printing.schedule import print_schedules
     from runs import schedule as scheduling
 
-    entries = scheduling.list_with_zenml(verbose) if kind is Kind.zenml else scheduling.list_cron_jobs(namespace, context)
+    entries = scheduling.list_with_zenml() if kind is Kind.zenml else scheduling.list_cron_jobs(namespace, context)
     print_schedules(entries)
-    if as_json:
-        print_json({"status": "completed", "schedules": [vars(entry) for entry in entries]})
+    answer({"status": "completed", "schedules": [vars(entry) for entry in entries]})
 
 
 @app.command()
@@ -111,15 +101,11 @@ def remove(
     kind: As = Kind.kubernetes,
     namespace: Namespace = None,
     context: Context = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Remove a schedule and its configuration; a retraining that it has started ends too."""
     from runs import schedule as scheduling
 
-    removed = scheduling.remove_with_zenml(name, verbose) if kind is Kind.zenml else scheduling.remove_cron_job(name, namespace, context)
+    removed = scheduling.remove_with_zenml(name) if kind is Kind.zenml else scheduling.remove_cron_job(name, namespace, context)
     for item in removed:
         typer.echo(f"removed {item}")
-    if as_json:
-        print_json({"status": "completed", "removed": removed})
+    answer({"status": "completed", "removed": removed})

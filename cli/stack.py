@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+from cli.options import answer, guarded
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -22,56 +22,47 @@ def apply(
     ] = None,
     activate: Annotated[bool, typer.Option("--activate/--no-activate", help="Make it the stack that runs use.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; change nothing.")] = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Make a ZenML stack, or bring it to what its definition says. A second time it changes nothing."""
     from orchestration.environment import prepare_environment
 
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     from cli.printing.stack import print_applied
     from orchestration.stacks import apply_stack
 
     result = apply_stack(definition, overrides or (), activate=activate, dry_run=dry_run)
     print_applied(result)
-    if as_json:
-        print_json(result.as_dict())
+    answer(result.as_dict())
 
 
 @app.command(name="list")
 @guarded
-def list_(as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
+def list_() -> None:
     """List ZenML's stacks and what each is made of."""
     from orchestration.environment import prepare_environment
 
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     from cli.printing.stack import print_stacks
     from components.cluster.stacks import definitions
     from orchestration.stacks import list_stacks
 
     stacks = list_stacks()
     print_stacks(stacks, definitions())
-    if as_json:
-        print_json({"status": "completed", "stacks": stacks, "definitions": definitions()})
+    answer({"status": "completed", "stacks": stacks, "definitions": definitions()})
 
 
 @app.command()
 @guarded
 def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Stack, by its name in ZenML.")],
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Remove a ZenML stack, and those of its components that no other stack uses and that hold no artifacts."""
     from orchestration.environment import prepare_environment
 
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     from cli.printing.stack import print_removed
     from orchestration.stacks import remove_stack
 
     result = remove_stack(name)
     print_removed(result)
-    if as_json:
-        print_json(result)
+    answer(result)

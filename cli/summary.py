@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+from cli.options import answer, guarded
 
 
 @guarded
@@ -19,16 +19,12 @@ def summary(
     gate: Annotated[Path | None, typer.Option("--gate", help="File with what `styleforge promote --json` printed.")] = None,
     title: Annotated[str, typer.Option("--title", help="Heading of the text; default: the model's name.")] = "",
     link: Annotated[list[str] | None, typer.Option("--link", metavar="TEXT=URL", help="Another link; may be repeated.")] = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Write a run's pictures, scores and gate as Markdown for a pull request, with the picture grid and the report beside it."""
     from runs.summary import summarize
 
-    files = summarize(result, gate, out, title=title, links=link or (), verbose=verbose)
+    files = summarize(result, gate, out, title=title, links=link or ())
     for path in files.values():
         if path:
             typer.echo(path)
-    if as_json:
-        print_json({"status": "completed", **files})
+    answer({"status": "completed", **files})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from components.core.logs import is_verbose
 from components.core.paths import REPOSITORY, home
 
 # Whose variables count as not set where they are set to nothing, as a CI service sets those that it has no value for.
@@ -12,7 +13,7 @@ from components.core.paths import REPOSITORY, home
 _EMPTY_IS_UNSET = ("ZENML_", "MLFLOW_", "HF_", "AWS_")
 
 
-def prepare_environment(*, verbose: bool = False) -> None:
+def prepare_environment() -> None:
     """Set the variables that ZenML, MLflow, Great Expectations, Hugging Face and matplotlib read when they are imported.
 
     A variable that the user has set stays as it is, since a ZenML server, a hub cache or a proxy may be behind it; one that is set
@@ -21,7 +22,7 @@ def prepare_environment(*, verbose: bool = False) -> None:
     Raises:
         InputError: STYLEFORGE_HOME cannot be written.
     """
-    state = home()
+    state, verbose = home(), is_verbose()
     level = "INFO" if verbose else "CRITICAL"
     for name in [name for name, value in os.environ.items() if not value and name.startswith(_EMPTY_IS_UNSET)]:
         del os.environ[name]

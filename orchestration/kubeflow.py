@@ -137,7 +137,7 @@ def _claims(pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(set.intersection(*found))
 
 
-def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path, *, verbose: bool = False) -> None:
+def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path) -> None:
     """Run one step of ``personalize`` in this process.
 
     Args:
@@ -145,7 +145,6 @@ def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path, *, ve
         parameters: JSON object.
         inputs: ``name=folder`` of each folder that the step reads.
         out: where its own folder goes.
-        verbose: let ZenML speak.
 
     Raises:
         InputError: there is no such step, or it takes other parameters or folders.
@@ -153,7 +152,7 @@ def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path, *, ve
     """
     if name not in PERSONALIZE:
         raise InputError(name, "is no step", expected=", ".join(PERSONALIZE))
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     set_source_root()
     from pipelines.personalize import ALL_STEPS
     from steps.io import workspace

@@ -32,7 +32,7 @@ def run_comparison(options: CompareOptions) -> CompareResult:
         KeyboardInterrupt: the user stopped the run; finished cells and what can be resumed are kept.
     """
     started = time.monotonic()
-    prepare_environment(verbose=options.verbose)
+    prepare_environment()
     comparison = load_comparison(options.config, options.overrides)
     _render_styles(comparison)
     cells = equalize(comparison)

@@ -30,7 +30,6 @@ class CompareOptions:
     settings: Path | None = None
     parallel: int | None = None
     out: Path | None = None
-    verbose: bool = False
 
 
 def equalize(comparison: Comparison) -> list[Cell]:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.core.logs import is_verbose, set_up
 from components.core.paths import pocket_weights, python_module, read_json, state, write_json
 from runs.comparison_plan import CompareOptions
 
@@ -81,7 +82,7 @@ def run_workers(plan: Mapping[str, Any], count: int, *, name: str, settings: Pat
             cells = shard(plan["cells"], index, count)
             write_json(job, {
                 "plan": {"cells": cells, "sections": plan["sections"], "errors": str(_errors(job))}, "name": f"{name}-{index}",
-                "settings": settings and str(settings), "use_cache": options.use_cache, "verbose": options.verbose,
+                "settings": settings and str(settings), "use_cache": options.use_cache, "verbose": is_verbose(),
             })  # fmt: skip
             command = python_module("runs.comparison_workers", str(job))
             process = subprocess.Popen(command, env=_environment(index, count), stdout=subprocess.DEVNULL)
@@ -122,14 +123,13 @@ def _environment(index: int, count: int) -> dict[str, str]:
 
 def work(job: Path) -> None:
     """Run the cells of one process, and write the errors of those that failed beside the job's file."""
-    from components.core.logs import set_up
     from orchestration.client import connect, terminate_as_interrupt
     from orchestration.environment import prepare_environment
     from runs.comparison_pipeline import run_plan
 
     data = read_json(job)
     set_up(verbose=data["verbose"])
-    prepare_environment(verbose=data["verbose"])
+    prepare_environment()
     with terminate_as_interrupt():
         connect()
         settings = Path(data["settings"]) if data["settings"] else None

@@ -11,9 +11,7 @@ from orchestration.settings import check_settings, default_settings_file
 from runs.plan import plan_run
 
 
-def compile_kubeflow(
-    config: RunConfig, out: Path, *, image: str | None = None, settings_file: Path | None = None, verbose: bool = False
-) -> list[str]:
+def compile_kubeflow(config: RunConfig, out: Path, *, image: str | None = None, settings_file: Path | None = None) -> list[str]:
     """Write ``personalize`` for one configuration as a pipeline specification.
 
     Args:
@@ -21,7 +19,6 @@ def compile_kubeflow(
         out: the YAML file.
         image: of all steps; default: what the settings say for each.
         settings_file: a ``zenml.yaml``; default: the project's own.
-        verbose: let ZenML speak.
 
     Returns:
         The names of the steps, in an order in which they can run.
@@ -29,7 +26,7 @@ def compile_kubeflow(
     Raises:
         InputError: the configuration names a place that the pods do not have, or a pod asks for what cannot be said.
     """
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     path = settings_file or default_settings_file()
     settings = check_settings(path) if path else {}
     check_reach(config, settings)

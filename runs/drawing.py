@@ -48,7 +48,6 @@ def draw(
     seed: int = 0,
     plain: bool = False,
     changes: Mapping[str, Any] | None = None,
-    verbose: bool = False,
 ) -> list[dict[str, Any]]:
     """Draw pictures with a style model, as it was scored unless ``changes`` say otherwise.
 
@@ -68,7 +67,7 @@ def draw(
         InputError: no such model, or an empty prompt.
         ConfigError: a sampling setting is wrong.
     """
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     from components.diffusion.sampling.sampler import sample_bank
 
     folder, settings, requests = _requests(model, prompts, repeats, plain, changes or {})
@@ -92,7 +91,6 @@ def explain(
     seed: int = 0,
     plain: bool = False,
     changes: Mapping[str, Any] | None = None,
-    verbose: bool = False,
 ) -> dict[str, Any]:
     """Draw a picture as :func:`draw` does, and map where it looks at words of its prompt.
 
@@ -112,7 +110,7 @@ def explain(
         InputError: no such model, an empty prompt, or a word that is not in it.
         ConfigError: a sampling setting is wrong.
     """
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     from components.diffusion.attention import heatmaps
     from components.diffusion.attention.capture import telling_words
     from components.diffusion.models.bundle import load_bundle

@@ -57,13 +57,12 @@ class Wish:
     public: bool = False
 
 
-def export_model(wish: Wish, *, verbose: bool = False) -> dict[str, Any]:
+def export_model(wish: Wish) -> dict[str, Any]:
     """Write a model in a format, with a card, whole or not at all; then push it, if asked.
 
     Args:
         wish: ``model`` is a folder or registered name, name@alias or name/version; ``out`` a folder that is not there yet, or
             empty; ``push`` a repository of the hub, private unless ``public``.
-        verbose: let the libraries speak.
 
     Returns:
         ``format``, ``name``, ``folder``, ``files`` (their paths in it), ``notes``, ``pictures`` (how many the card shows),
@@ -74,7 +73,7 @@ def export_model(wish: Wish, *, verbose: bool = False) -> dict[str, Any]:
             written.
         ServiceUnreachable: MLflow or the hub does not answer.
     """
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     _check_out(wish.out)
     _check_license(wish.license)
     hub = open_hub(wish.push, private=not wish.public) if wish.push else None

@@ -31,7 +31,6 @@ class Request:
     force: bool = False
     reason: str = ""
     on_stack: bool = False
-    verbose: bool = False
 
 
 def promote(request: Request) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def promote(request: Request) -> dict[str, Any]:
     Raises:
         InputError, GateRefused, ServiceUnreachable: see :func:`components.registry.promotion.promote`.
     """
-    prepare_environment(verbose=request.verbose)
+    prepare_environment()
     gate = load_gate(request.gate or builtin_config("gate"))
     if Path(request.model).expanduser().is_dir():
         raise InputError(request.model, "is a folder", expected="a registered model: name, name@alias or name/version")
@@ -80,29 +79,29 @@ def _promote_on_stack(wish: promotion.Wish) -> dict[str, Any]:
     return dict(read_json(output_folder(run, "promote") / VERDICT))
 
 
-def rollback(name: str, *, alias: str = "champion", to: str | None = None, reason: str = "", verbose: bool = False) -> history.Entry:
+def rollback(name: str, *, alias: str = "champion", to: str | None = None, reason: str = "") -> history.Entry:
     """Give an alias back. See :func:`components.registry.promotion.rollback`."""
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     promotion.check_alias(alias)
     return promotion.rollback(open_tracking(), name, alias=alias, to=to, reason=reason)
 
 
-def read_history(name: str, *, verbose: bool = False) -> list[history.Entry]:
+def read_history(name: str) -> list[history.Entry]:
     """The moves of a registered model's aliases, oldest first.
 
     Raises:
         InputError: there is no such model.
     """
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     tracking = open_tracking()
     with service_errors(tracking.uri):
         find_version(tracking, name)
         return history.read_history(tracking, name)
 
 
-def prune(name: str | None, *, keep: int, delete: bool, verbose: bool = False) -> list[retention.Unneeded]:
+def prune(name: str | None, *, keep: int, delete: bool) -> list[retention.Unneeded]:
     """What nobody needs; deleted if asked for. See :mod:`components.registry.retention`."""
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     tracking = open_tracking()
     found = retention.find_unneeded(tracking, name, keep=keep)
     return retention.delete(tracking, found) if delete else found

@@ -51,7 +51,6 @@ class Request:
     dry_run: bool = False
     webhook: str = notify.WEBHOOK_VARIABLE
     settings: Path | None = None
-    verbose: bool = False
 
 
 @dataclass
@@ -118,7 +117,7 @@ def retrain(request: Request) -> Retraining:
         ServiceUnreachable: MLflow or the source does not answer at the start.
         KeyboardInterrupt: the user stopped it.
     """
-    prepare_environment(verbose=request.verbose)
+    prepare_environment()
     notify.check_webhook(request.webhook)
     try:
         job, places = _prepare(request)
@@ -254,7 +253,7 @@ def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetRes
 
 def _train(job: _Job, config: RunConfig) -> str:
     """Run the pipeline, and give the version that it registered."""
-    ran = run_personalize(config, settings_file=job.request.settings, verbose=job.request.verbose)
+    ran = run_personalize(config, settings_file=job.request.settings)
     if ran.error is not None:
         raise ran.error
     return str((ran.model or {})["version"])

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def run_personalize(
-    config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, shards: int = 1, verbose: bool = False
-) -> RunResult:
+def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, shards: int = 1) -> RunResult:
     """Run the pipeline on the active ZenML stack and wait for its end.
 
     Args:
@@ -37,7 +35,6 @@ def run_personalize(
         use_cache: False re-runs every step.
         settings_file: a ``zenml.yaml``; default: the project's own.
         shards: into how many shards sampling and feature extraction are divided, each in a pod where steps run in pods.
-        verbose: let ZenML speak.
 
     Returns:
         The result; an error of a step is in it, not raised.
@@ -47,7 +44,7 @@ def run_personalize(
         KeyboardInterrupt: the user stopped the run; what can be resumed is kept.
     """
     started = time.monotonic()
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     # In the order of what they cost: the settings' models are ZenML's own, which takes seconds to import.
     plan = plan_run(config)
     settings = settings_file or default_settings_file()

@@ -73,7 +73,7 @@ def apply_with_zenml(request: ScheduleRequest) -> Applied:
     source = (f"style.source={request.source}",) if request.source else ()
     config = load_config(request.config, (*request.overrides, *source))
     objects.check_travels(config, config.style.source)
-    stack = _open_stack(request.verbose)
+    stack = _open_stack()
     from runs.plan import plan_run
 
     plan = plan_run(config)
@@ -105,12 +105,12 @@ def _refuse_options(request: ScheduleRequest) -> None:
             )  # fmt: skip
 
 
-def _open_stack(verbose: bool) -> str:
+def _open_stack() -> str:
     """Name of the active stack, once it is certain that it has schedules."""
     from orchestration.client import connect as connect_zenml
     from orchestration.environment import prepare_environment
 
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     stack = connect_zenml().active_stack
     if not stack.orchestrator.config.is_schedulable:
         raise InputError(
@@ -176,9 +176,9 @@ def _replace(name: str, cron: str, plan: Plan, style: str, before: ScheduleRespo
         raise
 
 
-def list_with_zenml(verbose: bool) -> list[Entry]:
+def list_with_zenml() -> list[Entry]:
     """The schedules of ``personalize`` that ZenML knows, by name."""
-    stack = _open_stack(verbose)
+    stack = _open_stack()
     from zenml.client import Client
 
     known = [item for pipeline in _pipelines() for item in Client().list_schedules(pipeline_id=pipeline, hydrate=True).items]
@@ -195,9 +195,9 @@ def _entry(item: ScheduleResponse, stack: str) -> Entry:
     return Entry(item.name, f"ZenML stack {stack}", cron, "Etc/UTC", not item.active, source, "", 0, None, None, times)
 
 
-def remove_with_zenml(name: str, verbose: bool) -> list[str]:
+def remove_with_zenml(name: str) -> list[str]:
     """Remove a schedule from ZenML and its orchestrator, and give what was removed."""
-    _open_stack(verbose)
+    _open_stack()
     from zenml.client import Client
 
     found = _find(name)

@@ -18,9 +18,7 @@ _logger = logging.getLogger(__name__)
 TEXT, GRID, REPORT = "summary.md", "grid.png", "report.html"
 
 
-def summarize(
-    result_file: Path | None, gate_file: Path | None, out: Path, *, title: str = "", links: Sequence[str] = (), verbose: bool = False
-) -> dict[str, Any]:
+def summarize(result_file: Path | None, gate_file: Path | None, out: Path, *, title: str = "", links: Sequence[str] = ()) -> dict[str, Any]:
     """Write ``summary.md`` and, for a finished run, ``grid.png`` and ``report.html`` into ``out``.
 
     Args:
@@ -29,7 +27,6 @@ def summarize(
         out: folder, created if missing.
         title: heading of the text.
         links: ``TEXT=URL`` for the text's last line.
-        verbose: let ZenML speak.
 
     Returns:
         ``summary``, ``grid`` and ``report``: the files' paths, None for one that was not to be had.
@@ -38,7 +35,7 @@ def summarize(
         InputError: neither file is given, one is not such an output, or a link is not of its form.
         ServiceUnreachable: ZenML's server does not answer.
     """
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     if result_file is None and gate_file is None:
         raise InputError("summary", "neither RESULT nor --gate is given", expected="the output of a run, of its gate, or both")
     result, gate = (None if file is None else read_answer(file) for file in (result_file, gate_file))

@@ -15,13 +15,12 @@ from orchestration.environment import prepare_environment
 from runs.plan import effective_aux, plan_run
 
 
-def validate_style(path: Path, overrides: Sequence[str] = (), *, verbose: bool = False) -> dict[str, Any]:
+def validate_style(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Check all that a run checks before it trains.
 
     Args:
         path: the configuration, as :func:`components.core.config.load_config` takes it, like ``overrides``.
         overrides: ``A.B=VALUE``.
-        verbose: let ZenML speak.
 
     Returns:
         ``status`` (``completed`` or ``refused``), ``counts``, ``rules`` and ``page``, the path of the page that shows them.
@@ -30,7 +29,7 @@ def validate_style(path: Path, overrides: Sequence[str] = (), *, verbose: bool =
         InputError: all that is wrong with the configuration, with what it names, and with the set.
         ServiceUnreachable: as at the start of a run.
     """
-    prepare_environment(verbose=verbose)
+    prepare_environment()
     problems = Problems()
     config = _usable_config(path, overrides, problems)
     plan = None

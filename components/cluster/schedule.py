@@ -59,7 +59,6 @@ class ScheduleRequest:
     claim: str | None = None
     requests: str | None = None
     dry_run: bool = False
-    verbose: bool = False
 
     def check(self) -> None:
         """Raise InputError for a name, a time, a place or a size that Kubernetes or the pod would not take."""

@@ -78,6 +78,11 @@ def set_up(*, verbose: bool = False, log_format: LogFormat = "human") -> None:
     logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)
 
 
+def is_verbose() -> bool:
+    """Whether :func:`set_up` was asked to let everything speak."""
+    return logging.getLogger(FLOORS[0]).level == logging.DEBUG
+
+
 @contextmanager
 def progress(description: str, total: int, *, every_seconds: float = 10.0, shown: bool = True) -> Iterator[Advance]:
     """A progress bar on a terminal, a plain log line every few seconds elsewhere.

@@ -128,4 +128,4 @@ def test_home_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     paths.home()
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: pytest.fail("tried again"))
-    assert paths.state("a").is_dir()
+    assert paths.state("work").is_dir()
