@@ -42,10 +42,10 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="Make a repository that --push creates public; default: private.")] = False,
 ) -> None:
     """Write a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card, and push it to the Hub if asked."""
-    from runs.export import Wish, export_model
+    from runs.export import ExportOptions, export_model
 
-    wish = Wish(model, wanted.value, out, dtype.value, license_, push, public)
-    result = export_model(wish)
+    options = ExportOptions(model, wanted.value, out, dtype.value, license_, push, public)
+    result = export_model(options)
     for file in result["files"]:
         typer.echo(str(out / file))
     for note in result["notes"]:

@@ -144,6 +144,4 @@ def _requests(
 
 
 def _picture(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    name = str(row["file_name"])
-    path = out / (name if name.startswith("images/") else f"images/{name}")
-    return {"path": str(path), **{key: row[key] for key in ("prompt", "full_prompt", "seed") if key in row}}
+    return {"path": str(out / row["file_name"]), **{key: row[key] for key in ("prompt", "full_prompt", "seed") if key in row}}

@@ -45,7 +45,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ExportOptions:
     """What is to be exported, and how; see :func:`export_model`."""
 
     model: str
@@ -57,11 +57,11 @@ class Wish:
     public: bool = False
 
 
-def export_model(wish: Wish) -> dict[str, Any]:
+def export_model(options: ExportOptions) -> dict[str, Any]:
     """Write a model in a format, with a card, whole or not at all; then push it, if asked.
 
     Args:
-        wish: ``model`` is a folder or registered name, name@alias or name/version; ``out`` a folder that is not there yet, or
+        options: ``model`` is a folder or registered name, name@alias or name/version; ``out`` a folder that is not there yet, or
             empty; ``push`` a repository of the hub, private unless ``public``.
 
     Returns:
@@ -74,28 +74,28 @@ def export_model(wish: Wish) -> dict[str, Any]:
         ServiceUnreachable: MLflow or the hub does not answer.
     """
     prepare_environment()
-    _check_out(wish.out)
-    _check_license(wish.license)
-    hub = open_hub(wish.push, private=not wish.public) if wish.push else None
+    _check_out(options.out)
+    _check_license(options.license)
+    hub = open_hub(options.push, private=not options.public) if options.push else None
     from components.registry.versions import resolve_model
 
-    folder = resolve_model(wish.model)
+    folder = resolve_model(options.model)
     from components.diffusion.export.portable import check_format, open_model, write_format
 
     model = open_model(folder)
-    check_format(model, wish.format, f"export {wish.model}")
-    version = _registered(wish.model)
-    name = _name(wish.model, model, version)
+    check_format(model, options.format, f"export {options.model}")
+    version = _registered(options.model)
+    name = _name(options.model, model, version)
     with tempfile.TemporaryDirectory(prefix="styleforge-") as scratch:
         pictures, origin = _pictures(model, version, Path(scratch))
-        with atomic_folder(wish.out) as target:
-            written = write_format(model, wish.format, name, target, wish.dtype)
-            facts = _facts(wish, model, version, name, written, _place(pictures, target), origin, target)
+        with atomic_folder(options.out) as target:
+            written = write_format(model, options.format, name, target, options.dtype)
+            facts = _facts(options, model, version, name, written, _place(pictures, target), origin, target)
             write_card(target, facts)
-    files = sorted(path.relative_to(wish.out).as_posix() for path in wish.out.rglob("*") if path.is_file())
-    pushed = hub.push(wish.out, f"StyleForge: {name} as {wish.format}") if hub else None
+    files = sorted(path.relative_to(options.out).as_posix() for path in options.out.rglob("*") if path.is_file())
+    pushed = hub.push(options.out, f"StyleForge: {name} as {options.format}") if hub else None
     return {
-        "format": wish.format, "name": name, "folder": str(wish.out), "files": files, "notes": written.notes,
+        "format": options.format, "name": name, "folder": str(options.out), "files": files, "notes": written.notes,
         "pictures": len(facts.pictures), "scored": bool(facts.scores), "pushed": pushed,
     }  # fmt: skip
 
@@ -192,8 +192,8 @@ def _place(pictures: Sequence[Shown], target: Path) -> list[Shown]:
 
 
 def _facts(
-    wish: Wish, model: StyleModel, version: Mapping[str, Any] | None, name: str, written: Written, pictures: Sequence[Shown], origin: str,
-    target: Path,
+    options: ExportOptions, model: StyleModel, version: Mapping[str, Any] | None, name: str, written: Written, pictures: Sequence[Shown],
+    origin: str, target: Path,
 ) -> CardFacts:  # fmt: skip
     from components.diffusion.training.methods import fill_prompt
 
@@ -203,10 +203,10 @@ def _facts(
     verdict, rows, remarks = _scores(scores) if scores else ("", [], [])
     return CardFacts(
         title=name,
-        format=wish.format,
+        format=options.format,
         base=_base(card),
         usage=_usage(model, name, written, pictures),
-        license=wish.license,
+        license=options.license,
         method=str(card.get("method") or ""),
         style=str(card.get("style") or ""),
         version=f"version {version['version']} of {version['name']}" if version else "",
@@ -221,7 +221,7 @@ def _facts(
         pictures=[CardPicture(each.file.relative_to(target).as_posix(), each.full_prompt) for each in pictures],
         pictures_are=origin if pictures else "",
         grid="images/grid.png" if pictures else "",
-        files=_files(target, name, wish.format),
+        files=_files(target, name, options.format),
         notes=written.notes,
         tags=_tags(written, str(card.get("method") or "")),
     )

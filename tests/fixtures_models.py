@@ -44,23 +44,14 @@ def tiny_sd_folder(path: Path, *, seed: int = 0, resolution: int = 32, predictio
         max_length: the tokenizer's limit, in tokens.
     """
     import torch
-    from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import DDPMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     tiny_tokenizer(path / "tokenizer", max_length)
     tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        unet = UNet2DConditionModel(
-            sample_size=resolution // 2, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=16, attention_head_dim=4, norm_num_groups=4,
-        )  # fmt: skip
-        vae = AutoencoderKL(
-            in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 16), layers_per_block=1,
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=4, sample_size=resolution, scaling_factor=0.5,
-        )  # fmt: skip
+        unet, vae = _networks(resolution, {"cross_attention_dim": 16, "attention_head_dim": 4}, {"scaling_factor": 0.5})
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
@@ -69,18 +60,30 @@ def tiny_sd_folder(path: Path, *, seed: int = 0, resolution: int = 32, predictio
             )
         )  # fmt: skip
     scheduler = DDPMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type=prediction_type,
-        clip_sample=False,
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type, clip_sample=False,
         steps_offset=1,
-    )
+    )  # fmt: skip
     parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline = StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, **parts)
     pipeline.save_pretrained(path, safe_serialization=True)
     _publish(text_encoder, path)
     return path
+
+
+def _networks(resolution: int, unet: dict[str, Any], vae: dict[str, Any]) -> tuple[Any, Any]:
+    """A UNet and a VAE of two levels."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    common: dict[str, Any] = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
+    network = UNet2DConditionModel(
+        sample_size=resolution // 2, in_channels=4, out_channels=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **common, **unet,
+    )  # fmt: skip
+    coder = AutoencoderKL(
+        in_channels=3, out_channels=3, latent_channels=4, down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, sample_size=resolution, **common, **vae,
+    )  # fmt: skip
+    return network, coder
 
 
 def _publish(text_encoder: Any, path: Path) -> None:
@@ -92,7 +95,7 @@ def _publish(text_encoder: Any, path: Path) -> None:
 def tiny_sdxl_folder(path: Path, *, seed: int = 0, resolution: int = 32, prediction_type: str = "epsilon") -> Path:
     """Save a Stable-Diffusion-XL-shaped pipeline with random weights: two text encoders of different width, pooled text, time ids."""
     import torch
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(tiny_tokenizer(path / "tokenizer"))
@@ -102,18 +105,11 @@ def tiny_sdxl_folder(path: Path, *, seed: int = 0, resolution: int = 32, predict
     text = {"vocab_size": len(tokenizer), "num_attention_heads": 2, "max_position_embeddings": 32, "bos_token_id": 0, "eos_token_id": 2}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        unet = UNet2DConditionModel(
-            sample_size=resolution // 2, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=40, attention_head_dim=(2, 4), transformer_layers_per_block=(1, 2), use_linear_projection=True,
-            addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=20 + 6 * 8,
-            norm_num_groups=4,
-        )  # fmt: skip
-        vae = AutoencoderKL(
-            in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 16), layers_per_block=1,
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=4, sample_size=resolution, scaling_factor=0.13025, force_upcast=True,
-        )  # fmt: skip
+        of_xl = {
+            "cross_attention_dim": 40, "attention_head_dim": (2, 4), "transformer_layers_per_block": (1, 2), "use_linear_projection": True,
+            "addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 20 + 6 * 8,
+        }  # fmt: skip
+        unet, vae = _networks(resolution, of_xl, {"scaling_factor": 0.13025, "force_upcast": True})
         first = CLIPTextModel(CLIPTextConfig(**text, hidden_size=16, intermediate_size=32, num_hidden_layers=2))
         second = CLIPTextModelWithProjection(
             CLIPTextConfig(

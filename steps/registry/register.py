@@ -81,4 +81,4 @@ def _finish_model(run: RunConfig, model: Folder, scores: Folder, target: Path) -
 def _some_pictures(folder: Path) -> list[Path]:
     names = [row["file_name"] for row in read_jsonl(folder / "metadata.jsonl") if row.get("repeat", 0) == 0]
     stride = max(1, len(names) // LOGGED_PICTURES)
-    return [folder / (name if name.startswith("images/") else f"images/{name}") for name in names[::stride][:LOGGED_PICTURES]]
+    return [folder / name for name in names[::stride][:LOGGED_PICTURES]]

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from components.core.card import read_card, sampling_settings
-from components.core.config import RunConfig
 from components.core.paths import write_json
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.sampling.requests import prompt_requests
@@ -26,7 +25,7 @@ from components.diffusion.sampling.sampler import TOLERANCE, draw_pictures, jobs
 from components.diffusion.training.loop import fine_tune
 from components.registry.tracking import open_tracking
 from components.registry.versions import register_model
-from tests.components.diffusion.conftest import write_folders
+from tests.components.diffusion.conftest import configure, write_folders
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 from tests.hub_stand_in import HubStandIn, hub_stand_in
 
@@ -53,13 +52,9 @@ class World:
 
     def _train(self, name: str, base: Path) -> Path:
         folders = write_folders(self._make(self.root / f"{name} on {base.name}"))
-        config = RunConfig.model_validate(
-            {
-                "seed": 3, "style": {"name": "anime", "source": "unused"}, "base": {"model": str(base)}, "method": {"name": name},
-                "training": {"steps": 2, "learning_rate": 0.02, "validation_prompts": ["a photo of {token} style, a man"]},
-                "sampling": {"steps": 3, "repeats": 1, "batch_size": 4, "scheduler": "ddim", "negative_prompt": "a dog"},
-            }
-        )  # fmt: skip
+        training = {"steps": 2, "learning_rate": 0.02, "validation_prompts": ["a photo of {token} style, a man"]}
+        sampling = {"repeats": 1, "scheduler": "ddim", "negative_prompt": "a dog"}
+        config = configure(base, method={"name": name}, training=training, sampling=sampling)
         return fine_tune(config, *folders.inputs, folders.out, folders.checkpoints)
 
     def _make(self, folder: Path) -> Path:
@@ -184,9 +179,6 @@ def test_no_file_names_this_machine(world: World, here: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "wanted", "formats"),
     [
-        ("dreambooth", "a1111-embedding", "diffusers or single-file or comfyui"),
-        ("dreambooth", "a1111-lora", "diffusers or single-file or comfyui"),
-        ("textual-inversion", "single-file", "diffusers or a1111-embedding or comfyui"),
         ("lora", "a1111-embedding", "diffusers or single-file or a1111-lora or comfyui"),
     ],
 )

@@ -1,6 +1,6 @@
 """Cross-attention heat maps: which places of a picture look at which words of its prompt, over all layers and steps.
 
-While the one sampler draws, every cross-attention layer is asked what it attends to; what it computes is not touched, so
+While the one sampler draws, what every cross-attention layer attends to is recorded; what it computes is not touched, so
 the picture is the one that an ordinary drawing gives. The maps are averaged over heads, layers and steps, as in DAAM (Tang
 et al., 2023) and in the StyleForge papers' figures.
 """
@@ -27,7 +27,7 @@ from components.diffusion.sampling.sampler import Job, PromptRequest, draw_pictu
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Words that say how others belong together. They are mapped when they are asked for by name.
+# Words that say how others belong together. They are mapped only where they are named.
 FUNCTION_WORDS = frozenset(
     ("a", "an", "and", "as", "at", "by", "for", "from", "her", "his", "in", "into", "is", "it", "its", "of", "off", "on", "onto", "or",
      "over", "the", "their", "to", "under", "upon", "with", "without")
@@ -61,7 +61,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A drawn picture, and a heat map for each word that was asked about."""
+    """A drawn picture, and a heat map for each word of the request."""
 
     job: Job
     picture: Image
@@ -69,16 +69,16 @@ class Explanation:
 
 
 def explain_pictures(
-    bundle: Bundle, asked: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int
+    bundle: Bundle, requests: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int
 ) -> Iterator[Explanation]:
-    """Draw one picture of each prompt, and map the words that are asked about. In the order of the prompts' ids.
+    """Draw one picture of each prompt, and map the words of the request, in the order of the prompts' ids.
 
     A picture is the prompt's first of :func:`components.diffusion.sampling.sampler.sample_bank` with the same settings and seed: bit
     for bit if the batch has the same size.
 
     Args:
         bundle: the model.
-        asked: each prompt with its words, as :func:`token_positions` takes them.
+        requests: each prompt with its words, as :func:`token_positions` takes them.
         settings: scheduler, steps, guidance, batch size.
         seed: the run's seed.
 
@@ -87,10 +87,10 @@ def explain_pictures(
     """
     places = {
         request.id: {word: token_positions(bundle.family, request.full_prompt, word) for word in dict.fromkeys(words)}
-        for request, words in asked
+        for request, words in requests
     }
-    # Checked before the first picture is asked for.
-    return _explain(bundle, jobs_for([request for request, _ in asked], 1, seed), places, settings, seed)
+    # Checked before the first picture is drawn.
+    return _explain(bundle, jobs_for([request for request, _ in requests], 1, seed), places, settings, seed)
 
 
 def _explain(
@@ -235,8 +235,8 @@ def token_positions(family: Family, prompt: str, word: str, field: str = "--toke
     limit = family.tokenize([prompt]).shape[-1]
     for tokenizer in family.tokenizers.values():
         # A learnt token of several rows is written out as all of them before the tokenizer reads it.
-        (written,), (wanted,) = expand([prompt], tokenizer), expand([word], tokenizer)
-        spans = [*_word_spans(written, wanted), *_word_spans(written, word)]
+        (written,), (whole,) = expand([prompt], tokenizer), expand([word], tokenizer)
+        spans = [*_word_spans(written, whole), *_word_spans(written, word)]
         offsets = tokenizer(written, truncation=False, verbose=False, return_offsets_mapping=True).offset_mapping
         inside = [place for place, (start, end) in enumerate(offsets) if any(start < last and first < end for first, last in spans)]
         # The last place is that of the end token.
@@ -283,5 +283,5 @@ def words_to_map(request: PromptRequest, identifiers: Sequence[str], chosen: Seq
         count: see there.
     """
     own = chosen or telling_words(request.prompt)[:count]
-    wanted = dict.fromkeys([*(word for word in identifiers if word), "style", *own])
-    return [word for word in wanted if contains_word(request.full_prompt, word)]
+    words = dict.fromkeys([*(word for word in identifiers if word), "style", *own])
+    return [word for word in words if contains_word(request.full_prompt, word)]

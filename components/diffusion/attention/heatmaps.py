@@ -15,7 +15,7 @@ from components.core.config import SAMPLER, SamplingSection
 from components.core.paths import atomic_folder, write_json
 from components.diffusion.attention.capture import Explanation, HeatMap, explain_pictures
 from components.diffusion.models.bundle import Bundle
-from components.diffusion.sampling.sampler import PromptRequest, describe, write_png
+from components.diffusion.sampling.sampler import PromptRequest, describe, row_of, write_png
 
 SCHEMA = 1
 LISTING = "attention.json"
@@ -27,15 +27,17 @@ COLOURS = "inferno"
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def explain(bundle: Bundle, asked: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int, out: Path) -> Path:
+def explain(
+    bundle: Bundle, requests: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int, out: Path
+) -> Path:
     """Draw pictures with heat maps of some of their prompts' words, and write them into ``out``, whole or not at all.
 
     ``images/`` gets the pictures, ``heat/`` the overlays, ``maps.safetensors`` the values (float32 of shape (h, w) for each
-    ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words, in the order of ``asked``.
+    ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words, in the order of ``requests``.
 
     Args:
         bundle: the model.
-        asked: each prompt with its words.
+        requests: each prompt with its words.
         settings: scheduler, steps, guidance, batch size.
         seed: the run's seed.
         out: the folder; what was there is replaced.
@@ -48,7 +50,7 @@ def explain(bundle: Bundle, asked: Sequence[tuple[PromptRequest, Sequence[str]]]
     """
     from safetensors.numpy import save_file
 
-    explained = explain_pictures(bundle, asked, settings, seed)
+    explained = explain_pictures(bundle, requests, settings, seed)
     rows: list[dict[str, Any]] = []
     values: dict[str, np.ndarray] = {}
     with atomic_folder(Path(out)) as folder:
@@ -58,10 +60,10 @@ def explain(bundle: Bundle, asked: Sequence[tuple[PromptRequest, Sequence[str]]]
             picture = f"images/{item.job.file_name}"
             write_png(folder / picture, np.asarray(item.picture), describe(item.job, bundle, settings))
             words = [_write_overlay(item, heat, number, folder) for number, heat in enumerate(item.maps, start=1)]
-            rows.append({**_about(item), "file_name": picture, "words": words})
+            rows.append({**{key: value for key, value in row_of(item.job).items() if key != "repeat"}, "words": words})
             values |= {f"{item.job.request.id}/{heat.token}": np.ascontiguousarray(heat.values) for heat in item.maps}
         save_file(values, str(folder / "maps.safetensors"))
-        order = [request.id for request, _ in asked]
+        order = [request.id for request, _ in requests]
         rows.sort(key=lambda row: order.index(row["prompt_id"]))
         drawing = settings.model_dump(mode="json", include=set(SAMPLER))
         write_json(folder / LISTING, {"schema": SCHEMA, "model": bundle.digest, "seed": seed, **drawing, "pictures": rows})
@@ -72,14 +74,6 @@ def write_nothing(out: Path) -> Path:
     """The folder of :func:`explain` for no picture at all."""
     write_json(Path(out) / LISTING, {"schema": SCHEMA, "pictures": []})
     return Path(out)
-
-
-def _about(item: Explanation) -> dict[str, Any]:
-    request = item.job.request
-    return {
-        "prompt_id": request.id, "category": request.category, "prompt": request.prompt, "full_prompt": request.full_prompt,
-        "seed": item.job.seed,
-    }  # fmt: skip
 
 
 def _write_overlay(item: Explanation, heat: HeatMap, number: int, folder: Path) -> dict[str, Any]:

@@ -62,7 +62,11 @@ def embedding(token: str, tensors: Tensors) -> dict[str, torch.Tensor]:
 
 
 def kohya_lora(adapters: Tensors, alpha: float, *, two_encoders: bool) -> dict[str, torch.Tensor]:
-    """Adapters under kohya's names: ``lora_unet_…``, ``lora_te_…`` (``lora_te1_…``, ``lora_te2_…``), each with its alpha."""
+    """Adapters under kohya's names: ``lora_unet_…``, ``lora_te_…`` (``lora_te1_…``, ``lora_te2_…``), each with its alpha.
+
+    diffusers' ``convert_state_dict_to_kohya`` writes the rank for every alpha, leaves DoRA's magnitudes unnamed, and calls the
+    one text encoder of Stable Diffusion 1.x ``te1``.
+    """
     prefixes = {"unet": "lora_unet", "text_encoder": "lora_te1" if two_encoders else "lora_te", "text_encoder_2": "lora_te2"}
     renamed: dict[str, torch.Tensor] = {}
     for name, value in adapters.items():

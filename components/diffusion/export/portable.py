@@ -72,7 +72,7 @@ class StyleModel:
 
 @dataclass(frozen=True)
 class Written:
-    """What came of an export: notes for whoever uses it, the family's name, and what its code for diffusers needs.
+    """What came of an export: notes for its users, the family's name, and what its code for diffusers needs.
 
     ``pipeline`` and ``scheduler`` are classes of diffusers, ``scheduler_options`` what differs from the base's own
     scheduler. ``embeddings`` gives for each token its file and the file's keys.
@@ -96,62 +96,52 @@ def open_model(folder: Path) -> StyleModel:
 
 
 def formats_of(model: StyleModel) -> list[str]:
-    """The formats that a model can be exported in, in the order of ``FORMATS``.
+    """The formats that a model can be exported in, in the order of ``FORMATS``."""
+    return [name for name in FORMATS if not _why_not(model, name)]
+
+
+def check_format(model: StyleModel, target: str, where: str) -> None:
+    """Refuse a format that a model does not have.
+
+    Raises:
+        InputError: with the formats that it has.
+    """
+    if reason := _why_not(model, target):
+        what = f"a model of the method {model.card['method']}" if model.card.get("method") else "this model"
+        raise InputError(
+            where, f"{what} has no {target} ({FORMATS[target]}): {reason}", expected=f"--format {' or '.join(formats_of(model))}"
+        )
+
+
+def _why_not(model: StyleModel, target: str) -> str:
+    """Why a model cannot be exported in a format; empty where it can.
 
     A LoRA file is all of a model only where nothing but low-rank updates trained, embeddings only where nothing but new tokens
     did. Of new tokens alone there is no checkpoint, for their base is unchanged.
     """
-    found = {"diffusers", "comfyui"}
-    if _low_rank_alone(model):
-        found.add("a1111-lora")
-    found.add("a1111-embedding" if model.trains == {"tokens"} else "single-file")
-    if not all(file.is_file() for file in _files(model)):
-        # As in a whole pipeline that such a model was merged into.
-        found -= {"a1111-lora", "a1111-embedding", "comfyui", *(["single-file"] if model.embeddings else [])}
-    return [name for name in FORMATS if name in found]
+    low_rank, tokens = _low_rank_alone(model), model.trains == {"tokens"}
+    if target == "diffusers":
+        return ""
+    if target == "single-file" and tokens:
+        return "it trained new tokens alone, so the checkpoint would be its base's"
+    if (target == "a1111-lora" and not low_rank) or (target == "a1111-embedding" and not tokens):
+        return f"it trained {', '.join(sorted(model.trains))}" if model.trains else "nothing is recorded of what it trained"
+    # The files for other programs that training wrote; a whole pipeline that such a model was merged into lacks them.
+    files = [*model.embeddings.values(), *([model.folder / KOHYA_FILE] if low_rank else [])]
+    gone = [file.name for file in files if not file.is_file()]
+    return f"{', '.join(gone)} is not in {model.folder}" if gone and (target != "single-file" or model.embeddings) else ""
 
 
 def _low_rank_alone(model: StyleModel) -> bool:
     return bool(model.trains) and all(way.endswith(".low-rank") for way in model.trains)
 
 
-def _files(model: StyleModel) -> list[Path]:
-    """The files for other programs that training wrote."""
-    return [*model.embeddings.values(), *([model.folder / KOHYA_FILE] if _low_rank_alone(model) else [])]
-
-
-def check_format(model: StyleModel, wanted: str, where: str) -> None:
-    """Refuse a format that a model does not have.
-
-    Raises:
-        InputError: with the formats that it has.
-    """
-    formats = formats_of(model)
-    if wanted not in formats:
-        what = f"a model of the method {model.card['method']}" if model.card.get("method") else "this model"
-        raise InputError(
-            where, f"{what} has no {wanted} ({FORMATS[wanted]}): {_why_not(model, wanted)}",
-            expected=f"--format {' or '.join(formats)}",
-        )  # fmt: skip
-
-
-def _why_not(model: StyleModel, wanted: str) -> str:
-    if not model.trains:
-        return "nothing is recorded of what it trained"
-    if wanted == "single-file" and model.trains == {"tokens"}:
-        return "it trained new tokens alone, so the checkpoint would be its base's"
-    suits = {"a1111-lora": _low_rank_alone(model), "a1111-embedding": model.trains == {"tokens"}}
-    if suits.get(wanted, True):
-        return f"{', '.join(file.name for file in _files(model) if not file.is_file())} is not in {model.folder}"
-    return f"it trained {', '.join(sorted(model.trains))}"
-
-
-def write_format(model: StyleModel, wanted: str, name: str, out: Path, dtype: str = "fp32") -> Written:
+def write_format(model: StyleModel, target: str, name: str, out: Path, dtype: str = "fp32") -> Written:
     """Write a model in one format.
 
     Args:
         model: of :func:`open_model`.
-        wanted: one of :func:`formats_of`.
+        target: one of :func:`formats_of`.
         name: what files are called by; letters, digits, dots, hyphens and underscores.
         out: an empty folder.
         dtype: precision of whole networks, one of ``DTYPES``. LoRA and embedding files stay as they were trained.
@@ -163,7 +153,7 @@ def write_format(model: StyleModel, wanted: str, name: str, out: Path, dtype: st
     writer = {
         "diffusers": _write_diffusers, "single-file": _write_single_file, "a1111-lora": _write_lora, "a1111-embedding": _write_embeddings,
         "comfyui": _write_comfyui,
-    }[wanted]  # fmt: skip
+    }[target]  # fmt: skip
     return writer(model, name, out, DTYPES[dtype])
 
 
@@ -198,7 +188,7 @@ def _write_embeddings(model: StyleModel, name: str, out: Path, dtype: torch.dtyp
 
 def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
     """Everything that the workflow loads, the checkpoint of an unchanged base included."""
-    lora = f"{name}.safetensors" if "a1111-lora" in formats_of(model) else None
+    lora = f"{name}.safetensors" if _low_rank_alone(model) else None
     unchanged = lora is not None or model.trains == {"tokens"}
     family = _base(model) if unchanged else load_bundle(model.folder, device="cpu").family
     checkpoint = f"{base_name(model.card)}.safetensors" if unchanged else f"{name}.safetensors"
@@ -215,7 +205,7 @@ def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) 
 
 
 def _base(model: StyleModel) -> Family:
-    """The base that the model belongs to, with the very weights that it was trained on."""
+    """The base that the model belongs to, with the weights that it was trained on."""
     assert model.record is not None
     bundle = load_bundle(model.record.model, model.record.revision, "cpu")
     check_base(model.record, bundle.digest)
@@ -290,17 +280,17 @@ def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:
 
 def _own_options(name: str) -> dict[str, Any]:
     """What our scheduler asks for whatever the base: its own options, and those that bases differ in."""
-    wanted = make_scheduler(name, {}).config
-    return {key: wanted[key] for key in (*SCHEDULERS[name][1], "clip_sample", "timestep_spacing") if key in wanted}
+    ours = make_scheduler(name, {}).config
+    return {key: ours[key] for key in (*SCHEDULERS[name][1], "clip_sample", "timestep_spacing") if key in ours}
 
 
 def _differences(name: str, base: dict[str, Any]) -> dict[str, Any]:
     """What diffusers must be told beside the base's own configuration to draw as :func:`make_scheduler`'s scheduler does."""
     import diffusers
 
-    wanted = make_scheduler(name, base)
-    plain = type(wanted).from_config(getattr(diffusers, base["_class_name"]).from_config(base).config).config
-    return {key: value for key, value in wanted.config.items() if not key.startswith("_") and plain.get(key) != value}
+    ours = make_scheduler(name, base)
+    plain = type(ours).from_config(getattr(diffusers, base["_class_name"]).from_config(base).config).config
+    return {key: value for key, value in ours.config.items() if not key.startswith("_") and plain.get(key) != value}
 
 
 def public_card(card: dict[str, Any]) -> dict[str, Any]:

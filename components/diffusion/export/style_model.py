@@ -43,17 +43,7 @@ def write_model(
         files = write_formats(folder, trained, method.recipe, bundle.family.layout.pipeline)
         write_json(folder / CARD, {**describe(config, method, bundle, style_set), "files": files})
         write_jsonl(folder / "training" / "log.jsonl", log)
-        rate = timing.images / timing.seconds if timing.seconds else 0.0
-        write_json(
-            folder / "training" / "timing.json",
-            {
-                "seconds": round(timing.seconds, 3),
-                "images_per_second": round(rate, 2),
-                "images": timing.images,
-                "resumed_from": timing.resumed_from,
-                **({"device": timing.gpu[0], "peak_memory_bytes": timing.gpu[1]} if timing.gpu else {}),
-            },
-        )
+        write_json(folder / "training" / "timing.json", timing.as_json())
         _draw_validation(config, method, bundle, folder / "training")
 
 

@@ -20,7 +20,7 @@ from components.diffusion.models.sources import content_digest, locate
 class Bundle:
     """A text-to-image model: its family (architecture and parts), and where it came from.
 
-    ``model`` and ``revision`` are what was asked for; ``path`` is the local folder or file.
+    ``model`` and ``revision`` are the configured ones; ``path`` is the local folder or file.
     """
 
     family: Family

@@ -53,7 +53,7 @@ def read_delta(folder: Path) -> Delta:
     """Read a delta folder's record; the tensors are not opened.
 
     Raises:
-        InputError: there is none, or it is not complete.
+        InputError: it is missing or incomplete.
     """
     file = folder / CARD
     if not file.is_file():
@@ -94,5 +94,5 @@ def check_base(delta: Delta, digest: str) -> None:
     if digest != delta.base_digest:
         raise InputError(
             str(delta.folder), f"is a delta of the base {delta.model} with digest {delta.base_digest[:16]}, which now has {digest[:16]}",
-            expected="the very base that it was trained on", remedy="put the old base's files back, or train again",
+            expected="the base that it was trained on", remedy="put the old base's files back, or train again",
         )  # fmt: skip

@@ -28,17 +28,14 @@ def load_folder(folder: Path) -> Family:
     Raises:
         InputError: a part is missing, damaged, or does not fit the others.
     """
+    from safetensors import SafetensorError
+
     layout = check_folder(folder)
     try:
         parts = {part: _load_part(folder, part, *cls) for part, cls in layout.parts.items() if part != "scheduler"}
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(str(folder), f"cannot be loaded ({first_line(error)})", expected=f"a whole {layout.title} folder") from error
-    except Exception as error:
-        # safetensors raises a class of its own for a truncated header, which derives from Exception alone.
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise InputError(str(folder), f"damaged weights ({first_line(error)})", expected="whole safetensors files") from error
     return _family(layout, parts, scheduler, folder, str(folder))
 
 

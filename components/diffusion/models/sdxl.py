@@ -42,11 +42,11 @@ class StableDiffusionXL(StableDiffusion):
             raise InputError(
                 f"{where}/unet", f"addition_embed_type is {config.addition_embed_type!r}", expected="text_time, as in Stable Diffusion XL"
             )
-        wanted = self.text_encoders["text_encoder_2"].config.projection_dim + 6 * config.addition_time_embed_dim
-        if config.projection_class_embeddings_input_dim != wanted:
+        numbers = self.text_encoders["text_encoder_2"].config.projection_dim + 6 * config.addition_time_embed_dim
+        if config.projection_class_embeddings_input_dim != numbers:
             raise InputError(
                 f"{where}/text_encoder_2",
-                f"pooled text and time ids make {wanted} numbers where the UNet takes {config.projection_class_embeddings_input_dim}",
+                f"pooled text and time ids make {numbers} numbers where the UNet takes {config.projection_class_embeddings_input_dim}",
                 expected="matching parts of a base model; the refiner is not one",
             )
 

@@ -27,7 +27,6 @@ from components.diffusion.models.layouts import (
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 SAFE_ONLY = "pickled weights can run code when they are opened, so only safetensors are read"
-CONFIGURATION = ("model_index.json",)
 TEXTS = (".json", ".txt")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -232,7 +231,7 @@ def configuration_of(path: Path) -> Path:
     else the kind's pinned configuration from the hub.
 
     Raises:
-        InputError: the configuration is of another family or lacks a part, or there is none and the kind has no usual one.
+        InputError: the configuration is of another family or lacks a part, or is missing where the kind has no usual one.
         ServiceUnreachable: it must be fetched, and the hub does not answer.
     """
     kind = file_kind(path)
@@ -274,25 +273,16 @@ def _fetch(model: str, revision: str | None, endings: Collection[str]) -> Path:
             remedy=f"copy one from https://huggingface.co/{model}/commits/main",
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     parts = dict.fromkeys(part for layout in LAYOUTS.values() for part in layout.parts)
+    wanted = ["model_index.json", *(f"{part}/*{ending}" for part in parts for ending in endings)]
+    unwanted = ["*.fp16.safetensors", "*.non_ema.safetensors"]
     try:
-        return Path(
-            snapshot_download(
-                model,
-                revision=revision,
-                allow_patterns=[*CONFIGURATION, *(f"{part}/*{ending}" for part in parts for ending in endings)],
-                ignore_patterns=["*.fp16.safetensors", "*.non_ema.safetensors"],
-            )
-        )
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise InputError(
             f"base.model={model}", f"not on the hub at {revision} ({first_line(error)})", expected="a public or accessible model"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise ServiceUnreachable(
-            "huggingface.co", f"{model} cannot be fetched", remedy="check the network, or give a local folder"
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise ServiceUnreachable(

@@ -1,4 +1,4 @@
-"""A user's prompts as requests to the sampler, in a style model's own template."""
+"""Prompts as requests to the sampler: a user's own, or a bank's, in a style model's template."""
 
 from __future__ import annotations
 
@@ -9,8 +9,20 @@ from typing import Any
 from components.core.config import SamplingSection
 from components.core.content import digest_value
 from components.core.errors import InputError
-from components.core.prompting import fill_template, names_token
+from components.core.prompting import fill_template, names_token, tokens_for
 from components.diffusion.sampling.sampler import PromptRequest
+
+
+def request_for(identity: str, category: str, text: str, template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> PromptRequest:
+    """A prompt in the template, with the tokens that its category asks for; one that names a token is taken as it stands.
+
+    Args:
+        identity, category, text: the prompt's, as in a bank.
+        template: holds ``{prompt}``, and ``{token}`` where the style is asked for.
+        concepts: each ``token`` with its ``categories``, as ``styleforge.json`` lists them.
+    """
+    named = names_token(text, [str(row["token"]) for row in concepts])
+    return PromptRequest(identity, category, text, text if named else fill_template(template, tokens_for(concepts, category), text))
 
 
 def prompt_requests(
@@ -18,13 +30,10 @@ def prompt_requests(
 ) -> list[PromptRequest]:
     """One request for each different prompt, in the order in which they first occur.
 
-    A prompt that names an identifier is taken as it stands, others are put into the template.
-
     Args:
         card: the model's, see :mod:`components.core.card`.
-        settings: hold the templates.
+        settings: hold the templates; with ``plain`` it is the style-free one.
         prompts: what to draw.
-        plain: use the style-free template.
 
     Raises:
         InputError: a prompt is empty.
@@ -32,10 +41,9 @@ def prompt_requests(
     if any(not prompt.strip() for prompt in prompts):
         raise InputError("PROMPT", "is empty", expected="what to draw")
     template = settings.plain_template if plain else settings.style_template
-    concepts = card.get("concepts") or [{"token": card.get("identifier", "")}]
-    tokens = [str(row["token"]) for row in concepts]
-    whole = {text: text if names_token(text, tokens) else fill_template(template, tokens, text) for text in prompts}
-    return [PromptRequest(_prompt_id(text), "sample", text, full) for text, full in whole.items()]
+    # A user's prompt is of no category, so it asks for all concepts.
+    tokens = [{"token": row["token"]} for row in card.get("concepts") or [{"token": card.get("identifier", "")}]]
+    return [request_for(_prompt_id(text), "sample", text, template, tokens) for text in dict.fromkeys(prompts)]
 
 
 def _prompt_id(text: str) -> str:

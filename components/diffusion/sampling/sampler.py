@@ -1,4 +1,4 @@
-"""The one sampler: batched across prompts, every picture with a stream of its own, so that batches and shards change nothing.
+"""The one sampler: batched across prompts, every picture with a random generator of its own, so that batches and shards change nothing.
 
 A picture is the same whatever the batch size, the shard and the company it is drawn in, up to what matrix products of
 another shape round differently: at most ``TOLERANCE`` of 255 levels.
@@ -105,7 +105,7 @@ def sample_bank(
         ``out``.
 
     Raises:
-        InputError: two prompts have one id, or the shard is none.
+        InputError: two prompts have one id, or there is no such shard.
         StorageError: the disk refused; finished pictures are kept.
     """
     index, count = shard
@@ -134,7 +134,7 @@ def sample_bank(
             advance(len(batch))
         for future in pending:
             future.result()
-    write_jsonl(Path(out) / "metadata.jsonl", sorted((_row(job) for job in jobs), key=lambda row: row["file_name"]))
+    write_jsonl(Path(out) / "metadata.jsonl", sorted((row_of(job) for job in jobs), key=lambda row: row["file_name"]))
     return Path(out)
 
 
@@ -227,7 +227,8 @@ def describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, A
     }
 
 
-def _row(job: Job) -> dict[str, Any]:
+def row_of(job: Job) -> dict[str, Any]:
+    """A picture's row in ``metadata.jsonl``."""
     request = job.request
     return {
         "file_name": f"images/{job.file_name}", "prompt_id": request.id, "category": request.category, "prompt": request.prompt,
@@ -256,17 +257,15 @@ def _draw(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection) -> Ite
         part.to(memory_format=torch.channels_last)
     for start in range(0, len(jobs), settings.batch_size):
         batch = jobs[start : start + settings.batch_size]
-        # Closed before the yield: the mode is the thread's, and must not reach whoever takes the pictures.
+        # Closed before the yield: the mode is the thread's, and must not reach the caller.
         with torch.inference_mode(), _precision(bundle):
             pixels = bundle.family.decode_latents(denoise(bundle, batch, settings, prompts))
         if not torch.isfinite(pixels).all():
             bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
             raise StyleForgeError(
-                bundle.model,
-                f"draws NaN for the prompt {bad.request.full_prompt!r}",
-                expected="finite pictures",
+                bundle.model, f"draws NaN for the prompt {bad.request.full_prompt!r}", expected="finite pictures",
                 remedy="the model is damaged: train it again with a lower learning rate",
-            )
+            )  # fmt: skip
         yield batch, to_uint8(pixels)
 
 
@@ -284,8 +283,8 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prom
     latents = torch.cat([torch.randn((1, *family.latent_shape), generator=generator) for generator in generators]).to(device)
     latents = latents * float(scheduler.init_noise_sigma)
     guided = settings.guidance != 1.0
-    wanted = [job.request.full_prompt for job in jobs]
-    conditioning = prompts.encode([settings.negative_prompt] * len(jobs) + wanted if guided else wanted)
+    texts = [job.request.full_prompt for job in jobs]
+    conditioning = prompts.encode([settings.negative_prompt] * len(jobs) + texts if guided else texts)
     for timestep in scheduler.timesteps:
         doubled = torch.cat([latents, latents]) if guided else latents
         prediction = family.predict(scheduler.scale_model_input(doubled, timestep), timestep, conditioning)

@@ -14,7 +14,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpm": ("DDPMScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
-# What describes the training's noise and so must be shared; everything else is each sampler's own business.
+# What describes the training's noise and so must be shared; the rest is each sampler's own.
 SHARED = (
     "num_train_timesteps",
     "beta_start",
@@ -43,8 +43,8 @@ def make_scheduler(name: str, base: dict[str, Any]) -> Any:
     if base.get("timestep_spacing") == "trailing":
         # Chosen on purpose, by bases with zero terminal SNR: they must be sampled from the very last timestep.
         shared["timestep_spacing"] = "trailing"
-    wanted = {**shared, **options}
+    chosen = {**shared, **options}
     # Latents have no fixed range, so nothing is clipped to one.
     if "clip_sample" in known:
-        wanted["clip_sample"] = False
-    return cls.from_config(wanted)
+        chosen["clip_sample"] = False
+    return cls.from_config(chosen)

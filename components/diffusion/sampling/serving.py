@@ -47,7 +47,7 @@ class StyleModel:
         limits: of one request; default: from the environment.
 
     Raises:
-        InputError: the folder is no whole model, its base is not there, or a limit is none.
+        InputError: the folder is no whole model, its base is missing, or a limit is not a positive number.
         ServiceUnreachable: the base is on a hub that does not answer.
     """
 
@@ -77,19 +77,19 @@ class StyleModel:
         """
         try:
             request = check_request(list(model_input["prompt"]), params or {}, self._own, self._bundle.resolution, self._limits)
-            asked = prompt_requests(self._card, self._own, request.prompts)
+            requests = prompt_requests(self._card, self._own, request.prompts)
             with self._in_turn():
-                self._check_lengths(asked)
+                self._check_lengths(requests)
                 with _failures():
-                    rows = self._draw(asked, request)
+                    rows = self._draw(requests, request)
         except InputError as error:
             raise _answer(400, str(error)) from error
         return [row for prompt in request.prompts for row in rows[prompt]]
 
-    def _check_lengths(self, asked: Sequence[PromptRequest]) -> None:
+    def _check_lengths(self, requests: Sequence[PromptRequest]) -> None:
         """A prompt whose end would be cut off is refused: nobody reads the server's warnings."""
         family = self._bundle.family
-        for row, length in zip(asked, family.prompt_lengths([row.full_prompt for row in asked]), strict=True):
+        for row, length in zip(requests, family.prompt_lengths([row.full_prompt for row in requests]), strict=True):
             if length > family.limit:
                 raise InputError(
                     f"prompt {row.prompt[:40]!r}…", f"has {length} tokens as {row.full_prompt[:80]!r}…",
@@ -108,11 +108,11 @@ class StyleModel:
         finally:
             self._turn.release()
 
-    def _draw(self, asked: Sequence[PromptRequest], request: Request) -> dict[str, list[dict[str, Any]]]:
+    def _draw(self, requests: Sequence[PromptRequest], request: Request) -> dict[str, list[dict[str, Any]]]:
         settings = self._own.model_copy(update={"repeats": request.count, "steps": request.steps, "guidance": request.guidance})
         drawn: dict[str, list[dict[str, Any]]] = {}
         with tempfile.TemporaryDirectory(prefix="styleforge-") as name:
-            out = sample_bank(self._bundle, asked, settings, request.seed, Path(name))
+            out = sample_bank(self._bundle, requests, settings, request.seed, Path(name))
             for row in sorted(read_jsonl(out / "metadata.jsonl"), key=lambda row: int(row["repeat"])):
                 drawn.setdefault(row["prompt"], []).append(self._picture(out / row["file_name"], row))
         return drawn
@@ -130,7 +130,7 @@ def _failures() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         _logger.exception("out of memory")
-        raise _answer(429, f"too little memory for a batch; whoever serves can set {PREFIX}BATCH") from error
+        raise _answer(429, f"too little memory for a batch; the server's operator can set {PREFIX}BATCH") from error
     except Exception as error:
         _logger.exception("drawing failed")
         raise _answer(500, f"drawing failed ({type(error).__name__}: {first_line(error)})") from error

@@ -24,7 +24,7 @@ ENCODE_BATCH = 8
 class LatentCache:
     """VAE moments of pictures, keyed by (sample id, variant).
 
-    Moments are kept, not draws from them, so that every step draws a latent of its own. Turned off, it computes the same on
+    Moments are cached, not draws from them, so that every step draws a latent of its own. Turned off, it computes the same on
     every call.
 
     Args:
@@ -37,19 +37,19 @@ class LatentCache:
 
     def __init__(self, family: Family, load_image: LoadImage, device: torch.device, seed: int, *, enabled: bool = True) -> None:
         self._family, self._load, self._device, self._seed, self._enabled = family, load_image, device, seed, enabled
-        self._kept: dict[tuple[str, Variant], torch.Tensor] = {}
+        self._moments: dict[tuple[str, Variant], torch.Tensor] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def fill(self, samples: Iterable[Sample], variants: Sequence[Variant]) -> None:
         """Encode every variant of every sample once, in a fixed order. Does nothing where the cache is off."""
         if not self._enabled:
             return
-        wanted = {(sample.id, variant): (sample, variant) for sample in samples for variant in variants}
-        missing = [pair for key, pair in wanted.items() if key not in self._kept]
+        requested = {(sample.id, variant): (sample, variant) for sample in samples for variant in variants}
+        missing = [pair for key, pair in requested.items() if key not in self._moments]
         for start in range(0, len(missing), ENCODE_BATCH):
             chunk = missing[start : start + ENCODE_BATCH]
             for (sample, variant), moments in zip(chunk, self._encode(chunk), strict=True):
-                self._kept[sample.id, variant] = moments.clone()
+                self._moments[sample.id, variant] = moments.clone()
 
     def moments(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
         """Moments of N samples in their variants, shape (N, 2C, h, w), on the VAE's device.
@@ -60,7 +60,7 @@ class LatentCache:
         if not self._enabled:
             return self._encode(list(zip(samples, variants, strict=True)))
         self.fill(samples, list(dict.fromkeys(variants)))
-        return torch.stack([self._kept[sample.id, variant] for sample, variant in zip(samples, variants, strict=True)])
+        return torch.stack([self._moments[sample.id, variant] for sample, variant in zip(samples, variants, strict=True)])
 
     def time_ids(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
         """How N samples in their variants were cut, see ``pictures.time_ids``: integers of shape (N, 6)."""

@@ -46,7 +46,7 @@ class Concept:
     aux_form: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What whoever draws with the model needs to know: ``token``, ``prompt``, ``categories``."""
+        """What drawing with the model takes: ``token``, ``prompt``, ``categories``."""
         return {
             "token": self.token, "prompt": self.prompt, "categories": None if self.categories is None else sorted(self.categories),
         }  # fmt: skip
@@ -115,7 +115,7 @@ class Method:
 
 @dataclass(frozen=True)
 class _Row:
-    """``text_encoder`` is the way in which the text encoder trains where asked for, ``by_default`` whether it is."""
+    """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is."""
 
     trains: frozenset[str]
     preserves: str
@@ -167,8 +167,8 @@ def _trains(config: MethodSection, row: _Row) -> frozenset[str]:
         raise ConfigError(
             "method.train_text_encoder", f"{config.name} never trains the text encoder", expected="false, or another method.name"
         )
-    wanted = row.by_default if config.train_text_encoder is None else config.train_text_encoder
-    trains = row.trains | ({row.text_encoder} if wanted and row.text_encoder else frozenset())
+    trained = row.by_default if config.train_text_encoder is None else config.train_text_encoder
+    trains = row.trains | ({row.text_encoder} if trained and row.text_encoder else frozenset())
     # A switch for the methods that it can serve; with the others their own tokens have a rate to themselves anyway.
     return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains else trains
 

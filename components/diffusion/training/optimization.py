@@ -26,7 +26,7 @@ def check_training(training: TrainingSection) -> None:
     """Refuse what this installation or machine cannot do, before anything is loaded.
 
     Raises:
-        ConfigError: 8-bit AdamW is asked for and bitsandbytes is not installed.
+        ConfigError: 8-bit AdamW without bitsandbytes.
     """
     if training.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
@@ -37,17 +37,17 @@ def check_training(training: TrainingSection) -> None:
         )
 
 
-def precision_for(asked: str, device: torch.device) -> str:
-    """The autocast type that is used: what was asked for, unless this processor would only emulate it.
+def precision_for(requested: str, device: torch.device) -> str:
+    """The autocast type that is used: the requested one, unless this processor would only emulate it.
 
     bf16 products are emulated at about a hundredth of fp32's speed on processors without AVX512-BF16 or AMX, and fp16
     needs a GPU.
     """
-    if asked == "no" or device.type != "cpu":
-        return asked
-    if asked == "bf16" and _has_bf16():
-        return asked
-    _logger.warning("training.mixed_precision=%s is not native to this processor: training in fp32", asked)
+    if requested == "no" or device.type != "cpu":
+        return requested
+    if requested == "bf16" and _has_bf16():
+        return requested
+    _logger.warning("training.mixed_precision=%s is not native to this processor: training in fp32", requested)
     return "no"
 
 

@@ -1,4 +1,4 @@
-"""torch's global random streams, where something that is not ours draws from them."""
+"""torch's global random state, where something that is not ours draws from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def forked_rng() -> AbstractContextManager[None]:
-    """Put the streams of the CPU and of this process' own GPU back afterwards.
+    """Put the random state of the CPU and of this process' own GPU back afterwards.
 
     torch by itself would open every GPU of the machine for it, and so take some hundred megabytes of each.
     """
@@ -17,7 +17,7 @@ def forked_rng() -> AbstractContextManager[None]:
 
 
 def all_states(device: torch.device, rank: int, world: int) -> dict[str, torch.Tensor]:
-    """The states of the streams of all processes, each of which has to ask: ``cpu``, ``cuda``, ``cpu:1``, ``cuda:1`` …"""
+    """The random states of all processes, each of which has to ask: ``cpu``, ``cuda``, ``cpu:1``, ``cuda:1`` …"""
     states = {_name("cpu", rank): torch.get_rng_state()}
     if device.type == "cuda":
         states[_name("cuda", rank)] = torch.cuda.get_rng_state(device)
@@ -29,7 +29,7 @@ def all_states(device: torch.device, rank: int, world: int) -> dict[str, torch.T
 
 
 def restore_state(states: Mapping[str, torch.Tensor], device: torch.device, rank: int) -> None:
-    """Take up this process' own of :func:`all_states`; where there is none, as there were fewer then, its streams stay."""
+    """Take up this process' own of :func:`all_states`; where it is missing, as there were fewer then, its generators stay."""
     if (state := states.get(_name("cpu", rank))) is not None:
         torch.set_rng_state(state)
     if device.type == "cuda" and (state := states.get(_name("cuda", rank))) is not None:

@@ -109,7 +109,7 @@ class Mixer:
         return len(self.rows)
 
     def batch(self, number: int) -> Batch:
-        """This process' share of micro-batch ``number`` (counted over the whole training)."""
+        """This process' part of micro-batch ``number`` (counted over the whole training)."""
         samples: list[Sample] = []
         weights: list[float] = []
         for group, count, order in self._groups:
@@ -181,17 +181,17 @@ def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *
 def choose_style_refs(rows: Sequence[dict[str, Any]], method: Method, seed: int) -> list[dict[str, Any]]:
     """The StyleRef rows that a method uses, in their own order.
 
-    Where only so many are wanted, they are drawn from the seed, from each role in turn, so that they stay mixed as evenly as
+    Where it uses only so many, they are drawn from the seed, from each role in turn, so that they stay mixed as evenly as
     the pictures allow.
 
     Raises:
-        InputError: there are fewer than wanted.
+        InputError: there are fewer.
     """
     allowed = [row for row in rows if row.get("role") in method.content]
     if method.count is None:
         return allowed
     if len(allowed) < method.count:
-        raise InputError("method.style_ref_count", f"{method.count} asked for, {len(allowed)} are there", expected="at most as many")
+        raise InputError("method.style_ref_count", f"{method.count} requested, {len(allowed)} available", expected="at most as many")
     by_role: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(allowed, key=lambda row: derive_seed(seed, "style_ref", row["path"])):
         by_role.setdefault(str(row.get("role")), []).append(row)
@@ -229,7 +229,6 @@ def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
         if row.get("concept") not in (None, concept.token):
             continue
         file = Path(aux) / str(row["file_name"])
-        file = file if file.is_file() else Path(aux) / "images" / str(row["file_name"])
         if not file.is_file():
             raise InputError(str(file), "the Aux picture is listed but missing", expected="every picture of metadata.jsonl")
         found.append(Sample(digest_file(file), file, fill_prompt(concept.aux_prompt, row.get("text")), weight))

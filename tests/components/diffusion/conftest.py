@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from components.core.config import RunConfig, parse_config
 from components.core.content import digest_file
+from components.diffusion.models.bundle import load_bundle
+from components.diffusion.training.loop import fine_tune
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 
 
@@ -32,6 +36,16 @@ def tiny_v_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_xl_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sdxl_folder(tmp_path_factory.mktemp("base") / "tiny-xl")
+
+
+@pytest.fixture(scope="session")
+def bases(tiny_base: Path, tiny_v_base: Path, tiny_xl_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A base of each kind of one-file checkpoint."""
+    # The second generation's text encoder is OpenCLIP's, which has another activation.
+    second = Path(shutil.copytree(tiny_v_base, tmp_path_factory.mktemp("second") / "base"))
+    config = second / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_act": "gelu"}))
+    return {"sd1": tiny_base, "sd2": second, "sdxl": tiny_xl_base}
 
 
 class Folders:
@@ -68,13 +82,7 @@ def write_folders(root: Path, style: int = 5, aux: int = 4, reference: int = 0) 
         {"path": row["path"], "role": "character", "confidence": 1.0, "source": "metadata"} for row in rows if row["split"] == "style_ref"
     ]
     held_out = [row["path"] for row in rows if row["split"] == "reference"]
-    split_file = {
-        "method": "metadata",
-        "style_ref": chosen,
-        "reference": held_out,
-        "reference_is_style_ref": not held_out,
-        "low_confidence": [],
-    }
+    split_file = {"method": "metadata", "style_ref": chosen, "reference": held_out, "reference_is_style_ref": not held_out}
     (folders.split / "split.json").write_text(json.dumps(split_file))
     listed = []
     for index in range(aux):
@@ -90,18 +98,66 @@ def folders(tmp_path: Path) -> Folders:
     return write_folders(tmp_path / "run")
 
 
+def configure(base: Path, **settings: Any) -> RunConfig:
+    """A short run on a base; each of ``settings`` is a section's changes, or a value."""
+    data: dict[str, Any] = {
+        "seed": 3, "style": {"name": "anime", "source": "unused"}, "base": {"model": str(base)},
+        "training": {"steps": 6, "learning_rate": 1e-3, "batch_size": 2, "checkpoint_every": 2, "validate_every": 3},
+        "sampling": {"steps": 3, "repeats": 2, "batch_size": 4},
+    }  # fmt: skip
+    for section, values in settings.items():
+        data[section] = {**data.get(section, {}), **values} if isinstance(values, dict) else values
+    return parse_config(data)
+
+
 @pytest.fixture
 def make_config(tiny_base: Path) -> Callable[..., RunConfig]:
     def make(**settings: Any) -> RunConfig:
-        data: dict[str, Any] = {
-            "seed": 3,
-            "style": {"name": "anime", "source": "unused"},
-            "base": {"model": str(tiny_base)},
-            "training": {"steps": 6, "learning_rate": 1e-3, "batch_size": 2, "checkpoint_every": 2, "validate_every": 3},
-            "sampling": {"steps": 3, "repeats": 2, "batch_size": 4},
-        }
-        for section, values in settings.items():
-            data[section] = {**data.get(section, {}), **values} if isinstance(values, dict) else values
-        return parse_config(data)
+        base = settings.pop("base", {}).get("model", tiny_base)
+        return configure(base, **settings)
 
     return make
+
+
+class Trained:
+    """Models of two steps at a high rate, each trained once for the whole suite: nothing may change them."""
+
+    def __init__(self, root: Path, base: Path) -> None:
+        self._root, self._base = root, base
+        self._done: dict[str, Path] = {}
+
+    def __call__(self, name: str, base: Path | None = None, **method: Any) -> Path:
+        key = json.dumps([name, str(base), method], sort_keys=True)
+        if key not in self._done:
+            folders = write_folders(self._root / f"{len(self._done)}-{name}")
+            training = {"steps": 2, "learning_rate": 0.05, "validation_prompts": ["a photo of {token} style, a man"]}
+            sampling = {"negative_prompt": "a dog"}
+            config = configure(base or self._base, method={"name": name, **method}, training=training, sampling=sampling)
+            self._done[key] = fine_tune(config, *folders.inputs, folders.out, folders.checkpoints)
+        return self._done[key]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Trained:
+    return Trained(tmp_path_factory.mktemp("trained"), tiny_base)
+
+
+LATENTS = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0))
+
+
+def predict(model: Path, prompt: str) -> torch.Tensor:
+    """A model's prediction for the same latents each time."""
+    family = load_bundle(model, device="cpu").family
+    with torch.no_grad():
+        return family.predict(LATENTS, torch.tensor([500]), family.encode_prompts([prompt]))
+
+
+def predict_with(pipeline: Any, prompt: str) -> torch.Tensor:
+    """The same through diffusers alone."""
+    with torch.no_grad():
+        encoded = pipeline.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+        added: dict[str, Any] = {}
+        if len(encoded) == 4:
+            added = {"added_cond_kwargs": {"text_embeds": encoded[2], "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]])}}
+        prediction: torch.Tensor = pipeline.unet(LATENTS, torch.tensor([500]), encoder_hidden_states=encoded[0], **added).sample
+    return prediction

@@ -22,11 +22,8 @@ from components.diffusion.attention.capture import (
     words_to_map,
 )
 from components.diffusion.models.bundle import Bundle, load_bundle
-from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.tokens import add_tokens, row_names
 from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
-from components.diffusion.sampling.schedulers import SCHEDULERS
-from tests.fixtures_models import tiny_sdxl_folder
 
 PROMPT = "a photo of sks style, a man wearing a hat"
 
@@ -37,8 +34,8 @@ def bundle(tiny_base: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def xl(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return load_bundle(tiny_sdxl_folder(tmp_path_factory.mktemp("xl") / "base"), device="cpu")
+def xl(tiny_xl_base: Path) -> Bundle:
+    return load_bundle(tiny_xl_base, device="cpu")
 
 
 @pytest.fixture(params=["bundle", "xl"])
@@ -150,7 +147,7 @@ def test_layers_of_every_resolution_count_alike() -> None:
         AttentionRecord(1, (5, 6)).maps()
 
 
-@pytest.mark.parametrize(("scheduler", "guidance"), [("dpm++", 1.0), *((name, 4.0) for name in SCHEDULERS)])
+@pytest.mark.parametrize(("scheduler", "guidance"), [("dpm++", 1.0), ("dpm++", 4.0), ("euler-a", 4.0)])
 def test_recording_changes_no_bit_of_a_picture(either: Bundle, scheduler: str, guidance: float) -> None:
     chosen = settings(scheduler=scheduler, guidance=guidance)
     requests = [ask(index, prompt) for index, prompt in enumerate([PROMPT, "a photo of sks style, a dog"])]
@@ -179,59 +176,30 @@ def test_the_layers_get_their_own_processors_back(bundle: Bundle) -> None:
     assert bundle.family.network.attn_processors == before
 
 
-def test_other_words_states_give_another_map(bundle: Bundle) -> None:
-    family = bundle.family
-    states = family.encode_prompts([PROMPT]).states
-    latents = noise(1, *family.latent_shape)
-
-    def maps(conditioning: Conditioning) -> torch.Tensor:
-        with torch.no_grad(), record_attention(family, 1) as record:
-            family.predict(latents, torch.tensor(500), conditioning)
-        return record.maps()
-
-    louder = states.clone()
-    louder[:, 4] *= 30
-    assert (maps(Conditioning(louder))[:, 4] - maps(Conditioning(states))[:, 4]).abs().max() > 1e-3
-
-
 # Words and their tokens
 
 
 @pytest.mark.parametrize(
     ("prompt", "word", "positions"),
     [
-        (PROMPT, "sks", (4,)),
-        (PROMPT, "style", (5,)),
-        (PROMPT, "Hat", (11,)),
-        (PROMPT, "a", (1, 7, 10)),
-        (PROMPT, "photo of sks", (2, 3, 4)),
-        (PROMPT, " wearing  a hat ", (9, 10, 11)),
+        (PROMPT, "sks", (4,)), (PROMPT, "style", (5,)), (PROMPT, "Hat", (11,)), (PROMPT, "a", (1, 7, 10)),
+        (PROMPT, "photo of sks", (2, 3, 4)), (PROMPT, " wearing  a hat ", (9, 10, 11)),
         # Its tokens are "wo" and "man": the second is no "man".
         ("a woman", "woman", (2, 3)),
         ("a woman, a man", "man", (6,)),
-        ("<sks> style", "<sks>", (1, 2, 3)),
-        ("<sks> style", "sks", (2,)),
-        ("[V] style", "[v]", (1, 2, 3)),
+        ("<sks> style", "<sks>", (1, 2, 3)), ("<sks> style", "sks", (2,)), ("[V] style", "[v]", (1, 2, 3)),
         ("STYLE of a dog, style", "style", (1, 6)),
     ],
-)
+)  # fmt: skip
 def test_a_word_is_all_tokens_that_it_is_cut_into(bundle: Bundle, prompt: str, word: str, positions: tuple[int, ...]) -> None:
     assert token_positions(bundle.family, prompt, word) == positions
 
 
-@pytest.mark.parametrize(
-    ("prompt", "word", "positions"),
-    [
-        ("a photo of <sks> style, a man", "<sks>", (4, 5, 6)),
-        ("a photo of <sks> style, a man", "sks", (4, 5, 6)),
-        ("a photo of <sks> style, a man", "<SKS> style", (4, 5, 6, 7)),
-        ("a photo of <sks> style, a man", "man", (10,)),
-    ],
-)
-def test_a_learnt_token_is_all_its_rows(tiny_base: Path, prompt: str, word: str, positions: tuple[int, ...]) -> None:
+def test_a_learnt_token_is_all_its_rows(tiny_base: Path) -> None:
     family = load_bundle(tiny_base, device="cpu").family
     add_tokens(family.tokenizers["text_encoder"], row_names("<sks>", 3), "tokenizer")
-    assert token_positions(family, prompt, word) == positions
+    for word, positions in {"<sks>": (4, 5, 6), "sks": (4, 5, 6), "<SKS> style": (4, 5, 6, 7), "man": (10,)}.items():
+        assert token_positions(family, "a photo of <sks> style, a man", word) == positions
 
 
 def test_both_tokenizers_of_the_larger_model_agree(xl: Bundle) -> None:

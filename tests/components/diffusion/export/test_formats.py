@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +12,11 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from components.core.config import RunConfig
 from components.diffusion.export.formats import KOHYA_FILE, LORA_FILE, embedding, file_stem, kohya_lora, sort_metadata
 from components.diffusion.models.bundle import load_bundle
-from components.diffusion.training.loop import fine_tune
-from tests.components.diffusion.conftest import Folders
+from tests.components.diffusion.conftest import Trained, predict, predict_with
 
-MakeConfig = Callable[..., RunConfig]
 PIPELINES: dict[str, Any] = {"tiny_base": StableDiffusionPipeline, "tiny_xl_base": StableDiffusionXLPipeline}
-LATENTS = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0))
-
-
-def train(config: RunConfig, folders: Folders) -> Path:
-    return fine_tune(config, *folders.inputs, folders.out, folders.checkpoints)
-
-
-def ours(model: Path, prompt: str) -> torch.Tensor:
-    family = load_bundle(model).family
-    with torch.no_grad():
-        return family.predict(LATENTS, torch.tensor([500]), family.encode_prompts([prompt]))
-
-
-def theirs(pipeline: Any, prompt: str) -> torch.Tensor:
-    """The same prediction through diffusers alone."""
-    added = {}
-    with torch.no_grad():
-        encoded = pipeline.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
-        if len(encoded) == 4:
-            added = {"added_cond_kwargs": {"text_embeds": encoded[2], "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]])}}
-        prediction: torch.Tensor = pipeline.unet(LATENTS, torch.tensor([500]), encoder_hidden_states=encoded[0], **added).sample
-    return prediction
 
 
 # diffusers leaves the magnitudes of kohya's DoRA files out, with a warning, so its own format alone carries DoRA to it.
@@ -53,25 +27,21 @@ def theirs(pipeline: Any, prompt: str) -> torch.Tensor:
         ("tiny_xl_base", LORA_FILE, False), ("tiny_xl_base", KOHYA_FILE, False),
     ],
 )  # fmt: skip
-def test_lora_is_taken_by_load_lora_weights(
-    make_config: MakeConfig, folders: Folders, request: pytest.FixtureRequest, base: str, file: str, dora: bool
-) -> None:
+def test_lora_is_taken_by_load_lora_weights(trained: Trained, request: pytest.FixtureRequest, base: str, file: str, dora: bool) -> None:
     folder: Path = request.getfixturevalue(base)
-    method = {"name": "lora", "train_text_encoder": True, "lora": {"rank": 2, "alpha": 6, "dora": dora}}
-    out = train(make_config(base={"model": str(folder)}, method=method, training={"steps": 2, "learning_rate": 0.05}), folders)
+    out = trained("lora", folder, train_text_encoder=True, lora={"rank": 2, "alpha": 6, "dora": dora})
     pipeline = PIPELINES[base].from_pretrained(folder)
     prompt = "a photo of sks style"
-    plain = theirs(pipeline, prompt)
+    plain = predict_with(pipeline, prompt)
     pipeline.load_lora_weights(out, weight_name=file)
-    wanted = ours(out, prompt)
+    wanted = predict(out, prompt)
     assert (wanted - plain).abs().max() > 1e-3
-    torch.testing.assert_close(theirs(pipeline, prompt), wanted, rtol=1e-3, atol=2e-5)
+    torch.testing.assert_close(predict_with(pipeline, prompt), wanted, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["textual-inversion", "custom-diffusion"])
-def test_embeddings_are_taken_by_load_textual_inversion(make_config: MakeConfig, folders: Folders, tiny_base: Path, name: str) -> None:
-    method = {"name": name, "vectors": 2, "identifier": "my style"}
-    out = train(make_config(method=method, training={"steps": 2, "learning_rate": 0.05}), folders)
+def test_embeddings_are_taken_by_load_textual_inversion(trained: Trained, tiny_base: Path, name: str) -> None:
+    out = trained(name, vectors=2, identifier="my style")
     file = out / "my_style.safetensors"
     saved = load_file(file)
     assert list(saved) == ["emb_params"]
@@ -84,11 +54,8 @@ def test_embeddings_are_taken_by_load_textual_inversion(make_config: MakeConfig,
     assert json.loads((out / "styleforge.json").read_text())["files"] == [file.name]
 
 
-def test_a_base_with_two_text_encoders_has_an_embedding_of_each(make_config: MakeConfig, folders: Folders, tiny_xl_base: Path) -> None:
-    config = make_config(
-        base={"model": str(tiny_xl_base)}, method={"name": "textual-inversion"}, training={"steps": 2, "learning_rate": 0.05}
-    )
-    out = train(config, folders)
+def test_a_base_with_two_text_encoders_has_an_embedding_of_each(trained: Trained, tiny_xl_base: Path) -> None:
+    out = trained("textual-inversion", tiny_xl_base)
     saved = load_file(out / "sks.safetensors")
     encoders = load_bundle(tiny_xl_base).family.text_encoders
     widths = [encoder.config.hidden_size for encoder in encoders.values()]

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from components.core.config import RunConfig, SamplingSection
+from components.core.config import RunConfig
 from components.core.content import derive_seed
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.conditioning import Conditioning
-from components.diffusion.sampling.sampler import PromptRequest, denoise, jobs_for
 from components.diffusion.training.caches import PromptCache
 from components.diffusion.training.loop import Trainer
 from components.diffusion.training.methods import method_for
@@ -67,36 +66,6 @@ def test_conditioning_and_prediction_are_bit_equal_to_the_plain_computation(bund
         times = torch.tensor([3, 500, 999])
         ours = bundle.family.predict(latents, times, conditioning)
         assert torch.equal(ours, pipeline.unet(latents, times, encoder_hidden_states=wanted).sample)
-
-
-def test_text_encoders_have_names(bundle: Bundle) -> None:
-    assert bundle.family.text_encoders == {"text_encoder": bundle.family.text_encoders["text_encoder"]}
-    assert list(bundle.family.tokenizers) == ["text_encoder"]
-
-
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_sampling_is_bit_equal_to_the_plain_loop(bundle: Bundle, tiny_base: Path, guidance: float) -> None:
-    pipeline = plain_parts(tiny_base)
-    settings = SamplingSection(scheduler="ddim", steps=3, guidance=guidance, repeats=1)
-    jobs = jobs_for([PromptRequest(f"{i}", "x", text, text) for i, text in enumerate(PROMPTS[:2])], 1, 5)
-    with torch.inference_mode():
-        ours = denoise(bundle, jobs, settings, PromptCache(bundle.family, CPU, keep_states=True))
-        from diffusers import DDIMScheduler
-
-        scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, set_alpha_to_one=False, clip_sample=False)
-        scheduler.set_timesteps(3)
-        states = torch.cat([plain_states(pipeline, [prompt]) for prompt in ["", "", *PROMPTS[:2]]])
-        latents = torch.cat(
-            [torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(derive_seed(5, "sample", str(i), 0))) for i in (0, 1)]
-        )
-        for time in scheduler.timesteps:
-            if guidance == 1.0:
-                prediction = pipeline.unet(latents, time, encoder_hidden_states=states[2:]).sample
-            else:
-                without, asked = pipeline.unet(torch.cat([latents] * 2), time, encoder_hidden_states=states).sample.chunk(2)
-                prediction = without + guidance * (asked - without)
-            latents = scheduler.step(prediction, time, latents).prev_sample
-    assert torch.equal(ours, latents)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])

@@ -16,11 +16,7 @@ from components.core.errors import InputError, ServiceUnreachable
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.layouts import FILE_KINDS
 from components.diffusion.models.sources import configuration_of, file_kind, locate
-from tests.fixtures_models import tiny_sd_folder
-from tests.fixtures_original import write_original
-
-KINDS = ("sd1", "sd2", "sdxl")
-TITLES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
+from tests.fixtures_original import KINDS, write_original
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +28,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise LocalEntryNotFoundError("offline")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-
-
-@pytest.fixture(scope="session")
-def bases(tiny_base: Path, tiny_v_base: Path, tiny_xl_base: Path) -> dict[str, Path]:
-    return {"sd1": tiny_base, "sd2": tiny_v_base, "sdxl": tiny_xl_base}
 
 
 def configuration(base: Path, folder: Path) -> Path:
@@ -62,7 +53,7 @@ def checkpoint(bases: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_loads_to_the_very_weights(kind: str, checkpoint: Callable[[str], Path], bases: dict[str, Path], tmp_path: Path) -> None:
     file = checkpoint(kind)
-    assert file_kind(file).title == TITLES[kind]
+    assert file_kind(file).title == KINDS[kind]
     assert locate(str(file)) == file
     loaded, wanted = load_bundle(file, device="cpu"), load_bundle(bases[kind], device="cpu")
     assert type(loaded.family) is type(wanted.family)
@@ -209,10 +200,8 @@ def test_a_mark_of_v_prediction_must_agree_with_the_configuration(checkpoint: Ca
         load_bundle(file)
 
 
-def test_half_precision_files_load_in_fp32(tmp_path: Path) -> None:
-    base = tiny_sd_folder(tmp_path / "base", seed=1)
-    configuration(base, tmp_path / "half")
-    file = write_original(base, tmp_path / "half.safetensors", "sd1")
+def test_half_precision_files_load_in_fp32(bases: dict[str, Path], checkpoint: Callable[[str], Path]) -> None:
+    file = checkpoint("sd1")
     save_file({name: value.half() for name, value in load_file(file).items()}, file)
     family = load_bundle(file, device="cpu").family
     assert {value.dtype for part in family.parts.values() for value in part.parameters()} == {torch.float32}

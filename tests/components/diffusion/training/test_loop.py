@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from components.core.config import AS_SCORED, RunConfig, TrainingSection
 from components.core.content import digest_folder
-from components.core.errors import ConfigError, InputError, StorageError, TrainingDiverged
+from components.core.errors import ConfigError, StorageError, TrainingDiverged
 from components.core.paths import read_jsonl
 from components.diffusion.training import checkpoints as checkpoints_module
 from components.diffusion.training import denoising, optimization
@@ -36,9 +36,9 @@ def weights(model: Path) -> dict[str, torch.Tensor]:
     return {f"{file}:{key}": value for file in FILES for key, value in load_file(model / file).items()}
 
 
-def train(config: RunConfig, folders: Folders, name: str = "model", checkpoints: str = "ck") -> Path:
+def train(config: RunConfig, folders: Folders, name: str = "model", checkpoints: str = "ck", **options: Any) -> Path:
     root = folders.out.parent
-    return fine_tune(config, *folders.inputs, root / name, root / checkpoints)
+    return fine_tune(config, *folders.inputs, root / name, root / checkpoints, **options)
 
 
 def same(first: Path, second: Path) -> bool:
@@ -61,7 +61,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def test_a_style_model_is_a_whole_folder_with_its_history(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
     config = make_config(training={"validation_prompts": ["a photo of {token} style, a dog"]})
-    out = train(config, folders)
+    seen: list[tuple[str, bool]] = []
+    out = train(config, folders, on_checkpoint=lambda path: seen.append((path.name, (path / "state.json").is_file())))
+    # Each checkpoint is handed on once it is whole.
+    assert seen == [("step-00000002", True), ("step-00000004", True)]
     record = json.loads((out / "styleforge.json").read_text())
     assert record["schema"] == 1
     assert record["method"] == "single-styleforge"
@@ -101,15 +104,6 @@ def test_interrupted_twice_equals_uninterrupted_bit_for_bit(make_config: MakeCon
     assert digest_folder(whole) == digest_folder(parts)
 
 
-def test_each_checkpoint_is_handed_on_once_it_is_whole(make_config: MakeConfig, folders: Folders) -> None:
-    seen: list[tuple[str, bool]] = []
-    fine_tune(
-        make_config(), *folders.inputs, folders.out, folders.checkpoints,
-        on_checkpoint=lambda path: seen.append((path.name, (path / "state.json").is_file())),
-    )  # fmt: skip
-    assert seen == [("step-00000002", True), ("step-00000004", True)]
-
-
 def test_the_same_run_gives_the_same_model_and_leaves_the_global_stream_alone(make_config: MakeConfig, folders: Folders) -> None:
     config = make_config(training={"steps": 2})
     torch.manual_seed(1)
@@ -141,38 +135,28 @@ def test_a_frozen_text_encoder_stays_bit_equal_and_caches_change_nothing(
     assert all(abs(other - own) > 1e-3 for other, own in zip(losses(run("other", seed=4)), wanted, strict=True))
 
 
-def test_v_prediction_bases_train(make_config: MakeConfig, folders: Folders, tiny_v_base: Path) -> None:
-    out = train(make_config(base={"model": str(tiny_v_base)}, training={"steps": 2, "min_snr_gamma": 5.0}), folders)
-    assert all(math.isfinite(row["loss"]) for row in read_jsonl(out / "training" / "log.jsonl"))
-    assert json.loads((out / "scheduler" / "scheduler_config.json").read_text())["prediction_type"] == "v_prediction"
-
-
-@pytest.mark.parametrize("options", [{"gradient_checkpointing": True}, {"aux_batch_size": 3}, {"flip": 1.0}, {"flip": 0.0, "crops": 2}])
-def test_options_that_change_how_it_is_computed(make_config: MakeConfig, folders: Folders, options: dict[str, Any]) -> None:
-    assert (train(make_config(training={"steps": 2, **options}), folders) / "model_index.json").is_file()
+@pytest.mark.parametrize(
+    ("aux", "prior", "settings", "pictures"),
+    [
+        (0, 1.0, {}, 2 * 2), (4, 0.25, {"aux_batch_size": 3, "flip": 1.0}, 2 * 5),
+        (4, 1.0, {"gradient_accumulation": 3, "flip": 0.0}, 2 * 12),
+    ],
+)  # fmt: skip
+def test_the_loss_is_styleref_and_the_weighted_aux(
+    make_config: MakeConfig, tmp_path: Path, aux: int, prior: float, settings: dict[str, Any], pictures: int
+) -> None:
+    config = make_config(method={"prior_weight": prior}, training={"steps": 2, **settings})
+    out = train(config, write_folders(tmp_path / "run", aux=aux))
+    rows = read_jsonl(out / "training" / "log.jsonl")
+    assert len(rows) == 2 and all((row["aux_loss"] > 0) == (aux > 0) for row in rows)
+    assert [row["loss"] for row in rows] == pytest.approx([row["instance_loss"] + prior * row["aux_loss"] for row in rows], rel=1e-5)
+    assert json.loads((out / "training" / "timing.json").read_text())["images"] == pictures
 
 
 def test_gradient_checkpointing_changes_no_weight(make_config: MakeConfig, folders: Folders) -> None:
     plain = weights(train(make_config(training={"steps": 2}), folders, "plain", "ck1"))
     saving = weights(train(make_config(training={"steps": 2, "gradient_checkpointing": True}), folders, "saving", "ck2"))
     assert all(torch.allclose(plain[key], saving[key], atol=1e-5) for key in plain)
-
-
-def test_without_aux_the_loss_is_the_instances(make_config: MakeConfig, tmp_path: Path) -> None:
-    out = train(make_config(training={"steps": 2}), write_folders(tmp_path / "none", aux=0))
-    assert all(row["loss"] == row["instance_loss"] and row["aux_loss"] == 0 for row in read_jsonl(out / "training" / "log.jsonl"))
-
-
-def test_the_prior_weight_is_in_the_loss(make_config: MakeConfig, folders: Folders) -> None:
-    out = train(make_config(method={"prior_weight": 0.25}, training={"steps": 2}), folders)
-    for row in read_jsonl(out / "training" / "log.jsonl"):
-        assert row["loss"] == pytest.approx(row["instance_loss"] + 0.25 * row["aux_loss"], rel=1e-5)
-
-
-def test_accumulated_micro_batches_are_one_step(make_config: MakeConfig, folders: Folders) -> None:
-    out = train(make_config(training={"steps": 3, "gradient_accumulation": 3, "batch_size": 1}), folders)
-    assert len(read_jsonl(out / "training" / "log.jsonl")) == 3
-    assert json.loads((out / "training" / "timing.json").read_text())["images"] == 3 * 3 * 2
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -214,18 +198,6 @@ def test_a_full_disk_while_checkpointing_keeps_the_last_one(
     assert [path.name for path in folders.checkpoints.iterdir()] == ["step-00000002"]
     assert not folders.out.exists()
     monkeypatch.undo()
-
-
-def test_a_base_without_a_vae_stops_before_anything_is_written(
-    make_config: MakeConfig, folders: Folders, tiny_base: Path, tmp_path: Path
-) -> None:
-    import shutil
-
-    broken = Path(shutil.copytree(tiny_base, tmp_path / "broken", ignore=shutil.ignore_patterns("vae")))
-    with pytest.raises(InputError, match="no VAE"):
-        train(make_config(base={"model": str(broken)}), folders)
-    assert not folders.out.exists()
-    assert not folders.checkpoints.exists()
 
 
 def test_8_bit_adamw_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,12 +159,3 @@ def test_prompts_that_do_not_fit_are_named(bundle: Bundle, caplog: pytest.LogCap
         ids = bundle.family.tokenize(["a man", long])
     assert ids.shape == (2, 1, 32)
     assert [record.getMessage() for record in caplog.records] == [f"prompt {long!r} has 43 tokens, 32 fit: its end is cut off"]
-
-
-def test_conditioning_is_diffusers_own(bundle: Bundle, tiny_base: Path) -> None:
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_base)
-    wanted, _ = pipeline.encode_prompt("a photo of sks style", "cpu", 1, False)
-    states = PromptCache(bundle.family, CPU, keep_states=False).encode(["a photo of sks style"]).states
-    torch.testing.assert_close(states, wanted)

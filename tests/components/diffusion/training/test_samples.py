@@ -62,14 +62,6 @@ def test_prompts_belong_to_their_pictures() -> None:
             assert prompt.split()[1] == sample.id[1:]
 
 
-def test_ranks_share_a_pass_without_overlap() -> None:
-    seen: Counter[str] = Counter()
-    for rank in range(3):
-        seen.update(sample.id for sample in mixer(count=6, aux=0, rank=rank, world=3).batch(0).samples)
-    assert set(seen.values()) == {1}
-    assert len(seen) == 6
-
-
 def test_ranks_divide_the_batch_that_one_process_would_have() -> None:
     def build(batch_size: int, aux_batch_size: int, rank: int = 0, world: int = 1) -> Mixer:
         instances = [Sample(f"i{index}", Path("i"), f"instance {index}", 1.0) for index in range(7)]
@@ -117,15 +109,14 @@ def test_the_training_set_is_read_from_the_three_folders(tmp_path: Path) -> None
     assert len({sample.id for sample in data.validation}) == 8
 
 
-def test_without_a_reference_styleref_validates_and_zero_weight_needs_no_aux(folders: Folders) -> None:
+def test_without_a_reference_styleref_validates_and_neither_zero_weight_nor_an_empty_folder_gives_aux(
+    folders: Folders, tmp_path: Path
+) -> None:
     data = read_training_set(*folders.inputs, method_for(MethodSection(prior_weight=0.0)))
     assert not data.held_out
     assert data.validation == data.instances
     assert data.aux == ()
-
-
-def test_an_empty_aux_folder_means_none(tmp_path: Path) -> None:
-    assert read_training_set(*write_folders(tmp_path, aux=0).inputs, method_for(MethodSection())).aux == ()
+    assert read_training_set(*write_folders(tmp_path / "empty", aux=0).inputs, method_for(MethodSection())).aux == ()
 
 
 def test_incomplete_folders_are_refused_by_name(folders: Folders) -> None:
@@ -196,7 +187,7 @@ def test_style_ref_by_content_and_number(tmp_path: Path, settings: dict[str, obj
 
 
 def test_too_few_pictures_and_missing_roles_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"method\.style_ref_count: 99 asked for, 10 are there"):
+    with pytest.raises(InputError, match=r"method\.style_ref_count: 99 requested, 10 available"):
         read_training_set(*roles_folders(tmp_path / "a").inputs, method_for(MethodSection(style_ref_count=99)))
     with pytest.raises(InputError, match=r"no StyleRef picture for the token 'ukj'.*background or thing"):
         read_training_set(*roles_folders(tmp_path / "b", places=0).inputs, method_for(MethodSection(name="multi-styleforge")))

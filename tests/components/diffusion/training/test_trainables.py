@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from components.diffusion.training import checkpoints as checkpoints_module
 from components.diffusion.training.loop import fine_tune
 from components.diffusion.training.methods import Recipe
 from components.diffusion.training.trainables import Trainables
-from tests.components.diffusion.conftest import Folders
+from tests.components.diffusion.conftest import Folders, Trained
 
 MakeConfig = Callable[..., RunConfig]
 EMBEDDING = "embeddings.token_embedding.weight"
@@ -55,11 +56,8 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_delta_on_its_base_is_the_full_model_bit_for_bit(make_config: MakeConfig, folders: Folders, tiny_base: Path, name: str) -> None:
-    def run(save: str) -> Path:
-        return train(make_config(method={"name": name, "save": save, **METHODS[name]}, training=FAST), folders, save)
-
-    full, delta = run("full"), run("delta")
+def test_a_delta_on_its_base_is_the_full_model_bit_for_bit(trained: Trained, tiny_base: Path, name: str) -> None:
+    full, delta = (trained(**{"name": name, **METHODS[name], "save": save}) for save in ("full", "delta"))
     assert (full / "model_index.json").is_file() and not (full / DELTA_FILE).exists()
     assert not (delta / "model_index.json").exists()
     left, right = state(load_bundle(full)), state(load_bundle(delta))
@@ -71,15 +69,14 @@ def test_a_delta_on_its_base_is_the_full_model_bit_for_bit(make_config: MakeConf
         assert load_bundle(delta).digest not in (load_bundle(full).digest, load_bundle(tiny_base).digest)
 
 
-def test_each_method_moves_its_own_parameters_and_nothing_else(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
+def test_each_method_moves_its_own_parameters_and_nothing_else(trained: Trained, tiny_base: Path) -> None:
     before = state(load_bundle(tiny_base))
 
     def moved(name: str, **options: Any) -> set[str]:
-        out = train(make_config(method={"name": name, **options}, training=FAST), folders, f"{name}{len(options)}")
-        return changed(before, state(load_bundle(out)))
+        return changed(before, state(load_bundle(trained(name, save="delta", **options))))
 
     row = {f"text_encoder.{EMBEDDING}"}
-    assert moved("textual-inversion") == row
+    assert moved("textual-inversion", vectors=2) == row
     custom = moved("custom-diffusion")
     assert row < custom
     assert all(name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) for name in custom - row)
@@ -110,11 +107,10 @@ def test_textual_inversion_leaves_every_other_row_bit_equal(make_config: MakeCon
     assert not torch.equal(table[: len(old)], old)
 
 
-def test_several_vectors_are_written_into_prompts_and_read_by_diffusers(make_config: MakeConfig, folders: Folders) -> None:
+def test_several_vectors_are_written_into_prompts_and_read_by_diffusers(trained: Trained) -> None:
     from diffusers import StableDiffusionPipeline
 
-    config = make_config(method={"name": "textual-inversion", "vectors": 2, "save": "full"}, training=FAST)
-    out = train(config, folders)
+    out = trained("textual-inversion", vectors=2, save="full")
     family = load_bundle(out).family
     assert expand(["a <sks> style", "a style"], family.tokenizers["text_encoder"]) == ["a <sks> <sks>_1 style", "a style"]
     first = family.tokenizers["text_encoder"].convert_tokens_to_ids("<sks>")
@@ -266,13 +262,13 @@ def test_what_does_not_fit_the_base_is_refused(tiny_base: Path) -> None:
 
 class TestDeltas:
     @pytest.fixture
-    def delta(self, make_config: MakeConfig, folders: Folders) -> Path:
-        return train(make_config(method={"name": "lora"}, training={"steps": 1}), folders)
+    def delta(self, trained: Trained, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(trained("lora", save="delta"), tmp_path / "delta"))
 
     def test_another_base_is_refused(self, delta: Path, tiny_v_base: Path) -> None:
         card = json.loads((delta / "styleforge.json").read_text())
         bases = {
-            str(tiny_v_base): "the very base that it was trained on", "/nowhere/base": "/nowhere/base", str(delta): "is itself a delta",
+            str(tiny_v_base): "the base that it was trained on", "/nowhere/base": "/nowhere/base", str(delta): "is itself a delta",
         }  # fmt: skip
         for base, message in bases.items():
             card["base"]["model"] = base
