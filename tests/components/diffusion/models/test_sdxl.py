@@ -14,15 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from components.core.config import RunConfig, SamplingSection
+from components.core.config import RunConfig
 from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.core.paths import read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.sdxl import StableDiffusionXL
-from components.diffusion.sampling.sampler import TOLERANCE, PromptRequest, draw_pictures, jobs_for
-from components.diffusion.sampling.schedulers import make_scheduler
 from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.loop import Trainer, fine_tune
 from components.diffusion.training.methods import method_for
@@ -120,21 +118,6 @@ def test_the_prediction_sees_pooled_text_and_time_ids(bundle: Bundle) -> None:
         assert torch.equal(usual, family.predict(latents, times, conditioning, time_ids=whole))
         assert not torch.equal(usual, family.predict(latents, times, conditioning, time_ids=whole * 3))
         assert not torch.equal(usual, family.predict(latents, times, type(conditioning)(conditioning.states, conditioning.pooled * 2)))
-
-
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_it_draws_what_the_diffusers_pipeline_draws(bundle: Bundle, tiny_xl_base: Path, guidance: float) -> None:
-    pipeline = pipeline_of(tiny_xl_base)
-    pipeline.scheduler = make_scheduler("euler", bundle.family.scheduler_config)
-    settings = SamplingSection(scheduler="euler", steps=4, guidance=guidance)
-    request = PromptRequest("p", "x", "a man", "a photo of sks style, a man")
-    [job] = jobs_for([request], 1, 0)
-    wanted = pipeline(
-        request.full_prompt, num_inference_steps=4, guidance_scale=guidance, generator=torch.Generator().manual_seed(job.seed),
-        height=32, width=32,
-    ).images[0]  # fmt: skip
-    [(_, ours)] = draw_pictures(bundle, [request], settings, 0)
-    assert np.abs(np.asarray(wanted).astype(int) - np.asarray(ours).astype(int)).max() <= TOLERANCE
 
 
 def test_time_ids_tell_the_real_size_and_cut() -> None:

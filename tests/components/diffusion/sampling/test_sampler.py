@@ -136,19 +136,28 @@ def test_guidance_of_one_is_the_prompt_alone(bundle: Bundle, monkeypatch: pytest
     assert set(sizes) == {6}
 
 
-@pytest.mark.parametrize("negative", ["", "a photo of style"])
-def test_it_draws_what_the_diffusers_pipeline_draws(bundle: Bundle, tiny_base: Path, negative: str) -> None:
-    from diffusers import StableDiffusionPipeline
+@pytest.mark.parametrize(
+    ("base", "scheduler", "negative", "guidance"),
+    [
+        ("tiny_base", "ddim", "", 1.0), ("tiny_base", "ddim", "a photo of style", 4.0), ("tiny_xl_base", "euler", "", 1.0),
+        ("tiny_xl_base", "euler", "", 4.0),
+    ],
+)  # fmt: skip
+def test_it_draws_what_the_diffusers_pipeline_draws(
+    request: pytest.FixtureRequest, base: str, scheduler: str, negative: str, guidance: float
+) -> None:
+    from diffusers import DiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_base)
+    folder: Path = request.getfixturevalue(base)
+    model, pipeline = load_bundle(folder, device="cpu"), DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler("ddim", bundle.family.scheduler_config)
+    pipeline.scheduler = make_scheduler(scheduler, model.family.scheduler_config)
     job = jobs_for(REQUESTS[:1], 1, 0)[0]
     wanted = pipeline(
-        job.request.full_prompt, negative_prompt=negative, num_inference_steps=4, guidance_scale=4.0,
+        job.request.full_prompt, negative_prompt=negative or None, num_inference_steps=4, guidance_scale=guidance, height=32, width=32,
         generator=torch.Generator().manual_seed(job.seed),
     ).images[0]  # fmt: skip
-    [(_, ours)] = draw_pictures(bundle, REQUESTS[:1], settings(scheduler="ddim", negative_prompt=negative), 0)
+    [(_, ours)] = draw_pictures(model, REQUESTS[:1], settings(scheduler=scheduler, negative_prompt=negative, guidance=guidance), 0)
     assert np.abs(np.asarray(wanted).astype(int) - np.asarray(ours).astype(int)).max() <= TOLERANCE
 
 

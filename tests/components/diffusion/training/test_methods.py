@@ -10,17 +10,9 @@ from components.diffusion.training.methods import METHODS, Recipe, fill_prompt, 
 
 
 def test_single_styleforge_binds_the_token_and_keeps_the_aux_prompt() -> None:
-    method = method_for(MethodSection(identifier="ukj", prior_weight=0.5))
-    assert method.tokens == ("ukj",)
-    assert method.concepts[0].prompt == "a photo of ukj style"
-    assert method.concepts[0].aux_prompt == "a photo of style"
-    assert method.trains == {"unet", "text_encoder"}
-    assert (method.preserves, method.prior_weight) == ("curated", 0.5)
-
-
-def test_dreambooth_differs_in_what_preserves() -> None:
-    method = method_for(MethodSection(name="dreambooth", train_text_encoder=False))
-    assert method.preserves == "generated"
+    method = method_for(MethodSection(identifier="ukj", prior_weight=0.5, train_text_encoder=False))
+    assert (method.tokens, method.concepts[0].prompt) == (("ukj",), "a photo of ukj style")
+    assert (method.concepts[0].aux_prompt, method.prior_weight) == ("a photo of style", 0.5)
     assert method.trains == {"unet"}
 
 
