@@ -118,9 +118,9 @@ def words_to_map(request, identifiers, chosen=(), count=3):
 from components.core.content import digest_folder
 from components.core.paths import write_json
 from pathlib import Path
-def explain(bundle, asked, settings, seed, out):
+def explain(bundle, requests, settings, seed, out):
     what = digest_folder(Path(bundle))
-    write_json(out / "attention.json", {"pictures": [[what, request.full_prompt, words] for request, words in asked]})
+    write_json(out / "attention.json", {"pictures": [[what, request.full_prompt, words] for request, words in requests]})
     return out
 def write_nothing(out):
     write_json(out / "attention.json", {"pictures": []})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,40 +70,58 @@ def test_conditioning_and_prediction_are_bit_equal_to_the_plain_computation(bund
         assert torch.equal(ours, pipeline.unet(latents, times, encoder_hidden_states=wanted).sample)
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_a_training_step_is_bit_equal_to_the_plain_step(
-    make_config: Callable[..., RunConfig], folders: Folders, tiny_base: Path, tiny_v_base: Path, prediction_type: str
-) -> None:
-    folder = tiny_base if prediction_type == "epsilon" else tiny_v_base
-    config = make_config(base={"model": str(folder)}, training={"steps": 1, "min_snr_gamma": None})
+@pytest.mark.parametrize(
+    ("kind", "prediction_type", "gamma"),
+    [
+        ("sd1", "epsilon", None), ("sd1", "v_prediction", None), ("sdxl", "epsilon", 5.0), ("sdxl", "v_prediction", None),
+        ("sdxl", "v_prediction", 5.0),
+    ],
+)  # fmt: skip
+def test_one_training_step_by_hand(
+    make_config: Callable[..., RunConfig], folders: Folders, bases: dict[str, Path], tmp_path: Path, kind: str, prediction_type: str,
+    gamma: float | None,
+) -> None:  # fmt: skip
+    """Ho et al. 2020 (ε), Salimans & Ho 2022 (v), Podell et al. 2023 (XL), Hang et al. 2023 (min-SNR), with λ = 0.5."""
+    from diffusers import DiffusionPipeline
+
+    base = Path(shutil.copytree(bases[kind], tmp_path / "base"))
+    schedule = base / "scheduler" / "scheduler_config.json"
+    schedule.write_text(json.dumps({**json.loads(schedule.read_text()), "prediction_type": prediction_type}))
+    settings = {"steps": 1, "min_snr_gamma": gamma, "crops": 2}
+    config = make_config(base={"model": str(base)}, training=settings, method={"prior_weight": 0.5})
     method = method_for(config.method)
-    trainer = Trainer(config, method, read_training_set(*folders.inputs, method), load_bundle(folder, device="cpu"), folders.checkpoints)
-    pipeline = plain_parts(folder)
-    pipeline.unet.train()
-    pipeline.text_encoder.train()
-    parts = (pipeline.unet, pipeline.text_encoder)
-    groups = [{"params": list(part.parameters()), "lr": 1e-3} for part in parts]
-    optimizer = torch.optim.AdamW(groups, fused=True, weight_decay=1e-2)
+    trainer = Trainer(config, method, read_training_set(*folders.inputs, method), load_bundle(base, device="cpu"), folders.checkpoints)
+    pipeline = DiffusionPipeline.from_pretrained(base)
+    parts = {name: getattr(pipeline, name).train() for name in ("unet", *trainer.family.text_encoders)}
+    optimizer = torch.optim.AdamW([{"params": [*part.parameters()], "lr": 1e-3} for part in parts.values()], fused=True, weight_decay=1e-2)
 
     batch = trainer.mixer.batch(0)
     trainer._encode_all()
-    streams = {name: torch.Generator().manual_seed(derive_seed(3, name, 0, 0)) for name in ("latent", "noise", "timestep")}
+    latent, noisy_, timestep = (torch.Generator().manual_seed(derive_seed(3, name, 0, 0)) for name in ("latent", "noise", "timestep"))
     mean, log_variance = trainer.latents.moments(batch.samples, batch.variants).chunk(2, 1)
-    clean = (mean + torch.exp(0.5 * log_variance.clamp(-30, 20)) * torch.randn(mean.shape, generator=streams["latent"])) * 0.5
-    noise = torch.randn(clean.shape, generator=streams["noise"])
-    times = torch.randint(0, 1000, (4,), generator=streams["timestep"])
-    noisy = pipeline.scheduler.add_noise(clean, noise, times)
-    wanted = noise if prediction_type == "epsilon" else pipeline.scheduler.get_velocity(clean, noise, times)
+    clean = (mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=latent)) * pipeline.vae.config.scaling_factor
+    noise, times = torch.randn(clean.shape, generator=noisy_), torch.randint(0, 1000, (4,), generator=timestep)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2
+    alpha = torch.cumprod(1 - betas, 0)[times].view(4, 1, 1, 1)
+    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    target = noise if prediction_type == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
     unique = list(dict.fromkeys(batch.prompts))
-    states = plain_states(pipeline, unique)[[unique.index(prompt) for prompt in batch.prompts]]
-    losses = (pipeline.unet(noisy, times, encoder_hidden_states=states).sample - wanted).square().flatten(1).mean(1)
-    loss = (losses * torch.tensor([0.5, 0.5, 0.5, 0.5])).sum()
+    rows = [unique.index(prompt) for prompt in batch.prompts]
+    encoded = pipeline.encode_prompt(unique, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+    time_ids = trainer.latents.time_ids(batch.samples, batch.variants).float()
+    added = {"added_cond_kwargs": {"text_embeds": encoded[2][rows], "time_ids": time_ids}} if kind == "sdxl" else {}
+    losses = (pipeline.unet(noisy, times, encoder_hidden_states=encoded[0][rows], **added).sample - target).square().flatten(1).mean(1)
+    if gamma:
+        snr = (alpha / (1 - alpha)).flatten()
+        losses = losses * snr.clamp(max=gamma) / (snr if prediction_type == "epsilon" else snr + 1)
+    loss = losses[:2].mean() + 0.5 * losses[2:].mean()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_([value for part in parts for value in part.parameters()], 1.0)
+    torch.nn.utils.clip_grad_norm_([value for part in parts.values() for value in part.parameters()], 1.0)
     optimizer.step()
 
     log, _ = trainer.run()
     assert log[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    for ours, plain in ((trainer.family.network, pipeline.unet), (trainer.family.text_encoders["text_encoder"], pipeline.text_encoder)):
-        values = ours.state_dict()
-        assert all(torch.equal(values[key], value) for key, value in plain.state_dict().items())
+    if kind == "sd1":
+        for name, part in parts.items():
+            values = trainer.family.parts[name].state_dict()
+            assert all(torch.equal(values[key], value) for key, value in part.state_dict().items()), name

@@ -15,17 +15,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from components.core.config import RunConfig
-from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.core.paths import read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.training.caches import LatentCache, PromptCache
-from components.diffusion.training.loop import Trainer, fine_tune
-from components.diffusion.training.methods import method_for
+from components.diffusion.training.loop import fine_tune
 from components.diffusion.training.pictures import Variant, cut, place, time_ids
-from components.diffusion.training.samples import Sample, read_training_set
+from components.diffusion.training.samples import Sample
 from tests.components.diffusion.conftest import Folders
 
 CPU = torch.device("cpu")
@@ -161,48 +159,6 @@ def test_time_ids_come_with_the_latents(bundle: Bundle, tmp_path: Path, enabled:
     assert loads == ["a.png"]
     assert ids.tolist()[0] == [40, 60, 0, 8, 32, 32]
     assert LatentCache(bundle.family, load, CPU, 0).time_ids([sample], [Variant(1)]).tolist() == ids[1:].tolist()
-
-
-@pytest.mark.parametrize(("prediction_type", "gamma"), [("epsilon", 5.0), ("v_prediction", None), ("v_prediction", 5.0)])
-def test_one_training_step_by_hand(
-    make_config: Callable[..., RunConfig], folders: Folders, copy: Path, prediction_type: str, gamma: float | None
-) -> None:
-    """Podell et al. 2023 on Ho et al. 2020 (ε), Salimans & Ho 2022 (v), Hang et al. 2023 (min-SNR), with λ = 0.5."""
-    edit(copy / "scheduler" / "scheduler_config.json", prediction_type=prediction_type)
-    training = {"steps": 1, "min_snr_gamma": gamma, "crops": 2, "flip": 0.5}
-    config = xl_config(make_config, copy, training=training, method={"prior_weight": 0.5})
-    method = method_for(config.method)
-    trainer = Trainer(config, method, read_training_set(*folders.inputs, method), load_bundle(copy, device="cpu"), folders.checkpoints)
-    pipeline = pipeline_of(copy)
-    batch = trainer.mixer.batch(0)
-    streams = {name: torch.Generator().manual_seed(derive_seed(3, name, 0, 0)) for name in ("latent", "noise", "timestep")}
-
-    pixels = torch.stack([cut(load_rgb(s.file), 32, v, 3, s.id) for s, v in zip(batch.samples, batch.variants, strict=True)])
-    with torch.no_grad():
-        posterior = pipeline.vae.encode(pixels).latent_dist
-        clean = (posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=streams["latent"])) * 0.13025
-        noise = torch.randn(clean.shape, generator=streams["noise"])
-        times = torch.randint(0, 1000, (4,), generator=streams["timestep"])
-        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2
-        alpha = torch.cumprod(1 - betas, 0)[times].view(4, 1, 1, 1)
-        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        wanted = noise if prediction_type == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-        states, _, pooled, _ = pipeline.encode_prompt(list(batch.prompts), device="cpu", do_classifier_free_guidance=False)
-        sizes = []
-        for sample, variant in zip(batch.samples, batch.variants, strict=True):
-            width, height = load_rgb(sample.file).size
-            placed = place((width, height), 32, variant, 3, sample.id)
-            sizes.append([height, width, placed.top, placed.width - 32 - placed.left if variant.flipped else placed.left, 32, 32])
-        added = {"text_embeds": pooled, "time_ids": torch.tensor(sizes)}
-        losses = (pipeline.unet(noisy, times, encoder_hidden_states=states, added_cond_kwargs=added).sample - wanted) ** 2
-        losses = losses.mean((1, 2, 3))
-        if gamma:
-            snr = (alpha / (1 - alpha)).flatten()
-            losses = losses * snr.clamp(max=gamma) / (snr if prediction_type == "epsilon" else snr + 1)
-        by_hand = losses[:2].mean() + 0.5 * losses[2:].mean()
-
-    log, _ = trainer.run()
-    assert log[0]["loss"] == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_training_moves_both_text_encoders_and_resumes(
