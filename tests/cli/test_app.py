@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -87,9 +86,7 @@ def test_shipped_configurations_are_valid(folder: Path, name: str) -> None:
 
 def test_doctor_says_what_is_missing_and_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestration.doctor.pocket_weights", lambda part: folder / part)
-    started = time.monotonic()
     code, stdout, _ = _call("doctor", "--json")
-    assert time.monotonic() - started < 10
     assert code == 1
     checks = {check["name"]: check for check in json.loads(stdout.splitlines()[-1])["checks"]}
     assert not checks["pocket weights"]["ok"]

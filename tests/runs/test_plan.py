@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +174,8 @@ def test_a_bank_with_duplicate_ids(settings: dict[str, Any], tmp_path: Path) -> 
 
 def test_unreachable_mlflow_is_known_before_anything_runs(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:pa55word@127.0.0.1:9")
-    started = time.monotonic()
     with pytest.raises(ServiceUnreachable) as caught:
         plan_run(_config(settings))
-    assert time.monotonic() - started < 10
     assert "pa55word" not in str(caught.value)
 
 

