@@ -32,43 +32,10 @@ def _call(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-@pytest.mark.parametrize(
-    ("override", "wanted"),
-    [
-        ("training.stepz=3", "training.steps"),
-        ("training.steps=many", "training.steps"),
-        ("method.name=dreamboth", "dreambooth"),
-        ("trainingsteps", "a.b=value"),
-    ],
-)
-def test_wrong_setting_is_named(folder: Path, override: str, wanted: str) -> None:
-    code, stdout, stderr = _call("run", "config.yaml", "--json", "--set", override)
-    assert code == 2
-    assert wanted in stderr
-    answer = json.loads(stdout.splitlines()[-1])
-    assert answer["status"] == "failed"
-    assert wanted in answer["error"]["message"]
-    assert not (folder / "home" / "zenml").exists()
-
-
 def test_missing_configuration(folder: Path) -> None:
     code, _, stderr = _call("run", "nowhere.yaml")
     assert code == 2
     assert "nowhere.yaml" in stderr
-
-
-def test_missing_style_folder(folder: Path) -> None:
-    code, _, stderr = _call("run", "config.yaml", "--set", "base.model=pocket")
-    assert code == 2
-    assert "style.source=pictures: no such folder" in stderr
-
-
-def test_unwritable_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "file").write_text("")
-    monkeypatch.setenv("STYLEFORGE_HOME", str(folder / "file" / "home"))
-    code, _, stderr = _call("run", "config.yaml")
-    assert code == 2
-    assert "STYLEFORGE_HOME" in stderr
 
 
 def test_config_prints_every_default(folder: Path) -> None:

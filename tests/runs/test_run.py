@@ -108,11 +108,3 @@ def test_wrong_run_settings_stop_the_run(finished: StandIn) -> None:
     done = finished.styleforge("run", "config.yaml", "--settings", "other.yaml")
     assert done.returncode == 2
     assert "fine_tune" in done.stderr
-
-
-def test_unreachable_mlflow_stops_the_run_at_once(finished: StandIn) -> None:
-    done = finished.styleforge("run", "config.yaml", "--json", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert done.returncode == 4
-    assert done.json["status"] == "failed"
-    assert "http://127.0.0.1:9" in done.json["error"]["message"]
-    assert "step" not in done.stderr
