@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from components.cluster.client import Manifest
 from components.cluster.inventory import Inventory, NodeGroup
 from components.cluster.nodes import misfits
-from components.cluster.storage import check_volumes
+from components.cluster.storage import check_volumes, unseen
 from components.cluster.target import GPU, PodPlan, Target
 from components.core.checks import Check
 
@@ -62,7 +62,7 @@ def _allowed(name: str, denied: Sequence[str], what: str, remedy: str) -> Check:
 def _accounts(target: Target, found: Inventory) -> Iterator[Check]:
     name = "service accounts"
     if found.accounts is None:
-        yield _unseen(name, "service accounts")
+        yield unseen(name, "service accounts")
         return
     missing = [account for account in target.accounts if account not in found.accounts]
     if missing:
@@ -81,7 +81,7 @@ def _priorities(target: Target, found: Inventory) -> Iterator[Check]:
     if not named:
         return
     if found.priorities is None:
-        yield _unseen("priority classes", "priority classes")
+        yield unseen("priority classes", "priority classes")
         return
     missing = [name for name in named if name not in found.priorities and not name.startswith("system-")]
     detail = f"missing: {', '.join(missing)}" if missing else ", ".join(named)
@@ -91,7 +91,7 @@ def _priorities(target: Target, found: Inventory) -> Iterator[Check]:
 
 def _nodes(target: Target, found: Inventory) -> Iterator[Check]:
     if found.nodes is None:
-        yield _unseen("nodes", "nodes")
+        yield unseen("nodes", "nodes")
         return
     for plan in alike(target.pods):
         yield node_check(plan, found.nodes, target.pools, found.groups)
@@ -176,7 +176,3 @@ def _admission(found: Inventory) -> Iterator[Check]:
             yield Check(f"{name} of {trial.plan.name}", False, trial.refusal, f"{remedy} in zenml.yaml")
     if not any(trial.refusal for trial in found.trials):
         yield Check(name, True, f"the API server would take each of the {len(found.trials)} kinds of pods now")
-
-
-def _unseen(name: str, what: str) -> Check:
-    return Check(name, False, f"not looked at: {what} may not be listed", f"ask for the right to list {what}", needed=False)

@@ -91,10 +91,13 @@ def _apply(place: _Namespace, request: ScheduleRequest, template: Mapping[str, A
     trials = [place.put(new, old, trial=True) for new, old in ((config, old_map), (job, live))]
     if None in trials:
         return None
-    wanted, got = job["spec"].get("timeZone"), trials[1]["spec"].get("timeZone")
-    if wanted != got:
-        if wanted not in UTC_NAMES:
-            raise _no_zones(wanted)
+    time_zone = job["spec"].get("timeZone")
+    if time_zone != trials[1]["spec"].get("timeZone"):
+        if time_zone not in UTC_NAMES:
+            raise InputError(
+                f"--time-zone {time_zone}", "this cluster's CronJobs have no time zones; they come with Kubernetes 1.25",
+                expected=UTC_NAMES[0], remedy="leave it out, and give --cron in UTC",
+            )  # fmt: skip
         del job["spec"]["timeZone"]
     stale = [_differs(old, trial) for old, trial in zip((old_map, live), trials, strict=True)]
     made = list(trials)
@@ -125,13 +128,6 @@ def _refuse_foreign(*found: Manifest | None) -> None:
                 f"{item.get('kind', 'object')} {name}", "was not made by `styleforge schedule`", expected="a name that is free",
                 remedy="choose another name, or remove it with kubectl",
             )  # fmt: skip
-
-
-def _no_zones(wanted: str) -> InputError:
-    return InputError(
-        f"--time-zone {wanted}", "this cluster's CronJobs have no time zones; they come with Kubernetes 1.25", expected="Etc/UTC",
-        remedy="leave it out, and give --cron in UTC",
-    )  # fmt: skip
 
 
 def _differs(old: Manifest | None, trial: Manifest) -> bool:

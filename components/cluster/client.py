@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -96,10 +95,6 @@ class Cluster:
         with suppress(NotFound):
             self.call("DELETE", path, body={"propagationPolicy": "Background", "gracePeriodSeconds": 0})
 
-    def now(self) -> datetime:
-        """The time by the server's clock, by which the ages of its objects are reckoned."""
-        return datetime.fromtimestamp(time.time() + self.skew, UTC)
-
     def call(
         self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, body: Manifest | None = None, accept: str = JSON
     ) -> str:
@@ -144,11 +139,9 @@ def _from_pod() -> Cluster:
     try:
         config.load_incluster_config(client_configuration=settings)
     except config.ConfigException as error:
-        raise InputError(
-            "credentials",
-            f"incluster is set, but this is no pod with a service account ({error})",
-            remedy="run the command in the cluster, or set kubernetes_context of the orchestrator",
-        ) from error
+        problem = f"incluster is set, but this is no pod with a service account ({error})"
+        remedy = "run the command in the cluster, or set kubernetes_context of the orchestrator"
+        raise InputError("credentials", problem, remedy=remedy) from error
     return _open(settings, "in the cluster")
 
 
@@ -162,20 +155,15 @@ def _from_kubeconfig(context: str | None) -> Cluster:
         contexts, current = config.list_kube_config_contexts(config_file=files)
         names = [item["name"] for item in contexts]
         if context is not None and context not in names:
-            raise InputError(
-                f"kubeconfig {files}",
-                f"there is no context {context}",
-                expected=f"one of {', '.join(names)}",
-                remedy="get the cluster's credentials, or set kubernetes_context of the stack's orchestrator to one that is there",
-            )
+            remedy = "get the cluster's credentials, or set kubernetes_context of the stack's orchestrator to one that is there"
+            raise InputError(f"kubeconfig {files}", f"there is no context {context}", expected=f"one of {', '.join(names)}", remedy=remedy)
         config.load_kube_config(files, context=context, client_configuration=settings, persist_config=False)
     except (config.ConfigException, yaml.YAMLError, OSError, AttributeError, TypeError, KeyError) as error:
         raise InputError(
-            f"kubeconfig {files}",
-            f"it cannot be used ({' '.join(str(error).split())[:200]})",
+            f"kubeconfig {files}", f"it cannot be used ({' '.join(str(error).split())[:200]})",
             expected="a file with a cluster, a user and a context",
             remedy="get the cluster's credentials anew; `kubectl config view` shows what is there",
-        ) from error
+        ) from error  # fmt: skip
     return _open(settings, context or current["name"])
 
 
@@ -188,12 +176,8 @@ def kubeconfig() -> str:
     # Read here and not at the client's import, which is where the client does it.
     files = os.environ.get("KUBECONFIG") or "~/.kube/config"
     if not any(Path(part).expanduser().is_file() for part in files.split(os.pathsep) if part):
-        raise InputError(
-            f"kubeconfig {files}",
-            "no such file",
-            expected="the credentials of a cluster",
-            remedy="set KUBECONFIG to it, or let your cloud's command line write it",
-        )
+        remedy = "set KUBECONFIG to it, or let your cloud's command line write it"
+        raise InputError(f"kubeconfig {files}", "no such file", expected="the credentials of a cluster", remedy=remedy)
     return files
 
 
@@ -226,11 +210,8 @@ def api_errors(server: str, action: str) -> Iterator[None]:
 def _refusal(server: str, action: str, error: Any) -> StyleForgeError:
     said = _said(error)
     if error.status == 401:
-        return ClusterError(
-            f"Kubernetes API at {server}",
-            "it refuses the credentials",
-            remedy="get new ones: the token or certificate of the kubeconfig's user has run out or is not of this cluster",
-        )
+        remedy = "get new ones: the token or certificate of the kubeconfig's user has run out or is not of this cluster"
+        return ClusterError(f"Kubernetes API at {server}", "it refuses the credentials", remedy=remedy)
     if error.status == 403:
         return Forbidden(action, said or "forbidden", remedy="ask the cluster's administrator for the right")
     if error.status == 404:
@@ -260,9 +241,5 @@ def _reason(error: BaseException) -> str:
 
 
 def _unreachable(server: str, reason: str) -> ClusterUnreachable:
-    return ClusterUnreachable(
-        f"Kubernetes API at {server}",
-        f"no answer ({reason})",
-        expected="a running API server",
-        remedy="start the cluster, check the network and the VPN, or take another context",
-    )
+    remedy = "start the cluster, check the network and the VPN, or take another context"
+    return ClusterUnreachable(f"Kubernetes API at {server}", f"no answer ({reason})", expected="a running API server", remedy=remedy)

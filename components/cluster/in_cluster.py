@@ -1,4 +1,4 @@
-"""Runs inside of the cluster, in the probe's pod: a look from there with the standard library alone, printed as one line of JSON.
+"""Runs in the cluster, in the probe's pod: a look from there with the standard library alone, printed as one line of JSON.
 
 The file's text is what the pod runs, so nothing of StyleForge is imported at the top.
 """
@@ -33,13 +33,11 @@ def look(request: Mapping[str, Any]) -> dict[str, Any]:
     wanted: Mapping[str, str] = request["versions"]
     found = {name: version(name) for name in wanted}
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    services = together(
-        {
-            "zenml": lambda: server(os.environ.get("ZENML_STORE_URL") or request.get("zenml"), "/health"),
-            "mlflow": lambda: server(named or request.get("mlflow"), "/health"),
-            "artifacts": lambda: artifacts(request.get("artifacts"), request.get("endpoint")),
-        }
-    )
+    services = together({
+        "zenml": lambda: server(os.environ.get("ZENML_STORE_URL") or request.get("zenml"), "/health"),
+        "mlflow": lambda: server(named or request.get("mlflow"), "/health"),
+        "artifacts": lambda: artifacts(request.get("artifacts"), request.get("endpoint")),
+    })  # fmt: skip
     return {
         "python": platform.python_version(),
         "missing": [name for name, there in found.items() if there is None],
@@ -93,17 +91,11 @@ def code() -> dict[str, Any]:
 
 def folders() -> dict[str, str]:
     """The places that a step writes to."""
-    return {
-        "temporary files": tempfile.gettempdir() if _temporary() else "/tmp",
-        "home": os.environ.get("STYLEFORGE_HOME") or ".styleforge",
-    }
-
-
-def _temporary() -> bool:
     try:
-        return bool(tempfile.gettempdir())
+        temporary = tempfile.gettempdir()
     except OSError:
-        return False
+        temporary = "/tmp"
+    return {"temporary files": temporary, "home": os.environ.get("STYLEFORGE_HOME") or ".styleforge"}
 
 
 def writable(place: str) -> dict[str, Any]:

@@ -39,11 +39,6 @@ def requests_of(spec: Manifest) -> dict[str, Decimal]:
     return total
 
 
-def limits_of(spec: Manifest) -> dict[str, Decimal]:
-    """A pod's limits by resource, summed over its containers."""
-    return _sum([{k: quantity(v) for k, v in _resources(container, "limits").items()} for container in spec.get("containers") or []])
-
-
 def _container_requests(container: Manifest) -> dict[str, Decimal]:
     # A limit without a request is the request too.
     return {name: quantity(value) for name, value in {**_resources(container, "limits"), **_resources(container, "requests")}.items()}

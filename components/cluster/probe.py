@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,6 @@ def probe(cluster: Cluster, target: Target, plan: PodPlan, seconds: float) -> Ou
     """
     started = time.monotonic()
     place = f"/apis/batch/v1/namespaces/{target.namespace}/jobs"
-    sweep(cluster, target.namespace)
     job = job_for(target, plan, seconds)
     try:
         with _gone_afterwards(cluster, f"{place}/{job['metadata']['name']}"):
@@ -96,36 +94,13 @@ def _gone_afterwards(cluster: Cluster, path: str) -> Iterator[None]:
         try:
             cluster.delete(path)
         except StyleForgeError as error:
-            # Its deadline ends it, and the next probe removes what is left.
+            # Its deadline ends it, and Kubernetes removes it (ttlSecondsAfterFinished).
             _logger.warning("the probe could not be deleted: %s", error)
-
-
-def sweep(cluster: Cluster, namespace: str) -> int:
-    """Delete the probes that earlier commands left behind, and say how many; those of a command that still waits stay."""
-    place = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-    try:
-        jobs = cluster.items(place, labelSelector=LABEL)
-    except Forbidden:
-        return 0
-    old = [job for job in jobs if _is_left(job, cluster.now())]
-    for job in old:
-        cluster.delete(f"{place}/{job['metadata']['name']}")
-    return len(old)
-
-
-def _is_left(job: Manifest, now: datetime) -> bool:
-    born = datetime.fromisoformat(job["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
-    life = timedelta(seconds=float(job["spec"].get("activeDeadlineSeconds") or 0) + 30)
-    return now - born > life
 
 
 def job_for(target: Target, plan: PodPlan, seconds: float) -> Manifest:
     """The probe as a Job, since whoever runs pipelines may create Jobs but perhaps no pods."""
-    services = target.services
-    request = {
-        "versions": dict(target.versions), "zenml": services.zenml, "mlflow": services.mlflow,
-        "artifacts": services.artifacts, "endpoint": services.endpoint,
-    }  # fmt: skip
+    request = {"versions": dict(target.versions), **asdict(target.services)}
     pod = deepcopy(plan.manifest)
     spec = pod["spec"]
     container = spec["containers"][0]
@@ -140,17 +115,12 @@ def job_for(target: Target, plan: PodPlan, seconds: float) -> Manifest:
     }
     metadata = pod.get("metadata") or {}
     labels = {**(metadata.get("labels") or {}), LABEL: "doctor"}
+    template = {"metadata": {"labels": labels, "annotations": metadata.get("annotations") or {}}, "spec": spec}
     return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
+        "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {"name": f"styleforge-probe-{secrets.token_hex(4)}", "labels": {LABEL: "doctor"}},
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": int(seconds) + 15,
-            "ttlSecondsAfterFinished": 300,
-            "template": {"metadata": {"labels": labels, "annotations": metadata.get("annotations") or {}}, "spec": spec},
-        },
-    }
+        "spec": {"backoffLimit": 0, "activeDeadlineSeconds": int(seconds) + 15, "ttlSecondsAfterFinished": 300, "template": template},
+    }  # fmt: skip
 
 
 def _modest(resources: Manifest) -> Manifest:

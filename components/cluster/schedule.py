@@ -17,6 +17,7 @@ from components.cluster.cron import UTC_NAMES, parse_cron, zone
 from components.cluster.nodes import quantity
 from components.core.config import RunConfig, config_text
 from components.core.errors import InputError
+from components.core.model_ref import is_hub_id
 from components.core.paths import REPOSITORY
 
 MANAGER = "styleforge-schedule"
@@ -137,39 +138,34 @@ def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -
     Raises:
         InputError: a place is a path that is on none of the pod's volumes; the first of them is named.
     """
-    base, scoring = config.base, config.scoring
-    places: list[tuple[str, str | None, bool]] = [
-        ("--source ", source, False),
-        ("style.reference=", config.style.reference, False),
-        ("aux.pool=", config.aux.pool, False),
-        ("base.model=", base.model, base.model == "pocket" or bool(base.revision)),
-        ("scoring.extractor=", scoring.extractor, scoring.extractor == "pocket" or bool(scoring.extractor_revision)),
-        ("scoring.inception_weights=", scoring.inception_weights, False),
-        ("sampling.bank=", config.sampling.bank, config.sampling.bank in ("builtin", "pocket")),
-        ("registry.tracking_uri=", config.registry.tracking_uri, False),
-    ]
-    for setting, place, known in places:
-        if place is None or _is_remote(place) or _is_on(place, volumes) or (known and not _looks_local(place)):
+    base, scoring, url = config.base, config.scoring, "a URL such as s3://bucket/styles"
+    places: list[tuple[str, str | None, bool, str]] = [
+        ("--source ", source, False, url), ("style.reference=", config.style.reference, False, url),
+        ("aux.pool=", config.aux.pool, False, url),
+        ("base.model=", base.model, _is_known(base.model, base.revision), "`pocket` or a hub id with base.revision"),
+        ("scoring.extractor=", scoring.extractor, _is_known(scoring.extractor, scoring.extractor_revision),
+         "`pocket` or a hub id with scoring.extractor_revision"),
+        ("scoring.inception_weights=", scoring.inception_weights, False, "nothing"),
+        ("sampling.bank=", config.sampling.bank, config.sampling.bank in ("builtin", "pocket"), "`builtin` or `pocket`"),
+        ("registry.tracking_uri=", config.registry.tracking_uri, False, "a server's URL"),
+    ]  # fmt: skip
+    for setting, place, known, expected in places:
+        if place is None or known or _is_remote(place) or _is_on(place, volumes):
             continue
+        expected += f", or a path on a volume of the pod ({', '.join(volumes)})" if volumes else ""
         raise InputError(
-            f"{setting}{place}", "is a path of this machine, which the pod does not have", expected=_expected(setting, volumes),
+            f"{setting}{place}", "is a path of this machine, which the pod does not have", expected=expected,
             remedy="put it where the pod can reach it",
         )  # fmt: skip
+
+
+def _is_known(model: str, revision: str | None) -> bool:
+    return model == "pocket" or (bool(revision) and is_hub_id(model))
 
 
 def volumes_of(template: Mapping[str, Any]) -> list[str]:
     """Where the pod's lasting volumes are mounted."""
     return [mount["mountPath"] for mount in _container(template)["volumeMounts"] if mount["mountPath"] != _SCRATCH]
-
-
-def _expected(setting: str, volumes: Sequence[str]) -> str:
-    kinds = {
-        "base.model=": "`pocket` or a hub id with base.revision", "sampling.bank=": "`builtin` or `pocket`",
-        "scoring.extractor=": "`pocket` or a hub id with scoring.extractor_revision",
-        "scoring.inception_weights=": "nothing", "registry.tracking_uri=": "a server's URL",
-    }  # fmt: skip
-    kind = kinds.get(setting, "a URL such as s3://bucket/styles")
-    return f"{kind}, or a path on a volume of the pod ({', '.join(volumes)})" if volumes else kind
 
 
 def _is_remote(place: str) -> bool:
@@ -186,10 +182,6 @@ def _is_on(place: str, volumes: Sequence[str]) -> bool:
     # sqlite:////folder has one slash more than file:///folder.
     path = PurePosixPath((rest[1:] if scheme == "sqlite" else rest) if separator else scheme)
     return ".." not in path.parts and any(path.is_relative_to(volume) for volume in volumes)
-
-
-def _looks_local(place: str) -> bool:
-    return place.startswith((".", "/", "~")) or Path(place).exists()
 
 
 def config_map(request: ScheduleRequest, template: Mapping[str, Any]) -> Manifest:

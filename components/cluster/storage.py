@@ -12,15 +12,18 @@ from components.core.checks import Check
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
 
+def unseen(name: str, what: str) -> Check:
+    """Advice where something may not be looked at."""
+    return Check(name, False, f"not looked at: {what} may not be listed", f"ask for the right to list {what}", needed=False)
+
+
 def check_volumes(target: Target, found: Inventory) -> Iterator[Check]:
     """A check for each claim and each storage class that a pod's volumes name."""
     volumes = [volume for plan in target.pods for volume in plan.spec.get("volumes") or []]
     claims = sorted({volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume})
     templates = [volume["ephemeral"]["volumeClaimTemplate"]["spec"] for volume in volumes if "ephemeral" in volume]
     if claims and found.claims is None:
-        yield Check(
-            "volumes", False, "not looked at: claims may not be listed", "ask for the right to list persistentvolumeclaims", needed=False
-        )
+        yield unseen("volumes", "persistentvolumeclaims")
     elif found.claims is not None:
         known = {claim["metadata"]["name"]: claim for claim in found.claims}
         for name in claims:
@@ -57,7 +60,7 @@ def claim_check(name: str, claim: Manifest | None, namespace: str, classes: list
 def _class_check(name: str, classes: list[Manifest] | None) -> Check:
     title = f"storage class {name or '(default)'}"
     if classes is None:
-        return Check(title, False, "not looked at: storage classes may not be listed", "ask for the right to list them", needed=False)
+        return unseen(title, "storage classes")
     if name:
         ok = any(one["metadata"]["name"] == name for one in classes)
     else:

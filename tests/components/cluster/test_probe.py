@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from components.cluster import probe as module
 from components.cluster.client import Access, Cluster, connect
 from components.cluster.in_cluster import MARK
-from components.cluster.probe import LABEL, choose, job_for, probe, sweep
+from components.cluster.probe import LABEL, choose, job_for, probe
 from components.cluster.probe_checks import outcome_checks
 from components.cluster.target import PodPlan, Services, Target
 from tests.components.cluster.kube import NOTHING, FakeApi, Json, plan, pod, serve, status, write_kubeconfig
@@ -50,7 +49,6 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.1)
     answers: dict[tuple[str, str], Any] = {
         ("POST", JOBS): lambda api, body: (201, body),
-        ("GET", JOBS): (200, NOTHING),
         ("GET", EVENTS): (200, NOTHING),
     }
     with serve(FakeApi(answers)) as api:
@@ -187,21 +185,6 @@ def test_interrupt_leaves_nothing_behind(api: FakeApi) -> None:
     with pytest.raises(KeyboardInterrupt):
         probe(cluster, TARGET, PLAN, 5)
     assert _deleted(api)
-
-
-def test_only_what_earlier_commands_left_is_swept(api: FakeApi) -> None:
-    def job(name: str, seconds: float) -> Json:
-        born = datetime.now(UTC) - timedelta(seconds=seconds)
-        return {"metadata": {"name": name, "creationTimestamp": born.strftime("%Y-%m-%dT%H:%M:%SZ")}, "spec": {"activeDeadlineSeconds": 55}}
-
-    api.answers["GET", JOBS] = (200, {"items": [job("old", 300), job("waits", 40)]})
-    assert sweep(_cluster(), "ns") == 1
-    assert api.methods("DELETE") == [f"{JOBS}/old"]
-
-
-def test_sweeping_without_the_right_to_is_no_fault(api: FakeApi) -> None:
-    api.answers["GET", JOBS] = status(403, "no")
-    assert sweep(_cluster(), "ns") == 0
 
 
 # What it saw
