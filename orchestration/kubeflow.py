@@ -14,9 +14,9 @@ from components.cluster.kubeflow import Task, documents
 from components.cluster.schedule import check_travels
 from components.core.config import RunConfig
 from components.core.errors import InputError, StorageError
-from components.core.nested import deep_merge
 from components.core.paths import atomic_file
 from orchestration.environment import prepare_environment, set_source_root
+from orchestration.settings import step_settings
 from pipelines.names import PERSONALIZE
 
 _FLAVOR = "orchestrator.kubernetes"
@@ -61,7 +61,7 @@ def write_pipeline(plan: dict[str, dict[str, Any]], out: Path, *, name: str, set
     tasks = [
         Task(
             **call, image=image or _image(settings, call["step"]), pod=_pod(settings, call["step"]),
-            deadline=_kubernetes(settings, call["step"]).get("active_deadline_seconds"),
+            deadline=step_settings(settings, call["step"], _FLAVOR).get("active_deadline_seconds"),
         )
         for call in _calls(plan)
     ]  # fmt: skip
@@ -107,22 +107,12 @@ def _calls(plan: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _section(settings: Mapping[str, Any], step: str, key: str) -> dict[str, Any]:
-    """A section of the settings for one step: what is said of all, and over it what is said of that step, as ZenML merges them."""
-    above = ((settings.get("steps") or {}).get(step) or {}).get("settings") or {}
-    return deep_merge((settings.get("settings") or {}).get(key) or {}, above.get(key) or {})
-
-
-def _kubernetes(settings: Mapping[str, Any], step: str) -> dict[str, Any]:
-    return _section(settings, step, _FLAVOR)
-
-
 def _pod(settings: Mapping[str, Any], step: str) -> dict[str, Any]:
-    return dict(_kubernetes(settings, step).get("pod_settings") or {})
+    return dict(step_settings(settings, step, _FLAVOR).get("pod_settings") or {})
 
 
 def _image(settings: Mapping[str, Any], step: str) -> str:
-    found = _section(settings, step, "docker").get("parent_image")
+    found = step_settings(settings, step, "docker").get("parent_image")
     if not found:
         raise InputError(f"image of {step}", "is not known", expected="settings.docker.parent_image in zenml.yaml", remedy="give --image")
     return str(found)

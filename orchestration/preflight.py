@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from components.cluster.admission import ZENMLS_ACCOUNT
 from components.cluster.client import Access, Manifest, connect
 from components.cluster.in_cluster import version
 from components.cluster.target import PodPlan, Services, Target
@@ -18,7 +19,7 @@ from components.core.errors import InputError
 from components.core.nested import deep_merge
 from components.registry.tracking import public_uri, tracking_uri
 from orchestration.client import connect as connect_zenml
-from orchestration.settings import POD_ORCHESTRATORS, check_settings, default_settings_file
+from orchestration.settings import POD_ORCHESTRATORS, check_settings, default_settings_file, step_settings
 from pipelines.names import STEPS
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 # What the orchestrator calls its own pod, beside the steps.
 ORCHESTRATOR = "orchestrator"
-ZENMLS_ACCOUNT = "zenml-service-account"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +148,8 @@ def _client_of(orchestrator: ComponentResponse) -> Any:
 
 def _environment(stack: StackResponse) -> dict[str, str]:
     """What the stack and its components set in every pod."""
-    found: dict[str, Any] = {}
-    for items in stack.components.values():
-        for item in items:
-            found |= item.environment
-    return {name: str(value) for name, value in {**found, **stack.environment}.items()}
+    parts = [item.environment for items in stack.components.values() for item in items]
+    return {name: str(value) for found in (*parts, stack.environment) for name, value in found.items()}
 
 
 def plan_pods(
@@ -170,14 +167,13 @@ def plan_pods(
     local = bool(configuration.get("local"))
     found: list[tuple[str, Manifest]] = []
     for step in STEPS:
-        section = (settings.get("steps") or {}).get(step) or {}
-        chosen = _orchestrator_settings(settings, configuration, flavor, section)
+        chosen = _orchestrator_settings(settings, configuration, flavor, step)
         account = chosen.step_pod_service_account_name or chosen.service_account_name
-        name = image or _image(settings, section)
+        name = image or _image(settings, step)
         found.append((step, _pod(chosen.pod_settings, account, name, environment, local, privileged=chosen.privileged)))
     whole = _orchestrator_settings(settings, configuration, flavor)
     account = whole.service_account_name or (ZENMLS_ACCOUNT if flavor == "kubernetes" else None)
-    own = _pod(whole.orchestrator_pod_settings, account, image or _image(settings, {}), environment, local, cpu="100m")
+    own = _pod(whole.orchestrator_pod_settings, account, image or _image(settings), environment, local, cpu="100m")
     found.append((ORCHESTRATOR, own))
     groups: dict[str, list[str]] = {}
     for step, pod in found:
@@ -186,21 +182,20 @@ def plan_pods(
 
 
 def _orchestrator_settings(
-    settings: Mapping[str, Any], configuration: Mapping[str, Any], flavor: str, section: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any], configuration: Mapping[str, Any], flavor: str, step: str | None = None
 ) -> KubernetesOrchestratorSettings:
-    """As ZenML merges them: the component's own, over it the pipeline's, over these the step's; mappings go deep, lists do not."""
+    """As ZenML merges them: the component's own, over it the pipeline's, over these the step's."""
     from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
 
+    own = {key: value for key, value in configuration.items() if value is not None}
+    merged = deep_merge(own, step_settings(settings, step, f"orchestrator.{flavor}"))
     known = KubernetesOrchestratorSettings.model_fields
-    merged = {key: value for key, value in configuration.items() if value is not None}
-    for level in (settings, section or {}):
-        merged = deep_merge(merged, (level.get("settings") or {}).get(f"orchestrator.{flavor}") or {})
     return KubernetesOrchestratorSettings.model_validate({key: value for key, value in merged.items() if key in known})
 
 
-def _image(settings: Mapping[str, Any], section: Mapping[str, Any]) -> str:
+def _image(settings: Mapping[str, Any], step: str | None = None) -> str:
     """The prebuilt image of a step; empty where ZenML would build one first."""
-    docker = {**((settings.get("settings") or {}).get("docker") or {}), **((section.get("settings") or {}).get("docker") or {})}
+    docker = step_settings(settings, step, "docker")
     return str(docker.get("parent_image") or "") if docker.get("skip_build") else ""
 
 
@@ -213,16 +208,10 @@ def _pod(
     from zenml.integrations.kubernetes.manifest_utils import build_pod_manifest
 
     pod = build_pod_manifest(
-        pod_name=None,
-        image_name=image,
-        command=[],
-        args=[],
-        privileged=privileged,
+        pod_name=None, image_name=image, command=[], args=[], privileged=privileged, service_account_name=account, env=dict(environment),
         pod_settings=apply_default_resource_requests(memory="400Mi", cpu=cpu or None, pod_settings=deepcopy(settings)),
-        service_account_name=account,
-        env=dict(environment),
         mount_local_stores=local,
-    )
+    )  # fmt: skip
     # A configuration of its own, since the client's default one is shared.
     return dict(_without_nulls(ApiClient(Configuration()).sanitize_for_serialization(pod)))
 

@@ -13,6 +13,7 @@ from components.core.config import read_yaml_mapping
 from components.core.content import digest_value
 from components.core.errors import ConfigError
 from components.core.expand import expand
+from components.core.nested import deep_merge
 from components.core.paths import REPOSITORY, state, write_json
 from components.core.suggest import did_you_mean
 from pipelines.names import STEPS
@@ -57,6 +58,12 @@ def settings_for(path: Path, flavors: Collection[str], steps: Collection[str] | 
     file = state("cache", "settings") / f"{digest_value(resolved)[:24]}.yaml"
     write_json(file, resolved)  # JSON is YAML.
     return file
+
+
+def step_settings(settings: Mapping[str, Any], step: str | None, key: str) -> dict[str, Any]:
+    """One settings key of a checked file for one step: what is said of all, and over it what is said of that step, as ZenML merges them."""
+    above = ((settings.get("steps") or {}).get(step) or {}).get("settings") or {}
+    return deep_merge((settings.get("settings") or {}).get(key) or {}, above.get(key) or {})
 
 
 def _for_stack(section: Mapping[str, Any], flavors: Collection[str]) -> dict[str, Any]:
