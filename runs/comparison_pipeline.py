@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.errors import error_json, known_error
+from components.core.errors import error_json
 from components.core.paths import read_json
 from components.registry.tracking import is_new, tracking_uri
-from orchestration.client import LOCAL, find_run, output_folder, stack_flavors
-from orchestration.fast_start import lightweight_zenml
-from orchestration.settings import settings_for
+from orchestration.client import LOCAL, output_folder, stack_flavors
+from orchestration.submit import submit_and_collect
 from orchestration.uploads import within_reach
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
-_logger = logging.getLogger(__name__)
 _RESULT = "comparison.json"
 
 
@@ -86,24 +81,12 @@ def run_plan(
         plan = _within_reach(plan)
     if concurrent is None:
         concurrent = not on_this_machine()
-    run_name = f"compare-{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-    zenml_options: dict[str, Any] = {"run_name": run_name}
-    if settings is not None:
-        zenml_options["config_path"] = str(settings_for(settings, stack_flavors()))
-    if not use_cache:
-        zenml_options["enable_cache"] = False
-    result = CompareResult(status="completed")
     uri = tracking_uri(plan["track"]["tracking_uri"]) if "track" in plan else None
-    try:
-        with lightweight_zenml():
-            compare.with_options(**zenml_options)(plan=plan, concurrent=concurrent, empty_registry=uri is not None and is_new(uri))
-    except Exception as problem:
-        _logger.debug("the comparison failed", exc_info=problem)
-        result.error = known_error(problem)
-        result.status = getattr(result.error, "status", "failed")
-    finally:
-        workspace.release([])
-    run = find_run(run_name)
+    run, error = submit_and_collect(
+        compare, f"compare-{name}", settings=settings, use_cache=use_cache, plan=plan, concurrent=concurrent,
+        empty_registry=uri is not None and is_new(uri),
+    )  # fmt: skip
+    result = CompareResult("completed" if error is None else getattr(error, "status", "failed"), error=error)
     if run is not None:
         _gather(run, plan, result)
     return result

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from components.core.config import builtin_config
-from components.core.errors import InputError, ServiceUnreachable, known_error
+from components.core.errors import InputError, ServiceUnreachable
 from components.core.paths import read_json
 from components.registry import history, promotion, retention
 from components.registry.gate import load_gate
 from components.registry.tracking import open_tracking, service_errors
 from components.registry.versions import find_version, parse_reference
 from orchestration.environment import prepare_environment
-from orchestration.fast_start import lightweight_zenml
+from orchestration.submit import submit_and_collect
 from steps.evaluation.rescoring import tools
 
 
@@ -57,25 +55,19 @@ def promote(request: Request) -> dict[str, Any]:
 
 def _promote_on_stack(wish: promotion.Wish) -> dict[str, Any]:
     """Run the pipeline on the active stack, and read what its last step wrote."""
-    from orchestration.client import connect, find_run, output_folder, terminate_as_interrupt
-    from steps.io import workspace
+    from orchestration.client import connect, output_folder, terminate_as_interrupt
 
     connect()
     from pipelines.promote import promote as pipeline
     from steps.registry.promote import VERDICT
 
-    name = f"promote-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
     plain = {**{item.name: getattr(wish, item.name) for item in fields(wish)}, "gate": wish.gate.model_dump(mode="json")}
-    try:
-        with terminate_as_interrupt(), lightweight_zenml():
-            pipeline.with_options(run_name=name)(wish=plain)
-    except Exception as problem:
-        raise known_error(problem) from problem
-    finally:
-        workspace.release([])
-    run = find_run(name)
+    with terminate_as_interrupt():
+        run, error = submit_and_collect(pipeline, "promote", wish=plain)
+    if error is not None:
+        raise error
     if run is None:
-        raise ServiceUnreachable("ZenML", f"has no record of the run {name}", remedy="look at the stack, then run the same command again")
+        raise ServiceUnreachable("ZenML", "has no record of the run", remedy="look at the stack, then run the same command again")
     return dict(read_json(output_folder(run, "promote") / VERDICT))
 
 

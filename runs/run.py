@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.core.config import RunConfig
-from components.core.errors import known_error
 from components.core.paths import read_json, state, write_json
 from components.registry.tracking import is_new, open_tracking, tracking_uri
-from orchestration.client import LOCAL, connect, find_run, output_folder, stack_flavors, terminate_as_interrupt
+from orchestration.client import LOCAL, connect, output_folder, stack_flavors, terminate_as_interrupt
 from orchestration.environment import prepare_environment
-from orchestration.fast_start import lightweight_zenml
 from orchestration.outcome import RunResult
 from orchestration.remote_errors import error_of
-from orchestration.settings import check_settings, default_settings_file, settings_for
+from orchestration.settings import check_settings, default_settings_file
+from orchestration.submit import submit_and_collect
 from orchestration.uploads import within_reach
 from runs.plan import Plan, plan_run
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
-
-_logger = logging.getLogger(__name__)
 
 
 def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, shards: int = 1) -> RunResult:
@@ -81,29 +76,13 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, 
         check_access()
         plan = within_reach(plan)
     workspace.sweep()
-    name = f"personalize-{config.style.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-    options: dict[str, Any] = {"run_name": name}
-    if settings is not None:
-        options["config_path"] = str(settings_for(settings, flavors))
-    if not use_cache:
-        options["enable_cache"] = False
-    result = RunResult(status="completed")
-    try:
-        with lightweight_zenml():
-            if shards == 1:
-                personalize.with_options(**options)(plan=plan, empty_registry=empty_registry)
-            else:
-                pods = LOCAL not in flavors
-                personalize_sharded.with_options(**options)(plan=plan, shards=shards, pods=pods, empty_registry=empty_registry)
-    except Exception as problem:
-        _logger.debug("the run failed", exc_info=problem)
-        result.error = known_error(problem)
-    finally:
-        run = find_run(name)
-        # What a stopped or failed step had done so far is what makes the next try short.
-        workspace.release([step for step, record in run.steps.items() if record.status.value == "completed"] if run else [])
-    if LOCAL not in flavors:
-        result.error = _remote_error(run, result.error)
+    remote = LOCAL not in flavors
+    pipeline, sharding = (personalize, {}) if shards == 1 else (personalize_sharded, {"shards": shards, "pods": remote})
+    run, error = submit_and_collect(
+        pipeline, f"personalize-{config.style.name}", settings=settings, use_cache=use_cache, discard_finished=True,
+        plan=plan, empty_registry=empty_registry, **sharding,
+    )  # fmt: skip
+    result = RunResult(status="completed", error=_remote_error(run, error) if remote else error)
     if result.error is not None:
         result.status = getattr(result.error, "status", "failed")
     if run is not None:

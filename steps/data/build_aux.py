@@ -9,7 +9,7 @@ from zenml import step
 
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
-from steps.io.clip_encoder import towers_factory
+from steps.io.clip_encoder import encoder_factory
 from steps.io.workspace import scratch
 
 
@@ -55,7 +55,7 @@ def _build(
     from components.styledata import auxiliary
 
     if source == "curated":
-        towers = towers_factory(extractor)
+        towers = encoder_factory(extractor)
         auxiliary.curate(style_set.path, out, count=part["count"], form=part["form"], towers=towers, roles=part["roles"])
     elif source == "generated":
         from components.core.config import SamplingSection

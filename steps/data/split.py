@@ -8,7 +8,7 @@ from zenml import step
 
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
-from steps.io.clip_encoder import towers_factory
+from steps.io.clip_encoder import encoder_factory
 from steps.io.workspace import scratch
 
 
@@ -23,5 +23,5 @@ def split(style_set: Folder, extractor: dict[str, Any]) -> Annotated[Folder, "sp
     from components.styledata.split import split_style_set
 
     out = scratch("split")
-    split_style_set(style_set.path, out, towers_factory(extractor))
+    split_style_set(style_set.path, out, encoder_factory(extractor))
     return Folder(out)

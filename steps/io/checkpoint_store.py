@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Vault:
+class CheckpointStore:
     """The checkpoints of one training in the active artifact store. It travels to other processes: it holds nothing but its address.
 
     Args:
@@ -81,8 +81,8 @@ def _troubles(what: str) -> Iterator[None]:
         _logger.warning("the artifact store %s (%s)", what, " ".join(str(error).split()) or type(error).__name__)
 
 
-def vault_for(key: object) -> Vault | None:
-    """The vault of a training; None where steps run in the process that starts the run, whose checkpoints are on its own disk.
+def checkpoint_store_for(key: object) -> CheckpointStore | None:
+    """The checkpoints of a training; None where steps run in the process that starts the run, whose checkpoints are on its own disk.
 
     Args:
         key: JSON value of all that the training depends on.
@@ -92,4 +92,4 @@ def vault_for(key: object) -> Vault | None:
     stack = Client().active_stack
     if stack.orchestrator.flavor == "local":
         return None
-    return Vault(f"{stack.artifact_store.path.rstrip('/')}/{FOLDER}/{digest_value(key)[:32]}")
+    return CheckpointStore(f"{stack.artifact_store.path.rstrip('/')}/{FOLDER}/{digest_value(key)[:32]}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def towers_factory(extractor: Mapping[str, Any]) -> Callable[[], Any]:
+def encoder_factory(extractor: Mapping[str, Any]) -> Callable[[], Any]:
     """A function that loads the towers when first needed: most sets bring roles along, and loading costs seconds.
 
     Args:

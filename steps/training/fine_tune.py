@@ -11,7 +11,7 @@ from components.core.paths import read_json, write_json
 from components.core.usage import measured
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
-from steps.io.checkpoint_store import vault_for
+from steps.io.checkpoint_store import checkpoint_store_for
 from steps.io.workspace import resumable, scratch
 
 
@@ -48,14 +48,14 @@ def fine_tune(
     )
     key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, config.training.global_batch_config()]
     checkpoints = resumable("fine_tune", "checkpoints", key=key)
-    vault = vault_for(key)
-    if vault:
-        vault.fetch(checkpoints)
+    store = checkpoint_store_for(key)
+    if store:
+        store.fetch(checkpoints)
     out = scratch("fine_tune")
     with measured() as usage:
-        train(config, style_set.path, split.path, aux.path, out, checkpoints, on_checkpoint=vault.keep if vault else None)
-    if vault:
-        vault.clear()
+        train(config, style_set.path, split.path, aux.path, out, checkpoints, on_checkpoint=store.keep if store else None)
+    if store:
+        store.clear()
     timing = out / "training" / "timing.json"
     # What several processes used of their GPUs they have written down themselves.
     write_json(timing, {"device": usage.device, "peak_memory_bytes": usage.peak_memory_bytes, **read_json(timing)})

@@ -23,7 +23,7 @@ client.create_stack("s3", {Kind.ARTIFACT_STORE: "s3", Kind.ORCHESTRATOR: "defaul
 client.activate_stack("s3")
 from orchestration.uploads import within_reach
 from steps.io.sources import localize
-from steps.io.checkpoint_store import Vault
+from steps.io.checkpoint_store import CheckpointStore
 store = client.active_stack.artifact_store
 found = {}
 pictures = Path("pictures")
@@ -44,27 +44,27 @@ def checkpoint(step, text):
     (folder / "state.json").write_text("{}")
     return folder
 
-vault = Vault(f"{store.path}/styleforge/checkpoints/x")
-vault.keep(checkpoint(10, "ten"))
-vault.keep(checkpoint(20, "twenty"))
-found["kept"] = sorted(store.listdir(vault.uri))
+store = CheckpointStore(f"{store.path}/styleforge/checkpoints/x")
+store.keep(checkpoint(10, "ten"))
+store.keep(checkpoint(20, "twenty"))
+found["kept"] = sorted(store.listdir(store.uri))
 # Half-written by a machine that was lost: without its state a checkpoint is none.
-with store.open(f"{vault.uri}/step-00000030/weights.safetensors", "wb") as file:
+with store.open(f"{store.uri}/step-00000030/weights.safetensors", "wb") as file:
     file.write(b"half")
-vault.fetch(Path("elsewhere"))
+store.fetch(Path("elsewhere"))
 files = [file for file in sorted(Path("elsewhere").rglob("*")) if file.is_file()]
 found["fetched"] = {file.relative_to("elsewhere").as_posix(): file.read_text() for file in files}
-vault.fetch(Path("checkpoints"))
-vault.clear()
-found["left"] = store.exists(vault.uri)
-vault.fetch(Path("nothing"))
+store.fetch(Path("checkpoints"))
+store.clear()
+found["left"] = store.exists(store.uri)
+store.fetch(Path("nothing"))
 found["nothing"] = Path("nothing").exists()
 said = []
 handler = logging.Handler()
 handler.emit = lambda record: said.append(record.getMessage())
 logging.getLogger("steps.io.checkpoint_store").addHandler(handler)
 logging.getLogger("steps.io.checkpoint_store").setLevel("WARNING")
-gone = Vault("s3://no-such-bucket/x")
+gone = CheckpointStore("s3://no-such-bucket/x")
 gone.keep(Path("checkpoints/step-00000020"))
 gone.fetch(Path("gone"))
 found["said"] = said
