@@ -1,4 +1,4 @@
-"""What the documentation names must exist: pages, files, settings, commands, options, messages."""
+"""What the documentation names must exist: pages, files, settings, commands, options."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from components.registry.gate import GateConfig, load_gate
 from docs import generate
 
 PAGES = [*(REPOSITORY / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
-FOLDERS = (*FLOORS, "configs", "docs", "tests", "benchmarks")
+FOLDERS = (*FLOORS, "configs", "docs", "tests", "benchmarks", "infra")
 SECTIONS = [name for name in RunConfig.model_fields if name != "seed"]
+SETTINGS = set(parse_config({"style": {"name": "a", "source": "b"}}).flat())
 COMMANDS = dict(generate.walk_commands())
+TARGETS = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 
 
@@ -42,37 +44,36 @@ def _code_spans(page: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", _prose(page))
 
 
+def _command_lines(page: Path) -> Iterator[list[str]]:
+    for block in _blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if words := shlex.split(line.partition(" | ")[0].partition(" > ")[0], comments=True):
+                yield words
+
+
 # Generated pages
 
 
-def test_generated_pages_are_current() -> None:
-    assert [page.name for page in generate.stale()] == [], "run `make docs`"
-
-
-def test_check_names_a_stale_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("old")
-    monkeypatch.setattr(generate, "ROOT", tmp_path)
-    monkeypatch.setattr(generate, "PAGES", {page: lambda: "new"})
-    monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
-    assert generate.main() == 1
-    assert "page.md is stale" in capsys.readouterr().err
-    assert page.read_text() == "old"
-    monkeypatch.setattr(sys, "argv", ["generate.py"])
-    assert generate.main() == 0
-    assert page.read_text() == "new" and generate.stale() == []
-
-
-def test_the_script_runs_from_any_folder(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "docs" / "generate.py"), "--check"], cwd=tmp_path, capture_output=True, text=True
-    )
+def test_generated_pages_are_current(tmp_path: Path) -> None:
+    command = [sys.executable, str(REPOSITORY / "docs" / "generate.py"), "--check"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_stale_block_is_named_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- generated: home -->\noutdated\n<!-- end -->\n")
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    monkeypatch.setattr(generate, "PAGES", {page: lambda: generate._filled(page)})
+    for argument, status in (["--check"], 1), ([], 0), (["--check"], 0):
+        monkeypatch.setattr(sys, "argv", ["generate.py", *argument])
+        assert generate.main() == status
+    assert "page.md is stale" in capsys.readouterr().err and "| `zenml/` |" in page.read_text() and "outdated" not in page.read_text()
 
 
 def test_every_setting_and_every_option_has_a_meaning() -> None:
     rows = [row for page in (generate.configuration_page(), generate.cli_page()) for row in page.splitlines() if row.startswith("| `")]
-    assert len(rows) > len(parse_config({"style": {"name": "a", "source": "b"}}).flat())
+    assert len(rows) > len(SETTINGS)
     assert [row for row in rows if re.match(r"\| `[^|]*(\\\|[^|]*)*\| *\|", row)] == []
 
 
@@ -90,11 +91,7 @@ def test_types_in_words(schema: dict[str, Any], words: str) -> None:
     assert generate.kind_of(schema) == words
 
 
-# Links and files
-
-
-def _slug(heading: str) -> str:
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+# Links and names
 
 
 def _links(page: Path) -> Iterator[tuple[Path, str]]:
@@ -108,42 +105,41 @@ def _links(page: Path) -> Iterator[tuple[Path, str]]:
 def test_links_lead_somewhere(page: Path) -> None:
     for file, anchor in _links(page):
         assert file.exists(), f"{page.name} links to {file}"
-        if anchor:
-            assert anchor in [_slug(heading) for heading in re.findall(r"^#+ (.+)$", _prose(file), re.M)], f"{page.name}: #{anchor}"
+        headings = re.findall(r"^#+ (.+)$", _prose(file), re.M) if anchor else []
+        assert anchor in {"", *(re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings)}, anchor
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
-    reached, waiting = set(), [PAGES[0]]
+    reached: set[Path] = set()
+    waiting = [PAGES[0]]
     while waiting:
-        page = waiting.pop()
-        if page not in reached:
+        if (page := waiting.pop()) not in reached:
             reached.add(page)
             waiting += [file for file, _ in _links(page) if file.suffix == ".md"]
     assert set(PAGES) <= reached
 
 
 @by_page
-def test_files_that_are_named_exist(page: Path) -> None:
+def test_what_is_named_exists(page: Path) -> None:
+    # Sections inside of sections, such as method.lora, are named too.
+    known = SETTINGS | {name.rpartition(".")[0] for name in SETTINGS}
+    groups = {group + end for name in COMMANDS for group in [name.rpartition(" ")[0]] for end in ("", " --help")}
+    targets = [words[1:] for words in _command_lines(page) if words[0] == "make"]
     for span in _code_spans(page):
+        words = span.split()
         if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]*", span):
             assert (REPOSITORY / span).exists(), span
+        setting = re.match(rf"(({'|'.join(SECTIONS)})\.[a-z_]+)\b(?!\.)", span)
+        assert setting is None or setting[1].endswith(".json") or setting[1] in known, span
+        if words[0] == "styleforge" and span not in groups:
+            name, rest = _find(words)
+            spellings = {"--help", *(text for parameter in COMMANDS[name].params for text in [*parameter.opts, *parameter.secondary_opts])}
+            assert {word for word in rest if word.startswith("-")} <= spellings, span
+        targets += [shlex.split(span)[1:]] if span.startswith("make ") else []
+    assert {next(word for word in words if "=" not in word) for words in targets} <= TARGETS
 
 
-# Settings
-
-
-def _known_settings() -> set[str]:
-    fields = set(parse_config({"style": {"name": "a", "source": "b"}}).flat())
-    # Sections inside of sections, such as method.lora, are named too.
-    return fields | {field.rpartition(".")[0] for field in fields}
-
-
-@by_page
-def test_settings_that_are_named_exist(page: Path) -> None:
-    for span in _code_spans(page):
-        match = re.match(rf"(({'|'.join(SECTIONS)})\.[a-z_]+)\b(?!\.)", span)
-        if match and not match[1].endswith(".json"):
-            assert match[1] in _known_settings(), f"{page.name}: {match[1]}"
+# Configurations and commands
 
 
 @by_page
@@ -159,9 +155,8 @@ def test_yaml_is_what_it_looks_like(page: Path, tmp_path: Path) -> None:
         elif "components" in data:
             validate_model(StackDefinition, data, page.name)
         else:
-            file = tmp_path / "zenml.yaml"
-            file.write_text(block)
-            check_settings(file)
+            (tmp_path / "zenml.yaml").write_text(block)
+            check_settings(tmp_path / "zenml.yaml")
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda file: file.name)
@@ -179,17 +174,6 @@ def _load(file: Path, overrides: Sequence[str] = ()) -> None:
         load_config(file, overrides)
 
 
-# Commands
-
-
-def _command_lines(page: Path) -> Iterator[list[str]]:
-    for block in _blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line.partition(" | ")[0].partition(" > ")[0], comments=True)
-            if words:
-                yield words
-
-
 def _find(words: list[str]) -> tuple[str, list[str]]:
     """The longest known command at the beginning of a line, and the rest."""
     for count in range(len(words), 0, -1):
@@ -198,66 +182,37 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
     raise AssertionError(f"no such command: {' '.join(words)}")
 
 
-def _spellings(name: str) -> set[str]:
-    return {"--help", *(text for parameter in COMMANDS[name].params for text in [*parameter.opts, *parameter.secondary_opts])}
-
-
 @by_page
-def test_command_lines_are_taken_by_the_command(page: Path) -> None:
+def test_command_lines_and_their_overrides_are_taken(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFORGE_BUCKET", "bucket")
+    monkeypatch.setenv("STYLEFORGE_KUBE_CONTEXT", "context")
     for words in _command_lines(page):
         if words[0] == "styleforge":
             name, rest = _find(words)
             COMMANDS[name].make_context(name, list(rest))
-
-
-@by_page
-def test_overrides_on_command_lines_are_taken(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for words in _command_lines(page):
         overrides = [value for option, value in itertools.pairwise(words) if option == "--set"]
         if words[:3] == ["styleforge", "stack", "apply"]:
-            monkeypatch.setenv("STYLEFORGE_BUCKET", "bucket")
-            monkeypatch.setenv("STYLEFORGE_KUBE_CONTEXT", "context")
             load_stack(words[3], overrides)
-            continue
-        config = next((REPOSITORY / word for word in words if word.startswith("configs/")), REPOSITORY / "configs" / "pocket.yaml")
-        _load(config, overrides)
+        else:
+            _load(next((REPOSITORY / word for word in words if word.startswith("configs/")), REPOSITORY / "configs/pocket.yaml"), overrides)
 
 
-@by_page
-def test_commands_in_the_text_exist(page: Path) -> None:
-    groups = {group + end for name in COMMANDS for group in [name.rpartition(" ")[0]] for end in ("", " --help")}
-    for span in _code_spans(page):
-        words = span.split()
-        if words[0] == "styleforge" and span not in groups:
-            name, rest = _find(words)
-            assert {word for word in rest if word.startswith("-")} <= _spellings(name), span
-
-
-@by_page
-def test_make_targets_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
-    named = [words[1:] for words in _command_lines(page) if words[0] == "make"]
-    named += [shlex.split(span)[1:] for span in _code_spans(page) if span.startswith("make ")]
-    for words in named:
-        assert next(word for word in words if "=" not in word) in targets, words
-
-
-# Lists that stand in the code too
+# Tables that stand in the code too
 
 
 def test_manifest_fields_are_those_of_the_code() -> None:
     from components.styledata.manifest import ImageEntry
 
-    text = (REPOSITORY / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
-    table = text.partition("| manifest field |")[2].partition("\n\n")[0]
-    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
-    assert named == [field.name for field in fields(ImageEntry)]
+    assert _first_column("reference/files.md", "| manifest field |") == [field.name for field in fields(ImageEntry)]
 
 
 def test_keys_of_the_result_are_those_of_the_code() -> None:
     from orchestration.outcome import RunResult
 
-    text = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
-    table = text.partition("\n| key | content |\n")[2].partition("\n\n")[0]
-    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    named = set(_first_column("operations.md", "\n| key | content |\n"))
     assert named - {"base_scores"} == set(RunResult(error=InputError("a", "b")).as_dict()) - {"base_scores"}
+
+
+def _first_column(page: str, head: str) -> list[str]:
+    table = (REPOSITORY / "docs" / page).read_text(encoding="utf-8").partition(head)[2].partition("\n\n")[0]
+    return [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
