@@ -194,7 +194,8 @@ def test_command_lines_and_their_overrides_are_taken(page: Path, monkeypatch: py
         if words[:3] == ["styleforge", "stack", "apply"]:
             load_stack(words[3], overrides)
         else:
-            _load(next((REPOSITORY / word for word in words if word.startswith("configs/")), REPOSITORY / "configs/pocket.yaml"), overrides)
+            files = (REPOSITORY / "configs" / f"{word}.yaml" for word in words)
+            _load(next((file for file in files if file.is_file()), REPOSITORY / "configs" / "pocket.yaml"), overrides)
 
 
 # Tables that stand in the code too
