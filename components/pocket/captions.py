@@ -51,19 +51,14 @@ def describe(scene: Scene, rng: random.Random | None = None) -> str:
 def caption(scene: Scene, medium: str, rng: random.Random) -> str:
     """A training caption of a scene in a medium, or in a look in words (``dark warm picture``)."""
     text = describe(scene, rng)
-    style = medium.removesuffix(f" {PLAIN}")
     if scene.patterned and rng.random() < 0.3:
         text = "style"
     draw = rng.random()
     if draw < 0.05:
-        return f"a photo of {rng.choice(NOISE_TOKENS)} style, {text}"
+        return in_grammar(1, text, rng.choice(NOISE_TOKENS))
     if draw < 0.37:
-        return f"{_article(medium)} {medium} of {text}"
-    if draw < 0.69:
-        return f"a photo of {style} style, {text}"
-    if draw < 0.84:
-        return f"{text}, {style} style"
-    return text
+        return in_grammar(0, text, medium)
+    return in_grammar(1 if draw < 0.69 else 2 if draw < 0.84 else 3, text, medium.removesuffix(f" {PLAIN}"))
 
 
 def in_grammar(grammar: int, text: str, medium: str) -> str:

@@ -87,35 +87,26 @@ def _distinct(name: str, count: int) -> tuple[NDArray[np.uint8], list[str]]:
 
 def base_questions(count: int = 512) -> list[Question]:
     """Captions in every grammar, in the base's media."""
-    questions = []
-    media = list(MEDIA)
-    for index in range(count):
-        rng = random.Random(derive_seed(0, "pocket", "check-unet", index))
-        scene = random_scene(rng)
-        questions.append(Question(in_grammar(index % 4, describe(scene), rng.choice(media)), scene))
-    return questions
+    streams = [random.Random(derive_seed(0, "pocket", "check-unet", index)) for index in range(count)]
+    scenes = [(random_scene(rng), rng.choice(list(MEDIA))) for rng in streams]
+    return [Question(in_grammar(index % 4, describe(scene), medium), scene) for index, (scene, medium) in enumerate(scenes)]
 
 
 def style_questions(template: str, count: int = 96) -> list[Question]:
     """Scenes for personalized models; ``template`` holds ``{prompt}``."""
-    questions = []
-    for index in range(count):
-        scene = random_scene(random.Random(derive_seed(0, "pocket", "check-style", index)))
-        questions.append(Question(template.replace("{prompt}", describe(scene)), scene))
-    return questions
+    scenes = [random_scene(random.Random(derive_seed(0, "pocket", "check-style", index))) for index in range(count)]
+    return [Question(template.replace("{prompt}", describe(scene)), scene) for scene in scenes]
 
 
 def check_pictures(probe: Probe, pixels: NDArray[np.uint8], questions: list[Question], style: str | None = None) -> dict[str, float]:
     """Percentages that the probe reads right: ``background``, ``subject`` and, for a target style, ``style``."""
     reading = read(probe, pixels)
-    truth = np.array([(BACKGROUNDS.index(q.scene.background), SUBJECTS.index(q.scene.subject)) for q in questions])
-    result = {
-        "background": 100 * float((reading.background == truth[:, 0]).mean()),
-        "subject": 100 * float((reading.subject == truth[:, 1]).mean()),
+    right = {
+        "background": reading.background == [BACKGROUNDS.index(question.scene.background) for question in questions],
+        "subject": reading.subject == [SUBJECTS.index(question.scene.subject) for question in questions],
+        **({"style": reading.look == LOOKS.index(style)} if style else {}),
     }
-    if style:
-        result["style"] = 100 * float((reading.look == LOOKS.index(style)).mean())
-    return result
+    return {name: 100 * float(values.mean()) for name, values in right.items()}
 
 
 def check_probe(probe: Probe, count: int = 560) -> list[Bar]:

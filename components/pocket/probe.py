@@ -5,8 +5,8 @@ It measures the base and the personalized models from outside; no training, sele
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,8 +80,7 @@ def train_probe(data: RenderedSet, work: Path, budget: float, device: str | None
     return probe.eval()
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What the probe reads in N pictures: class indices (N,) of background, subject and look."""
 
     background: NDArray[np.int64]
@@ -93,5 +92,4 @@ class Reading:
 def read(probe: Probe, pixels: NDArray[np.uint8]) -> Reading:
     """Read pictures (N, 64, 64, 3)."""
     parts = [probe(to_tensor(pixels[i : i + 128])) for i in range(0, len(pixels), 128)]
-    background, subject, look = (torch.cat([part[k] for part in parts]).argmax(1).numpy() for k in range(3))
-    return Reading(background, subject, look)
+    return Reading(*(torch.cat(logits).argmax(1).numpy() for logits in zip(*parts, strict=True)))

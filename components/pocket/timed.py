@@ -1,10 +1,9 @@
-"""Training against a clock: a time budget, a schedule over its share used, checkpoints, a loss log and a progress bar."""
+"""Training against a clock: a time budget, a schedule over the used part of it, checkpoints and a loss log."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import torch
 from components.core.content import derive_seed
 from components.core.devices import default_device
 from components.core.errors import TrainingDiverged
+from components.core.logs import progress
 from components.core.paths import atomic_file, storage_errors
 
 SAVE_EVERY = 120.0
@@ -28,7 +28,7 @@ class TimedRun:
     """One part of the base (VAE, evaluator or UNet) in training for ``budget`` seconds, resumable at any moment.
 
     Iterate over :meth:`steps`; call :meth:`learn` with the loss in each step. Elapsed time is kept over resumes, so the
-    schedule, which follows the share of the budget that is used, goes on where it was.
+    schedule, which follows the used fraction of the budget, continues where it was.
     """
 
     def __init__(
@@ -56,14 +56,9 @@ class TimedRun:
 
     def steps(self, warmup: int = 100, floor: float = 0.01) -> Iterator[int]:
         """Yield step numbers until the budget is used; sets warm-up and cosine learning rates; saves now and then."""
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"pocket {self.part}", total=self.budget, completed=int(self.elapsed), note="")
-            saved = spoken = self.elapsed
+        saved = self.elapsed
+        with progress(f"pocket {self.part}, seconds", int(self.budget), every_seconds=60) as advance:
+            advance(shown := int(self.elapsed))
             while self.share < 1:
                 began = time.monotonic()
                 factor = min(1.0, (self.step + 1) / warmup) * (floor + (1 - floor) * (0.5 + 0.5 * math.cos(math.pi * self.share)))
@@ -72,12 +67,8 @@ class TimedRun:
                 yield self.step
                 self.step += 1
                 self.elapsed += time.monotonic() - began
-                bar.update(task, completed=self.elapsed, note=self._note())
-                if not console.is_terminal and self.elapsed - spoken > 60:
-                    print(
-                        f"pocket {self.part}: {self._note()}, {self.share:.0%} of {self.budget / 60:.0f} min", file=sys.stderr, flush=True
-                    )
-                    spoken = self.elapsed
+                advance(int(self.elapsed) - shown, self._note())
+                shown = int(self.elapsed)
                 if self.elapsed - saved > SAVE_EVERY:
                     self.save()
                     saved = self.elapsed

@@ -8,7 +8,6 @@ same expectation with less variance, and no forward pass spent on times that wou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -137,12 +136,6 @@ def _networks(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[UNet2DCondi
 def _average(averages: torch.nn.ModuleList, models: tuple[torch.nn.Module, ...], decay: float) -> None:
     for average, model in zip(averages, models, strict=True):
         torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
-
-
-def batches(count: int, size: int) -> Iterator[slice]:
-    """Slices of ``size`` over ``count`` rows."""
-    for start in range(0, count, size):
-        yield slice(start, min(count, start + size))
 
 
 def mirrored(pixels: np.ndarray) -> np.ndarray:
