@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,12 @@ from typing import Any
 from components.core.paths import REPOSITORY
 
 
-def render(settings: Path) -> dict[str, Any]:
-    """The orchestrator's Job under "", and each step's under its name, built by ZenML's own functions."""
+def make_stack() -> None:
+    """Activate a stack with a Kubernetes orchestrator."""
     from orchestration.environment import prepare_environment, set_source_root
 
     prepare_environment()
     set_source_root()
-    from kubernetes.client import ApiClient
     from zenml.client import Client
     from zenml.enums import StackComponentType
 
@@ -32,6 +32,12 @@ def render(settings: Path) -> dict[str, Any]:
     client.create_stack("pods", names | {StackComponentType.ARTIFACT_STORE: "default"})
     client.activate_stack("pods")
 
+
+def render(settings: Path) -> dict[str, Any]:
+    """The orchestrator's Job under "", and each step's under its name, built by ZenML's own functions."""
+    from kubernetes.client import ApiClient
+    from zenml.client import Client
+
     from orchestration.client import stack_flavors
     from orchestration.settings import settings_for
     from pipelines.personalize import personalize
@@ -43,7 +49,7 @@ def render(settings: Path) -> dict[str, Any]:
     pipeline = personalize.with_options(config_path=str(settings_for(settings, stack_flavors())))
     pipeline.prepare(plan=plan)
     snapshot, _, _ = pipeline._compile(**pipeline._run_args)
-    orchestrator: Any = client.active_stack.orchestrator
+    orchestrator: Any = Client().active_stack.orchestrator
     whole = orchestrator.get_settings(snapshot)
     jobs = {"": _job(orchestrator, "", whole, whole.orchestrator_pod_settings, whole.service_account_name, snapshot.pipeline_configuration)}
     for name, step in snapshot.step_configurations.items():
@@ -90,4 +96,9 @@ def _parameters(step: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(render(Path(sys.argv[1]))))
+    make_stack()
+    made = []
+    for environment in json.loads(sys.argv[2]):
+        os.environ.update(environment)
+        made.append(render(Path(sys.argv[1])))
+    print(json.dumps(made))

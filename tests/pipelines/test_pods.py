@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import Any
 
 import kubernetes_validate
@@ -20,14 +20,6 @@ GPU = ("build_aux", "fine_tune", "sample_bank", "sample_base", "explain")
 CPU = ("scan", "validate", "split", "score", "report", "register")
 
 
-def _render(folder: Path, **environment: str) -> dict[str, Any]:
-    code = (REPOSITORY / "tests" / "pipelines" / "render_pods.py").read_text()
-    variables = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "STYLEFORGE_HOME": str(new_home(folder / "home")), **environment}
-    done = start(code, str(REPOSITORY / "zenml.yaml"), folder=folder, environment=variables, path=REPOSITORY).wait()
-    assert done.returncode == 0, done.stderr
-    return {name: _cleaned(job) for name, job in done.json.items()}
-
-
 def _cleaned(value: Any) -> Any:
     """Without nulls, which the API server passes over."""
     if isinstance(value, dict):
@@ -35,9 +27,24 @@ def _cleaned(value: Any) -> Any:
     return [_cleaned(item) for item in value] if isinstance(value, list) else value
 
 
+NO_GPUS = {"STYLEFORGE_GPUS": "0", "STYLEFORGE_GPU_POOL": "cpu", "STYLEFORGE_GPU_IMAGE": "mine:1", "STYLEFORGE_IMAGE": "mine:1"}
+
+
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return _render(tmp_path_factory.mktemp("pods"))
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Jobs by step: as the project has them, and on a cluster without GPUs."""
+    folder = tmp_path_factory.mktemp("pods")
+    code = (REPOSITORY / "tests" / "pipelines" / "render_pods.py").read_text()
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "STYLEFORGE_HOME": str(new_home(folder / "home"))}
+    arguments = (str(REPOSITORY / "zenml.yaml"), json.dumps([{}, NO_GPUS]))
+    done = start(code, *arguments, folder=folder, environment=variables, path=REPOSITORY).wait()
+    assert done.returncode == 0, done.stderr
+    return list(_cleaned(json.loads(done.stdout.splitlines()[-1])))
+
+
+@pytest.fixture(scope="module")
+def jobs(rendered: list[dict[str, Any]]) -> dict[str, Any]:
+    return rendered[0]
 
 
 def _pod(job: dict[str, Any]) -> dict[str, Any]:
@@ -176,8 +183,8 @@ def test_pods_fit_the_limit_range_and_the_quotas(jobs: dict[str, Any]) -> None:
             assert limit <= parse_quantity(pool[f"limits.{kind}"]) and request <= parse_quantity(pool[f"requests.{kind}"])
 
 
-def test_a_cluster_without_gpus_is_a_matter_of_the_environment(tmp_path: Path) -> None:
-    jobs = _render(tmp_path, STYLEFORGE_GPUS="0", STYLEFORGE_GPU_POOL="cpu", STYLEFORGE_GPU_IMAGE="mine:1", STYLEFORGE_IMAGE="mine:1")
+def test_a_cluster_without_gpus_is_a_matter_of_the_environment(rendered: list[dict[str, Any]]) -> None:
+    _, jobs = rendered
     assert _main(jobs["fine_tune"])["resources"]["limits"]["nvidia.com/gpu"] == "0"
     assert _pod(jobs["fine_tune"])["nodeSelector"] == {"styleforge.dev/pool": "cpu"}
     assert {_main(job)["image"] for job in jobs.values()} == {"mine:1"}

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runs import comparison_workers as shards
-from runs.comparison import equalize
-from runs.comparison_workers import cores, processes_that_fit, shard
+from runs import comparison_workers
+from runs.comparison_workers import processes_that_fit, shard
 
 
 def cells(styles: int, seeds: int, methods: int) -> list[dict[str, Any]]:
@@ -34,17 +32,13 @@ def test_what_shares_a_style_and_a_seed_stays_together() -> None:
 
 
 def test_processes_without_a_device_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "devices", lambda: 0)
-    monkeypatch.setattr(shards, "cores", lambda: 8)
+    monkeypatch.setattr(comparison_workers, "devices", lambda: 0)
+    monkeypatch.setattr(comparison_workers, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert shards._environment(0, 3)["OMP_NUM_THREADS"] == "2"
-    assert shards._environment(0, 20)["OMP_NUM_THREADS"] == "1"
+    assert comparison_workers._environment(0, 3)["OMP_NUM_THREADS"] == "2"
+    assert comparison_workers._environment(0, 20)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert shards._environment(0, 3)["OMP_NUM_THREADS"] == "5"
-
-
-def test_cores_are_those_that_this_process_may_use() -> None:
-    assert 1 <= cores() <= (os.cpu_count() or 1)
+    assert comparison_workers._environment(0, 3)["OMP_NUM_THREADS"] == "5"
 
 
 def test_processes_are_as_many_as_cores_and_memory_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +47,7 @@ def test_processes_are_as_many_as_cores_and_memory_carry(tmp_path: Path, monkeyp
     class Memory:
         available = 10 * 2**30
 
-    monkeypatch.setattr(shards, "cores", lambda: 4)
+    monkeypatch.setattr(comparison_workers, "cores", lambda: 4)
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "weights.safetensors").write_bytes(b"")
@@ -64,23 +58,3 @@ def test_processes_are_as_many_as_cores_and_memory_carry(tmp_path: Path, monkeyp
     assert processes_that_fit({str(tmp_path / "unet" / "weights.safetensors")}) == 3
     assert processes_that_fit({"some/hub-model", str(tmp_path)}) == 1
     assert processes_that_fit({"pocket"}) == 4
-
-
-def test_equal_compute_by_hand(tmp_path: Any) -> None:
-    from components.core.comparison import CompareConfig, Comparison
-
-    made = CompareConfig.model_validate({
-        "run": "x", "styles": [{"name": "s"}], "equal": "compute",
-        "methods": [
-            {"name": "dreambooth", "set": {"aux.source": "generated", "training.aux_batch_size": 6}},
-            {"name": "alone", "set": {"method.name": "dreambooth", "aux.source": "none"}},
-            {"name": "twice", "set": {"method.name": "dreambooth", "aux.source": "none", "training.gradient_accumulation": 2}},
-            {"name": "both", "set": {"method.name": "dreambooth", "aux.source": "none", "training.processes": 2}},
-        ],
-    })  # fmt: skip
-    run = {"style": {"name": "x", "source": "x"}, "training": {"steps": 100, "batch_size": 2}}
-    # DreamBooth passes 2 + 6 = 8 pictures a step, 800 in all; without Aux 2 a step, or 4 where two micro-batches or processes make one.
-    found = {cell.variants[0]: cell.config.training.steps for cell in equalize(Comparison(made, run, "x"))}
-    assert found == {"dreambooth": 100, "alone": 400, "twice": 200, "both": 200}
-    same = equalize(Comparison(made.model_copy(update={"equal": "steps"}), run, "x"))
-    assert {cell.config.training.steps for cell in same} == {100}
