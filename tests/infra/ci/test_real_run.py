@@ -14,11 +14,11 @@ import yaml
 from PIL import Image
 
 from components.core.paths import REPOSITORY
-from tests.infra.ci.forges import BOT, TOKEN, Forge, serve_forge
+from tests.infra.ci.forges import TOKEN, Forge, serve_forge
 from tests.infra.ci.workflows import Runner, github_steps, plain_environment
 from tests.infra.ci.zenml_server import ZenServer, zenml_server
 from tests.pipelines.test_end_to_end import Machine
-from tests.servers import mlflow_server, postgres
+from tests.servers import mlflow_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -27,13 +27,13 @@ LENIENT = {"rules": [{"metric": "n", "at_least": 2}]}
 STRICT = {"rules": [{"metric": "n", "at_least": 10_000}]}
 
 
-@pytest.fixture(scope="module")
-def zenml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZenServer]:
-    with zenml_server(tmp_path_factory.mktemp("zenml")) as server:
+@pytest.fixture
+def zenml(tmp_path: Path) -> Iterator[ZenServer]:
+    with zenml_server(tmp_path / "zenml") as server:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def forge() -> Iterator[Forge]:
     with serve_forge() as made:
         yield made
@@ -94,7 +94,7 @@ def _look_at_results(results: Path, verdict: str) -> None:
     assert b"<img" in (results / "report.html").read_bytes()
 
 
-def test_github_with_mlflow_on_sqlite(zenml: ZenServer, forge: Forge, tmp_path: Path) -> None:
+def test_a_pull_request_from_its_push_to_its_merge(zenml: ZenServer, forge: Forge, tmp_path: Path) -> None:
     team = Team(tmp_path)
     environment = plain_environment() | forge.github() | {"HOME": str(team.home)}
     values = {
@@ -160,27 +160,3 @@ def test_github_with_mlflow_on_sqlite(zenml: ZenServer, forge: Forge, tmp_path: 
     values["secrets.MLFLOW_TRACKING_URI"] = ""
     runner.github(steps["Run"], code=2)
     assert "refuses the credentials" in (team.folder / "results" / "anime" / "summary.md").read_text(encoding="utf-8")
-
-
-def test_gitlab_with_mlflow_on_postgresql(zenml: ZenServer, tmp_path: Path) -> None:
-    team = Team(tmp_path)
-    with postgres() as database, mlflow_server(tmp_path / "mlflow", backend=database) as uri, serve_forge() as forge:
-        environment = plain_environment() | forge.gitlab() | {
-            "HOME": str(team.home), "CI_MERGE_REQUEST_DIFF_BASE_SHA": team.base, "MLFLOW_TRACKING_URI": uri, "ZENML_STORE_URL": zenml.url,
-            "ZENML_STORE_API_KEY": zenml.key, "STYLEFORGE_GATE": "lenient.yaml",
-        }  # fmt: skip
-        runner = Runner(team.folder, environment)
-        runner.gitlab("style")
-        _look_at_results(team.folder / "results" / "anime", "✓ passed")
-        assert [row["aliases"] for row in team.models(uri)] == [["mr-12"]]
-        assert team.holds(zenml.key) == []
-        runner.gitlab("comment")
-        runner.gitlab("comment")
-        (note,) = forge.comments
-        assert note["author"]["id"] == BOT and "](/uploads/2/grid.png)" in note["body"] and "Gate: ✓ passed" in note["body"]
-        assert (team.folder / "results" / "anime" / "grid.png").read_bytes() in forge.uploads[1]
-        runner.gitlab("promote", code=3, STYLEFORGE_GATE="strict.yaml")
-        runner.gitlab("promote")
-        assert [row["aliases"] for row in team.models(uri)] == [["champion", "mr-12"]]
-        runner.gitlab("promote-by-hand", MODEL="styleforge-anime@mr-12", TO="show")
-        assert [row["aliases"] for row in team.models(uri)] == [["champion", "mr-12", "show"]]

@@ -291,12 +291,15 @@ def test_a_merge_promotes_what_its_pull_request_trained(
     assert promotions == ([words] if words else [])
 
 
-def test_gitlab_runs_and_promotes(team: Path, stub: dict[str, str]) -> None:
-    given = {"CI_MERGE_REQUEST_IID": "12", "CI_MERGE_REQUEST_DIFF_BASE_SHA": git(team, "rev-parse", "HEAD")}
+def test_gitlab_runs_comments_and_promotes(team: Path, stub: dict[str, str], forge: Forge) -> None:
+    base = git(team, "rev-parse", "HEAD")
     _change(team, "styles/anime/x.png")
-    runner = Runner(team, stub | given)
+    runner = Runner(team, stub | forge.gitlab() | {"CI_MERGE_REQUEST_DIFF_BASE_SHA": base})
     runner.gitlab("style", code=3, CODE_promote="3")
     assert [words[0] for name, words, _ in _asked(team) if name == "run"] == ["styles/anime/config.yaml"]
-    forge_says = {"GITLAB_TOKEN": TOKEN, "CI_API_V4_URL": "http://127.0.0.1:9", "CI_PROJECT_ID": "5", "CI_COMMIT_SHA": "abc"}
-    runner.gitlab("promote-by-hand", MODEL="m@mr-12", TO="show", **forge_says)
-    assert _asked(team)[0][1] == ["--to", "show", "--json", "--", "m@mr-12"]
+    runner.gitlab("comment")
+    assert "### anime" in forge.comments[0]["body"] and forge.comments[0]["author"]["id"] == BOT
+    runner.gitlab("promote")
+    runner.gitlab("promote-by-hand", MODEL="m@mr-12", TO="show")
+    promotions = [words for name, words, _ in _asked(team) if name == "promote"]
+    assert promotions == [["--to", "champion", "--json", "--", "styleforge-anime@mr-12"], ["--to", "show", "--json", "--", "m@mr-12"]]
