@@ -30,11 +30,7 @@ class _Made:
 
 
 def check_reach(config: RunConfig, settings: Mapping[str, Any]) -> None:
-    """Check that what a configuration names is within the pods' reach.
-
-    Args:
-        config: the run.
-        settings: of a ``zenml.yaml``; the pods are what it says of Kubernetes'.
+    """Check that what a configuration names is within the reach of the pods, which are what ``settings`` say of Kubernetes'.
 
     Raises:
         InputError: it names a place that the pods do not have.
@@ -49,8 +45,7 @@ def write_pipeline(plan: dict[str, dict[str, Any]], out: Path, *, name: str, set
         plan: the parameters of each step.
         out: the YAML file.
         name: of the style.
-        settings: of a ``zenml.yaml``; the pods are what it says of Kubernetes'.
-        image: of all steps; default: what the settings say for each.
+        settings: of a ``zenml.yaml``; the pods are what it says of Kubernetes', ``image`` is for all instead of theirs.
 
     Returns:
         The names of the steps, in an order in which they can run.
@@ -128,13 +123,7 @@ def _claims(pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path) -> None:
-    """Run one step of ``personalize`` in this process.
-
-    Args:
-        name: one of :data:`pipelines.names.PERSONALIZE`.
-        parameters: JSON object.
-        inputs: ``name=folder`` of each folder that the step reads.
-        out: where its own folder goes.
+    """Run one step of ``personalize`` in this process: ``parameters`` is a JSON object, ``inputs`` are ``name=folder``.
 
     Raises:
         InputError: there is no such step, or it takes other parameters or folders.

@@ -33,15 +33,7 @@ ORCHESTRATOR = "orchestrator"
 
 @dataclass(frozen=True, kw_only=True)
 class PreflightRequest:
-    """What to look at.
-
-    Args:
-        stack: a registered ZenML stack.
-        namespace: instead of the stack's own.
-        settings: a ``zenml.yaml``; None is the project's own.
-        image: instead of the images that it names.
-        pools: nodes that an autoscaler would make.
-    """
+    """What to look at: a ZenML stack, with another namespace, ``zenml.yaml`` or image than its own, and pools of an autoscaler."""
 
     stack: str
     namespace: str | None = None
@@ -157,12 +149,7 @@ def plan_pods(
 ) -> tuple[PodPlan, ...]:
     """The pods that ZenML would make of each step and of the orchestrator itself; equal ones are one plan with several steps.
 
-    Args:
-        settings: the checked ``zenml.yaml``.
-        configuration: the orchestrator's own, whose settings those of ``zenml.yaml`` go over.
-        flavor: the orchestrator's.
-        environment: of every pod.
-        image: instead of the images in ``settings``.
+    ``settings`` are those of the checked ``zenml.yaml``, which go over the orchestrator's own ``configuration``; ``image`` is for all.
     """
     local = bool(configuration.get("local"))
     found: list[tuple[str, Manifest]] = []

@@ -14,12 +14,7 @@ _WAITING = ("InvalidImageName", "ErrImagePull", "ImagePullBackOff", "ErrImageNev
 
 
 def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
-    """What ended a run whose steps run in pods: the error that a step raised there, or what is known of a pod that said nothing.
-
-    Args:
-        run: the run, if ZenML has a record of it.
-        problem: what ZenML raised here.
-    """
+    """What ended a run in pods, given what ZenML raised here: the error of a step, or what is known of a pod that said nothing."""
     if isinstance(problem, StyleForgeError):
         return problem
     failed = [step for step in run.steps.values() if step.status.value == "failed"] if run else []

@@ -42,12 +42,9 @@ def default_settings_file() -> Path | None:
 
 
 def settings_for(path: Path, flavors: Collection[str], steps: Collection[str] | None = None) -> Path:
-    """A file for ZenML with what ``path`` says to a stack, the environment's values filled in.
+    """A file for ZenML with what ``path`` says to a stack with these ``flavors`` (``orchestrator.kubernetes``), variables filled in.
 
-    Args:
-        path: a ``zenml.yaml``.
-        flavors: the stack's components as ``type.flavor``, such as ``orchestrator.kubernetes``.
-        steps: the pipeline's steps; default: all. ZenML would warn of any other.
+    ``steps`` are the pipeline's, since ZenML would warn of any other; None: all.
 
     Raises:
         InputError, ConfigError: as :func:`check_settings`.

@@ -43,12 +43,9 @@ class NotFound(ClusterError):
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach a cluster.
+    """How to reach a cluster: a context of the kubeconfig (None is its current one), or a ``factory`` where credentials are elsewhere.
 
-    Args:
-        context: the kubeconfig's context; None is its current one.
-        incluster: take the account of the pod that this runs in; outside of one the context counts, if there is any.
-        factory: makes a ready client instead, where credentials come from elsewhere.
+    ``incluster`` takes the account of the pod that this runs in; outside of one the context counts, if there is any.
     """
 
     context: str | None = None

@@ -158,11 +158,10 @@ def _ready(node: Manifest) -> bool:
 def parse_pool(text: str) -> Manifest:
     """A pool that an autoscaler grows from nothing, as the node that it would add.
 
-    Args:
-        text: YAML with ``allocatable``, and ``labels``, ``taints`` (``key=value:Effect``) and ``name`` where there are any.
+    ``text`` is YAML with ``allocatable``, and ``labels``, ``taints`` (``key=value:Effect``) and ``name`` where there are any.
 
     Raises:
-        InputError: it is not of that form.
+        InputError: it is of another form.
     """
     where = f"--assume-pool {text.strip()[:60]!r}"
     try:

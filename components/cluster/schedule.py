@@ -128,12 +128,7 @@ def load_template(path: Path = TEMPLATE) -> Manifest:
 
 
 def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -> None:
-    """Refuse what means something on this machine, and nothing in the pod.
-
-    Args:
-        config: the configuration of one set, resolved.
-        source: where the style sets are.
-        volumes: where the pod's volumes are mounted; what lies on them may be named by an absolute path.
+    """Refuse what means something on this machine, and nothing in the pod. What lies on the pod's ``volumes`` may be named by its path.
 
     Raises:
         InputError: a place is a path that is on none of the pod's volumes; the first of them is named.
@@ -193,13 +188,9 @@ def config_map(request: ScheduleRequest, template: Mapping[str, Any]) -> Manifes
 
 
 def cron_job(request: ScheduleRequest, template: Mapping[str, Any], version: str) -> Manifest:
-    """The CronJob.
+    """The CronJob, made of the manifest's. ``version`` of the API is ``v1`` or ``v1beta1``.
 
-    Args:
-        request: what is to be installed.
-        template: of :func:`load_template`.
-        version: of the API, ``v1`` or ``v1beta1``; the latter knows no time zone, and counts in the control plane's, which is
-            as good as always UTC.
+    The latter knows no time zone and counts in the control plane's, which is as good as always UTC.
     """
     job: Manifest = copy.deepcopy(dict(template))
     job["apiVersion"] = f"batch/{version}"

@@ -38,11 +38,8 @@ class PodPlan:
 class Services:
     """Addresses as the pods would use them; None is one that is not known.
 
-    Args:
-        zenml: URL of ZenML's server; ``sqlite`` means a database file.
-        mlflow: tracking URI for pods whose environment names none.
-        artifacts: root of the artifact store.
-        endpoint: URL of an S3 server that is not Amazon's.
+    ``zenml`` is ``sqlite`` for a database file, ``mlflow`` is for pods whose environment names none, ``artifacts`` is the root of the
+    artifact store, ``endpoint`` an S3 server that is not Amazon's.
     """
 
     zenml: str | None = None
@@ -55,14 +52,9 @@ class Services:
 class Target:
     """Where a stack runs, and with what.
 
-    Args:
-        runner: account of the orchestrator's pod, if one is named.
-        makes_account: ZenML makes that account if it is not there.
-        accounts: all accounts that pods run as.
-        pods: what will run.
-        pools: nodes that an autoscaler would make, as node manifests.
-        versions: packages whose version must be the same here and in the image.
-        mounts_local_stores: the pods mount ZenML's folders of this machine, which must be the node.
+    ``runner`` is the account of the orchestrator's pod, if one is named; with ``makes_account`` ZenML makes it. ``accounts`` are those of
+    all pods, ``pools`` the nodes that an autoscaler would make, ``versions`` of packages must be the same here and in the image. With
+    ``mounts_local_stores`` the pods mount ZenML's folders of this machine, which must be the node.
     """
 
     stack: str
