@@ -68,5 +68,5 @@ def new_trainer(world: World, *, plain: bool) -> Trainer:
     bundle = load_bundle(config.base.model, config.base.revision)
     trainer = Trainer(config, method, data, bundle, Path(tempfile.mkdtemp(dir=world.folder)))
     if plain:
-        trainer.prompts = PlainPrompts(trainer.family, trainer.device)  # type: ignore[assignment]
+        trainer.denoising.prompts = PlainPrompts(trainer.family, trainer.device)  # type: ignore[assignment]
     return trainer

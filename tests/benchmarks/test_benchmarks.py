@@ -60,8 +60,8 @@ def test_plain_prompts_are_those_of_the_cache(world: World, frozen: bool) -> Non
     trainer = training.new_trainer(world, plain=False)
     plain = training.PlainPrompts(trainer.family, trainer.device)
     prompts = ["a photo of sks style", "a photo of style", "a photo of sks style"]
-    encoders = {} if frozen else trainer.encoders
-    ours, theirs = trainer.prompts.encode(prompts, encoders), plain.encode(prompts, encoders)
+    encoders = {} if frozen else trainer.denoising.encoders
+    ours, theirs = trainer.denoising.prompts.encode(prompts, encoders), plain.encode(prompts, encoders)
     assert torch.allclose(ours.states, theirs.states, atol=1e-5)
 
 

@@ -20,8 +20,8 @@ from components.core.errors import InputError
 from components.core.paths import REPOSITORY, pocket_weights, read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.deltas import is_delta, read_delta
-from components.diffusion.models.limits import PREFIX, Limits, Request, check_request
 from components.diffusion.models.sources import first_line, locate
+from components.diffusion.sampling.limits import PREFIX, Limits, Request, check_request
 from components.diffusion.sampling.requests import prompt_requests
 from components.diffusion.sampling.sampler import PromptRequest, sample_bank
 
@@ -65,7 +65,7 @@ class StyleModel:
 
         Args:
             model_input: one row a prompt, in the column ``prompt``.
-            params: ``seed``, ``steps``, ``guidance``, ``count``, see :func:`components.diffusion.models.limits.check_request`.
+            params: ``seed``, ``steps``, ``guidance``, ``count``, see :func:`components.diffusion.sampling.limits.check_request`.
 
         Returns:
             A row a picture, in the order of the prompts: ``prompt``, ``full_prompt``, ``seed`` (the picture's own, derived

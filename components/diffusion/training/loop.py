@@ -135,11 +135,9 @@ class Trainer:
             flip=training.flip, crops=training.crops, dropout=training.caption_dropout, seed=config.seed, rank=self.rank,
             world=self.world,
         )  # fmt: skip
-        self.latents = LatentCache(self.family, load_image, self.device, config.seed, enabled=training.cache_latents)
-        self.prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not encoders)
-        self.denoising = Denoising(
-            self.family, network, encoders, self.latents, self.prompts, self.mixer, self.accelerator, training, config.seed
-        )
+        latents = LatentCache(self.family, load_image, self.device, config.seed, enabled=training.cache_latents)
+        prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not encoders)
+        self.denoising = Denoising(self.family, network, encoders, latents, prompts, self.mixer, self.accelerator, training, config.seed)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, self._fingerprint(bundle))
         self.on_checkpoint = on_checkpoint
         self.log = TrainingLog(self.accelerator, self.checkpoints)
@@ -198,10 +196,10 @@ class Trainer:
         """Fill the caches before the first step, in an order that does not depend on where training is taken up."""
         mirrored = [flipped for flipped, possible in ((False, self.training.flip < 1.0), (True, self.training.flip > 0.0)) if possible]
         variants = [Variant(crop, flipped) for crop in range(self.training.crops) for flipped in mirrored]
-        self.latents.fill((*self.data.instances, *self.data.aux), variants)
-        self.latents.fill(self.data.validation, [Variant()])
+        self.denoising.latents.fill((*self.data.instances, *self.data.aux), variants)
+        self.denoising.latents.fill(self.data.validation, [Variant()])
         if not self.denoising.encoders:
-            self.prompts.encode([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
+            self.denoising.prompts.encode([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
 
     def _step(self, step: int) -> None:
         """One optimizer step with all that belongs to it: log, validation, checkpoint."""

@@ -98,7 +98,7 @@ def test_one_training_step_by_hand(
     batch = trainer.mixer.batch(0)
     trainer._encode_all()
     latent, noisy_, timestep = (torch.Generator().manual_seed(derive_seed(3, name, 0, 0)) for name in ("latent", "noise", "timestep"))
-    mean, log_variance = trainer.latents.moments(batch.samples, batch.variants).chunk(2, 1)
+    mean, log_variance = trainer.denoising.latents.moments(batch.samples, batch.variants).chunk(2, 1)
     clean = (mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=latent)) * pipeline.vae.config.scaling_factor
     noise, times = torch.randn(clean.shape, generator=noisy_), torch.randint(0, 1000, (4,), generator=timestep)
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32) ** 2
@@ -108,7 +108,7 @@ def test_one_training_step_by_hand(
     unique = list(dict.fromkeys(batch.prompts))
     rows = [unique.index(prompt) for prompt in batch.prompts]
     encoded = pipeline.encode_prompt(unique, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
-    time_ids = trainer.latents.time_ids(batch.samples, batch.variants).float()
+    time_ids = trainer.denoising.latents.time_ids(batch.samples, batch.variants).float()
     added = {"added_cond_kwargs": {"text_embeds": encoded[2][rows], "time_ids": time_ids}} if kind == "sdxl" else {}
     losses = (pipeline.unet(noisy, times, encoder_hidden_states=encoded[0][rows], **added).sample - target).square().flatten(1).mean(1)
     if gamma:

@@ -21,8 +21,8 @@ from mlflow.exceptions import MlflowException
 from components.core.config import SamplingSection
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY, write_json
-from components.diffusion.models.limits import PREFIX, Limits, check_request
 from components.diffusion.sampling import serving
+from components.diffusion.sampling.limits import PREFIX, Limits, check_request
 from components.diffusion.sampling.serving import StyleModel
 from components.registry.packaging import package
 from runs.drawing import draw
