@@ -12,7 +12,7 @@ from benchmarks.measure import Prepare, Work
 from benchmarks.world import World
 
 if TYPE_CHECKING:
-    from components.evaluation.features import Extractor, Features, Towers
+    from components.evaluation.features import ClipEncoder, Extractor, Features
     from components.evaluation.metrics import Bootstrap
     from components.evaluation.pictures import Picture
 
@@ -24,11 +24,11 @@ NOTE = (
 
 def ours(world: World) -> Prepare:
     """As StyleForge scores, with an empty feature cache."""
-    towers, count = load_towers(world), picture_count(world)
+    encoder, count = load_encoder(world), picture_count(world)
 
     def prepare(number: int) -> Work:
         def work() -> int:
-            all_at_once(world, towers, world.folder / "homes" / f"scoring-{number}")
+            all_at_once(world, encoder, world.folder / "homes" / f"scoring-{number}")
             return count
 
         return work
@@ -38,7 +38,7 @@ def ours(world: World) -> Prepare:
 
 def plain(world: World) -> Prepare:
     """The same scores, one after the other."""
-    scores, count = PlainScores(world, load_towers(world)), picture_count(world)
+    scores, count = PlainScores(world, load_encoder(world)), picture_count(world)
 
     def work() -> int:
         scores.all()
@@ -47,12 +47,12 @@ def plain(world: World) -> Prepare:
     return lambda number: work
 
 
-def load_towers(world: World) -> Towers:
+def load_encoder(world: World) -> ClipEncoder:
     """The run's CLIP."""
-    from components.evaluation.features import Towers
+    from components.evaluation.features import ClipEncoder
 
     scoring = world.config.scoring
-    return Towers(scoring.extractor, scoring.extractor_revision, batch_size=scoring.batch_size)
+    return ClipEncoder(scoring.extractor, scoring.extractor_revision, batch_size=scoring.batch_size)
 
 
 def picture_count(world: World) -> int:
@@ -61,14 +61,15 @@ def picture_count(world: World) -> int:
     return drawn + len(world.reference)
 
 
-def all_at_once(world: World, towers: Towers, home: Path) -> dict[str, Any]:
+def all_at_once(world: World, encoder: ClipEncoder, home: Path) -> dict[str, Any]:
     """Every score in one pass, with the feature cache in ``home``."""
+    from components.evaluation.features import Extractors
     from components.evaluation.scoring import score
 
-    style, base, plain = (world.pictures(name) for name in ("style", "base", "plain"))
+    folders = {name: world.pictures(name) for name in ("style", "base", "plain")}
     run = world.config
     with state_in(home):
-        return score(style, base, plain, None, world.reference, run.scoring, run.seed, run.method.identifier, towers=towers)
+        return score(folders, world.reference, run.scoring, run.seed, [run.method.identifier], extractors=Extractors(encoder))
 
 
 @contextmanager
@@ -88,11 +89,11 @@ def state_in(home: Path) -> Iterator[None]:
 class PlainScores:
     """Each score as a function of its own from files to a number with its interval, as separate scripts would do it."""
 
-    def __init__(self, world: World, towers: Towers) -> None:
+    def __init__(self, world: World, encoder: ClipEncoder) -> None:
         from components.evaluation.features import InceptionExtractor
         from components.evaluation.pictures import read_pictures
 
-        self.world, self.towers, self.settings = world, towers, world.config.scoring
+        self.world, self.encoder, self.settings = world, encoder, world.config.scoring
         weights = self.settings.inception_weights
         self.inception = InceptionExtractor(weights, batch_size=self.settings.batch_size) if weights else None
         self.sets = {name: read_pictures(world.pictures(name)) for name in ("style", "base", "plain")}
@@ -118,41 +119,42 @@ class PlainScores:
         from components.core.content import derive_seed
         from components.evaluation import metrics
 
-        return metrics.kid_with_interval(
+        estimate = metrics.kid_with_interval(
             self._distribution([picture.path for picture in pictures]), self._distribution(reference), _groups(pictures),
             self._bootstrap("kid"), subset_size=self.settings.kid_subset_size, subsets=self.settings.kid_subsets,
             seed=derive_seed(self.world.config.seed, "kid subsets"),
-        ).as_dict()  # fmt: skip
+        )  # fmt: skip
+        return vars(estimate)
 
     def fid(self, pictures: list[Picture]) -> dict[str, Any]:
         """FID with its interval."""
         from components.evaluation import metrics
 
         drawn, wanted = self._distribution([picture.path for picture in pictures]), self._distribution(self.world.reference)
-        return metrics.fid_with_interval(drawn, wanted, _groups(pictures), self._bootstrap("fid")).as_dict()
+        return vars(metrics.fid_with_interval(drawn, wanted, _groups(pictures), self._bootstrap("fid")))
 
     def clip_t(self, pictures: list[Picture]) -> dict[str, Any]:
         """CLIP-T with its interval."""
         from components.evaluation import metrics
 
-        texts = self.towers.encode_texts([picture.prompt for picture in pictures])
-        values = metrics.clip_t_values(self._encode(self.towers, [picture.path for picture in pictures]), texts)
-        return metrics.mean_with_interval(values, _groups(pictures), self._bootstrap("clip_t")).as_dict()
+        texts = self.encoder.encode_texts([picture.prompt for picture in pictures])
+        values = metrics.clip_t_values(self._encode(self.encoder, [picture.path for picture in pictures]), texts)
+        return vars(metrics.mean_with_interval(values, _groups(pictures), self._bootstrap("clip_t")))
 
     def clip_i(self, pictures: list[Picture]) -> dict[str, Any]:
         """CLIP-I with its interval."""
         from components.evaluation import metrics
 
-        drawn = self._encode(self.towers, [picture.path for picture in pictures])
-        values = metrics.clip_i_values(drawn, self._encode(self.towers, self.world.reference))
-        return metrics.mean_with_interval(values, _groups(pictures), self._bootstrap("clip_i")).as_dict()
+        drawn = self._encode(self.encoder, [picture.path for picture in pictures])
+        values = metrics.clip_i_values(drawn, self._encode(self.encoder, self.world.reference))
+        return vars(metrics.mean_with_interval(values, _groups(pictures), self._bootstrap("clip_i")))
 
     def _distribution(self, paths: list[Path]) -> Features:
         import numpy as np
 
         if self.inception is not None:
             return self._encode(self.inception, paths)
-        vectors = self._encode(self.towers, paths)
+        vectors = self._encode(self.encoder, paths)
         return vectors * np.float32(np.sqrt(vectors.shape[1]))
 
     def _encode(self, extractor: Extractor, paths: list[Path]) -> Features:

@@ -73,7 +73,7 @@ def build_world(config: RunConfig, folder: Path, sizes: Sizes) -> World:
         folder: an empty folder.
         sizes: how much work.
     """
-    from components.evaluation.features import Towers
+    from components.evaluation.features import ClipEncoder
     from components.pocket.render import render_dataset
     from components.styledata.auxiliary import curate
     from components.styledata.manifest import scan_style
@@ -87,12 +87,12 @@ def build_world(config: RunConfig, folder: Path, sizes: Sizes) -> World:
     aux = config.aux.model_copy(update={"source": "curated", "pool": None})
     world = World(folder, config.model_copy(update={"style": style, "aux": aux}), sizes)
 
-    def towers() -> Towers:
-        return Towers(config.scoring.extractor, config.scoring.extractor_revision)
+    def encoder() -> ClipEncoder:
+        return ClipEncoder(config.scoring.extractor, config.scoring.extractor_revision)
 
     scan_style(style, aux, world.style_set)
-    split_style_set(world.style_set, world.split, towers)
-    curate(world.style_set, world.aux, count=aux.count, form=aux.form, towers=towers)
+    split_style_set(world.style_set, world.split, encoder)
+    curate(world.style_set, world.aux, count=aux.count, form=aux.form, encoder=encoder)
     for name, count in (("style", sizes.scored), ("base", sizes.scored), ("plain", max(2, sizes.scored // 4))):
         _render_pictures(world.pictures(name), name, count, sizes.side)
     return world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -26,10 +27,9 @@ def promote(
 ) -> None:
     """Judge a version, and make it the champion if the gate lets it pass. Exits with 3 if not."""
     from cli.printing.registry import print_promotion
-    from runs.promotion import Request
     from runs.promotion import promote as act
 
-    result = act(Request(model, alias, gate, dry_run, force, reason, on_stack))
+    result = act(model, gate, alias=alias, dry_run=dry_run, force=force, reason=reason, on_stack=on_stack)
     print_promotion(result)
     answer(result)
     if result["status"] != "completed":
@@ -49,7 +49,7 @@ def rollback(
 
     entry = act(name, alias=alias, to=to, reason=reason)
     print_history([entry])
-    answer({"status": "completed", "name": name, "history": entry.as_dict()})
+    answer({"status": "completed", "name": name, "history": asdict(entry)})
 
 
 @guarded
@@ -60,7 +60,7 @@ def history(name: Name) -> None:
 
     entries = read_history(name)
     print_history(entries)
-    answer({"status": "completed", "name": name, "history": [entry.as_dict() for entry in entries]})
+    answer({"status": "completed", "name": name, "history": [asdict(entry) for entry in entries]})
 
 
 @guarded
@@ -75,4 +75,4 @@ def prune(
 
     pruned = act(name, keep=keep, delete=yes)
     print_pruning(pruned, deleted=yes)
-    answer({"status": "completed", "deleted": yes, "versions": [item.as_dict() for item in pruned]})
+    answer({"status": "completed", "deleted": yes, "versions": [asdict(item) for item in pruned]})

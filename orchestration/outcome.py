@@ -33,6 +33,8 @@ class RunResult:
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON; the error as its message and parts."""
         data = {key: value for key, value in vars(self).items() if key not in ("error", "context")}
+        if "confidence" in self.context:
+            data["confidence"] = self.context["confidence"]
         if self.error is not None:
             data["error"] = error_json(self.error)
         return data

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zenml import pipeline
 from zenml.enums import ExecutionMode, StepRuntime
 
+from components.core.content import digest_value
 from components.core.errors import StorageError, known_error
 from components.core.paths import write_json
 from pipelines.wiring import STEPS, train_and_score
@@ -23,6 +24,14 @@ _logger = logging.getLogger(__name__)
 _ALL = frozenset(step.name for step in STEPS)
 
 
+@dataclass(frozen=True)
+class _Output:
+    """What a step gave, and the digest of all that made it: the step, its parameters and the outputs that went in."""
+
+    value: Any
+    key: str
+
+
 class _Launcher:
     """Starts steps, each only once: cells share what they have in common (a style's scan, its Aux, the base's pictures).
 
@@ -32,8 +41,7 @@ class _Launcher:
 
     def __init__(self, concurrent: bool) -> None:
         self.concurrent = concurrent
-        self._known: dict[str, tuple[Any, Exception | None]] = {}
-        self._alive: list[Any] = []
+        self._known: dict[str, _Output | Exception] = {}
         self.failed: str | None = None
         self.trail: list[Any] = []
 
@@ -41,26 +49,24 @@ class _Launcher:
         """Forget which step of the last cell failed, and what its steps gave."""
         self.failed, self.trail = None, []
 
-    def __call__(self, step: Any, *inputs: Any, after: Sequence[Any] = (), **parameters: Any) -> Any:
-        # Outputs are told apart by identity; they are kept, so that no identity is given out twice.
-        key = json.dumps([step.name, [id(item) for item in inputs], parameters], sort_keys=True)
+    def __call__(self, step: Any, *inputs: _Output, after: Sequence[_Output] = (), **parameters: Any) -> _Output:
+        key = digest_value([step.name, [item.key for item in inputs], parameters])
         if key not in self._known:
-            self._known[key] = self._start(step, inputs, after, parameters)
-            self._alive.append((inputs, self._known[key]))
-        output, error = self._known[key]
-        if error is not None:
-            raise error
-        self.trail.append(output)
-        return output
+            try:
+                value = self._start(step, [item.value for item in inputs], [item.value for item in after], parameters)
+                self._known[key] = _Output(value, key)
+            except Exception as error:
+                self.failed, self._known[key] = step.name, error
+        made = self._known[key]
+        if isinstance(made, Exception):
+            raise made
+        self.trail.append(made.value)
+        return made
 
-    def _start(self, step: Any, inputs: Sequence[Any], after: Sequence[Any], parameters: Mapping[str, Any]) -> tuple[Any, Exception | None]:
+    def _start(self, step: Any, inputs: Sequence[Any], after: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
         if self.concurrent:
-            return step.with_options(runtime=StepRuntime.ISOLATED).submit(*inputs, after=list(after), **parameters), None
-        try:
-            return step(*inputs, **parameters), None
-        except Exception as error:
-            self.failed = step.name
-            return None, error
+            return step.with_options(runtime=StepRuntime.ISOLATED).submit(*inputs, after=list(after), **parameters)
+        return step(*inputs, **parameters)
 
 
 def _message(error: BaseException) -> str:
@@ -81,9 +87,8 @@ def _run_cells(cells: Sequence[Mapping[str, Any]], sections: Mapping[str, Any], 
         launcher.begin()
         try:
             made = train_and_score(plan, launcher)
-            inputs = (made.style_set, made.division, made.model, made.pictures, made.base_pictures, made.scores)
-            record = launcher(measure, *inputs, **plan["measure"])
-            results[cell["id"]] = launcher.trail if launcher.concurrent else record
+            record = launcher(measure, made.model, made.pictures, made.base_pictures, made.scores)
+            results[cell["id"]] = launcher.trail if launcher.concurrent else record.value
         except Exception as error:
             if isinstance(known_error(error), StorageError):
                 raise  # The disk is full: every other cell would fail too, and finished work is kept.

@@ -15,10 +15,10 @@ from steps.registry.promote import promote as move
     name="promote", execution_mode=ExecutionMode.FAIL_FAST, enable_cache=False, enable_step_logs=False, enable_pipeline_logs=False,
     enable_heartbeat=False,
 )  # fmt: skip
-def promote(wish: dict[str, Any]) -> None:
+def promote(request: dict[str, Any]) -> None:
     """Judge a registered version, then make it the champion.
 
     Args:
-        wish: of :class:`components.registry.promotion.Wish`, the gate as plain data.
+        request: of :class:`components.registry.promotion.PromotionRequest`, the gate as plain data.
     """
-    move(judge(wish=wish), wish=wish)
+    move(judge(request=request), request=request)

@@ -93,10 +93,7 @@ def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, 
 
 
 def _cell_plan(config: RunConfig, look_up: Lookups) -> dict[str, Any]:
-    from components.diffusion.training.methods import method_for
-
-    plan = {step: parameters for step, parameters in plan_run(config, look_up).items() if step not in _NOT_OF_A_CELL}
-    return {**plan, "measure": {"tokens": list(method_for(config.method).tokens), "scoring": config.scoring.model_dump(mode="json")}}
+    return {step: parameters for step, parameters in plan_run(config, look_up).items() if step not in _NOT_OF_A_CELL}
 
 
 def _shared_settings(cells: Sequence[Cell]) -> dict[str, Any]:

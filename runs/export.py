@@ -276,20 +276,10 @@ def _provenance(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _scores(scores: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, str]], list[str]]:
     """The verdict's headline, a row for each score, and how they were measured."""
-    from components.evaluation.comparison_text import LABELS, arrow, score_text
+    from components.core.metrics import score_rows
     from components.evaluation.verdict import judge
 
-    style, base, context = scores["style"], scores.get("base") or {}, scores.get("context") or {}
-    rows = [
-        (
-            f"{label} {arrow(metric)}",
-            score_text(metric, style[metric]),
-            score_text(metric, base.get(metric)),
-            str(style[metric].get("n", "–")),
-        )
-        for metric, label in LABELS.items()
-        if style.get(metric)
-    ]
+    rows, context = score_rows(scores["style"], scores.get("base") or {}), scores.get("context") or {}
     kind = _REFERENCES.get(context.get("reference", ""))
     remarks = [f"In brackets: {100 * context['confidence']:g} % intervals."] if context.get("confidence") else []
     if kind:

@@ -93,16 +93,16 @@ def style_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:
 def personalize_only(config: RunConfig, folder: Path) -> Path:
     """Scan, split, build Aux and fine-tune, without the pipeline around it; returns the model's folder."""
     from components.diffusion.training.loop import fine_tune
-    from components.evaluation.features import Towers
+    from components.evaluation.features import ClipEncoder
     from components.styledata.auxiliary import curate
     from components.styledata.manifest import scan_style
     from components.styledata.split import split_style_set
 
-    towers = Towers("pocket")
+    encoder = ClipEncoder("pocket")
     style_set, split, aux = folder / "style_set", folder / "split", folder / "aux"
     scan_style(config.style, config.aux.model_copy(update={"source": "curated"}), style_set)
-    split_style_set(style_set, split, lambda: towers)
-    curate(style_set, aux, count=config.aux.count, form=config.aux.form, towers=lambda: towers)
+    split_style_set(style_set, split, lambda: encoder)
+    curate(style_set, aux, count=config.aux.count, form=config.aux.form, encoder=lambda: encoder)
     return fine_tune(config, style_set, split, aux, folder / "model", folder / "checkpoints")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,14 @@ from orchestration.submit import submit_and_collect
 from steps.evaluation.rescoring import tools
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command is asked for; ``gate`` None means ``configs/gate.yaml``, ``on_stack`` as a ZenML pipeline on the active stack."""
-
-    model: str
-    alias: str = "champion"
-    gate: Path | None = None
-    dry_run: bool = False
-    force: bool = False
-    reason: str = ""
-    on_stack: bool = False
-
-
-def promote(request: Request) -> dict[str, Any]:
+def promote(model: str, gate: Path | None = None, *, on_stack: bool = False, **options: Any) -> dict[str, Any]:
     """Judge a registered version and make it the champion if the gate lets it pass.
+
+    Args:
+        model: ``name``, ``name@alias`` or ``name/version``.
+        gate: YAML of the rules; default: ``configs/gate.yaml``.
+        on_stack: run as a ZenML pipeline on the active stack.
+        options: other fields of :class:`components.registry.promotion.PromotionRequest`.
 
     Returns:
         What came of it, as :meth:`components.registry.promotion.Promotion.as_dict` gives it.
@@ -41,19 +33,16 @@ def promote(request: Request) -> dict[str, Any]:
         InputError, GateRefused, ServiceUnreachable: see :func:`components.registry.promotion.promote`.
     """
     prepare_environment()
-    gate = load_gate(request.gate or builtin_config("gate"))
-    if Path(request.model).expanduser().is_dir():
-        raise InputError(request.model, "is a folder", expected="a registered model: name, name@alias or name/version")
-    parse_reference(request.model)
-    wish = promotion.Wish(request.model, gate, request.alias, request.dry_run, request.force, request.reason)
-    wish.check()
+    if Path(model).expanduser().is_dir():
+        raise InputError(model, "is a folder", expected="a registered model: name, name@alias or name/version")
+    parse_reference(model)
+    request = promotion.PromotionRequest(model, load_gate(gate or builtin_config("gate")), **options)
+    request.check()
     tracking = open_tracking()
-    if request.on_stack:
-        return _promote_on_stack(wish)
-    return promotion.promote(tracking, wish, tools(tracking)).as_dict()
+    return _promote_on_stack(request) if on_stack else promotion.promote(tracking, request, tools(tracking)).as_dict()
 
 
-def _promote_on_stack(wish: promotion.Wish) -> dict[str, Any]:
+def _promote_on_stack(request: promotion.PromotionRequest) -> dict[str, Any]:
     """Run the pipeline on the active stack, and read what its last step wrote."""
     from orchestration.client import connect, output_folder, terminate_as_interrupt
 
@@ -61,9 +50,9 @@ def _promote_on_stack(wish: promotion.Wish) -> dict[str, Any]:
     from pipelines.promote import promote as pipeline
     from steps.registry.promote import VERDICT
 
-    plain = {**{item.name: getattr(wish, item.name) for item in fields(wish)}, "gate": wish.gate.model_dump(mode="json")}
+    plain = {**vars(request), "gate": request.gate.model_dump(mode="json")}
     with terminate_as_interrupt():
-        run, error = submit_and_collect(pipeline, "promote", wish=plain)
+        run, error = submit_and_collect(pipeline, "promote", request=plain)
     if error is not None:
         raise error
     if run is None:

@@ -16,10 +16,10 @@ from components.core.config import RunConfig, builtin_config, parse_config, read
 from components.core.errors import ConfigError, StorageError, StyleForgeError, error_json, known_error
 from components.core.nested import deep_merge
 from components.core.paths import state
-from components.registry import claims, promotion
+from components.registry import promotion
 from components.registry.gate import GateConfig, load_gate
 from components.registry.tracking import Tracking, open_tracking, service_errors
-from components.registry.versions import TAG_PREFIX, all_versions
+from components.registry.versions import TAG_PREFIX, all_versions, find_made_from, source_digest
 from components.styledata.sets import Place, list_sets, read_settings
 from orchestration.environment import prepare_environment
 from orchestration.settings import check_settings
@@ -58,7 +58,7 @@ class SetResult:
     """What became of one set.
 
     ``status`` is ``promoted``, ``refused`` or ``undecided`` (by the gate), ``registered`` (nobody asked the gate),
-    ``unchanged``, ``busy`` (another process trains it), ``failed``, ``stopped`` (not reached), or in a dry run ``new``,
+    ``unchanged``, ``failed``, ``stopped`` (not reached), or in a dry run ``new``,
     ``changed`` or ``unjudged``. ``version`` is the one that was made from the set, ``champion`` the one that had the alias before.
     """
 
@@ -87,7 +87,7 @@ class Retraining:
 
     @property
     def exit_code(self) -> int:
-        """1 if a set failed, else 0: a gate that refuses, or a set that another process trains, is nothing to be called for."""
+        """1 if a set failed, else 0: a gate that refuses is nothing to be called for."""
         return 1 if any(item.status in ("failed", "stopped") for item in self.sets) else 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -201,34 +201,25 @@ def _treat(job: _Job, place: Place) -> SetResult:
     place.check()
     config = _configure(job.request, job.settings, place, read_settings(place))
     digest = _digest(config)
-    name = config.model_name
-    result = SetResult(place.name, "unchanged", digest=digest, model=name)
-    made = claims.find_made_from(job.tracking, name, digest)
+    result = SetResult(place.name, "unchanged", digest=digest, model=config.model_name)
+    made = find_made_from(job.tracking, config.model_name, digest)
     if _is_done(job, made, result):
         return result
     if job.request.dry_run:
         return _foretell(job, made, result)
-    with claims.claim(job.tracking, name) as mine:
-        if not mine:
-            result.status, result.message = "busy", "another process trains it now"
-            return result
-        # Whoever had the claim before may have made it meanwhile.
-        made = claims.find_made_from(job.tracking, name, digest)
-        if _is_done(job, made, result):
-            return result
-        result.version = str(made.version) if made is not None else _train(job, config)
-        return _judge(job, result, result.version)
+    result.version = str(made.version) if made is not None else _train(job, config)
+    return _judge(job, result, result.version)
 
 
 def _digest(config: RunConfig) -> str:
-    """What the set's version would be made from, as :func:`components.registry.claims.source_digest` gives it."""
+    """What the set's version would be made from, as :func:`components.registry.versions.source_digest` gives it."""
     from components.styledata.manifest import scan_style
 
     plan = plan_run(config)
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         style_set = Path(scratch) / "style_set"
         scan_style(config.style, effective_aux(config), style_set)
-        return claims.source_digest(style_set, config, plan["register"]["base_digest"])
+        return source_digest(style_set, config, plan["register"]["base_digest"])
 
 
 def _is_done(job: _Job, made: ModelVersion | None, result: SetResult) -> bool:
@@ -265,8 +256,8 @@ def _judge(job: _Job, result: SetResult, version: str) -> SetResult:
     if not job.request.promote:
         result.status, result.message = "registered", f"version {version}; the gate was not asked"
         return result
-    wish = promotion.Wish(reference, job.gate, alias, reason="retrained: the gate let it pass")
-    made = promotion.promote(job.tracking, wish, tools(job.tracking))
+    request = promotion.PromotionRequest(reference, job.gate, alias, reason="retrained: the gate let it pass")
+    made = promotion.promote(job.tracking, request, tools(job.tracking))
     result.champion = made.champion
     if made.promoted:
         before = f", in place of version {made.champion}" if made.champion and made.champion != made.version else ""

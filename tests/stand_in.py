@@ -40,14 +40,14 @@ def validate_style_set(style_set, *, minimum_side, needs_roles, out):
 ''',
     "components/styledata/split.py": '''
 from components.core.paths import read_jsonl, write_json
-def split_style_set(style_set, out, towers):
+def split_style_set(style_set, out, encoder):
     out.mkdir(parents=True)
     names = [row["path"] for row in read_jsonl(style_set / "manifest.jsonl")]
     write_json(out / "split.json", {"reference": names, "reference_is_style_ref": True, "names": names})
 ''',
     "components/styledata/auxiliary.py": '''
 from components.core.paths import write_json
-def curate(style_set, out, *, count, form, towers, roles=None):
+def curate(style_set, out, *, count, form, encoder, roles=None):
     out.mkdir(parents=True)
     write_json(out / "aux.json", {"count": count, "form": form})
 def no_aux(out):
@@ -134,26 +134,28 @@ def read_protocol(folder):
     return read_json(folder / PROTOCOL)
 def paired_replicates(folder, resamples=2000):
     raise AssertionError("no values were kept")
-def score_and_keep(out, *, style_pictures, base_pictures, plain_pictures, reference, reference_kind, settings, seed, identifier, digests):
-    value = {"value": int(digest_folder(style_pictures)[:4], 16) / 65536, "low": 0.0, "high": 1.0, "n": settings.bootstrap}
+def score_and_keep(out, folders, reference, *, reference_kind, settings, seed, tokens, digests, extractors=None):
+    value = {"value": int(digest_folder(folders["style"])[:4], 16) / 65536, "low": 0.0, "high": 1.0, "n": settings.bootstrap}
     four = {name: value for name in ("kid", "fid", "clip_t", "clip_i")}
     scores = {"style": four, "base": four, "drift": None, "by_category": {}, "context": {"reference": reference_kind}}
-    scores["digests"] = dict(digests)
     out.mkdir(parents=True)
-    write_json(out / "scores.json", scores)
+    write_json(out / "scores.json", scores | {"digests": dict(digests)})
     write_json(out / PROTOCOL, {"same": {"reference": reference_kind}})
 ''',
     "components/evaluation/report.py": '''
-def render_report(out, **parts):
+class ReportInputs:
+    def __init__(self, *folders):
+        pass
+def render_report(out, config, scores, inputs, limits=None):
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("<!doctype html><title>report</title>" + str(sorted(parts["config"].flat().items())))
+    out.write_text("<!doctype html><title>report</title>" + str(sorted(config.flat().items())))
 ''',
     "components/evaluation/record.py": '''
 from dataclasses import dataclass
 from components.core.paths import read_json, write_json
-def write_record(out, *, scores, model, style_pictures, base_pictures, reference, settings, identifier):
+def write_record(out, *, evaluation, model, style_pictures, base_pictures):
     out.mkdir(parents=True)
-    write_json(out / "cell.json", {"scores": scores, "model": read_json(model / "model_index.json"), "tokens": identifier})
+    write_json(out / "cell.json", {"scores": read_json(evaluation / "scores.json"), "model": read_json(model / "model_index.json")})
     return out
 @dataclass
 class Record:

@@ -11,20 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from components.core.checks import Check
+from components.core.metrics import MAIN, SCORES, SPECS, Metric
 from orchestration.outcome import RunResult
 
 if TYPE_CHECKING:
     from components.evaluation.comparison_text import Number
     from components.pocket.check import Bar
     from runs.comparison import CompareResult
-
-# What people read: the name, the factor it is shown with, the digits, and which way is better.
-METRICS = {
-    "kid": ("KID × 10³ ↓", 1000.0, 2),
-    "fid": ("FID ↓", 1.0, 2),
-    "clip_t": ("CLIP-T ↑", 1.0, 2),
-    "clip_i": ("CLIP-I ↑", 1.0, 2),
-}
 
 
 def make_console() -> Console:
@@ -46,9 +39,8 @@ def print_result(result: RunResult) -> None:
     """The scores beside the base's, the registered model, and where the report is."""
     console = make_console()
     table = make_table("", "style", "base")
-    for key, (label, factor, digits) in METRICS.items():
-        cells = [_score((scores or {}).get(key), factor, digits) for scores in (result.scores, result.base_scores)]
-        table.add_row(label, *cells)
+    for metric in (SPECS[key] for key in SCORES):
+        table.add_row(metric.title, *(_score(metric, (scores or {}).get(metric.key)) for scores in (result.scores, result.base_scores)))
     console.print(table)
     if result.context.get("reference") == "style_ref":
         console.print("No reference pictures were held out: FID and KID rest on the StyleRef pictures themselves.")
@@ -59,12 +51,12 @@ def print_result(result: RunResult) -> None:
     console.print(Text(f"done in {result.total_seconds:.0f} s; {len(result.cached)} of {steps} steps from the cache"))
 
 
-def _score(score: Mapping[str, Any] | None, factor: float, digits: int) -> str:
+def _score(metric: Metric, score: Mapping[str, Any] | None) -> str:
     if not score or score.get("value") is None:
         return "–"
-    text = f"{score['value'] * factor:.{digits}f}"
+    text = metric.exact(score["value"])
     if score.get("low") is not None and score.get("high") is not None:
-        text += f"  ({score['low'] * factor:.{digits}f} to {score['high'] * factor:.{digits}f})"
+        text += f"  ({metric.exact(score['low'])} to {metric.exact(score['high'])})"
     return text
 
 
@@ -73,12 +65,10 @@ def print_comparison(compared: CompareResult) -> None:
     from components.evaluation import comparison_text as words
 
     console, result = make_console(), compared.result
-    group, column, names = result["tables"][0], words.columns(result)[-1], words.labels(result)
-    table = make_table("method", *(f"{label} {words.arrow(metric)}" for metric, label in words.LABELS.items()), "training s", "saved MB")
+    group, names = result["tables"][0], words.labels(result)
+    table = make_table("method", *(SPECS[metric].title for metric in SCORES), "training s", "saved MB")
     for name in group["variants"]:
-        found = [group["metrics"][metric] for metric in words.LABELS]
-        entries = [words.entry(t["rows"][name], column, m, t["ranks"], name) for m, t in zip(words.LABELS, found, strict=True)]
-        costs = words.cost_texts(result, name)
+        entries, costs = words.variant_entries(result, group, name), words.cost_texts(result, name)
         table.add_row(Text(names[name]), *(_entry(entry) for entry in entries), costs["training s"], costs["saved MB"])
     console.print(table)
     for claim in result["claims"]:
@@ -117,13 +107,13 @@ def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         console.print("no models are registered yet; `styleforge run CONFIG` makes the first")
         return
-    table = make_table("model", "version", "alias", "KID × 10³", "CLIP-T", "method", "base", "created")
+    table = make_table("model", "version", "alias", *(SPECS[metric].label for metric in MAIN), "method", "base", "created")
     for row in rows:
         tags = row["tags"]
-        kid = f"{float(tags['kid']) * 1000:.2f}" if "kid" in tags else "–"
+        scores = [SPECS[metric].exact(float(tags[metric])) if metric in tags else "–" for metric in MAIN]
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"] / 1000))
         identity = (row["name"], row["version"], ", ".join(row["aliases"]))
-        table.add_row(*identity, kid, tags.get("clip_t", "–"), tags.get("method", ""), tags.get("base", ""), created)
+        table.add_row(*identity, *scores, tags.get("method", ""), tags.get("base", ""), created)
     console.print(table)
 
 
@@ -154,6 +144,6 @@ def print_bars(bars: Sequence[Bar]) -> None:
     table = make_table("", "figure", "value", "bar", "n")
     for bar in bars:
         mark = Text("·") if bar.bar is None else Text("✓", "green") if bar.passed else Text("✗", "red")
-        wanted = "" if bar.bar is None else f"{bar.bar:.0f} {bar.unit}"
-        table.add_row(mark, bar.name, f"{bar.value:.1f} {bar.unit}", wanted, str(bar.n))
+        limit = "" if bar.bar is None else f"{bar.bar:.0f} {bar.unit}"
+        table.add_row(mark, bar.name, f"{bar.value:.1f} {bar.unit}", limit, str(bar.n))
     make_console().print(table)

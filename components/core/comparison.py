@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from components.core.config import SAMPLER, Place, PositiveInt, RunConfig, Section, find_config, parse_config, read_config, validate_model
 from components.core.content import digest_value
+from components.core.metrics import PairedName
 from components.core.nested import set_at
 from components.core.overrides import apply_overrides, parse_override
 from components.core.suggest import did_you_mean
@@ -18,7 +19,6 @@ from components.core.suggest import did_you_mean
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ALL_STYLES = "all"
 """Name of the mean over styles in tables; no style can be called so."""
-LOWER_IS_BETTER = frozenset({"kid", "fid"})
 _SHARED = ("style", "base", "scoring", "registry")
 _DRAWING = ("bank", "limit", "repeats", "batch_size", "plain_template")
 
@@ -63,7 +63,7 @@ class Claim(Section):
     """A statement that the comparison decides: one variant is better than each of some others."""
 
     name: str = Field(min_length=1, description="The statement, in words.")
-    metric: Literal["kid", "clip_t", "clip_i"] = Field("kid", description="The score that it is about.")
+    metric: PairedName = Field("kid", description="The score that it is about.")
     better: Name = Field(description="The variant that is said to be better.")
     than: tuple[Name, ...] = Field(min_length=1, description="The variants that it is said to be better than, each.")
     margin: float = Field(
@@ -100,10 +100,10 @@ class CompareConfig(Section):
         methods = [variant.name for variant in self.methods]
         everything = methods + [variant.name for ablation in self.ablations for variant in ablation.variants]
         _unique("methods and ablations", everything)
-        for place, variant in self._placed():
+        for place, variant, fixed in self._placed():
             if variant.like is not None:
                 _known(f"{place}.like", variant.like, methods)
-            _check_settings(f"{place}.set", variant.set, self.equal)
+            _check_settings(f"{place}.set", variant.set, fixed)
         for number, ablation in enumerate(self.ablations):
             for style in ablation.styles or ():
                 _known(f"ablations.{number}.styles", style, [item.name for item in self.styles])
@@ -116,10 +116,14 @@ class CompareConfig(Section):
                 raise ValueError(f"claims.{number}: {claim.better} is compared with itself")
         return self
 
-    def _placed(self) -> Iterator[tuple[str, Variant]]:
-        yield from ((f"methods.{number}", variant) for number, variant in enumerate(self.methods))
+    def _placed(self) -> Iterator[tuple[str, Variant, frozenset[str]]]:
+        """Where each variant stands, and the settings that it must share with the others: methods also share sampler and steps."""
+        drawing = frozenset(f"sampling.{name}" for name in _DRAWING)
+        ablated = drawing | {"training.steps"} if self.equal == "compute" else drawing
+        fixed = drawing | {"training.steps"} | {f"sampling.{name}" for name in SAMPLER}
+        yield from ((f"methods.{number}", variant, fixed) for number, variant in enumerate(self.methods))
         for number, ablation in enumerate(self.ablations):
-            yield from ((f"ablations.{number}.variants.{place}", variant) for place, variant in enumerate(ablation.variants))
+            yield from ((f"ablations.{number}.variants.{place}", item, ablated) for place, item in enumerate(ablation.variants))
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -225,12 +229,8 @@ def _known(place: str, name: str, known: Sequence[str]) -> None:
         raise ValueError(f"{place}: there is no {name}{did_you_mean(name, known)}")
 
 
-def _check_settings(place: str, settings: Mapping[str, Any], equal: str) -> None:
-    """A variant must not change what makes cells comparable: data, base, seeds, prompts, scoring; methods not the sampler or steps."""
-    ablation = place.startswith("ablations")
-    refused = {f"sampling.{name}" for name in (_DRAWING if ablation else (*_DRAWING, *SAMPLER))}
-    if equal == "compute" or not ablation:
-        refused.add("training.steps")
+def _check_settings(place: str, settings: Mapping[str, Any], fixed: frozenset[str]) -> None:
+    """A variant must not change what makes cells comparable: data, base, seed, scoring, and its ``fixed`` settings."""
     for dotted in settings:
-        if dotted == "seed" or dotted.split(".")[0] in _SHARED or dotted in refused:
+        if dotted == "seed" or dotted.split(".")[0] in _SHARED or dotted in fixed:
             raise ValueError(f"{place}: {dotted} must be the same for all; set it in the comparison's own set")

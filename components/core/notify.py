@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
-import urllib.error
-import urllib.request
 from html import escape
 from urllib.parse import urlsplit
 
@@ -29,7 +26,9 @@ def check_webhook(variable: str) -> None:
             its value nor a name that may be an address by mistake is in the message.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
-        raise InputError("--webhook-env", "is no name of an environment variable", expected="a name; the address itself stays in there")
+        raise InputError(
+            "--webhook-env", "is not the name of an environment variable", expected="a name; the address itself stays in there"
+        )
     address = os.environ.get(variable, "")
     if not address:
         if variable == WEBHOOK_VARIABLE:
@@ -48,21 +47,22 @@ def notify(text: str, *, variable: str = WEBHOOK_VARIABLE, seconds: float = SECO
     address = os.environ.get(variable, "")
     if not address:
         return False
-    # Slack reads these three as mark-up.
-    body = json.dumps({"text": escape(text[:LENGTH], quote=False)}).encode()
+    import requests
+
+    # Its debug messages show the address.
+    pool = logging.getLogger("urllib3.connectionpool")
+    level = pool.level
+    pool.setLevel(logging.ERROR)
     try:
-        if not _is_web_address(address):
-            raise ValueError("no web address")
-        request = urllib.request.Request(address, data=body, headers={"Content-Type": "application/json"}, method="POST")
-        with urllib.request.urlopen(request, timeout=seconds):
+        # Slack reads &, < and > as mark-up.
+        answer = requests.post(address, json={"text": escape(text[:LENGTH], quote=False)}, timeout=seconds)
+        if answer.ok:
             return True
-    except urllib.error.HTTPError as error:
-        reason = f"HTTP {error.code}"
-        error.close()
+        reason = f"HTTP {answer.status_code}"
     except Exception as error:
-        # Its text may hold the address.
-        cause = getattr(error, "reason", None)
-        reason = type(cause if isinstance(cause, Exception) else error).__name__
+        reason = type(error).__name__  # Its text may hold the address.
+    finally:
+        pool.setLevel(level)
     _logger.warning("the webhook of %s did not take a message (%s)", variable, reason)
     return False
 

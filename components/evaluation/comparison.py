@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from components.core.comparison import ALL_STYLES, LOWER_IS_BETTER, Ablation, Claim, CompareConfig, Variant
+from components.core.comparison import ALL_STYLES, Ablation, Claim, CompareConfig, Variant
 from components.core.content import derive_seed
+from components.core.metrics import SCORES, SPECS
 from components.evaluation.record import Record, resample
 from components.evaluation.significance import Resampled, advantages, decide, join, mean_over_seeds
 
 SCHEMA = 1
-METRICS = ("kid", "fid", "clip_t", "clip_i")
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any
         "styles": [style.name for style in config.styles],
         "seeds": list(config.seeds),
         "variants": [{"name": item.name, "label": item.title, "steps": found.steps(item.name)} for item in config.variants],
-        "base": {metric: found.base_row(metric) for metric in METRICS},
+        "base": {metric: found.base_row(metric) for metric in SCORES},
         "tables": [
-            {"name": name, "variants": [item.name for item in variants], "metrics": {m: table(found, variants, m) for m in METRICS}}
+            {"name": name, "variants": [item.name for item in variants], "metrics": {m: table(found, variants, m) for m in SCORES}}
             for name, variants in groups
         ],
         "claims": [decide_claim(found, claim) for claim in config.claims],
@@ -109,7 +109,7 @@ class _Cells:
         return next((outcome.steps for outcome in self.outcomes if variant in outcome.variants), None)
 
     def base_row(self, metric: str) -> dict[str, Any]:
-        """The untouched base's scores: the zero line, with no rank."""
+        """The untouched base's scores: the baseline, with no rank."""
         variants = {outcome.style: outcome.variants[0] for outcome in self.outcomes if outcome.record}
 
         def value(style: str, seed: int) -> float | None:
@@ -150,12 +150,12 @@ def _row(value: Callable[[str, int], float | None], styles: Sequence[str], seeds
     for style in styles:
         values = {str(seed): found for seed in seeds if (found := value(style, seed)) is not None}
         if values:
-            row[style] = {**mean_over_seeds(list(values.values()), confidence).as_dict(), "values": values, "asked": len(seeds)}
+            row[style] = {**vars(mean_over_seeds(list(values.values()), confidence)), "values": values, "asked": len(seeds)}
     # A seed with a gap in one style would shift the mean over styles, so only whole seeds count.
     whole = [str(seed) for seed in seeds if all(str(seed) in row.get(style, {}).get("values", {}) for style in styles)]
     if whole:
         values = {seed: float(np.mean([row[style]["values"][seed] for style in styles])) for seed in whole}
-        row[ALL_STYLES] = {**mean_over_seeds(list(values.values()), confidence).as_dict(), "values": values, "asked": len(seeds)}
+        row[ALL_STYLES] = {**vars(mean_over_seeds(list(values.values()), confidence)), "values": values, "asked": len(seeds)}
     return row
 
 
@@ -164,7 +164,7 @@ def _rank(rows: Mapping[str, Any], column: str, metric: str) -> dict[str, str | 
     means = {name: row[column]["mean"] for name, row in rows.items() if column in row}
     if len(means) < 2:
         return {"best": None, "second": None}
-    order = sorted(means, key=lambda name: means[name] if metric in LOWER_IS_BETTER else -means[name])
+    order = sorted(means, key=lambda name: means[name] if SPECS[metric].lower else -means[name])
     return {"best": order[0], "second": order[1] if len(order) > 2 else None}
 
 
@@ -191,15 +191,15 @@ def _decide_pair(found: _Cells, claim: Claim, other: str) -> dict[str, Any]:
         for seed in found.config.seeds:
             mine, theirs = found.resampled(claim.better, style, seed, claim.metric), found.resampled(other, style, seed, claim.metric)
             if mine is not None and theirs is not None:
-                gap = advantages(mine, theirs, lower=claim.metric in LOWER_IS_BETTER, margin=claim.margin)
+                gap = advantages(mine, theirs, lower=SPECS[claim.metric].lower, margin=claim.margin)
                 styles.setdefault(style, []).append(gap)
     seed_of = derive_seed(0, "claim", claim.name, other)
     # A style that is missing would make it a claim about other styles than were asked about.
     whole = bool(asked) and len(styles) == len(asked)
     return {
         "than": other,
-        "decision": decide(styles, found.config.confidence, seed_of).as_dict() if whole else None,
-        "styles": {style: decide({style: cells}, found.config.confidence, seed_of).as_dict() for style, cells in styles.items()},
+        "decision": vars(decide(styles, found.config.confidence, seed_of)) if whole else None,
+        "styles": {style: vars(decide({style: cells}, found.config.confidence, seed_of)) for style, cells in styles.items()},
     }
 
 

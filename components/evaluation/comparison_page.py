@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.comparison import CompareConfig
+from components.core.metrics import SCORES, SPECS
 from components.core.paths import atomic_file, write_json
 from components.evaluation import comparison_text as text
 from components.evaluation.comparison import Outcome, compare
@@ -91,7 +92,7 @@ def _page(
         "summary": text.summary(result),
         "equal": text.equal_text(result),
         "intervals": text.intervals_text(result),
-        "columns": [(metric, f"{label} {text.arrow(metric)}") for metric, label in text.LABELS.items()],
+        "columns": [SPECS[metric].title for metric in SCORES],
         "overview": _overview(result),
         "plot": tradeoff(result),
         "claims": [_claim(result, claim) for claim in result["claims"]],
@@ -108,50 +109,26 @@ def _page(
 def _overview(result: Mapping[str, Any]) -> dict[str, Any]:
     """The methods over all styles, with their costs."""
     group, column, names = result["tables"][0], text.columns(result)[-1], text.labels(result)
+    steps = {item["name"]: item["steps"] for item in result["variants"]}
     rows = [
         {
-            "label": names[name],
-            "entries": [
-                text.entry(group["metrics"][metric]["rows"][name], column, metric, group["metrics"][metric]["ranks"], name)
-                for metric in text.LABELS
-            ],
-            "costs": text.cost_texts(result, name),
-            "steps": next(item["steps"] for item in result["variants"] if item["name"] == name),
+            "label": names[name], "entries": text.variant_entries(result, group, name), "costs": text.cost_texts(result, name),
+            "steps": steps[name],
         }
         for name in group["variants"]
-    ]
-    base = [text.entry(result["base"][metric], column, metric, None, "") for metric in text.LABELS]
-    return {"rows": rows, "base": base, "costs": list(rows[0]["costs"])}
+    ]  # fmt: skip
+    return {"rows": rows, "base": [text.base_entry(result, column, metric) for metric in SCORES], "costs": list(rows[0]["costs"])}
 
 
 def _tables(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Tables by style: the methods' for every metric, an ablation's for KID and CLIP-T."""
+    """Tables by style: the methods' for every score, an ablation's for the main ones."""
     found = []
-    for place, group in enumerate(result["tables"]):
-        metrics = list(text.LABELS) if place == 0 else ["kid", "clip_t"]
-        if place or len(result["styles"]) > 1:
-            found.append({
-                "title": "By style" if place == 0 else f"Ablation: {group['name']}",
-                "metrics": [_style_table(result, group, metric, base=place == 0) for metric in metrics],
-            })  # fmt: skip
+    for title, group, metrics, base in text.style_tables(result):
+        tables = [(SPECS[metric].title, *text.style_rows(result, group, metric, base=base)) for metric in metrics]
+        found.append({
+            "title": title, "metrics": [{"title": name, "columns": columns, "rows": rows, "base": base} for name, columns, rows in tables],
+        })  # fmt: skip
     return found
-
-
-def _style_table(result: Mapping[str, Any], group: Mapping[str, Any], metric: str, *, base: bool) -> dict[str, Any]:
-    names, found = text.labels(result), group["metrics"][metric]
-    shown = text.shown_columns(result, found["rows"])
-    rows = [
-        (names[name], [text.entry(found["rows"][name], column, metric, found["ranks"], name) for column in shown])
-        for name in group["variants"]
-    ]
-    if base:
-        rows.insert(0, ("untouched base", [text.entry(result["base"][metric], column, metric, None, "") for column in shown]))
-    return {
-        "title": f"{text.LABELS[metric]} {text.arrow(metric)}",
-        "columns": [text.column_title(column) for column in shown],
-        "rows": rows,
-        "base": base,
-    }
 
 
 def _claim(result: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +142,7 @@ def _claim(result: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any
         "pairs": [
             {
                 "than": names[pair["than"]],
-                "figures": f"{text.LABELS[claim['metric']]} {text.advantage_text(claim, pair['decision'])}",
+                "figures": text.claim_figures(claim, pair),
                 "verdict": pair["decision"]["verdict"],
                 "bar": interval_bar(pair["decision"], max(ends)),
                 "styles": _style_verdicts(pair["styles"]) if len(result["styles"]) > 1 else "",

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.core.comparison import ALL_STYLES, LOWER_IS_BETTER
+from components.core.comparison import ALL_STYLES
+from components.core.metrics import MAIN, SCORES, SPECS
 
 Result = Mapping[str, Any]
-LABELS = {"kid": "KID ×10³", "fid": "FID", "clip_t": "CLIP-T", "clip_i": "CLIP-I"}
-_FACTOR = {"kid": 1000.0}
 _CSV = ("variant", "style", "seed", "steps", "status")
 _CSV_COSTS = ("seconds", "peak_memory_bytes", "saved_bytes", "device")
 
@@ -30,28 +29,8 @@ class Number:
     note: str = ""
 
 
-def arrow(metric: str) -> str:
-    """Which way is better."""
-    return "↓" if metric in LOWER_IS_BETTER else "↑"
-
-
-def number_text(metric: str, value: float, like: float | None = None) -> str:
-    """A score for people: KID ×10³; about three significant digits, with as many decimals as ``like`` would get."""
-    factor = _FACTOR.get(metric, 1.0)
-    size = abs((value if like is None else like) * factor)
-    decimals = 2 if metric.startswith("clip") else 0 if size >= 100 else 1 if size >= 10 else 2
-    return f"{value * factor:.{decimals}f}".replace("-", "−")
-
-
-def score_text(metric: str, score: Mapping[str, Any] | None) -> str:
-    """A score with the ends of its interval in brackets, in the units that people read; a dash where there is none."""
-    if not score or score.get("value") is None:
-        return "–"
-    value, low, high = score["value"], score.get("low"), score.get("high")
-    text = number_text(metric, value)
-    if low is None or high is None:
-        return text
-    return f"{text} ({number_text(metric, low, like=value)} to {number_text(metric, high, like=value)})"
+Row = tuple[str, list[Number | None]]
+"""A row of a table: its label and entries; None stands for cells that failed."""
 
 
 def entry(entries: Mapping[str, Any], column: str, metric: str, ranks: Mapping[str, Any] | None, name: str) -> Number | None:
@@ -60,10 +39,41 @@ def entry(entries: Mapping[str, Any], column: str, metric: str, ranks: Mapping[s
     if found is None:
         return Number("–", note="incomplete") if column == ALL_STYLES and entries else None
     rank = next((key for key, best in (ranks or {}).get(column, {}).items() if best == name), "")
-    half = found["half_width"]
-    interval = "" if half is None else number_text(metric, half, like=found["mean"])
+    half, spec = found["half_width"], SPECS[metric]
+    interval = "" if half is None else spec.text(half, like=found["mean"])
     note = f"{found['n']} of {found['asked']} seeds" if found["n"] < found["asked"] else ""
-    return Number(number_text(metric, found["mean"]), interval, rank, note)
+    return Number(spec.text(found["mean"]), interval, rank, note)
+
+
+def base_entry(result: Result, column: str, metric: str) -> Number | None:
+    """The untouched base's entry of a table."""
+    return entry(result["base"][metric], column, metric, None, "")
+
+
+def variant_entries(result: Result, group: Mapping[str, Any], name: str) -> list[Number | None]:
+    """A variant's entries in the last column, every score: the mean over styles, or its only style."""
+    column = columns(result)[-1]
+    found = {metric: group["metrics"][metric] for metric in SCORES}
+    return [entry(found[metric]["rows"][name], column, metric, found[metric]["ranks"], name) for metric in SCORES]
+
+
+def style_tables(result: Result) -> list[tuple[str, Mapping[str, Any], Sequence[str], bool]]:
+    """Title, group, scores of each table by style, and whether the base is in it: the methods' (of several styles), and the ablations'."""
+    methods, *ablations = result["tables"]
+    found = [("By style", methods, SCORES, True)] if len(result["styles"]) > 1 else []
+    return [*found, *((f"Ablation: {group['name']}", group, MAIN, False) for group in ablations)]
+
+
+def style_rows(
+    result: Result, group: Mapping[str, Any], metric: str, *, base: bool
+) -> tuple[list[str], list[tuple[str, list[Number | None]]]]:
+    """The columns of a table by style, and its rows, each with its label."""
+    names, found = labels(result), group["metrics"][metric]
+    shown = shown_columns(result, found["rows"])
+    rows = [("untouched base", [base_entry(result, column, metric) for column in shown])] if base else []
+    for name in group["variants"]:
+        rows.append((names[name], [entry(found["rows"][name], column, metric, found["ranks"], name) for column in shown]))
+    return [column_title(column) for column in shown], rows
 
 
 def columns(result: Result) -> list[str]:
@@ -103,15 +113,20 @@ def cost_texts(result: Result, name: str) -> dict[str, str]:
 
 def advantage_text(claim: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
     """By how much the one is better or worse: ``lower by 12.3 (4.1 to 20.4)``."""
-    metric = claim["metric"]
+    metric = SPECS[claim["metric"]]
     ends = [decision[key] for key in ("advantage", "low", "high")]
-    better, worse = ("lower", "higher") if metric in LOWER_IS_BETTER else ("higher", "lower")
+    better, worse = metric.better, metric.worse
     if claim["margin"]:
         better, worse = f"inside the margin of {100 * claim['margin']:.0f} %", "outside of the margin"
     if decision["advantage"] < 0:
         ends = [-decision[key] for key in ("advantage", "high", "low")]
-    value, low, high = (number_text(metric, end, like=decision["advantage"]) for end in ends)
+    value, low, high = (metric.text(end, like=decision["advantage"]) for end in ends)
     return f"{worse if decision['advantage'] < 0 else better} by {value} ({low} to {high})"
+
+
+def claim_figures(claim: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
+    """The score of a claim, and the advantage over one other."""
+    return f"{SPECS[claim['metric']].label} {advantage_text(claim, pair['decision'])}"
 
 
 def claim_note(result: Result, claim: Mapping[str, Any]) -> str:
@@ -132,8 +147,7 @@ def claim_note(result: Result, claim: Mapping[str, Any]) -> str:
 
 def summary(result: Result) -> str:
     """One sentence on what came of it."""
-    cells = result["cells"]
-    failed = sum(cell["status"] == "failed" for cell in cells)
+    cells, failed = result["cells"], len(failed_cells(result))
     counts = {verdict: sum(claim["verdict"] == verdict for claim in result["claims"]) for verdict in ("held", "not held", "undecided")}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     text = f"{len(cells) - failed} of {len(cells)} cells finished"
@@ -174,56 +188,38 @@ def markdown(result: Result, *, wall: str | None = None, plot: str | None = None
     lines += [f"![Trade-off of KID and CLIP-T]({plot})", ""] if plot else []
     if result["claims"]:
         lines += ["## Claims", "", *_claims_table(result), ""]
-    for place, group in enumerate(result["tables"]):
-        if place == 0 and len(result["styles"]) == 1:
-            continue
-        lines += ["## By style" if place == 0 else f"## Ablation: {group['name']}", ""]
-        for metric in LABELS if place == 0 else ("kid", "clip_t"):
-            lines += [f"### {LABELS[metric]} {arrow(metric)}", "", *_style_table(result, group, metric, base=place == 0), ""]
+    for title, group, metrics, base in style_tables(result):
+        lines += [f"## {title}", ""]
+        for metric in metrics:
+            shown, rows = style_rows(result, group, metric, base=base)
+            lines += [f"### {SPECS[metric].title}", "", *_table(["", *shown], rows), ""]
     lines += ["## Picture wall", "", f"![Prompts by method]({wall})", ""] if wall else []
-    failed = [cell for cell in result["cells"] if cell["status"] == "failed"]
-    if failed:
+    if failed := failed_cells(result):
         lines += ["## Failed cells", "", "| variant | style | seed | reason |", "| --- | --- | --- | --- |"]
         lines += [_line(", ".join(cell["variants"]), cell["style"], str(cell["seed"]), cell["error"] or "") for cell in failed] + [""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _summary_table(result: Result) -> list[str]:
-    names, group = labels(result), result["tables"][0]
-    column = columns(result)[-1]
+    names, group, column = labels(result), result["tables"][0], columns(result)[-1]
     costs = list(cost_texts(result, group["variants"][0]))
-    head = ["method", *(f"{label} {arrow(metric)}" for metric, label in LABELS.items()), *costs]
-    rows = [_line(*head), _line(*["---"] * len(head))]
-    base = [_markdown_number(entry(result["base"][metric], column, metric, None, "")) for metric in LABELS]
-    rows.append(_line("untouched base", *base, *["–"] * len(costs)))
+    head = ["method", *(SPECS[metric].title for metric in SCORES), *costs]
+    rows = [("untouched base", [*(base_entry(result, column, metric) for metric in SCORES), *(Number("–") for _ in costs)])]
     for name in group["variants"]:
-        tables = group["metrics"]
-        found = [entry(tables[metric]["rows"][name], column, metric, tables[metric]["ranks"], name) for metric in LABELS]
-        rows.append(_line(names[name], *(_markdown_number(item) for item in found), *cost_texts(result, name).values()))
-    return rows
+        found = [Number(text) for text in cost_texts(result, name).values()]
+        rows.append((names[name], [*variant_entries(result, group, name), *found]))
+    return _table(head, rows)
 
 
-def _style_table(result: Result, group: Mapping[str, Any], metric: str, *, base: bool) -> list[str]:
-    names, found = labels(result), group["metrics"][metric]
-    shown = shown_columns(result, found["rows"])
-    rows = [_line("", *(column_title(column) for column in shown)), _line(*["---"] * (len(shown) + 1))]
-    if base:
-        rows.append(
-            _line("untouched base", *(_markdown_number(entry(result["base"][metric], column, metric, None, "")) for column in shown))
-        )
-    for name in group["variants"]:
-        entries = (entry(found["rows"][name], column, metric, found["ranks"], name) for column in shown)
-        rows.append(_line(names[name], *(_markdown_number(item) for item in entries)))
-    return rows
+def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Number | None]]]) -> list[str]:
+    return [_line(*head), _line(*["---"] * len(head)), *(_line(label, *map(_markdown_number, entries)) for label, entries in rows)]
 
 
 def _claims_table(result: Result) -> list[str]:
     names = labels(result)
     rows = ["| claim | verdict | figures | |", "| --- | --- | --- | --- |"]
     for claim in result["claims"]:
-        label = LABELS[claim["metric"]]
-        decided = [pair for pair in claim["pairs"] if pair["decision"]]
-        figures = [f"beside {names[pair['than']]}: {label} {advantage_text(claim, pair['decision'])}" for pair in decided]
+        figures = [f"beside {names[pair['than']]}: {claim_figures(claim, pair)}" for pair in claim["pairs"] if pair["decision"]]
         rows.append(_line(claim["name"], f"**{claim['verdict']}**", "<br>".join(figures) or "–", claim_note(result, claim)))
     return rows
 
@@ -241,7 +237,7 @@ def _line(*cells: str) -> str:
 
 def csv_text(result: Result) -> str:
     """One row a variant, style and seed: scores with their intervals, costs, and the reason of a failure."""
-    scores = [f"{metric}{part}" for metric in LABELS for part in ("", "_low", "_high")]
+    scores = [f"{metric}{part}" for metric in SCORES for part in ("", "_low", "_high")]
     sink = io.StringIO()
     writer = csv.DictWriter(sink, [*_CSV, *scores, *_CSV_COSTS, "error"], lineterminator="\n")
     writer.writeheader()

@@ -1,16 +1,18 @@
-"""Pictures and texts as vectors: CLIP towers, Inception, and the cache that spares a picture from being seen twice."""
+"""Images and texts as vectors: a CLIP encoder, Inception, and the cache that spares an image from being encoded twice."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.config import ScoringSection
 from components.core.content import digest_file, digest_folder, digest_value
 from components.core.devices import default_device
 from components.core.errors import InputError, ServiceUnreachable
@@ -36,8 +38,8 @@ class Extractor(Protocol):
         ...
 
 
-class Towers:
-    """The image and text towers of a CLIP, giving unit-norm embeddings of one space.
+class ClipEncoder:
+    """The image and text encoder of a CLIP, giving unit-norm embeddings of one space.
 
     Args:
         model: ``pocket``, a folder in transformers layout, or a hub id. Weights are read from safetensors only.
@@ -69,31 +71,33 @@ class Towers:
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """(N, d) float32 embeddings of unit norm."""
-        import torch
 
-        if not images:
-            return np.zeros((0, self.dimension), np.float32)
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            pixels = self._processor(images=list(images[start : start + self.batch_size]), return_tensors="pt")["pixel_values"]
-            with torch.inference_mode():
-                parts.append(_embedding(self._model.get_image_features(pixel_values=pixels.to(self.device))))
-        return _unit(np.concatenate(parts))
+        def encode(batch: list[Image]) -> Any:
+            pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"]
+            return self._model.get_image_features(pixel_values=pixels.to(self.device))
+
+        return self._encode(images, encode)
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
         """(N, d) float32 embeddings of unit norm. Texts beyond the model's limit are cut, as CLIP does."""
+
+        def encode(batch: list[str]) -> Any:
+            tokens = self._tokenizer(batch, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+            return self._model.get_text_features(**{key: tokens[key].to(self.device) for key in ("input_ids", "attention_mask")})
+
+        return self._encode(texts, encode)
+
+    def _encode(self, items: Sequence[Any], encode: Callable[[list[Any]], Any]) -> Features:
         import torch
 
-        if not texts:
-            return np.zeros((0, self.dimension), np.float32)
-        parts = []
-        for start in range(0, len(texts), self.batch_size):
-            batch = list(texts[start : start + self.batch_size])
-            tokens = self._tokenizer(batch, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
-            inputs = {key: tokens[key].to(self.device) for key in ("input_ids", "attention_mask")}
+        parts = [np.zeros((0, self.dimension), np.float32)]
+        for start in range(0, len(items), self.batch_size):
             with torch.inference_mode():
-                parts.append(_embedding(self._model.get_text_features(**inputs)))
-        return _unit(np.concatenate(parts))
+                # transformers 5 returns the projected embedding in an output object's ``pooler_output``.
+                output = encode(list(items[start : start + self.batch_size]))
+            parts.append(getattr(output, "pooler_output", output).float().cpu().numpy())
+        rows = np.concatenate(parts)
+        return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
     def too_long(self, texts: Sequence[str]) -> list[str]:
         """The texts that do not fit the text tower and would be scored by their beginning only."""
@@ -156,6 +160,36 @@ class InceptionExtractor:
         return np.concatenate(rows) if rows else np.zeros((0, self.dimension), np.float32)
 
 
+@dataclass(frozen=True)
+class Extractors:
+    """The networks that scores are made with: a CLIP, and Inception where its weights are given."""
+
+    clip: ClipEncoder
+    inception: InceptionExtractor | None = None
+
+    @classmethod
+    def load(cls, settings: ScoringSection) -> Extractors:
+        """The networks of a scoring section.
+
+        Raises:
+            InputError: one cannot be loaded.
+            ServiceUnreachable: the hub does not answer.
+        """
+        clip = ClipEncoder(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
+        weights = settings.inception_weights
+        return cls(clip, InceptionExtractor(weights, batch_size=settings.batch_size) if weights else None)
+
+    @property
+    def all(self) -> list[Extractor]:
+        """Each of them."""
+        return [self.clip] if self.inception is None else [self.clip, self.inception]
+
+    @property
+    def distribution(self) -> Extractor:
+        """The one that FID and KID are measured in."""
+        return self.inception or self.clip
+
+
 class FeatureCache:
     """Vectors on disk, keyed by content hash and extractor id; one SQLite file an extractor, written in whole transactions.
 
@@ -198,12 +232,12 @@ class FeatureCache:
             connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
 
 
-def encode_texts_cached(towers: Towers, texts: Sequence[str], cache: FeatureCache) -> dict[str, Features]:
+def encode_texts_cached(encoder: ClipEncoder, texts: Sequence[str], cache: FeatureCache) -> dict[str, Features]:
     """Embedding of each distinct text, from the cache where it is known."""
     keys = {text: "text:" + digest_value(text) for text in dict.fromkeys(texts)}
     known = cache.get(list(keys.values()))
     missing = [text for text, key in keys.items() if key not in known]
-    fresh = {keys[text]: vector for text, vector in zip(missing, towers.encode_texts(missing), strict=True)}
+    fresh = {keys[text]: vector for text, vector in zip(missing, encoder.encode_texts(missing), strict=True)}
     if fresh:
         cache.put(fresh)
     return {text: (known | fresh)[key] for text, key in keys.items()}
@@ -252,16 +286,6 @@ def _no_progress_bar() -> Iterator[None]:
     finally:
         if enabled:
             logging.enable_progress_bar()
-
-
-def _embedding(output: Any) -> Features:
-    """transformers 5 returns the projected embedding in an output object's ``pooler_output``."""
-    tensor = getattr(output, "pooler_output", output)
-    return tensor.float().cpu().numpy()
-
-
-def _unit(rows: Features) -> Features:
-    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
 def _same_size_batches(images: Sequence[Image], batch_size: int) -> Iterator[list[Image]]:

@@ -51,36 +51,14 @@ def contact_sheet(
     return _write(cells, list(captions or [""] * len(cells)), [""], out, columns, style or GridStyle())
 
 
-def comparison_grid(
-    rows: Mapping[str, Sequence[Path]], captions: Sequence[str], out: Path, *, columns: int = 6, style: GridStyle | None = None
-) -> Path:
-    """Write one row a model over one column a prompt, the prompt under its column; beyond ``columns`` a new band begins.
-
-    Args:
-        rows: label of a row (as "base") to its pictures, one a caption.
-        captions: prompts.
-        out: PNG file.
-        columns: prompts side by side.
-        style: measures.
-
-    Raises:
-        InputError: no pictures, rows of different length, or a picture that cannot be read.
-    """
-    if any(len(pictures) != len(captions) for pictures in rows.values()):
-        lengths = ", ".join(f"{label}: {len(pictures)}" for label, pictures in rows.items())
-        raise InputError(str(out), f"rows of different length ({lengths})", expected=f"{len(captions)} pictures, one a caption")
-    cells = [list(column) for column in zip(*rows.values(), strict=True)]
-    return _write(cells, list(captions), list(rows), out, columns, style or GridStyle())
-
-
 def bank_grid(
     style_pictures: Path, base_pictures: Path, out: Path, *, per_category: int = 2, columns: int = 4, style: GridStyle | None = None
 ) -> Path:
-    """:func:`comparison_grid` of two sampled folders: prompts evenly spaced through each category, base above style model."""
+    """Write the base's pictures above the style model's, prompts evenly spaced through each category, in bands of ``columns``."""
     pairs = pick_pairs(read_pictures(style_pictures), read_pictures(base_pictures), per_category)
     shown = [(ours, theirs) for items in pairs.values() for ours, theirs in items if theirs is not None]
-    rows = {"base": [theirs.path for _, theirs in shown], "style": [ours.path for ours, _ in shown]}
-    return comparison_grid(rows, [ours.prompt for ours, _ in shown], out, columns=columns, style=style)
+    cells = [[theirs.path, ours.path] for ours, theirs in shown]
+    return _write(cells, [ours.prompt for ours, _ in shown], ["base", "style"], out, columns, style or GridStyle())
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ Pictures of one prompt are not independent, so resampling draws whole prompts (`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,10 +29,6 @@ class Estimate:
     low: float
     high: float
     n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

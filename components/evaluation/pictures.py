@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.core.content import digest_value
 from components.core.errors import InputError
 from components.core.paths import read_jsonl
 from components.evaluation.prompts import CATEGORIES
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,7 @@ def read_pictures(folder: Path) -> list[Picture]:
 
 
 def _picture(folder: Path, row: dict[str, Any]) -> Picture:
-    # Both `x.png` and `images/x.png` are met in ImageFolder listings.
-    name = row["file_name"]
-    path = folder / name if (folder / name).is_file() else folder / "images" / name
+    path = folder / row["file_name"]
     return Picture(path, row["prompt_id"], row["category"], row["prompt"], row.get("full_prompt", row["prompt"]), int(row.get("repeat", 0)))
 
 

@@ -13,12 +13,12 @@ from components.core.config import ScoringSection
 from components.core.content import derive_seed, digest_value
 from components.core.errors import InputError
 from components.core.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
-from components.evaluation.features import Extractor, InceptionExtractor, Towers
+from components.evaluation.features import Extractors
 from components.evaluation.metrics import Array
 from components.evaluation.pictures import Picture, read_pictures
 from components.evaluation.replicates import VALUES as VALUES
-from components.evaluation.replicates import value_arrays, value_replicates
-from components.evaluation.scoring import extract, picture_values, score, score_one
+from components.evaluation.replicates import replicates
+from components.evaluation.scoring import Scorer, extract, score_sets
 
 SCORES = "scores.json"
 PROTOCOL = "protocol.json"
@@ -32,69 +32,48 @@ _SAME = (
 
 
 def score_and_keep(
-    out: Path, *, style_pictures: Path, base_pictures: Path, plain_pictures: Path, reference: Sequence[Path], reference_kind: str,
-    settings: ScoringSection, seed: int, identifier: str | Sequence[str], digests: Mapping[str, Any],
-) -> None:  # fmt: skip
+    out: Path, folders: Mapping[str, Path], reference: Sequence[Path], *, reference_kind: str, settings: ScoringSection, seed: int,
+    tokens: Sequence[str], digests: Mapping[str, Any], extractors: Extractors | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Score a style model (see :func:`components.evaluation.scoring.score`), and write its scores with how they came to be.
 
     Args:
-        out: folder that gets ``scores.json`` and what :func:`write_protocol` writes.
-        style_pictures, base_pictures, plain_pictures, reference, reference_kind, settings, seed, identifier: as there.
-        digests: of what was scored, to be kept in the scores.
+        out: folder that gets ``scores.json``, ``protocol.json``, the prompts (``bank.jsonl``), the reference's features by
+            extractor (``reference.safetensors``; the pictures themselves are not stored), and the values of every picture
+            (``values.safetensors``), which paired comparisons draw on.
+        folders, reference, reference_kind, settings, seed, tokens, extractors: as there.
+        digests: of what was scored, to be added to the scores.
 
     Raises:
         InputError: as there.
     """
-    towers = Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
-    scores = score(
-        style_pictures, base_pictures, plain_pictures, None, reference, settings, seed, identifier, reference_kind=reference_kind,
-        towers=towers,
-    )  # fmt: skip
-    scores["digests"] = {**scores.get("digests", {}), **digests}
+    extractors = extractors or Extractors.load(settings)
+    scores, scorer, sets = score_sets(folders, reference, settings, seed, tokens, reference_kind, extractors)
+    scores["digests"] |= digests
     with atomic_folder(out) as folder:
         write_json(folder / SCORES, scores)
-        write_protocol(
-            folder, pictures=style_pictures, reference=reference, settings=settings, scores=scores, identifier=identifier, towers=towers
-        )
+        _write_protocol(folder, scores, scorer, sets["style"])
+    return scores
 
 
-def write_protocol(
-    folder: Path, *, pictures: Path, reference: Sequence[Path], settings: ScoringSection, scores: Mapping[str, Any],
-    identifier: str | Sequence[str], towers: Towers,
-) -> None:  # fmt: skip
-    """Write how scores came to be.
-
-    ``protocol.json``, the prompts (``bank.jsonl``), the reference's features by extractor (``reference.safetensors``), and the
-    values of every picture (``values.safetensors``), which paired comparisons draw on.
-
-    Args:
-        folder: an existing folder.
-        pictures: folder of the style model's pictures that were scored.
-        reference: the pictures of the style; only their features and content hashes are kept.
-        settings: the scoring section.
-        scores: of :func:`components.evaluation.scoring.score`.
-        identifier: the tokens bound to the style.
-        towers: the extractor that scored.
-    """
+def _write_protocol(folder: Path, scores: Mapping[str, Any], scorer: Scorer, drawn: list[Picture]) -> None:
     from safetensors.numpy import save_file
 
-    extractors: list[Extractor] = [towers, *_inception(settings)]
-    table = extract(list(reference), extractors, settings.batch_size)
-    drawn = read_pictures(pictures)
-    values = picture_values(pictures, reference, settings, identifier, towers=towers)
-    save_file(value_arrays(values), folder / VALUES)
+    values, table = scorer.values(drawn), scorer.table
+    values.save(folder)
     prompts = {picture.prompt_id: {"id": picture.prompt_id, "category": picture.category, "prompt": picture.prompt} for picture in drawn}
     rows = [prompts[key] for key in sorted(prompts)]
-    save_file({f"{index}": table.of(item, reference) for index, item in enumerate(extractors)}, folder / REFERENCE)
+    features = {f"{index}": table.of(item, scorer.reference) for index, item in enumerate(scorer.extractors.all)}
+    save_file(features, folder / REFERENCE)
     write_jsonl(folder / BANK, rows)
     write_json(folder / PROTOCOL, {
         "same": {
             **{key: scores["context"][key] for key in _SAME}, "bank": digest_value([rows, _repeats(drawn)]),
             "reference_digest": scores["digests"]["reference"],
         },
-        "repeats": _repeats(drawn), "seed": scores["context"]["seed"], "scoring": settings.model_dump(mode="json"),
-        "pictures": values.prompts,
-        "reference": [table.hashes[path] for path in reference], "extractors": [item.id for item in extractors],
+        "repeats": _repeats(drawn), "seed": scores["context"]["seed"], "scoring": scorer.settings.model_dump(mode="json"),
+        "pictures": values.prompts, "reference": [table.hashes[path] for path in scorer.reference],
+        "extractors": [item.id for item in scorer.extractors.all],
     })  # fmt: skip
 
 
@@ -110,24 +89,20 @@ def read_bank(folder: Path) -> list[dict[str, Any]]:
 
 def paired_replicates(folder: Path, resamples: int = 2000) -> dict[str, Array]:
     """KID, CLIP-T and CLIP-I, each (B,), on resamples that are the same for every folder whose ``same`` is equal."""
-    from safetensors.numpy import load_file
-
     protocol = read_protocol(folder)
     seed = derive_seed(0, "paired", protocol["same"]["bank"], protocol["same"]["reference_digest"])
-    return value_replicates(load_file(folder / VALUES), protocol["pictures"], resamples, seed)
+    return replicates(folder, protocol["pictures"], resamples, seed)
 
 
-def score_again(
-    folder: Path, pictures: Path, identifier: str | Sequence[str], out: Path, *, towers: Towers | None = None
-) -> dict[str, Any]:
+def score_again(folder: Path, pictures: Path, tokens: Sequence[str], out: Path, *, extractors: Extractors | None = None) -> dict[str, Any]:
     """Score another model's pictures of the same prompts as the scores were made that ``folder`` holds.
 
     Args:
-        folder: with the files that :func:`write_protocol` wrote.
+        folder: with the files that :func:`score_and_keep` wrote.
         pictures: folder of the other model's pictures.
-        identifier: the other model's tokens; CLIP-T is scored against prompts without them.
-        out: folder that gets the same files for the other model, and ``scores.json``.
-        towers: an extractor that is already loaded; default: made from the protocol's settings.
+        tokens: the other model's; CLIP-T is scored against prompts without them.
+        out: folder that gets the same files for the other model.
+        extractors: networks that are already loaded; default: those of the protocol's settings.
 
     Returns:
         ``style`` (kid, fid, clip_t, clip_i) and ``context``, as :func:`components.evaluation.scoring.score` gives them.
@@ -135,41 +110,34 @@ def score_again(
     Raises:
         InputError: the extractor here is another than the one of the scores, or pictures cannot be read.
     """
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load_file
 
     protocol = read_protocol(folder)
     settings = ScoringSection(**protocol["scoring"])
-    towers = towers or Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
-    extractors: list[Extractor] = [towers, *_inception(settings)]
-    if [item.id for item in extractors] != protocol["extractors"]:
+    extractors = extractors or Extractors.load(settings)
+    if [item.id for item in extractors.all] != protocol["extractors"]:
         raise InputError(
             f"scoring.extractor={settings.extractor}", "is not the network that the scores to compare with were made with",
             expected=", ".join(protocol["extractors"]), remedy="score both models anew with the network that is here",
         )  # fmt: skip
     drawn = read_pictures(pictures)
-    table = extract([picture.path for picture in drawn], extractors, settings.batch_size)
-    arrays = load_file(folder / REFERENCE)
+    table = extract([picture.path for picture in drawn], extractors.all, settings.batch_size)
     # The reference's pictures are not here: names of files that nobody opens stand for them.
     reference = [Path("reference") / digest for digest in protocol["reference"]]
     table.hashes.update(zip(reference, protocol["reference"], strict=True))
-    for index, item in enumerate(extractors):
+    arrays = load_file(folder / REFERENCE)
+    for index, item in enumerate(extractors.all):
         table.vectors[item.id].update(zip(protocol["reference"], np.asarray(arrays[f"{index}"], np.float32), strict=True))
-    inception = next((item for item in extractors if isinstance(item, InceptionExtractor)), None)
-    scores, values = score_one(
-        drawn, table, reference, settings, protocol["seed"], identifier, towers=towers, inception=inception,
-        reference_kind=protocol["same"]["reference"],
-    )  # fmt: skip
+    scorer = Scorer(extractors, table, reference, settings, protocol["seed"], tokens)
+    scores = {"style": scorer.scores(drawn), "context": scorer.context(protocol["same"]["reference"], {"style": len(drawn)})}
+    values = scorer.values(drawn)
     with atomic_folder(out) as made:
-        save_file(value_arrays(values), made / VALUES)
+        values.save(made)
         for name in (BANK, REFERENCE):
             shutil.copyfile(folder / name, made / name)
         write_json(made / PROTOCOL, {**protocol, "pictures": values.prompts})
         write_json(made / SCORES, scores)
     return scores
-
-
-def _inception(settings: ScoringSection) -> list[InceptionExtractor]:
-    return [InceptionExtractor(settings.inception_weights, batch_size=settings.batch_size)] if settings.inception_weights else []
 
 
 def _repeats(drawn: Sequence[Picture]) -> int:

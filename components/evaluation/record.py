@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.config import ScoringSection
 from components.core.paths import atomic_folder, read_json, write_json
 from components.evaluation.pictures import Picture, pick_pairs, read_pictures
-from components.evaluation.replicates import VALUES, value_arrays, value_replicates
-from components.evaluation.scoring import picture_values
+from components.evaluation.protocol import SCORES, read_protocol
+from components.evaluation.replicates import VALUES, replicates
 from components.evaluation.significance import Resampled
 
 SCHEMA = 1
@@ -42,41 +40,26 @@ class Record:
     wall: list[WallPicture]
 
 
-def write_record(
-    out: Path,
-    *,
-    scores: dict[str, Any],
-    model: Path,
-    style_pictures: Path,
-    base_pictures: Path,
-    reference: Sequence[Path],
-    settings: ScoringSection,
-    identifier: str | Sequence[str],
-) -> Path:
+def write_record(out: Path, *, evaluation: Path, model: Path, style_pictures: Path, base_pictures: Path) -> Path:
     """Write the record of one cell.
 
     Args:
         out: the folder to write: ``cell.json``, ``values.safetensors``, ``wall/``, and ``timing.json`` with what it cost.
-        scores: of :func:`components.evaluation.scoring.score`.
+        evaluation: folder of :func:`components.evaluation.protocol.score_and_keep`.
         model: the trained model's folder; its bytes are counted, its training's time and memory read.
         style_pictures: folder of its pictures.
         base_pictures: folder of the base's.
-        reference: pictures of the style.
-        settings: the scoring section.
-        identifier: the rare token or tokens.
 
     Raises:
-        InputError: unreadable pictures, or an extractor that cannot be loaded.
+        InputError: a listed picture is missing.
     """
-    from safetensors.numpy import save_file
-
-    values = picture_values(style_pictures, reference, settings, identifier)
+    scores = read_json(evaluation / SCORES)
     shown = choose_for_wall(read_pictures(style_pictures), read_pictures(base_pictures))
     with atomic_folder(out) as folder:
-        save_file(value_arrays(values), folder / VALUES)
+        shutil.copyfile(evaluation / VALUES, folder / VALUES)
         write_json(folder / "cell.json", {
             "schema": SCHEMA, "scores": {key: scores[key] for key in ("style", "base", "drift", "context")},
-            "prompts": values.prompts, "saved_bytes": saved_bytes(model), "wall": _copy_wall(shown, folder),
+            "prompts": read_protocol(evaluation)["pictures"], "saved_bytes": saved_bytes(model), "wall": _copy_wall(shown, folder),
         })  # fmt: skip
         write_json(folder / _COST, _cost(model))
     return out
@@ -115,11 +98,9 @@ def resample(record: Record, resamples: int, seed: int) -> dict[str, Resampled]:
         ``kid``, ``clip_t``, ``clip_i``: the score's value and its (B,) replicates. FID has none: its bias depends on the
         number of distinct pictures, which resampling changes.
     """
-    from safetensors.numpy import load_file
-
     prompts = read_json(record.folder / "cell.json")["prompts"]
-    replicates = value_replicates(load_file(record.folder / VALUES), prompts, resamples, seed)
-    return {name: Resampled(float(record.scores["style"][name]["value"]), values) for name, values in replicates.items()}
+    found = replicates(record.folder, prompts, resamples, seed)
+    return {name: Resampled(float(record.scores["style"][name]["value"]), values) for name, values in found.items()}
 
 
 def _copy_wall(shown: list[tuple[Picture, Picture | None]], folder: Path) -> list[dict[str, Any]]:

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.features import Features
 from components.evaluation.metrics import Array, kid_replicates
-from components.evaluation.scoring import PictureValues
 
 VALUES = "values.safetensors"
-_ARRAYS = ("clip_t", "clip_i", "features", "reference")
+_SETS = ("features", "reference")
 
 
-def value_arrays(values: PictureValues) -> dict[str, Features]:
-    """The arrays of a model's pictures as float32, to be saved: ``clip_t`` (N,), ``clip_i`` (N,), ``features``, ``reference``."""
-    return {name: np.ascontiguousarray(getattr(values, name), np.float32) for name in _ARRAYS}
+@dataclass(frozen=True)
+class PictureValues:
+    """What a paired comparison needs of N pictures of one model.
+
+    ``prompts`` are their prompts' ids. ``arrays`` holds ``features`` (N, d) and ``reference`` (M, d) as FID and KID see them, and
+    (N,) values for each score that is a mean over pictures.
+    """
+
+    prompts: list[str]
+    arrays: Mapping[str, NDArray[Any]]
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into a folder, as float32."""
+        from safetensors.numpy import save_file
+
+        save_file({name: np.ascontiguousarray(array, np.float32) for name, array in self.arrays.items()}, folder / VALUES)
 
 
-def value_replicates(arrays: Mapping[str, Any], prompts: Sequence[str], resamples: int, seed: int) -> dict[str, Array]:
-    """KID, CLIP-T and CLIP-I on B resamples.
+def replicates(folder: Path, prompts: Sequence[str], resamples: int, seed: int) -> dict[str, Array]:
+    """The paired scores of a folder's values on B resamples.
 
     Args:
-        arrays: of :func:`value_arrays`.
+        folder: with what :meth:`PictureValues.save` wrote.
         prompts: (N,) prompt ids of the pictures; whole prompts are drawn.
         resamples: B.
         seed: models with the same prompts and seed get the same prompts, and with as large a reference the same reference pictures.
@@ -34,15 +47,17 @@ def value_replicates(arrays: Mapping[str, Any], prompts: Sequence[str], resample
         ``kid``, ``clip_t``, ``clip_i``, each (B,). FID has none: its bias depends on the number of distinct pictures, which
         resampling changes.
     """
-    values = {name: np.asarray(arrays[name], float) for name in _ARRAYS}
-    weights = _prompt_weights(prompts, resamples, seed)
-    count = len(values["reference"])
+    from safetensors.numpy import load_file
+
+    arrays = {name: np.asarray(array, float) for name, array in load_file(folder / VALUES).items()}
+    weights = prompt_weights(prompts, resamples, seed)
+    count = len(arrays["reference"])
     reference = np.random.default_rng([seed, 1]).multinomial(count, np.full(count, 1 / count), size=resamples)
-    found = {"kid": kid_replicates(values["features"], values["reference"], weights, reference.T.astype(float))}
-    return found | {name: values[name] @ weights / weights.sum(axis=0) for name in ("clip_t", "clip_i")}
+    found = {"kid": kid_replicates(arrays["features"], arrays["reference"], weights, reference.T.astype(float))}
+    return found | {name: array @ weights / weights.sum(axis=0) for name, array in arrays.items() if name not in _SETS}
 
 
-def _prompt_weights(prompts: Sequence[str], resamples: int, seed: int) -> Array:
+def prompt_weights(prompts: Sequence[str], resamples: int, seed: int) -> Array:
     """(N, B) counts of each picture's prompt; drawn over the sorted prompts, so they do not depend on the pictures' order."""
     names: NDArray[Any]
     names, member = np.unique(np.asarray(prompts), return_inverse=True)

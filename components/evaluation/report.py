@@ -11,11 +11,12 @@ from typing import Any
 
 from components.core.config import RunConfig
 from components.core.images import load_rgb
+from components.core.metrics import SCORES, SPECS, Metric
 from components.core.paths import atomic_file, read_json, read_jsonl
 from components.core.prompting import fill_template
 from components.evaluation import charts
 from components.evaluation.pictures import Picture, pick_pairs, read_pictures
-from components.evaluation.verdict import judge, kid_text, overlap, percent, percent_range, relative_change
+from components.evaluation.verdict import judge, overlap, percent, percent_range, relative_change
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -59,63 +60,57 @@ class Row:
     bars: str
 
 
-def render_report(
-    out: Path,
-    *,
-    config: RunConfig,
-    scores: Mapping[str, Any],
-    style_pictures: Path,
-    base_pictures: Path,
-    style_set: Path,
-    split: Path,
-    aux: Path,
-    validation: Path,
-    model: Path,
-    reference: Sequence[Path] = (),
-    attention: Path | None = None,
-    limits: Limits | None = None,
-) -> Path:
+@dataclass(frozen=True)
+class ReportInputs:
+    """Folders of the artifacts that a report shows, as the steps made them.
+
+    ``style_pictures`` and ``base_pictures`` are drawn from the same prompts; ``reference`` are the pictures that scores were measured
+    to; ``attention`` holds heat maps, where they were made.
+    """
+
+    style_set: Path
+    split: Path
+    aux: Path
+    validation: Path
+    model: Path
+    style_pictures: Path
+    base_pictures: Path
+    attention: Path | None = None
+    reference: Sequence[Path] = ()
+
+
+def render_report(out: Path, config: RunConfig, scores: Mapping[str, Any], inputs: ReportInputs, limits: Limits = Limits()) -> Path:
     """Write the report of one run.
 
     Args:
         out: the HTML file.
         config: the resolved run.
         scores: as :func:`components.evaluation.scoring.score` gives them.
-        style_pictures: folder of the style model's pictures.
-        base_pictures: folder of the base's pictures of the same prompts.
-        style_set: folder of the scanned style set (``images/`` and ``manifest.jsonl``).
-        split: folder with ``split.json``.
-        aux: folder with ``metadata.jsonl`` and ``images/``.
-        validation: folder with ``validation.json``.
-        model: folder with ``styleforge.json`` and ``training/log.jsonl``.
-        reference: the reference pictures that the scores were measured to.
-        attention: folder with ``attention.json``, pictures and overlays, where heat maps were made.
+        inputs: what is shown.
         limits: how many pictures go in.
 
     Returns:
         ``out``. The same inputs give the same bytes: nothing in the page depends on time or place.
     """
-    limits = limits or Limits()
-    style, base = read_pictures(style_pictures), read_pictures(base_pictures)
+    style, base = read_pictures(inputs.style_pictures), read_pictures(inputs.base_pictures)
     pairs = dict(list(pick_pairs(style, base, limits.per_category).items())[: limits.categories])
-    chosen = read_json(split / "split.json")
-    card = read_json(model / "styleforge.json") if (model / "styleforge.json").is_file() else {}
-    log = model / "training" / "log.jsonl"
+    card = read_json(inputs.model / "styleforge.json") if (inputs.model / "styleforge.json").is_file() else {}
+    log = inputs.model / "training" / "log.jsonl"
     page = {
         "config": config,
         "verdict": judge(dict(scores)),
         "scores": scores,
         "hero": [thumbnail(p.path, limits.thumbnail) for p in _hero(style)],
-        "rows": score_rows(scores["style"], scores["base"]),
+        "rows": [_row(SPECS[key], scores["style"][key], scores["base"][key]) for key in SCORES],
         "drift": drift_rows(scores.get("drift")),
         "categories": category_rows(scores.get("by_category") or {}),
         "grids": {category: [_pair(pair, limits.thumbnail) for pair in items] for category, items in pairs.items()},
-        "attention": _attention(attention, limits.thumbnail),
+        "attention": _attention(inputs.attention, limits.thumbnail),
         "counts": {"pictures": len(style), "prompts": len({p.prompt_id for p in style})},
-        "sheets": _sheets(chosen, style_set, aux, reference, limits),
+        "sheets": _sheets(inputs, limits),
         "reference_is_style_ref": scores["context"]["reference"] != "held-out",
         "loss": charts.loss_curve(read_jsonl(log)) if log.is_file() else "",
-        "validation": _validation(validation, limits.listed_failures),
+        "validation": _validation(inputs.validation, limits.listed_failures),
         "settings": _sections(config),
         "provenance": _provenance(config, scores, card),
         "prompts": _prompts(config, card),
@@ -142,61 +137,44 @@ def thumbnail(path: Path, side: int) -> Thumbnail:
     return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", image.width, image.height, small)
 
 
-def score_rows(style: Mapping[str, Any], base: Mapping[str, Any]) -> list[Row]:
-    """The four scores of the style model beside the base's."""
-    return [
-        _row("KID ×10³", "lower", style["kid"], base["kid"], 1000, kid_text),
-        _row("FID", "lower", style["fid"], base["fid"], 1, _three_digits),
-        _row("CLIP-T", "higher", style["clip_t"], base["clip_t"], 1, _one_decimal),
-        _row("CLIP-I", "higher", style["clip_i"], base["clip_i"], 1, _one_decimal),
-    ]
-
-
 def drift_rows(drift: Mapping[str, Any] | None) -> list[Row]:
     """What changed on prompts without the style token."""
-    if not drift:
-        return []
-    rows = [_row("CLIP-T, plain prompts", "higher", drift["clip_t"], drift["clip_t_base"], 1, _one_decimal)]
-    if "clip_i" in drift:
-        rows.append(_row("CLIP-I, plain prompts", "lower", drift["clip_i"], drift["clip_i_base"], 1, _one_decimal))
-    kid = drift["kid_to_base"]
-    interval = f"{kid_text(kid['low'])} – {kid_text(kid['high'])}"
-    rows.append(Row("KID ×10³ to the base's pictures", "lower", kid_text(kid["value"]), interval, "–", "", "", None, ""))
-    return rows
+    found = drift or {}
+    metrics = [metric for metric in SPECS.values() if metric.group == "drift" and metric.source in found]
+    metrics.sort(key=lambda metric: f"{metric.source}_base" not in found)
+    return [_row(metric, found[metric.source], found.get(f"{metric.source}_base")) for metric in metrics]
 
 
 def category_rows(by_category: Mapping[str, Any]) -> dict[str, Row]:
     """CLIP-T by prompt category."""
+    metric = SPECS["clip_t"]
     return {
-        category: _row("CLIP-T", "higher", values["clip_t"], values["clip_t_base"], 1, _one_decimal)
+        category: _row(metric, values[metric.key], values[f"{metric.key}_base"])
         for category, values in by_category.items()
-        if "clip_t_base" in values
+        if f"{metric.key}_base" in values
     }
 
 
-def _row(name: str, better: str, style: Mapping[str, Any], base: Mapping[str, Any], scale: float, text: Any) -> Row:
+def _row(metric: Metric, style: Mapping[str, Any], base: Mapping[str, Any] | None) -> Row:
+    def ends(score: Mapping[str, Any]) -> str:
+        return " – ".join(metric.text(score[end], like=score["value"]) for end in ("low", "high"))
+
+    if base is None:
+        return Row(metric.label, metric.better, metric.text(style["value"]), ends(style), "–", "", "", None, "")
     change = relative_change(style["value"], base["value"])
     # A difference that may be chance gets no colour.
-    improved = None if change is None or overlap(dict(style), dict(base)) else (change < 0) == (better == "lower")
+    improved = None if change is None or overlap(dict(style), dict(base)) else (change < 0) == metric.lower
     return Row(
-        name=name,
-        better=better,
-        style=text(style["value"]),
-        style_interval=f"{text(style['low'])} – {text(style['high'])}",
-        base=text(base["value"]),
-        base_interval=f"{text(base['low'])} – {text(base['high'])}",
+        name=metric.label,
+        better=metric.better,
+        style=metric.text(style["value"]),
+        style_interval=ends(style),
+        base=metric.text(base["value"]),
+        base_interval=ends(base),
         change="" if change is None else percent(change),
         improved=improved,
-        bars=charts.interval_bars(dict(style), dict(base), scale),
+        bars=charts.interval_bars(dict(style), dict(base), metric.factor),
     )
-
-
-def _one_decimal(value: float) -> str:
-    return f"{value:.1f}"
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _hero(style: list[Picture]) -> list[Picture]:
@@ -239,21 +217,19 @@ def _attention(folder: Path | None, side: int) -> list[dict[str, Any]]:
     ]
 
 
-def _sheets(split: Mapping[str, Any], style_set: Path, aux: Path, reference: Sequence[Path], limits: Limits) -> list[dict[str, Any]]:
+def _sheets(inputs: ReportInputs, limits: Limits) -> list[dict[str, Any]]:
     """Contact sheets: StyleRef with roles, Aux with sources, reference."""
+    split, listing = read_json(inputs.split / "split.json"), inputs.aux / "metadata.jsonl"
     roles = {row["path"]: row.get("role") or "" for row in split["style_ref"]}
-    style_ref = [(style_set / "images" / path, role) for path, role in sorted(roles.items())]
-    listing = aux / "metadata.jsonl"
+    style_ref = [(inputs.style_set / "images" / path, role) for path, role in sorted(roles.items())]
     rows = read_jsonl(listing) if listing.is_file() else []
-    aux_rows = [(_inside(aux, row["file_name"]), row.get("text") or row.get("prompt") or "") for row in rows]
+    aux = [(inputs.aux / row["file_name"], row.get("text") or row.get("prompt") or "") for row in rows]
+    reference = [] if split.get("reference_is_style_ref") else [(path, "") for path in inputs.reference]
     sheets = [
         ("StyleRef", "The pictures that the style was learned from.", style_ref),
-        ("Aux", "The pictures that keep what the base knows.", aux_rows),
+        ("Aux", "The pictures that preserve what the base knows.", aux),
+        ("Reference", "Held-out pictures of the style that FID, KID and CLIP-I are measured to.", reference),
     ]
-    if not split.get("reference_is_style_ref"):
-        sheets.append(
-            ("Reference", "Held-out pictures of the style that FID, KID and CLIP-I are measured to.", [(p, "") for p in reference])
-        )
     return [_sheet(title, note, items, limits) for title, note, items in sheets if items]
 
 
@@ -267,10 +243,6 @@ def _sheet(title: str, note: str, items: list[tuple[Path, str]], limits: Limits)
         "total": len(items),
         "pictures": [{"picture": thumbnail(path, side), "caption": caption, "name": path.name} for path, caption in spaced],
     }
-
-
-def _inside(folder: Path, name: str) -> Path:
-    return folder / name if (folder / name).is_file() else folder / "images" / name
 
 
 def _validation(folder: Path, listed: int) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Pictures to ``scores``: one pass feeds every extractor, then FID, KID, CLIP-T, CLIP-I and drift, beside the base's."""
+"""Images to ``scores``: one pass feeds every extractor, then the scores of ``components/core/metrics.py``, beside the base's."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,11 @@ from components.core.config import ScoringSection
 from components.core.content import derive_seed, digest_value
 from components.core.errors import InputError
 from components.core.images import decode_rgb
+from components.core.metrics import SCORES
 from components.evaluation import metrics
-from components.evaluation.features import Extractor, FeatureCache, Features, InceptionExtractor, Towers, encode_texts_cached
+from components.evaluation.features import Extractor, Extractors, FeatureCache, Features, encode_texts_cached
 from components.evaluation.pictures import Picture, digest_pictures, read_pictures, reading_order
+from components.evaluation.replicates import PictureValues
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,31 +44,20 @@ class FeatureTable:
 
 
 def score(
-    style_pictures: Path,
-    base_pictures: Path,
-    plain_pictures: Path | None,
-    base_plain_pictures: Path | None,
-    reference: Sequence[Path],
-    settings: ScoringSection,
-    seed: int,
-    identifier: str | Sequence[str],
-    *,
-    reference_kind: str = "held-out",
-    towers: Towers | None = None,
-) -> dict[str, Any]:
+    folders: Mapping[str, Path], reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str], *,
+    reference_kind: str = "held-out", extractors: Extractors | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Score a style model's pictures beside its base's.
 
     Args:
-        style_pictures: folder of the style model's pictures, drawn with the rare token.
-        base_pictures: folder of the base model's pictures of the same prompts: the zero line.
-        plain_pictures: folder of the style model's pictures drawn without the rare token, for drift; None leaves drift out.
-        base_plain_pictures: the base's pictures to hold against those; default: ``base_pictures``.
+        folders: of pictures: ``style``, drawn with the rare tokens; ``base``, the base's of the same prompts, the baseline; and for
+            drift ``plain``, the style model's without the tokens.
         reference: pictures of the style that FID, KID and CLIP-I are measured to.
         settings: extractor, KID subsets, bootstrap.
         seed: the run's seed; subsets and resamples have streams of their own.
-        identifier: the rare token or tokens; CLIP-T is scored against prompts without them.
+        tokens: bound to the style; CLIP-T is scored against prompts without them.
         reference_kind: ``held-out``, or ``style_ref`` when no reference is held out and the training pictures stand in.
-        towers: an extractor that is already loaded; default: made from ``settings``.
+        extractors: networks that are already loaded; default: those of ``settings``.
 
     Returns:
         ``style``, ``base`` (kid, fid, clip_t, clip_i: value, low, high, n each), ``drift``, ``by_category``, ``context``, ``digests``.
@@ -75,94 +66,37 @@ def score(
     Raises:
         InputError: no reference, too few pictures, unreadable pictures, or an extractor that cannot be loaded.
     """
-    if len(reference) < 2:
-        raise InputError(
-            "scoring: reference",
-            f"{len(reference)} picture(s)",
-            expected="at least two pictures of the style",
-            remedy="set style.reference",
-        )
-    towers = towers or Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
-    inception = InceptionExtractor(settings.inception_weights, batch_size=settings.batch_size) if settings.inception_weights else None
-    folders = {"style": style_pictures, "base": base_pictures, "plain": plain_pictures, "base_plain": base_plain_pictures}
-    sets = {name: read_pictures(folder) for name, folder in folders.items() if folder is not None}
-    table = extract(scored_paths(sets.values(), reference), [towers, *([inception] if inception else [])], settings.batch_size)
-    scorer = _Scorer(towers, inception, table, list(reference), settings, seed, _tokens(identifier))
+    return score_sets(folders, reference, settings, seed, tokens, reference_kind, extractors or Extractors.load(settings))[0]
 
-    drift_base = sets.get("base_plain", sets["base"])
-    scores: dict[str, Any] = {
+
+def score_sets(
+    folders: Mapping[str, Path], reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str],
+    reference_kind: str, extractors: Extractors,
+) -> tuple[dict[str, Any], Scorer, dict[str, list[Picture]]]:  # fmt: skip
+    """:func:`score`, with the scorer that knows all features, and the pictures of each folder."""
+    if len(reference) < 2:
+        expected = "at least two pictures of the style"
+        raise InputError("scoring: reference", f"{len(reference)} picture(s)", expected=expected, remedy="set style.reference")
+    sets = {name: read_pictures(folder) for name, folder in folders.items()}
+    table = extract(scored_paths(sets.values(), reference), extractors.all, settings.batch_size)
+    scorer = Scorer(extractors, table, list(reference), settings, seed, tokens)
+    digests = {name: digest_pictures(table.hashes, [p.path for p in pictures]) for name, pictures in sets.items()}
+    scores = {
         "schema": SCORES_SCHEMA,
-        "style": scorer.all_four(sets["style"]),
-        "base": scorer.all_four(sets["base"]),
-        "drift": scorer.drift(sets["plain"], drift_base) if "plain" in sets else None,
+        "style": scorer.scores(sets["style"]),
+        "base": scorer.scores(sets["base"]),
+        "drift": scorer.drift(sets["plain"], sets["base"]) if "plain" in sets else None,
         "by_category": scorer.by_category(sets["style"], sets["base"]),
         "context": scorer.context(reference_kind, {name: len(pictures) for name, pictures in sets.items()})
         | {"prompts_cut": scorer.count_cut_prompts(sets["style"])},
-        "digests": {name: digest_pictures(table.hashes, [p.path for p in pictures]) for name, pictures in sets.items()},
+        "digests": digests | {"reference": digest_value(sorted(table.hashes[path] for path in reference))},
     }
-    scores["digests"]["reference"] = digest_value(sorted(table.hashes[path] for path in reference))
-    return scores
+    return scores, scorer, sets
 
 
 def scored_paths(sets: Iterable[Iterable[Picture]], reference: Sequence[Path]) -> list[Path]:
     """The files that scores are made of, each once, in the order in which their features are extracted."""
     return list(dict.fromkeys([*(picture.path for pictures in sets for picture in pictures), *reference]))
-
-
-@dataclass(frozen=True)
-class PictureValues:
-    """What a paired comparison needs of N pictures of one model: their prompts, scores and features, and the reference's features.
-
-    ``clip_t`` and ``clip_i`` are (N,), ``features`` (N, d) and ``reference`` (M, d), as FID and KID see them.
-    """
-
-    prompts: list[str]
-    clip_t: metrics.Array
-    clip_i: metrics.Array
-    features: Features
-    reference: Features
-
-
-def picture_values(
-    pictures: Path, reference: Sequence[Path], settings: ScoringSection, identifier: str | Sequence[str], *, towers: Towers | None = None
-) -> PictureValues:
-    """Values of every picture, by the extractors of :func:`score`; what that has seen comes from its cache.
-
-    Args:
-        pictures: folder of a model's pictures.
-        reference: pictures of the style.
-        settings: the scoring section.
-        identifier: the rare token or tokens.
-        towers: an extractor that is already loaded; default: made from ``settings``.
-
-    Raises:
-        InputError: unreadable pictures, or an extractor that cannot be loaded.
-    """
-    towers = towers or Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
-    inception = InceptionExtractor(settings.inception_weights, batch_size=settings.batch_size) if settings.inception_weights else None
-    drawn = read_pictures(pictures)
-    table = extract([p.path for p in drawn] + list(reference), [towers, *([inception] if inception else [])], settings.batch_size)
-    return _values(_Scorer(towers, inception, table, list(reference), settings, 0, _tokens(identifier)), drawn)
-
-
-def _values(scorer: _Scorer, drawn: list[Picture]) -> PictureValues:
-    return PictureValues(
-        _groups(drawn), scorer.clip_t_values(drawn), scorer.clip_i_values(drawn),
-        scorer.distribution_features(p.path for p in drawn), scorer.distribution_features(scorer.reference),
-    )  # fmt: skip
-
-
-def score_one(
-    pictures: Sequence[Picture], table: FeatureTable, reference: Sequence[Path], settings: ScoringSection, seed: int,
-    identifier: str | Sequence[str], *, towers: Towers, inception: InceptionExtractor | None, reference_kind: str,
-) -> tuple[dict[str, Any], PictureValues]:  # fmt: skip
-    """Scores of one set of pictures, whose features and the reference's are in ``table``, and their values one by one.
-
-    The scores are ``style`` and ``context`` as in :func:`score`.
-    """
-    scorer = _Scorer(towers, inception, table, list(reference), settings, seed, _tokens(identifier))
-    scores = {"style": scorer.all_four(list(pictures)), "context": scorer.context(reference_kind, {"style": len(pictures)})}
-    return scores, _values(scorer, list(pictures))
 
 
 def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: int) -> FeatureTable:
@@ -186,45 +120,23 @@ def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: 
             contents = list(pool.map(Path.read_bytes, batch))
             hashes = [hashlib.sha256(content).hexdigest() for content in contents]
             table.hashes.update(zip(batch, hashes, strict=True))
-            missing = _missing(hashes, extractors, caches, table)
-            wanted = sorted({hash_ for keys in missing.values() for hash_ in keys})
-            places = [hashes.index(hash_) for hash_ in wanted]
-            images = dict(zip(wanted, pool.map(lambda i, c=contents, b=batch: decode_rgb(c[i], str(b[i])), places), strict=True))
-            _encode_missing(missing, images, extractors, caches, table)
+            missing = {extractor.id: _missing(hashes, caches[extractor.id], table.vectors[extractor.id]) for extractor in extractors}
+            places = sorted({hashes.index(hash_) for keys in missing.values() for hash_ in keys})
+            decoded = pool.map(lambda i, c=contents, b=batch: decode_rgb(c[i], str(b[i])), places)
+            images: dict[str, Image] = {hashes[place]: image for place, image in zip(places, decoded, strict=True)}
+            for extractor in extractors:
+                if keys := missing[extractor.id]:
+                    fresh = dict(zip(keys, extractor.encode_images([images[key] for key in keys]), strict=True))
+                    caches[extractor.id].put(fresh)
+                    table.vectors[extractor.id].update(fresh)
     return table
 
 
-def _missing(
-    hashes: list[str], extractors: Sequence[Extractor], caches: dict[str, FeatureCache], table: FeatureTable
-) -> dict[str, list[str]]:
-    """Per extractor, the hashes that neither this pass nor the cache knows; known ones go into the table."""
-    missing = {}
-    for extractor in extractors:
-        known = table.vectors[extractor.id]
-        ask = [hash_ for hash_ in dict.fromkeys(hashes) if hash_ not in known]
-        known.update(caches[extractor.id].get(ask))
-        missing[extractor.id] = [hash_ for hash_ in ask if hash_ not in known]
-    return missing
-
-
-def _encode_missing(
-    missing: dict[str, list[str]],
-    images: dict[str, Image],
-    extractors: Sequence[Extractor],
-    caches: dict[str, FeatureCache],
-    table: FeatureTable,
-) -> None:
-    for extractor in extractors:
-        keys = missing[extractor.id]
-        if not keys:
-            continue
-        fresh = dict(zip(keys, extractor.encode_images([images[key] for key in keys]), strict=True))
-        caches[extractor.id].put(fresh)
-        table.vectors[extractor.id].update(fresh)
-
-
-def _tokens(identifier: str | Sequence[str]) -> list[str]:
-    return [identifier] if isinstance(identifier, str) else list(identifier)
+def _missing(hashes: list[str], cache: FeatureCache, known: dict[str, Features]) -> list[str]:
+    """Hashes that neither this pass nor the cache knows; what the cache knows goes into ``known``."""
+    unknown = [hash_ for hash_ in dict.fromkeys(hashes) if hash_ not in known]
+    known.update(cache.get(unknown))
+    return [hash_ for hash_ in unknown if hash_ not in known]
 
 
 def without_tokens(prompt: str, tokens: Sequence[str]) -> str:
@@ -234,24 +146,34 @@ def without_tokens(prompt: str, tokens: Sequence[str]) -> str:
     return re.sub(r"\s+([,.;])", r"\1", " ".join(prompt.split())).strip(" ,")
 
 
-class _Scorer:
-    """Scores of sets of pictures whose features are already in the table."""
+class Scorer:
+    """Scores of sets of pictures whose features, and the reference's, are already in the table. Arguments as :func:`score`."""
 
     def __init__(
-        self,
-        towers: Towers,
-        inception: InceptionExtractor | None,
-        table: FeatureTable,
-        reference: list[Path],
-        settings: ScoringSection,
-        seed: int,
-        tokens: list[str],
+        self, extractors: Extractors, table: FeatureTable, reference: list[Path], settings: ScoringSection, seed: int, tokens: Sequence[str]
     ) -> None:
-        self.towers, self.inception, self.table, self.settings, self.seed, self.tokens = towers, inception, table, settings, seed, tokens
-        self.reference = reference
-        self.texts = FeatureCache(towers.id)
+        self.extractors, self.table, self.reference, self.settings = extractors, table, reference, settings
+        self.seed, self.tokens = seed, list(tokens)
+        self.clip = extractors.clip
+        self._texts = FeatureCache(self.clip.id)
 
-    def bootstrap(self, purpose: str) -> metrics.Bootstrap:
+    def scores(self, pictures: list[Picture]) -> dict[str, Any]:
+        """All scores of a set, each with value, low, high and n."""
+        return {name: self.one(name, pictures) for name in SCORES}
+
+    def one(self, name: str, pictures: list[Picture]) -> dict[str, Any]:
+        """One score of a set."""
+        if name in DISTANCES:
+            return DISTANCES[name](self, pictures, self.reference)
+        return vars(metrics.mean_with_interval(MEANS[name](self, pictures), _groups(pictures), self._bootstrap(name)))
+
+    def values(self, pictures: list[Picture]) -> PictureValues:
+        """The values of a set's pictures one by one."""
+        means = {name: values(self, pictures) for name, values in MEANS.items()}
+        features = self.distribution_features(p.path for p in pictures)
+        return PictureValues(_groups(pictures), {**means, "features": features, "reference": self.distribution_features(self.reference)})
+
+    def _bootstrap(self, purpose: str) -> metrics.Bootstrap:
         return metrics.Bootstrap(self.settings.bootstrap, self.settings.confidence, derive_seed(self.seed, "bootstrap", purpose))
 
     def distribution_features(self, paths: Iterable[Path]) -> Features:
@@ -259,86 +181,69 @@ class _Scorer:
 
         With that norm the kernel (x·y/d + 1)³ is (cos + 1)³; with unit norm it would be all but linear and see means only.
         """
-        if self.inception is not None:
-            return self.table.of(self.inception, paths)
-        vectors = self.table.of(self.towers, paths)
-        return vectors * np.float32(np.sqrt(vectors.shape[1]))
+        vectors = self.table.of(self.extractors.distribution, paths)
+        return vectors if self.extractors.inception else vectors * np.float32(np.sqrt(vectors.shape[1]))
+
+    def _two_sets(self, pictures: list[Picture], reference: list[Path]) -> tuple[Features, Features, list[str]]:
+        return self.distribution_features(p.path for p in pictures), self.distribution_features(reference), _groups(pictures)
 
     def kid(self, pictures: list[Picture], reference: list[Path]) -> dict[str, Any]:
-        return metrics.kid_with_interval(
-            self.distribution_features(p.path for p in pictures),
-            self.distribution_features(reference),
-            _groups(pictures),
-            self.bootstrap("kid"),
-            subset_size=self.settings.kid_subset_size,
-            subsets=self.settings.kid_subsets,
-            seed=derive_seed(self.seed, "kid subsets"),
-        ).as_dict()
+        """KID to a reference."""
+        estimate = metrics.kid_with_interval(
+            *self._two_sets(pictures, reference), self._bootstrap("kid"), subset_size=self.settings.kid_subset_size,
+            subsets=self.settings.kid_subsets, seed=derive_seed(self.seed, "kid subsets"),
+        )  # fmt: skip
+        return vars(estimate)
 
-    def fid(self, pictures: list[Picture]) -> dict[str, Any]:
-        features = self.distribution_features(p.path for p in pictures)
-        reference = self.distribution_features(self.reference)
-        return metrics.fid_with_interval(features, reference, _groups(pictures), self.bootstrap("fid")).as_dict()
+    def fid(self, pictures: list[Picture], reference: list[Path]) -> dict[str, Any]:
+        """FID to a reference."""
+        return vars(metrics.fid_with_interval(*self._two_sets(pictures, reference), self._bootstrap("fid")))
 
-    def clip_t_values(self, pictures: list[Picture]) -> metrics.Array:
+    def clip_t(self, pictures: list[Picture]) -> metrics.Array:
+        """(N,) CLIP-T of each picture."""
         texts = [without_tokens(picture.prompt, self.tokens) for picture in pictures]
-        known = encode_texts_cached(self.towers, texts, self.texts)
-        images = self.table.of(self.towers, (p.path for p in pictures))
-        return metrics.clip_t_values(images, np.stack([known[text] for text in texts]))
+        known = encode_texts_cached(self.clip, texts, self._texts)
+        return metrics.clip_t_values(self.table.of(self.clip, (p.path for p in pictures)), np.stack([known[text] for text in texts]))
 
-    def clip_i_values(self, pictures: list[Picture]) -> metrics.Array:
-        return metrics.clip_i_values(self.table.of(self.towers, (p.path for p in pictures)), self.table.of(self.towers, self.reference))
-
-    def clip_t(self, pictures: list[Picture]) -> dict[str, Any]:
-        return metrics.mean_with_interval(self.clip_t_values(pictures), _groups(pictures), self.bootstrap("clip_t")).as_dict()
-
-    def clip_i(self, pictures: list[Picture]) -> dict[str, Any]:
-        return metrics.mean_with_interval(self.clip_i_values(pictures), _groups(pictures), self.bootstrap("clip_i")).as_dict()
-
-    def all_four(self, pictures: list[Picture]) -> dict[str, Any]:
-        kid, fid = self.kid(pictures, self.reference), self.fid(pictures)
-        return {"kid": kid, "fid": fid, "clip_t": self.clip_t(pictures), "clip_i": self.clip_i(pictures)}
+    def clip_i(self, pictures: list[Picture]) -> metrics.Array:
+        """(N,) CLIP-I of each picture."""
+        return metrics.clip_i_values(self.table.of(self.clip, (p.path for p in pictures)), self.table.of(self.clip, self.reference))
 
     def count_cut_prompts(self, pictures: list[Picture]) -> int:
-        """Number of prompts that the text tower cannot read to their end; the first is named in the log."""
-        cut = self.towers.too_long(list(dict.fromkeys(without_tokens(picture.prompt, self.tokens) for picture in pictures)))
+        """Number of prompts that the text encoder cannot read to their end; the first is named in the log."""
+        cut = self.clip.too_long(list(dict.fromkeys(without_tokens(picture.prompt, self.tokens) for picture in pictures)))
         if cut:
-            limit = self.towers.max_tokens
+            limit = self.clip.max_tokens
             log.warning("CLIP-T reads only the first %d tokens; %d prompt(s) are longer, as %r", limit, len(cut), cut[0])
         return len(cut)
 
     def drift(self, plain: list[Picture], base: list[Picture]) -> dict[str, Any]:
-        """How far the model moved where nothing was asked of it: style-free prompts, against the base."""
-        return {
-            "clip_t": self.clip_t(plain),
-            "clip_t_base": self.clip_t(base),
-            "clip_i": self.clip_i(plain),
-            "clip_i_base": self.clip_i(base),
-            "kid_to_base": self.kid(plain, [picture.path for picture in base]),
-        }
+        """How far the model moved on prompts without its tokens, against the base."""
+        found = {f"{name}{end}": self.one(name, pictures) for name in MEANS for end, pictures in (("", plain), ("_base", base))}
+        return found | {"kid_to_base": self.kid(plain, [picture.path for picture in base])}
 
     def by_category(self, style: list[Picture], base: list[Picture]) -> dict[str, Any]:
+        """The scores that are means over pictures, of the pictures of each category."""
         found: dict[str, Any] = {}
         for category in sorted({picture.category for picture in style}, key=reading_order):
             ours, theirs = ([p for p in pictures if p.category == category] for pictures in (style, base))
-            found[category] = {"clip_t": self.clip_t(ours), "clip_i": self.clip_i(ours)}
+            found[category] = {name: self.one(name, ours) for name in MEANS}
             if theirs:
-                found[category] |= {"clip_t_base": self.clip_t(theirs), "clip_i_base": self.clip_i(theirs)}
+                found[category] |= {f"{name}_base": self.one(name, theirs) for name in MEANS}
         return found
 
     def context(self, reference_kind: str, counts: dict[str, int]) -> dict[str, Any]:
         """Everything without which two scores must not be compared."""
-        settings = self.settings
-        distribution = self.inception or self.towers
-        sample = self.distribution_features(self.reference[:1])
+        settings, clip, distribution = self.settings, self.clip, self.extractors.distribution
+        dimension = int(self.distribution_features(self.reference[:1]).shape[1])
         return {
-            "extractor": self.towers.name,
-            "extractor_id": self.towers.id,
-            "fid_kid_features": self.inception.name if self.inception else f"{self.towers.name} CLIP image embedding, norm √d",
+            "extractor": clip.name,
+            "extractor_id": clip.id,
+            "fid_kid_features": distribution.name if self.extractors.inception else f"{clip.name} CLIP image embedding, norm √d",
             "fid_kid_id": distribution.id,
-            "dimension": int(sample.shape[1]),
+            "dimension": dimension,
             "versions": versions(),
-            "resize": self.towers.resize,
+            "resize": clip.resize,
             "fid_kid_resize": distribution.resize,
             "picture_format": "PNG, 8-bit RGB",
             "kid_subset_size": min(settings.kid_subset_size, counts["style"], len(self.reference)),
@@ -347,12 +252,18 @@ class _Scorer:
             "seed": self.seed,
             "bootstrap": settings.bootstrap,
             "bootstrap_unit": "prompt",
-            "fid_bootstrap": metrics.fid_resamples(settings.bootstrap, min(sample.shape[1], max(counts["style"], len(self.reference)))),
+            "fid_bootstrap": metrics.fid_resamples(settings.bootstrap, min(dimension, max(counts["style"], len(self.reference)))),
             "confidence": settings.confidence,
             "reference": reference_kind,
             "reference_n": len(self.reference),
             "pictures": counts,
         }
+
+
+DISTANCES: dict[str, Callable[[Scorer, list[Picture], list[Path]], dict[str, Any]]] = {"kid": Scorer.kid, "fid": Scorer.fid}
+"""Scores of a whole set, with their intervals."""
+MEANS: dict[str, Callable[[Scorer, list[Picture]], metrics.Array]] = {"clip_t": Scorer.clip_t, "clip_i": Scorer.clip_i}
+"""Scores that are means of values of single pictures, as (N,) values."""
 
 
 def _groups(pictures: list[Picture]) -> list[str]:
@@ -363,9 +274,8 @@ def versions() -> dict[str, str]:
     """Versions of what the scores depend on, by distribution name."""
     from importlib.metadata import PackageNotFoundError, version
 
-    names = ("styleforge", "torch", "transformers", "numpy", "scipy", "pillow", "torch-fidelity")
     found = {}
-    for name in names:
+    for name in ("styleforge", "torch", "transformers", "numpy", "scipy", "pillow", "torch-fidelity"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -9,7 +9,7 @@ from components.core.config import ScoringSection
 from components.core.content import digest_value
 from components.core.paths import atomic_folder
 from components.core.shards import Shard, every_nth_batch
-from components.evaluation.features import Extractor, FeatureCache, InceptionExtractor, Towers
+from components.evaluation.features import Extractors, FeatureCache
 from components.evaluation.pictures import read_pictures
 from components.evaluation.scoring import extract, scored_paths
 
@@ -34,9 +34,7 @@ def extract_shard(folders: Sequence[Path], reference: Sequence[Path], settings: 
     """
     from safetensors.numpy import save_file
 
-    extractors: list[Extractor] = [Towers(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)]
-    if settings.inception_weights:
-        extractors.append(InceptionExtractor(settings.inception_weights, batch_size=settings.batch_size))
+    extractors = Extractors.load(settings).all
     paths = every_nth_batch(scored_paths((read_pictures(folder) for folder in folders), reference), settings.batch_size, shard)
     table = extract(paths, extractors, settings.batch_size)
     with atomic_folder(out) as folder:

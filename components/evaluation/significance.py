@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,6 @@ class SeedMean:
     mean: float
     half_width: float | None
     n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -52,10 +48,6 @@ class Decision:
     verdict: str
     seeds: int
     seeds_needed: int | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 def mean_over_seeds(values: Sequence[float], confidence: float) -> SeedMean:

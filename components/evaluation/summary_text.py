@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.evaluation.comparison_text import LABELS, arrow, score_text
+from components.core.metrics import score_rows
 
 MARKS = {"pass": "✓", "refuse": "✗", "undecided": "?"}
 _WORDS = {"pass": "passed", "refuse": "refused", "undecided": "undecided"}
@@ -74,17 +74,13 @@ def _run_parts(result: Mapping[str, Any], grid: str | None, named: bool) -> list
         parts.append(f"![The same prompts drawn by the base and by the style model]({_address(grid)})")
     steps, cached = len(result.get("seconds") or {}), len(result.get("cached") or ())
     parts.append(_score_table(result.get("scores") or {}, result.get("base_scores") or {}))
-    return [*parts, f"95 % intervals. {result.get('total_seconds', 0):.0f} s; {cached} of {steps} steps from the cache."]
+    level = f"{100 * float(result.get('confidence', 0.95)):g} % intervals"
+    return [*parts, f"{level}. {result.get('total_seconds', 0):.0f} s; {cached} of {steps} steps from the cache."]
 
 
 def _score_table(style: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     rows = ["| score | style model | base | pictures |", "| --- | --- | --- | --- |"]
-    for metric, label in LABELS.items():
-        if style.get(metric):
-            count = style[metric].get("n", "–")
-            rows.append(
-                f"| {label} {arrow(metric)} | {score_text(metric, style[metric])} | {score_text(metric, base.get(metric))} | {count} |"
-            )
+    rows += [f"| {' | '.join(cells)} |" for cells in score_rows(style, base)]
     return "\n".join(rows)
 
 

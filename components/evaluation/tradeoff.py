@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from components.core.metrics import MAIN, SPECS
 from components.evaluation.charts import axis
 from components.evaluation.comparison_text import columns, labels
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 680, 440, 62, 24, 34, 76
 _LETTER, _LINE = 8.4, 16
+_AXES = tuple(SPECS[metric] for metric in MAIN)
 COLOURS = 8
 """Colours that the style sheets have, as classes ``m0`` …; more methods share them."""
 _STYLE = """
@@ -30,14 +32,15 @@ svg { background: #16151a; color: #eceaf1 } .rule { stroke: #34323d } .axis, .hi
 
 @dataclass(frozen=True)
 class Point:
-    """A method in the plot: KID ×10³ and CLIP-T with the half-widths of their intervals (0 where there are none)."""
+    """A method in the plot: KID and CLIP-T as shown, with the half-widths of their intervals (0 where there are none)."""
 
     label: str
     css: str
     x: float
     y: float
-    dx: float = 0.0
-    dy: float = 0.0
+    dx: float
+    dy: float
+    scores: str
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,8 @@ def tradeoff(result: Mapping[str, Any], *, standalone: bool = False) -> str:
     frame = _Frame(x_axis, y_axis)
     parts = [frame.grid(), *(frame.bars(point) for point in drawn), *(frame.dot(point) for point in drawn), *frame.names(drawn)]
     if base is not None and not inside:
-        where = f"untouched base, outside: KID ×10³ {base.x:.0f}, CLIP-T {base.y:.1f}"
-        parts.append(f'<text class="hint" x="{_LEFT}" y="{_HEIGHT - 6}">{where}</text>')
-    told = "; ".join(f"{point.label}: KID ×10³ {point.x:.1f}, CLIP-T {point.y:.2f}" for point in drawn)
+        parts.append(f'<text class="hint" x="{_LEFT}" y="{_HEIGHT - 6}">untouched base, outside: {base.scores}</text>')
+    told = "; ".join(f"{point.label}: {point.scores}" for point in drawn)
     head = f'<svg class="chart tradeoff" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}"'
     if not standalone:
         return f"{head}>{''.join(parts)}</svg>"
@@ -82,19 +84,21 @@ def tradeoff(result: Mapping[str, Any], *, standalone: bool = False) -> str:
 
 def _points(result: Mapping[str, Any]) -> tuple[list[Point], Point | None]:
     group, column, names = result["tables"][0], columns(result)[-1], labels(result)
-    rows = {metric: group["metrics"][metric]["rows"] for metric in ("kid", "clip_t")}
+    rows = [group["metrics"][metric.key]["rows"] for metric in _AXES]
     points = [
-        _point(names[name], f"m{place % COLOURS}", rows["kid"][name][column], rows["clip_t"][name][column])
+        _point(names[name], f"m{place % COLOURS}", [row[name][column] for row in rows])
         for place, name in enumerate(group["variants"])
-        if column in rows["kid"][name]
+        if column in rows[0][name]
     ]
-    base = {metric: result["base"][metric].get(column) for metric in ("kid", "clip_t")}
-    return points, _point("untouched base", "base", base["kid"], base["clip_t"]) if base["kid"] and base["clip_t"] else None
+    base = [result["base"][metric.key].get(column) for metric in _AXES]
+    return points, _point("untouched base", "base", base) if all(base) else None
 
 
-def _point(label: str, css: str, kid: Mapping[str, Any], clip_t: Mapping[str, Any]) -> Point:
-    dx, dy = 1000 * (kid["half_width"] or 0.0), clip_t["half_width"] or 0.0
-    return Point(label, css, 1000 * kid["mean"], clip_t["mean"], dx, dy)
+def _point(label: str, css: str, found: Sequence[Mapping[str, Any]]) -> Point:
+    x, y = (metric.factor * score["mean"] for metric, score in zip(_AXES, found, strict=True))
+    dx, dy = (metric.factor * (score["half_width"] or 0.0) for metric, score in zip(_AXES, found, strict=True))
+    scores = ", ".join(f"{metric.label} {metric.text(score['mean'])}" for metric, score in zip(_AXES, found, strict=True))
+    return Point(label, css, x, y, dx, dy, scores)
 
 
 def _padded(values: Sequence[float]) -> list[float]:
@@ -123,8 +127,8 @@ class _Frame:
             place, _ = self.at(x, self.y_axis[0])
             parts.append(f'<path class="rule" d="M{place:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
             parts.append(f'<text class="axis" x="{place:.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">{x:g}</text>')
-        parts.append(f'<text class="axis" x="{_LEFT}" y="{_HEIGHT - 30}">KID ×10³ (← nearer to the style)</text>')
-        parts.append('<text class="axis" x="8" y="16">CLIP-T (↑ prompts followed better)</text>')
+        parts.append(f'<text class="axis" x="{_LEFT}" y="{_HEIGHT - 30}">{_AXES[0].label} (← nearer to the style)</text>')
+        parts.append(f'<text class="axis" x="8" y="16">{_AXES[1].label} (↑ prompts followed better)</text>')
         return "".join(parts)
 
     def bars(self, point: Point) -> str:

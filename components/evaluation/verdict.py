@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.core.metrics import MAIN, SPECS
+
 STYLE_TAKEN, STYLE_PARTLY = 0.5, 0.85
 """Share of the base's KID that is left: at most this counts as taken, or as partly taken."""
 PROMPTS_KEPT, PROMPTS_WEAKER = 0.10, 0.25
@@ -39,12 +41,6 @@ def overlap(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def relative_change(value: float, base: float) -> float | None:
     """(value − base) / |base|, or None where the base is zero."""
     return (value - base) / abs(base) if base else None
-
-
-def kid_text(value: float) -> str:
-    """KID ×10³, in three significant digits or whole."""
-    value *= 1000
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
 
 
 def percent(change: float) -> str:
@@ -99,9 +95,11 @@ def _because(scores: dict[str, Any]) -> str:
     change = relative_change(style["kid"]["value"], base["kid"]["value"])
     moved = "" if change is None else f" ({percent(change)})"
     certain = "; the intervals overlap, so this may be chance" if overlap(style["kid"], base["kid"]) else ""
+    kid, clip_t = ([SPECS[key].text(score[key]["value"]) for score in (style, base)] for key in MAIN)
+    labels = [SPECS[key].label for key in MAIN]
     return (
-        f"KID ×10³ to the {where} is {kid_text(style['kid']['value'])} beside the base's {kid_text(base['kid']['value'])}{moved}{certain}. "
-        f"CLIP-T, how well pictures match their prompts, is {style['clip_t']['value']:.1f} beside {base['clip_t']['value']:.1f}."
+        f"{labels[0]} to the {where} is {kid[0]} beside the base's {kid[1]}{moved}{certain}. "
+        f"{labels[1]}, how well pictures match their prompts, is {clip_t[0]} beside {clip_t[1]}."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,28 +13,19 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from components.core.config import Section, read_config, validate_model
+from components.core.metrics import PAIRED, SPECS, Metric, MetricName, confidence_of
 
 Verdict = Literal["pass", "refuse", "undecided"]
 Replicates = Mapping[str, NDArray[np.float64]]
 """Metric to its (B,) values on resamples; for two models on the same resamples."""
-Metric = Literal["kid", "fid", "clip_t", "clip_i", "drift_kid", "drift_clip_t", "drift_clip_i", "n"]
-PAIRED = ("kid", "clip_t", "clip_i")
-# What people read: the name, the factor it is shown with, the digits.
-_SHOWN = {
-    "kid": ("KID × 10³", 1000.0, 2), "fid": ("FID", 1.0, 2), "clip_t": ("CLIP-T", 1.0, 2), "clip_i": ("CLIP-I", 1.0, 2),
-    "drift_kid": ("drift KID × 10³", 1000.0, 2), "drift_clip_t": ("CLIP-T without the token", 1.0, 2),
-    "drift_clip_i": ("CLIP-I without the token", 1.0, 2), "n": ("number of pictures", 1.0, 0),
-}  # fmt: skip
-_DRIFT = {"drift_kid": "kid_to_base", "drift_clip_t": "clip_t", "drift_clip_i": "clip_i"}
-_CONFIDENCE = 0.95
 
 
 class Rule(Section):
     """One condition on the model that wants to be promoted."""
 
-    metric: Metric = Field(
+    metric: MetricName = Field(
         description="The score: `kid`, `fid` (natural units), `clip_t`, `clip_i` (0–100), the same without the identifier against the base "
-        "(`drift_kid`, `drift_clip_t`, `drift_clip_i`), or `n`, the number of scored pictures.",
+        "(`drift_kid`, `drift_clip_t`, `drift_clip_i`), or `n`, the number of scored pictures."
     )
     against: Literal["base", "champion"] | None = Field(
         None, description="Whose score the limit is a multiple of; default: the limit is a score itself."
@@ -56,19 +47,27 @@ class Rule(Section):
             raise ValueError("rule on n: a number of pictures is held against a number")
         if self.against == "base" and self.metric == "drift_kid":
             raise ValueError("rule on drift_kid: it is measured to the base already; leave against out")
-        if self.against == "champion" and self.metric.startswith("drift"):
+        if self.against == "champion" and SPECS[self.metric].group == "drift":
             raise ValueError(f"rule on {self.metric}: drift is held against the base or against a number")
         return self
 
     @property
     def name(self) -> str:
         """What the rule says, in words."""
-        label, factor, _ = _SHOWN[self.metric]
-        limit = self.at_most if self.at_most is not None else self.at_least
-        sense = "at most" if self.at_most is not None else "at least"
-        amount = f"{limit:g} × the {self.against}'s" if self.against else f"{(limit or 0.0) * factor:g}"
-        slack = f" with a margin of {self.margin * factor:g}" if self.margin else ""
-        return f"{label} {sense} {amount}{slack}"
+        metric = SPECS[self.metric]
+        amount = f"{self.limit:g} × the {self.against}'s" if self.against else f"{self.limit * metric.factor:g}"
+        slack = f" with a margin of {self.margin * metric.factor:g}" if self.margin else ""
+        return f"{metric.label} {self.sense} {amount}{slack}"
+
+    @property
+    def limit(self) -> float:
+        """The limit, whichever way it goes."""
+        return float(self.at_least or 0.0) if self.at_most is None else self.at_most
+
+    @property
+    def sense(self) -> str:
+        """``at most`` or ``at least``."""
+        return "at least" if self.at_most is None else "at most"
 
 
 class GateConfig(Section):
@@ -85,10 +84,6 @@ class RuleResult:
     verdict: Verdict
     message: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class GateResult:
@@ -96,10 +91,6 @@ class GateResult:
 
     verdict: Verdict
     rules: tuple[RuleResult, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {"verdict": self.verdict, "rules": [rule.as_dict() for rule in self.rules]}
 
     def listing(self) -> str:
         """The rules that did not pass, a line each."""
@@ -145,34 +136,35 @@ def judge(
 def _apply(
     rule: Rule, scores: Mapping[str, Any], champion: Mapping[str, Any] | None, paired: tuple[Replicates, Replicates] | None
 ) -> RuleResult:
-    label = _SHOWN[rule.metric][0]
+    label = SPECS[rule.metric].label
     if rule.against == "champion" and champion is None:
         return RuleResult(rule.name, "pass", f"{label}: there is no champion to be held against")
     mine = _score(scores, rule.metric)
     if mine is None:
         return RuleResult(rule.name, "refuse", f"{label}: the model has no such score")
+    level = confidence_of(scores)
     if rule.against is None:
-        return _decide(rule, mine, None)
+        return _decide(rule, mine, None, level)
     other = _base_score(scores, rule.metric) if rule.against == "base" else _score({"style": champion}, rule.metric)
     if other is None:
         return RuleResult(rule.name, "refuse", f"{label}: the {rule.against} has no such score")
     replicates = paired if rule.against == "champion" and rule.metric in PAIRED else None
-    return _decide(rule, mine, other, replicates and (replicates[0][rule.metric], replicates[1][rule.metric]))
+    return _decide(rule, mine, other, level, replicates and (replicates[0][rule.metric], replicates[1][rule.metric]))
 
 
-def _score(scores: Mapping[str, Any], metric: str) -> _Interval | None:
-    style = scores.get("style") or {}
-    if metric == "n":
+def _score(scores: Mapping[str, Any], name: str) -> _Interval | None:
+    metric, style = SPECS[name], scores.get("style") or {}
+    if metric.group == "count":
         counts = [score["n"] for score in style.values() if isinstance(score, Mapping) and score.get("n")]
         return _Interval(*(float(min(counts)),) * 3) if counts else None
-    found = (scores.get("drift") or {}).get(_DRIFT[metric]) if metric in _DRIFT else style.get(metric)
-    return _interval(found)
+    return _interval((scores.get("drift") or {}).get(metric.source) if metric.group == "drift" else style.get(name))
 
 
-def _base_score(scores: Mapping[str, Any], metric: str) -> _Interval | None:
-    if metric in _DRIFT:
-        return _interval((scores.get("drift") or {}).get(f"{_DRIFT[metric]}_base"))
-    return _interval((scores.get("base") or {}).get(metric))
+def _base_score(scores: Mapping[str, Any], name: str) -> _Interval | None:
+    metric = SPECS[name]
+    if metric.group == "drift":
+        return _interval((scores.get("drift") or {}).get(f"{metric.source}_base"))
+    return _interval((scores.get("base") or {}).get(name))
 
 
 def _interval(score: Mapping[str, Any] | None) -> _Interval | None:
@@ -183,11 +175,12 @@ def _interval(score: Mapping[str, Any] | None) -> _Interval | None:
     return _Interval(float(value), float(value if low is None else low), float(value if high is None else high), (score or {}).get("n"))
 
 
-def _decide(rule: Rule, mine: _Interval, other: _Interval | None, paired: Sequence[NDArray[np.float64]] | None = None) -> RuleResult:
+def _decide(
+    rule: Rule, mine: _Interval, other: _Interval | None, level: float, paired: Sequence[NDArray[np.float64]] | None = None
+) -> RuleResult:
     """The limit is kept where ``excess`` = ±(mine − factor · other) − margin is not above zero."""
-    sign, limit = (1.0, rule.at_most) if rule.at_most is not None else (-1.0, rule.at_least)
-    assert limit is not None
-    factor, fixed = (limit, 0.0) if other else (0.0, limit)
+    sign = 1.0 if rule.at_most is not None else -1.0
+    factor, fixed = (rule.limit, 0.0) if other else (0.0, rule.limit)
     theirs = other or _Interval(0.0, 0.0, 0.0)
     excess = sign * (mine.value - factor * theirs.value - fixed) - rule.margin
     if rule.decide == "value":
@@ -195,7 +188,7 @@ def _decide(rule: Rule, mine: _Interval, other: _Interval | None, paired: Sequen
     elif paired is not None:
         spread = sign * (paired[0] - factor * paired[1])
         spread = spread[np.isfinite(spread)]
-        tail = (1 - _CONFIDENCE) / 2
+        tail = (1 - level) / 2
         low, high = (excess + float(q) for q in np.quantile(spread - spread.mean(), [tail, 1 - tail]))
     else:
         low, high = _combined(sign, factor, mine, theirs, excess)
@@ -216,26 +209,23 @@ def _combined(sign: float, factor: float, mine: _Interval, theirs: _Interval, ex
 def _message(
     rule: Rule, mine: _Interval, other: _Interval | None, verdict: Verdict, excess: float, ends: tuple[float, float], paired: bool
 ) -> str:
-    label, factor, digits = _SHOWN[rule.metric]
-    text = f"{label} is {_text(mine, factor, digits)}"
-    limit = rule.at_most if rule.at_most is not None else rule.at_least
-    sense = "at most" if rule.at_most is not None else "at least"
+    metric = SPECS[rule.metric]
+    text = f"{metric.label} is {_text(metric, mine)}"
     if other is None:
-        text += f"; the limit is {sense} {(limit or 0) * factor:.{digits}f}"
+        text += f"; the limit is {rule.sense} {metric.exact(rule.limit)}"
     else:
-        text += f", the {rule.against}'s {_text(other, factor, digits)}; the limit is {sense} {limit:g} × that"
-        text += f" = {(limit or 0) * other.value * factor:.{digits}f}"
+        text += f", the {rule.against}'s {_text(metric, other)}; the limit is {rule.sense} {rule.limit:g} × that"
+        text += f" = {metric.exact(rule.limit * other.value)}"
     if rule.margin:
-        text += f" with a margin of {rule.margin * factor:.{digits}f}"
+        text += f" with a margin of {metric.exact(rule.margin)}"
     if verdict == "refuse":
-        return f"{text}; missed by {excess * factor:.{digits}f}"
+        return f"{text}; missed by {metric.exact(excess)}"
     if verdict == "undecided":
-        low, high = (end * factor for end in ends)
-        side = "kept" if excess <= 0 else "missed"
+        side = "met" if excess <= 0 else "missed"
         how = "paired resamples" if paired else "the intervals"
         return (
-            f"{text}; {side} by {abs(excess) * factor:.{digits}f}, but by {how} it may be as much as {-low:.{digits}f} inside the limit "
-            f"or {high:.{digits}f} outside{_pictures_needed(mine, excess, ends)}"
+            f"{text}; {side} by {metric.exact(abs(excess))}, but by {how} it may be as much as {metric.exact(-ends[0])} inside the limit "
+            f"or {metric.exact(ends[1])} outside{_pictures_needed(mine, excess, ends)}"
         )
     return text
 
@@ -251,8 +241,8 @@ def _pictures_needed(mine: _Interval, excess: float, ends: tuple[float, float]) 
     return f"; about {needed:.0f} pictures would decide it (there are {mine.n})"
 
 
-def _text(score: _Interval, factor: float, digits: int) -> str:
-    text = f"{score.value * factor:.{digits}f}"
+def _text(metric: Metric, score: _Interval) -> str:
+    text = metric.exact(score.value)
     if (score.low, score.high) != (score.value, score.value):
-        text += f" ({score.low * factor:.{digits}f} to {score.high * factor:.{digits}f})"
+        text += f" ({metric.exact(score.low)} to {metric.exact(score.high)})"
     return text

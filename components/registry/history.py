@@ -38,10 +38,6 @@ class Entry:
     ci: str | None = None
     state: Literal["begun", "done", "interrupted"] = "begun"
 
-    def as_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
-
 
 def read_history(tracking: Tracking, name: str) -> list[Entry]:
     """The entries of a registered model, oldest first. One that was cut short says what became of it."""
@@ -115,7 +111,7 @@ def _entries(tags: Mapping[str, str]) -> list[Entry]:
 
 
 def _write(tracking: Tracking, name: str, entry: Entry) -> None:
-    text = json.dumps(entry.as_dict(), ensure_ascii=False)
+    text = json.dumps(asdict(entry), ensure_ascii=False)
     tracking.client.set_registered_model_tag(name, f"{PREFIX}{entry.number:06d}", text)
 
 

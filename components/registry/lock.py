@@ -19,13 +19,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from components.core.errors import ServiceUnreachable
-from components.registry.tracking import Tracking, public_uri
+from components.registry.tracking import Tracking, all_pages, public_uri, quoted
 
 SUFFIX = ".tickets"
 """The registered model of a name's tickets is called so after it."""
@@ -140,14 +139,8 @@ def _await_turn(ticket: Ticket, lease: float, wait: float) -> None:
 
 def _open_tickets(tracking: Tracking, queue: str) -> dict[int, dict[str, str]]:
     """Number and tags of the tickets that are left."""
-    found: dict[int, dict[str, str]] = {}
-    token = None
-    while True:
-        page: Any = tracking.client.search_model_versions(f"name = '{queue.replace(chr(39), chr(39) * 2)}'", page_token=token)
-        found.update((int(version.version), dict(version.tags)) for version in page)
-        token = page.token
-        if not token:
-            return found
+    found = all_pages(tracking.client.search_model_versions, filter_string=f"name = '{quoted(queue)}'")
+    return {int(version.version): dict(version.tags) for version in found}
 
 
 def _discard(tracking: Tracking, queue: str, number: int) -> None:

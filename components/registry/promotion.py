@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from components.core.errors import GateRefused, InputError
 from components.core.paths import read_json
 from components.registry import history
 from components.registry.gate import GateConfig, GateResult, Replicates, judge
-from components.registry.lock import LEASE, lock
+from components.registry.lock import LEASE, Ticket, lock
 from components.registry.production import copy_to_production, production_name
 from components.registry.tracking import Tracking, service_errors
 from components.registry.versions import EVALUATION, TAG_PREFIX, find_version, refusal, verified_evaluation, verified_folder
@@ -43,7 +43,7 @@ class Scored:
 class Tools:
     """What the registry asks of those who can draw and score.
 
-    ``same`` says whether two evaluation folders were made in the same way; ``rescore`` draws and scores the second version as
+    ``same`` says whether two evaluation folders were made in the same way; ``rescore`` samples and scores the second version as
     the first was, and gives the folder of the new evaluation; ``replicates`` gives the values on resamples, or None.
     """
 
@@ -80,13 +80,13 @@ class Promotion:
             "promoted": self.promoted, "dry_run": self.dry_run, "forced": self.forced, "rescored": self.rescored,
             "model": {"name": self.name, "version": self.version, "alias": self.alias if self.promoted else None, "source": self.source},
             "champion": None if self.champion is None else {"name": self.name, "version": self.champion},
-            "gate": self.gate.as_dict(), "history": None if self.entry is None else self.entry.as_dict(),
+            "gate": asdict(self.gate), "history": None if self.entry is None else asdict(self.entry),
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is to be promoted, to which alias, by which gate; ``reason`` is put on record, and needed to force."""
+class PromotionRequest:
+    """What is to be promoted, to which alias, by which gate; ``reason`` goes on record, and is needed to force."""
 
     reference: str
     gate: GateConfig
@@ -96,13 +96,13 @@ class Wish:
     reason: str = ""
 
     def check(self) -> None:
-        """Raise InputError if a promotion is forced without a reason, or the alias is none."""
+        """Raise InputError if a promotion is forced without a reason, or the alias is invalid."""
         if self.force and not self.reason.strip():
             raise InputError("--force", "no reason is given", expected='--reason "why the gate is overruled"')
         check_alias(self.alias)
 
 
-def promote(tracking: Tracking, wish: Wish, tools: Tools, *, lease: float = LEASE) -> Promotion:
+def promote(tracking: Tracking, request: PromotionRequest, tools: Tools, *, lease: float = LEASE) -> Promotion:
     """Judge a version and, if the gate lets it pass, move the alias to it.
 
     The champion is read again under the lock, and the version is judged against that one: of two promotions at once the second
@@ -117,73 +117,87 @@ def promote(tracking: Tracking, wish: Wish, tools: Tools, *, lease: float = LEAS
             registered it.
         ServiceUnreachable: the registry does not answer, or the lock cannot be had.
     """
-    wish.check()
+    request.check()
     with service_errors(tracking.uri):
-        version = find_version(tracking, wish.reference)
+        version = find_version(tracking, request.reference)
         folder = verified_folder(tracking, version)
         candidate = _scored(version, folder / EVALUATION)
-        name = production_name(candidate.name)
-        result = _judged(tracking, wish, candidate, name, tools)
-        while True:
-            if not result.passed or wish.dry_run:
-                return result
-            target = candidate.version if name == candidate.name else copy_to_production(tracking, version, folder, name)
-            result = replace(result, version=target)
-            if target == result.champion:
-                return replace(result, promoted=True)
-            made, again = _move_if_still_right(tracking, wish, candidate, result, tools, lease)
-            if made is not None:
-                return made
-            result = again or _judged(tracking, wish, candidate, name, tools)
+        attempt = _Attempt(tracking, request, candidate, production_name(candidate.name), tools, lease)
+        result = attempt.judge()
+        while result.passed and not request.dry_run and not result.promoted:
+            if not result.version:
+                result = replace(result, version=copy_to_production(tracking, version, folder, result.name))
+            result = attempt.move(result)
+        return result
 
 
-def _judged(tracking: Tracking, wish: Wish, candidate: Scored, name: str, tools: Tools) -> Promotion:
-    """Judge against the champion of this moment; it is scored anew where its scores were made in another way."""
-    champion = read_champion(tracking, name, wish.alias)
-    rescored = False
-    if champion is not None and champion.reference != candidate.reference and not tools.same(candidate.evaluation, champion.evaluation):
-        _logger.info("%s was scored in another way; it is drawn and scored as %s was", champion.reference, candidate.reference)
-        place = tools.rescore(candidate, champion)
-        champion, rescored = replace(champion, scores=read_json(place / "scores.json"), evaluation=place), True
-    return _verdict(wish, candidate, champion, name, rescored, tools)
+@dataclass(frozen=True)
+class _Attempt:
+    """A candidate on its way to an alias of the model ``name``."""
 
+    tracking: Tracking
+    request: PromotionRequest
+    candidate: Scored
+    name: str
+    tools: Tools
+    lease: float
 
-def _verdict(wish: Wish, candidate: Scored, champion: Scored | None, name: str, rescored: bool, tools: Tools) -> Promotion:
-    paired = None
-    if champion is not None:
-        mine, theirs = tools.replicates(candidate.evaluation), tools.replicates(champion.evaluation)
-        paired = (mine, theirs) if mine is not None and theirs is not None else None
-    gate = judge(wish.gate, candidate.scores, champion.scores.get("style") if champion else None, paired)
-    version = candidate.version if name == candidate.name else ""
-    forced = wish.force and gate.verdict != "pass"
-    before = champion.version if champion else None
-    return Promotion(name, version, wish.alias, candidate.reference, gate, before, False, wish.dry_run, forced, rescored)
+    def judge(self, version: str = "") -> Promotion:
+        """Judge against the champion of this moment; it is scored anew where its scores were made in another way.
 
+        Args:
+            version: of ``name``, if the candidate has been copied there.
+        """
+        champion, rescored = read_champion(self.tracking, self.name, self.request.alias), False
+        if champion is not None and champion.reference != self.candidate.reference and not self._comparable(champion):
+            _logger.info("%s was scored in another way; it is sampled and scored as %s was", champion.reference, self.candidate.reference)
+            place = self.tools.rescore(self.candidate, champion)
+            champion, rescored = replace(champion, scores=read_json(place / "scores.json"), evaluation=place), True
+        return self._verdict(champion, version, rescored)
 
-def _move_if_still_right(
-    tracking: Tracking, wish: Wish, candidate: Scored, result: Promotion, tools: Tools, lease: float
-) -> tuple[Promotion | None, Promotion | None]:
-    """Under the lock: read the champion again, judge again if it is another one, and move the alias.
+    def move(self, result: Promotion) -> Promotion:
+        """Move the alias under the lock, if the judgement still stands.
 
-    Gives the finished promotion; or, where the lock had to be given back, nothing and the judgement to go on with, or None
-    where that needs the new champion to be scored first.
-    """
-    with lock(tracking, result.name, lease=lease) as ticket:
-        champion = read_champion(tracking, result.name, wish.alias)
-        if (champion.version if champion else None) != result.champion:
-            if champion is not None and not tools.same(candidate.evaluation, champion.evaluation):
-                return None, None
-            result = replace(_verdict(wish, candidate, champion, result.name, False, tools), version=result.version)
-            if not result.passed or result.version == result.champion:
-                return None, result
+        Returns:
+            The finished promotion; or, where another version has become champion, the judgement against that one.
+        """
+        if result.version == result.champion:
+            return replace(result, promoted=True)
+        with lock(self.tracking, self.name, lease=self.lease) as ticket:
+            champion = read_champion(self.tracking, self.name, self.request.alias)
+            unchanged = (champion.version if champion else None) == result.champion
+            if unchanged:
+                return self._move(result, ticket)
+            if champion is None or self._comparable(champion):
+                result = self._verdict(champion, result.version)
+                return self._move(result, ticket) if result.passed and result.version != result.champion else result
+        # Scoring the new champion takes long, so the lock is given back for it.
+        return self.judge(result.version)
+
+    def _move(self, result: Promotion, ticket: Ticket) -> Promotion:
         ticket.check()
-        reason = wish.reason or ("the gate was overruled" if result.forced else "the gate let it pass")
-        source = candidate.reference if candidate.name != result.name else None
+        reason = self.request.reason or ("the gate was overruled" if result.forced else "the gate let it pass")
+        source = self.candidate.reference if self.candidate.name != self.name else None
         entry = move_alias(
-            tracking, result.name, "promote", wish.alias, result.version, result.champion, reason=reason, forced=result.forced,
+            self.tracking, self.name, "promote", result.alias, result.version, result.champion, reason=reason, forced=result.forced,
             gate=result.gate.verdict, source=source,
         )  # fmt: skip
-        return replace(result, promoted=True, entry=entry), None
+        return replace(result, promoted=True, entry=entry)
+
+    def _comparable(self, champion: Scored) -> bool:
+        return self.tools.same(self.candidate.evaluation, champion.evaluation)
+
+    def _verdict(self, champion: Scored | None, version: str, rescored: bool = False) -> Promotion:
+        paired = None
+        if champion is not None:
+            mine, theirs = self.tools.replicates(self.candidate.evaluation), self.tools.replicates(champion.evaluation)
+            paired = (mine, theirs) if mine is not None and theirs is not None else None
+        gate = judge(self.request.gate, self.candidate.scores, champion.scores.get("style") if champion else None, paired)
+        return Promotion(
+            self.name, version or (self.candidate.version if self.name == self.candidate.name else ""), self.request.alias,
+            self.candidate.reference, gate, champion.version if champion else None, False, self.request.dry_run,
+            self.request.force and gate.verdict != "pass", rescored,
+        )  # fmt: skip
 
 
 def move_alias(
@@ -192,18 +206,9 @@ def move_alias(
     """Write the entry, move the alias in one write of the database, and mark the entry done. To be called under the lock."""
     who, ci = history.author()
     entry = history.begin(
-        tracking,
-        name,
-        action=action,
-        alias=alias,
-        version=version,
-        before=before,
-        who=who,
-        when=history.now(),
-        reason=reason,
-        ci=ci,
+        tracking, name, action=action, alias=alias, version=version, before=before, who=who, when=history.now(), reason=reason, ci=ci,
         **facts,
-    )
+    )  # fmt: skip
     tracking.client.set_registered_model_alias(name, alias, version)
     done = history.finish(tracking, name, entry)
     # On the version too, where MLflow's own pages show it.

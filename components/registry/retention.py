@@ -6,15 +6,15 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from components.core.errors import InputError
 from components.registry.history import read_history
 from components.registry.lock import is_queue, lock
 from components.registry.production import EXPERIMENT, KIND, KIND_TAG
-from components.registry.tracking import Tracking, service_errors
-from components.registry.versions import all_pages, all_versions, local_path
+from components.registry.tracking import Tracking, all_pages, service_errors
+from components.registry.versions import all_versions, local_path
 
 UNFINISHED_SECONDS = 24 * 3600.0
 """A copy into production that has no version after so long will never get one."""
@@ -31,10 +31,6 @@ class Unneeded:
     created: str
     bytes: int | None
     reason: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
 
 
 def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3) -> list[Unneeded]:
@@ -75,7 +71,7 @@ def delete(tracking: Tracking, items: list[Unneeded]) -> list[Unneeded]:
                 gone.append(item)
                 continue
             with lock(tracking, item.name):
-                if not _is_needed(tracking, item.name, item.version):
+                if item.version not in _needed(tracking, item.name):
                     tracking.client.delete_model_version(item.name, item.version)
                     gone.append(item)
             if item in gone and not _is_shared(tracking, item.run_id):
@@ -113,10 +109,6 @@ def _needed(tracking: Tracking, name: str) -> set[str]:
     aliases = tracking.client.get_registered_model(name).aliases
     named = {version for entry in read_history(tracking, name) for version in (entry.version, entry.before) if version}
     return {str(version) for version in aliases.values()} | named
-
-
-def _is_needed(tracking: Tracking, name: str, version: str) -> bool:
-    return version in _needed(tracking, name)
 
 
 def _is_shared(tracking: Tracking, run_id: str) -> bool:

@@ -1,19 +1,16 @@
-"""The door to MLflow: which server or file, whether it answers, and runs that end in a clear state."""
+"""MLflow: which server or file, whether it answers, and runs that end in a clear state."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import socket
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from components.core.errors import InputError, ServiceUnreachable
 from components.core.paths import read_jsonl, state
@@ -58,33 +55,32 @@ def check_reachable(uri: str) -> None:
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         raise InputError(
-            f"MLflow tracking URI {public_uri(uri)}",
-            "a plain file store is no longer supported by MLflow",
+            f"MLflow tracking URI {public_uri(uri)}", "a plain file store is no longer supported by MLflow",
             expected="http(s)://host:port, sqlite:///file or another database URL",
             remedy="leave MLFLOW_TRACKING_URI and registry.tracking_uri unset to use SQLite under STYLEFORGE_HOME",
-        )
+        )  # fmt: skip
     if parts.scheme not in ("http", "https"):
         return
+    import requests
+
+    # Apart from the address, whose text may stand in an error.
+    login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     try:
-        if not parts.hostname:
-            raise ValueError("no host in the URL")
-        with socket.create_connection((parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]), CONNECT_SECONDS):
-            pass
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
-            pass
-    except urllib.error.HTTPError:
-        return  # An answer all the same: an older server, or one behind a login.
-    except (OSError, ValueError) as error:
+        # Any answer is one: an older server, or one behind a login.
+        requests.get(f"{public_uri(uri).rstrip('/')}/health", auth=login, timeout=(CONNECT_SECONDS, ANSWER_SECONDS))
+    except (requests.RequestException, ValueError) as error:
         raise _unreachable(uri, error) from error
 
 
-def _unreachable(uri: str, error: Exception) -> ServiceUnreachable:
-    reason = getattr(error, "reason", None) or error
+def _unreachable(uri: str, error: BaseException) -> ServiceUnreachable:
+    # What the operating system said is wrapped several times.
+    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
+        error = inner
     return ServiceUnreachable(
         f"MLflow at {public_uri(uri)}",
-        f"no answer ({reason})",
+        f"no answer ({' '.join(str(error).split())[:200]})",
         expected="a running tracking server",
-        remedy="start it, mend MLFLOW_TRACKING_URI, or unset it to use SQLite under STYLEFORGE_HOME",
+        remedy="start it, fix MLFLOW_TRACKING_URI, or unset it to use SQLite under STYLEFORGE_HOME",
     )
 
 
@@ -101,7 +97,7 @@ def service_errors(uri: str) -> Iterator[None]:
     except MlflowException as error:
         text = str(error)
         if any(word in text for word in ("Max retries exceeded", "Connection refused", "timed out", "OperationalError")):
-            raise _unreachable(uri, RuntimeError(" ".join(text.split())[:200])) from error
+            raise _unreachable(uri, error) from error
         raise
 
 
@@ -193,6 +189,23 @@ def open_tracking(uri: str | None = None) -> Tracking:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     with service_errors(uri):
         return Tracking(uri, MlflowClient(tracking_uri=uri, registry_uri=uri))
+
+
+def all_pages(search: Any, **arguments: Any) -> list[Any]:
+    """What a search of MLflow's finds on all of its pages."""
+    items: list[Any] = []
+    token = None
+    while True:
+        page = search(page_token=token, **arguments)
+        items.extend(page)
+        token = page.token
+        if not token:
+            return items
+
+
+def quoted(name: str) -> str:
+    """A name for a filter of MLflow's."""
+    return name.replace("'", "''")
 
 
 def training_metrics(log: Path) -> list[tuple[str, float, int]]:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from components.core.config import RunConfig
 from components.core.content import digest_file, digest_folder, digest_value
 from components.core.errors import GateRefused, InputError
 from components.core.paths import atomic_folder, state
 from components.registry.lock import is_queue
-from components.registry.tracking import Tracking, open_tracking, public_uri, score_metrics, service_errors, training_metrics
+from components.registry.tracking import (
+    Tracking,
+    all_pages,
+    open_tracking,
+    public_uri,
+    quoted,
+    score_metrics,
+    service_errors,
+    training_metrics,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -25,6 +35,8 @@ ARTIFACT_DIGEST = f"{TAG_PREFIX}artifact_digest"
 EVALUATION = "evaluation"
 """Folder in a model with its scores and what they were made with."""
 EVALUATION_DIGEST = f"{TAG_PREFIX}evaluation_digest"
+SOURCE_DIGEST = "source_digest"
+"""Tag of a version, under ``styleforge.``: what it was made from, as :func:`source_digest` gives it."""
 _LOADED = ("registered_model_meta",)
 MODEL_FILES = ("model_index.json", "delta.safetensors")
 
@@ -37,10 +49,6 @@ class ModelRef:
     version: str
     alias: str | None
     run_id: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return asdict(self)
 
 
 def register_model(
@@ -91,6 +99,28 @@ def register_model(
         version = client.create_model_version(name, source, run_id=run_id, tags=facts | _score_tags(scores))
         client.set_registered_model_alias(name, alias, str(version.version))
     return ModelRef(name, str(version.version), alias, run_id)
+
+
+def source_digest(style_set: Path, config: RunConfig, base_digest: str) -> str:
+    """Digest of all that a version is made from, by which a repeated training is recognised.
+
+    It covers the manifest of the style set (path, bytes, caption, role and split of each picture), the settings, and the base's
+    files; not where the pictures lie (``style.source``, ``style.reference``, ``aux.pool``), nor the section ``registry``.
+
+    Args:
+        style_set: folder that ``scan`` made.
+        config: the whole resolved configuration.
+        base_digest: of the base's files.
+    """
+    settings = config.model_dump(mode="json", exclude={"registry": True, "style": {"source", "reference"}, "aux": {"pool"}})
+    return digest_value([digest_file(Path(style_set) / "manifest.jsonl"), settings, base_digest])
+
+
+def find_made_from(tracking: Tracking, name: str, digest: str) -> ModelVersion | None:
+    """The newest version of a registered model whose :func:`source_digest` is ``digest``; None where there is none."""
+    with service_errors(tracking.uri):
+        versions = all_versions(tracking, name)
+    return next((version for version in versions if version.tags.get(TAG_PREFIX + SOURCE_DIGEST) == digest), None)
 
 
 def _score_tags(scores: Mapping[str, Any]) -> dict[str, str]:
@@ -186,6 +216,7 @@ def _verified(tracking: Tracking, version: ModelVersion, part: str, tag: str) ->
         raise refusal(version, f"its files cannot be fetched ({reason})", "the files that were registered", "register it again") from error
     if not folder.is_dir():
         raise refusal(version, f"its files are gone ({folder})", "the files that were registered", "register it again")
+    remove_compiled(folder)
     if artifact_digest(folder) != version.tags[tag]:
         if path is None:
             shutil.rmtree(folder, ignore_errors=True)  # A download that went wrong must not stay in the cache.
@@ -195,14 +226,19 @@ def _verified(tracking: Tracking, version: ModelVersion, part: str, tag: str) ->
 
 
 def artifact_digest(folder: Path) -> str:
-    """Digest of a registered folder's files, but for what loading it leaves there: MLflow's note and Python's compiled files.
-
-    The latter are removed, since whatever stands in them would be run.
-    """
-    for compiled in folder.rglob("__pycache__"):
-        shutil.rmtree(compiled)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).as_posix() not in _LOADED)
+    """Digest of a registered folder's files, but for what loading it leaves there: MLflow's note and Python's compiled files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_left_over(path.relative_to(folder)))
     return digest_value([[path.relative_to(folder).as_posix(), digest_file(path)] for path in files])
+
+
+def _is_left_over(path: Path) -> bool:
+    return path.as_posix() in _LOADED or "__pycache__" in path.parts
+
+
+def remove_compiled(folder: Path) -> None:
+    """Remove Python's compiled files, which no digest covers and which would be run if somebody had changed them."""
+    for compiled in list(folder.rglob("__pycache__")):
+        shutil.rmtree(compiled)
 
 
 def refusal(version: ModelVersion, problem: str, expected: str, remedy: str) -> GateRefused:
@@ -239,10 +275,6 @@ def _find_version(tracking: Tracking, reference: str, name: str, number: str | N
         expected=f"a model folder, or name, name@alias or name/version of a registered model (known: {known})",
         remedy="see `styleforge models`",
     )
-
-
-def _quoted(name: str) -> str:
-    return name.replace("'", "''")
 
 
 def local_path(source: str) -> Path | None:
@@ -314,17 +346,5 @@ def _row(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
 
 def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:
     """All versions of a registered model, newest first."""
-    found = all_pages(tracking.client.search_model_versions, filter_string=f"name = '{_quoted(name)}'")
+    found = all_pages(tracking.client.search_model_versions, filter_string=f"name = '{quoted(name)}'")
     return sorted(found, key=lambda version: -int(version.version))
-
-
-def all_pages(search: Any, **arguments: Any) -> list[Any]:
-    """What a search of MLflow's finds on all of its pages."""
-    items: list[Any] = []
-    token = None
-    while True:
-        page = search(page_token=token, **arguments)
-        items.extend(page)
-        token = page.token
-        if not token:
-            return items

@@ -17,7 +17,7 @@ from components.core.paths import atomic_folder, read_json, read_jsonl, write_js
 from components.styledata.manifest import ImageEntry, Manifest
 from components.styledata.metadata import METADATA
 from components.styledata.source import walk
-from components.styledata.zeroshot import TowersFactory, character_log_odds, encode_entries, form_log_odds
+from components.styledata.zeroshot import EncoderFactory, character_log_odds, encode_entries, form_log_odds
 
 RELEVANCE_WEIGHT = 0.8
 """λ of maximal marginal relevance: 1 ranks only, 0 spreads only."""
@@ -33,7 +33,7 @@ class _Picture:
     place: Callable[[Path], None]
 
 
-def curate(style_set: Path, out: Path, *, count: int, form: str, towers: TowersFactory, roles: Sequence[str] | None = None) -> Path:
+def curate(style_set: Path, out: Path, *, count: int, form: str, encoder: EncoderFactory, roles: Sequence[str] | None = None) -> Path:
     """Choose ``count`` pictures of the style set's Aux pool and write them as an Aux set to ``out``.
 
     The pool is ranked by closeness to people and portraits and to the wanted ``form`` of art (both by CLIP, in equal
@@ -55,7 +55,7 @@ def curate(style_set: Path, out: Path, *, count: int, form: str, towers: TowersF
             expected="15 to 20 pictures or more, mostly of people",
             remedy="add some to aux_pool/, or set aux.source to generated",
         )
-    model = towers()
+    model = encoder()
     features = encode_entries(pool, style_set, model)
     people, shape = character_log_odds(features, model), form_log_odds(features, form, model)
     wants_people = not roles or "character" in roles

@@ -10,7 +10,7 @@ import numpy as np
 from components.core.errors import InputError
 from components.core.paths import atomic_folder, write_json
 from components.styledata.manifest import ImageEntry, Manifest
-from components.styledata.zeroshot import TowersFactory, character_log_odds, encode_entries
+from components.styledata.zeroshot import EncoderFactory, character_log_odds, encode_entries
 
 LOW_CONFIDENCE = 0.75
 
@@ -25,7 +25,7 @@ class RoleOfPicture:
     source: str
 
 
-def split_style_set(style_set: Path, out: Path, towers: TowersFactory) -> Path:
+def split_style_set(style_set: Path, out: Path, encoder: EncoderFactory) -> Path:
     """Give every StyleRef picture a role and write ``split.json`` into the folder ``out``; returns ``out``.
 
     A picture's role is that of its metadata, else of its sub-folder, else read zero-shot. ``method`` in the file is the
@@ -35,7 +35,7 @@ def split_style_set(style_set: Path, out: Path, towers: TowersFactory) -> Path:
     Args:
         style_set: folder made by ``scan_style``.
         out: folder to write.
-        towers: makes the CLIP towers; called only if a picture needs them.
+        encoder: makes the CLIP encoder; called only if a picture needs them.
 
     Raises:
         InputError: the style set holds no usable StyleRef picture.
@@ -46,7 +46,7 @@ def split_style_set(style_set: Path, out: Path, towers: TowersFactory) -> Path:
         raise InputError(str(style_set), "holds no usable StyleRef picture", expected="a style set that validation has passed")
     known = [_known(entry) for entry in entries]
     unknown = [entry for entry, role in zip(entries, known, strict=True) if role is None]
-    read = iter(_read(unknown, style_set, towers) if unknown else ())
+    read = iter(_read(unknown, style_set, encoder) if unknown else ())
     roles = [role or next(read) for role in known]
     reference = [entry.path for entry in manifest.usable("reference")]
     with atomic_folder(out) as folder:
@@ -68,9 +68,9 @@ def _known(entry: ImageEntry) -> RoleOfPicture | None:
     return RoleOfPicture(entry.path, role, 1.0, source) if role and source else None
 
 
-def _read(entries: list[ImageEntry], style_set: Path, factory: TowersFactory) -> list[RoleOfPicture]:
-    towers = factory()
-    odds = character_log_odds(encode_entries(entries, style_set, towers), towers)
+def _read(entries: list[ImageEntry], style_set: Path, factory: EncoderFactory) -> list[RoleOfPicture]:
+    encoder = factory()
+    odds = character_log_odds(encode_entries(entries, style_set, encoder), encoder)
     # Logistic of |odds|: the probability of the likelier role. Rounded, since the file is hashed and last digits vary by machine.
     confidence = 1.0 / (1.0 + np.exp(-np.abs(odds)))
     return [

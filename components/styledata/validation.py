@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import GateRefused
-from components.core.paths import atomic_folder, read_json, write_json
+from components.core.paths import atomic_folder, write_json
 from components.styledata.manifest import SPLITS, Manifest
 from components.styledata.page import write_page
 from components.styledata.rules import Rule, Severity, rules, table
@@ -77,15 +77,7 @@ class ValidationReport:
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``validation.json``."""
-        rules = [{**asdict(rule), "failures": [asdict(failure) for failure in rule.failures]} for rule in self.rules]
-        return {"passed": self.passed, "rules": rules, "counts": dict(self.counts)}
-
-    @classmethod
-    def load(cls, folder: Path) -> ValidationReport:
-        """Read ``validation.json`` back from a validation folder."""
-        data = read_json(Path(folder) / "validation.json")
-        results = (RuleResult(**{**rule, "failures": tuple(Failure(**item) for item in rule["failures"])}) for rule in data["rules"])
-        return cls(tuple(results), data["counts"])
+        return {"passed": self.passed, **asdict(self)}
 
 
 def validate_style_set(style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path) -> ValidationReport:
@@ -102,8 +94,7 @@ def validate_style_set(style_set: Path, *, minimum_side: int, needs_roles: bool,
     manifest = Manifest.load(style_set)
     chosen = rules(manifest, minimum_side=minimum_side, needs_roles=needs_roles)
     report = ValidationReport(
-        rules=tuple(_run(chosen, table(manifest, style_set))),
-        counts={name: len(manifest.usable(name)) for name in SPLITS},
+        rules=tuple(_run(chosen, table(manifest, style_set))), counts={name: len(manifest.usable(name)) for name in SPLITS}
     )
     with atomic_folder(out) as folder:
         write_json(folder / "validation.json", report.as_json())
@@ -131,8 +122,7 @@ def _run(chosen: Sequence[Rule], frame: pandas.DataFrame) -> list[RuleResult]:
     suite = context.suites.add(gx.ExpectationSuite(name="style-set", expectations=[_expectation(rule) for rule in chosen]))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="style-set", data=batch, suite=suite))
     outcome = definition.run(
-        batch_parameters={"dataframe": frame},
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["path"]},
+        batch_parameters={"dataframe": frame}, result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["path"]}
     )
     by_name = {result.expectation_config.meta["rule"]: result for result in outcome.results if result.expectation_config}
     rows = {row["path"]: row for row in frame.to_dict("records")}

@@ -1,4 +1,4 @@
-"""What a picture shows and how it is made, read by CLIP towers from ensembles of prompts."""
+"""What a picture shows and how it is made, read by CLIP encoder from ensembles of prompts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FORM = ("{form}", "a {form} of a person", "a {form} of a man", "a {form} of a w
 _BATCH = 64
 
 
-class ImageTextTowers(Protocol):
+class ImageTextEncoder(Protocol):
     """A CLIP: pictures and texts into one space."""
 
     def encode_images(self, images: list[Image.Image]) -> np.ndarray:
@@ -36,19 +36,19 @@ class ImageTextTowers(Protocol):
         """Features of texts, shape (n, d), unit length."""
 
 
-TowersFactory = Callable[[], ImageTextTowers]
+EncoderFactory = Callable[[], ImageTextEncoder]
 
 
-def encode_entries(entries: Sequence[ImageEntry], style_set: Path, towers: ImageTextTowers) -> np.ndarray:
+def encode_entries(entries: Sequence[ImageEntry], style_set: Path, encoder: ImageTextEncoder) -> np.ndarray:
     """Features of a style set's pictures, shape (n, d); decoded in small batches, so that a large pool fits into memory."""
     remaining = iter(entries)
     batches = []
     while batch := list(islice(remaining, _BATCH)):
-        batches.append(np.asarray(towers.encode_images([entry.load(style_set) for entry in batch]), dtype=np.float64))
+        batches.append(np.asarray(encoder.encode_images([entry.load(style_set) for entry in batch]), dtype=np.float64))
     return np.concatenate(batches)
 
 
-def character_log_odds(features: np.ndarray, towers: ImageTextTowers) -> np.ndarray:
+def character_log_odds(features: np.ndarray, encoder: ImageTextEncoder) -> np.ndarray:
     """ln P(a person) − ln P(scenery) of each picture, shape (n,): two groups of prompt ensembles, each averaged over its classes.
 
     People stand before every kind of place, since a person on a beach is nearer to "beach" than to a bare "person".
@@ -56,20 +56,20 @@ def character_log_odds(features: np.ndarray, towers: ImageTextTowers) -> np.ndar
     people = [[text.format(who=who, place=place) for text in _CHARACTER] for who in PEOPLE for place in PLACES]
     people += [[text.format(who=who) for text in _PORTRAIT] for who in PEOPLE]
     scenery = [[text.format(place=place) for text in _SCENERY] for place in PLACES]
-    return _group_score(features, ensemble(people, towers)) - _group_score(features, ensemble(scenery, towers))
+    return _group_score(features, ensemble(people, encoder)) - _group_score(features, ensemble(scenery, encoder))
 
 
-def form_log_odds(features: np.ndarray, form: str, towers: ImageTextTowers) -> np.ndarray:
+def form_log_odds(features: np.ndarray, form: str, encoder: ImageTextEncoder) -> np.ndarray:
     """ln P(this form of art) − ln P(another form) of each picture, shape (n,)."""
     others = [name for name in FORMS if name != form.strip().lower()]
-    directions = ensemble([[text.format(form=name) for text in _FORM] for name in (form, *others)], towers)
+    directions = ensemble([[text.format(form=name) for text in _FORM] for name in (form, *others)], encoder)
     return _group_score(features, directions[:1]) - _group_score(features, directions[1:])
 
 
-def ensemble(classes: Sequence[Iterable[str]], towers: ImageTextTowers) -> np.ndarray:
+def ensemble(classes: Sequence[Iterable[str]], encoder: ImageTextEncoder) -> np.ndarray:
     """One direction a class, the mean of its prompts' features, shape (classes, d), unit length (Radford et al., 2021, 3.1.4)."""
     prompts = [list(texts) for texts in classes]
-    features = np.asarray(towers.encode_texts([text for texts in prompts for text in texts]), dtype=np.float64)
+    features = np.asarray(encoder.encode_texts([text for texts in prompts for text in texts]), dtype=np.float64)
     ends = np.cumsum([len(texts) for texts in prompts])
     means = np.stack([part.mean(axis=0) for part in np.split(features, ends[:-1])])
     return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)

@@ -55,8 +55,8 @@ def _build(
     from components.styledata import auxiliary
 
     if source == "curated":
-        towers = encoder_factory(extractor)
-        auxiliary.curate(style_set.path, out, count=part["count"], form=part["form"], towers=towers, roles=part["roles"])
+        encoder = encoder_factory(extractor)
+        auxiliary.curate(style_set.path, out, count=part["count"], form=part["form"], encoder=encoder, roles=part["roles"])
     elif source == "generated":
         from components.core.config import SamplingSection
         from components.diffusion.models.bundle import load_bundle

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.core.config import ScoringSection
-from steps.evaluation.scoring import reference_of, scored_folders
+from steps.evaluation.reference import reference_of
+from steps.evaluation.scoring import scored_folders
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
 from steps.io.workspace import scratch
@@ -22,8 +23,8 @@ def extract_shard(
 
     Args:
         style_set, split, pictures, base_pictures, scoring, weights: as ``score``.
-        shard: which share, from 0.
-        shards: number of shares.
+        shard: which one, from 0.
+        shards: how many there are.
     """
     from components.evaluation.shards import extract_shard as extract
 

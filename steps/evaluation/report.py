@@ -8,6 +8,7 @@ from zenml import step
 
 from components.core.config import RunConfig
 from components.core.paths import read_json
+from steps.evaluation.reference import reference_of
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
 from steps.io.workspace import scratch
@@ -32,15 +33,13 @@ def report(
         attention: of ``explain``.
         config: the resolved configuration, without the registry section.
     """
-    from components.evaluation.report import render_report
+    from components.evaluation.report import ReportInputs, render_report
 
     out = scratch("report")
     out.mkdir(parents=True)
-    division = read_json(split.path / "split.json")
-    render_report(
-        out / "report.html", config=RunConfig.model_validate(config), scores=read_json(scores.path / "scores.json"),
-        style_pictures=pictures.path / "style", base_pictures=base_pictures.path, style_set=style_set.path, split=split.path,
-        aux=aux.path, validation=validation.path, model=model.path, attention=attention.path,
-        reference=[style_set.path / "images" / path for path in division["reference"]],
+    inputs = ReportInputs(
+        style_set.path, split.path, aux.path, validation.path, model.path, pictures.path / "style", base_pictures.path, attention.path,
+        reference_of(style_set, split),
     )  # fmt: skip
+    render_report(out / "report.html", RunConfig.model_validate(config), read_json(scores.path / "scores.json"), inputs)
     return Folder(out)

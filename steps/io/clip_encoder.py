@@ -1,4 +1,4 @@
-"""The CLIP towers that some steps lend to components which must not know where they come from."""
+"""The CLIP encoder that some steps lend to components which must not know where they come from."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 
 def encoder_factory(extractor: Mapping[str, Any]) -> Callable[[], Any]:
-    """A function that loads the towers when first needed: most sets bring roles along, and loading costs seconds.
+    """A function that loads the encoder when first needed: most sets bring roles along, and loading costs seconds.
 
     Args:
         extractor: ``model`` (``pocket``, folder or hub id), ``revision``; ``digest`` only tells cache keys apart.
     """
 
     def build() -> Any:
-        from components.evaluation.features import Towers
+        from components.evaluation.features import ClipEncoder
 
-        return Towers(str(extractor["model"]), revision=extractor.get("revision"))
+        return ClipEncoder(str(extractor["model"]), revision=extractor.get("revision"))
 
     return build

@@ -14,16 +14,16 @@ from steps.io.workspace import scratch
 VERDICT = "promotion.json"
 
 
-def _promote(name: str, wish: dict[str, Any]) -> Folder:
+def _promote(name: str, request: dict[str, Any]) -> Folder:
     from components.core.config import validate_model
     from components.registry.gate import GateConfig
-    from components.registry.promotion import Wish, promote
+    from components.registry.promotion import PromotionRequest, promote
     from components.registry.tracking import open_tracking
     from steps.evaluation.rescoring import tools
 
     tracking = open_tracking()
-    gate = validate_model(GateConfig, wish["gate"], "gate")
-    result = promote(tracking, Wish(**{**wish, "gate": gate}), tools(tracking))
+    gate = validate_model(GateConfig, request["gate"], "gate")
+    result = promote(tracking, PromotionRequest(**{**request, "gate": gate}), tools(tracking))
     out = scratch(name)
     out.mkdir(parents=True)
     write_json(out / VERDICT, result.as_dict())
@@ -32,25 +32,25 @@ def _promote(name: str, wish: dict[str, Any]) -> Folder:
 
 # Never from the cache: the registry changes behind ZenML's back.
 @step(environment=code_of(__file__), enable_cache=False)
-def judge(wish: dict[str, Any]) -> Annotated[Folder, "verdict"]:
+def judge(request: dict[str, Any]) -> Annotated[Folder, "verdict"]:
     """Verify a version's files and hold its scores against the gate; where the champion was scored otherwise, score it anew.
 
     Args:
-        wish: of :class:`components.registry.promotion.Wish`, the gate as plain data.
+        request: of :class:`components.registry.promotion.PromotionRequest`, the gate as plain data.
     """
-    return _promote("judge", {**wish, "dry_run": True})
+    return _promote("judge", {**request, "dry_run": True})
 
 
 @step(environment=code_of(__file__), enable_cache=False)
-def promote(verdict: Folder, wish: dict[str, Any]) -> Annotated[Folder, "promotion"]:
+def promote(verdict: Folder, request: dict[str, Any]) -> Annotated[Folder, "promotion"]:
     """Move the alias, if the gate let the version pass; the champion is read again under the lock.
 
     Args:
         verdict: of ``judge``.
-        wish: as there, the version by its number.
+        request: as there, the version by its number.
     """
     judged = read_json(verdict.path / VERDICT)
-    if judged["status"] != "completed" or wish["dry_run"]:
+    if judged["status"] != "completed" or request["dry_run"]:
         return verdict
     # The version that was judged, whatever the name or alias stands for by now.
-    return _promote("promote", {**wish, "reference": judged["model"]["source"]})
+    return _promote("promote", {**request, "reference": judged["model"]["source"]})

@@ -35,10 +35,9 @@ def register(
         base_digest: of the base's files.
         tracking: the MLflow tracking URI, without credentials.
     """
-    from components.registry.claims import SOURCE_DIGEST, source_digest
     from components.registry.packaging import package
     from components.registry.tracking import open_tracking
-    from components.registry.versions import register_model
+    from components.registry.versions import SOURCE_DIGEST, register_model, source_digest
 
     run = RunConfig.model_validate(config)
     out = scratch("register")
@@ -59,7 +58,7 @@ def register(
     )  # fmt: skip
     result = out / "registration"
     result.mkdir()
-    write_json(result / "registration.json", {**reference.as_dict(), "tracking_uri": tracking})
+    write_json(result / "registration.json", {**vars(reference), "tracking_uri": tracking})
     return Folder(result)
 
 

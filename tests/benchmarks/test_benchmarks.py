@@ -79,9 +79,9 @@ def test_one_prompt_at_a_time_draws_the_same_pictures(world: World) -> None:
 
 
 def test_one_score_at_a_time_gives_the_same_scores(world: World) -> None:
-    towers = scoring.load_towers(world)
-    together = scoring.all_at_once(world, towers, world.folder / "cold")
-    apart = scoring.PlainScores(world, towers).all()
+    encoder = scoring.load_encoder(world)
+    together = scoring.all_at_once(world, encoder, world.folder / "cold")
+    apart = scoring.PlainScores(world, encoder).all()
     for group, scores in apart.items():
         for name, score in scores.items():
             assert score == pytest.approx(together[group][name], rel=1e-3, abs=1e-6), f"{group}.{name}"

@@ -74,7 +74,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     })  # fmt: skip
     (root / "aux" / "images").mkdir(parents=True)
     picture(7, (60, 90, 60), 300).save(root / "aux" / "images" / "a.png")
-    write_rows(root / "aux" / "metadata.jsonl", [{"file_name": "a.png", "text": "a painting", "prompt": "a photo of style"}])
+    write_rows(root / "aux" / "metadata.jsonl", [{"file_name": "images/a.png", "text": "a painting", "prompt": "a photo of style"}])
     write_value(root / "validation" / "validation.json", {"passed": True, "counts": {"style_ref": 5}, "rules": [
         {"name": "decodable", "severity": "hard", "passed": True, "message": "all decode", "failures": []},
         {"name": "near_duplicates", "severity": "soft", "passed": False, "message": "two look alike",

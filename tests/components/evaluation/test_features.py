@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from components.core.errors import InputError
-from components.evaluation.features import FeatureCache, InceptionExtractor, Towers, encode_texts_cached
+from components.evaluation.features import ClipEncoder, FeatureCache, InceptionExtractor, encode_texts_cached
 from tests.components.evaluation.conftest import picture
 
 
-def test_towers_give_unit_norm_embeddings_whatever_the_batch(clip_folder: Path) -> None:
+def test_embeddings_give_unit_norm_embeddings_whatever_the_batch(clip_folder: Path) -> None:
     pictures = [picture(seed, (40, 40, 40), side) for seed, side in enumerate((64, 32, 48, 64, 20))]
     texts = ["a man", "a house with a hat", "a dog", ""]
-    one, five = (Towers(str(clip_folder), device="cpu", batch_size=size) for size in (1, 5))
+    one, five = (ClipEncoder(str(clip_folder), device="cpu", batch_size=size) for size in (1, 5))
     for few, many in ((one.encode_images(pictures), five.encode_images(pictures)), (one.encode_texts(texts), five.encode_texts(texts))):
         assert few.dtype == np.float32 and few.shape[1] == one.dimension
         assert np.linalg.norm(few, axis=1) == pytest.approx(1, abs=1e-5)
@@ -28,50 +28,50 @@ def test_towers_give_unit_norm_embeddings_whatever_the_batch(clip_folder: Path) 
     assert one.encode_images([]).shape == one.encode_texts([]).shape == (0, one.dimension)
 
 
-def test_towers_agree_with_the_model_called_by_hand(clip_folder: Path) -> None:
+def test_embeddings_agree_with_the_model_called_by_hand(clip_folder: Path) -> None:
     from transformers import CLIPModel
 
-    towers = Towers(str(clip_folder), device="cpu")
+    encoder = ClipEncoder(str(clip_folder), device="cpu")
     image = picture(1, (30, 60, 90), 32)
     pixels = torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     model = CLIPModel.from_pretrained(clip_folder)
     with torch.no_grad():
         by_hand = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)[0].numpy()
-    assert towers.encode_images([image])[0] == pytest.approx(by_hand / np.linalg.norm(by_hand), abs=1e-5)
+    assert encoder.encode_images([image])[0] == pytest.approx(by_hand / np.linalg.norm(by_hand), abs=1e-5)
 
 
 def test_the_id_follows_the_weights_not_the_path(clip_folder: Path, tmp_path: Path) -> None:
     same = shutil.copytree(clip_folder, tmp_path / "same")
-    assert Towers(str(same), device="cpu").id == Towers(str(clip_folder), device="cpu").id
+    assert ClipEncoder(str(same), device="cpu").id == ClipEncoder(str(clip_folder), device="cpu").id
     (same / "preprocessor_config.json").write_text(
         (same / "preprocessor_config.json").read_text().replace('"do_center_crop": true', '"do_center_crop": false')
     )
-    assert Towers(str(same), device="cpu").id != Towers(str(clip_folder), device="cpu").id
+    assert ClipEncoder(str(same), device="cpu").id != ClipEncoder(str(clip_folder), device="cpu").id
 
 
 def test_long_texts_are_found(clip_folder: Path) -> None:
-    towers = Towers(str(clip_folder), device="cpu")
+    encoder = ClipEncoder(str(clip_folder), device="cpu")
     long = "zebra " * 40
-    assert towers.too_long(["a man", long]) == [long]
-    assert towers.encode_texts([long]).shape == (1, towers.dimension)
+    assert encoder.too_long(["a man", long]) == [long]
+    assert encoder.encode_texts([long]).shape == (1, encoder.dimension)
 
 
 def test_pickled_weights_are_refused(clip_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(clip_folder, tmp_path / "pickled")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"scoring\.extractor=.*safetensors"):
-        Towers(str(folder), device="cpu")
+        ClipEncoder(str(folder), device="cpu")
 
 
 @pytest.mark.parametrize("model", ["./nowhere", "/no/such/folder", "just-a-word", "a/b/c"])
 def test_missing_folders_are_not_taken_for_hub_ids(model: str) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
-        Towers(model)
+        ClipEncoder(model)
 
 
 def test_a_folder_that_is_no_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be loaded as a CLIP"):
-        Towers(str(tmp_path))
+        ClipEncoder(str(tmp_path))
 
 
 def test_cache_keeps_vectors_by_extractor(tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ def test_a_broken_cache_begins_anew(tmp_path: Path) -> None:
 
 
 def test_texts_are_encoded_once(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    towers, cache = Towers(str(clip_folder), device="cpu"), FeatureCache("a", tmp_path)
-    first = encode_texts_cached(towers, ["a man", "a dog", "a man"], cache)
-    monkeypatch.setattr(towers, "encode_texts", lambda texts: np.zeros((len(texts), 4), np.float32) if not texts else pytest.fail("asked"))
-    again = encode_texts_cached(towers, ["a dog"], cache)
+    encoder, cache = ClipEncoder(str(clip_folder), device="cpu"), FeatureCache("a", tmp_path)
+    first = encode_texts_cached(encoder, ["a man", "a dog", "a man"], cache)
+    monkeypatch.setattr(encoder, "encode_texts", lambda texts: np.zeros((len(texts), 4), np.float32) if not texts else pytest.fail("asked"))
+    again = encode_texts_cached(encoder, ["a dog"], cache)
     assert set(first) == {"a man", "a dog"} and (again["a dog"] == first["a dog"]).all()
 
 

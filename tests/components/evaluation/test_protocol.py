@@ -9,25 +9,24 @@ import pytest
 
 from components.core.config import ScoringSection
 from components.core.errors import InputError
-from components.evaluation.features import Towers
-from components.evaluation.protocol import paired_replicates, read_bank, read_protocol, score_again, write_protocol
-from components.evaluation.scoring import score
+from components.evaluation.features import ClipEncoder, Extractors
+from components.evaluation.protocol import paired_replicates, read_bank, read_protocol, score_again, score_and_keep
 from tests.components.evaluation.conftest import FinishedRun, write_pictures
 from tests.fixtures_models import tiny_clip_folder
 
 
+def keep(run: FinishedRun, clip_folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    folders = {"style": changes.pop("pictures", run.root / "style"), "base": run.root / "base"}
+    settings = ScoringSection(extractor=str(clip_folder), bootstrap=20, kid_subset_size=8, kid_subsets=5)
+    reference = changes.pop("reference", run.reference)
+    arguments: dict[str, Any] = {"reference_kind": "held-out", "settings": settings, "seed": 3, "tokens": ["sks"], "digests": {}}
+    return score_and_keep(out, folders, reference, **{**arguments, **changes})
+
+
 @pytest.fixture
 def scored(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
-    settings = ScoringSection(extractor=str(clip_folder), bootstrap=20, kid_subset_size=8, kid_subsets=5)
-    towers = Towers(str(clip_folder))
-    root = finished_run.root
-    scores = score(root / "style", root / "base", None, None, finished_run.reference, settings, 3, "sks", towers=towers)
     folder = tmp_path / "evaluation"
-    folder.mkdir()
-    write_protocol(
-        folder, pictures=root / "style", reference=finished_run.reference, settings=settings, scores=scores, identifier="sks", towers=towers
-    )
-    return folder, scores
+    return folder, keep(finished_run, clip_folder, folder)
 
 
 def test_the_same_pictures_get_the_same_scores_without_the_references_pictures(
@@ -36,7 +35,7 @@ def test_the_same_pictures_get_the_same_scores_without_the_references_pictures(
     folder, scores = scored
     moved = shutil.copytree(finished_run.root / "style", tmp_path / "elsewhere" / "pictures")
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "another-home"))  # No cache knows any picture there.
-    again = score_again(folder, moved, "sks", tmp_path / "again")
+    again = score_again(folder, moved, ["sks"], tmp_path / "again")
     for metric, estimate in scores["style"].items():
         # Batches of other pictures round the features otherwise.
         assert again["style"][metric]["value"] == pytest.approx(estimate["value"], rel=1e-3, abs=1e-5)
@@ -48,7 +47,7 @@ def test_the_same_pictures_get_the_same_scores_without_the_references_pictures(
 
 def test_other_pictures_get_other_scores(finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, scores = scored
-    again = score_again(folder, finished_run.root / "base", "sks", tmp_path / "again")
+    again = score_again(folder, finished_run.root / "base", ["sks"], tmp_path / "again")
     assert again["style"]["kid"]["value"] == pytest.approx(scores["base"]["kid"]["value"], rel=1e-3)
     assert again["style"]["kid"]["value"] > scores["style"]["kid"]["value"]
 
@@ -64,32 +63,27 @@ def test_what_must_be_equal_differs_with_the_bank_and_the_reference(
     finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], clip_folder: Path, tmp_path: Path
 ) -> None:
     first = read_protocol(scored[0])["same"]
-    settings = ScoringSection(extractor=str(clip_folder), bootstrap=20, kid_subset_size=8, kid_subsets=5)
-    towers = Towers(str(clip_folder))
     fewer = write_pictures(tmp_path / "fewer", (120, 20, 20), seed=0, prompts=7)
-    for name, pictures, reference, changed in (
-        ("bank", fewer, finished_run.reference, {"bank"}),
-        ("reference", finished_run.root / "style", finished_run.reference[:-1], {"reference_digest"}),
+    for name, change, changed in (
+        ("bank", {"pictures": fewer}, {"bank"}),
+        ("reference", {"reference": finished_run.reference[:-1]}, {"reference_digest"}),
     ):
-        scores = score(pictures, finished_run.root / "base", None, None, reference, settings, 3, "sks", towers=towers)
-        out = tmp_path / name
-        out.mkdir()
-        write_protocol(out, pictures=pictures, reference=reference, settings=settings, scores=scores, identifier="sks", towers=towers)
-        same = read_protocol(out)["same"]
+        keep(finished_run, clip_folder, tmp_path / name, **change)
+        same = read_protocol(tmp_path / name)["same"]
         assert {key for key in first if same[key] != first[key]} == changed
 
 
 def test_another_extractor_is_refused(scored: tuple[Path, dict[str, Any]], finished_run: FinishedRun, tmp_path: Path) -> None:
-    other = Towers(str(tiny_clip_folder(tmp_path / "other", seed=9)))
+    other = Extractors(ClipEncoder(str(tiny_clip_folder(tmp_path / "other", seed=9))))
     with pytest.raises(InputError, match="is not the network that the scores"):
-        score_again(scored[0], finished_run.root / "style", "sks", tmp_path / "again", towers=other)
+        score_again(scored[0], finished_run.root / "style", ["sks"], tmp_path / "again", extractors=other)
     assert not (tmp_path / "again").exists()
 
 
 def test_differences_between_models_are_paired(finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, _ = scored
-    score_again(folder, finished_run.root / "style", "sks", tmp_path / "same")
-    score_again(folder, finished_run.root / "base", "sks", tmp_path / "base")
+    score_again(folder, finished_run.root / "style", ["sks"], tmp_path / "same")
+    score_again(folder, finished_run.root / "base", ["sks"], tmp_path / "base")
     ours, same, base = (paired_replicates(place, 200) for place in (folder, tmp_path / "same", tmp_path / "base"))
     for metric in ("kid", "clip_t", "clip_i"):
         # One model against itself: every resample draws the same prompts and the same reference, so nothing is left.

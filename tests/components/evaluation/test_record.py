@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from components.core.config import ScoringSection
+from components.evaluation.protocol import score_and_keep
 from components.evaluation.record import WALL, Record, read_record, resample, saved_bytes, write_record
-from components.evaluation.scoring import score
 from tests.components.evaluation.conftest import FinishedRun
 
 
@@ -16,13 +16,14 @@ from tests.components.evaluation.conftest import FinishedRun
 def record(finished_run: FinishedRun, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STYLEFORGE_HOME", str(tmp_path_factory.mktemp("home")))
-        root, settings = finished_run.root, ScoringSection(extractor=str(clip_folder), bootstrap=50, kid_subsets=3, kid_subset_size=16)
-        scores = score(root / "style", root / "base", None, None, finished_run.reference, settings, 0, "sks")
-        out = write_record(
-            tmp_path_factory.mktemp("record") / "cell", scores=scores, model=root / "model", style_pictures=root / "style",
-            base_pictures=root / "base", reference=finished_run.reference, settings=settings, identifier="sks",
-        )  # fmt: skip
-        return read_record(out)
+        root, out = finished_run.root, tmp_path_factory.mktemp("record")
+        settings = ScoringSection(extractor=str(clip_folder), bootstrap=50, kid_subsets=3, kid_subset_size=16)
+        folders, reference = {name: root / name for name in ("style", "base")}, finished_run.reference
+        score_and_keep(out / "scores", folders, reference, reference_kind="held-out", settings=settings, seed=0, tokens=["sks"], digests={})
+        write_record(
+            out / "cell", evaluation=out / "scores", model=root / "model", style_pictures=root / "style", base_pictures=root / "base"
+        )
+        return read_record(out / "cell")
 
 
 def test_resampling_is_around_the_scores(record: Record) -> None:
@@ -75,9 +76,9 @@ def test_an_interrupted_training_is_reckoned_to_all_its_steps(tmp_path: Path) ->
 
 
 def test_records_do_not_depend_on_the_pictures_order() -> None:
-    from components.evaluation.replicates import _prompt_weights
+    from components.evaluation.replicates import prompt_weights
 
-    weights = _prompt_weights(["b", "a", "b", "c"], 50, 0)
-    again = _prompt_weights(["a", "b", "c", "b"], 50, 0)
+    weights = prompt_weights(["b", "a", "b", "c"], 50, 0)
+    again = prompt_weights(["a", "b", "c", "b"], 50, 0)
     assert np.array_equal(weights[[1, 0, 3]], again[[0, 1, 2]]) and np.array_equal(weights[0], weights[2])
     assert np.array_equal(weights[[0, 1, 3]].sum(axis=0), np.full(50, 3.0))

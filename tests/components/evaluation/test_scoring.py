@@ -11,7 +11,7 @@ import pytest
 from components.core.config import ScoringSection
 from components.core.errors import InputError
 from components.evaluation import metrics, scoring
-from components.evaluation.features import Towers
+from components.evaluation.features import ClipEncoder
 from components.evaluation.pictures import read_pictures
 from components.evaluation.scoring import extract, score, without_tokens
 from tests.components.evaluation.conftest import FinishedRun
@@ -21,12 +21,10 @@ def settings(clip_folder: Path, **changes: Any) -> ScoringSection:
     return ScoringSection(**{"extractor": str(clip_folder), "bootstrap": 20, "kid_subset_size": 8, "kid_subsets": 5, **changes})
 
 
-def run_score(run: FinishedRun, clip_folder: Path, **changes: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "style_pictures": run.root / "style", "base_pictures": run.root / "base", "plain_pictures": run.root / "plain",
-        "base_plain_pictures": None, "reference": run.reference, "settings": settings(clip_folder), "seed": 0, "identifier": "sks",
-    }  # fmt: skip
-    return score(**{**arguments, **changes})
+def run_score(run: FinishedRun, clip_folder: Path, folders: dict[str, Path] | None = None, **changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"reference": run.reference, "settings": settings(clip_folder), "seed": 0, "tokens": ["sks"]}
+    drawn = {name: run.root / name for name in ("style", "base", "plain")}
+    return score(drawn | (folders or {}), **{**arguments, **changes})
 
 
 def test_scores_have_the_shape_that_others_rely_on(finished_run: FinishedRun, clip_folder: Path) -> None:
@@ -52,14 +50,14 @@ def test_scores_are_those_of_the_formulae(finished_run: FinishedRun, clip_folder
     from components.core.images import load_rgb
 
     scores = run_score(finished_run, clip_folder)
-    towers = Towers(str(clip_folder))
+    encoder = ClipEncoder(str(clip_folder))
     pictures = read_pictures(finished_run.root / "style")
-    images = towers.encode_images([load_rgb(p.path) for p in pictures])
-    reference = towers.encode_images([load_rgb(path) for path in finished_run.reference])
-    texts = towers.encode_texts([p.prompt for p in pictures])
+    images = encoder.encode_images([load_rgb(p.path) for p in pictures])
+    reference = encoder.encode_images([load_rgb(path) for path in finished_run.reference])
+    texts = encoder.encode_texts([p.prompt for p in pictures])
     assert scores["style"]["clip_t"]["value"] == pytest.approx(metrics.clip_t_values(images, texts).mean(), rel=1e-4)
     assert scores["style"]["clip_i"]["value"] == pytest.approx(metrics.clip_i_values(images, reference).mean(), rel=1e-4)
-    root = np.sqrt(towers.dimension)
+    root = np.sqrt(encoder.dimension)
     assert scores["style"]["fid"]["value"] == pytest.approx(metrics.fid(images * root, reference * root), rel=1e-3)
 
 
@@ -100,14 +98,15 @@ def test_each_picture_is_decoded_once_for_all_extractors(finished_run: FinishedR
 
 
 def test_without_plain_pictures_there_is_no_drift(finished_run: FinishedRun, clip_folder: Path) -> None:
-    assert run_score(finished_run, clip_folder, plain_pictures=None)["drift"] is None
+    drawn = {name: finished_run.root / name for name in ("style", "base")}
+    assert score(drawn, finished_run.reference, settings(clip_folder), 0, ["sks"])["drift"] is None
 
 
 def test_clip_t_leaves_out_rare_tokens(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> None:
     marked = shutil.copytree(finished_run.root / "style", tmp_path / "marked")
     text = (marked / "metadata.jsonl").read_text().replace('"prompt": "a', '"prompt": "sks a')
     (marked / "metadata.jsonl").write_text(text)
-    clean, with_token = run_score(finished_run, clip_folder), run_score(finished_run, clip_folder, style_pictures=marked)
+    clean, with_token = run_score(finished_run, clip_folder), run_score(finished_run, clip_folder, {"style": marked})
     assert with_token["style"]["clip_t"]["value"] == pytest.approx(clean["style"]["clip_t"]["value"])
 
 

@@ -35,9 +35,10 @@ def _html(text: str) -> str:
 def test_scores_stand_beside_the_base_with_their_intervals() -> None:
     text = summary_markdown(RESULT, None, grid="grid.png")
     assert text.startswith("### styleforge-anime version 3, alias pr-12\n")
-    assert "| KID ×10³ ↓ | 125 (−26 to 265) | 2381 | 128 |" in text
+    assert "| KID × 10³ ↓ | 125 (−26 to 265) | 2381 | 128 |" in text
     assert "| CLIP-T ↑ | 59.25 (58.10 to 60.50) | – | 128 |" in text
-    assert "61 s; 1 of 2 steps from the cache" in text
+    assert "95 % intervals. 61 s; 1 of 2 steps from the cache" in text
+    assert "80 % intervals" in summary_markdown({**RESULT, "confidence": 0.8}, None)
     assert '<img src="grid.png"' in _html(text) and "Gate" not in text
 
 

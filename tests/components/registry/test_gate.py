@@ -27,12 +27,7 @@ def verdict(rule: dict[str, Any], scores: dict[str, Any], champion: dict[str, An
 
 @pytest.mark.parametrize(
     ("interval", "expected"),
-    [
-        ((0.10, 0.08, 0.12), "pass"),
-        ((0.10, 0.08, 0.2), "undecided"),
-        ((0.2, 0.1, 0.3), "undecided"),
-        ((0.2, 0.16, 0.3), "refuse"),
-    ],
+    [((0.10, 0.08, 0.12), "pass"), ((0.10, 0.08, 0.2), "undecided"), ((0.2, 0.1, 0.3), "undecided"), ((0.2, 0.16, 0.3), "refuse")],
 )
 def test_a_number_as_limit(interval: tuple[float, float, float], expected: str) -> None:
     assert verdict({"metric": "kid", "at_most": 0.15}, {"style": {"kid": score(*interval)}}) == expected
@@ -80,6 +75,17 @@ def test_paired_resamples_decide_what_intervals_cannot() -> None:
     assert judge(gate(rule), {"style": champion}, scores["style"], ({"kid": theirs}, {"kid": mine})).verdict == "refuse"
 
 
+def test_paired_differences_have_the_level_of_the_scores() -> None:
+    spread = {"kid": np.random.default_rng(0).normal(0, 0.01, 4000)}
+    rule, still = {"metric": "kid", "against": "champion", "at_most": 1.0}, {"kid": np.zeros(4000)}
+    found = [
+        judge(gate(rule), {"style": {"kid": score(0.1)}, "context": {"confidence": level}}, {"kid": score(0.115)}, (spread, still))
+        for level in (0.95, 0.8)
+    ]
+    # 1.96 standard errors of 0.01 are more than the 0.015 between the two, 1.28 are not.
+    assert [result.verdict for result in found] == ["undecided", "pass"]
+
+
 def test_without_a_champion_its_rules_pass_and_say_so() -> None:
     result = judge(gate({"metric": "kid", "against": "champion", "at_most": 1.0}), {"style": {"kid": score(9.0)}}, None)
     assert result.verdict == "pass" and "no champion" in result.rules[0].message
@@ -121,7 +127,7 @@ def test_words_name_figures_limits_and_what_would_decide() -> None:
     (rule,) = judge(gate({"metric": "kid", "against": "base", "at_most": 0.5}), scores, None).rules
     assert rule.verdict == "undecided" and rule.name == "KID × 10³ at most 0.5 × the base's"
     assert "KID × 10³ is 100.00 (80.00 to 140.00), the base's 240.00 (200.00 to 300.00)" in rule.message
-    assert "at most 0.5 × that = 120.00; kept by 20.00" in rule.message
+    assert "at most 0.5 × that = 120.00; met by 20.00" in rule.message
     # Reach √(40² + (0.5 · 40)²) = 44.7 against 20: 128 · (44.7/20)² = 640 pictures.
     assert "about 640 pictures would decide it (there are 128)" in rule.message
 

@@ -17,7 +17,7 @@ from components.core.errors import GateRefused, InputError, ServiceUnreachable
 from components.registry import history
 from components.registry.gate import GateConfig
 from components.registry.lock import lock
-from components.registry.promotion import Promotion, Scored, Wish, alias_holder, promote, rollback
+from components.registry.promotion import Promotion, PromotionRequest, Scored, alias_holder, promote, rollback
 from components.registry.tracking import Tracking, open_tracking
 from components.registry.versions import list_models, resolve_model
 from tests.components.registry.made_versions import BETTER, TOOLS, Shelf, write_model
@@ -28,7 +28,7 @@ def champion(shelf: Shelf, name: str = "m") -> str | None:
 
 
 def act(shelf: Shelf, reference: str, **options: Any) -> Promotion:
-    return promote(shelf.tracking, Wish(reference, options.pop("gate", BETTER), **options), TOOLS)
+    return promote(shelf.tracking, PromotionRequest(reference, options.pop("gate", BETTER), **options), TOOLS)
 
 
 def test_the_better_one_becomes_champion_and_the_worse_one_does_not(shelf: Shelf) -> None:
@@ -189,7 +189,7 @@ def test_a_champion_that_was_scored_otherwise_is_scored_anew_and_never_compared_
         return write_model(tmp_path / f"rescored-{len(asked)}", 0.1, same="new bank") / "evaluation"
 
     candidate = shelf.add("m", 0.2, same="new bank")
-    result = promote(shelf.tracking, Wish(candidate, BETTER), replace(TOOLS, rescore=rescore))
+    result = promote(shelf.tracking, PromotionRequest(candidate, BETTER), replace(TOOLS, rescore=rescore))
     # By the old figures 0.2 would have won against 0.5; on the same bank the champion has 0.1.
     assert asked == [("m/2", "m/1")] and result.rescored and result.gate.verdict == "refuse" and champion(shelf) == "1"
 
@@ -295,7 +295,7 @@ def test_killed_at_any_point_there_is_the_old_or_the_new_champion(shelf: Shelf, 
     third = shelf.add("m.dev", 0.2)
     file = Path(shelf.tracking.uri.removeprefix("sqlite:///"))
     counting = _Dying(open_tracking(f"sqlite:///{shutil.copyfile(file, tmp_path / 'count.db')}").client, -1)
-    promote(Tracking(f"sqlite:///{tmp_path}/count.db", counting), Wish(candidate, BETTER), TOOLS)
+    promote(Tracking(f"sqlite:///{tmp_path}/count.db", counting), PromotionRequest(candidate, BETTER), TOOLS)
     assert "set_registered_model_alias" in counting.calls and "log_artifacts" in counting.calls
     seen = set()
     for after in range(len(counting.calls)):
@@ -303,7 +303,7 @@ def test_killed_at_any_point_there_is_the_old_or_the_new_champion(shelf: Shelf, 
         child = os.fork()
         if child == 0:
             tracking = open_tracking(uri)
-            promote(Tracking(uri, _Dying(tracking.client, after)), Wish(candidate, BETTER), TOOLS)  # type: ignore[arg-type]
+            promote(Tracking(uri, _Dying(tracking.client, after)), PromotionRequest(candidate, BETTER), TOOLS)  # type: ignore[arg-type]
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
         tracking = open_tracking(uri)
@@ -314,7 +314,7 @@ def test_killed_at_any_point_there_is_the_old_or_the_new_champion(shelf: Shelf, 
         assert entries[-1].state in ("done", "interrupted")
         assert [entry.version for entry in entries if entry.state == "done"][-1] == holder
         # And the next promotion is not held up by what the dead one left.
-        assert promote(tracking, Wish(third, BETTER), TOOLS).promoted
+        assert promote(tracking, PromotionRequest(third, BETTER), TOOLS).promoted
         numbers = [entry.number for entry in history.read_history(tracking, "m")]
         assert numbers == list(range(1, len(numbers) + 1))
     assert seen == {"1", "2"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
-from components.registry.promotion import Wish, promote
+from components.registry.promotion import PromotionRequest, promote
 from components.registry.retention import delete, find_unneeded
 from components.registry.versions import all_versions, resolve_model
 from tests.components.registry.made_versions import BETTER, TOOLS, Shelf, write_model
@@ -18,7 +18,7 @@ def numbers(shelf: Shelf, name: str = "m") -> list[str]:
 
 def test_versions_of_aliases_and_of_the_history_and_the_newest_stay(shelf: Shelf) -> None:
     for kid in (0.5, 0.9, 0.4, 0.9, 0.3, 0.9, 0.9):
-        promote(shelf.tracking, Wish(shelf.add("m", kid), BETTER), TOOLS)
+        promote(shelf.tracking, PromotionRequest(shelf.add("m", kid), BETTER), TOOLS)
     shelf.tracking.client.set_registered_model_alias("m", "staging", "2")
     # 1, 3 and 5 were champions, 2 has an alias, 7 is the newest.
     assert [item.version for item in find_unneeded(shelf.tracking, "m", keep=1)] == ["6", "4"]
@@ -55,7 +55,7 @@ def test_what_was_promoted_in_the_meantime_stays(shelf: Shelf) -> None:
     for kid in (0.5, 0.4):
         shelf.add("m", kid)
     found = find_unneeded(shelf.tracking, "m", keep=1)
-    promote(shelf.tracking, Wish("m/1", BETTER), TOOLS)
+    promote(shelf.tracking, PromotionRequest("m/1", BETTER), TOOLS)
     assert delete(shelf.tracking, found) == [] and numbers(shelf) == ["2", "1"]
 
 

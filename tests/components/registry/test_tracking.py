@@ -37,31 +37,34 @@ def test_credentials_are_not_shown(uri: str, shown: str) -> None:
     assert public_uri(uri) == shown
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no-such-host.invalid:5000", "http://"])
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://me:secret@no-such-host.invalid:5000", "http://", "http://me:secret@"])
 def test_nobody_there(uri: str) -> None:
-    with pytest.raises(ServiceUnreachable, match="MLFLOW_TRACKING_URI"):
+    with pytest.raises(ServiceUnreachable, match="MLFLOW_TRACKING_URI") as caught:
         check_reachable(uri)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.timeout(60)
-def test_a_server_that_accepts_and_never_answers() -> None:
+def test_a_server_that_accepts_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.registry.tracking.ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ServiceUnreachable):
         open_tracking(f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
-def test_an_answer_that_is_an_error_is_an_answer() -> None:
+@pytest.mark.parametrize("login", ["", "user:p%40ss@"])
+def test_an_answer_that_is_an_error_is_an_answer(login: str) -> None:
+    asked: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
-            for _ in range(2):
-                connection, _ = server.accept()
-                with connection:
-                    if connection.recv(4096):
-                        connection.sendall(b"HTTP/1.0 401 Unauthorized\r\n\r\n")
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.0 401 Unauthorized\r\n\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
-        check_reachable(f"http://127.0.0.1:{server.getsockname()[1]}")
+        check_reachable(f"http://{login}127.0.0.1:{server.getsockname()[1]}")
+    assert (b"Authorization: Basic dXNlcjpwQHNz" in asked[0]) == bool(login)
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///mlruns"])

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from components.core.config import RunConfig, parse_config
 from components.core.content import digest_folder
 from components.core.errors import GateRefused, InputError
+from components.core.paths import write_jsonl
 from components.registry.tracking import Tracking, open_tracking
 from components.registry.versions import (
     ModelRef,
@@ -19,6 +21,7 @@ from components.registry.versions import (
     parse_reference,
     register_model,
     resolve_model,
+    source_digest,
     verified_folder,
 )
 from tests.servers import mlflow_server
@@ -173,3 +176,20 @@ def test_what_loading_leaves_in_the_folder_is_no_change(tracking: Tracking, tmp_
     (folder / "unet" / "registered_model_meta").write_text("this one is no note of MLflow's")
     with pytest.raises(GateRefused, match="were changed"):
         verified_folder(tracking, version)
+
+
+def config(**changes: object) -> RunConfig:
+    return parse_config({"style": {"name": "a", "source": "pictures"}}, overrides=[f"{key}={value}" for key, value in changes.items()])
+
+
+def test_the_digest_is_of_pictures_settings_and_base(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "manifest.jsonl", [{"path": "a.png", "sha256": "1"}])
+    first = source_digest(tmp_path, config(), "base")
+    # Where things are does not matter.
+    for moved in ({"style.source": "s3://elsewhere"}, {"aux.pool": "pool"}, {"style.reference": "held"}, {"registry.alias": "x"}):
+        assert source_digest(tmp_path, config(**moved), "base") == first
+    others = {source_digest(tmp_path, config(**change), "base") for change in ({"seed": 1}, {"training.steps": 3}, {"aux.count": 4})}
+    others.add(source_digest(tmp_path, config(), "another base"))
+    write_jsonl(tmp_path / "manifest.jsonl", [{"path": "a.png", "sha256": "2"}])
+    others.add(source_digest(tmp_path, config(), "base"))
+    assert len(others) == 5 and first not in others

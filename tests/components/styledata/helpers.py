@@ -56,8 +56,8 @@ def scan(source: Path | str, out: Path, *, aux: str = "none", **style: Any) -> M
     return scan_style(StyleSection(name="test", source=str(source), **style), AuxSection(source=aux), out)
 
 
-class ColourTowers:
-    """CLIP towers for tests: red means a person, green scenery, blue a digital painting; texts are read for these words."""
+class ColourEncoder:
+    """CLIP encoder for tests: red means a person, green scenery, blue a digital painting; texts are read for these words."""
 
     def __init__(self) -> None:
         self.pictures = 0

@@ -12,7 +12,7 @@ from components.core.content import digest_folder
 from components.core.errors import InputError
 from components.core.paths import read_json, read_jsonl
 from components.styledata.auxiliary import copy_target, curate, join, no_aux, pack_generated, pick_diverse
-from tests.components.styledata.helpers import ColourTowers, picture, scan, style_folder
+from tests.components.styledata.helpers import ColourEncoder, picture, scan, style_folder
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def pool_of(root: Path, **colours: tuple[int, int, int]) -> Path:
 
 def curated(tmp_path: Path, source: Path, count: int) -> tuple[Path, list[str]]:
     scan(source, tmp_path / "set", aux="curated")
-    out = curate(tmp_path / "set", tmp_path / "aux", count=count, form="digital painting", towers=ColourTowers)
+    out = curate(tmp_path / "set", tmp_path / "aux", count=count, form="digital painting", encoder=ColourEncoder)
     return out, [row["origin"] for row in read_jsonl(out / "metadata.jsonl")]
 
 
@@ -136,18 +136,18 @@ def test_a_component_gets_pictures_of_its_own_roles(tmp_path: Path) -> None:
     # Without known roles the ranking alone decides: red is a person, green scenery.
     source = pool_of(tmp_path / "source", man=(250, 10, 250), woman=(220, 40, 230), view=(10, 250, 250), hills=(30, 240, 230))
     scan(source, tmp_path / "set", aux="curated")
-    out = curate(tmp_path / "set", tmp_path / "aux", count=2, form="digital painting", towers=ColourTowers, roles=["background", "thing"])
+    out = curate(tmp_path / "set", tmp_path / "aux", count=2, form="digital painting", encoder=ColourEncoder, roles=["background", "thing"])
     assert sorted(row["origin"] for row in read_jsonl(out / "metadata.jsonl")) == ["aux_pool/hills.png", "aux_pool/view.png"]
 
 
 def test_pictures_known_to_have_another_role_are_left_out(tmp_path: Path) -> None:
     scan(style_folder(tmp_path / "source", style=4, pool=6), tmp_path / "set", aux="curated")
-    out = curate(tmp_path / "set", tmp_path / "aux", count=9, form="digital painting", towers=ColourTowers, roles=["character"])
+    out = curate(tmp_path / "set", tmp_path / "aux", count=9, form="digital painting", encoder=ColourEncoder, roles=["character"])
     assert sorted(row["origin"] for row in read_jsonl(out / "metadata.jsonl")) == [f"aux_pool/0{index}.png" for index in (0, 2, 4)]
     target = copy_target(tmp_path / "set", tmp_path / "target", roles=["background"])
     assert [row["origin"] for row in read_jsonl(target / "metadata.jsonl")] == ["style_ref/01.png", "style_ref/03.png"]
     with pytest.raises(InputError, match="no usable picture of a thing"):
-        curate(tmp_path / "set", tmp_path / "none", count=9, form="digital painting", towers=ColourTowers, roles=["thing"])
+        curate(tmp_path / "set", tmp_path / "none", count=9, form="digital painting", encoder=ColourEncoder, roles=["thing"])
     with pytest.raises(InputError, match="known to show a thing"):
         copy_target(tmp_path / "set", tmp_path / "none", roles=["thing"])
 

@@ -10,8 +10,8 @@ from PIL import Image
 from components.core.errors import InputError
 from components.core.paths import read_json
 from components.styledata.split import split_style_set
-from components.styledata.zeroshot import PEOPLE, PLACES, ImageTextTowers, character_log_odds, ensemble, form_log_odds
-from tests.components.styledata.helpers import ColourTowers, scan, style_folder
+from components.styledata.zeroshot import PEOPLE, PLACES, ImageTextEncoder, character_log_odds, ensemble, form_log_odds
+from tests.components.styledata.helpers import ColourEncoder, scan, style_folder
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,8 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
 
 
-def forbidden() -> ImageTextTowers:
-    raise AssertionError("the towers are not needed")
+def forbidden() -> ImageTextEncoder:
+    raise AssertionError("the encoder are not needed")
 
 
 def coloured(folder: Path, **colours: tuple[int, int, int]) -> Path:
@@ -58,10 +58,10 @@ def test_zero_shot_reads_what_nobody_named(tmp_path: Path) -> None:
     source = coloured(tmp_path / "source", man=(250, 20, 0), view=(20, 250, 0), both=(200, 200, 0))
     coloured(source / "character", named=(0, 255, 0))
     scan(source, tmp_path / "set")
-    towers = ColourTowers()
-    split = read_json(split_style_set(tmp_path / "set", tmp_path / "split", lambda: towers) / "split.json")
+    encoder = ColourEncoder()
+    split = read_json(split_style_set(tmp_path / "set", tmp_path / "split", lambda: encoder) / "split.json")
     rows = {row["path"]: row for row in split["style_ref"]}
-    assert split["method"] == "zero-shot" and towers.pictures == 3
+    assert split["method"] == "zero-shot" and encoder.pictures == 3
     assert rows["character/named.png"] == {"path": "character/named.png", "role": "character", "confidence": 1.0, "source": "folder"}
     assert (rows["man.png"]["role"], rows["view.png"]["role"]) == ("character", "background")
     assert rows["man.png"]["confidence"] > 0.99 and rows["view.png"]["source"] == "zero-shot"
@@ -78,7 +78,7 @@ def test_a_set_without_usable_pictures(tmp_path: Path) -> None:
     assert not (tmp_path / "split").exists()
 
 
-class TableTowers:
+class TableEncoder:
     """Texts by first letter, so that log odds can be computed by hand."""
 
     def encode_images(self, images: list[Image.Image]) -> np.ndarray:
@@ -90,17 +90,17 @@ class TableTowers:
 
 def test_log_odds_by_hand() -> None:
     features = np.array([[1.0, 0.0], [0.6, 0.8], [0.5**0.5, 0.5**0.5]])
-    assert character_log_odds(features, TableTowers()) == pytest.approx([100.0, -20.0, 0.0])
+    assert character_log_odds(features, TableEncoder()) == pytest.approx([100.0, -20.0, 0.0])
     assert len(PLACES) >= 9
 
 
 def test_ensemble_is_the_unit_mean() -> None:
-    directions = ensemble([["a man", "a beach"], ["a girl"]], TableTowers())
+    directions = ensemble([["a man", "a beach"], ["a girl"]], TableEncoder())
     assert directions == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], [1.0, 0.0]]))
 
 
 def test_form_log_odds_prefer_the_form() -> None:
-    towers = ColourTowers()
-    painting, other = (towers.encode_images([Image.new("RGB", (4, 4), (120, 60, blue))])[0] for blue in (255, 0))
-    odds = form_log_odds(np.stack([painting, other]), "Digital painting".lower(), towers)
+    encoder = ColourEncoder()
+    painting, other = (encoder.encode_images([Image.new("RGB", (4, 4), (120, 60, blue))])[0] for blue in (255, 0))
+    odds = form_log_odds(np.stack([painting, other]), "Digital painting".lower(), encoder)
     assert odds[0] > 0 > odds[1]

@@ -16,7 +16,7 @@ from components.diffusion.sampling.sampler import sample_bank
 from components.evaluation.prompts import Prompt
 from components.evaluation.protocol import read_protocol, score_and_keep
 from components.registry.gate import GateConfig
-from components.registry.promotion import Promotion, Wish, alias_holder, promote
+from components.registry.promotion import Promotion, PromotionRequest, alias_holder, promote
 from components.registry.tracking import Tracking, open_tracking
 from components.registry.versions import register_model
 from steps.evaluation.rescoring import replicates, same_protocol, tools
@@ -53,8 +53,8 @@ class World:
             drawn[kind] = sample_bank(model, requests, settings, 3, self.folder / f"{kind}-{seed}-{bank}")
         scoring = ScoringSection(extractor=str(self.clip), bootstrap=10, kid_subset_size=4, kid_subsets=3)
         score_and_keep(
-            model / "evaluation", style_pictures=drawn["style"], base_pictures=drawn["plain"], plain_pictures=drawn["plain"],
-            reference=self.reference, reference_kind="held-out", settings=scoring, seed=3, identifier="sks", digests={},
+            model / "evaluation", {**drawn, "base": drawn["plain"]}, self.reference, reference_kind="held-out", settings=scoring, seed=3,
+            tokens=["sks"], digests={},
         )  # fmt: skip
         scores = read_json(model / "evaluation" / "scores.json")
         made = register_model(
@@ -63,7 +63,7 @@ class World:
         return f"m/{made.version}"
 
     def promote(self, reference: str, **options: Any) -> Promotion:
-        return promote(self.tracking, Wish(reference, GATE, **options), tools(self.tracking))
+        return promote(self.tracking, PromotionRequest(reference, GATE, **options), tools(self.tracking))
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""The scores: where each is found in ``scores.json``, what people call it, how it is shown, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score.
+
+    ``group`` and ``source`` say where it is in ``scores.json``; ``factor`` and ``digits`` how it is shown; ``bounded`` scores keep
+    all their digits in tables, where the others are rounded to three. ``paired`` scores have values on resamples that all models
+    share (see ``components/evaluation/replicates.py``), so that claims and the gate can tell small differences.
+    """
+
+    key: str
+    label: str
+    lower: bool
+    unit: str
+    help: str
+    factor: float = 1.0
+    digits: int = 2
+    bounded: bool = False
+    paired: bool = False
+    group: Literal["style", "drift", "count"] = "style"
+    source: str = ""
+
+    @property
+    def better(self) -> str:
+        """``lower`` or ``higher``."""
+        return "lower" if self.lower else "higher"
+
+    @property
+    def worse(self) -> str:
+        """``higher`` or ``lower``."""
+        return "higher" if self.lower else "lower"
+
+    @property
+    def title(self) -> str:
+        """The label with an arrow that says which way is better."""
+        return f"{self.label} {'↓' if self.lower else '↑'}"
+
+    def exact(self, value: float) -> str:
+        """A value with a fixed number of decimals."""
+        return f"{value * self.factor:.{self.digits}f}"
+
+    def text(self, value: float, like: float | None = None) -> str:
+        """A value for tables: about three significant digits, with as many decimals as ``like`` would get."""
+        size = abs((value if like is None else like) * self.factor)
+        decimals = self.digits if self.bounded else 0 if size >= 100 else 1 if size >= 10 else 2
+        return f"{value * self.factor:.{decimals}f}".replace("-", "−")
+
+    def interval(self, score: Mapping[str, Any] | None) -> str:
+        """A score for tables with the ends of its interval in brackets; a dash where it is missing."""
+        if not score or score.get("value") is None:
+            return "–"
+        text = self.text(score["value"])
+        if score.get("low") is None or score.get("high") is None:
+            return text
+        low, high = (self.text(score[end], like=score["value"]) for end in ("low", "high"))
+        return f"{text} ({low} to {high})"
+
+
+_POINTS = "points, 0–100"
+SPECS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric("kid", "KID × 10³", True, "natural", "distance to the style", factor=1000.0, paired=True),
+        Metric("fid", "FID", True, "squared feature units", "distance to the style"),
+        Metric("clip_t", "CLIP-T", False, _POINTS, "match with the prompt", bounded=True, paired=True),
+        Metric("clip_i", "CLIP-I", False, _POINTS, "similarity to the reference", bounded=True, paired=True),
+        Metric(
+            "drift_kid", "drift KID × 10³", True, "natural", "distance to the base's pictures without the token", factor=1000.0,
+            group="drift", source="kid_to_base",
+        ),
+        Metric(
+            "drift_clip_t", "CLIP-T without the token", False, _POINTS, "match with the prompt without the token", bounded=True,
+            group="drift", source="clip_t",
+        ),
+        Metric(
+            "drift_clip_i", "CLIP-I without the token", True, _POINTS, "similarity to the reference without the token", bounded=True,
+            group="drift", source="clip_i",
+        ),
+        Metric("n", "number of pictures", False, "pictures", "pictures that were scored", digits=0, group="count"),
+    )
+}  # fmt: skip
+SCORES = tuple(key for key, metric in SPECS.items() if metric.group == "style")
+"""The scores of a model's pictures, in the order of tables."""
+PAIRED = tuple(key for key in SCORES if SPECS[key].paired)
+MAIN = ("kid", "clip_t")
+"""How near to the style, and how well prompts are followed: what short tables, the plot and the verdict show."""
+
+if TYPE_CHECKING:
+    MetricName = str
+    PairedName = str
+else:
+    MetricName = Literal[tuple(SPECS)]
+    PairedName = Literal[PAIRED]
+
+
+def score_rows(style: Mapping[str, Any], base: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """For each score there is its title, the model's and the base's value with intervals, and the number of pictures, as text."""
+    shown = (SPECS[key] for key in SCORES if style.get(key))
+    return [(m.title, m.interval(style[m.key]), m.interval(base.get(m.key)), str(style[m.key].get("n", "–"))) for m in shown]
+
+
+def confidence_of(scores: Mapping[str, Any]) -> float:
+    """The level of the intervals in ``scores.json``; those of early versions do not say it."""
+    return float((scores.get("context") or {}).get("confidence", 0.95))
