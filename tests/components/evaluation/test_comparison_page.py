@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,33 @@ ABLATION = {"name": "Aux source", "styles": ["anime"], "variants": [
 ]}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """A comparison with its cells, the folder that it was written to, and its result."""
+
+    made: CompareConfig
+    cells: list[Outcome]
+    folder: Path
+    result: dict[str, Any]
+
+    def text(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+
+def render(folder: Path, made: CompareConfig, fails: Any = None, settings: dict[str, Any] = SETTINGS, **more: float) -> Rendered:
+    cells = outcomes(folder / "cells", made, SHIFTS | more, CLIP | {name: 26 + value for name, value in more.items()}, fails)
+    return Rendered(made, cells, folder / "out", render_comparison(folder / "out", made, cells, settings))
+
+
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompareConfig, list[Outcome]]:
+def large(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     """Six methods, three styles, three seeds and an ablation; one style of one method failed, and one seed of another."""
-    folder = tmp_path_factory.mktemp("cells")
-    made = config(styles=[{"name": n} for n in ("anime", "cubism", "SureB")], seeds=[0, 1, 2], claims=CLAIMS, ablations=[ABLATION])
-    shifts, clip = SHIFTS | {"aux-none": 1.0, "aux-target": 0.9}, CLIP | {"aux-none": 27, "aux-target": 26}
 
     def fails(name: str, style: str, seed: int) -> bool:
         return (name, style) == ("textual-inversion", "cubism") or (name, style, seed) == ("lora", "anime", 2)
 
-    return made, outcomes(folder, made, shifts, clip, fails)
+    made = config(styles=[{"name": n} for n in ("anime", "cubism", "SureB")], seeds=[0, 1, 2], claims=CLAIMS, ablations=[ABLATION])
+    return render(tmp_path_factory.mktemp("large"), made, fails, **{"aux-none": 1.0, "aux-target": 0.9})
 
 
 def _rows(markdown: str, heading: str) -> dict[str, list[str]]:
@@ -43,117 +60,92 @@ def _rows(markdown: str, heading: str) -> dict[str, list[str]]:
     return {row[0].strip("| "): row[1:] for row in rows}
 
 
-def test_every_file_is_there_and_the_same_again(large: Any, tmp_path: Path) -> None:
-    made, cells = large
-    for folder in ("a", "b"):
-        render_comparison(tmp_path / folder, made, cells, SETTINGS)
-    names = {path.name for path in (tmp_path / "a").iterdir()}
+def test_every_file_is_there_and_the_same_again(large: Rendered, tmp_path: Path) -> None:
+    render_comparison(tmp_path, large.made, large.cells, SETTINGS)
+    names = {path.name for path in large.folder.iterdir()}
     assert names == {"comparison.html", "comparison.md", "comparison.csv", "comparison.json", "wall.png", "tradeoff.svg"}
     for name in names:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (large.folder / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_page_holds_everything_and_refers_to_nothing(large: Any, tmp_path: Path) -> None:
-    render_comparison(tmp_path, *large, SETTINGS)
-    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+def test_page_holds_everything_and_refers_to_nothing(large: Rendered) -> None:
+    page = large.text("comparison.html")
     links = Links(page)
     assert all(target.startswith(("data:", "#")) for target in links.targets)
     assert "script" not in links.tags and "iframe" not in links.tags
     assert not re.search(r"url\(|@import|https?://", page)
-    for words in ("Single-StyleForge", "KID × 10³", "Ablation: Aux source", "held in", "Seed 0", "Equal steps", "2 of 3 seeds"):
+    for words in ("Single-StyleForge", "KID × 10³", "Ablation: Aux source", "held in", "Seed 0", "Equal steps", "2 of 3 seeds",
+                  "6 methods, 3 styles, 3 seeds."):  # fmt: skip
         assert words in page
     assert "<b>with</b>" not in page and "&lt;nan&gt;" in page and "pocket &lt;b&gt;" in page
+    assert page.count('<p class="missing">failed</p>') == 2
 
 
-def test_the_page_counts_in_words_that_fit(large: Any, tmp_path: Path) -> None:
-    render_comparison(tmp_path / "many", *large, SETTINGS)
-    assert "6 methods, 3 styles, 3 seeds." in (tmp_path / "many" / "comparison.html").read_text(encoding="utf-8")
-    one = config(methods=[{"name": "lora", "label": "LoRA"}])
-    render_comparison(tmp_path / "one", one, outcomes(tmp_path / "cells", one, SHIFTS, CLIP), SETTINGS)
-    assert "1 method, 1 style, 1 seed." in (tmp_path / "one" / "comparison.html").read_text(encoding="utf-8")
-
-
-def test_best_and_second_are_marked_in_each_column(large: Any, tmp_path: Path) -> None:
-    result = render_comparison(tmp_path, *large, SETTINGS)
-    rows = _rows((tmp_path / "comparison.md").read_text(encoding="utf-8"), "### KID × 10³ ↓")
+def test_best_and_second_are_marked_in_each_column(large: Rendered) -> None:
+    rows = _rows(large.text("comparison.md"), "### KID × 10³ ↓")
     assert rows["Single-StyleForge"][0].startswith("**") and rows["Multi-StyleForge"][0].startswith("<u>")
-    assert result["tables"][0]["metrics"]["clip_t"]["ranks"]["all"]["best"] == "multi-styleforge"
+    assert large.result["tables"][0]["metrics"]["clip_t"]["ranks"]["all"]["best"] == "multi-styleforge"
     assert rows["Textual Inversion"][1] == "failed" and "(2 of 3 seeds)" in rows["LoRA"][0]
     # The mean over styles is of seeds that have all styles, so a gap moves it to no other mixture of styles.
     assert rows["Textual Inversion"][3] == "– (incomplete)" and "(2 of 3 seeds)" in rows["LoRA"][3]
 
 
-def test_means_and_intervals_are_those_of_the_cells(large: Any, tmp_path: Path) -> None:
-    made, cells = large
-    result = render_comparison(tmp_path, made, cells, SETTINGS)
-    kids = [c.record.scores["style"]["kid"]["value"] for c in cells if c.variants == ("dreambooth",) and c.style == "anime"]
+def test_means_and_intervals_are_those_of_the_cells(large: Rendered) -> None:
+    records = [cell.record for cell in large.cells if cell.variants == ("dreambooth",) and cell.style == "anime"]
+    kids = [record.scores["style"]["kid"]["value"] for record in records if record]
     mean = sum(kids) / 3
     deviation = (sum((kid - mean) ** 2 for kid in kids) / 2) ** 0.5
-    found = result["tables"][0]["metrics"]["kid"]["rows"]["dreambooth"]["anime"]
+    found = large.result["tables"][0]["metrics"]["kid"]["rows"]["dreambooth"]["anime"]
     assert found["mean"] == pytest.approx(mean) and found["half_width"] == pytest.approx(4.302653 * deviation / 3**0.5)
 
 
-def test_claims_are_decided(large: Any, tmp_path: Path) -> None:
-    result = render_comparison(tmp_path, *large, SETTINGS)
-    best, close, prompts, lora = result["claims"]
+def test_claims_are_decided(large: Rendered) -> None:
+    best, close, prompts, lora = large.result["claims"]
     # One of its four others has no cell in one style: the others may hold, the claim cannot.
     assert best["verdict"] == "undecided" and best["missing"] == ["textual-inversion"]
     assert [pair["decision"]["verdict"] for pair in best["pairs"] if pair["decision"]] == ["held"] * 3
-    assert close["verdict"] == "held" and close["seeds"] == 3
+    assert close["verdict"] == "held" and close["seeds"] == 3 and close["pairs"][0]["styles"].keys() == {"anime", "cubism", "SureB"}
     assert prompts["verdict"] == "not held" and lora["verdict"] == "not held" and lora["seeds"] == 2
-    assert result["claims"][1]["pairs"][0]["styles"].keys() == {"anime", "cubism", "SureB"}
 
 
-def test_csv_has_a_row_for_each_cell(large: Any, tmp_path: Path) -> None:
-    made, cells = large
-    render_comparison(tmp_path, made, cells, SETTINGS)
-    with open(tmp_path / "comparison.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+def test_csv_has_a_row_for_each_cell(large: Rendered) -> None:
+    rows = list(csv.DictReader(large.text("comparison.csv").splitlines()))
     assert len(rows) == 6 * 9 + 2 * 3
     failed = [row for row in rows if row["status"] == "failed"]
     assert len(failed) == 4 and failed[0]["error"].startswith("the loss") and failed[0]["kid"] == ""
-    assert float(rows[0]["kid"]) == cells[0].record.scores["style"]["kid"]["value"] and rows[0]["saved_bytes"] == "1000000"
+    first = large.cells[0].record
+    assert first and float(rows[0]["kid"]) == first.scores["style"]["kid"]["value"] and rows[0]["saved_bytes"] == "1000000"
 
 
-def test_wall_has_a_column_for_each_method_and_says_what_failed(large: Any, tmp_path: Path) -> None:
-    render_comparison(tmp_path, *large, SETTINGS)
-    wall = Image.open(tmp_path / "wall.png")
-    assert wall.format == "PNG" and wall.width == 128 + 16 + 7 * 136
-    # Two rows for each of three styles.
-    assert 6 * 136 < wall.height < 6 * 136 + 3 * 90
-    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
-    assert page.count('<p class="missing">failed</p>') == 2
+def test_wall_has_a_column_for_each_method_and_two_rows_a_style(large: Rendered) -> None:
+    wall = Image.open(large.folder / "wall.png")
+    assert wall.format == "PNG" and wall.width == 128 + 16 + 7 * 136 and 6 * 136 < wall.height < 6 * 136 + 3 * 90
 
 
 def test_one_style_and_one_seed(tmp_path: Path) -> None:
-    made = config(claims=[CLAIMS[3]])
-    result = render_comparison(tmp_path / "out", made, outcomes(tmp_path / "cells", made, SHIFTS, CLIP), SETTINGS)
-    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    one = render(tmp_path, config(claims=[CLAIMS[3]]))
+    page = one.text("comparison.html")
     assert "One seed: no interval" in page and "By style" not in page and "with one seed the interval" in page.lower()
-    assert result["tables"][0]["metrics"]["kid"]["rows"]["lora"]["anime"]["half_width"] is None
-    assert "all styles" not in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+    assert "6 methods, 1 style, 1 seed." in page and "all styles" not in one.text("comparison.md")
+    assert one.result["tables"][0]["metrics"]["kid"]["rows"]["lora"]["anime"]["half_width"] is None
 
 
 def test_when_every_cell_failed_there_is_still_a_page(tmp_path: Path) -> None:
-    made = config(claims=CLAIMS)
-    result = render_comparison(tmp_path / "out", made, outcomes(tmp_path, made, SHIFTS, CLIP, lambda *_: True), {})
-    assert [claim["verdict"] for claim in result["claims"]] == ["undecided"] * 4
-    assert not (tmp_path / "out" / "wall.png").exists() and not (tmp_path / "out" / "tradeoff.svg").exists()
-    assert "6 failed" in (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
-    assert read_json(tmp_path / "out" / "comparison.json")["cells"][0]["status"] == "failed"
+    none = render(tmp_path, config(claims=CLAIMS), lambda *_: True, {})
+    assert [claim["verdict"] for claim in none.result["claims"]] == ["undecided"] * 4
+    assert not (none.folder / "wall.png").exists() and not (none.folder / "tradeoff.svg").exists()
+    assert "6 failed" in none.text("comparison.html") and read_json(none.folder / "comparison.json")["cells"][0]["status"] == "failed"
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_in_a_browser(large: Any, tmp_path: Path, browser: Any, width: int, scheme: str) -> None:  # noqa: F811
-    render_comparison(tmp_path, *large, SETTINGS)
-    out = tmp_path / "comparison.html"
+def test_page_in_a_browser(large: Rendered, browser: Any, width: int, scheme: str) -> None:  # noqa: F811
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.set_default_timeout(120_000)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
-    page.goto(out.as_uri())
+    page.goto((large.folder / "comparison.html").as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
     assert page.evaluate("[...document.images].length") == 3 * 2 * 7 - 2
     assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)") == []
@@ -167,18 +159,16 @@ def test_page_in_a_browser(large: Any, tmp_path: Path, browser: Any, width: int,
 
 @pytest.mark.browser
 def test_the_pictures_of_one_method_do_not_fill_the_page(tmp_path: Path, browser: Any) -> None:  # noqa: F811
-    one = config(methods=[{"name": "lora", "set": {"method.name": "lora"}}])
-    render_comparison(tmp_path, one, outcomes(tmp_path / "cells", one, SHIFTS, CLIP), SETTINGS)
+    one = render(tmp_path, config(methods=[{"name": "lora", "set": {"method.name": "lora"}}]))
     page = browser.new_page(viewport={"width": 1280, "height": 844})
-    page.goto((tmp_path / "comparison.html").as_uri())
+    page.goto((one.folder / "comparison.html").as_uri())
     widths = page.evaluate("[...document.querySelectorAll('.row img')].map(i => i.getBoundingClientRect().width)")
     assert widths and all(150 < width < 240 for width in widths)
     page.close()
 
 
-def test_labels_of_the_plot_cover_neither_points_nor_each_other(large: Any, tmp_path: Path) -> None:
-    render_comparison(tmp_path, *large, SETTINGS)
-    plot = (tmp_path / "tradeoff.svg").read_text(encoding="utf-8")
+def test_labels_of_the_plot_cover_neither_points_nor_each_other(large: Rendered) -> None:
+    plot = large.text("tradeoff.svg")
     assert plot.startswith("<svg") and "untouched base, outside" in plot and "prefers-color-scheme: dark" in plot
     labels = re.findall(r'<text class="m\d" x="([\d.]+)" y="([\d.]+)">([^<]+)</text>', plot)
     boxes = [(float(x), float(y) - 12, float(x) + 8.4 * len(name), float(y)) for x, y, name in labels]

@@ -53,6 +53,13 @@ def report(run: FinishedRun, out: Path, **changes: Any) -> str:
     return render_report(out, inputs=inputs, **given).read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def full(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "report.html"
+    report(finished_run, out)
+    return out
+
+
 class Links(HTMLParser):
     """Everything that a page could load, and its text."""
 
@@ -101,8 +108,8 @@ def test_numbers_for_people() -> None:
     assert (percent(-0.7623), percent(0.05)) == ("−76 %", "+5 %")
 
 
-def test_page_holds_everything_and_refers_to_nothing(finished_run: FinishedRun, tmp_path: Path) -> None:
-    page = report(finished_run, tmp_path / "report.html")
+def test_page_holds_everything_and_refers_to_nothing(full: Path) -> None:
+    page = full.read_text(encoding="utf-8")
     links = Links(page)
     assert all(target.startswith(("data:", "#")) for target in links.targets)
     assert "script" not in links.tags and "iframe" not in links.tags
@@ -111,30 +118,23 @@ def test_page_holds_everything_and_refers_to_nothing(finished_run: FinishedRun, 
                   "cdcdcdcdcdcdcdcd", "diffusers 0.42.1", "<svg", "validation"):  # fmt: skip
         assert words in page
     assert page.index("Verdict") < page.index('id="scores"') < page.index('id="pictures"')
-
-
-def test_what_users_write_is_escaped(finished_run: FinishedRun, tmp_path: Path) -> None:
-    page = report(finished_run, tmp_path / "report.html")
-    assert "<b>hats</b>" not in page and "&lt;b&gt;hats&lt;/b&gt; &amp; a man" in page
-    assert "&lt;data&gt; &amp; more" in page
+    # What users write is escaped.
+    assert "<b>hats</b>" not in page and "&lt;b&gt;hats&lt;/b&gt; &amp; a man" in page and "&lt;data&gt; &amp; more" in page
+    assert "guided away" not in page and 'id="attention"' not in page
 
 
 def test_a_negative_prompt_is_named(finished_run: FinishedRun, tmp_path: Path) -> None:
-    assert "guided away" not in report(finished_run, tmp_path / "without.html")
     drawn = {"style": {"name": "anime", "source": "x"}, "sampling": {"negative_prompt": "a <photo> of style"}}
     page = report(finished_run, tmp_path / "with.html", config=parse_config(drawn))
     assert "All are guided away from “a &lt;photo&gt; of style”." in page
 
 
-def test_same_inputs_give_the_same_bytes(finished_run: FinishedRun, tmp_path: Path) -> None:
-    assert report(finished_run, tmp_path / "a.html") == report(finished_run, tmp_path / "b.html")
-
-
-def test_size_is_bounded(finished_run: FinishedRun, tmp_path: Path) -> None:
-    full = report(finished_run, tmp_path / "a.html")
+def test_same_inputs_give_the_same_bytes_and_the_size_is_bounded(finished_run: FinishedRun, full: Path, tmp_path: Path) -> None:
+    page = full.read_text(encoding="utf-8")
+    assert report(finished_run, tmp_path / "again.html") == page
     small = report(finished_run, tmp_path / "b.html", limits=Limits(per_category=1, sheet=2, thumbnail=32))
-    assert len(small) < len(full) < 200_000
-    assert Links(small).tags.count("img") < Links(full).tags.count("img")
+    assert len(small) < len(page) < 200_000
+    assert Links(small).tags.count("img") < Links(page).tags.count("img")
     noise = picture(0, (0, 0, 0), 64).resize((2000, 1500))
     noise.save(tmp_path / "large.png")
     shown = thumbnail(tmp_path / "large.png", 256)
@@ -159,7 +159,6 @@ def test_a_run_with_gaps_still_has_a_page(finished_run: FinishedRun, tmp_path: P
 
 def test_heat_maps_have_a_section_where_there_are_any(finished_run: FinishedRun, tmp_path: Path) -> None:
     folder = tmp_path / "attention"
-    assert 'id="attention"' not in report(finished_run, tmp_path / "without.html")
     write_value(folder / "attention.json", {"pictures": []})
     assert 'id="attention"' not in report(finished_run, tmp_path / "none.html", attention=folder)
     for name in ("images/a-r0.png", "heat/a-r0-01-sks.png"):
@@ -203,9 +202,7 @@ def browser() -> Iterator[Any]:
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_in_a_browser(finished_run: FinishedRun, tmp_path: Path, browser: Any, width: int, scheme: str) -> None:
-    out = tmp_path / "report.html"
-    report(finished_run, out)
+def test_page_in_a_browser(full: Path, browser: Any, width: int, scheme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.set_default_timeout(120_000)
     complaints: list[str] = []
@@ -213,7 +210,7 @@ def test_page_in_a_browser(finished_run: FinishedRun, tmp_path: Path, browser: A
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(out.as_uri())
+    page.goto(full.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
     assert page.evaluate("[...document.images].length") > 20
     assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)") == []
@@ -225,17 +222,15 @@ def test_page_in_a_browser(finished_run: FinishedRun, tmp_path: Path, browser: A
     brightness = [sum(int(part) for part in re.findall(r"\d+", colour)[:3]) for colour in (light, dark)]
     assert (brightness[0] > brightness[1]) == (scheme == "light")
     assert complaints == []
-    assert [url for url in requests if not url.startswith("data:") and url != out.as_uri()] == []
+    assert [url for url in requests if not url.startswith("data:") and url != full.as_uri()] == []
     page.close()
 
 
 @pytest.mark.browser
-def test_page_prints_with_its_configuration(finished_run: FinishedRun, tmp_path: Path, browser: Any) -> None:
-    out = tmp_path / "report.html"
-    report(finished_run, out)
+def test_page_prints_with_its_configuration(full: Path, browser: Any) -> None:
     page = browser.new_page()
     page.set_default_timeout(120_000)
-    page.goto(out.as_uri())
+    page.goto(full.as_uri())
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.querySelector('details .settings').getBoundingClientRect().height") > 100
