@@ -222,7 +222,7 @@ class SamplingSection(Section):
     batch_size: PositiveInt = Field(8, description="Pictures drawn at once; changes no picture.")
     style_template: str = Field("a photo of {token} style, {prompt}", description="Prompt of style pictures.")
     plain_template: str = Field(
-        "a photo of {prompt}", description="Style-free prompt: the base's zero line, and the drift of the fine-tuned model."
+        "a photo of {prompt}", description="Style-free prompt: for the baseline of the base, and for the drift of the fine-tuned model."
     )
     negative_prompt: str = Field("", description="Negative prompt.")
 
