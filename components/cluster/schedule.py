@@ -106,25 +106,10 @@ def parse_requests(text: str | None) -> dict[str, str]:
     return found
 
 
-def load_template(path: Path = TEMPLATE) -> Manifest:
-    """The CronJob of the manifest.
-
-    Raises:
-        InputError: it is not there, or holds no CronJob.
-    """
-    try:
-        documents = [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
-    except FileNotFoundError as error:
-        raise InputError(
-            str(path), "no such file; StyleForge is installed without its infra/ folder", expected="a checkout of the repository",
-            remedy="run the command of an environment that `make setup` made in a clone",
-        ) from error  # fmt: skip
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(str(path), f"cannot be read ({' '.join(str(error).split())})", expected="Kubernetes manifests") from error
-    found = next((document for document in documents if document.get("kind") == "CronJob"), None)
-    if found is None:
-        raise InputError(str(path), "holds no CronJob", expected="the one of the repository")
-    return dict(found)
+def load_template() -> Manifest:
+    """The CronJob of the manifest, which every installation has."""
+    documents = yaml.safe_load_all(TEMPLATE.read_text(encoding="utf-8"))
+    return dict(next(document for document in documents if document and document["kind"] == "CronJob"))
 
 
 def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -> None:

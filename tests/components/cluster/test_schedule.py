@@ -44,13 +44,6 @@ def test_objects_are_valid(request_: ScheduleRequest, version: str, kubernetes: 
         kubernetes_validate.validate(manifest, kubernetes, strict=True)
 
 
-def test_the_validation_can_fail() -> None:
-    job = cron_job(PLAIN, TEMPLATE, "v1")
-    job["spec"]["suspendd"] = True
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(job, "1.34", strict=True)
-
-
 def test_it_is_the_manifest_filled_in() -> None:
     before = yaml.safe_dump(TEMPLATE)
     job = cron_job(PLAIN, TEMPLATE, "v1")
@@ -213,19 +206,3 @@ def test_a_hub_model_that_is_a_folder_here_is_a_path(tmp_path: Path, monkeypatch
     (tmp_path / "owner" / "name").mkdir(parents=True)
     with pytest.raises(InputError, match=r"base\.model"):
         travels("base.model=owner/name", "base.revision=abc")
-
-
-# The manifest
-
-
-def test_without_infra(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="installed without its infra/ folder") as caught:
-        load_template(tmp_path / "retrain.yaml")
-    assert "make setup" in caught.value.remedy
-
-
-@pytest.mark.parametrize(("text", "problem"), [("a: [", "cannot be read"), ("kind: Pod", "holds no CronJob"), ("", "holds no CronJob")])
-def test_a_broken_manifest(tmp_path: Path, text: str, problem: str) -> None:
-    (tmp_path / "retrain.yaml").write_text(text)
-    with pytest.raises(InputError, match=problem):
-        load_template(tmp_path / "retrain.yaml")
