@@ -37,9 +37,9 @@ def train(
     part: Annotated[list[str] | None, typer.Option("--part", help=f"Any of {', '.join(PARTS)}; default: all.")] = None,
     minutes: Annotated[list[str] | None, typer.Option("--minutes", metavar="PART=N", help="Time budget of a part, in minutes.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: CUDA where there is one.")] = None,
-    go_on: Annotated[bool, typer.Option("--continue", help="Begin the UNet from the weights in --out, not from nothing.")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", help="Start the UNet from the weights in --out.")] = False,
 ) -> None:
-    """Train the pocket base from nothing; stopped at any moment it goes on where it was."""
+    """Train the pocket base from scratch; resumable at any moment."""
     budget = dict(_budget(item) for item in minutes or ())
     from components.core.paths import pocket_weights
     from components.pocket.train import train as train_parts

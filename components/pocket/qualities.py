@@ -57,7 +57,7 @@ def look_named(name: str, rng: random.Random) -> Look:
     """Draw the look of a medium, of ``mixed media``, of a target style, or of a name from :func:`draw_name`.
 
     Raises:
-        ValueError: the name is none of those.
+        ValueError: no such name.
     """
     if name in MEDIA or name in STYLES or name == MIXED:
         return look_of(name, rng)

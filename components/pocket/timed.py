@@ -125,5 +125,5 @@ def initialising(part: str) -> Iterator[None]:
 
 
 def device_of(name: str | None = None) -> torch.device:
-    """The device asked for, else CUDA where there is one, else the CPU; raises as :func:`default_device`."""
+    """The named device, else CUDA where there is one, else the CPU; raises as :func:`default_device`."""
     return torch.device(name) if name else default_device("cuda")

@@ -40,7 +40,7 @@ def _corpus() -> Iterator[str]:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """Train the tokenizer. Pairs that are equally frequent may be merged in another order next time: see :func:`kept_tokenizer`."""
+    """Train the tokenizer. Pairs that are equally frequent may be merged in another order next time: see :func:`stored_tokenizer`."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -64,10 +64,10 @@ def build_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)
 
 
-def kept_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer that lies in ``folder``, trained first if there is none.
+def stored_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer in ``folder``, trained first if it is missing.
 
-    A training that is taken up again must find the very tokens that it began with.
+    A resumed training must find the same tokens that it began with.
     """
     from transformers import CLIPTokenizer
 

@@ -18,7 +18,7 @@ from components.core.errors import InputError
 from components.core.paths import atomic_file, atomic_folder, read_json, state, write_json
 from components.pocket.probe import train_probe
 from components.pocket.render import LOOKS, QUALIFIED, cached_set
-from components.pocket.tokenizer import kept_tokenizer
+from components.pocket.tokenizer import stored_tokenizer
 from components.pocket.train_evaluator import train_evaluator
 from components.pocket.train_unet import NOISE, mirrored, train_unet, whole_captions
 from components.pocket.train_vae import encode, polish_decoder, train_vae
@@ -49,11 +49,11 @@ def train(
     device: str | None = None,
     go_on: bool = False,
 ) -> Path:
-    """Train the asked parts (resuming each where it was) and write ``out/base``, ``out/evaluator`` and ``out/probe``.
+    """Train the given parts (resuming each where it was) and write ``out/base``, ``out/evaluator`` and ``out/probe``.
 
     Args:
         out: folder of the weights.
-        parts: any of PARTS; a part that is finished is only loaded.
+        parts: any of PARTS; a finished part is only loaded.
         minutes: time budget per part; default MINUTES.
         work: folder of rendered pictures, checkpoints and loss logs; default ``pocket-training`` in the home.
         device: ``cpu`` or ``cuda``; default: CUDA where there is one.
@@ -61,7 +61,7 @@ def train(
             VAE), not from nothing.
 
     Raises:
-        InputError: an unknown part, or a UNet asked for before its VAE.
+        InputError: an unknown part, or a UNet before its VAE.
     """
     for part in parts:
         if part not in PARTS:
@@ -82,7 +82,7 @@ def _vae(plan: Plan, budget: float) -> None:
 
 def _evaluator(plan: Plan, budget: float) -> None:
     data = cached_set(plan.work, "evaluator", EVALUATOR_PICTURES, LOOKS, plan.workers)
-    tokenizer = kept_tokenizer(_tokenizer_folder(plan))
+    tokenizer = stored_tokenizer(_tokenizer_folder(plan))
     model = train_evaluator(data, tokenizer, plan.work, budget, plan.device)
     with atomic_folder(plan.out / "evaluator") as temporary:
         model.half().save_pretrained(temporary)
@@ -115,7 +115,7 @@ def _unet(plan: Plan, budget: float) -> None:
         data = cached_set(plan.work, name, count, media, plan.workers)
         latents.append(cached_latents(plan.work, vae, f"{name}-{count}-{digest[:16]}", data.pixels, mirror=mirror))
         captions += data.captions
-    tokenizer = kept_tokenizer(_tokenizer_folder(plan))
+    tokenizer = stored_tokenizer(_tokenizer_folder(plan))
     whole = whole_captions(tokenizer, captions)
     unet, text = train_unet(
         torch.cat(latents)[whole],

@@ -13,7 +13,7 @@ from components.pocket.check import Bar
 from components.pocket.probe import Probe, load_probe, read
 from components.pocket.render import LOOKS, render_set
 from components.pocket.timed import TimedRun
-from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer, kept_tokenizer
+from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer, stored_tokenizer
 from components.pocket.train import cached_latents, save_base, train
 from components.pocket.train_evaluator import ATTRIBUTES, attributes_of, contrastive_loss
 from components.pocket.train_unet import (
@@ -227,6 +227,6 @@ def test_a_figure_without_a_bar_is_no_test() -> None:
 
 
 def test_a_training_finds_the_tokens_that_it_began_with(tmp_path) -> None:
-    first = kept_tokenizer(tmp_path / "tokenizer")
-    assert kept_tokenizer(tmp_path / "tokenizer").get_vocab() == first.get_vocab()
+    first = stored_tokenizer(tmp_path / "tokenizer")
+    assert stored_tokenizer(tmp_path / "tokenizer").get_vocab() == first.get_vocab()
     assert not (set(RARE_TOKENS) - {token.removesuffix("</w>") for token in first.get_vocab()})
