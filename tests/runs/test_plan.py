@@ -84,6 +84,9 @@ def test_changed_files_change_the_steps_that_read_them(settings: dict[str, Any],
     assert after["fine_tune"] != before["fine_tune"]
     assert after["sample_base"] != before["sample_base"]
     assert after["score"] == before["score"]
+    (tmp_path / "bank.txt").write_text("a woman\n", encoding="utf-8")
+    other = plan_run(_config(settings))
+    assert {step for step in after if after[step] != other[step]} == {"sample_bank", "explain", "sample_base"}
 
 
 def test_all_that_is_not_there_is_said_at_once(settings: dict[str, Any], tmp_path: Path) -> None:
