@@ -43,7 +43,7 @@ def resumable(step: str, part: str, *, key: object) -> Path:
     """
     folder = state(part) / digest_value(key)[:32]
     if folder not in _resumable:
-        lock = FileLock(folder.with_suffix(".lock"))
+        lock = FileLock(state("cache", "locks") / f"{part}-{folder.name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:

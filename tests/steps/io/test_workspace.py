@@ -32,7 +32,7 @@ def test_finished_work_goes_and_unfinished_stays(home: Path) -> None:
         (folder / "file").write_text("")
     workspace.release(["fine_tune", "score"])
     assert list((home / "work").iterdir()) == []
-    assert [item.name for part in ("checkpoints", "pictures") for item in (home / part).iterdir() if item.is_dir()] == [half.name]
+    assert [item.name for part in ("checkpoints", "pictures") for item in (home / part).iterdir()] == [half.name]
 
 
 def test_the_same_key_is_the_same_folder() -> None:
@@ -64,9 +64,10 @@ def test_work_given_up_long_ago_is_swept(home: Path) -> None:
     assert new.exists()
 
 
-def test_a_lock_has_one_holder() -> None:
+def test_a_lock_has_one_holder(home: Path) -> None:
     """One who waits has the file open before it is released."""
-    lock = workspace.resumable("fine_tune", "checkpoints", key=[1]).with_suffix(".lock")
+    workspace.resumable("fine_tune", "checkpoints", key=[1])
+    (lock,) = home.rglob("*.lock")
     waiting = os.open(lock, os.O_RDWR)
     try:
         workspace.release(())
