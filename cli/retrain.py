@@ -26,10 +26,10 @@ def retrain(
 ) -> None:
     """Train each new or changed style set once, and promote what the gate lets pass. Exits with 1 if a set failed."""
     from cli.printing.retrain import print_retraining
-    from runs.retraining import Request
+    from runs.retraining import RetrainRequest
     from runs.retraining import retrain as act
 
-    result = act(Request(config, source, tuple(overrides or ()), alias, gate, not no_promote, dry_run, webhook_env, settings))
+    result = act(RetrainRequest(config, source, tuple(overrides or ()), alias, gate, not no_promote, dry_run, webhook_env, settings))
     print_retraining(result)
     answer(result.as_dict())
     if result.exit_code:

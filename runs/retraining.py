@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
+class RetrainRequest:
     """What the command is asked for; ``webhook`` is the name of a variable.
 
     ``gate`` None means ``configs/gate.yaml``, ``settings`` None the project's ``zenml.yaml``.
@@ -100,13 +100,13 @@ class Retraining:
 
 @dataclass(frozen=True)
 class _Job:
-    request: Request
+    request: RetrainRequest
     settings: Mapping[str, Any]
     gate: GateConfig
     tracking: Tracking
 
 
-def retrain(request: Request) -> Retraining:
+def retrain(request: RetrainRequest) -> Retraining:
     """Look at all style sets, one after the other, and train those that no registered version was made from.
 
     Returns:
@@ -138,12 +138,12 @@ def retrain(request: Request) -> Retraining:
     return outcome
 
 
-def _notify(request: Request, text: str) -> None:
+def _notify(request: RetrainRequest, text: str) -> None:
     if not request.dry_run:
         notify.notify(f"StyleForge: {text}", variable=request.webhook)
 
 
-def _prepare(request: Request) -> tuple[_Job, list[Place]]:
+def _prepare(request: RetrainRequest) -> tuple[_Job, list[Place]]:
     """Everything that can be checked before the first set."""
     gate, settings, sample = check_request(request)
     if request.settings is not None:
@@ -152,7 +152,7 @@ def _prepare(request: Request) -> tuple[_Job, list[Place]]:
     return _Job(request, settings, gate, open_tracking(sample.registry.tracking_uri)), places
 
 
-def check_request(request: Request) -> tuple[GateConfig, Mapping[str, Any], RunConfig]:
+def check_request(request: RetrainRequest) -> tuple[GateConfig, Mapping[str, Any], RunConfig]:
     """What can be checked without any service.
 
     Returns:
@@ -173,7 +173,7 @@ def check_request(request: Request) -> tuple[GateConfig, Mapping[str, Any], RunC
     return gate, settings, sample
 
 
-def _configure(request: Request, settings: Mapping[str, Any], place: Place, own: Mapping[str, Any]) -> RunConfig:
+def _configure(request: RetrainRequest, settings: Mapping[str, Any], place: Place, own: Mapping[str, Any]) -> RunConfig:
     """The run of one set: CONFIG, then the set's own settings, then --set; name and source are the set's in any case."""
     named = {"style": {"name": place.name, "source": place.location}}
     where = f"{request.config} for {place.name}" if own else str(request.config)

@@ -11,7 +11,7 @@ from components.cluster.cron import next_times, parse_cron
 from components.cluster.schedule import ScheduleRequest
 from components.core.config import load_config
 from components.core.errors import InputError
-from runs.retraining import Request, check_request
+from runs.retraining import RetrainRequest, check_request
 
 if TYPE_CHECKING:
     from zenml.models import ScheduleResponse
@@ -35,7 +35,7 @@ def apply_cron_job(request: ScheduleRequest) -> Applied:
     if not request.source:
         raise InputError("--source", "is missing", expected="the bucket whose sub-folders are style sets")
     template = objects.load_template()
-    _, _, sample = check_request(Request(request.config, request.source, request.overrides, request.alias, request.gate))
+    _, _, sample = check_request(RetrainRequest(request.config, request.source, request.overrides, request.alias, request.gate))
     objects.check_travels(sample, request.source, objects.volumes_of(template))
     request.check()
     return apply(connect(Access(request.context)), request, template)

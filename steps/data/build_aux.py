@@ -26,7 +26,6 @@ def build_aux(
     """Curate, copy or draw the Aux set, in one part a concept; arguments that the source has no use for keep their defaults.
 
     Args:
-        style_set: of ``scan``.
         source: ``curated``, ``generated``, ``target`` or ``none``.
         parts: for each part its ``concept`` (a token; None: all), ``roles`` of the pictures wanted (None: as the papers have it,
             people foremost), ``count`` (curated, generated), ``form`` of art (curated) and class ``prompt`` (generated).

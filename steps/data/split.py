@@ -17,7 +17,6 @@ def split(style_set: Folder, extractor: dict[str, Any]) -> Annotated[Folder, "sp
     """Divide the style set.
 
     Args:
-        style_set: of ``scan``.
         extractor: the CLIP that decides where neither metadata nor folders do: ``model``, ``revision``, ``digest``.
     """
     from components.styledata.split import split_style_set

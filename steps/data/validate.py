@@ -22,7 +22,6 @@ def validate(style_set: Folder, minimum_side: int, needs_roles: bool) -> Annotat
     """Check the style set against the rules; a failed hard rule stops the run.
 
     Args:
-        style_set: of ``scan``.
         minimum_side: the base's resolution, in pixels.
         needs_roles: whether the method binds people and backgrounds apart.
 

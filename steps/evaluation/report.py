@@ -22,15 +22,7 @@ def report(
     """Render the report.
 
     Args:
-        style_set: of ``scan``.
-        validation: of ``validate``.
-        split: of ``split``.
-        aux: of ``build_aux``.
         model: of ``fine_tune``; its training log is shown.
-        pictures: of ``sample_bank``.
-        base_pictures: of ``sample_base``.
-        scores: of ``score``.
-        attention: of ``explain``.
         config: the resolved configuration, without the registry section.
     """
     from components.evaluation.report import ReportInputs, render_report

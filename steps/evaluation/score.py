@@ -20,10 +20,7 @@ def score(
     """Score the style model's pictures and the base's against the held-out reference.
 
     Args:
-        style_set: of ``scan``.
         split: of ``split``; names the reference.
-        pictures: of ``sample_bank``.
-        base_pictures: of ``sample_base``.
         seed: of the run; draws subsets and resamples.
         tokens: the tokens bound to the style.
         scoring: the scoring section.

@@ -26,10 +26,7 @@ def register(
     """Record the run in MLflow and register the model under its alias.
 
     Args:
-        style_set: of ``scan``.
-        model: of ``fine_tune``.
         pictures: of ``sample_bank``; an even choice of them is logged.
-        scores: of ``score``.
         report: of ``report``.
         config: the whole resolved configuration.
         base_digest: of the base's files.

@@ -19,7 +19,6 @@ def explain(
     """Draw some prompts of the bank again, each picture's first repeat, and map the attention of their words.
 
     Args:
-        model: of ``fine_tune``.
         seed: of the run.
         concepts: each ``token`` bound to the style, with the bank's ``categories`` that ask for it.
         sampling: what of the sampling section decides about a style picture.

@@ -19,7 +19,6 @@ def sample_bank(
     """Draw the bank into ``style/`` and, once a prompt, ``plain/``; pictures that an interrupted run left are kept.
 
     Args:
-        model: of ``fine_tune``.
         seed: of the run.
         concepts: each ``token`` bound to the style, with the bank's ``categories`` that ask for it.
         sampling: the sampling section.

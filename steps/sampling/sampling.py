@@ -17,7 +17,6 @@ def draw_bank(out: Path, model: Folder, seed: int, concepts: list[dict[str, Any]
 
     Args:
         out: the folder to write.
-        model: of ``fine_tune``.
         seed: of the run.
         concepts: each ``token`` bound to the style, with the bank's ``categories`` that ask for it.
         sampling: the sampling section.

@@ -28,9 +28,6 @@ def fine_tune(
     """Fine-tune; a run that was killed goes on from its last checkpoint.
 
     Args:
-        style_set: of ``scan``.
-        split: of ``split``.
-        aux: of ``build_aux``.
         seed: of the run.
         base: ``model``, ``revision`` and the ``digest`` of its files.
         method: the method section.
