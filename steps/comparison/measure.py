@@ -13,14 +13,7 @@ from steps.io.workspace import scratch
 
 @step(environment=code_of(__file__))
 def measure(model: Folder, pictures: Folder, base_pictures: Folder, scores: Folder) -> Annotated[Folder, "record"]:
-    """Write the record of one cell.
-
-    Args:
-        model: of ``fine_tune``.
-        pictures: of ``sample_bank``.
-        base_pictures: of ``sample_base``.
-        scores: of ``score``.
-    """
+    """Write the record of one cell."""
     from components.evaluation.record import write_record
 
     out = scratch("measure")
