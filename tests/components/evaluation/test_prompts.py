@@ -57,27 +57,24 @@ def test_pocket_bank_speaks_the_pocket_worlds_words() -> None:
         assert ("dress" in prompt.text) <= bool(re.match(r"a (woman|girl).*full body", prompt.text))
 
 
-def test_txt_bank(tmp_path: Path) -> None:
-    bank = load_bank(write(tmp_path, "mine.txt", "# mine\na red car\n\n  a   blue dog  \n"))
-    assert [prompt.text for prompt in bank] == ["a red car", "a blue dog"]
-    assert {prompt.category for prompt in bank} == {"other"}
-
-
-def test_partiprompts_columns(tmp_path: Path) -> None:
-    text = 'Prompt\tCategory\tChallenge\tNote\na crow, perched\tAnimals\tBasic\t\n"a ""red"" car"\tVehicles\tBasic\tx\n'
-    bank = load_bank(write(tmp_path, "PartiPrompts.tsv", text))
-    assert [(prompt.text, prompt.category) for prompt in bank] == [("a crow, perched", "Animals"), ('a "red" car', "Vehicles")]
-
-
-def test_csv_with_ids_and_byte_order_mark(tmp_path: Path) -> None:
-    bank = load_bank(write(tmp_path, "mine.csv", '\ufeffid,text,category\nx-1,"a cat, asleep",pets\n'))
-    assert (bank[0].id, bank[0].text, bank[0].category) == ("x-1", "a cat, asleep", "pets")
-
-
-def test_jsonl_bank(tmp_path: Path) -> None:
-    bank = load_bank(write(tmp_path, "mine.jsonl", '{"prompt": "a cat", "id": 7}\n{"Text": "a dog", "Category": "pets"}\n"a bird"\n'))
-    assert [prompt.text for prompt in bank] == ["a cat", "a dog", "a bird"]
-    assert bank[0].id == "7" and bank[1].category == "pets"
+@pytest.mark.parametrize(
+    ("name", "text", "prompts"),
+    [
+        ("mine.txt", "# mine\na red car\n\n  a   blue dog  \n", [("a red car", "other"), ("a blue dog", "other")]),
+        # As PartiPrompts is published.
+        ("a.tsv", 'Prompt\tCategory\tChallenge\tNote\na crow, perched\tAnimals\tBasic\t\n"a ""red"" car"\tVehicles\tBasic\tx\n',
+         [("a crow, perched", "Animals"), ('a "red" car', "Vehicles")]),
+        ("mine.csv", '\ufeffid,text,category\nx-1,"a cat, asleep",pets\n', [("a cat, asleep", "pets")]),
+        ("mine.jsonl", '{"prompt": "a cat", "id": 7}\n{"Text": "a dog", "Category": "pets"}\n"a bird"\n',
+         [("a cat", "other"), ("a dog", "pets"), ("a bird", "other")]),
+        # Characters that look like line ends.
+        ("a.jsonl", '{"id": "a", "prompt": "one\u2028two", "category": "people"}\n', [("one two", "people")]),
+    ],
+)  # fmt: skip
+def test_files(tmp_path: Path, name: str, text: str, prompts: list[tuple[str, str]]) -> None:
+    bank = load_bank(write(tmp_path, name, text))
+    assert [(prompt.text, prompt.category) for prompt in bank] == prompts
+    assert bank[0].id == {"mine.csv": "x-1", "mine.jsonl": "7", "a.jsonl": "a"}.get(name, bank[0].id)
 
 
 def test_ids_from_text_survive_an_inserted_line(tmp_path: Path) -> None:
@@ -137,8 +134,3 @@ def test_every_line_of_a_text_bank_becomes_one_prompt_with_its_own_id(tmp_path_f
     bank = load_bank(write(tmp_path_factory.mktemp("bank"), "a.txt", "\n".join(texts)))
     assert [prompt.text for prompt in bank] == texts
     assert len({prompt.id for prompt in bank}) == len(texts)
-
-
-def test_a_prompt_may_hold_characters_that_look_like_line_ends(tmp_path: Path) -> None:
-    (tmp_path / "bank.jsonl").write_text('{"id": "a", "prompt": "one\u2028two", "category": "people"}\n', encoding="utf-8")
-    assert len(load_bank(str(tmp_path / "bank.jsonl"))) == 1
