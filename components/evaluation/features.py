@@ -125,9 +125,7 @@ class InceptionExtractor:
         path = Path(weights).expanduser()
         where = f"scoring.inception_weights={weights}"
         if not path.is_file():
-            raise InputError(
-                where, "no such file", expected="torch-fidelity's Inception weights (.pth)", remedy="mend the path or unset it"
-            )
+            raise InputError(where, "no such file", expected="torch-fidelity's Inception weights (.pth)", remedy="fix the path or unset it")
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except ImportError as error:

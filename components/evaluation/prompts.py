@@ -76,12 +76,8 @@ def bank_path(name_or_path: str | Path) -> Path:
         return BANKS / f"{name_or_path}.tsv"
     path = Path(name_or_path).expanduser()
     if not path.is_file():
-        raise InputError(
-            str(name_or_path),
-            "no such prompt bank",
-            expected=f"one of {', '.join(BUILTIN_BANKS)}, or a txt, csv, tsv or jsonl file",
-            remedy="mend sampling.bank",
-        )
+        expected = f"one of {', '.join(BUILTIN_BANKS)}, or a txt, csv, tsv or jsonl file"
+        raise InputError(str(name_or_path), "no such prompt bank", expected=expected, remedy="fix sampling.bank")
     return path
 
 

@@ -123,7 +123,7 @@ def judge(
     Args:
         gate: the rules.
         scores: of the model: ``style``, ``base`` and ``drift``, as in ``scores.json``.
-        champion: ``style`` scores of the champion, made with the same prompts, reference and extractor; None if there is none.
+        champion: ``style`` scores of the champion, made with the same prompts, reference and extractor; None without a champion.
         paired: replicates of the model's and of the champion's scores on the same resamples. Their differences decide; without
             them the two intervals do, as if they were independent, which is decided less often.
     """

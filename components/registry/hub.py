@@ -66,7 +66,7 @@ def open_hub(repository: str, *, private: bool = True) -> Hub:
     """The repository, and the token of the environment. Nothing is asked of the hub yet.
 
     Raises:
-        InputError: the name is none, or there is no token.
+        InputError: the name is invalid, or there is no token.
     """
     if not _REPOSITORY.fullmatch(repository):
         raise InputError(f"--push {repository}", "is no repository", expected="OWNER/NAME")

@@ -143,7 +143,7 @@ def parse_reference(reference: str) -> tuple[str, str | None, str | None]:
     """Split ``name``, ``name@alias`` or ``name/version`` into (name, version, alias).
 
     Raises:
-        InputError: it is none of these.
+        InputError: it has another form.
     """
     name, at, alias = reference.partition("@")
     version: str | None = None
@@ -250,7 +250,7 @@ def find_version(tracking: Tracking, reference: str) -> ModelVersion:
     """The registered version behind ``name`` (the newest), ``name@alias`` or ``name/version``.
 
     Raises:
-        InputError: there is none; the known models are listed.
+        InputError: it does not exist; the known models are listed.
     """
     return _find_version(tracking, reference, *parse_reference(reference))
 

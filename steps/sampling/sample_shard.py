@@ -21,7 +21,7 @@ def sample_shard(
     Args:
         model, seed, concepts, sampling, bank: as there.
         shard: which share, from 0.
-        shards: number of shares.
+        shards: how many there are.
     """
     out = resumable("sample_shard", "pictures", key=[model.digest, seed, concepts, sampling, bank, shard, shards])
     draw_bank(out, model, seed, concepts, sampling, (shard, shards))
