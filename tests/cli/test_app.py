@@ -46,11 +46,6 @@ def test_config_prints_every_default(folder: Path) -> None:
     assert resolved["scoring"]["bootstrap"] == 200
 
 
-@pytest.mark.parametrize("name", ["pocket", "sd15"])
-def test_shipped_configurations_are_valid(folder: Path, name: str) -> None:
-    assert _call("config", str(REPOSITORY / "configs" / f"{name}.yaml"))[0] == 0
-
-
 def test_doctor_says_what_is_missing_and_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestration.doctor.pocket_weights", lambda part: folder / part)
     code, stdout, _ = _call("doctor", "--json")

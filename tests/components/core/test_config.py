@@ -64,18 +64,6 @@ def test_credentials_are_refused_and_not_repeated(field: str) -> None:
     assert parse_config(STYLE, overrides=[f"{field}=s3://bucket/folder@2"]).style.name == "anime"
 
 
-def test_overrides_are_yaml_and_reach_into_sections(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(STYLE))
-    overrides = ["training.steps=7", "training.learning_rate=2e-4", "aux.pool=null", "seed=3", "sampling.scheduler=ddim"]
-    config = load_config(path, overrides)
-    assert (config.training.steps, config.seed, config.aux.pool, config.sampling.scheduler) == (7, 3, None, "ddim")
-    assert config.training.learning_rate == pytest.approx(2e-4)
-    for wrong in ("training.steps", "=3", "a..b=1", "seed.deeper=1"):
-        with pytest.raises(ConfigError, match="--set"):
-            load_config(path, ["seed=1", wrong])
-
-
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.yaml: no such file or configuration"):
         load_config(tmp_path / "none.yaml")
