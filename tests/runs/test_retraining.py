@@ -134,8 +134,9 @@ def test_two_at_once_leave_whole_versions_and_one_champion(stand_in: StandIn) ->
         assert done.returncode == 0, done.stdout + done.stderr
         assert set(statuses(done.json).values()) <= {"promoted", "unchanged"}
     made = versions(stand_in, "first")
-    # At worst each has trained it.
-    assert made.keys() == {"styles-first", "styles-first.dev"} and len(made["styles-first.dev"]) == trainings(stand_in) in (1, 2)
+    # At worst each has trained and registered it.
+    assert made.keys() == {"styles-first", "styles-first.dev"} and trainings(stand_in) in (1, 2)
+    assert all(len(numbers) in (1, 2) for numbers in made.values())
     rows = stand_in.styleforge("models", "--json").json["models"]
     (champion,) = (row for row in rows if row["name"] == "styles-first" and "champion" in row["aliases"])
     assert champion["version"] == made["styles-first"][0]
