@@ -60,9 +60,8 @@ class ExportOptions:
 def export_model(options: ExportOptions) -> dict[str, Any]:
     """Write a model in a format, with a card, whole or not at all; then push it, if asked.
 
-    Args:
-        options: ``model`` is a folder or registered name, name@alias or name/version; ``out`` a folder that is not there yet, or
-            empty; ``push`` a repository of the hub, private unless ``public``.
+    ``model`` is a folder or registered name, name@alias or name/version; ``out`` a folder that is not there yet, or empty; ``push`` a
+    repository of the hub, private unless ``public``.
 
     Returns:
         ``format``, ``name``, ``folder``, ``files`` (their paths in it), ``notes``, ``pictures`` (how many the card shows),

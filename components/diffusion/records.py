@@ -8,10 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Timing:
-    """What a training took.
+    """What a training took: wall time, the pictures of all processes, and the step it was taken up from.
 
-    ``seconds`` are wall time; ``images`` the pictures of all processes; ``resumed_from`` the step it was taken up from;
-    ``gpu`` the name of the GPUs of several processes and the most memory in bytes that one of them had allocated, which
+    ``gpu`` is the name of the GPUs of several processes and the most memory in bytes that one of them had allocated, which
     nobody outside of them can see.
     """
 

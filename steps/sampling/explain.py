@@ -16,15 +16,10 @@ from steps.io.workspace import scratch
 def explain(
     model: Folder, seed: int, concepts: list[dict[str, Any]], sampling: dict[str, Any], bank: str, prompts: int, words: list[str]
 ) -> Annotated[Folder, "attention"]:
-    """Draw some prompts of the bank again, each picture's first repeat, and map the attention of their words.
+    """Draw ``prompts`` prompts of the bank again, evenly from all categories, each's first repeat, and map the attention of their words.
 
-    Args:
-        seed: of the run.
-        concepts: each ``token`` bound to the style, with the bank's ``categories`` that ask for it.
-        sampling: what of the sampling section decides about a style picture.
-        bank: digest of the bank's file.
-        prompts: number of prompts, evenly from all categories; 0 for none.
-        words: what to map besides identifiers and "style".
+    ``concepts`` and ``bank`` (a digest) are as in ``sample_bank``, ``sampling`` is what decides about a style picture, ``words`` are
+    mapped besides identifiers and "style".
     """
     from components.diffusion.attention.capture import words_to_map
     from components.diffusion.attention.heatmaps import explain as draw

@@ -14,11 +14,7 @@ from steps.sampling.sampling import PARTS
 
 @step(environment=code_of(__file__))
 def join_pictures(shards: list[Folder]) -> Annotated[Folder, "pictures"]:
-    """Put the pictures and rows together; the folder has the content, and so the digest, of ``sample_bank``'s.
-
-    Args:
-        shards: of ``sample_shard``, all of them.
-    """
+    """Put the pictures and rows of all shards together: the content, and so the digest, of ``sample_bank``'s folder."""
     from components.diffusion.sampling.sampler import merge_shards
 
     out = scratch("join_pictures")

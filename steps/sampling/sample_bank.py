@@ -18,11 +18,7 @@ def sample_bank(
 ) -> Annotated[Folder, "pictures"]:
     """Draw the bank into ``style/`` and, once a prompt, ``plain/``; pictures that an interrupted run left are kept.
 
-    Args:
-        seed: of the run.
-        concepts: each ``token`` bound to the style, with the bank's ``categories`` that ask for it.
-        sampling: the sampling section.
-        bank: digest of the bank's file.
+    ``concepts`` are each ``token`` bound to the style, with the bank's ``categories`` that ask for it; ``bank`` is its file's digest.
     """
     out = resumable("sample_bank", "pictures", key=[model.digest, seed, concepts, sampling, bank])
     draw_bank(out, model, seed, concepts, sampling)

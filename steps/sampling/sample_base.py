@@ -16,11 +16,7 @@ from steps.io.workspace import resumable
 def sample_base(seed: int, base: dict[str, Any], sampling: dict[str, Any], bank: str) -> Annotated[Folder, "base_pictures"]:
     """Draw the bank with the plain template. Nothing of the style goes in, so all styles share the result.
 
-    Args:
-        seed: of the run.
-        base: ``model``, ``revision`` and the ``digest`` of its files.
-        sampling: the sampling section, without the style's template.
-        bank: digest of the bank's file.
+    ``base`` has ``model``, ``revision`` and the ``digest`` of its files; ``sampling`` is without the style's template.
     """
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling import sampler

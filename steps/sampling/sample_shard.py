@@ -16,13 +16,7 @@ from steps.sampling.sampling import draw_bank
 def sample_shard(
     model: Folder, seed: int, concepts: list[dict[str, Any]], sampling: dict[str, Any], bank: str, shard: int, shards: int
 ) -> Annotated[Folder, "pictures"]:
-    """Draw what ``sample_bank`` draws, but only every n-th batch.
-
-    Args:
-        model, seed, concepts, sampling, bank: as there.
-        shard: which share, from 0.
-        shards: how many there are.
-    """
+    """Draw what ``sample_bank`` draws, but only every n-th batch: shard ``shard``, from 0, of ``shards``."""
     out = resumable("sample_shard", "pictures", key=[model.digest, seed, concepts, sampling, bank, shard, shards])
     draw_bank(out, model, seed, concepts, sampling, (shard, shards))
     return Folder(out)

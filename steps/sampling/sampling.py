@@ -13,15 +13,7 @@ PARTS = ("style", "plain")
 
 
 def draw_bank(out: Path, model: Folder, seed: int, concepts: list[dict[str, Any]], sampling: dict[str, Any], shard: Shard = (0, 1)) -> None:
-    """Draw the bank into ``style/`` and, once a prompt, ``plain/``; pictures that are there and right are kept.
-
-    Args:
-        out: the folder to write.
-        seed: of the run.
-        concepts: each ``token`` bound to the style, with the bank's ``categories`` that ask for it.
-        sampling: the sampling section.
-        shard: which part of the pictures.
-    """
+    """Draw the bank into ``style/`` and, once a prompt, ``plain/``; pictures that are there and right are kept."""
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling import sampler
     from steps.sampling.requests import bank_requests

@@ -17,22 +17,9 @@ from steps.io.workspace import resumable, scratch
 
 @step(environment=code_of(__file__))
 def fine_tune(
-    style_set: Folder,
-    split: Folder,
-    aux: Folder,
-    seed: int,
-    base: dict[str, Any],
-    method: dict[str, Any],
-    training: dict[str, Any],
+    style_set: Folder, split: Folder, aux: Folder, seed: int, base: dict[str, Any], method: dict[str, Any], training: dict[str, Any]
 ) -> Annotated[Folder, "model"]:
-    """Fine-tune; a run that was killed goes on from its last checkpoint.
-
-    Args:
-        seed: of the run.
-        base: ``model``, ``revision`` and the ``digest`` of its files.
-        method: the method section.
-        training: the training section.
-    """
+    """Fine-tune; a run that was killed goes on from its last checkpoint. ``base`` has ``model``, ``revision`` and ``digest``."""
     from components.diffusion.training.loop import fine_tune as train
 
     config = RunConfig(

@@ -71,19 +71,11 @@ class Explanation:
 def explain_pictures(
     bundle: Bundle, requests: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int
 ) -> Iterator[Explanation]:
-    """Draw one picture of each prompt, and map the words of the request, in the order of the prompts' ids.
+    """Draw one picture of each prompt, and map its words (see :func:`token_positions`), in the order of the prompts' ids.
 
     A picture is the prompt's first of :func:`components.diffusion.sampling.sampler.sample_bank` with the same settings and seed: bit
-    for bit if the batch has the same size.
-
-    Args:
-        bundle: the model.
-        requests: each prompt with its words, as :func:`token_positions` takes them.
-        settings: scheduler, steps, guidance, batch size.
-        seed: the run's seed.
-
-    Raises:
-        InputError: a word is not in its prompt, or two prompts have one id; nothing is drawn then.
+    for bit if the batch has the same size. InputError, before anything is drawn, where a word is not in its prompt, or two prompts
+    have one id.
     """
     places = {
         request.id: {word: token_positions(bundle.family, request.full_prompt, word) for word in dict.fromkeys(words)}
@@ -109,9 +101,8 @@ def _explain(
 class AttentionRecord:
     """The cross-attention of N pictures while they are drawn, summed at each resolution of the network.
 
-    Args:
-        pictures: N; the last N rows of each batch belong to the prompts, rows before them to the negative prompt.
-        size: (h, w) of the latents.
+    The last N (``pictures``) rows of each batch belong to the prompts, rows before them to the negative prompt. ``size`` is (h, w) of
+    the latents.
     """
 
     def __init__(self, pictures: int, size: tuple[int, int]) -> None:
@@ -128,10 +119,7 @@ class AttentionRecord:
     def maps(self) -> torch.Tensor:
         """The mean over all layers and steps, each counting alike, shape (N, L, h, w): at each place the L shares sum up to 1.
 
-        Coarser layers are brought to the latents' size bilinearly.
-
-        Raises:
-            StyleForgeError: the network has no cross-attention.
+        Coarser layers are brought to the latents' size bilinearly. StyleForgeError where the network has no cross-attention.
         """
         if not self._sums:
             raise StyleForgeError("unet", "has no cross-attention layer", expected="a network that attends to its prompt")
@@ -193,13 +181,10 @@ class _Recording:
 
 @torch.no_grad()
 def attention_probabilities(attn: Any, states: torch.Tensor, context: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """softmax(q kᵀ / √d) of a cross-attention layer, averaged over its heads, fp32 of shape (N, Q, L).
+    """softmax(q kᵀ / √d) of diffusers' cross-attention layer, averaged over its heads, fp32 of shape (N, Q, L).
 
-    Args:
-        attn: diffusers' layer.
-        states: of the picture's places, shape (N, Q, C).
-        context: of the prompt's tokens, shape (N, L, D).
-        mask: what is added to the logits, shape (N, 1, L).
+    ``states`` are of the picture's places, shape (N, Q, C), ``context`` of the prompt's tokens, shape (N, L, D), ``mask`` is added to
+    the logits, shape (N, 1, L).
     """
     if attn.norm_cross:
         context = attn.norm_encoder_hidden_states(context)
@@ -218,16 +203,8 @@ def token_positions(family: Family, prompt: str, word: str, field: str = "--toke
     """Places of a word's tokens among those of a prompt, as the network gets them; place 0 is the start token.
 
     A word is found wherever it stands as a whole word, whatever the case; it may be several words ("red hat"). All tokens
-    that it is cut into belong to it, and all rows of a token that was learnt with several.
-
-    Args:
-        family: whose tokenizers read the prompt.
-        prompt: the whole prompt.
-        word: an identifier, "style", or any other word of the prompt.
-        field: what an error calls the word's place.
-
-    Raises:
-        InputError: the word is not in the prompt, or stands behind the end of what the text encoder reads.
+    that it is cut into belong to it, and all rows of a token that was learnt with several. ``field`` is what an error calls the
+    word's place: InputError where the word is not in the prompt, or stands behind the end of what the text encoder reads.
     """
     if not contains_word(prompt, word):
         raise InputError(f"{field} {word!r}", f"is no word of the prompt {prompt!r}", expected=f"one of {', '.join(words_of(prompt))}")
@@ -276,11 +253,7 @@ def telling_words(prompt: str) -> list[str]:
 def words_to_map(request: PromptRequest, identifiers: Sequence[str], chosen: Sequence[str] = (), count: int = 3) -> list[str]:
     """What to look at in a picture when nobody asks: the identifiers, "style", and some words of the bank's own text.
 
-    Args:
-        request: the prompt.
-        identifiers: the model's rare tokens.
-        chosen: words to map besides; those that the prompt does not hold are left out. Default: the first ``count`` telling ones.
-        count: see there.
+    Of the ``chosen`` words those that the prompt does not hold are left out. Default: the first ``count`` telling ones.
     """
     own = chosen or telling_words(request.prompt)[:count]
     words = dict.fromkeys([*(word for word in identifiers if word), "style", *own])

@@ -30,23 +30,11 @@ _LUMA = (0.299, 0.587, 0.114)
 def explain(
     bundle: Bundle, requests: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int, out: Path
 ) -> Path:
-    """Draw pictures with heat maps of some of their prompts' words, and write them into ``out``, whole or not at all.
+    """Draw pictures with heat maps of some of their prompts' words, and write them into ``out``, whole or not at all; returns it.
 
     ``images/`` gets the pictures, ``heat/`` the overlays, ``maps.safetensors`` the values (float32 of shape (h, w) for each
-    ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words, in the order of ``requests``.
-
-    Args:
-        bundle: the model.
-        requests: each prompt with its words.
-        settings: scheduler, steps, guidance, batch size.
-        seed: the run's seed.
-        out: the folder; what was there is replaced.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        InputError: a word is not in its prompt; nothing is drawn or written then.
+    ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words, in the order of ``requests``. InputError, before
+    anything is drawn or written, where a word is not in its prompt.
     """
     from safetensors.numpy import save_file
 
@@ -87,13 +75,10 @@ def _write_overlay(item: Explanation, heat: HeatMap, number: int, folder: Path) 
 
 
 def overlay(picture: Image.Image, values: np.ndarray) -> Image.Image:
-    """A heat map laid over its picture, in RGB: the picture in gray where the word matters least, glowing where most.
+    """A heat map, shape (h, w), none negative, laid over its picture, in RGB: gray where the word matters least, glowing where most.
 
-    The scale is the map's own, from its lowest to its highest value, but never narrower than its mean ± 25 %.
-
-    Args:
-        picture: the picture; a small one is enlarged by a whole factor to at least 256 pixels.
-        values: the map, shape (h, w), none negative.
+    The scale is the map's own, from its lowest to its highest value, but never narrower than its mean ± 25 %. A small picture is
+    enlarged by a whole factor to at least 256 pixels.
     """
     import matplotlib
 

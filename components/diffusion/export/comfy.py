@@ -18,12 +18,8 @@ Nodes = dict[str, dict[str, Any]]
 def workflow(family: Family, settings: SamplingSection, checkpoint: str, lora: str | None, prompt: str) -> Nodes:
     """Nodes of ComfyUI's own by id: ``class_type``, and ``inputs`` that are values or (id, number of an output).
 
-    Args:
-        family: gives the pictures' size, and what the network predicts.
-        settings: how to draw.
-        checkpoint: file under ``models/checkpoints``.
-        lora: file under ``models/loras``.
-        prompt: the whole prompt; embeddings are named in it as ``embedding:NAME``.
+    ``checkpoint`` and ``lora`` are files under ``models/checkpoints`` and ``models/loras``; ``prompt`` names embeddings as
+    ``embedding:NAME``.
     """
     nodes = {"1": _node("CheckpointLoaderSimple", ckpt_name=checkpoint)}
     model, clip = ["1", 0], ["1", 1]

@@ -25,16 +25,9 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, pipeline: str) -> list[str]:
-    """Write every such file that a recipe has a use for.
+    """Write every such file that a recipe has a use for, and return their names, sorted.
 
-    Args:
-        folder: where to.
-        tensors: what was trained, by the names of :class:`components.diffusion.training.trainables.Trainables`.
-        recipe: what trained.
-        pipeline: class name of the base's diffusers pipeline.
-
-    Returns:
-        The names of the files, sorted.
+    ``tensors`` are named as in :class:`components.diffusion.training.trainables.Trainables`, ``pipeline`` is diffusers' class.
     """
     files = {}
     for token in recipe.tokens if "tokens" in recipe.trains else ():

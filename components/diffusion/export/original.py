@@ -62,8 +62,7 @@ def kind_of(family: Family) -> FileKind:
 def original_tensors(family: Family) -> dict[str, torch.Tensor]:
     """A model's tensors by the names of the original layout, with the marks that other programs know v-prediction by.
 
-    Raises:
-        InputError: a tensor has no place in the layout: the network is a variant of another kind.
+    InputError where a tensor has no place in the layout: the network is a variant of another kind.
     """
     kind = kind_of(family)
     parts = {name: part.state_dict() for name, part in family.parts.items()}
@@ -76,11 +75,7 @@ def original_tensors(family: Family) -> dict[str, torch.Tensor]:
 
 
 def write_original(family: Family, file: Path, dtype: torch.dtype | None = None) -> Path:
-    """Write a model as one safetensors file, with ``dtype`` in that precision; returns ``file``.
-
-    Raises:
-        InputError: as :func:`original_tensors`.
-    """
+    """Write a model as one safetensors file, with ``dtype`` in that precision; returns ``file``."""
     tensors = original_tensors(family)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(file, {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in tensors.items()})
@@ -88,16 +83,7 @@ def write_original(family: Family, file: Path, dtype: torch.dtype | None = None)
 
 
 def rename(parts: Mapping[str, Tensors], configs: Mapping[str, Any], kind: FileKind) -> dict[str, torch.Tensor]:
-    """Tensors of a diffusers folder's networks by the names of the original layout.
-
-    Args:
-        parts: each network's tensors by their names in diffusers or transformers.
-        configs: the networks' configurations.
-        kind: what file they become.
-
-    Raises:
-        InputError: a tensor has no place in the layout.
-    """
+    """Tensors of a diffusers folder's networks by the names of the original layout; InputError where one has no place in it."""
     renamed: dict[str, torch.Tensor] = {}
     for part, prefix in kind.prefixes.items():
         tensors = parts[part]

@@ -86,11 +86,7 @@ class Written:
 
 
 def open_model(folder: Path) -> StyleModel:
-    """Read what a model folder says of itself; no weights are opened.
-
-    Raises:
-        InputError: its card is damaged.
-    """
+    """Read what a model folder says of itself; no weights are opened."""
     card = read_card(folder)
     return StyleModel(folder, card, read_delta(folder) if is_delta(folder) or {"recipe", "base"} <= set(card) else None)
 
@@ -101,11 +97,7 @@ def formats_of(model: StyleModel) -> list[str]:
 
 
 def check_format(model: StyleModel, target: str, where: str) -> None:
-    """Refuse a format that a model does not have.
-
-    Raises:
-        InputError: with the formats that it has.
-    """
+    """Refuse (InputError) a format that a model does not have, naming those that it has."""
     if reason := _why_not(model, target):
         what = f"a model of the method {model.card['method']}" if model.card.get("method") else "this model"
         raise InputError(
@@ -137,14 +129,9 @@ def _low_rank_alone(model: StyleModel) -> bool:
 
 
 def write_format(model: StyleModel, target: str, name: str, out: Path, dtype: str = "fp32") -> Written:
-    """Write a model in one format.
+    """Write a model into ``out``, an empty folder, in one of its :func:`formats_of`; files are called by ``name``.
 
-    Args:
-        model: of :func:`open_model`.
-        target: one of :func:`formats_of`.
-        name: what files are called by; letters, digits, dots, hyphens and underscores.
-        out: an empty folder.
-        dtype: precision of whole networks, one of ``DTYPES``. LoRA and embedding files stay as they were trained.
+    ``dtype``, one of ``DTYPES``, is the precision of whole networks. LoRA and embedding files stay as they were trained.
 
     Raises:
         InputError: the model or its base is damaged, or has no place in the format.

@@ -30,10 +30,9 @@ def write_model(
     config: RunConfig, method: Method, bundle: Bundle, trained: Mapping[str, torch.Tensor], style_set: Path, out: Path,
     log: list[dict[str, Any]], timing: Timing,
 ) -> None:  # fmt: skip
-    """Write the finished style model, whole or not at all: all of it, or, as a delta, only ``trained``.
+    """Write the finished style model, whole or not at all: all of it, or, as a delta, only ``trained``; and files for other programs.
 
-    Files for other programs are written in both cases, see :mod:`components.diffusion.export.formats`. Everything in the folder is
-    a function of the run's inputs, but ``training/timing.json``.
+    Everything in the folder is a function of the run's inputs, but ``training/timing.json``.
     """
     with atomic_folder(Path(out)) as folder:
         if method.save == "delta":

@@ -18,10 +18,7 @@ from components.diffusion.models.sources import content_digest, locate
 
 @dataclass
 class Bundle:
-    """A text-to-image model: its family (architecture and parts), and where it came from.
-
-    ``model`` and ``revision`` are the configured ones; ``path`` is the local folder or file.
-    """
+    """A text-to-image model: its family, its configured ``model`` and ``revision``, and the local folder or file it came from."""
 
     family: Family
     model: str
@@ -57,9 +54,8 @@ def load_bundle(
 
     Args:
         model: ``pocket``, a diffusers folder, a folder with a delta (loaded onto its base), a ``.safetensors`` file, or a hub
-            id (``owner/name``).
-        revision: full commit hash of a hub model.
-        device: where to put it; default: the accelerator, else the CPU.
+            id (``owner/name``), whose ``revision`` is a full commit hash.
+        device: default: the accelerator, else the CPU.
         base: where the base of a delta is; default: where it was in training.
 
     Raises:

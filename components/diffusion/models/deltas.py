@@ -50,11 +50,7 @@ def write_delta(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def read_delta(folder: Path) -> Delta:
-    """Read a delta folder's record; the tensors are not opened.
-
-    Raises:
-        InputError: it is missing or incomplete.
-    """
+    """Read a delta folder's record; the tensors are not opened. InputError where it is missing or incomplete."""
     file = folder / CARD
     if not file.is_file():
         raise InputError(str(folder), f"a delta without {CARD}", expected="the folder as it was written, with the base's name in it")
@@ -69,8 +65,7 @@ def read_delta(folder: Path) -> Delta:
 def apply_delta(family: Family, delta: Delta) -> None:
     """Put a delta into its base's family, in place; the family is a plain one afterwards.
 
-    Raises:
-        InputError: the tensors are damaged, or are not those of this base.
+    InputError where the tensors are damaged, or are not those of this base.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -86,11 +81,7 @@ def apply_delta(family: Family, delta: Delta) -> None:
 
 
 def check_base(delta: Delta, digest: str) -> None:
-    """Refuse a base with other weights than the delta was trained on.
-
-    Raises:
-        InputError: naming both digests.
-    """
+    """Refuse (InputError) a base with other weights than the delta was trained on."""
     if digest != delta.base_digest:
         raise InputError(
             str(delta.folder), f"is a delta of the base {delta.model} with digest {delta.base_digest[:16]}, which now has {digest[:16]}",

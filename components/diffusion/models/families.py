@@ -25,18 +25,11 @@ Network = Callable[..., Any]
 
 
 class Family(abc.ABC):
-    """One architecture of base model, holding its parts.
-
-    Args:
-        parts: the networks and tokenizers, by their names in the layout.
-        scheduler_config: the noise schedule that the base was trained with, as its folder says.
-        where: the base's place, for messages.
+    """One architecture of base model, holding its parts; InputError where they do not fit each other.
 
     ``parts`` are the networks by name, ``text_encoders`` those that encode prompts, in the order in which their states are
-    joined, ``tokenizers`` their tokenizers by the text encoder's name. ``prediction_type`` says what the network predicts.
-
-    Raises:
-        InputError: the parts do not fit each other.
+    joined, ``tokenizers`` their tokenizers by the text encoder's name. ``scheduler_config`` is the noise schedule that the base
+    was trained with, as its folder says; ``prediction_type`` says what the network predicts. Messages name ``where``.
     """
 
     layout: ClassVar[Layout]
@@ -117,10 +110,7 @@ class Family(abc.ABC):
         return int(min(*lengths, *(encoder.config.max_position_embeddings for encoder in self.text_encoders.values())))
 
     def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Token ids for each of the K text encoders, padded and cut to their limit L, shape (N, K, L).
-
-        A warning names every prompt that does not fit.
-        """
+        """Token ids for each of the K text encoders, padded and cut to their limit L, shape (N, K, L). Warns of prompts that do not fit."""
         for prompt, length in zip(prompts, self.prompt_lengths(prompts), strict=True):
             if length > self.limit:
                 _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
@@ -146,15 +136,10 @@ class Family(abc.ABC):
         self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, network: Network | None = None,
         time_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """The network's prediction, shape (N, C, h, w), fp32.
+        """The network's prediction, shape (N, C, h, w), fp32, for noisy latents of that shape; through a wrapped ``network`` where given.
 
-        Args:
-            latents: noisy latents, shape (N, C, h, w).
-            times: of :meth:`draw_times` or a sampler, shape (N,), or one for all.
-            conditioning: of N prompts.
-            network: a wrapped network to go through.
-            time_ids: how each picture was cut, shape (N, 6), see ``pictures.time_ids``; for families that take them. Default:
-                whole pictures of the base's own size.
+        ``times`` are of :meth:`draw_times` or a sampler, shape (N,), or one for all. ``time_ids`` say how each picture was cut, shape
+        (N, 6), see ``pictures.time_ids``, to families that take them. Default: whole pictures of the base's own size.
         """
 
     @abc.abstractmethod

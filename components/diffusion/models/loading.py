@@ -23,11 +23,7 @@ V_PREDICTION_MARK = "v_pred"
 
 
 def load_folder(folder: Path) -> Family:
-    """A checked folder in diffusers layout.
-
-    Raises:
-        InputError: a part is missing, damaged, or does not fit the others.
-    """
+    """A checked folder in diffusers layout. InputError where a part is missing, damaged, or does not fit the others."""
     from safetensors import SafetensorError
 
     layout = check_folder(folder)

@@ -20,9 +20,7 @@ SLICED_FROM = 1024
 class StableDiffusionXL(StableDiffusion):
     """Two CLIP text encoders whose penultimate states are joined, the second's pooled projection, and time ids.
 
-    Args:
-        parts, scheduler_config, where: as in every family.
-        zero_empty: an empty prompt is zeros, as in the base's own training, and not what the text encoders make of it.
+    With ``zero_empty`` an empty prompt is zeros, as in the base's own training, and not what the text encoders make of it.
     """
 
     layout = STABLE_DIFFUSION_XL

@@ -52,9 +52,7 @@ def locate(model: str, revision: str | None = None) -> Path:
 def base_resolution(model: str, revision: str | None = None) -> int:
     """Side of a base's pictures in pixels, read from its configuration files: of a hub model nothing else is fetched.
 
-    Raises:
-        InputError: the base has no UNet or VAE.
-        ServiceUnreachable: the hub does not answer.
+    InputError where the base has no UNet or VAE, ServiceUnreachable where the hub does not answer.
     """
     folder = local_model(model, "base.model")
     if folder is None:
@@ -73,10 +71,7 @@ def base_resolution(model: str, revision: str | None = None) -> int:
 
 
 def content_digest(path: Path) -> str:
-    """sha256 of a located model: the files of its parts, or the one file and the configuration it is read with.
-
-    Logs and other files beside the parts do not count.
-    """
+    """sha256 of a located model: the files of its parts, or the one file and its configuration. Logs and other files do not count."""
     if path.is_file():
         folder = configuration_of(path)
         return digest_value([fingerprint(path), _texts_digest(folder, _layout(folder))])
@@ -98,18 +93,10 @@ def _texts_digest(folder: Path, layout: Layout) -> list[list[str]]:
 
 
 def check_folder(folder: Path, *, weights: bool = True, fetched: bool = False) -> Layout:
-    """Refuse a folder that is no complete model in diffusers layout with safetensors.
+    """Refuse a folder that is no complete model in diffusers layout with safetensors; returns its family's layout.
 
-    Args:
-        folder: in diffusers layout.
-        weights: look for the networks' weights too; off where only the configuration is needed.
-        fetched: the folder comes from the hub, from where pickled files were not fetched.
-
-    Returns:
-        The layout of its family.
-
-    Raises:
-        InputError: naming the folder, the missing part and the reason.
+    Without ``weights`` only the configuration is looked for. A ``fetched`` folder comes from the hub, from where pickled files were
+    not fetched. InputError names the folder, the missing part and the reason.
     """
     layout = _layout(folder)
     for part in layout.parts:
@@ -165,8 +152,7 @@ def _check_weights(part: Path, fetched: bool) -> None:
 def file_kind(path: Path) -> FileKind:
     """What kind of one-file checkpoint a file is, by the names of its tensors.
 
-    Raises:
-        InputError: it is pickled, damaged, no base, or a part is missing.
+    InputError where it is pickled, damaged, no base, or a part is missing.
     """
     if path.suffix != ".safetensors":
         raise InputError(
@@ -202,11 +188,7 @@ def _check_parts(path: Path, kind: FileKind, names: Collection[str]) -> None:
 
 
 def tensor_names(path: Path) -> list[str]:
-    """Names of the tensors of a safetensors file, sorted; only its header is read.
-
-    Raises:
-        InputError: the file is no whole safetensors file.
-    """
+    """Names of the tensors of a safetensors file, sorted; only its header is read. InputError where the file is not whole."""
     from safetensors import SafetensorError, safe_open
 
     try:

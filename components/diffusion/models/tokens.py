@@ -35,12 +35,8 @@ class RowEmbedding(torch.nn.Module):
     """A frozen embedding table with K new rows behind it, which are parameters of their own.
 
     Neither gradients nor weight decay can reach the table, so all its rows stay bit-equal (the public script trains the
-    whole table and puts the old rows back, which weight decay and rounding defeat).
-
-    Args:
-        table: the base's embedding, V rows of size D.
-        first: id of the first new row; ids from there to ``first + K - 1`` are the new ones.
-        rows: initial values of each token's rows, shapes (k, D).
+    whole table and puts the old rows back, which weight decay and rounding defeat). ``rows`` are the initial values of each
+    token's rows, shapes (k, D); ids from ``first`` to ``first + K - 1`` are theirs.
     """
 
     def __init__(self, table: torch.nn.Embedding, first: int, rows: Sequence[torch.Tensor]) -> None:
@@ -71,14 +67,10 @@ class RowEmbedding(torch.nn.Module):
 
 
 class OffsetEmbedding(torch.nn.Module):
-    """An embedding table with an offset, a parameter of its own, on the rows of some words it knows.
+    """An embedding table with an offset, a parameter of its own, on the rows of some words it knows, by each word's ids.
 
     The table may train too. Optimizers like Adam move every row that occurs by about the same length a step, so a learning
     rate at which a rare word comes to mean something unsettles all common ones; the offset has a rate to itself.
-
-    Args:
-        table: the base's embedding, V rows of size D.
-        ids: each word's ids.
     """
 
     def __init__(self, table: torch.nn.Embedding, ids: Sequence[Sequence[int]]) -> None:
@@ -111,11 +103,7 @@ class OffsetEmbedding(torch.nn.Module):
 
 
 def add_tokens(tokenizer: Any, names: Sequence[str], where: str) -> int:
-    """Add tokens to a tokenizer; returns the id of the first, the others follow it.
-
-    Raises:
-        InputError: the base has one of them already.
-    """
+    """Add tokens to a tokenizer; returns the first's id, the others follow it. InputError where the base has one of them already."""
     known = tokenizer.get_vocab()
     taken = [name for name in names if name in known]
     if taken:

@@ -32,11 +32,7 @@ class Limits:
 
     @classmethod
     def from_environment(cls) -> Limits:
-        """The defaults, and what the environment sets.
-
-        Raises:
-            InputError: a variable is no positive whole number.
-        """
+        """The defaults, and what the environment sets. InputError where a variable is no positive whole number."""
         given = {field.name: os.environ.get(PREFIX + field.name.upper(), "").strip() for field in fields(cls)}
         for name, text in given.items():
             if text and not (text.isascii() and text.isdigit() and int(text) > 0):
@@ -58,19 +54,10 @@ class Request:
 def check_request(
     prompts: Sequence[str], params: Mapping[str, Any], own: SamplingSection, side: int, limits: Limits | None = None
 ) -> Request:
-    """A request within the limits.
+    """A request within the limits, for a model with pictures of ``side`` pixels. InputError names the value and its bounds.
 
+    ``params`` are ``seed``, ``steps``, ``guidance`` and ``count``; what is missing or None gets its default: 0, the model's own, 1.
     The model's own steps and guidance are always allowed, since it was scored with them.
-
-    Args:
-        prompts: what to draw.
-        params: ``seed``, ``steps``, ``guidance`` and ``count``; what is missing or None gets its default: 0, the model's own, 1.
-        own: the model's own settings.
-        side: of the model's pictures, in pixels.
-        limits: the bounds; default: :class:`Limits`' own.
-
-    Raises:
-        InputError: naming the value and its bounds.
     """
     limits = limits or Limits()
     defaults = {"seed": 0, "steps": own.steps, "guidance": own.guidance, "count": 1}

@@ -16,10 +16,8 @@ from components.diffusion.sampling.sampler import PromptRequest
 def request_for(identity: str, category: str, text: str, template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> PromptRequest:
     """A prompt in the template, with the tokens that its category asks for; one that names a token is taken as it stands.
 
-    Args:
-        identity, category, text: the prompt's, as in a bank.
-        template: holds ``{prompt}``, and ``{token}`` where the style is asked for.
-        concepts: each ``token`` with its ``categories``, as ``styleforge.json`` lists them.
+    ``template`` holds ``{prompt}``, and ``{token}`` where the style is asked for; ``concepts`` are each ``token`` with its
+    ``categories``, as ``styleforge.json`` lists them.
     """
     named = names_token(text, [str(row["token"]) for row in concepts])
     return PromptRequest(identity, category, text, text if named else fill_template(template, tokens_for(concepts, category), text))
@@ -28,15 +26,9 @@ def request_for(identity: str, category: str, text: str, template: str, concepts
 def prompt_requests(
     card: Mapping[str, Any], settings: SamplingSection, prompts: Sequence[str], *, plain: bool = False
 ) -> list[PromptRequest]:
-    """One request for each different prompt, in the order in which they first occur.
+    """One request for each different prompt, in the order in which they first occur; InputError where one is empty.
 
-    Args:
-        card: the model's, see :mod:`components.core.card`.
-        settings: hold the templates; with ``plain`` it is the style-free one.
-        prompts: what to draw.
-
-    Raises:
-        InputError: a prompt is empty.
+    ``card`` is the model's, see :mod:`components.core.card`; with ``plain`` the template is the style-free one.
     """
     if any(not prompt.strip() for prompt in prompts):
         raise InputError("PROMPT", "is empty", expected="what to draw")

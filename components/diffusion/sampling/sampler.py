@@ -69,11 +69,7 @@ class Job:
 
 
 def jobs_for(requests: Sequence[PromptRequest], repeats: int, seed: int) -> list[Job]:
-    """All pictures of a bank, sorted by id and repeat. Each seed is a hash of (run seed, prompt id, repeat).
-
-    Raises:
-        InputError: two prompts have one id.
-    """
+    """All pictures of a bank, sorted by id and repeat. Each seed is a hash of (run seed, prompt id, repeat)."""
     ordered = sorted(requests, key=lambda request: request.id)
     for first, second in itertools.pairwise(ordered):
         if first.id == second.id:
@@ -89,20 +85,11 @@ def sample_bank(
     out: Path,
     shard: Shard = (0, 1),
 ) -> Path:
-    """Draw a prompt bank into ``out``: ``images/<prompt id>-r<repeat>.png`` and ``metadata.jsonl``.
+    """Draw a prompt bank into ``out``, and return it: ``images/<prompt id>-r<repeat>.png`` and ``metadata.jsonl``.
 
-    Called again it draws only what is missing, half-written, or was drawn otherwise.
-
-    Args:
-        bundle_or_path: the model, or where it is (anything that ``load_bundle`` takes).
-        prompts: the prompts to draw.
-        settings: repeats, scheduler, steps, guidance and so on.
-        seed: the run's seed.
-        out: the folder to write; each shard has its own, see :func:`merge_shards`.
-        shard: (i, n): draw every n-th batch, beginning with the i-th. Whole batches, so that no picture is drawn in other company.
-
-    Returns:
-        ``out``.
+    Called again it draws only what is missing, half-written, or was drawn otherwise. A ``shard`` (i, n) draws every n-th batch,
+    beginning with the i-th, into a folder of its own, see :func:`merge_shards`: whole batches, so that no picture is drawn in other
+    company.
 
     Raises:
         InputError: two prompts have one id, or there is no such shard.
@@ -139,11 +126,7 @@ def sample_bank(
 
 
 def merge_shards(shards: Sequence[Path], out: Path) -> Path:
-    """Put the shards' pictures and rows together into one folder, as if it had been drawn at once.
-
-    Raises:
-        InputError: two shards hold the same picture.
-    """
+    """Put the shards' pictures and rows together into one folder, as if it had been drawn at once."""
     rows = sorted(
         ((row, Path(shard)) for shard in shards for row in read_jsonl(Path(shard) / "metadata.jsonl")),
         key=lambda pair: pair[0]["file_name"],
@@ -162,15 +145,8 @@ def merge_shards(shards: Sequence[Path], out: Path) -> Path:
 def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, count: int, settings: SamplingSection, seed: int) -> Path:
     """Pictures that the base itself draws for a class prompt (DreamBooth's Aux), cached by content under STYLEFORGE_HOME.
 
-    Args:
-        bundle_or_path: the frozen base.
-        prompt: the class prompt, for example "a photo of style".
-        count: number of pictures; each has a seed of its own.
-        settings: scheduler, steps and guidance; its ``repeats`` and bank do not matter.
-        seed: the run's seed.
-
-    Returns:
-        A folder as :func:`sample_bank` writes it.
+    Each of ``count`` pictures has a seed of its own; the bank and ``repeats`` of the settings do not matter. Returns a folder as
+    :func:`sample_bank` writes it.
     """
     from filelock import FileLock
 

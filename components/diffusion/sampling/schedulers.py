@@ -28,12 +28,7 @@ SHARED = (
 
 
 def make_scheduler(name: str, base: dict[str, Any]) -> Any:
-    """A diffusers scheduler.
-
-    Args:
-        name: one of ``SCHEDULERS``.
-        base: the base's scheduler configuration.
-    """
+    """A diffusers scheduler, by its name in ``SCHEDULERS`` and the base's scheduler configuration."""
     import diffusers
 
     kind, options = SCHEDULERS[name]

@@ -42,10 +42,6 @@ def _load_pyfunc(path: str) -> StyleModel:
 class StyleModel:
     """A loaded style model that draws as ``styleforge sample`` does. Requests are drawn one after the other.
 
-    Args:
-        folder: the registered folder.
-        limits: of one request; default: from the environment.
-
     Raises:
         InputError: the folder is no whole model, its base is missing, or a limit is not a positive number.
         ServiceUnreachable: the base is on a hub that does not answer.
@@ -63,9 +59,7 @@ class StyleModel:
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Draw ``count`` pictures of every prompt.
 
-        Args:
-            model_input: one row a prompt, in the column ``prompt``.
-            params: ``seed``, ``steps``, ``guidance``, ``count``, see :func:`components.diffusion.sampling.limits.check_request`.
+        ``model_input`` has the column ``prompt``; ``params`` are those of :func:`components.diffusion.sampling.limits.check_request`.
 
         Returns:
             A row a picture, in the order of the prompts: ``prompt``, ``full_prompt``, ``seed`` (the picture's own, derived
@@ -144,12 +138,7 @@ def _answer(status: int, message: str) -> MlflowException:
 
 
 def _find_base(folder: Path) -> Path:
-    """The folder or file of a delta's base: where ``STYLEFORGE_SERVE_BASE`` points, else where it was in training.
-
-    Raises:
-        InputError: nothing usable is there; says what to do.
-        ServiceUnreachable: it is on a hub that does not answer.
-    """
+    """The folder or file of a delta's base: where ``STYLEFORGE_SERVE_BASE`` points, else where it was in training."""
     delta = read_delta(folder)
     model = os.environ.get(BASE) or delta.model
     try:

@@ -22,17 +22,9 @@ ENCODE_BATCH = 8
 
 
 class LatentCache:
-    """VAE moments of pictures, keyed by (sample id, variant).
+    """VAE moments of pictures, keyed by (sample id, variant). With ``enabled`` off it computes the same on every call.
 
-    Moments are cached, not draws from them, so that every step draws a latent of its own. Turned off, it computes the same on
-    every call.
-
-    Args:
-        family: whose VAE encodes.
-        load_image: reads one picture file as RGB.
-        device: where the VAE is.
-        seed: the run's seed, for the places of the crops.
-        enabled: keep what was computed.
+    Moments are cached, not draws from them, so that every step draws a latent of its own. ``seed`` places the crops.
     """
 
     def __init__(self, family: Family, load_image: LoadImage, device: torch.device, seed: int, *, enabled: bool = True) -> None:
@@ -52,11 +44,7 @@ class LatentCache:
                 self._moments[sample.id, variant] = moments.clone()
 
     def moments(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
-        """Moments of N samples in their variants, shape (N, 2C, h, w), on the VAE's device.
-
-        Raises:
-            InputError: the VAE's moments of a picture are not finite; the picture is named.
-        """
+        """Moments of N samples in their variants, shape (N, 2C, h, w), on the VAE's device. InputError names a picture with NaN."""
         if not self._enabled:
             return self._encode(list(zip(samples, variants, strict=True)))
         self.fill(samples, list(dict.fromkeys(variants)))
@@ -92,13 +80,7 @@ class LatentCache:
 
 
 class PromptCache:
-    """Token ids and, where the text encoders are frozen, the conditioning of prompts, each computed once.
-
-    Args:
-        family: whose tokenizers and text encoders encode.
-        device: where the text encoders are.
-        keep_states: keep the conditioning; must be off while a text encoder trains.
-    """
+    """Token ids and conditioning of prompts, each computed once. ``keep_states`` must be off while a text encoder trains."""
 
     def __init__(self, family: Family, device: torch.device, *, keep_states: bool) -> None:
         self._family, self._device, self._keep = family, device, keep_states
@@ -108,8 +90,7 @@ class PromptCache:
     def encode(self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
         """The conditioning of N prompts. Each different prompt goes through the text encoders once.
 
-        With ``encoders`` (wrapped text encoders by name) gradients flow; without, or with none in it, the conditioning
-        comes from the frozen ones (and their cache).
+        Gradients flow through ``encoders`` (wrapped text encoders by name); with None or none in it, the frozen ones and their cache serve.
         """
         unique = list(dict.fromkeys(prompts))
         index = torch.tensor([unique.index(prompt) for prompt in prompts], device=self._device)

@@ -35,12 +35,9 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one folder.
+    """The checkpoints of one run, in one folder, of which the newest ``keep`` stay.
 
-    Args:
-        folder: where they live; created when the first is written.
-        keep: number of newest checkpoints kept.
-        fingerprint: digest of everything that the training depends on; checkpoints of another one are passed over.
+    ``fingerprint`` is a digest of everything that the training depends on; checkpoints of another one are passed over.
     """
 
     def __init__(self, folder: Path, keep: int, fingerprint: str) -> None:
@@ -49,8 +46,7 @@ class Checkpoints:
     def write(self, step: int, tensors: Mapping[str, Mapping[str, torch.Tensor]], state: Mapping[str, Any]) -> Path:
         """Write a checkpoint, then remove all but the newest ``keep``.
 
-        Raises:
-            StorageError: the disk refused; earlier checkpoints are untouched and nothing half-written is left.
+        StorageError where the disk refuses: earlier checkpoints are untouched then, and nothing half-written is left.
         """
         path = self.folder / f"step-{step:08d}"
         with atomic_folder(path) as temporary:
@@ -123,8 +119,7 @@ class Checkpoints:
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors as safetensors, to the disk and not only to its cache.
 
-    Raises:
-        OSError: the disk refused. (safetensors reports that in a class of its own, which nobody catches.)
+    OSError where the disk refuses: safetensors reports that in a class of its own, which nobody catches.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 class Denoising:
     """Losses as functions of the seed and the number of a micro-batch: there is no state.
 
-    Args:
-        family: the base.
-        network, encoders: what of it trains, as the accelerator wrapped it; ``encoders`` is empty where all are frozen.
-        latents, prompts: the caches.
-        mixer: makes the batches.
-        accelerator: of this process.
-        training: the training section.
-        seed: the run's seed.
+    ``network`` and ``encoders`` are what trains, as the accelerator wrapped it; ``encoders`` is empty where all are frozen.
     """
 
     def __init__(

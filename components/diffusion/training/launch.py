@@ -44,11 +44,7 @@ def world_size() -> int:
 
 
 def is_worker(processes: int) -> bool:
-    """Whether this process is one of several that were started for this work.
-
-    Raises:
-        ConfigError: it is, but they are not ``processes``.
-    """
+    """Whether this process is one of several that were started for this work. ConfigError where they are not ``processes``."""
     world = world_size()
     if world > 1 and world != processes:
         raise ConfigError(
@@ -59,11 +55,7 @@ def is_worker(processes: int) -> bool:
 
 
 def refuse_external_launcher() -> None:
-    """Refuse to begin a whole run in each of several processes.
-
-    Raises:
-        InputError: this is one of several.
-    """
+    """Refuse (InputError) to begin a whole run in each of several processes."""
     if (world := world_size()) > 1:
         raise InputError(
             f"WORLD_SIZE={world}", "a launcher started several processes, and each would do the whole run", expected="one process",
@@ -72,11 +64,7 @@ def refuse_external_launcher() -> None:
 
 
 def check_devices(processes: int) -> None:
-    """Refuse more processes than there are GPUs, where there are any.
-
-    Raises:
-        ConfigError: there are fewer.
-    """
+    """Refuse (ConfigError) more processes than there are GPUs, where there are any."""
     import torch
 
     if default_device().type != "cpu" and (found := torch.accelerator.device_count()) < processes:
@@ -95,15 +83,10 @@ def pin_device() -> None:
 
 
 def launch(work: Callable[..., object], arguments: Sequence[Any], processes: int) -> None:
-    """Call ``work`` in each of so many new processes, and wait for all of them.
+    """Call ``work``, a function of a module, with pickled ``arguments`` in each of so many new processes, and wait for all of them.
 
     Each finds RANK, WORLD_SIZE and the like in its environment, and has its part of this one's CPU threads. They meet on the
     loopback interface only. Their log lines come here. When one fails, or this one is interrupted, all of them are ended.
-
-    Args:
-        work: a function of a module, since each process imports it anew.
-        arguments: what it is called with; they are pickled.
-        processes: how many.
 
     Raises:
         ProcessLost: one of them died without an error, for example by SIGKILL.

@@ -28,8 +28,7 @@ class TrainingLog:
     def add(self, step: int, rate: float, values: torch.Tensor, *, read: bool) -> None:
         """Take in a step: its learning rate, and (loss, StyleRef loss, Aux loss, gradient norm) of this process.
 
-        Raises:
-            TrainingDiverged: as :meth:`_read`, at once where ``read`` is set.
+        TrainingDiverged as of :meth:`_read`, at once where ``read`` is set.
         """
         self._unread.append((step, rate, values))
         if read or self._accelerator.device.type == "cpu" or len(self._unread) >= READ_EVERY:
@@ -41,11 +40,7 @@ class TrainingLog:
         return f"loss {sum(row['loss'] for row in recent) / len(recent):.4f}, " if recent else ""
 
     def _read(self) -> None:
-        """Move finished steps into the rows, with the means over all processes.
-
-        Raises:
-            TrainingDiverged: one of them is not finite. It names the step, the learning rate and the last checkpoint.
-        """
+        """Move finished steps into the rows, with the means over all processes; TrainingDiverged where one is not finite."""
         means: torch.Tensor = self._accelerator.reduce(torch.stack([values for _, _, values in self._unread]), "mean")
         for (step, rate, _), (loss, instance, aux, norm) in zip(self._unread, means.tolist(), strict=True):
             # The fp16 scaler skips steps with infinite gradients and lowers its scale: that is its work, not a fault.

@@ -48,7 +48,7 @@ def fine_tune(
     config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = load_rgb,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> Path:  # fmt: skip
-    """Teach the base the style, and write the style model.
+    """Teach the base the style, and write the style model into ``out``; returns it.
 
     Interrupted and called again with the same arguments it goes on from the newest checkpoint, and ends with the same
     weights, bit for bit on the CPU, as if it had not been interrupted.
@@ -58,19 +58,14 @@ def fine_tune(
     the same folders.
 
     Args:
-        config: the run.
         style_set: folder of the scan step (``manifest.jsonl``, ``images/``).
         split: folder of the split step (``split.json``).
         aux: folder of the Aux step (``metadata.jsonl``, ``images/``); one without rows means that nothing preserves.
-        out: the model folder to write, in diffusers layout with ``styleforge.json`` and ``training/``.
-        checkpoints: folder for this run's checkpoints; the caller keys it by what the run depends on, and removes it after
-            success.
+        out: in diffusers layout, with ``styleforge.json`` and ``training/``.
+        checkpoints: a folder that the caller keys by what the run depends on, and removes after success.
         load_image: reads one picture file as RGB.
         on_checkpoint: called with the folder of each checkpoint once it is written. With several processes it is the first that calls
             it, and this and ``load_image`` must be such that they can be pickled.
-
-    Returns:
-        ``out``.
 
     Raises:
         InputError: the base or one of the folders cannot be used.
@@ -168,11 +163,7 @@ class Trainer:
         return digest_value([bundle.digest, self.method.name, recipe, samples, settings, self.config.seed])
 
     def run(self) -> tuple[list[dict[str, Any]], Timing]:
-        """Train to the end and leave the final weights (the average, where there is one) in the bundle.
-
-        Returns:
-            The log's rows, one a step, and what it took.
-        """
+        """Train to the end and leave the final weights in the bundle (the average, if any); returns the log's rows, and what it took."""
         first = self._resume()
         self._encode_all()
         start = time.perf_counter()
@@ -258,11 +249,7 @@ class Trainer:
         return self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log.rows, "scaler": scaler})
 
     def _resume(self) -> int:
-        """Take up the newest checkpoint, if there is one. Returns its step, or 0.
-
-        Raises:
-            StorageError: the processes do not see the same one.
-        """
+        """Take up the newest checkpoint, if there is one. Returns its step, or 0."""
         found: Checkpoint | None = self.checkpoints.newest()
         self._agree(found.step if found else 0)
         if found is None:

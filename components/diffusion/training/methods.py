@@ -20,10 +20,7 @@ CONTENT: dict[str, frozenset[str | None]] = {
     "both": ALL_ROLES, "people": frozenset({"character"}), "backgrounds": frozenset({"background"}),
 }  # fmt: skip
 # Two components, as in the Multi-StyleForge paper. Things come with the backgrounds: a picture of a thing shows no person.
-TWO_COMPONENTS = (
-    ConceptSection(identifier="sks", roles=("character",)),
-    ConceptSection(identifier="ukj", roles=("background", "thing")),
-)
+TWO_COMPONENTS = (ConceptSection(identifier="sks", roles=("character",)), ConceptSection(identifier="ukj", roles=("background", "thing")))
 
 
 @dataclass(frozen=True)
@@ -141,11 +138,7 @@ METHODS = {
 
 
 def method_for(config: MethodSection) -> Method:
-    """The method that a run's ``method:`` section describes.
-
-    Raises:
-        ConfigError: a setting does not go with the method.
-    """
+    """The method that a run's ``method:`` section describes. ConfigError where a setting does not go with it."""
     row = METHODS[config.name]
     trains = _trains(config, row)
     concepts = _concepts(config, row, learnt="tokens" in trains)

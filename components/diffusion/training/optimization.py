@@ -23,11 +23,7 @@ LONGEST_WAIT = timedelta(hours=1)
 
 
 def check_training(training: TrainingSection) -> None:
-    """Refuse what this installation or machine cannot do, before anything is loaded.
-
-    Raises:
-        ConfigError: 8-bit AdamW without bitsandbytes.
-    """
+    """Refuse (ConfigError) what this installation cannot do, before anything is loaded."""
     if training.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             "training.optimizer",
@@ -107,9 +103,7 @@ def rate_factor(step: int, training: TrainingSection) -> float:
 class MovingAverage:
     """Exponential moving average of weights (diffusers' ``EMAModel``, which begins with a faster average), or nothing.
 
-    Args:
-        parameters: the trainable weights, in a fixed order.
-        decay: weight of the past; 0 turns it off.
+    ``decay`` is the weight of the past; 0 turns it off. ``parameters`` come in a fixed order.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float) -> None:

@@ -46,10 +46,7 @@ class Batch:
 
 
 def step_generator(seed: int, purpose: str, number: int) -> torch.Generator:
-    """A random generator for one purpose in one micro-batch, on the CPU so that it is the same everywhere.
-
-    Every process draws from it for the whole micro-batch, and takes its own rows.
-    """
+    """A generator for one purpose in one micro-batch, from which every process draws for all of it; on the CPU, the same everywhere."""
     # The last number was a process' rank once; 0 keeps the streams of earlier trainings.
     return torch.Generator().manual_seed(derive_seed(seed, purpose, number, 0))
 
@@ -71,21 +68,12 @@ class EpochOrder:
 
 
 class Mixer:
-    """Mixes StyleRef and Aux samples into batches.
+    """Mixes StyleRef samples, at least one, and Aux samples into batches.
 
-    Args:
-        instances: StyleRef samples, at least one.
-        aux: Aux samples; may be empty.
-        batch_size: StyleRef samples a micro-batch of each process.
-        aux_batch_size: Aux samples a micro-batch of each process.
-        flip: probability of a mirrored view.
-        crops: number of crop views of a picture.
-        dropout: probability of an empty prompt.
-        seed: the run's seed.
-        rank: this process among ``world`` processes, which divide each micro-batch.
-
-    ``rows`` are the places of this process' samples in the whole micro-batch of ``total`` samples, which holds the StyleRef
-    samples of all processes and then their Aux samples.
+    Batch sizes are of each process. ``flip`` is the probability of a mirrored view, ``crops`` the number of crop views of a
+    picture, ``dropout`` the probability of an empty prompt. This process is ``rank`` of ``world`` that divide each micro-batch:
+    ``rows`` are the places of its samples in the whole micro-batch of ``total`` samples, which holds the StyleRef samples of
+    all processes and then their Aux samples.
     """
 
     def __init__(
@@ -141,20 +129,11 @@ class TrainingSet:
 
 
 def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *, validation: int = 16, seed: int = 0) -> TrainingSet:
-    """Gather the samples of a run from its folders.
+    """Gather the samples of a run from the folders of its steps; an ``aux`` without rows means that nothing preserves.
 
-    Aux rows that name a ``concept`` (its token) belong to that concept alone, others to every concept.
-
-    Args:
-        style_set: folder with ``manifest.jsonl`` and ``images/``.
-        split: folder with ``split.json``.
-        aux: folder with ``metadata.jsonl``; one without rows means that nothing preserves.
-        method: what is bound to which prompt.
-        validation: greatest number of validation pictures: held-out ones, or StyleRef where there are none.
-        seed: the run's seed, which draws the StyleRef pictures where the method uses only so many.
-
-    Raises:
-        InputError: a folder is incomplete, or no StyleRef picture is left for a concept.
+    Aux rows that name a ``concept`` (its token) belong to that concept alone, others to every concept. There are at most
+    ``validation`` validation pictures: held-out ones, or StyleRef where there are none. InputError where a folder is incomplete,
+    or no StyleRef picture is left for a concept.
     """
     manifest = {row["path"]: row for row in _rows(style_set / "manifest.jsonl")}
     rows = _split(split)
@@ -179,13 +158,10 @@ def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *
 
 
 def choose_style_refs(rows: Sequence[dict[str, Any]], method: Method, seed: int) -> list[dict[str, Any]]:
-    """The StyleRef rows that a method uses, in their own order.
+    """The StyleRef rows that a method uses, in their own order; InputError where there are too few.
 
     Where it uses only so many, they are drawn from the seed, from each role in turn, so that they stay mixed as evenly as
     the pictures allow.
-
-    Raises:
-        InputError: there are fewer.
     """
     allowed = [row for row in rows if row.get("role") in method.content]
     if method.count is None:

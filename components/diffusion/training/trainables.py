@@ -169,12 +169,7 @@ def _find_end_by_its_id(encoder: Any, end: int) -> None:
 
 
 class Trainables:
-    """All parameter sets of a recipe, put into a family's parts.
-
-    Args:
-        family: whose parts train; all their parameters are frozen.
-        recipe: what trains.
-        seed: the run's seed, for what begins at random.
+    """All parameter sets of a recipe, put into a family's parts, whose own parameters are frozen. ``seed`` is for what begins at random.
 
     Raises:
         ConfigError: LoRA targets that the base does not have.
@@ -216,7 +211,7 @@ class Trainables:
         return {name: part for name, part in self._family.parts.items() if name in names}
 
     def groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer, one a set. ``rates`` are the learning rates of ``unet``, ``text_encoder``, ``tokens``."""
+        """Parameter groups for an optimizer, one a set, with the ``rates`` of ``unet``, ``text_encoder`` and ``tokens``."""
         return [{"params": list(found.named().values()), "lr": rates[found.rate]} for found in self.sets]
 
     def named(self) -> dict[str, torch.nn.Parameter]:
@@ -225,11 +220,7 @@ class Trainables:
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-        """Copy saved values into the parameters.
-
-        Raises:
-            InputError: a tensor is missing, is one too many, or has another shape; it is named.
-        """
+        """Copy saved values into the parameters. InputError names a tensor that is missing, is one too many, or has another shape."""
         wanted = self.named()
         if odd := sorted(set(wanted) ^ set(tensors)):
             raise InputError(where, f"{'lacks' if odd[0] in wanted else 'holds'} {odd[0]}", expected="exactly what its method trains")
