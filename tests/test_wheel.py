@@ -16,11 +16,8 @@ import pytest
 from components.core.paths import FLOORS, REPOSITORY
 from infra.wheel import TREE
 
-SMALL = [
-    word
-    for value in ("training.steps=2", "sampling.repeats=1", "sampling.steps=2", "scoring.bootstrap=20", "aux.count=12")
-    for word in ("--set", value)
-]
+SETTINGS = ("training.steps=2", "sampling.limit=8", "sampling.repeats=1", "sampling.steps=2", "scoring.bootstrap=20", "attention.prompts=0")
+SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 OUTSIDE = ("PYTHONPATH", "STYLEFORGE_HOME", "MLFLOW_TRACKING_URI")
 
 
@@ -87,7 +84,6 @@ def test_the_installed_wheel_works_from_an_empty_folder(installed: Path, tmp_pat
     assert again["model"]["version"] == result["model"]["version"] and "fine_tune" in again["cached"]
     for command in ("validate", "config"):
         styleforge(command, "pocket")
-    styleforge("doctor")
     styleforge("stack", "apply", "local")
     styleforge("sample", "styleforge-anime@challenger", "a red house", "--steps", "2", "--out", "pictures")
     # Two training steps satisfy no gate; to be refused it has been read and asked.
