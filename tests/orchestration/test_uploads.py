@@ -44,20 +44,20 @@ def checkpoint(step, text):
     (folder / "state.json").write_text("{}")
     return folder
 
-store = CheckpointStore(f"{store.path}/styleforge/checkpoints/x")
-store.keep(checkpoint(10, "ten"))
-store.keep(checkpoint(20, "twenty"))
-found["kept"] = sorted(store.listdir(store.uri))
+checkpoints = CheckpointStore(f"{store.path}/styleforge/checkpoints/x")
+checkpoints.keep(checkpoint(10, "ten"))
+checkpoints.keep(checkpoint(20, "twenty"))
+found["kept"] = sorted(store.listdir(checkpoints.uri))
 # Half-written by a machine that was lost: without its state a checkpoint is none.
-with store.open(f"{store.uri}/step-00000030/weights.safetensors", "wb") as file:
+with store.open(f"{checkpoints.uri}/step-00000030/weights.safetensors", "wb") as file:
     file.write(b"half")
-store.fetch(Path("elsewhere"))
+checkpoints.fetch(Path("elsewhere"))
 files = [file for file in sorted(Path("elsewhere").rglob("*")) if file.is_file()]
 found["fetched"] = {file.relative_to("elsewhere").as_posix(): file.read_text() for file in files}
-store.fetch(Path("checkpoints"))
-store.clear()
-found["left"] = store.exists(store.uri)
-store.fetch(Path("nothing"))
+checkpoints.fetch(Path("checkpoints"))
+checkpoints.clear()
+found["left"] = store.exists(checkpoints.uri)
+checkpoints.fetch(Path("nothing"))
 found["nothing"] = Path("nothing").exists()
 said = []
 handler = logging.Handler()
