@@ -14,11 +14,7 @@ _MAX_POINTS = 240
 
 
 def loss_curve(rows: Sequence[dict[str, Any]]) -> str:
-    """SVG of a training log: StyleRef and Aux loss smoothed, validation loss as dots; empty string if nothing can be drawn.
-
-    Args:
-        rows: ``step`` with any of ``loss``, ``instance_loss``, ``aux_loss``, ``validation_loss``.
-    """
+    """SVG of a training log's rows: StyleRef and Aux loss smoothed, validation loss as dots; empty if nothing can be drawn."""
     series = {
         name: _finite(rows, key)
         for key, name in (("instance_loss", "StyleRef"), ("aux_loss", "Aux"), ("loss", "total"), ("validation_loss", "validation"))

@@ -31,16 +31,7 @@ class Outcome:
 
 
 def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Put the cells together.
-
-    Args:
-        config: the comparison.
-        outcomes: of every cell.
-
-    Returns:
-        ``variants``, ``styles``, ``seeds``, ``cells``, ``base``, ``tables`` (the methods' and each ablation's), ``claims``,
-        ``costs``, ``equal``, ``confidence``, ``context``. KID in natural units, CLIP scores 0–100, seconds, bytes.
-    """
+    """The cells as one plain result, ``comparison.json``. KID in natural units, CLIP scores 0–100, seconds, bytes."""
     found = _Cells(config, outcomes)
     groups: list[tuple[str, Sequence[Variant]]] = [("methods", config.methods), *((item.name, item.variants) for item in config.ablations)]
     return {

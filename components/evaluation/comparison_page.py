@@ -25,17 +25,9 @@ _LEAST_ROWS = 2
 
 
 def render_comparison(out: Path, config: CompareConfig, outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Decide and write a whole comparison.
+    """Decide a comparison and write its page, Markdown, CSV, JSON, wall and plot into ``out``; the last two only if any cell finished.
 
-    Args:
-        out: folder that gets ``comparison.html``, ``.md``, ``.csv`` and ``.json``, ``wall.png`` and ``tradeoff.svg``; the last two
-            only if any cell finished.
-        config: the comparison.
-        outcomes: of every cell.
-        settings: the run that all cells start from, as flat settings, for the page.
-
-    Returns:
-        The result, as in ``comparison.json``. The same cells give the same bytes.
+    ``settings`` are those of the run that all cells start from. Returns what is in ``comparison.json``; the same cells give the same bytes.
     """
     out.mkdir(parents=True, exist_ok=True)
     result = compare(config, outcomes)

@@ -18,10 +18,7 @@ _CSV_COSTS = ("seconds", "peak_memory_bytes", "saved_bytes", "device")
 
 @dataclass(frozen=True)
 class Number:
-    """One entry of a table: ``text`` is the mean, ``interval`` what stands behind ± (empty for one seed), ``rank`` best, second or empty.
-
-    ``note`` says how many seeds there are where some are missing.
-    """
+    """A table's entry: mean, what stands behind ± (empty for one seed), best or second or empty, and a note where seeds are missing."""
 
     text: str
     interval: str = ""
@@ -170,13 +167,7 @@ def intervals_text(result: Result) -> str:
 
 
 def markdown(result: Result, *, wall: str | None = None, plot: str | None = None) -> str:
-    """The whole result as Markdown: summary, claims, tables by style, ablations, failures.
-
-    Args:
-        result: of :func:`components.evaluation.comparison.compare`.
-        wall: link to the picture wall.
-        plot: link to the trade-off plot.
-    """
+    """The whole result as Markdown, with links to the picture wall and the trade-off plot."""
     context = result["context"]
     lines = [f"# {result['name']}", "", summary(result), "", f"{equal_text(result)} {intervals_text(result)}"]
     if context:

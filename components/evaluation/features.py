@@ -41,15 +41,7 @@ class Extractor(Protocol):
 class ClipEncoder:
     """The image and text encoder of a CLIP, giving unit-norm embeddings of one space.
 
-    Args:
-        model: ``pocket``, a folder in transformers layout, or a hub id. Weights are read from safetensors only.
-        revision: commit of a hub model.
-        device: torch device; default: CUDA where there is one.
-        batch_size: pictures or texts at once.
-
-    Raises:
-        InputError: no such model, not a CLIP, or no safetensors in it.
-        ServiceUnreachable: the hub does not answer and the model is not in its cache.
+    ``model`` is ``pocket``, a folder in transformers layout, or a hub id; weights are read from safetensors only.
     """
 
     def __init__(self, model: str, revision: str | None = None, device: str | None = None, batch_size: int = 64) -> None:
@@ -108,13 +100,7 @@ class ClipEncoder:
 class InceptionExtractor:
     """The 2,048-d pool features of the FID Inception network, as torch-fidelity defines it.
 
-    Args:
-        weights: a local copy of torch-fidelity's ``pt_inception-2015-12-05-6726825d.pth``; nothing is downloaded.
-        device: torch device; default: CUDA where there is one.
-        batch_size: pictures at once.
-
-    Raises:
-        InputError: torch-fidelity (or the torchvision it needs) is not installed, or the weights are missing or of another model.
+    ``weights`` is a local copy of torch-fidelity's ``pt_inception-2015-12-05-6726825d.pth``; nothing is downloaded.
     """
 
     dimension = 2048
@@ -167,12 +153,7 @@ class Extractors:
 
     @classmethod
     def load(cls, settings: ScoringSection) -> Extractors:
-        """The networks of a scoring section.
-
-        Raises:
-            InputError: one cannot be loaded.
-            ServiceUnreachable: the hub does not answer.
-        """
+        """The networks of a scoring section."""
         clip = ClipEncoder(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
         weights = settings.inception_weights
         return cls(clip, InceptionExtractor(weights, batch_size=settings.batch_size) if weights else None)
@@ -189,10 +170,7 @@ class Extractors:
 
 
 class FeatureCache:
-    """Vectors on disk, keyed by content hash and extractor id; one SQLite file an extractor, written in whole transactions.
-
-    A file that SQLite cannot read is set aside and begun anew, since a cache may always be computed again.
-    """
+    """Vectors by content hash, one SQLite file an extractor; a file that SQLite cannot read is set aside and begun anew."""
 
     def __init__(self, extractor_id: str, folder: Path | None = None) -> None:
         folder = folder or state("cache", "features")

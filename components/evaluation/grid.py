@@ -42,11 +42,7 @@ def fit(image: Image, side: int) -> Image:
 def contact_sheet(
     pictures: Sequence[Path], out: Path, *, columns: int = 8, captions: Sequence[str] | None = None, style: GridStyle | None = None
 ) -> Path:
-    """Write pictures in reading order, ``columns`` a row, each with its caption if given.
-
-    Raises:
-        InputError: no pictures, or one that cannot be read.
-    """
+    """Write pictures in reading order, ``columns`` a row, each with its caption if given."""
     cells = [[path] for path in pictures]
     return _write(cells, list(captions or [""] * len(cells)), [""], out, columns, style or GridStyle())
 
@@ -70,17 +66,7 @@ class WallRow:
 
 
 def picture_wall(columns: Sequence[str], sections: Mapping[str, Sequence[WallRow]], out: Path, *, style: GridStyle | None = None) -> Path:
-    """Write prompt rows over method columns, section by section, each with its title; an empty cell where a picture is missing.
-
-    Args:
-        columns: labels of the columns.
-        sections: title of a section (a style) to its rows.
-        out: PNG file.
-        style: measures.
-
-    Raises:
-        InputError: no rows, rows of different length, or a picture that cannot be read.
-    """
+    """Write prompt rows over method columns, section (a style) by section; an empty cell where a picture is missing."""
     from PIL import Image as Pillow
     from PIL import ImageDraw, ImageFont
 

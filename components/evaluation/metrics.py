@@ -42,8 +42,7 @@ class Bootstrap:
     def interval(self, value: float, replicates: ArrayLike) -> tuple[float, float]:
         """Interval around ``value`` from the spread of ``replicates`` about their own mean.
 
-        Resampling with replacement biases FID upwards (repeated rows lower the rank), so the replicates' spread is used and
-        their centre is not.
+        Their centre is not used: resampling with replacement biases FID upwards (repeated rows lower the rank).
         """
         spread = np.asarray(replicates, float)
         if len(spread) < 2:
@@ -74,33 +73,19 @@ def mean_with_interval(values: ArrayLike, groups: Sequence[object] | None, boots
 
 
 def clip_t_values(images: ArrayLike, texts: ArrayLike) -> Array:
-    """(N,) CLIP scores 100 · max(cos, 0) of N pictures with their own N prompts (Hessel et al. 2021, without the 2.5 of CLIP-S).
-
-    Args:
-        images: (N, d) unit-norm picture embeddings.
-        texts: (N, d) unit-norm text embeddings, row by row.
-    """
+    """(N,) CLIP scores 100 · max(cos, 0) of N picture and N text embeddings (Hessel et al. 2021, without the 2.5 of CLIP-S)."""
     images, texts = np.asarray(images, float), np.asarray(texts, float)
     return 100.0 * np.maximum(np.einsum("nd,nd->n", images, texts), 0.0)
 
 
 def clip_i_values(images: ArrayLike, reference: ArrayLike) -> Array:
-    """(N,) mean over the reference of 100 · max(cos, 0) (CLIP-I of Ruiz et al. 2023, §4.2).
-
-    Args:
-        images: (N, d) unit-norm picture embeddings.
-        reference: (M, d) unit-norm embeddings of the reference set.
-    """
+    """(N,) mean over the (M, d) reference embeddings of 100 · max(cos, 0) (CLIP-I of Ruiz et al. 2023, §4.2)."""
     cosines = np.asarray(images, float) @ np.asarray(reference, float).T
     return 100.0 * np.maximum(cosines, 0.0).mean(axis=1)
 
 
 def fid(features: ArrayLike, reference: ArrayLike) -> float:
-    """Fréchet distance of two sets' Gaussian fits (Heusel et al. 2017, eq. 6); covariances with n − 1.
-
-    Args:
-        features: (n, d) features of drawn pictures, n ≥ 2.
-        reference: (m, d) features of the reference, m ≥ 2.
+    """Fréchet distance of the Gaussian fits of (n, d) and (m, d) features (Heusel et al. 2017, eq. 6); covariances with n − 1.
 
     Biased upwards for small n: compare only values of equal n.
     """
@@ -111,10 +96,7 @@ def fid(features: ArrayLike, reference: ArrayLike) -> float:
 def fid_with_interval(
     features: ArrayLike, reference: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap, point: float | None = None
 ) -> Estimate:
-    """:func:`fid` with an interval over resampled prompts and reference pictures.
-
-    The number of resamples is that of :func:`fid_resamples`, since one FID costs O(d³).
-    """
+    """:func:`fid` with an interval over resampled prompts and reference pictures, of which :func:`fid_resamples` are drawn."""
     x, y = _two_sets(features, reference)
     value = fid(x, y) if point is None else point
     rng = np.random.default_rng(bootstrap.seed)
@@ -134,14 +116,7 @@ def fid_resamples(resamples: int, dimension: int) -> int:
 def kid(features: ArrayLike, reference: ArrayLike, *, subset_size: int, subsets: int, seed: int) -> float:
     """KID (Bińkowski et al. 2018): mean over random subsets of the unbiased squared MMD with the kernel (x·y/d + 1)³.
 
-    Args:
-        features: (n, d) features of drawn pictures, n ≥ 2.
-        reference: (m, d) features of the reference, m ≥ 2.
-        subset_size: rows a subset draws from each set; capped at min(n, m).
-        subsets: number of subsets; when a subset is the whole of both sets, one is all there is.
-        seed: of the subsets.
-
-    Unbiased, so it may be slightly negative for two samples of one distribution.
+    A subset draws ``subset_size`` rows, at most min(n, m), of each set. Unbiased, so slightly negative values occur.
     """
     x, y = _two_sets(features, reference)
     size = min(subset_size, len(x), len(y))
@@ -180,14 +155,7 @@ def kid_with_interval(
 
 
 def kid_replicates(features: ArrayLike, reference: ArrayLike, weights: Array, reference_weights: Array) -> Array:
-    """(B,) KIDs of B resamples, NaN where a resample holds a single row.
-
-    Args:
-        features: (n, d) features of drawn pictures.
-        reference: (m, d) features of the reference.
-        weights: (n, B) row counts, as :func:`group_weights` gives them.
-        reference_weights: (m, B) row counts of the reference.
-    """
+    """(B,) KIDs of B resamples with row counts (n, B) and (m, B) as of :func:`group_weights`; NaN where one holds a single row."""
     x, y = _two_sets(features, reference)
     with np.errstate(invalid="ignore", divide="ignore"):
         within = _weighted_within(x, weights) + _weighted_within(y, reference_weights)

@@ -25,11 +25,7 @@ class Picture:
 
 
 def read_pictures(folder: Path) -> list[Picture]:
-    """The pictures of a sampled folder, in the order of its ``metadata.jsonl``.
-
-    Raises:
-        InputError: there is no ``metadata.jsonl``, it lists nothing, or a listed picture is missing.
-    """
+    """The pictures of a sampled folder, in the order of its ``metadata.jsonl``, each of which must be there."""
     folder = Path(folder)
     listing = folder / "metadata.jsonl"
     if not listing.is_file():
@@ -54,10 +50,7 @@ def digest_pictures(hashes: dict[Path, str], paths: list[Path]) -> str:
 
 
 def pick_pairs(style: list[Picture], base: list[Picture], per_category: int) -> dict[str, list[tuple[Picture, Picture | None]]]:
-    """Prompts to show, by category: evenly spaced through the bank, never chosen by eye; the base's picture of each beside it.
-
-    Only first repeats are taken. The second of a pair is None where the base did not draw that prompt.
-    """
+    """Prompts to show, by category: evenly spaced through the bank, first repeats only; the base's picture of each beside it, or None."""
     theirs = {picture.prompt_id: picture for picture in reversed(base)}
     by_category: dict[str, list[Picture]] = {}
     seen: set[str] = set()

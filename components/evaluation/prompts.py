@@ -35,20 +35,12 @@ class Prompt:
 
 
 def load_bank(name_or_path: str | Path, limit: int | None = None) -> list[Prompt]:
-    """Read a prompt bank.
+    """Read a prompt bank: ``builtin`` (1,562 prompts), ``pocket`` (64), or a file; only the first ``limit`` prompts if given.
 
-    Args:
-        name_or_path: ``builtin`` (1,562 prompts), ``pocket`` (64 prompts), or a file: ``.txt`` (a prompt a line),
-            ``.csv``/``.tsv`` with a header (``prompt``/``text``, optional ``id`` and ``category``, whatever their case, so a
-            PartiPrompts file with Prompt, Category, Challenge, Note fits), or ``.jsonl`` with the same keys. Empty lines and
-            lines that begin with ``#`` are skipped.
-        limit: keep only the first so many prompts. The built-in banks alternate their categories, so any prefix is mixed.
-
-    Prompts of a file without ids get an id from their text, so inserting a line changes no other prompt's seed.
-
-    Raises:
-        InputError: unknown name, missing file, no prompt in it, a missing column, an empty prompt, an id that is used twice or
-            that cannot be part of a file name. The message names file and line.
+    Files are ``.txt`` (a prompt a line), ``.csv``/``.tsv`` with a header (``prompt``/``text``, optional ``id`` and ``category``, whatever
+    their case, so PartiPrompts fits), or ``.jsonl`` with these keys. Empty lines and lines that begin with ``#`` are skipped. The built-in
+    banks alternate their categories, so any prefix is mixed. A prompt without an id gets one from its text, so inserting a line changes
+    no other prompt's seed.
     """
     path = bank_path(name_or_path)
     readers: dict[str, Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]] = {
@@ -67,11 +59,7 @@ def load_bank(name_or_path: str | Path, limit: int | None = None) -> list[Prompt
 
 
 def bank_path(name_or_path: str | Path) -> Path:
-    """The file of a bank: a built-in one by name, else the path itself.
-
-    Raises:
-        InputError: no such bank or file.
-    """
+    """The file of a bank: a built-in one by name, else the path itself."""
     if str(name_or_path) in BUILTIN_BANKS:
         return BANKS / f"{name_or_path}.tsv"
     path = Path(name_or_path).expanduser()

@@ -35,17 +35,10 @@ def score_and_keep(
     out: Path, folders: Mapping[str, Path], reference: Sequence[Path], *, reference_kind: str, settings: ScoringSection, seed: int,
     tokens: Sequence[str], digests: Mapping[str, Any], extractors: Extractors | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score a style model (see :func:`components.evaluation.scoring.score`), and write its scores with how they came to be.
+    """Write into ``out`` a model's scores (see :func:`components.evaluation.scoring.score`) and how they came to be.
 
-    Args:
-        out: folder that gets ``scores.json``, ``protocol.json``, the prompts (``bank.jsonl``), the reference's features by
-            extractor (``reference.safetensors``; the pictures themselves are not stored), and the values of every picture
-            (``values.safetensors``), which paired comparisons draw on.
-        folders, reference, reference_kind, settings, seed, tokens, extractors: as there.
-        digests: of what was scored, to be added to the scores.
-
-    Raises:
-        InputError: as there.
+    That is ``scores.json`` (with ``digests`` added), ``protocol.json``, the prompts, the reference's features by extractor (not its
+    pictures), and the values of every picture, which paired comparisons draw on.
     """
     extractors = extractors or Extractors.load(settings)
     scores, scorer, sets = score_sets(folders, reference, settings, seed, tokens, reference_kind, extractors)
@@ -95,20 +88,9 @@ def paired_replicates(folder: Path, resamples: int = 2000) -> dict[str, Array]:
 
 
 def score_again(folder: Path, pictures: Path, tokens: Sequence[str], out: Path, *, extractors: Extractors | None = None) -> dict[str, Any]:
-    """Score another model's pictures of the same prompts as the scores were made that ``folder`` holds.
+    """Score another model's pictures of the same prompts as the scores in ``folder`` were made; the same files go to ``out``.
 
-    Args:
-        folder: with the files that :func:`score_and_keep` wrote.
-        pictures: folder of the other model's pictures.
-        tokens: the other model's; CLIP-T is scored against prompts without them.
-        out: folder that gets the same files for the other model.
-        extractors: networks that are already loaded; default: those of the protocol's settings.
-
-    Returns:
-        ``style`` (kid, fid, clip_t, clip_i) and ``context``, as :func:`components.evaluation.scoring.score` gives them.
-
-    Raises:
-        InputError: the extractor here is another than the one of the scores, or pictures cannot be read.
+    ``tokens`` are the other model's. Returns ``style`` and ``context`` as :func:`components.evaluation.scoring.score` does.
     """
     from safetensors.numpy import load_file
 

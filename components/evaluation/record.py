@@ -41,18 +41,7 @@ class Record:
 
 
 def write_record(out: Path, *, evaluation: Path, model: Path, style_pictures: Path, base_pictures: Path) -> Path:
-    """Write the record of one cell.
-
-    Args:
-        out: the folder to write: ``cell.json``, ``values.safetensors``, ``wall/``, and ``timing.json`` with what it cost.
-        evaluation: folder of :func:`components.evaluation.protocol.score_and_keep`.
-        model: the trained model's folder; its bytes are counted, its training's time and memory read.
-        style_pictures: folder of its pictures.
-        base_pictures: folder of the base's.
-
-    Raises:
-        InputError: a listed picture is missing.
-    """
+    """Write one cell's record: ``cell.json``, ``values.safetensors``, ``wall/``, and ``timing.json`` with what its training cost."""
     scores = read_json(evaluation / SCORES)
     shown = choose_for_wall(read_pictures(style_pictures), read_pictures(base_pictures))
     with atomic_folder(out) as folder:
@@ -89,14 +78,9 @@ def read_record(folder: Path) -> Record:
 
 
 def resample(record: Record, resamples: int, seed: int) -> dict[str, Resampled]:
-    """KID, CLIP-T and CLIP-I of a cell on resampled prompts and reference pictures.
+    """KID, CLIP-T and CLIP-I of a cell with their (B,) replicates on resampled prompts and reference pictures, as :func:`replicates`.
 
-    The same seed gives all cells the same prompts, and all cells of a style the same reference pictures: differences between
-    cells are then paired.
-
-    Returns:
-        ``kid``, ``clip_t``, ``clip_i``: the score's value and its (B,) replicates. FID has none: its bias depends on the
-        number of distinct pictures, which resampling changes.
+    One seed gives all cells the same prompts, and all cells of a style the same reference: differences are then paired.
     """
     prompts = read_json(record.folder / "cell.json")["prompts"]
     found = replicates(record.folder, prompts, resamples, seed)

@@ -18,10 +18,9 @@ _SETS = ("features", "reference")
 
 @dataclass(frozen=True)
 class PictureValues:
-    """What a paired comparison needs of N pictures of one model.
+    """What a paired comparison needs of N pictures of one model: their prompts' ids, and arrays.
 
-    ``prompts`` are their prompts' ids. ``arrays`` holds ``features`` (N, d) and ``reference`` (M, d) as FID and KID see them, and
-    (N,) values for each score that is a mean over pictures.
+    ``features`` (N, d) and ``reference`` (M, d) as FID and KID see them, and (N,) values of each score that is a mean over pictures.
     """
 
     prompts: list[str]
@@ -35,17 +34,10 @@ class PictureValues:
 
 
 def replicates(folder: Path, prompts: Sequence[str], resamples: int, seed: int) -> dict[str, Array]:
-    """The paired scores of a folder's values on B resamples.
+    """``kid``, ``clip_t``, ``clip_i``, each (B,), of a folder's values on B resamples of whole prompts.
 
-    Args:
-        folder: with what :meth:`PictureValues.save` wrote.
-        prompts: (N,) prompt ids of the pictures; whole prompts are drawn.
-        resamples: B.
-        seed: models with the same prompts and seed get the same prompts, and with as large a reference the same reference pictures.
-
-    Returns:
-        ``kid``, ``clip_t``, ``clip_i``, each (B,). FID has none: its bias depends on the number of distinct pictures, which
-        resampling changes.
+    Models with the same prompts and seed get the same prompts, and with as large a reference the same reference pictures. FID has none:
+    its bias depends on the number of distinct pictures, which resampling changes.
     """
     from safetensors.numpy import load_file
 

@@ -62,11 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Folders of the artifacts that a report shows, as the steps made them.
-
-    ``style_pictures`` and ``base_pictures`` are drawn from the same prompts; ``reference`` are the pictures that scores were measured
-    to; ``attention`` holds heat maps, where they were made.
-    """
+    """Folders that a report shows, and the reference pictures; ``attention`` only where heat maps were made."""
 
     style_set: Path
     split: Path
@@ -80,18 +76,7 @@ class ReportInputs:
 
 
 def render_report(out: Path, config: RunConfig, scores: Mapping[str, Any], inputs: ReportInputs, limits: Limits = Limits()) -> Path:
-    """Write the report of one run.
-
-    Args:
-        out: the HTML file.
-        config: the resolved run.
-        scores: as :func:`components.evaluation.scoring.score` gives them.
-        inputs: what is shown.
-        limits: how many pictures go in.
-
-    Returns:
-        ``out``. The same inputs give the same bytes: nothing in the page depends on time or place.
-    """
+    """Write the report of one run. The same inputs give the same bytes: nothing in the page depends on time or place."""
     style, base = read_pictures(inputs.style_pictures), read_pictures(inputs.base_pictures)
     pairs = dict(list(pick_pairs(style, base, limits.per_category).items())[: limits.categories])
     card = read_json(inputs.model / "styleforge.json") if (inputs.model / "styleforge.json").is_file() else {}

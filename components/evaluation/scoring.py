@@ -50,21 +50,15 @@ def score(
     """Score a style model's pictures beside its base's.
 
     Args:
-        folders: of pictures: ``style``, drawn with the rare tokens; ``base``, the base's of the same prompts, the baseline; and for
-            drift ``plain``, the style model's without the tokens.
-        reference: pictures of the style that FID, KID and CLIP-I are measured to.
-        settings: extractor, KID subsets, bootstrap.
-        seed: the run's seed; subsets and resamples have streams of their own.
+        folders: ``style``, drawn with the rare tokens; ``base``, the base's of the same prompts; and for drift ``plain``, the style
+            model's without the tokens.
+        seed: the run's; subsets and resamples have streams of their own.
         tokens: bound to the style; CLIP-T is scored against prompts without them.
-        reference_kind: ``held-out``, or ``style_ref`` when no reference is held out and the training pictures stand in.
-        extractors: networks that are already loaded; default: those of ``settings``.
+        reference_kind: ``style_ref`` when no reference is held out and the training pictures stand in.
 
     Returns:
         ``style``, ``base`` (kid, fid, clip_t, clip_i: value, low, high, n each), ``drift``, ``by_category``, ``context``, ``digests``.
         KID in natural units, FID in squared feature units, CLIP scores 0–100.
-
-    Raises:
-        InputError: no reference, too few pictures, unreadable pictures, or an extractor that cannot be loaded.
     """
     return score_sets(folders, reference, settings, seed, tokens, reference_kind, extractors or Extractors.load(settings))[0]
 
@@ -100,16 +94,7 @@ def scored_paths(sets: Iterable[Iterable[Picture]], reference: Sequence[Path]) -
 
 
 def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: int) -> FeatureTable:
-    """Features of pictures by every extractor: each file is read once, and decoded once if any extractor has not seen its content.
-
-    Args:
-        paths: picture files; repeats cost nothing.
-        extractors: callables of features; each has its own cache.
-        batch_size: pictures in memory at once.
-
-    Raises:
-        InputError: a file is not a readable picture.
-    """
+    """Features by every extractor: each file is read once, and decoded once if any extractor has not seen its content."""
     caches = {extractor.id: FeatureCache(extractor.id) for extractor in extractors}
     table = FeatureTable({}, {extractor.id: {} for extractor in extractors})
     unique = list(dict.fromkeys(paths))

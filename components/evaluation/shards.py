@@ -17,21 +17,7 @@ _EXTRACTOR = "extractor"
 
 
 def extract_shard(folders: Sequence[Path], reference: Sequence[Path], settings: ScoringSection, shard: Shard, out: Path) -> Path:
-    """Write the features of one shard of the pictures that are to be scored, by content hash; a file an extractor.
-
-    Args:
-        folders: the folders of drawn pictures, in the order of :func:`components.evaluation.scoring.score`.
-        reference: pictures of the style.
-        settings: the scoring section.
-        shard: which of the pictures, in whole batches.
-        out: the folder to write.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        InputError: unreadable pictures, or an extractor that cannot be loaded.
-    """
+    """Write the features of one shard of :func:`scored_paths`, by content hash, a file an extractor; returns ``out``."""
     from safetensors.numpy import save_file
 
     extractors = Extractors.load(settings).all

@@ -36,10 +36,9 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Decision:
-    """By how much a claim is true (``advantage`` > 0) with its interval, the verdict, and the seeds that would decide it.
+    """By how much a claim is true (``advantage`` > 0) with its interval, and the verdict.
 
-    ``seeds_needed`` is None unless undecided, and for an undecided claim None if the advantage is so near zero that no
-    reasonable number of seeds would do.
+    ``seeds_needed`` would decide an undecided claim; None for others, and where the advantage is so near zero that none would.
     """
 
     advantage: float
@@ -64,11 +63,7 @@ def mean_over_seeds(values: Sequence[float], confidence: float) -> SeedMean:
 def advantages(better: Resampled, other: Resampled, *, lower: bool, margin: float) -> Resampled:
     """By how much ``better`` is better than ``other`` allows; above zero where the claim holds.
 
-    Args:
-        better: score of the variant that is said to be better.
-        other: score of the variant that it is compared with, on the same resamples.
-        lower: whether the lower score is the better one.
-        margin: share of the other's score by which the first may be worse.
+    Both are on the same resamples; ``margin`` is the share of the other's score by which the first may be worse.
     """
     sign = 1.0 if lower else -1.0
 
@@ -79,16 +74,11 @@ def advantages(better: Resampled, other: Resampled, *, lower: bool, margin: floa
 
 
 def decide(styles: Mapping[str, Sequence[Resampled]], confidence: float, seed: int) -> Decision:
-    """Decide a claim from paired advantages.
+    """Decide a claim from the paired advantages of each style's seeds.
 
     Prompts are resampled in the replicates, the same for both variants, all styles and all seeds, since it is one bank. Seeds
     are resampled here, within each style: n − 1 of n with replacement, which makes the variance of a mean s²/n without bias
     (Rao and Wu 1988). Styles are not resampled: a claim is about these styles. The mean over styles weighs each alike.
-
-    Args:
-        styles: for each style the advantages of its seeds.
-        confidence: level of the interval.
-        seed: of the resampling.
     """
     point = float(np.mean([np.mean([cell.value for cell in cells]) for cells in styles.values()]))
     resampled = np.mean([_over_seeds(cells, derive_seed(seed, "seeds", style)) for style, cells in styles.items()], axis=0)

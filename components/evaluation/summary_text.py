@@ -23,14 +23,10 @@ def summary_markdown(
     grid: str | None = None,
     links: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """The text of a summary, a third-level heading and what stands under it.
+    """A third-level heading (default: the model's name) and what stands under it.
 
-    Args:
-        result: what ``styleforge run --json`` printed; None leaves the scores out.
-        gate: what ``styleforge promote --json`` printed; None leaves the gate out.
-        title: heading; default: the model's name.
-        grid: where the text finds the picture grid; None leaves it out.
-        links: (text, URL) pairs for the last line; those without a web address are left out.
+    ``result`` is what ``styleforge run --json`` printed, ``gate`` what ``promote --json`` did; None leaves either out. Of the
+    (text, URL) ``links`` those without a web address are left out.
     """
     parts = [f"### {escaped(title) or _model_text(result, gate) or 'StyleForge'}"]
     if result is not None:

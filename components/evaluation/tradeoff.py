@@ -55,12 +55,7 @@ class _Box:
 
 
 def tradeoff(result: Mapping[str, Any], *, standalone: bool = False) -> str:
-    """SVG of the methods' means over styles; empty if no method finished.
-
-    Args:
-        result: of :func:`components.evaluation.comparison.compare`.
-        standalone: a file of its own, with colours for light and dark; else the page's style sheet gives them.
-    """
+    """SVG of the methods' means over styles; empty if no method finished. ``standalone`` brings its own colours, light and dark."""
     points, base = _points(result)
     if not points:
         return ""

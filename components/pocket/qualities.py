@@ -54,11 +54,7 @@ def draw_name(rng: random.Random) -> str:
 
 
 def look_named(name: str, rng: random.Random) -> Look:
-    """Draw the look of a medium, of ``mixed media``, of a target style, or of a name from :func:`draw_name`.
-
-    Raises:
-        ValueError: no such name.
-    """
+    """Draw the look of a medium, of ``mixed media``, of a target style, or of a name from :func:`draw_name`; else ValueError."""
     if name in MEDIA or name in STYLES or name == MIXED:
         return look_of(name, rng)
     medium = max((known for known in (PLAIN, *MEDIA) if name.endswith(" " + known)), key=len, default=None)

@@ -84,13 +84,9 @@ class RenderedSet:
 
 
 def render_set(purpose: str, count: int, media: Sequence[str] | None = None, workers: int = 0) -> RenderedSet:
-    """Render ``count`` pictures whose seeds come from ``purpose`` (so two purposes never share a picture).
+    """Render ``count`` pictures whose seeds come from ``purpose`` (so two purposes never share a picture), in ``workers`` processes if any.
 
-    Args:
-        purpose: name of the stream, e.g. ``train`` or ``check``.
-        count: number of pictures.
-        media: looks to take turns through; default: the base's media as often as :func:`random_medium` draws them.
-        workers: processes; 0 renders in this one.
+    ``media`` are taken in turns; default: the base's media as often as :func:`random_medium` draws them.
     """
     jobs = [(derive_seed(0, "pocket", purpose, i), media[i % len(media)] if media else None) for i in range(count)]
     rows: Iterable[Any]
@@ -109,11 +105,7 @@ AUX_ROLES = ["character"] * 16 + ["background"] * 8 + ["thing"] * 16
 
 
 def render_dataset(style: str, out: Path, *, seed: int = 0, reference: int = 400) -> Path:
-    """Write a style set as a user could have made it: ``style_ref/`` (20), ``aux_pool/`` (160), ``reference/`` and ``metadata.jsonl``.
-
-    Raises:
-        InputError: the style is unknown, or ``out`` exists and is not empty.
-    """
+    """Write a style set as a user could have made it: ``style_ref/`` (20), ``aux_pool/`` (160), ``reference/``, ``metadata.jsonl``."""
     if style not in STYLES:
         raise InputError(f"--style {style}", "no such target style", expected=f"one of {', '.join(STYLES)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

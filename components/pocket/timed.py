@@ -25,10 +25,9 @@ LOG_EVERY = 25
 
 
 class TimedRun:
-    """One part of the base (VAE, evaluator or UNet) in training for ``budget`` seconds, resumable at any moment.
+    """One part of the base in training for ``budget`` seconds, resumable at any moment: :meth:`learn` in each of :meth:`steps`.
 
-    Iterate over :meth:`steps`; call :meth:`learn` with the loss in each step. Elapsed time is kept over resumes, so the
-    schedule, which follows the used fraction of the budget, continues where it was.
+    Elapsed time is kept over resumes, so the schedule, which follows the used fraction of the budget, continues where it was.
     """
 
     def __init__(
@@ -84,11 +83,7 @@ class TimedRun:
         self.report(loss, **values)
 
     def report(self, loss: torch.Tensor, **values: float) -> None:
-        """Take the loss of a step; every so often a row goes to the log.
-
-        Raises:
-            TrainingDiverged: the mean loss is not finite.
-        """
+        """Take the loss of a step; every so often a row goes to the log. TrainingDiverged if the mean loss is not finite."""
         self._losses.append(float(loss.detach()))
         if (self.step + 1) % LOG_EVERY == 0:
             mean = sum(self._losses[-LOG_EVERY:]) / len(self._losses[-LOG_EVERY:])

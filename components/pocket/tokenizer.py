@@ -65,10 +65,7 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def stored_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer in ``folder``, trained first if it is missing.
-
-    A resumed training must find the same tokens that it began with.
-    """
+    """The tokenizer in ``folder``, trained first if missing: a resumed training must find the tokens that it began with."""
     from transformers import CLIPTokenizer
 
     if not folder.is_dir():

@@ -52,16 +52,10 @@ def train(
     """Train the given parts (resuming each where it was) and write ``out/base``, ``out/evaluator`` and ``out/probe``.
 
     Args:
-        out: folder of the weights.
         parts: any of PARTS; a finished part is only loaded.
         minutes: time budget per part; default MINUTES.
         work: folder of rendered pictures, checkpoints and loss logs; default ``pocket-training`` in the home.
-        device: ``cpu`` or ``cuda``; default: CUDA where there is one.
-        go_on: where there is no checkpoint, begin the UNet and its text encoder from the weights in ``out`` (and keep their
-            VAE), not from nothing.
-
-    Raises:
-        InputError: an unknown part, or a UNet before its VAE.
+        go_on: where there is no checkpoint, begin UNet and text encoder from the weights in ``out`` (and keep their VAE).
     """
     for part in parts:
         if part not in PARTS:
@@ -132,8 +126,7 @@ def _unet(plan: Plan, budget: float) -> None:
 def cached_latents(work: Path, vae: AutoencoderKL, name: str, pixels: NDArray[np.uint8], *, mirror: bool) -> torch.Tensor:
     """Scaled latents (N, 8, 16, 16) fp16 of pictures (N, 64, 64, 3), kept in ``work`` under ``name``, which names the VAE too.
 
-    With ``mirror`` half of the pictures are mirrored: as many pictures, no fixed side for anything. Looks in words say
-    from which side the light comes, so theirs are not.
+    With ``mirror`` half of them are mirrored, so that nothing has a fixed side; looks in words, which name the light's side, are not.
     """
     path = work / f"latents-{name}.npy"
     if not path.exists():

@@ -37,11 +37,9 @@ class Base:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the code in the card needs.
+    """What the code in the card needs; ``pipeline`` and ``scheduler`` are classes of diffusers, ``file`` the stem of the model's file.
 
-    ``pipeline`` and ``scheduler`` are classes of diffusers, ``scheduler_options`` their settings. ``file`` is the stem of the
-    model's own file. ``embeddings`` holds (token, path, keys in the file, name without brackets) for each token with rows of
-    its own.
+    ``embeddings`` holds (token, path, keys in the file, name without brackets) for each token with rows of its own.
     """
 
     prompt: str

@@ -18,20 +18,9 @@ _COSTS = ("seconds", "peak_memory_bytes", "saved_bytes")
 def log_comparison(
     tracking: Tracking, *, experiment: str, folder: Path, settings: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Record a comparison.
+    """Record a comparison's folder: all files, and ``settings`` that all cells share, at the parent; a variant's ``changes`` at its cells.
 
-    Args:
-        tracking: where to.
-        experiment: the MLflow experiment.
-        folder: with ``comparison.json`` and the other files, all of which become artifacts of the parent.
-        settings: parameters of the parent: what all cells share.
-        changes: variant to its own settings, which become parameters of its cells.
-
-    Returns:
-        ``run_id`` of the parent, and ``cells``: ``variant/style/seed`` to the child's run id. A failed cell's run is marked failed.
-
-    Raises:
-        ServiceUnreachable: MLflow stopped answering on the way; the parent is marked failed.
+    Returns ``run_id`` of the parent, and ``cells``: ``variant/style/seed`` to the child's run id. A failed cell's run is marked failed.
     """
     result = read_json(folder / "comparison.json")
     children: dict[str, str] = {}

@@ -106,26 +106,17 @@ class _Interval:
 
 
 def load_gate(path: Path) -> GateConfig:
-    """Read a gate's YAML.
-
-    Raises:
-        InputError: a file is missing or not YAML.
-        ConfigError: a rule is wrong.
-    """
+    """Read a gate's YAML."""
     return validate_model(GateConfig, read_config(path)[1], str(path))
 
 
 def judge(
     gate: GateConfig, scores: Mapping[str, Any], champion: Mapping[str, Any] | None, paired: tuple[Replicates, Replicates] | None = None
 ) -> GateResult:
-    """Hold a model's scores against the rules.
+    """Hold a model's ``scores.json`` against the rules.
 
-    Args:
-        gate: the rules.
-        scores: of the model: ``style``, ``base`` and ``drift``, as in ``scores.json``.
-        champion: ``style`` scores of the champion, made with the same prompts, reference and extractor; None without a champion.
-        paired: replicates of the model's and of the champion's scores on the same resamples. Their differences decide; without
-            them the two intervals do, as if they were independent, which is decided less often.
+    ``champion`` are the champion's ``style`` scores, made with the same prompts, reference and extractor. The differences of the
+    ``paired`` replicates decide; without them the two intervals do, as if independent, which is decided less often.
     """
     results = tuple(_apply(rule, scores, champion, paired) for rule in gate.rules)
     verdicts = [result.verdict for result in results]

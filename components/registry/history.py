@@ -20,8 +20,7 @@ Action = Literal["promote", "rollback"]
 class Entry:
     """One move of an alias. ``state`` is ``begun`` until the alias has moved, ``interrupted`` where it never did.
 
-    ``before`` is the version that had the alias (None: there was none), ``gate`` the gate's verdict (None: none was asked),
-    ``source`` the development version that was copied, ``ci`` the address of the CI run.
+    ``before`` had the alias, ``gate`` is the verdict, ``source`` the development version that was copied, ``ci`` the CI run's address.
     """
 
     number: int

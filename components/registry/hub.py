@@ -23,12 +23,7 @@ class Hub:
     token: str = field(repr=False)
 
     def push(self, folder: Path, message: str) -> str:
-        """Upload a folder as one commit, creating the repository if it is missing; returns its address.
-
-        Raises:
-            InputError: the hub refuses the token, the repository or the card.
-            ServiceUnreachable: the hub does not answer.
-        """
+        """Upload a folder as one commit, creating the repository if it is missing; returns its address."""
         from huggingface_hub import HfApi
 
         # The base of the errors of the HTTP library below, which is not the same one in all versions.
@@ -63,11 +58,7 @@ class Hub:
 
 
 def open_hub(repository: str, *, private: bool = True) -> Hub:
-    """The repository, and the token of the environment. Nothing is asked of the hub yet.
-
-    Raises:
-        InputError: the name is invalid, or there is no token.
-    """
+    """The repository, and the token of the environment. Nothing is asked of the hub yet."""
     if not _REPOSITORY.fullmatch(repository):
         raise InputError(f"--push {repository}", "is no repository", expected="OWNER/NAME")
     token = os.environ.get(TOKEN, "").strip()

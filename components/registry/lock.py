@@ -46,11 +46,7 @@ class Ticket:
     number: int
 
     def check(self) -> None:
-        """Return if the ticket is still there.
-
-        Raises:
-            ServiceUnreachable: another process took the lock over, since this one was away for too long.
-        """
+        """Raise ServiceUnreachable if another process took the lock over, since this one was away for too long."""
         if self.number not in _open_tickets(self.tracking, self.queue):
             raise ServiceUnreachable(
                 f"lock {self.queue} at {public_uri(self.tracking.uri)}", "was lost: this process stood still for too long",
@@ -62,14 +58,7 @@ class Ticket:
 def lock(tracking: Tracking, name: str, *, lease: float = LEASE, wait: float = WAIT) -> Iterator[Ticket]:
     """Hold the lock of the registered model ``name``. Gives the ticket, to be checked before each write.
 
-    Args:
-        tracking: the registry.
-        name: registered model.
-        lease: seconds after which a ticket from another machine that has been the lowest all the while is passed over.
-        wait: seconds to wait at most.
-
-    Raises:
-        ServiceUnreachable: others held it for ``wait`` seconds, or the registry refuses tickets.
+    A ticket from elsewhere that has been the lowest for ``lease`` seconds is passed over; after ``wait`` seconds waiting is given up.
     """
     queue = name + SUFFIX
     ticket = Ticket(tracking, queue, _draw(tracking, queue))

@@ -38,14 +38,6 @@ def package(folder: Path) -> None:
     Adds ``MLmodel``, ``requirements.txt``, ``conda.yaml``, ``python_env.yaml``, an input example, and ``code/`` with the
     Python files that draw; nothing is pickled. The bytes are a function of the folder, our code and the installed packages.
     Called again it replaces what it wrote.
-
-    Args:
-        folder: diffusers layout or a delta, with ``styleforge.json``.
-
-    Raises:
-        InputError: ``styleforge.json`` is damaged.
-        ConfigError: its sampling settings are wrong.
-        StorageError: the disk refused.
     """
     import pandas as pd
     from mlflow import pyfunc

@@ -27,21 +27,9 @@ def production_name(name: str) -> str:
 
 
 def copy_to_production(tracking: Tracking, version: ModelVersion, folder: Path, name: str) -> str:
-    """Copy a development version into a run of its own and register it as a version of ``name``.
+    """Copy a development version into a run of its own, register it as a version of ``name``, and return its number.
 
-    A copy that was made before is taken again. Nothing is registered before all bytes are there.
-
-    Args:
-        tracking: the registry.
-        version: the development version.
-        folder: its files on this machine, already verified.
-        name: the production model; created if missing.
-
-    Returns:
-        The number of the version of ``name``.
-
-    Raises:
-        StorageError: what arrived is not what was sent.
+    ``folder`` holds its verified files. A copy made before is taken again; nothing is registered before all bytes are there.
     """
     source = f"{version.name}/{version.version}"
     digest = version.tags[ARTIFACT_DIGEST]

@@ -106,16 +106,8 @@ def promote(tracking: Tracking, request: PromotionRequest, tools: Tools, *, leas
     """Judge a version and, if the gate lets it pass, move the alias to it.
 
     The champion is read again under the lock, and the version is judged against that one: of two promotions at once the second
-    is held against the first.
-
-    Returns:
-        What came of it. A refusal of the gate is a result, with ``passed`` false; nothing was changed then.
-
-    Raises:
-        InputError: there is no such version, or a promotion is forced without a reason.
-        GateRefused: the version cannot be promoted at all: its files are gone or were changed, it has no scores, or another tool
-            registered it.
-        ServiceUnreachable: the registry does not answer, or the lock cannot be had.
+    is held against the first. A refusal of the gate is a result, with ``passed`` false; GateRefused means that the version cannot be
+    promoted at all.
     """
     request.check()
     with service_errors(tracking.uri):
@@ -143,11 +135,7 @@ class _Attempt:
     lease: float
 
     def judge(self, version: str = "") -> Promotion:
-        """Judge against the champion of this moment; it is scored anew where its scores were made in another way.
-
-        Args:
-            version: of ``name``, if the candidate has been copied there.
-        """
+        """Judge against the champion of this moment, scored anew where its scores were made in another way."""
         champion, rescored = read_champion(self.tracking, self.name, self.request.alias), False
         if champion is not None and champion.reference != self.candidate.reference and not self._comparable(champion):
             _logger.info("%s was scored in another way; it is sampled and scored as %s was", champion.reference, self.candidate.reference)
@@ -156,11 +144,7 @@ class _Attempt:
         return self._verdict(champion, version, rescored)
 
     def move(self, result: Promotion) -> Promotion:
-        """Move the alias under the lock, if the judgement still stands.
-
-        Returns:
-            The finished promotion; or, where another version has become champion, the judgement against that one.
-        """
+        """Move the alias under the lock, if the judgement stands; else the judgement against the version that became champion."""
         if result.version == result.champion:
             return replace(result, promoted=True)
         with lock(self.tracking, self.name, lease=self.lease) as ticket:
@@ -219,13 +203,7 @@ def move_alias(
 
 
 def rollback(tracking: Tracking, name: str, *, alias: str = "champion", to: str | None = None, reason: str = "") -> history.Entry:
-    """Give the alias back to the version that had it before, or to version ``to``.
-
-    Raises:
-        InputError: there is no such model or version.
-        GateRefused: there is nothing to go back to, or that version's files are gone or were changed.
-        ServiceUnreachable: the registry does not answer, or the lock cannot be had.
-    """
+    """Give the alias back to the version that had it before, or to version ``to``; GateRefused if there is none, or its files changed."""
     with service_errors(tracking.uri):
         find_version(tracking, name)
         with lock(tracking, name) as ticket:
@@ -242,11 +220,7 @@ def rollback(tracking: Tracking, name: str, *, alias: str = "champion", to: str 
 
 
 def read_champion(tracking: Tracking, name: str, alias: str) -> Scored | None:
-    """The version that has the alias, with its scores; None if the model or the alias does not exist yet.
-
-    Raises:
-        GateRefused: it has no scores to be held against.
-    """
+    """The version that has the alias; None if model or alias does not exist yet, GateRefused if it has no scores."""
     holder = alias_holder(tracking, name, alias)
     if holder is None:
         return None

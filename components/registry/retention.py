@@ -34,15 +34,9 @@ class Unneeded:
 
 
 def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3) -> list[Unneeded]:
-    """Versions to which no alias points, that no entry of the history names, whose run has ended, and that are not the newest.
+    """Versions of ours without alias or history whose run has ended, but for the newest ``keep`` of each model.
 
-    Args:
-        tracking: the registry.
-        name: one registered model; default: all of ours.
-        keep: the newest versions of each model that stay in any case.
-
-    Raises:
-        InputError: there is no such model.
+    With no ``name`` also unfinished copies into production.
     """
     with service_errors(tracking.uri):
         models = [model for model in all_pages(tracking.client.search_registered_models) if not is_queue(dict(model.tags))]
@@ -57,10 +51,9 @@ def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3)
 
 
 def delete(tracking: Tracking, items: list[Unneeded]) -> list[Unneeded]:
-    """Delete versions and the model files of their runs; the runs with their scores and reports stay.
+    """Delete versions and the model files of their runs, not their scores and reports; gives those that are gone now.
 
-    Each is looked at again under the lock of its model, so that none goes that was promoted in the meantime. Gives those
-    that are gone now.
+    Each is looked at again under the lock of its model, so that none goes that was promoted in the meantime.
     """
     gone = []
     with service_errors(tracking.uri):

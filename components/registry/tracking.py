@@ -46,12 +46,7 @@ def public_uri(uri: str) -> str:
 
 
 def check_reachable(uri: str) -> None:
-    """Return within ten seconds if the server behind ``uri`` answers; a URI without a server always does.
-
-    Raises:
-        ServiceUnreachable: nothing listens there, or what listens does not answer.
-        InputError: the URI is one that MLflow cannot use.
-    """
+    """Raise ServiceUnreachable within ten seconds unless the server behind ``uri`` answers; a URI without a server always does."""
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         raise InputError(
@@ -171,14 +166,7 @@ def _batches(rows: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def open_tracking(uri: str | None = None) -> Tracking:
-    """Connect to MLflow.
-
-    Args:
-        uri: see :func:`tracking_uri`.
-
-    Raises:
-        ServiceUnreachable: the server does not answer; known within about ten seconds.
-    """
+    """Connect to MLflow at :func:`tracking_uri`; whether it answers is known within about ten seconds."""
     uri = tracking_uri(uri)
     check_reachable(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

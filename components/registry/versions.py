@@ -64,22 +64,10 @@ def register_model(
     report: Path | None = None,
     pictures: Sequence[Path] = (),
 ) -> ModelRef:
-    """Record a run and register its model folder as a new version.
+    """Record a run and register its model folder, copied as it is, as a new version that gets ``alias``.
 
-    Args:
-        tracking: where to.
-        name: the registered model's name; created if missing.
-        alias: the alias that moves to the new version.
-        experiment: the MLflow experiment.
-        model: diffusers-layout folder, copied as it is (no pickle, no archive).
-        params: flat parameters of the run.
-        tags: facts about the version, such as ``manifest_digest``; put on the run and the version under ``styleforge.``.
-        scores: as in ``scores.json``; become metrics, and the style's own values tags of the version.
-        report: the report page.
-        pictures: some of the pictures that were scored.
-
-    Raises:
-        ServiceUnreachable: MLflow stopped answering on the way. The run is marked failed and no version is made.
+    ``tags`` go on run and version under ``styleforge.``; ``scores`` become metrics, and the style's values tags of the version. If
+    MLflow stops answering on the way, the run is marked failed and no version is made.
     """
     facts = {f"{TAG_PREFIX}{key}": str(value) for key, value in tags.items()}
     facts[ARTIFACT_DIGEST] = artifact_digest(model)
@@ -106,11 +94,6 @@ def source_digest(style_set: Path, config: RunConfig, base_digest: str) -> str:
 
     It covers the manifest of the style set (path, bytes, caption, role and split of each picture), the settings, and the base's
     files; not where the pictures lie (``style.source``, ``style.reference``, ``aux.pool``), nor the section ``registry``.
-
-    Args:
-        style_set: folder that ``scan`` made.
-        config: the whole resolved configuration.
-        base_digest: of the base's files.
     """
     settings = config.model_dump(mode="json", exclude={"registry": True, "style": {"source", "reference"}, "aux": {"pool"}})
     return digest_value([digest_file(Path(style_set) / "manifest.jsonl"), settings, base_digest])
@@ -140,11 +123,7 @@ def ensure_model(tracking: Tracking, name: str) -> None:
 
 
 def parse_reference(reference: str) -> tuple[str, str | None, str | None]:
-    """Split ``name``, ``name@alias`` or ``name/version`` into (name, version, alias).
-
-    Raises:
-        InputError: it has another form.
-    """
+    """Split ``name``, ``name@alias`` or ``name/version`` into (name, version, alias)."""
     name, at, alias = reference.partition("@")
     version: str | None = None
     if not at and "/" in reference:
@@ -158,10 +137,6 @@ def resolve_model(reference: str, uri: str | None = None) -> Path:
     """The local folder of a model: a folder itself, or a registered ``name`` (newest version), ``name@alias``, ``name/version``.
 
     A version on a remote server is downloaded once, under STYLEFORGE_HOME.
-
-    Raises:
-        InputError: there is no such folder, model, version or alias; the known ones are listed.
-        ServiceUnreachable: MLflow does not answer.
     """
     folder = Path(reference).expanduser()
     if folder.is_dir():
@@ -181,20 +156,12 @@ def resolve_model(reference: str, uri: str | None = None) -> Path:
 
 
 def verified_folder(tracking: Tracking, version: ModelVersion) -> Path:
-    """The local folder of a version's files, all of them as they were registered.
-
-    Raises:
-        GateRefused: they are gone, they were changed, or another tool registered the version.
-    """
+    """The local folder of a version's files; GateRefused if they are gone or changed, or another tool registered it."""
     return _verified(tracking, version, "", ARTIFACT_DIGEST)
 
 
 def verified_evaluation(tracking: Tracking, version: ModelVersion) -> Path:
-    """The local folder of a version's scores, as they were registered; the model's own files are not fetched.
-
-    Raises:
-        GateRefused: they are gone, they were changed, there never were any, or another tool registered the version.
-    """
+    """The same of a version's scores; the model's own files are not fetched."""
     return _verified(tracking, version, EVALUATION, EVALUATION_DIGEST)
 
 
@@ -247,11 +214,7 @@ def refusal(version: ModelVersion, problem: str, expected: str, remedy: str) -> 
 
 
 def find_version(tracking: Tracking, reference: str) -> ModelVersion:
-    """The registered version behind ``name`` (the newest), ``name@alias`` or ``name/version``.
-
-    Raises:
-        InputError: it does not exist; the known models are listed.
-    """
+    """The registered version behind ``name`` (the newest), ``name@alias`` or ``name/version``."""
     return _find_version(tracking, reference, *parse_reference(reference))
 
 

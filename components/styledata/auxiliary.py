@@ -42,9 +42,6 @@ def curate(style_set: Path, out: Path, *, count: int, form: str, encoder: Encode
 
     With ``roles`` the set is that of one component of the style: pictures known to have another role are left out, and
     without ``character`` among them the ranking prefers pictures without people.
-
-    Raises:
-        InputError: the pool holds no usable picture.
     """
     manifest = Manifest.load(style_set)
     pool = [entry for entry in _distinct(manifest) if not roles or entry.known_role[0] in (None, *roles)]
@@ -68,11 +65,7 @@ def curate(style_set: Path, out: Path, *, count: int, form: str, encoder: Encode
 
 
 def copy_target(style_set: Path, out: Path, roles: Sequence[str] | None = None) -> Path:
-    """Use the StyleRef pictures themselves as the Aux set (an ablation of the papers); with ``roles`` only those of these.
-
-    Raises:
-        InputError: no picture is known to have one of the roles.
-    """
+    """Use the StyleRef pictures themselves as the Aux set (an ablation of the papers); with ``roles`` only those of these."""
     entries = [entry for entry in Manifest.load(style_set).usable("style_ref") if not roles or entry.known_role[0] in roles]
     if roles and not entries:
         raise InputError(
@@ -88,16 +81,7 @@ def no_aux(out: Path) -> Path:
 
 
 def pack_generated(pictures: Path, out: Path, prompt: str) -> Path:
-    """Make an Aux set of the class pictures that the frozen base drew from ``prompt``.
-
-    Args:
-        pictures: a folder of pictures, or one with them in ``images/``.
-        out: folder to write.
-        prompt: the class prompt, kept with every picture.
-
-    Raises:
-        InputError: the folder holds no picture, or a damaged one.
-    """
+    """Make an Aux set of the class pictures, in ``pictures`` or its ``images/``, that the frozen base drew from ``prompt``."""
     folder = Path(pictures) / "images" if (Path(pictures) / "images").is_dir() else Path(pictures)
     names = [name for name in walk(folder) if name.lower().endswith(".png")]
     if not names:
@@ -106,12 +90,7 @@ def pack_generated(pictures: Path, out: Path, prompt: str) -> Path:
 
 
 def join(parts: Sequence[tuple[str, Path]], out: Path) -> Path:
-    """Put the Aux sets of several concepts into one, each row with its ``concept``.
-
-    Args:
-        parts: (concept, folder of its Aux set).
-        out: folder to write.
-    """
+    """Put the Aux sets of several (concept, folder) into one, each row with its ``concept``."""
     rows: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
     with atomic_folder(out) as folder:
@@ -132,17 +111,11 @@ def join(parts: Sequence[tuple[str, Path]], out: Path) -> Path:
 
 
 def pick_diverse(relevance: np.ndarray, features: np.ndarray, count: int, weight: float = RELEVANCE_WEIGHT) -> list[int]:
-    """Indices of at most ``count`` items by maximal marginal relevance, in the order of being picked.
+    """Indices of at most ``count`` of n items by maximal marginal relevance, in the order of being picked.
 
-    The next item maximises weight · r − (1 − weight) · max s, with r the relevance scaled to 0–1 and s its similarity to
-    an item already picked: the cosine, scaled to 0–1, of features from which the pool's mean is taken (CLIP's features lie
-    in a narrow cone). The first is the most relevant; ties go to the earlier item.
-
-    Args:
-        relevance: shape (n,), any unit.
-        features: shape (n, d).
-        count: number of items wanted.
-        weight: λ in 0–1.
+    The next item maximises weight · r − (1 − weight) · max s, with r the (n,) relevance scaled to 0–1 and s its similarity to an
+    item already picked: the cosine, scaled to 0–1, of (n, d) features less the pool's mean (CLIP's lie in a narrow cone). The
+    first is the most relevant; ties go to the earlier item.
     """
     low, high = float(relevance.min()), float(relevance.max())
     scaled = (relevance - low) / (high - low) if high > low else np.zeros_like(relevance, dtype=np.float64)

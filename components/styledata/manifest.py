@@ -30,12 +30,9 @@ FOLDER_ROLES = {"character": "character", "characters": "character", "background
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One picture of a style set.
+    """One picture of a style set; facts as in :class:`components.core.images.ImageFacts`, caption and role from ``metadata.jsonl``.
 
-    ``path`` is POSIX and relative to the set's ``images/``; ``sha256`` is of the file's bytes; ``phash``, ``width``,
-    ``height``, ``mode``, ``format``, ``spread`` and ``animated`` as in :class:`components.core.images.ImageFacts`;
-    ``caption`` and ``role`` come from ``metadata.jsonl``; ``split`` is one of ``SPLITS``; ``problem`` is the reason why
-    the picture cannot be used, or None.
+    ``path`` is POSIX and relative to ``images/``; ``problem`` is the reason why the picture cannot be used, or None.
     """
 
     path: str
@@ -102,11 +99,7 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        """Read a style set's manifest.
-
-        Raises:
-            InputError: ``folder`` is no style set.
-        """
+        """Read a style set's manifest."""
         folder = Path(folder)
         if not (folder / MANIFEST).is_file():
             raise InputError(str(folder), f"holds no {MANIFEST}", expected="a style set made by the scan step")
@@ -155,12 +148,7 @@ def scan_style(style: StyleSection, aux: AuxSection, out: Path) -> Manifest:
 
     StyleRef is ``style_ref/`` in the source, or, where there is none, the whole source but ``aux_pool/`` and
     ``reference/``. The Aux pool is read only where it is curated from. Pictures that do not decode become entries with a
-    ``problem``, for validation to judge. Nothing is written unless all of it is.
-
-    Raises:
-        InputError: a folder is missing or holds no picture; a metadata line is wrong; no pool to curate from. All of it is said,
-            and then the pictures that do not decode too.
-        ServiceUnreachable: a URL's store does not answer.
+    ``problem``, for validation to judge. Nothing is written unless all of it is; all that is wrong is said in one InputError.
     """
     problems = Problems()
     with tempfile.TemporaryDirectory(dir=state("scratch")) as scratch, atomic_folder(out) as folder:

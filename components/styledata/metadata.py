@@ -23,12 +23,10 @@ class Annotation:
 
 
 def read_metadata(folder: Path, problems: Problems) -> dict[str, Annotation]:
-    """All annotations in ``folder``, keyed by the picture's path relative to it.
+    """All annotations in ``folder``, keyed by the picture's path relative to it; what is wrong goes into ``problems``.
 
     ``metadata.jsonl`` may lie at the root and in any sub-folder; its ``file_name`` is relative to the folder it lies in.
     Where two speak about one picture, the deeper one counts.
-
-    What is wrong goes into ``problems``, with file and line: not JSON, no ``file_name``, a file that is not there, an unknown role.
     """
     annotations: dict[str, Annotation] = {}
     files = [path for path in walk(folder) if PurePosixPath(path).name == METADATA]

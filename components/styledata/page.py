@@ -16,10 +16,7 @@ _MOST_PICTURES = 60
 
 
 def write_page(path: Path, report: dict[str, Any], manifest: Manifest, style_set: Path) -> None:
-    """Write ``report`` (the content of ``validation.json``) as a self-contained page with small copies of the pictures.
-
-    Pictures that fail come first; the StyleRef pictures fill what is left of the page's allowance.
-    """
+    """Write ``validation.json``'s content as a self-contained page: pictures that fail first, then StyleRef up to the allowance."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     by_path = {entry.path: entry for entry in manifest.entries}

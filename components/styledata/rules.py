@@ -32,11 +32,10 @@ ALL = ("style_ref", "aux_pool", "reference")
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """One rule: an expectation of Great Expectations over the rows whose ``kind`` is in ``kinds``.
 
-    ``expectation`` is the name of a Great Expectations class and ``arguments`` its keywords; it sees only the rows whose
-    ``kind`` is in ``kinds``: a split's name, ``undecodable`` (whatever the split) or ``ignored``. ``message`` says what was
-    wanted; ``reason``, a format string over the row's columns, says of a failing row what is wrong with it.
+    A kind is a split's name, ``undecodable`` (whatever the split) or ``ignored``. ``message`` says what was wanted; ``reason``, a
+    format string over the row's columns, what is wrong with a failing row.
     """
 
     name: str
@@ -94,8 +93,7 @@ def _why_ignored(path: str) -> str:
 def rules(manifest: Manifest, *, minimum_side: int, needs_roles: bool) -> list[Rule]:
     """All rules that apply, hard ones first. ``minimum_side`` is the base's resolution in pixels.
 
-    Hard rules on a picture's quality cover what is trained on (StyleRef and the Aux pool); the held-out reference only
-    warns, since it spoils a score and not a model.
+    The held-out reference's quality only warns, since it spoils a score and not a model.
     """
     found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules()]
     found += _role_rules(manifest, needs_roles)

@@ -54,12 +54,7 @@ class Place:
 
 
 def list_sets(source: str) -> list[Place]:
-    """The sub-folders of ``source``, by name; files and hidden folders are passed over.
-
-    Raises:
-        InputError: the place is missing, is a file or an archive, or has no sub-folder.
-        ServiceUnreachable: the store does not answer, or refuses access.
-    """
+    """The sub-folders of ``source``, by name; files and hidden folders are passed over."""
     if "::" in source:
         raise InputError(source, "is inside of an archive", expected="a folder or bucket with a sub-folder for each style set")
     names = list_folders(source)
@@ -71,12 +66,7 @@ def list_sets(source: str) -> list[Place]:
 
 
 def read_settings(place: Place) -> dict[str, Any]:
-    """The settings in the set's ``styleforge.yaml``, by section; empty where there is no such file.
-
-    Raises:
-        ConfigError: it is too large or not YAML, or names a field that a set may not set, or a value that it may not have.
-        ServiceUnreachable: the store does not answer, or refuses access.
-    """
+    """The settings in the set's ``styleforge.yaml``, by section; ConfigError for what a set may not set."""
     data = read_beside(place.location, SETTINGS, MAX_BYTES + 1)
     if data is None:
         return {}

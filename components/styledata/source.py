@@ -21,13 +21,9 @@ def is_url(location: str) -> bool:
 
 
 def open_source(location: str, into: Path) -> Path:
-    """A local folder with the pictures of ``location``: itself if local, else its files downloaded to ``into``, whole or not at all.
+    """A local folder with the pictures of ``location``: itself if local, else downloaded to ``into``, whole or not at all.
 
-    Hidden files (a name with a leading dot) are not downloaded.
-
-    Raises:
-        InputError: the folder is missing, is a file, or holds nothing; the URL's protocol is unknown or not installed.
-        ServiceUnreachable: the store does not answer, or refuses access.
+    Hidden files are not downloaded. InputError: no such folder or protocol; ServiceUnreachable: the store does not answer or refuses.
     """
     if is_url(location):
         return _download(location, into)
@@ -43,12 +39,7 @@ def open_source(location: str, into: Path) -> Path:
 
 
 def list_folders(location: str) -> list[str]:
-    """Names of the sub-folders of a folder or URL, sorted; hidden ones are left out.
-
-    Raises:
-        InputError: the place is missing or is a file; the URL's protocol is unknown or not installed.
-        ServiceUnreachable: the store does not answer, or refuses access.
-    """
+    """Names of the sub-folders of a folder or URL, sorted; hidden ones are left out."""
     if not is_url(location):
         folder = open_source(location, Path())
         return sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
@@ -61,12 +52,7 @@ def list_folders(location: str) -> list[str]:
 
 
 def read_beside(location: str, name: str, limit: int) -> bytes | None:
-    """The first ``limit`` bytes of the file ``name`` in a folder or URL; None if there is none.
-
-    Raises:
-        InputError: it cannot be read; the URL's protocol is unknown or not installed.
-        ServiceUnreachable: the store does not answer, or refuses access.
-    """
+    """The first ``limit`` bytes of the file ``name`` in a folder or URL; None if there is none."""
     if not is_url(location):
         path = Path(location).expanduser() / name
         try:

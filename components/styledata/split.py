@@ -28,17 +28,9 @@ class RoleOfPicture:
 def split_style_set(style_set: Path, out: Path, encoder: EncoderFactory) -> Path:
     """Give every StyleRef picture a role and write ``split.json`` into the folder ``out``; returns ``out``.
 
-    A picture's role is that of its metadata, else of its sub-folder, else read zero-shot. ``method`` in the file is the
-    weakest of these that was needed. ``reference`` lists the held-out pictures; where there are none, the StyleRef
-    pictures themselves, and ``reference_is_style_ref`` is true.
-
-    Args:
-        style_set: folder made by ``scan_style``.
-        out: folder to write.
-        encoder: makes the CLIP encoder; called only if a picture needs them.
-
-    Raises:
-        InputError: the style set holds no usable StyleRef picture.
+    A picture's role is that of its metadata, else of its sub-folder, else read zero-shot (only then ``encoder`` is called); ``method``
+    is the weakest of these that was needed. ``reference`` lists the held-out pictures; where there are none, the StyleRef pictures
+    themselves, and ``reference_is_style_ref`` is true.
     """
     manifest = Manifest.load(style_set)
     entries = manifest.usable("style_ref")

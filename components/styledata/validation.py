@@ -63,11 +63,7 @@ class ValidationReport:
         return [_one_line(rule) for rule in self.failed("soft")]
 
     def raise_if_failed(self, page: Path | None = None) -> None:
-        """Do nothing if no hard rule failed. ``page`` is where the rules and pictures can be looked at.
-
-        Raises:
-            GateRefused: listing every rule that failed and every file with its reason.
-        """
+        """Raise GateRefused with every hard rule that failed and every file; ``page`` is where they can be looked at."""
         failed = self.failed("hard")
         if failed:
             listing = "\n".join(rule.describe() for rule in failed)
@@ -83,13 +79,8 @@ class ValidationReport:
 def validate_style_set(style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path) -> ValidationReport:
     """Judge a style set; write ``validation.json`` and the self-contained page ``validation.html`` into ``out``.
 
-    Args:
-        style_set: folder made by ``scan_style``.
-        minimum_side: the base's resolution in pixels: shorter sides below it warn, below half of it they are refused.
-        needs_roles: whether the method needs both characters and backgrounds.
-        out: folder to write.
-
-    Never raises for bad pictures: see :meth:`ValidationReport.raise_if_failed`.
+    ``minimum_side`` is the base's resolution: shorter sides below it warn, below half of it they are refused. Never raises for bad
+    pictures: see :meth:`ValidationReport.raise_if_failed`.
     """
     manifest = Manifest.load(style_set)
     chosen = rules(manifest, minimum_side=minimum_side, needs_roles=needs_roles)
