@@ -16,11 +16,8 @@ _EMPTY_IS_UNSET = ("ZENML_", "MLFLOW_", "HF_", "AWS_")
 def prepare_environment() -> None:
     """Set the variables that ZenML, MLflow, Great Expectations, Hugging Face and matplotlib read when they are imported.
 
-    A variable that the user has set stays as it is, since a ZenML server, a hub cache or a proxy may be behind it; one that is set
-    to nothing is taken away.
-
-    Raises:
-        InputError: STYLEFORGE_HOME cannot be written.
+    What the user has set stays, since a ZenML server, a hub cache or a proxy may be behind it; what is set to nothing is removed.
+    InputError: STYLEFORGE_HOME cannot be written.
     """
     state, verbose = home(), is_verbose()
     level = "INFO" if verbose else "CRITICAL"

@@ -13,9 +13,7 @@ BUILT_IN = "built-in"
 def lightweight_zenml() -> Iterator[None]:
     """Within the block ZenML lists packages without a subprocess and, on a stack of built-in parts, loads no integrations.
 
-    Integrations bring materializers for torch, pandas, scikit-learn and the like. Our artifacts are folders with a
-    materializer of their own, so loading those frameworks only costs seconds and memory. Stacks with parts from an
-    integration (Kubernetes, clouds) are left as they are.
+    Integrations bring materializers for torch, pandas and the like, which costs seconds: our artifacts are folders with one of their own.
     """
     from zenml.environment import Environment
     from zenml.integrations.registry import integration_registry

@@ -30,28 +30,14 @@ class _Made:
 
 
 def check_reach(config: RunConfig, settings: Mapping[str, Any]) -> None:
-    """Check that what a configuration names is within the reach of the pods, which are what ``settings`` say of Kubernetes'.
-
-    Raises:
-        InputError: it names a place that the pods do not have.
-    """
+    """Refuse (InputError) a configuration that names a place which the pods that ``settings`` describe do not have."""
     check_travels(config, config.style.source, _claims({step: _pod(settings, step) for step in PERSONALIZE}))
 
 
 def write_pipeline(plan: dict[str, dict[str, Any]], out: Path, *, name: str, settings: Mapping[str, Any], image: str | None) -> list[str]:
-    """Write the specification of version 2 for one plan; needs neither Kubeflow nor its SDK.
+    """Write the specification of version 2 for one plan, without Kubeflow's SDK; the names of the steps, in an order in which they can run.
 
-    Args:
-        plan: the parameters of each step.
-        out: the YAML file.
-        name: of the style.
-        settings: of a ``zenml.yaml``; the pods are what it says of Kubernetes', ``image`` is for all instead of theirs.
-
-    Returns:
-        The names of the steps, in an order in which they can run.
-
-    Raises:
-        InputError: a pod asks for what cannot be said.
+    ``settings`` of a ``zenml.yaml`` describe the pods, ``image`` goes over theirs; InputError for what cannot be said.
     """
     tasks = [
         Task(
@@ -125,9 +111,7 @@ def _claims(pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path) -> None:
     """Run one step of ``personalize`` in this process: ``parameters`` is a JSON object, ``inputs`` are ``name=folder``.
 
-    Raises:
-        InputError: there is no such step, or it takes other parameters or folders.
-        StyleForgeError: as the step raises it.
+    InputError for an unknown step, and other parameters or folders than it takes.
     """
     if name not in PERSONALIZE:
         raise InputError(name, "is no step", expected=", ".join(PERSONALIZE))

@@ -43,11 +43,9 @@ class PreflightRequest:
 
 
 def load_target(request: PreflightRequest) -> Target | Check:
-    """The stack as a target; a :class:`Check` that says so where it runs on no Kubernetes.
+    """The stack as a target, or a :class:`Check` that says so where it runs on no Kubernetes.
 
-    Raises:
-        InputError: ZenML knows no such stack, or the settings cannot be used.
-        ServiceUnreachable: ZenML's server does not answer.
+    InputError for an unknown stack or unusable settings; ServiceUnreachable where ZenML's server does not answer.
     """
     stack = _stack(connect_zenml(), request.stack)
     orchestrator = _component(stack, "orchestrator")
@@ -58,12 +56,7 @@ def load_target(request: PreflightRequest) -> Target | Check:
 
 
 def check_access() -> None:
-    """Refuse at once what would else come up after minutes, in ZenML's words: no credentials, or an API server that does not answer.
-
-    Raises:
-        InputError: no kubeconfig, or not the context that the active stack names.
-        ServiceUnreachable: the API server does not answer.
-    """
+    """Refuse at once what would come up after minutes, in ZenML's words: no credentials (InputError), no answer (ServiceUnreachable)."""
     from zenml.client import Client
 
     orchestrator = _component(Client().active_stack_model, "orchestrator")

@@ -44,10 +44,7 @@ def default_settings_file() -> Path | None:
 def settings_for(path: Path, flavors: Collection[str], steps: Collection[str] | None = None) -> Path:
     """A file for ZenML with what ``path`` says to a stack with these ``flavors`` (``orchestrator.kubernetes``), variables filled in.
 
-    ``steps`` are the pipeline's, since ZenML would warn of any other; None: all.
-
-    Raises:
-        InputError, ConfigError: as :func:`check_settings`.
+    ``steps`` are the pipeline's, since ZenML would warn of any other; None: all. Raises as :func:`check_settings`.
     """
     data = check_settings(path)
     kept = {name: _for_stack(step, flavors) for name, step in data["steps"].items() if steps is None or name in steps}
@@ -75,9 +72,7 @@ def _for_stack(section: Mapping[str, Any], flavors: Collection[str]) -> dict[str
 def check_settings(path: Path) -> dict[str, Any]:
     """Read ``zenml.yaml``, fill in what it takes from the environment, and refuse whatever ZenML would pass over in silence.
 
-    Raises:
-        InputError: the file is missing or not YAML.
-        ConfigError: an unknown step or key (the nearest known one is named), a value of the wrong type, or a variable that is not set.
+    InputError for a missing file or no YAML; ConfigError for an unknown step or key, a wrong type, or an unset variable.
     """
     data = expand(read_yaml_mapping(path), str(path))
     _known(path, "", data, TOP_KEYS, "key")

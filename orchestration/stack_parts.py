@@ -44,18 +44,9 @@ class Part:
 
 
 def check_part(client: Client, where: str, kind: str, name: str, component: Component) -> Part:
-    """A part of a definition, checked.
+    """A part of a definition, checked; ``where`` is the definition, for errors, ``kind`` such as ``artifact_store``.
 
-    Args:
-        client: ZenML.
-        where: the definition, for errors.
-        kind: type of the part, such as ``artifact_store``.
-        name: its name in ZenML.
-        component: the part.
-
-    Raises:
-        ConfigError: ZenML knows no such flavor, or the flavor no such setting.
-        GateRefused: ZenML has a part of that type and name with another flavor.
+    ConfigError for an unknown flavor or setting; GateRefused where ZenML has a part of that type and name with another flavor.
     """
     from zenml.enums import StackComponentType
 

@@ -58,19 +58,10 @@ class Applied:
 
 
 def apply_stack(name_or_file: str, overrides: Sequence[str] = (), *, activate: bool = False, dry_run: bool = False) -> Applied:
-    """Make the stack, or bring it to what the definition says.
+    """Make the stack, or bring it to what the definition says; ``activate`` makes it the active one, too.
 
-    Args:
-        name_or_file: a definition of ``infra/stacks`` by name, or a file.
-        overrides: ``a.b=value`` for the definition.
-        activate: make it the active stack, too.
-        dry_run: only say what would be done.
-
-    Raises:
-        InputError: no such definition, or ZenML's server refuses the credentials.
-        ConfigError: the definition is wrong; nothing was changed.
-        GateRefused: a part of the same type and name has another flavor; nothing was changed.
-        ServiceUnreachable: ZenML's server does not answer.
+    ConfigError for a wrong definition, GateRefused for a part that ZenML has with another flavor: both before anything is changed.
+    InputError for no such definition or refused credentials; ServiceUnreachable where ZenML's server does not answer.
     """
     definition = load_stack(name_or_file, overrides)
     # Where two apply at once, the database lets one in; the other then finds what it wanted to make.
@@ -152,11 +143,7 @@ def find_stack(client: Client, name: str) -> StackResponse | None:
 
 
 def list_stacks() -> list[dict[str, Any]]:
-    """ZenML's stacks as plain data, by name: whether each is active, and its parts.
-
-    Raises:
-        ServiceUnreachable, InputError: as :func:`apply_stack`.
-    """
+    """ZenML's stacks as plain data, by name: whether each is active, and its parts. Raises as :func:`apply_stack`."""
     client = connect()
     active = client.active_stack_model.id
     stacks = sorted(client.list_stacks(size=1000, hydrate=True), key=lambda stack: stack.name)
@@ -169,14 +156,9 @@ def _parts_of(stack: StackResponse) -> list[dict[str, str]]:
 
 
 def remove_stack(name: str) -> dict[str, Any]:
-    """Remove a stack, and those of its parts that no other stack has and that hold nothing.
+    """Remove a stack, and those of its parts that no other stack has and that hold nothing; what went and what stayed, with the reason.
 
-    Returns:
-        Plain data: the stack, the parts that were removed, and those that were kept, each with the reason.
-
-    Raises:
-        InputError: ZenML knows no such stack.
-        GateRefused: it is the active one or ZenML's own.
+    InputError for an unknown stack; GateRefused for the active one and ZenML's own.
     """
     client = connect()
     stack = find_stack(client, name)

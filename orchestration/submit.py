@@ -22,21 +22,10 @@ _logger = logging.getLogger(__name__)
 def submit_and_collect(
     pipeline: Any, name: str, *, settings: Path | None = None, use_cache: bool = True, discard_finished: bool = False, **arguments: Any
 ) -> tuple[PipelineRunResponse | None, Exception | None]:
-    """Run a pipeline and wait for it.
+    """Run a pipeline and wait for it: the run (None where ZenML has no record of it), and its error (None where it succeeded here).
 
-    Args:
-        pipeline: ZenML's.
-        name: what the run's name begins with; time and chance are added.
-        settings: a ``zenml.yaml``.
-        use_cache: False runs every step again.
-        discard_finished: remove what finished steps could have resumed; what a stopped or failed one has done stays in any case.
-        arguments: the pipeline's own.
-
-    Returns:
-        The run, None where ZenML has no record of it, and its error, None where it succeeded here.
-
-    Raises:
-        KeyboardInterrupt: the user stopped it.
+    ``name`` begins the run's name, ``settings`` is a ``zenml.yaml``, ``arguments`` are the pipeline's. ``discard_finished`` removes what
+    finished steps could have resumed; what a stopped or failed one has done stays in any case.
     """
     from steps.io import workspace
 

@@ -13,11 +13,7 @@ PLACES = ("source", "reference", "pool")
 
 
 def within_reach(plan: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The plan with its local folders of pictures put into the active stack's artifact store, each content once.
-
-    Raises:
-        StyleForgeError: as ZenML's artifact store raises it.
-    """
+    """The plan with its local folders of pictures put into the active stack's artifact store, each content once; its errors go through."""
     from steps.io.sources import publish
 
     local = {name: Path(place).expanduser() for name in PLACES if (place := plan["scan"].get(name)) and not is_url(place)}

@@ -27,10 +27,7 @@ _PIPELINE = "personalize"
 def apply_cron_job(request: ScheduleRequest) -> Applied:
     """Install or change the CronJob that runs ``styleforge retrain``.
 
-    Raises:
-        InputError: the request is wrong, means nothing in the pod, or an object of that name is somebody else's.
-        ClusterError: the cluster refuses it.
-        ClusterUnreachable: it does not answer.
+    InputError for a request that is wrong or means nothing in the pod; ClusterError and ClusterUnreachable as the cluster answers.
     """
     if not request.source:
         raise InputError("--source", "is missing", expected="the bucket whose sub-folders are style sets")
@@ -61,12 +58,8 @@ def _namespace(namespace: str | None) -> str:
 def apply_with_zenml(request: ScheduleRequest) -> Applied:
     """Hand ``personalize`` for one style set to the active stack's orchestrator, to be started by its schedule.
 
-    Each run takes finished work from the cache, trains if the pictures have changed, and registers; no gate is request. What the
-    configuration resolves to, the base's digest among it, is fixed now.
-
-    Raises:
-        InputError: the request is wrong, or the orchestrator has no schedules.
-        ServiceUnreachable: ZenML's server does not answer.
+    Each run takes finished work from the cache, trains if the pictures have changed, and registers; it asks no gate. What the configuration
+    resolves to, the base's digest among it, is fixed now. InputError where the orchestrator has no schedules.
     """
     _refuse_options(request)
     cron = parse_cron(request.cron)

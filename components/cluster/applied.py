@@ -25,10 +25,7 @@ _PATHS = {
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of a schedule: ``created``, ``changed`` or ``unchanged``; in a dry run, what would become of it.
-
-    ``missing`` is what the pod needs and the namespace lacks; ``objects`` are as the cluster holds them, or would.
-    """
+    """A schedule's ``status``: ``created``, ``changed`` or ``unchanged``, in a dry run what it would be; the pod lacks ``missing``."""
 
     name: str
     namespace: str
@@ -65,11 +62,8 @@ class Entry:
 def apply(cluster: Cluster, request: ScheduleRequest, template: Mapping[str, Any]) -> Applied:
     """Install a schedule, or bring it to what is requested.
 
-    Raises:
-        InputError: an object of that name is somebody else's, the namespace is missing, the cluster refuses the object, or
-            knows no time zones.
-        ClusterError: the API refuses the request, because a right is missing or otherwise.
-        ClusterUnreachable: the API does not answer.
+    InputError for a name that is somebody else's, a missing namespace, or an object or time zone that the cluster refuses; ClusterError
+    where the API refuses (a right is missing), ClusterUnreachable where it does not answer.
     """
     request.check()
     place = _Namespace(cluster, schedule.namespace_of(request.namespace, template))
@@ -148,15 +142,9 @@ def list_schedules(cluster: Cluster, namespace: str) -> list[Entry]:
 
 
 def remove(cluster: Cluster, name: str, namespace: str) -> list[str]:
-    """Remove a schedule with its configuration, its Jobs and their pods, running ones too.
+    """Remove a schedule with its configuration, its Jobs and their pods, running ones too; what went, as kind and name.
 
-    Returns:
-        What was removed, as kind and name.
-
-    Raises:
-        InputError: there is none of that name, or it is somebody else's.
-        ClusterError: the API refuses the request, because a right is missing or otherwise.
-        ClusterUnreachable: the API does not answer.
+    InputError where there is none of that name, or it is somebody else's; the API's errors as :func:`apply`.
     """
     place = _Namespace(cluster, namespace)
     objects = {("CronJob", name): place.get("CronJob", name)}

@@ -63,12 +63,7 @@ class Cluster:
     skew: float = field(default=0.0, init=False)
 
     def get(self, path: str, **query: str | int) -> Manifest:
-        """One object.
-
-        Raises:
-            NotFound, Forbidden, ClusterError: the server says so.
-            ClusterUnreachable: no answer within seconds.
-        """
+        """One object; NotFound, Forbidden or ClusterError as the server says, ClusterUnreachable without an answer within seconds."""
         return dict(json.loads(self.call("GET", path, query=query)))
 
     def items(self, path: str, **query: str | int) -> list[Manifest]:
@@ -109,11 +104,7 @@ class Cluster:
 
 
 def connect(access: Access) -> Cluster:
-    """Read the credentials; nothing is sent yet.
-
-    Raises:
-        InputError: no kubeconfig, one that cannot be read, or no such context in it.
-    """
+    """Read the credentials; nothing is sent yet. InputError without a kubeconfig that can be read and has the context."""
     if access.factory is not None:
         client = access.factory()
         # Three tries of each call would treble the seconds until an error.
@@ -165,11 +156,7 @@ def _from_kubeconfig(context: str | None) -> Cluster:
 
 
 def kubeconfig() -> str:
-    """The kubeconfig's path, or several with a colon between them: ``$KUBECONFIG``, else ``~/.kube/config``.
-
-    Raises:
-        InputError: none of the files is there.
-    """
+    """The kubeconfig's path, or several with colons between (``$KUBECONFIG``, else ``~/.kube/config``); InputError if none is there."""
     # Read here and not at the client's import, which is where the client does it.
     files = os.environ.get("KUBECONFIG") or "~/.kube/config"
     if not any(Path(part).expanduser().is_file() for part in files.split(os.pathsep) if part):

@@ -15,10 +15,9 @@ _PART = re.compile(r"([*?]|\d+|[a-z]{3})(?:-(\d+|[a-z]{3}))?(/\d+)?", re.ASCII |
 
 
 def parse_cron(text: str) -> str:
-    """The expression without blanks around it, once it is certain that Kubernetes takes it: five fields, or one such as ``@daily``.
+    """The expression, stripped, once Kubernetes is certain to take it: five fields, or one such as ``@daily``.
 
-    Raises:
-        InputError: it is of another form, or names a time that never comes, such as the 31st of February.
+    InputError for any other form, and for a time that never comes, such as the 31st of February.
     """
     from croniter import CroniterError
 
@@ -51,11 +50,7 @@ def _check_fields(cron: str) -> None:
 
 
 def zone(name: str | None) -> tzinfo:
-    """A time zone by its name in the IANA database; None is UTC.
-
-    Raises:
-        InputError: there is no zone of that name.
-    """
+    """A time zone by its name in the IANA database, None is UTC; InputError for an unknown one."""
     if name is None or name in UTC_NAMES:
         return UTC
     try:

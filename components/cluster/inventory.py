@@ -66,11 +66,7 @@ class Inventory:
 
 
 def gather(cluster: Cluster, target: Target) -> Inventory:
-    """Ask for everything that the checks look at.
-
-    Raises:
-        ClusterUnreachable, ClusterError: the API server stops answering, or fails.
-    """
+    """Ask for everything that the checks look at; ClusterUnreachable or ClusterError if the API server stops answering, or fails."""
     place = f"/api/v1/namespaces/{target.namespace}"
     found = Inventory(namespace=_namespace(cluster, place))
     found.nodes = _may(lambda: cluster.items("/api/v1/nodes"))

@@ -46,11 +46,7 @@ class Task:
 
 
 def documents(name: str, description: str, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """The two documents of the file: the pipeline, and what Kubernetes is to do for its pods.
-
-    Raises:
-        ConfigError: a pod asks for something that cannot be said there.
-    """
+    """The two documents of the file, the pipeline and its pods' platform; ConfigError for a pod setting that cannot be said there."""
     made_by = {task.step: task for task in tasks}
     pipeline = {
         "components": {f"comp-{_dashed(task.step)}": _component(task) for task in tasks},

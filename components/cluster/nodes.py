@@ -20,11 +20,7 @@ _POOL = "{labels: {pool: gpu}, taints: ['nvidia.com/gpu=present:NoSchedule'], al
 
 
 def quantity(value: Any) -> Decimal:
-    """A Kubernetes quantity (``500m``, ``2Gi``) as a number of cores, bytes or pieces.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """A Kubernetes quantity (``500m``, ``2Gi``) as a number of cores, bytes or pieces; ValueError for anything else."""
     from kubernetes.utils.quantity import parse_quantity
 
     return Decimal(parse_quantity(value))
@@ -156,12 +152,9 @@ def _ready(node: Manifest) -> bool:
 
 
 def parse_pool(text: str) -> Manifest:
-    """A pool that an autoscaler grows from nothing, as the node that it would add.
+    """A pool that an autoscaler grows from nothing, as the node that it would add; InputError for text of another form.
 
     ``text`` is YAML with ``allocatable``, and ``labels``, ``taints`` (``key=value:Effect``) and ``name`` where there are any.
-
-    Raises:
-        InputError: it is of another form.
     """
     where = f"--assume-pool {text.strip()[:60]!r}"
     try:

@@ -33,8 +33,7 @@ class Report:
 def examine_cluster(target: Target, *, seconds: float = PROBE_SECONDS) -> Report:
     """Look at everything from the kubeconfig to the services as a pod sees them; the probe and its image's download get ``seconds``.
 
-    Raises:
-        KeyboardInterrupt: the user stopped it; no pod is left behind.
+    KeyboardInterrupt goes through and leaves no pod behind.
     """
     report = Report()
     try:

@@ -63,12 +63,7 @@ def _takes_gpu(plan: PodPlan) -> bool:
 
 
 def probe(cluster: Cluster, target: Target, plan: PodPlan, seconds: float) -> Outcome:
-    """Run the probe for at most ``seconds`` and tell what it saw. Whatever happens, its Job is deleted.
-
-    Raises:
-        ClusterUnreachable: the API server stops answering.
-        KeyboardInterrupt: the user stopped it; the Job is deleted all the same.
-    """
+    """Run the probe for at most ``seconds`` and tell what it saw. Whatever happens, Ctrl-C and a silent server too, its Job is deleted."""
     started = time.monotonic()
     place = f"/apis/batch/v1/namespaces/{target.namespace}/jobs"
     job = job_for(target, plan, seconds)

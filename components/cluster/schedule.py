@@ -88,11 +88,7 @@ class ScheduleRequest:
 
 
 def parse_requests(text: str | None) -> dict[str, str]:
-    """Quantities of processor and memory by name, of ``cpu=500m,memory=2Gi``; nothing of None.
-
-    Raises:
-        InputError: it is of another form, or names something else.
-    """
+    """Quantities of processor and memory by name, of ``cpu=500m,memory=2Gi``, nothing of None; InputError for any other form or name."""
     found: dict[str, str] = {}
     for part in [] if text is None else text.split(","):
         name, separator, amount = (word.strip() for word in part.partition("="))
@@ -113,11 +109,7 @@ def load_template() -> Manifest:
 
 
 def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -> None:
-    """Refuse what means something on this machine, and nothing in the pod. What lies on the pod's ``volumes`` may be named by its path.
-
-    Raises:
-        InputError: a place is a path that is on none of the pod's volumes; the first of them is named.
-    """
+    """Refuse (InputError) the first place that means something on this machine and nothing in the pod; paths on its ``volumes`` do."""
     base, scoring, url = config.base, config.scoring, "a URL such as s3://bucket/styles"
     places: list[tuple[str, str | None, bool, str]] = [
         ("--source ", source, False, url), ("style.reference=", config.style.reference, False, url),
@@ -173,10 +165,7 @@ def config_map(request: ScheduleRequest, template: Mapping[str, Any]) -> Manifes
 
 
 def cron_job(request: ScheduleRequest, template: Mapping[str, Any], version: str) -> Manifest:
-    """The CronJob, made of the manifest's. ``version`` of the API is ``v1`` or ``v1beta1``.
-
-    The latter knows no time zone and counts in the control plane's, which is as good as always UTC.
-    """
+    """The CronJob, made of the manifest's. ``version`` v1beta1 knows no time zone, and counts in the control plane's: almost always UTC."""
     job: Manifest = copy.deepcopy(dict(template))
     job["apiVersion"] = f"batch/{version}"
     job["metadata"] = _metadata(request, template, request.name)

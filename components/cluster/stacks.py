@@ -69,15 +69,9 @@ def definitions() -> list[str]:
 
 
 def load_stack(name_or_file: str, overrides: Sequence[str] = ()) -> StackDefinition:
-    """Read a stack definition, apply ``a.b=value`` overrides (values are YAML), and fill in the environment's variables.
+    """Read a definition by name or file, apply ``a.b=value`` overrides, and only then fill in the variables, which these may replace.
 
-    Args:
-        name_or_file: one of :func:`definitions`, or a YAML file.
-        overrides: they come before the variables, so that a value given here needs none.
-
-    Raises:
-        InputError: there is no such definition, or the file is not YAML.
-        ConfigError: an unknown or malformed key, a variable that is not set, or a password in plain text.
+    InputError for no such definition or no YAML; ConfigError for a wrong key, an unset variable, or a password in plain text.
     """
     path = _find(name_or_file)
     data = read_yaml_mapping(path)

@@ -14,11 +14,7 @@ CARD = "styleforge.json"
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a model folder. A base model has none, and is drawn with as it is: no token, no template.
-
-    Raises:
-        InputError: the file is no JSON object.
-    """
+    """The card of a model folder; InputError for no JSON object. A base has none, and is drawn with as it is: no token, no template."""
     file = Path(folder) / CARD
     if not file.is_file():
         return {"identifier": "", "sampling": {"style_template": "{token}{prompt}"}}
@@ -29,11 +25,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def sampling_settings(card: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> SamplingSection:
-    """How pictures are drawn with a model: as it was scored, unless ``changes`` say otherwise (None values are passed over).
-
-    Raises:
-        ConfigError: a setting is unknown, of the wrong type or out of bounds.
-    """
+    """How pictures are drawn with a model: as it was scored, but for ``changes`` that are not None; ConfigError for a bad setting."""
     kept = {key: value for key, value in card.get("sampling", {}).items() if key in AS_SCORED}
     chosen = {key: value for key, value in (changes or {}).items() if value is not None}
     return validate_model(SamplingSection, kept | chosen, "sampling")

@@ -153,8 +153,7 @@ class Comparison:
     def cells(self) -> list[Cell]:
         """Every cell, seed by seed and style by style, so that what is finished first is whole tables of fewer seeds.
 
-        Raises:
-            ConfigError: a variant's settings make no valid run; the variant is named.
+        ConfigError names the variant whose settings make no valid run.
         """
         found: dict[str, Cell] = {}
         for seed in self.config.seeds:
@@ -196,9 +195,7 @@ class Comparison:
 def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
     """Read a comparison by path or name, and apply ``a.b=value`` overrides: of its own keys, else of all cells' runs.
 
-    Raises:
-        InputError: a file is missing or not YAML.
-        ConfigError: a key is unknown (the nearest known one is named), or a value is wrong.
+    InputError and ConfigError as :func:`components.core.config.load_config`.
     """
     path, data = read_config(path)
     data["set"] = dict(data.get("set") or {})

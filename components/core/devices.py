@@ -23,11 +23,7 @@ OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 
 
 def wanted_device() -> str:
-    """What STYLEFORGE_DEVICE says; empty if it is unset.
-
-    Raises:
-        ConfigError: it names no kind of device.
-    """
+    """What STYLEFORGE_DEVICE says; empty if it is unset, ConfigError if it names no kind of device."""
     wanted = os.environ.get(VARIABLE, "").strip()
     if wanted and wanted not in KINDS:
         raise ConfigError(
@@ -40,13 +36,8 @@ def wanted_device() -> str:
 def default_device(*kinds: str) -> torch.device:
     """The device that STYLEFORGE_DEVICE names; without it the accelerator of this machine, else the CPU.
 
-    Images for GPUs name theirs, so that a node whose GPU torch cannot use is an error, and not a training that takes weeks.
-
-    Args:
-        kinds: accelerators that the caller can do with; another one makes it the CPU. None given: all.
-
-    Raises:
-        ConfigError: the variable names no kind of device, or one that cannot be used here.
+    Images for GPUs name theirs, so that a node whose GPU torch cannot use is an error (ConfigError), and not a training that takes weeks.
+    ``kinds`` are the accelerators that the caller can do with, all if none is given; any other makes it the CPU.
     """
     import torch
 

@@ -11,13 +11,8 @@ from typing import Any
 class StyleForgeError(Exception):
     """Base of every error that StyleForge raises on purpose.
 
-    Args:
-        where: the file, field or service that is at fault.
-        problem: what was found there.
-        expected: what would have been right.
-        remedy: what the reader can do next.
-
-    ``exit_code`` is the command's exit status and ``status`` the word in its JSON.
+    ``where`` is the file, field or service at fault, ``problem`` what was found there, ``expected`` what would have been right, ``remedy``
+    what the reader can do next. ``exit_code`` is the command's exit status and ``status`` the word in its JSON.
     """
 
     exit_code = 1

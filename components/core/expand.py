@@ -15,15 +15,7 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 def expand(value: Any, where: str, environment: Mapping[str, str] = os.environ) -> Any:
     """A value of a parsed file with each reference in its strings replaced; keys stay as they are.
 
-    As in a shell, a variable that is set to nothing counts as unset.
-
-    Args:
-        value: a mapping, a list, a string or anything else, which is given back as it is.
-        where: the file, for the error.
-        environment: the variables.
-
-    Raises:
-        ConfigError: a variable without a default is not set.
+    As in a shell, a variable that is set to nothing counts as unset; ConfigError, which names the file ``where``, if it has no default.
     """
     if isinstance(value, Mapping):
         return {key: expand(item, where, environment) for key, item in value.items()}

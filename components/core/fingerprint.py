@@ -15,12 +15,9 @@ _logger = logging.getLogger(__name__)
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 over a file, or over the sorted relative paths and contents of a folder; hidden files are left out.
+    """sha256 over a file, or over the sorted relative paths and contents of a folder without hidden files; else FileNotFoundError.
 
     Digests of files of 8 MiB and more are remembered under STYLEFORGE_HOME by path, size, inode and times.
-
-    Raises:
-        FileNotFoundError: if there is nothing at ``path``.
     """
     path = Path(path)
     memory = _Memory()

@@ -55,9 +55,7 @@ class ImageFacts:
 def load_rgb(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Decode a picture to 8-bit RGB: first frame, upright, alpha laid on white.
 
-    Raises:
-        InputError: naming the file, if it is missing, not a picture, damaged, or larger than ``max_pixels`` (checked on
-            the header, before anything is decoded).
+    InputError for a missing or damaged file, no picture, or more than ``max_pixels`` (seen in the header, before anything is decoded).
     """
     try:
         content = Path(path).read_bytes()
@@ -161,11 +159,7 @@ def _is_animated(image: Image.Image, kind: str) -> bool:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to 8-bit RGB; transparency is laid on white, 16-bit and float values are scaled to 8 bits.
-
-    Raises:
-        UnreadableImageError: for a mode without a meaning as a picture.
-    """
+    """Any Pillow mode to 8-bit RGB: transparency on white, 16-bit and float values scaled; UnreadableImageError if not finite."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _deep_gray_to_rgb(image)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:

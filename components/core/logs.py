@@ -61,10 +61,9 @@ class _StderrHandler(logging.StreamHandler):
 
 
 def set_up(*, verbose: bool = False, log_format: LogFormat = "human") -> None:
-    """Send our loggers to stderr: warnings and milestones by default, everything with ``verbose``.
+    """Send our loggers to stderr: warnings and milestones by default, everything with ``verbose``. Calling it again replaces that.
 
-    Other libraries' loggers keep their own handlers and show warnings only, unless ``verbose``. Calling it again replaces
-    the earlier set-up.
+    Other libraries' loggers keep their own handlers and show warnings only, unless ``verbose``.
     """
     handler = _StderrHandler()
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _HumanFormatter())
@@ -87,11 +86,7 @@ def is_verbose() -> bool:
 def progress(description: str, total: int, *, every_seconds: float = 10.0, shown: bool = True) -> Iterator[Advance]:
     """A progress bar on a terminal, a plain log line every few seconds elsewhere.
 
-    Args:
-        description: what is being done, for example ``training``.
-        total: number of units.
-        every_seconds: least time between two plain lines.
-        shown: False says nothing: of several processes that do one work, one speaks.
+    ``shown=False`` says nothing: of several processes that do one work, one speaks.
     """
     if not shown:
         yield lambda units=1, note="": None

@@ -13,15 +13,9 @@ _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
 
 def local_model(name: str, field: str, pocket: str = "base") -> Path | None:
-    """Path of a model on this machine, file or folder; None where the name is a hub id.
+    """Path of a model on this machine, file or folder; None for a hub id, InputError for what is neither.
 
-    Args:
-        name: as in a configuration.
-        field: what an error calls it.
-        pocket: part of the embedded weights that ``pocket`` stands for here.
-
-    Raises:
-        InputError: nothing is there, and the name cannot be a hub id.
+    ``field`` is what an error calls it, ``pocket`` the part of the embedded weights that ``pocket`` stands for here.
     """
     if name == "pocket":
         path = pocket_weights(pocket)

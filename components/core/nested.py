@@ -26,11 +26,7 @@ def without(data: Mapping[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
 
 
 def set_at(data: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
-    """``data`` with ``value`` at the place that the keys name one below the other; ``data`` itself is not changed.
-
-    Raises:
-        TypeError: what lies at a key on the way is no mapping.
-    """
+    """A copy of ``data`` with ``value`` at the place that the keys name; TypeError where something on the way is no mapping."""
     first, *rest = keys
     if not rest:
         return {**data, first: value}

@@ -19,11 +19,9 @@ _logger = logging.getLogger(__name__)
 
 
 def check_webhook(variable: str) -> None:
-    """Return if the variable can be used: the default one may be unset, which means no messages.
+    """Return if the variable can be used: the default one may be unset, which means no messages. Else InputError.
 
-    Raises:
-        InputError: it is no name of a variable, another one than the default is unset, or it holds no http(s) address. Neither
-            its value nor a name that may be an address by mistake is in the message.
+    Neither its value nor a name that may be an address by mistake is in the message.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         raise InputError(
@@ -39,11 +37,7 @@ def check_webhook(variable: str) -> None:
 
 
 def notify(text: str, *, variable: str = WEBHOOK_VARIABLE, seconds: float = SECONDS) -> bool:
-    """Post ``{"text": text}`` to the address in the environment variable.
-
-    Returns:
-        Whether it was taken. Without an address nothing happens; a webhook that fails is a warning in the log, never an error.
-    """
+    """Post ``{"text": text}`` to the address in the variable, if any: whether it was taken. A failure is a warning in the log, no error."""
     address = os.environ.get(variable, "")
     if not address:
         return False

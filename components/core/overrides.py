@@ -17,11 +17,7 @@ _EXAMPLE = "training.steps=200"
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str], model: type[BaseModel], example: str = _EXAMPLE) -> dict[str, Any]:
-    """``data`` with each ``A.B=VALUE`` set in turn; ``model`` says which fields are text.
-
-    Raises:
-        ConfigError: one is malformed, its value is not YAML, or a key on the way is no section.
-    """
+    """``data`` with each ``A.B=VALUE`` set in turn; ``model`` says which fields are text. ConfigError for what cannot be set."""
     merged = dict(data)
     for override in overrides:
         keys, value = parse_override(override, model, example)
@@ -33,11 +29,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str], model: ty
 
 
 def parse_override(override: str, model: type[BaseModel], example: str = _EXAMPLE) -> tuple[list[str], Any]:
-    """The keys and the value of ``A.B=VALUE``. What is typed for a field of text is that text; for any other it is YAML.
-
-    Raises:
-        ConfigError: it is malformed, or its value is not YAML.
-    """
+    """Keys and value of ``A.B=VALUE``, else ConfigError. What is typed for a field of text is that text; for any other it is YAML."""
     dotted, separator, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not separator or not all(keys):

@@ -29,11 +29,7 @@ def python_module(name: str, *arguments: str) -> list[str]:
 
 
 def home() -> Path:
-    """The state folder: ``$STYLEFORGE_HOME``, or ``.styleforge`` in the current folder. Created if missing.
-
-    Raises:
-        InputError: if it cannot be created or written to.
-    """
+    """The state folder: ``$STYLEFORGE_HOME``, else ``.styleforge`` here; created if missing, InputError if it cannot be written to."""
     folder = Path(os.environ.get("STYLEFORGE_HOME") or ".styleforge").expanduser().resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,18 +13,15 @@ _PLACE = re.compile(r"\{token\}( style\b)?")
 def fill_tokens(template: str, tokens: Sequence[str]) -> str:
     """Put identifier tokens in place of ``{token}``.
 
-    With several tokens ``{token} style`` becomes a list: ``a photo of sks style, ukj style, a man``; a ``{token}`` without
-    the word becomes ``sks, ukj``.
+    With several, ``{token} style`` becomes a list (``sks style, ukj style``), and so does ``{token}`` without the word (``sks, ukj``).
     """
     return _PLACE.sub(lambda place: ", ".join(f"{token}{place[1] or ''}" for token in tokens), template)
 
 
 def tokens_for(concepts: Sequence[Mapping[str, Any]], category: str) -> list[str]:
-    """The tokens that a prompt of this category asks for; all of them where no concept claims the category.
+    """The tokens that a prompt of this category of its bank asks for; all of them where no concept claims the category.
 
-    Args:
-        concepts: what ``styleforge.json`` lists: each ``token``, and the ``categories`` that ask for it (None: all).
-        category: the prompt's category in its bank.
+    ``concepts`` are what ``styleforge.json`` lists: each ``token``, and the ``categories`` that ask for it (None: all).
     """
     claimed = [str(row["token"]) for row in concepts if row.get("categories") is None or category in row["categories"]]
     return claimed or [str(row["token"]) for row in concepts]

@@ -28,9 +28,5 @@ _Loader.add_implicit_resolver(
 
 
 def load_yaml(text: str) -> Any:
-    """Plain Python from YAML; nothing but mappings, sequences, text, numbers, booleans and None is ever made.
-
-    Raises:
-        yaml.YAMLError: it is not YAML.
-    """
+    """Plain Python from YAML: mappings, sequences, text, numbers, booleans and None, nothing else; yaml.YAMLError if it is not YAML."""
     return yaml.load(text, Loader=_Loader)

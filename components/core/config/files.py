@@ -25,15 +25,9 @@ def builtin_config(name: str) -> Path:
 
 
 def find_config(name: str | Path, folder: Path = Path(), besides: Path | None = None) -> Path:
-    """The file that ``name`` means: a path, else a file of that name in ``folder``, else one that ships with StyleForge.
+    """The file that ``name`` means: a path, a file of that name in ``folder``, or one that ships with StyleForge; else InputError.
 
-    Args:
-        name: a path, or a name without its suffix.
-        folder: that a relative path starts from.
-        besides: the file that asks, which never means itself.
-
-    Raises:
-        InputError: there is none.
+    ``besides`` is the file that asks, which never means itself.
     """
     candidates = [folder / Path(name).expanduser(), folder / f"{name}.yaml"]
     if Path(name).name == str(name):
@@ -47,12 +41,7 @@ def find_config(name: str | Path, folder: Path = Path(), besides: Path | None = 
 
 
 def read_config(name: str | Path) -> tuple[Path, dict[str, Any]]:
-    """A configuration file with what it extends below it, and its path.
-
-    Raises:
-        InputError: a file is missing or not YAML.
-        ConfigError: files extend each other in a circle.
-    """
+    """A configuration's path, and its data with what it extends below; InputError for no file or no YAML, ConfigError for a circle."""
     path = find_config(name)
     return path, _extended(path, ())
 

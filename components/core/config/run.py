@@ -73,11 +73,9 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run configuration, a YAML file or the name of one that ships with StyleForge, and apply ``a.b=value`` overrides.
+    """Read a run configuration by path or name, and apply ``a.b=value`` overrides.
 
-    Raises:
-        InputError: a file is missing or not YAML.
-        ConfigError: a key is unknown (the nearest known one is named), or a value is wrong.
+    InputError for a missing file or no YAML; ConfigError for a wrong value or an unknown key (the nearest known one is named).
     """
     path, data = read_config(path)
     return parse_config(data, where=str(path), overrides=overrides)
