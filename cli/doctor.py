@@ -54,9 +54,8 @@ def _only_with_stack(**options: object) -> None:
 
     for name, value in options.items():
         if value:
-            raise InputError(
-                f"--{name.replace('_', '-')}", "it goes with --stack only", remedy="name a stack; `zenml stack list` shows them"
-            )
+            remedy = "name a stack; `zenml stack list` shows them"
+            raise InputError(f"--{name.replace('_', '-')}", "it goes with --stack only", remedy=remedy)
 
 
 def _text_or_file(text: str) -> str:
@@ -68,10 +67,8 @@ def _cluster(request: PreflightRequest, seconds: float) -> None:
     from components.cluster.preflight import examine_cluster
     from components.core.checks import Check
     from orchestration.client import terminate_as_interrupt
-    from orchestration.environment import prepare_environment
     from orchestration.preflight import load_target
 
-    prepare_environment()
     target = load_target(request)
     if isinstance(target, Check):
         _end([target], stack=request.stack)

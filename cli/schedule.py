@@ -80,11 +80,7 @@ def apply(
 
 @app.command(name="list")
 @guarded
-def show(
-    kind: As = Kind.kubernetes,
-    namespace: Namespace = None,
-    context: Context = None,
-) -> None:
+def show(kind: As = Kind.kubernetes, namespace: Namespace = None, context: Context = None) -> None:
     """List the schedules that were installed by this command, with their next times."""
     from cli.printing.schedule import print_schedules
     from runs import schedule as scheduling
@@ -96,12 +92,7 @@ def show(
 
 @app.command()
 @guarded
-def remove(
-    name: Name,
-    kind: As = Kind.kubernetes,
-    namespace: Namespace = None,
-    context: Context = None,
-) -> None:
+def remove(name: Name, kind: As = Kind.kubernetes, namespace: Namespace = None, context: Context = None) -> None:
     """Remove a schedule and its configuration; a retraining that it has started ends too."""
     from runs import schedule as scheduling
 

@@ -24,9 +24,6 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; change nothing.")] = False,
 ) -> None:
     """Make a ZenML stack, or bring it to what its definition says. A second time it changes nothing."""
-    from orchestration.environment import prepare_environment
-
-    prepare_environment()
     from cli.printing.stack import print_applied
     from orchestration.stacks import apply_stack
 
@@ -39,9 +36,6 @@ def apply(
 @guarded
 def list_() -> None:
     """List ZenML's stacks and what each is made of."""
-    from orchestration.environment import prepare_environment
-
-    prepare_environment()
     from cli.printing.stack import print_stacks
     from components.cluster.stacks import definitions
     from orchestration.stacks import list_stacks
@@ -53,13 +47,8 @@ def list_() -> None:
 
 @app.command()
 @guarded
-def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Stack, by its name in ZenML.")],
-) -> None:
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="Stack, by its name in ZenML.")]) -> None:
     """Remove a ZenML stack, and those of its components that no other stack uses and that hold no artifacts."""
-    from orchestration.environment import prepare_environment
-
-    prepare_environment()
     from cli.printing.stack import print_removed
     from orchestration.stacks import remove_stack
 

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from components.core.errors import InputError, ServiceUnreachable, known_error
-from orchestration.environment import set_source_root
+from orchestration.environment import prepare_environment, set_source_root
 
 if TYPE_CHECKING:
     from zenml.client import Client
@@ -24,6 +24,7 @@ _JOINED = {"sample_bank": "join_pictures", "score": "score_joined"}
 
 def connect() -> Client:
     """ZenML's client with its store open; the first use creates it."""
+    prepare_environment()
     set_source_root()
     from zenml.client import Client
 
@@ -34,14 +35,11 @@ def connect() -> Client:
     except Exception as error:
         said = f"{type(error).__name__} {error}"
         if any(word in said for word in ("CredentialsNotValid", "Authentication error", "AuthorizationException")):
-            raise InputError(
-                "ZenML server", "it refuses the credentials", expected="a valid ZENML_STORE_API_KEY",
-                remedy="give the key of an active account",
-            ) from error  # fmt: skip
+            expected = "a valid ZENML_STORE_API_KEY, of an active account"
+            raise InputError("ZenML server", "it refuses the credentials", expected=expected) from error
         if any(word in said for word in ("Connection", "Max retries", "timed out")):
-            raise ServiceUnreachable(
-                "ZenML server", "no answer", expected="a running server", remedy="start it, or unset ZENML_STORE_URL to work locally"
-            ) from error
+            remedy = "start it, or unset ZENML_STORE_URL to work locally"
+            raise ServiceUnreachable("ZenML server", "no answer", expected="a running server", remedy=remedy) from error
         if (known := known_error(error)) is not error:
             raise known from error
         raise

@@ -101,9 +101,7 @@ def _refuse_options(request: ScheduleRequest) -> None:
 def _open_stack() -> str:
     """Name of the active stack, once it is certain that it has schedules."""
     from orchestration.client import connect as connect_zenml
-    from orchestration.environment import prepare_environment
 
-    prepare_environment()
     stack = connect_zenml().active_stack
     if not stack.orchestrator.config.is_schedulable:
         raise InputError(

@@ -40,8 +40,7 @@ class Variant(Section):
     label: str | None = Field(None, description="What tables call it; default: the name.")
     like: Name | None = Field(None, description="Name of a method whose settings come first; `set` then changes some of them.")
     set: dict[str, Any] = Field(
-        {},
-        description="Settings that differ from the run's, by dotted name. Without `like`, `method.name` defaults to the variant's name.",
+        {}, description="Settings that differ from the run's, by dotted name. Without `like`, `method.name` defaults to the variant's name."
     )
 
     @property

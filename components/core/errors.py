@@ -100,7 +100,8 @@ class StorageError(StyleForgeError):
     """The disk refused a write: full, read-only or without permission."""
 
 
-_FULL = "free some space, then run the same command again: finished work is kept"
+FULL = "free some space, then run the same command again: finished work is kept"
+"""What to do about a full disk."""
 
 
 def error_json(error: BaseException) -> dict[str, Any]:
@@ -122,8 +123,8 @@ def known_error(error: BaseException) -> Exception:
             return current
         if isinstance(current, OSError) and current.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             place = str(current.filename or "STYLEFORGE_HOME")
-            return StorageError(place, f"the disk refused the write ({current.strerror})", remedy=_FULL)
+            return StorageError(place, f"the disk refused the write ({current.strerror})", remedy=FULL)
         if "database or disk is full" in str(current):
-            return StorageError("ZenML's database", "the disk is full", remedy=_FULL)
+            return StorageError("ZenML's database", "the disk is full", remedy=FULL)
         current = current.__cause__ or current.__context__
     return error if isinstance(error, Exception) else RuntimeError(str(error))

@@ -14,16 +14,12 @@ from components.core.errors import InputError
 
 DEFAULT_MAX_PIXELS = 89_478_485
 """Pillow's own bound: a quarter of a gigabyte of RGB."""
-
 HARD_MAX_PIXELS = 2 * DEFAULT_MAX_PIXELS
 """Above this Pillow refuses whatever the setting; for pictures that a scan has accepted already."""
-
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 """What Pillow may try: it would run Ghostscript on a PostScript file."""
-
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
 """File names that claim to be a picture. Anything else in a folder is not looked at."""
-
 _ALPHA_MODES = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _PROBE_SIDE = 64
 """Side in pixels of the copy on which the spread is measured, so that sensor noise does not count as content."""
@@ -67,32 +63,22 @@ def load_rgb(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
 def decode_rgb(content: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """:func:`load_rgb` of a file's bytes; ``name`` is what an error calls it."""
     try:
-        return _decode(io.BytesIO(content), max_pixels).picture
+        return _decode(io.BytesIO(content), max_pixels)[0]
     except UnreadableImageError as error:
-        raise InputError(
-            name, str(error), expected="a whole PNG, JPEG, WebP, BMP, TIFF or GIF picture", remedy="save it anew, or take it out"
-        ) from error
+        expected = "a whole PNG, JPEG, WebP, BMP, TIFF or GIF picture"
+        raise InputError(name, str(error), expected=expected, remedy="save it anew, or take it out") from error
 
 
 def inspect_image(source: Path | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageFacts:
     """Decode a picture (a path, or a file's bytes) and describe it; never raises for a bad picture, see ``problem``."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
-            decoded = _decode(file, max_pixels)
+            picture, mode, kind, animated = _decode(file, max_pixels)
     except OSError as error:
         return ImageFacts(problem=f"cannot be read ({error.strerror})")
     except UnreadableImageError as error:
         return ImageFacts(problem=str(error))
-    picture = decoded.picture
-    return ImageFacts(
-        width=picture.width,
-        height=picture.height,
-        mode=decoded.mode,
-        format=decoded.format,
-        phash=perceptual_hash(picture),
-        spread=round(spread(picture), 3),
-        animated=decoded.animated,
-    )
+    return ImageFacts(picture.width, picture.height, mode, kind, perceptual_hash(picture), round(spread(picture), 3), animated)
 
 
 def perceptual_hash(picture: Image.Image) -> str:
@@ -108,22 +94,16 @@ def spread(picture: Image.Image) -> float:
     return float(np.asarray(small, dtype=np.float64).reshape(-1, 3).std(axis=0).max())
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    picture: Image.Image
-    mode: str
-    format: str
-    animated: bool
-
-
-def _decode(file: Any, max_pixels: int) -> _Decoded:
+def _decode(file: Any, max_pixels: int) -> tuple[Image.Image, str, str, bool]:
+    """The picture, the file's mode and format, and whether it is animated."""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            _check_size(image.width, image.height, max_pixels)
+            if (pixels := image.width * image.height) > max_pixels:
+                problem = f"too large: {image.width} x {image.height} = {pixels:,} pixels, the limit is {max_pixels:,}"
+                raise UnreadableImageError(problem)
             image.load()
             mode, kind = image.mode, str(image.format)
-            picture = to_rgb(_upright(image))
-            return _Decoded(picture, mode, kind, _is_animated(image, kind))
+            return to_rgb(_upright(image)), mode, kind, _is_animated(image, kind)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
@@ -135,11 +115,6 @@ def _decode(file: Any, max_pixels: int) -> _Decoded:
     except Exception as error:
         # Decoders meet hostile bytes and raise anything: struct.error, SyntaxError, EOFError, ValueError, ...
         raise UnreadableImageError(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})") from error
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise UnreadableImageError(f"too large: {width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,}")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -21,8 +21,8 @@ def local_model(name: str, field: str, pocket: str = "base") -> Path | None:
         path = pocket_weights(pocket)
         if path.is_dir():
             return path
-        problem = f"the embedded weights are missing ({path})"
-        raise InputError(f"{field}=pocket", problem, remedy="run `styleforge pocket train`, or install again")
+        remedy = "run `styleforge pocket train`, or install again"
+        raise InputError(f"{field}=pocket", f"the embedded weights are missing ({path})", remedy=remedy)
     if is_hub_id(name):
         return None
     path = Path(name).expanduser()

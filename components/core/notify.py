@@ -24,9 +24,8 @@ def check_webhook(variable: str) -> None:
     Neither its value nor a name that may be an address by mistake is in the message.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
-        raise InputError(
-            "--webhook-env", "is not the name of an environment variable", expected="a name; the address itself stays in there"
-        )
+        expected = "a name; the address itself stays in there"
+        raise InputError("--webhook-env", "is not the name of an environment variable", expected=expected)
     address = os.environ.get(variable, "")
     if not address:
         if variable == WEBHOOK_VARIABLE:

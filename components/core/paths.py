@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import InputError, StorageError
+from components.core.errors import FULL, InputError, StorageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLOORS = ("cli", "runs", "orchestration", "pipelines", "steps", "components")
@@ -36,11 +36,9 @@ def home() -> Path:
         _try_to_write(folder)
     except OSError as error:
         raise InputError(
-            f"STYLEFORGE_HOME={folder}",
-            f"the folder cannot be written ({error.strerror})",
-            expected="a folder that this user may write to",
-            remedy="set STYLEFORGE_HOME to one, or fix the permissions",
-        ) from error
+            f"STYLEFORGE_HOME={folder}", f"the folder cannot be written ({error.strerror})",
+            expected="a folder that this user may write to", remedy="set STYLEFORGE_HOME to one, or fix the permissions",
+        ) from error  # fmt: skip
     return folder
 
 
@@ -88,12 +86,8 @@ def storage_errors(path: Path) -> Iterator[None]:
                 str(path), f"a file is in the way ({error.filename})", expected="a folder", remedy="choose another place, or move the file"
             ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StorageError(
-                str(path),
-                f"the disk refused the write ({error.strerror})",
-                expected="free space and write permission",
-                remedy="free some space, then run the same command again: finished work is kept",
-            ) from error
+            problem = f"the disk refused the write ({error.strerror})"
+            raise StorageError(str(path), problem, expected="free space and write permission", remedy=FULL) from error
         raise
 
 

@@ -41,7 +41,8 @@ def measured() -> Iterator[Usage]:
             if ended.wait(_EVERY_SECONDS):
                 return
 
-    _reset_accelerator()
+    if (cuda := _accelerator()) is not None:
+        cuda.reset_peak_memory_stats()
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
@@ -49,7 +50,8 @@ def measured() -> Iterator[Usage]:
     finally:
         ended.set()
         watcher.join()
-        _read_accelerator(usage)
+        if (cuda := _accelerator()) is not None:
+            usage.device, usage.peak_memory_bytes = cuda.get_device_name(), int(cuda.max_memory_allocated())
 
 
 def _resident(process: Any) -> int:
@@ -66,13 +68,3 @@ def _accelerator() -> Any:
     """torch's CUDA module where the work can use it: importing torch for its own sake would cost seconds."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None
-
-
-def _reset_accelerator() -> None:
-    if (cuda := _accelerator()) is not None:
-        cuda.reset_peak_memory_stats()
-
-
-def _read_accelerator(usage: Usage) -> None:
-    if (cuda := _accelerator()) is not None:
-        usage.device, usage.peak_memory_bytes = cuda.get_device_name(), int(cuda.max_memory_allocated())

@@ -38,6 +38,7 @@ def test_zenml_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, error: Exc
     def fail(self: object) -> None:
         raise error
 
+    monkeypatch.setattr("orchestration.client.prepare_environment", lambda: None)
     monkeypatch.setattr("zenml.client.Client.active_stack_model", property(fail))
     with pytest.raises(kind) as caught:
         connect()

@@ -5,7 +5,6 @@ from components.core.config.run import RunConfig, load_config, parse_config
 from components.core.config.sections import (
     AS_SCORED,
     SAMPLER,
-    AttentionSection,
     AuxSection,
     BaseSection,
     ConceptSection,
@@ -15,7 +14,6 @@ from components.core.config.sections import (
     Place,
     PositiveInt,
     Probability,
-    RegistrySection,
     SamplingSection,
     ScoringSection,
     Section,
@@ -25,8 +23,8 @@ from components.core.config.sections import (
 from components.core.config.validation import validate_model
 
 __all__ = [
-    "AS_SCORED", "SAMPLER", "AttentionSection", "AuxSection", "BaseSection", "ConceptSection", "LoraSection", "MethodName",
-    "MethodSection", "Place", "PositiveInt", "Probability", "RegistrySection", "RunConfig", "SamplingSection", "ScoringSection",
+    "AS_SCORED", "SAMPLER", "AuxSection", "BaseSection", "ConceptSection", "LoraSection", "MethodName",
+    "MethodSection", "Place", "PositiveInt", "Probability", "RunConfig", "SamplingSection", "ScoringSection",
     "Section", "StyleSection", "TrainingSection", "builtin_config", "config_text", "find_config", "load_config", "parse_config",
     "read_config", "read_yaml_mapping", "validate_model",
 ]  # fmt: skip

@@ -8,37 +8,26 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from components.core.config import sections
 from components.core.config.files import read_config
-from components.core.config.sections import (
-    AttentionSection,
-    AuxSection,
-    BaseSection,
-    MethodSection,
-    RegistrySection,
-    SamplingSection,
-    ScoringSection,
-    Section,
-    StyleSection,
-    TrainingSection,
-)
 from components.core.config.validation import validate_model
 from components.core.content import digest_value
 from components.core.overrides import apply_overrides
 
 
-class RunConfig(Section):
+class RunConfig(sections.Section):
     """One run of the `personalize` pipeline."""
 
     seed: int = Field(0, ge=0, description="The one seed of the run; every consumer derives its own stream from it.")
-    style: StyleSection
-    aux: AuxSection = AuxSection()
-    base: BaseSection = BaseSection()
-    method: MethodSection = MethodSection()
-    training: TrainingSection = TrainingSection()
-    sampling: SamplingSection = SamplingSection()
-    scoring: ScoringSection = ScoringSection()
-    attention: AttentionSection = AttentionSection()
-    registry: RegistrySection = RegistrySection()
+    style: sections.StyleSection
+    aux: sections.AuxSection = sections.AuxSection()
+    base: sections.BaseSection = sections.BaseSection()
+    method: sections.MethodSection = sections.MethodSection()
+    training: sections.TrainingSection = sections.TrainingSection()
+    sampling: sections.SamplingSection = sections.SamplingSection()
+    scoring: sections.ScoringSection = sections.ScoringSection()
+    attention: sections.AttentionSection = sections.AttentionSection()
+    registry: sections.RegistrySection = sections.RegistrySection()
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:

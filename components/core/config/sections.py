@@ -42,9 +42,7 @@ class StyleSection(Section):
         None, description="Folder or URL of held-out pictures of the style for FID/KID/CLIP-I; default: `reference/` inside the source."
     )
     max_pixels: PositiveInt = Field(
-        89_478_485,
-        le=178_956_970,
-        description="Largest picture accepted, in pixels (width × height); guards against decompression bombs.",
+        89_478_485, le=178_956_970, description="Largest picture accepted, in pixels (width × height); guards against decompression bombs."
     )
 
 
