@@ -3,64 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 
-class Proxy:
-    """Passes connections on to ``target`` (host, port) while it is open.
+class Proxy(socketserver.ThreadingTCPServer):
+    """Listens on ``host``, and passes connections on to ``target`` (host, port) while it is open."""
 
-    Args:
-        host: address to listen on.
-        target: where connections go.
-    """
+    daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, host: str, target: tuple[str, int]) -> None:
-        self.target = target
-        self.closed = threading.Event()
-        self._listener = socket.create_server((host, 0), backlog=128)
-        self._open: set[socket.socket] = set()
-        self.url = f"http://{host}:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__((host, 0), _Connection)
+        self.target, self.closed = target, threading.Event()
+        self.url = f"http://{host}:{self.server_address[1]}"
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                outer, _ = self._listener.accept()
-            except OSError:
-                return
-            if self.closed.is_set():
-                outer.close()
-                continue
-            try:
-                inner = socket.create_connection(self.target, 10)
-            except OSError:
-                outer.close()
-                continue
-            for source, sink in ((outer, inner), (inner, outer)):
-                threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            source.settimeout(0.5)
-            while not self.closed.is_set():
-                try:
+class _Connection(socketserver.BaseRequestHandler):
+    server: Proxy
+
+    def handle(self) -> None:
+        if self.server.closed.is_set():
+            return
+        with contextlib.suppress(OSError), socket.create_connection(self.server.target, 10) as inner:
+            ends = {self.request: inner, inner: self.request}
+            while not self.server.closed.is_set():
+                for source in select.select([*ends], [], [], 0.5)[0]:
                     data = source.recv(2**16)
-                except TimeoutError:
-                    continue
-                if not data:
-                    break
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-                end.close()
-
-    def remove(self) -> None:
-        self.closed.set()
-        self._listener.close()
+                    if not data:
+                        return
+                    ends[source].sendall(data)
 
 
 @contextlib.contextmanager
@@ -68,8 +44,8 @@ def proxy_to(url: str, host: str) -> Iterator[Proxy]:
     """A proxy for the server behind ``url``."""
     parts = urlsplit(url)
     assert parts.hostname and parts.port
-    proxy = Proxy(host, (parts.hostname, parts.port))
-    try:
+    with Proxy(host, (parts.hostname, parts.port)) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
         yield proxy
-    finally:
-        proxy.remove()
+        proxy.closed.set()
+        proxy.shutdown()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,10 @@ import yaml
 from kubernetes.config import list_kube_config_contexts
 
 from components.cluster.client import kubeconfig
-from components.cluster.nodes import parse_pool
 from components.cluster.preflight import Report, examine_cluster
 from components.cluster.probe import LABEL
 from components.cluster.target import PodPlan, Services, Target
 from components.core.checks import Check
-from components.core.paths import REPOSITORY
 from tests.cluster.conftest import Namespace
 
 SECURE = {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}
@@ -93,21 +88,6 @@ def test_sound_cluster(cluster: Namespace, image: str) -> None:
 # Red
 
 
-def test_wrong_context(cluster: Namespace) -> None:
-    from components.cluster.client import Access
-
-    report = _examine(cluster, access=Access(context="no-such-context"))
-    assert [check.name for check in report.checks] == ["kubeconfig"] and not report.healthy
-    assert "no-such-context" in report.checks[0].detail
-
-
-def test_missing_namespace(cluster: Namespace, image: str) -> None:
-    report = examine_cluster(Target(stack="test", namespace="sf-no-such-namespace", pods=(_plan(image=image),)))
-    check = _by_name(report)["namespace"]
-    assert not check.ok and "kubectl create namespace sf-no-such-namespace" in check.remedy
-    assert "probe" not in _by_name(report)
-
-
 def _token_of(cluster: Namespace, account: str) -> str:
     """A token of an account: asked for, or on old clusters the one in its Secret."""
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
@@ -135,21 +115,6 @@ def test_forbidden_namespace(cluster: Namespace, image: str, tmp_path: Path, mon
     assert "may not create jobs" in checks["rights"].detail
     assert not checks["probe"].ok and not checks["nodes"].needed
     assert not checks["admission"].ok and not checks["admission"].needed
-
-
-def test_no_gpu_node(cluster: Namespace, image: str) -> None:
-    gpus = [node for node in cluster.api.items("/api/v1/nodes") if "nvidia.com/gpu" in node["status"]["allocatable"]]
-    plain, gpu = _plan("scan", image=image), _plan("fine_tune", image=image, limits={"nvidia.com/gpu": "1"})
-    far = _plan("sample_bank", image=image, limits={"nvidia.com/gpu": "1"}, nodeSelector={"styleforge-test": "gpu"})
-    checks = _by_name(_examine(cluster, plain, gpu, far))
-    assert checks["nodes for scan"].ok
-    assert checks["nodes for fine_tune"].ok is bool(gpus)
-    assert not checks["nodes for sample_bank"].ok
-    assert "has no label styleforge-test=gpu" in checks["nodes for sample_bank"].detail
-    alone = _by_name(_examine(cluster, far))
-    assert alone["probe"].detail == "left out: no node would take it" and not alone["probe"].ok
-    pool = parse_pool("{labels: {styleforge-test: gpu}, allocatable: {cpu: 4, memory: 8Gi, nvidia.com/gpu: 1}}")
-    assert _by_name(_examine(cluster, plain, far, pools=(pool,)))["nodes for sample_bank"].ok
 
 
 def test_missing_image(cluster: Namespace) -> None:
@@ -206,40 +171,6 @@ def test_quota_and_limit_range(cluster: Namespace, image: str) -> None:
     assert checks["probe"].ok
 
 
-def test_unreachable_mlflow(cluster: Namespace, image: str) -> None:
-    lost = f"http://mlflow.{cluster.namespace}.svc.cluster.local:5000"
-    checks = _by_name(_examine(cluster, _plan(image=image, env={"MLFLOW_TRACKING_URI": lost})))
-    assert checks["probe"].ok
-    assert not checks["MLflow from inside"].ok and lost in checks["MLflow from inside"].detail
-    assert "MLFLOW_TRACKING_URI" in checks["MLflow from inside"].remedy
-
-
 def test_folder_that_cannot_be_written(cluster: Namespace, image: str) -> None:
     checks = _by_name(_examine(cluster, _plan(image=image, env={"STYLEFORGE_HOME": "/proc/home"})))
     assert not checks["home in the pod"].ok and "fsGroup" in checks["home in the pod"].remedy
-
-
-# Nothing stays
-
-
-def test_interrupt_removes_the_probe(cluster: Namespace, image: str) -> None:
-    program = (
-        "from components.cluster.preflight import examine_cluster\nfrom components.cluster.target import Target, PodPlan\n"
-        "c = {'name': 'main', 'image': '127.0.0.1:1/no/such:image'}\n"
-        f"examine_cluster(Target('t', {cluster.namespace!r}, pods=(PodPlan(('a',), {{'spec': {{'containers': [c]}}}}),)), seconds=60)\n"
-    )
-    # Where the tests run in the background, SIGINT is ignored, and children would inherit that.
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=REPOSITORY, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    )
-    jobs = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs"
-    try:
-        end = time.monotonic() + 30
-        while not cluster.api.items(jobs, labelSelector=LABEL):
-            assert time.monotonic() < end and process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) != 0
-    finally:
-        process.kill()
-    assert _nothing_left(cluster)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from typer.testing import CliRunner
 
-from cli.app import app
 from components.cluster.applied import Applied, apply, list_schedules, remove
 from components.cluster.client import Cluster, NotFound
 from components.cluster.schedule import INSTANCE, ScheduleRequest, load_template
@@ -21,7 +16,6 @@ from components.core.paths import REPOSITORY
 from tests.cluster.conftest import Namespace
 
 TEMPLATE = load_template()
-TEXT = "base: {model: pocket}\n"
 
 
 @pytest.fixture
@@ -53,15 +47,6 @@ def test_a_life(api: Cluster, namespace: str) -> None:
     assert remove(api, "life", namespace) == ["CronJob life", "ConfigMap life-config"] and list_schedules(api, namespace) == []
 
 
-def test_the_server_holds_what_keeps_it_safe(api: Cluster, namespace: str) -> None:
-    job = put(api, namespace, "safe", dry_run=True).objects[1]
-    spec, work = job["spec"], job["spec"]["jobTemplate"]["spec"]
-    assert (spec["concurrencyPolicy"], spec["startingDeadlineSeconds"], spec["failedJobsHistoryLimit"]) == ("Forbid", 3600, 3)
-    assert (work["backoffLimit"], work["activeDeadlineSeconds"]) == (0, 72000)
-    pod = work["template"]["spec"]
-    assert pod["securityContext"]["runAsNonRoot"] and pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
-
-
 def test_time_zones(api: Cluster, namespace: str) -> None:
     version = api.get("/version")
     minor = int("".join(letter for letter in version["minor"] if letter.isdigit()))
@@ -80,35 +65,6 @@ def test_what_the_server_refuses(api: Cluster, namespace: str) -> None:
     with pytest.raises(InputError, match="serviceAccountName"):
         put(api, namespace, "account", service_account="No_Account")
     assert list_schedules(api, namespace) == []
-
-
-def test_a_foreign_cron_job(api: Cluster, namespace: str) -> None:
-    job = put(api, namespace, "foreign", dry_run=True).objects[1]
-    del job["metadata"]["labels"], job["metadata"]["uid"]
-    folder = f"/apis/{job['apiVersion']}/namespaces/{namespace}/cronjobs"
-    api.create(folder, {**job, "metadata": {"name": "foreign", "namespace": namespace}})
-    for action in (lambda: put(api, namespace, "foreign"), lambda: remove(api, "foreign", namespace)):
-        with pytest.raises(InputError, match="was not made by `styleforge schedule`"):
-            action()
-    assert list_schedules(api, namespace) == []
-    api.delete(f"{folder}/foreign")
-
-
-def test_an_account_without_rights(api: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody", "namespace": namespace}}
-    api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}}
-    answer = api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/nobody/token", asked)
-    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
-    config["users"] = [{"name": item["name"], "user": {"token": answer["status"]["token"]}} for item in config["users"]]
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.yaml").write_text(TEXT)
-    arguments = ["apply", "a", "--config", "config.yaml", "--source", "s3://bucket", "--cron", "@daily", "--namespace", namespace]
-    for words in (arguments, ["list", "--namespace", namespace], ["remove", "a", "--namespace", namespace]):
-        result = CliRunner().invoke(app, ["schedule", *words])
-        assert result.exit_code == 1 and "forbidden" in result.stderr and answer["status"]["token"] not in result.output
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def fire(place: tuple[Cluster, str, str]) -> dict[str, str]:
     assert pods, f"the Job {found} made no pod: {events(cluster, namespace)}"
     name = pods[0]["metadata"]["name"]
     assert pods[0]["status"]["phase"] in ("Succeeded", "Failed"), events(cluster, namespace)
-    log = cluster.text(f"/api/v1/namespaces/{namespace}/pods/{name}/log")
+    log = cluster.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}/log")
     lines = [line for line in log.splitlines() if line.startswith('{"status"')]
     assert lines and pods[0]["status"]["phase"] == "Succeeded", log[-6000:]
     result: dict[str, Any] = json.loads(lines[-1])

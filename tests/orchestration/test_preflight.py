@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from cli.app import app
@@ -22,36 +23,28 @@ from pipelines.names import STEPS
 from tests.components.cluster.kube import NOTHING, VERSION, FakeApi, node, serve, write_kubeconfig
 from tests.servers import free_port
 
-SETTINGS: dict[str, Any] = {
-    "settings": {
-        "docker": {"parent_image": "ours:cpu", "skip_build": True},
-        "orchestrator.kubernetes": {
-            "service_account_name": "runner",
-            "step_pod_service_account_name": "step",
-            "pod_settings": {
-                "labels": {"a": "b"},
-                "resources": {"requests": {"cpu": "1"}},
-                "env": [{"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow:5000"}],
-                "container_security_context": {"allowPrivilegeEscalation": False},
-                "additional_pod_spec_args": {"priority_class_name": "cpu", "security_context": {"runAsUser": 10001}},
-            },
-        },
-    },
-    "steps": {
-        "fine_tune": {
-            "settings": {
-                "docker": {"parent_image": "ours:cuda"},
-                "orchestrator.kubernetes": {
-                    "pod_settings": {
-                        "node_selectors": {"pool": "gpu"},
-                        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-                        "resources": {"limits": {"nvidia.com/gpu": "1"}},
-                    }
-                },
-            }
-        }
-    },
-}
+SETTINGS: dict[str, Any] = yaml.safe_load("""
+settings:
+  docker: {parent_image: "ours:cpu", skip_build: true}
+  orchestrator.kubernetes:
+    service_account_name: runner
+    step_pod_service_account_name: step
+    pod_settings:
+      labels: {a: b}
+      resources: {requests: {cpu: "1"}}
+      env: [{name: MLFLOW_TRACKING_URI, value: "http://mlflow:5000"}]
+      container_security_context: {allowPrivilegeEscalation: false}
+      additional_pod_spec_args: {priority_class_name: cpu, security_context: {runAsUser: 10001}}
+steps:
+  fine_tune:
+    settings:
+      docker: {parent_image: "ours:cuda"}
+      orchestrator.kubernetes:
+        pod_settings:
+          node_selectors: {pool: gpu}
+          tolerations: [{key: nvidia.com/gpu, operator: Exists}]
+          resources: {limits: {nvidia.com/gpu: "1"}}
+""")
 
 
 def _plans(settings: dict[str, Any], configuration: dict[str, Any] | None = None, **options: Any) -> dict[str, PodPlan]:

@@ -103,12 +103,9 @@ def test_bad_input(server: ApiServer, arguments: tuple[str, ...], code: int, nam
     assert server.writes == [] and "me:password" not in stderr
 
 
-def test_a_source_is_needed(server: ApiServer) -> None:
+def test_forbidden_and_unreachable(server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code, _, stderr = call("apply", "nightly", "--cron", "@daily", "--config", POCKET)
     assert code == 2 and "--source: is missing" in stderr
-
-
-def test_forbidden_and_unreachable(server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     server.refuse["GET", server.jobs()] = (403, 'User "me" cannot list resource "cronjobs"')
     code, _, stderr = call("list")
     assert code == 1 and "cannot list resource" in stderr and "administrator" in stderr
@@ -131,13 +128,9 @@ from zenml.orchestrators import BaseOrchestrator, BaseOrchestratorConfig, BaseOr
 from zenml.orchestrators.base_orchestrator import SubmissionResult
 NOTES = Path(__file__).with_name("notes.jsonl")
 class Config(BaseOrchestratorConfig):
-    @property
-    def is_schedulable(self):
-        return True
+    is_schedulable = property(lambda self: True)
 class Orchestrator(BaseOrchestrator):
-    @property
-    def supported_execution_modes(self):
-        return list(ExecutionMode)
+    supported_execution_modes = property(lambda self: list(ExecutionMode))
     def get_orchestrator_run_id(self):
         return "none"
     def submit_pipeline(self, snapshot, stack, base_environment, step_environments, placeholder_run=None):
@@ -152,15 +145,9 @@ class Orchestrator(BaseOrchestrator):
         with open(NOTES, "a") as file:
             file.write(json.dumps({"deleted": schedule.name}) + "\\n")
 class Flavor(BaseOrchestratorFlavor):
-    @property
-    def name(self):
-        return "notebook"
-    @property
-    def config_class(self):
-        return Config
-    @property
-    def implementation_class(self):
-        return Orchestrator
+    name = property(lambda self: "notebook")
+    config_class = property(lambda self: Config)
+    implementation_class = property(lambda self: Orchestrator)
 '''
 REGISTER = """
 from orchestration.environment import prepare_environment

@@ -66,13 +66,10 @@ def serve(api: FakeApi) -> Iterator[FakeApi]:
 
 def write_kubeconfig(path: Path, url: str, *, context: str = "test", token: str = "a-token") -> Path:
     data = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": context,
-        "clusters": [{"name": context, "cluster": {"server": url}}],
-        "users": [{"name": context, "user": {"token": token}}],
+        "apiVersion": "v1", "kind": "Config", "current-context": context,
+        "clusters": [{"name": context, "cluster": {"server": url}}], "users": [{"name": context, "user": {"token": token}}],
         "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
-    }
+    }  # fmt: skip
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     return path
 

@@ -29,6 +29,11 @@ def test_objects_come_as_plain_json(api: FakeApi) -> None:
     assert cluster.get("/version") == VERSION
     assert (cluster.server, cluster.context) == (api.url, "test")
     assert abs(cluster.skew) < 5
+    api.answers["GET", "/log"] = (200, '{"a": 1}')
+    assert cluster.call("GET", "/log") == '{"a": 1}'
+    api.date = "Tue, 01 Jan 2030 00:00:00 GMT"
+    cluster.get("/version")
+    assert abs(time.time() + cluster.skew - datetime(2030, 1, 1, tzinfo=UTC).timestamp()) < 5
 
 
 def test_lists_are_read_to_their_end(api: FakeApi) -> None:
@@ -38,11 +43,6 @@ def test_lists_are_read_to_their_end(api: FakeApi) -> None:
 
     api.answers["GET", "/api/v1/nodes"] = page
     assert connect(Access()).items("/api/v1/nodes") == [{"n": 1}, {"n": 2}, {"n": 3}]
-
-
-def test_text_stays_text(api: FakeApi) -> None:
-    api.answers["GET", "/log"] = (200, '{"a": 1}')
-    assert connect(Access()).call("GET", "/log") == '{"a": 1}'
 
 
 def test_deleting_what_is_gone_is_no_error(api: FakeApi) -> None:
@@ -66,10 +66,16 @@ def test_refusals_have_a_type_and_the_servers_words(api: FakeApi, code: int, kin
 
 
 @pytest.mark.timeout(60)
-def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "k", f"http://127.0.0.1:{free_port()}")))
-    with pytest.raises(ClusterUnreachable, match="refused"):
-        connect(Access()).get("/version")
+@pytest.mark.parametrize(("fault", "words"), [("nobody", "refused"), ("plain", "no answer"), ("silent", "no answer")])
+def test_a_server_that_cannot_be_spoken_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: FakeApi, fault: str, words: str) -> None:
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = {"nobody": free_port(), "silent": silent.getsockname()[1]}.get(fault)
+        # The last one speaks no TLS.
+        url = f"http://127.0.0.1:{port}" if port else api.url.replace("http:", "https:")
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "k", url)))
+        with pytest.raises(ClusterUnreachable, match=words):
+            connect(Access()).get("/version")
 
 
 def test_stalled_server_costs_seconds_only(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,20 +85,6 @@ def test_stalled_server_costs_seconds_only(api: FakeApi, monkeypatch: pytest.Mon
         connect(Access()).get("/version")
     # One try, not the three of urllib3's default.
     assert len(api.seen) == 1
-
-
-def test_tls_to_a_server_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: FakeApi) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "k", api.url.replace("http:", "https:"))))
-    with pytest.raises(ClusterUnreachable):
-        connect(Access()).get("/version")
-
-
-def test_server_that_hangs_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "k", f"http://127.0.0.1:{server.getsockname()[1]}")))
-        monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
-        with pytest.raises(ClusterUnreachable):
-            connect(Access()).get("/version")
 
 
 def test_no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,13 +124,6 @@ def test_outside_of_a_pod_the_context_counts(api: FakeApi, monkeypatch: pytest.M
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     with pytest.raises(InputError, match="no pod"):
         connect(Access(context="test", incluster=True))
-
-
-def test_clock_of_the_server(api: FakeApi) -> None:
-    api.date = "Tue, 01 Jan 2030 00:00:00 GMT"
-    cluster = connect(Access())
-    cluster.get("/version")
-    assert abs(time.time() + cluster.skew - datetime(2030, 1, 1, tzinfo=UTC).timestamp()) < 5
 
 
 def test_ready_made_client_tries_once(api: FakeApi) -> None:

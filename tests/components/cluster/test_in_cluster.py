@@ -25,25 +25,17 @@ def web() -> Iterator[FakeApi]:
 
 def _run(request: dict[str, object], folder: Path, **environment: str) -> dict[str, object]:
     """As the pod does, away from this repository, so that only the standard library is there."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", Path(in_cluster.__file__).read_text(encoding="utf-8")],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={"PATH": os.environ["PATH"], in_cluster.REQUEST: json.dumps(request), "STYLEFORGE_HOME": str(folder / "home"), **environment},
-    )
+    command = [sys.executable, "-I", "-c", Path(in_cluster.__file__).read_text(encoding="utf-8")]
+    known = {"PATH": os.environ["PATH"], in_cluster.REQUEST: json.dumps(request), "STYLEFORGE_HOME": str(folder / "home"), **environment}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=known)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     return dict(json.loads(line.removeprefix(in_cluster.MARK)))
 
 
 def test_the_whole_answer(web: FakeApi, tmp_path: Path) -> None:
-    request = {
-        "versions": {"pip": "0", "no-such-package": "1"},
-        "zenml": web.url,
-        "mlflow": f"http://127.0.0.1:{free_port()}",
-        "artifacts": "/nowhere",
-    }
+    lost = f"http://127.0.0.1:{free_port()}"
+    request = {"versions": {"pip": "0", "no-such-package": "1"}, "zenml": web.url, "mlflow": lost, "artifacts": "/nowhere"}
     answer = _run(request, tmp_path)
     assert answer["missing"] == ["no-such-package"]
     assert set(answer["other"]) == {"pip"}  # type: ignore[call-overload]
@@ -72,17 +64,11 @@ def test_any_answer_will_do_but_a_gateways(web: FakeApi, status: int, ok: bool) 
     assert seen is not None and seen["ok"] is ok
 
 
-def test_no_password_is_said_or_sent(web: FakeApi) -> None:
-    seen = in_cluster.server(web.url.replace("//", "//user:secret@"), "/health")
-    assert seen == {"ok": True, "said": web.url}
-
-
-def test_what_is_no_server() -> None:
+def test_addresses(web: FakeApi) -> None:
+    # No password is said or sent.
+    assert in_cluster.server(web.url.replace("//", "//user:secret@"), "/health") == {"ok": True, "said": web.url}
     assert in_cluster.server(None, "/health") is None
     assert in_cluster.server("sqlite:////a/b.db", "/health") == {"ok": None, "said": "sqlite"}
-
-
-def test_names_that_do_not_resolve() -> None:
     seen = in_cluster.server("http://no-such-host.invalid:5000", "/health")
     assert seen is not None and seen["ok"] is False
 

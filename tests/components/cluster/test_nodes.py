@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,9 +16,6 @@ GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"
 names = st.sampled_from(["a", "b", "pool", "zone", "nvidia.com/gpu"])
 values = st.sampled_from(["", "1", "2", "10", "x", "gpu"])
 labels = st.dictionaries(names, values)
-taints = st.builds(
-    lambda key, value, effect: {"key": key, "value": value, "effect": effect}, names, values, st.sampled_from(["NoSchedule", "NoExecute"])
-)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +32,6 @@ def test_operators(operator: str, given_values: list[str], matching: list[str | 
         assert matches(expression, {} if label is None else {"k": label}) is (label in matching), label
 
 
-@given(labels, names, st.lists(values, min_size=1))
-def test_opposites_are_opposites(found: dict[str, str], key: str, wanted: list[str]) -> None:
-    for one, other in (("In", "NotIn"), ("Exists", "DoesNotExist")):
-        results = {matches({"key": key, "operator": operator, "values": wanted}, found) for operator in (one, other)}
-        assert results == {True, False}
-
-
 @pytest.mark.parametrize(
     ("toleration", "wanted"),
     [
@@ -55,15 +44,6 @@ def test_opposites_are_opposites(found: dict[str, str], key: str, wanted: list[s
 )  # fmt: skip
 def test_tolerations(toleration: Json, wanted: bool) -> None:
     assert tolerated(GPU_TAINT, [toleration]) is wanted
-
-
-@given(st.lists(taints, max_size=4), st.randoms())
-def test_its_own_mirror_tolerates_a_taint_and_no_subset_does_more(found: list[Json], random: Any) -> None:
-    mirror = [{"key": t["key"], "operator": "Equal", "value": t["value"], "effect": t["effect"]} for t in found]
-    assert all(tolerated(taint, mirror) for taint in found)
-    fewer = [toleration for toleration in mirror if random.random() < 0.5]
-    assert all(tolerated(taint, mirror) for taint in found if tolerated(taint, fewer))
-    assert all(tolerated(taint, [{"operator": "Exists"}]) for taint in found)
 
 
 @given(labels, labels)

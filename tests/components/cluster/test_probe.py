@@ -47,10 +47,7 @@ ANSWER: Json = {
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
     monkeypatch.setattr(module, "_POLL_SECONDS", 0.02)
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.1)
-    answers: dict[tuple[str, str], Any] = {
-        ("POST", JOBS): lambda api, body: (201, body),
-        ("GET", EVENTS): (200, NOTHING),
-    }
+    answers: dict[tuple[str, str], Any] = {("POST", JOBS): lambda api, body: (201, body), ("GET", EVENTS): (200, NOTHING)}
     with serve(FakeApi(answers)) as api:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", api.url)))
         yield api
@@ -128,22 +125,17 @@ def test_answer_comes_out_of_the_log(api: FakeApi) -> None:
         ({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}, [], 'secret "s" not found'),
         ({"waiting": {"reason": "ContainerCreating"}}, ["MountVolume.SetUp failed"], "MountVolume.SetUp failed; out of time"),
         ({"running": {}}, [], "it started; out of time"),
+        ({}, [], "it finds no node: 0/1 nodes are available; out of time"),
     ],
 )
 def test_what_keeps_it_from_starting(api: FakeApi, state: Json, events: list[str], words: str) -> None:
-    api.answers["GET", PODS] = (200, {"items": [_pod(state)]})
+    unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
+    api.answers["GET", PODS] = (200, {"items": [_pod(state, conditions=[] if state else [unplaced])]})
     api.answers["GET", EVENTS] = (200, {"items": [{"message": text, "lastTimestamp": str(n)} for n, text in enumerate(events)]})
     outcome = probe(_cluster(), TARGET, PLAN, 0.5)
     assert outcome.answer is None
     assert words in outcome.problem and outcome.remedy
     assert _deleted(api)
-
-
-def test_no_node_takes_it(api: FakeApi) -> None:
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}
-    api.answers["GET", PODS] = (200, {"items": [_pod({}, conditions=[condition])]})
-    outcome = probe(_cluster(), TARGET, PLAN, 0.3)
-    assert outcome.problem == "it finds no node: 0/1 nodes are available; out of time"
 
 
 def test_refused_pod_is_known_before_time_is_out(api: FakeApi) -> None:
@@ -154,10 +146,12 @@ def test_refused_pod_is_known_before_time_is_out(api: FakeApi) -> None:
     assert outcome.seconds < 10
 
 
-def test_python_that_does_not_start(api: FakeApi) -> None:
+def test_a_log_without_an_answer(api: FakeApi) -> None:
     api.answers["GET", PODS] = (200, {"items": [_pod({"terminated": {"exitCode": 128, "reason": "StartError"}})]})
     api.answers["GET", f"{PODS}/p/log"] = (200, "exec: python: not found\n")
     assert "exit code 128): exec: python: not found" in probe(_cluster(), TARGET, PLAN, 5).problem
+    api.answers["GET", f"{PODS}/p/log"] = status(403, "no")
+    assert "pods/log" in probe(_cluster(), TARGET, PLAN, 5).remedy
 
 
 @pytest.mark.parametrize(("code", "remedy"), [(403, "administrator"), (422, "zenml.yaml")])
@@ -166,12 +160,6 @@ def test_job_that_is_refused(api: FakeApi, code: int, remedy: str) -> None:
     outcome = probe(_cluster(), TARGET, PLAN, 5)
     assert outcome.problem == "exceeded quota"
     assert remedy in outcome.remedy
-
-
-def test_log_that_may_not_be_read(api: FakeApi) -> None:
-    api.answers["GET", PODS] = (200, {"items": [_pod({"terminated": {"exitCode": 0}})]})
-    api.answers["GET", f"{PODS}/p/log"] = status(403, "no")
-    assert "pods/log" in probe(_cluster(), TARGET, PLAN, 5).remedy
 
 
 def test_interrupt_leaves_nothing_behind(api: FakeApi) -> None:

@@ -134,28 +134,12 @@ def test_what_only_looks_like_a_secret_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
-    [("kubernets", "did you mean kubernetes?"), ("none.yaml", "no such file"), ("", "no such stack definition")],
+    ("name", "wanted"), [("kubernets", "did you mean kubernetes?"), ("none.yaml", "no such file"), ("", "no such stack definition")]
 )
 def test_no_such_definition(name: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
         load_stack(name)
-    assert wanted in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("override", "wanted"),
-    [
-        ("name", "not of the form a.b=value"),
-        ("a..b=1", "not of the form"),
-        ("components=[", "not YAML"),
-        ("name.deeper=1", "name is not a section"),
-    ],
-)
-def test_wrong_overrides(override: str, wanted: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_stack("local", [override])
     assert wanted in str(caught.value)
 
 

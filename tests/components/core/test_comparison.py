@@ -100,12 +100,6 @@ def test_an_ablation_may_change_the_sampler(tmp_path: Path) -> None:
     assert {cell.config.sampling.guidance for cell in cells} == {2.0, 3.0, 4.0}
 
 
-@pytest.mark.parametrize("override", ["nothing", "a..b=1", "seeds=[1"])
-def test_overrides_that_are_none(tmp_path: Path, override: str) -> None:
-    with pytest.raises(ConfigError, match="--set"):
-        load(tmp_path, override)
-
-
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.yaml"):
         load(tmp_path, run="nowhere.yaml")

@@ -26,13 +26,6 @@ def test_configurations_of_the_project_are_valid(path: Path) -> None:
         assert load_config(path).style.name
 
 
-def test_the_promised_keys_exist() -> None:
-    promised = """seed style.name style.source style.reference aux.source aux.pool base.model base.revision method.name training.steps
-    training.learning_rate training.batch_size sampling.bank sampling.repeats sampling.scheduler sampling.steps sampling.guidance
-    scoring.extractor registry.model"""
-    assert set(promised.split()) <= set(parse_config(STYLE).flat())
-
-
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -25,12 +25,14 @@ def save(tmp_path: Path, data: bytes, name: str = "a.png") -> Path:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_is_read_whatever_its_name(tmp_path: Path, kind: str) -> None:
-    path = save(tmp_path, encoded(picture(1, 48, 32), kind))
+    data = encoded(picture(1, 48, 32), kind)
+    path = save(tmp_path, data)
     image = load_rgb(path)
     assert (image.mode, image.size) == ("RGB", (48, 32))
     assert np.abs(np.asarray(image, float) - np.asarray(picture(1, 48, 32), float)).mean() < 8
     facts = inspect_image(path)
     assert (facts.width, facts.height, facts.format, facts.animated, facts.problem) == (48, 32, kind, False, None)
+    assert inspect_image(data) == facts
 
 
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
@@ -130,13 +132,9 @@ def test_truncated_files_are_named(tmp_path: Path, kind: str, share: float) -> N
     assert inspect_image(path).problem
 
 
-def test_text_named_png(tmp_path: Path) -> None:
-    path = save(tmp_path, b"hello, I am no picture\n", "words.png")
+def test_text_named_png_and_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"words\.png: not a picture"):
-        load_rgb(path)
-
-
-def test_missing_file(tmp_path: Path) -> None:
+        load_rgb(save(tmp_path, b"hello, I am no picture\n", "words.png"))
     with pytest.raises(InputError, match=r"gone\.png"):
         load_rgb(tmp_path / "gone.png")
     assert "cannot be read" in str(inspect_image(tmp_path / "gone.png").problem)
@@ -158,11 +156,8 @@ def test_header_bombs_are_refused_before_decoding(tmp_path: Path, monkeypatch: p
         load_rgb(save(tmp_path, small), 9_999)
 
 
-def test_pixel_limit_is_inclusive(tmp_path: Path) -> None:
+def test_the_smallest_and_the_largest_picture(tmp_path: Path) -> None:
     assert load_rgb(save(tmp_path, encoded(picture(1, 10, 10), "PNG")), 100).size == (10, 10)
-
-
-def test_one_pixel(tmp_path: Path) -> None:
     facts = inspect_image(save(tmp_path, encoded(Image.new("RGB", (1, 1), "red"), "PNG")))
     assert (facts.width, facts.height, facts.spread, facts.problem) == (1, 1, 0.0, None)
 
@@ -195,8 +190,3 @@ def test_spread_by_hand() -> None:
 def test_rgb_stays_bit_equal(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(load_rgb(save(tmp_path, encoded(picture(2), "PNG")))), np.asarray(picture(2)))
     assert np.array_equal(np.asarray(to_rgb(picture(2))), np.asarray(picture(2)))
-
-
-def test_bytes_and_path_agree(tmp_path: Path) -> None:
-    data = encoded(picture(2), "WEBP")
-    assert inspect_image(data) == inspect_image(save(tmp_path, data))

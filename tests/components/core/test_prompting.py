@@ -6,10 +6,7 @@ import pytest
 
 from components.core.prompting import fill_template, fill_tokens, names_token, tokens_for
 
-TWO = [
-    {"token": "sks", "categories": ["people", "people in places"]},
-    {"token": "ukj", "categories": ["backgrounds", "people in places"]},
-]
+TWO = [{"token": "sks", "categories": ["people", "people in places"]}, {"token": "ukj", "categories": ["backgrounds", "people in places"]}]
 
 
 @pytest.mark.parametrize(

@@ -128,16 +128,12 @@ def test_github_gets_one_comment_that_is_written_anew(forge: Forge, results: Pat
         forge.add(f"comment {number}")
     forge.add(f"{MARKER}\nnot ours")
     run("forge.py", "comment", str(results), folder=results, **_github(forge))
+    assert "![grid](https://forge.example.org/raw/pictures/pr-12/77/anime/grid.png)" in forge.comments[-1]["body"]
     (results / "anime" / "summary.md").write_text("### anime, again", encoding="utf-8")
     run("forge.py", "comment", str(results), folder=results, **_github(forge))
     ours = [row["body"] for row in forge.comments if row["user"]["type"] == "Bot"]
     assert len(ours) == 1 and forge.writes == ["POST", "PATCH"] and forge.comments[120]["body"].endswith("not ours")
     assert ours[0].startswith(MARKER) and "### anime, again" in ours[0] and "### cubism" in ours[0]
-
-
-def test_the_grid_is_shown_from_its_address(forge: Forge, results: Path) -> None:
-    run("forge.py", "comment", str(results), folder=results, **_github(forge))
-    assert "![grid](https://forge.example.org/raw/pictures/pr-12/77/anime/grid.png)" in forge.comments[0]["body"]
 
 
 def test_gitlab_gets_the_grid_and_one_note(forge: Forge, results: Path) -> None:

@@ -5,12 +5,10 @@ What is good form besides (probes, dangling selectors, tags) is for kube-linter,
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 import kubernetes_validate
@@ -113,39 +111,6 @@ def test_manifests_are_valid() -> None:
     for manifest in {json.dumps(manifest): manifest for manifests in overlays for manifest in manifests}.values():
         for version in VERSIONS:
             kubernetes_validate.validate(manifest, version, strict=True)
-
-
-MLFLOW = "Deployment/styleforge/mlflow:spec>template>spec"
-CONTAINER = f"{MLFLOW}>containers>0"
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "fault"),
-    [
-        (f"{MLFLOW}>securityContext>runAsNonRoot", False, "user"), (f"{MLFLOW}>securityContext>seccompProfile", None, "user"),
-        (f"{MLFLOW}>automountServiceAccountToken", None, "token"), (f"{MLFLOW}>hostNetwork", True, "node"),
-        (f"{CONTAINER}>securityContext>readOnlyRootFilesystem", None, "container"),
-        (f"{CONTAINER}>securityContext>capabilities", {"drop": ["NET_RAW"]}, "container"),
-        (f"{CONTAINER}>resources>limits>memory", None, "resources"),
-        ("Role/styleforge-runs/styleforge-runner:rules>0>verbs", ["*"], "rights"),
-        ("Role/styleforge-runs/styleforge-runner:rules>1>resources", ["secrets"], "rights"),
-        ("ConfigMap/styleforge-runs/runs:data>ZENML_STORE_API_KEY", "x", "API_KEY is a secret"),
-        (f"{MLFLOW}>serviceAccountName", "nobody", "no ServiceAccount"),
-        (f"{CONTAINER}>envFrom>0>configMapRef>name", "nothing", "no ConfigMap"),
-        (f"{CONTAINER}>env>0>valueFrom>secretKeyRef>key", "nothing", "no key"),
-        ("Deployment/styleforge/zenml:spec>template>spec>volumes>0>persistentVolumeClaim>claimName", "x", "no PersistentVolumeClaim"),
-    ],
-)  # fmt: skip
-def test_each_fault_is_found(path: str, value: Any, fault: str) -> None:
-    """One place of a manifest (Kind/namespace/name:a>b>0) is changed, or with None removed."""
-    manifests = copy.deepcopy(plain("local"))
-    target, _, place = path.partition(":")
-    node: Any = next(manifest for manifest in manifests if name_of(manifest) == target)
-    *way, last = [int(part) if part.isdigit() else part for part in place.split(">")]
-    for part in way:
-        node = node[part]
-    node.pop(last) if value is None else node.__setitem__(last, value)
-    assert any(fault in found for found in _faults(manifests))
 
 
 # What holds this set together
