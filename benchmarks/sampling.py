@@ -86,7 +86,7 @@ def draw_one(bundle: Bundle, job: Job, settings: SamplingSection) -> np.ndarray:
     from components.diffusion.sampling.schedulers import make_scheduler
     from components.diffusion.training.pictures import to_uint8
 
-    family, device = bundle.family, bundle.device
+    family, device = bundle.family, bundle.family.device
     scheduler = make_scheduler(settings.scheduler, family.scheduler_config)
     scheduler.set_timesteps(settings.steps, device=device)
     generator = torch.Generator().manual_seed(job.seed)

@@ -12,7 +12,7 @@ from steps.evaluation.report import report
 from steps.io.announce import announce
 from steps.registry.register import register
 from steps.sampling.explain import explain
-from steps.sampling.join_pictures import join_pictures
+from steps.sampling.sample_bank import join_pictures
 
 ALL_STEPS = (*STEPS, explain, report, register)
 """The steps of an undivided run, in an order in which they can run."""

@@ -13,10 +13,7 @@ from steps.data.validate import validate
 from steps.evaluation.extract_shard import extract_shard
 from steps.evaluation.score import score
 from steps.evaluation.score_joined import score_joined
-from steps.sampling.join_pictures import join_pictures
-from steps.sampling.sample_bank import sample_bank
-from steps.sampling.sample_base import sample_base
-from steps.sampling.sample_shard import sample_shard
+from steps.sampling.sample_bank import join_pictures, sample_bank, sample_base, sample_shard
 from steps.training.fine_tune import fine_tune
 
 # Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) gives the step's output.

@@ -73,8 +73,7 @@ def export_model(options: ExportOptions) -> dict[str, Any]:
         ServiceUnreachable: MLflow or the hub does not answer.
     """
     prepare_environment()
-    _check_out(options.out)
-    _check_license(options.license)
+    _check(options.out, options.license)
     hub = open_hub(options.push, private=not options.public) if options.push else None
     from components.registry.versions import resolve_model
 
@@ -99,20 +98,15 @@ def export_model(options: ExportOptions) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _check_out(out: Path) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists() or out.is_symlink():
+def _check(out: Path, licence: str) -> None:
+    if (out.exists() or out.is_symlink()) and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(
             f"--out {out}", "is there already, and an export never writes over anything", expected="a new or empty folder",
             remedy="choose another place, or remove it first",
         )  # fmt: skip
-
-
-def _check_license(name: str) -> None:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
         raise InputError(
-            f"--license {name}", "is no licence of Hugging Face's list", expected="its identifier, such as openrail, apache-2.0 or other"
+            f"--license {licence}", "is no licence of Hugging Face's list", expected="its identifier: openrail, apache-2.0, other, …"
         )
 
 
@@ -196,7 +190,7 @@ def _facts(
 ) -> CardFacts:  # fmt: skip
     from components.diffusion.training.methods import fill_prompt
 
-    card, settings = model.card, sampling_settings(model.card)
+    card, settings, method = model.card, sampling_settings(model.card), str(model.card.get("method") or "")
     concepts = card.get("concepts") or []
     scores = read_json(model.folder / SCORES) if (model.folder / SCORES).is_file() else None
     verdict, rows, remarks = _scores(scores) if scores else ("", [], [])
@@ -206,7 +200,7 @@ def _facts(
         base=_base(card),
         usage=_usage(model, name, written, pictures),
         license=options.license,
-        method=str(card.get("method") or ""),
+        method=method,
         style=str(card.get("style") or ""),
         version=f"version {version['version']} of {version['name']}" if version else "",
         tokens=model.tokens,
@@ -222,7 +216,7 @@ def _facts(
         grid="images/grid.png" if pictures else "",
         files=_files(target, name, options.format),
         notes=written.notes,
-        tags=_tags(written, str(card.get("method") or "")),
+        tags=["stable-diffusion-xl" if "XL" in written.pipeline else "stable-diffusion", *([method] if method else [])],
     )
 
 
@@ -310,8 +304,3 @@ def _files(target: Path, name: str, wanted: str) -> list[tuple[str, str]]:
         known = {file for file, _ in rows}
         rows += [(file.name, "an embedding") for file in sorted(target.glob("*.safetensors")) if file.name not in known]
     return [*rows, *([("images/", "the pictures of this card")] if (target / "images").is_dir() else [])]
-
-
-def _tags(written: Written, method: str) -> list[str]:
-    family = "stable-diffusion-xl" if "XL" in written.pipeline else "stable-diffusion"
-    return [family, *([method] if method else [])]

@@ -21,17 +21,16 @@ def explain(
     ``concepts`` and ``bank`` (a digest) are as in ``sample_bank``, ``sampling`` is what decides about a style picture, ``words`` are
     mapped besides identifiers and "style".
     """
+    from components.diffusion.attention import heatmaps
     from components.diffusion.attention.capture import words_to_map
-    from components.diffusion.attention.heatmaps import explain as draw
-    from components.diffusion.attention.heatmaps import write_nothing
     from components.diffusion.models.bundle import load_bundle
     from steps.sampling.requests import bank_requests, spread
 
     out = scratch("explain")
     if not prompts:
-        return Folder(write_nothing(out))
+        return Folder(heatmaps.write_nothing(out))
     settings = SamplingSection(**sampling)
     identifiers = [str(concept["token"]) for concept in concepts]
     chosen = spread(bank_requests(settings.bank, settings.limit, settings.style_template, concepts), prompts)
     asked = [(request, words_to_map(request, identifiers, words)) for request in chosen]
-    return Folder(draw(load_bundle(str(model.path)), asked, settings, seed, out))
+    return Folder(heatmaps.explain(load_bundle(str(model.path)), asked, settings, seed, out))

@@ -11,11 +11,12 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL.Image import Image
 
 from components.core.config import SamplingSection
 from components.core.errors import InputError, StyleForgeError
@@ -23,9 +24,6 @@ from components.diffusion.models.bundle import Bundle
 from components.diffusion.models.families import Family
 from components.diffusion.models.tokens import expand
 from components.diffusion.sampling.sampler import Job, PromptRequest, draw_pictures, jobs_for
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # Words that say how others belong together. They are mapped only where they are named.
 FUNCTION_WORDS = frozenset(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save_file
 
 from components.core.config import SAMPLER, SamplingSection
 from components.core.paths import atomic_folder, write_json
@@ -36,8 +37,6 @@ def explain(
     ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words, in the order of ``requests``. InputError, before
     anything is drawn or written, where a word is not in its prompt.
     """
-    from safetensors.numpy import save_file
-
     explained = explain_pictures(bundle, requests, settings, seed)
     rows: list[dict[str, Any]] = []
     values: dict[str, np.ndarray] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from components.core.card import CARD, read_card, sampling_settings
 from components.core.content import digest_value
@@ -69,6 +70,11 @@ class StyleModel:
         concepts = self.card.get("concepts") or [{"token": self.card.get("identifier", "")}]
         return [str(row["token"]) for row in concepts if row["token"]]
 
+    @property
+    def low_rank(self) -> bool:
+        """Whether nothing but low-rank updates trained."""
+        return bool(self.trains) and all(way.endswith(".low-rank") for way in self.trains)
+
 
 @dataclass(frozen=True)
 class Written:
@@ -111,7 +117,7 @@ def _why_not(model: StyleModel, target: str) -> str:
     A LoRA file is all of a model only where nothing but low-rank updates trained, embeddings only where nothing but new tokens
     did. Of new tokens alone there is no checkpoint, for their base is unchanged.
     """
-    low_rank, tokens = _low_rank_alone(model), model.trains == {"tokens"}
+    low_rank, tokens = model.low_rank, model.trains == {"tokens"}
     if target == "diffusers":
         return ""
     if target == "single-file" and tokens:
@@ -124,10 +130,6 @@ def _why_not(model: StyleModel, target: str) -> str:
     return f"{', '.join(gone)} is not in {model.folder}" if gone and (target != "single-file" or model.embeddings) else ""
 
 
-def _low_rank_alone(model: StyleModel) -> bool:
-    return bool(model.trains) and all(way.endswith(".low-rank") for way in model.trains)
-
-
 def write_format(model: StyleModel, target: str, name: str, out: Path, dtype: str = "fp32") -> Written:
     """Write a model into ``out``, an empty folder, in one of its :func:`formats_of`; files are called by ``name``.
 
@@ -137,14 +139,19 @@ def write_format(model: StyleModel, target: str, name: str, out: Path, dtype: st
         InputError: the model or its base is damaged, or has no place in the format.
         ServiceUnreachable: the base must be fetched, and the hub does not answer.
     """
-    writer = {
-        "diffusers": _write_diffusers, "single-file": _write_single_file, "a1111-lora": _write_lora, "a1111-embedding": _write_embeddings,
-        "comfyui": _write_comfyui,
-    }[target]  # fmt: skip
-    return writer(model, name, out, DTYPES[dtype])
+    if target == "diffusers":
+        return _write_diffusers(model, out, DTYPES[dtype])
+    if target == "single-file":
+        return _write_single_file(model, name, out, DTYPES[dtype])
+    if target == "comfyui":
+        return _write_comfyui(model, name, out, DTYPES[dtype])
+    if target == "a1111-embedding":
+        return _written(model, embeddings=_copy_embeddings(model, out))
+    shutil.copyfile(model.folder / KOHYA_FILE, out / f"{name}.safetensors")
+    return _written(model)
 
 
-def _write_diffusers(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
+def _write_diffusers(model: StyleModel, out: Path, dtype: torch.dtype) -> Written:
     bundle = load_bundle(model.folder, device="cpu")
     for part in bundle.family.parts.values():
         part.to(dtype)
@@ -164,18 +171,9 @@ def _write_single_file(model: StyleModel, name: str, out: Path, dtype: torch.dty
     return _written(model, family, _notes(family), _copy_embeddings(model, out))
 
 
-def _write_lora(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
-    shutil.copyfile(model.folder / KOHYA_FILE, out / f"{name}.safetensors")
-    return _written(model)
-
-
-def _write_embeddings(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
-    return _written(model, embeddings=_copy_embeddings(model, out))
-
-
 def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
     """Everything that the workflow loads, the checkpoint of an unchanged base included."""
-    lora = f"{name}.safetensors" if _low_rank_alone(model) else None
+    lora = f"{name}.safetensors" if model.low_rank else None
     unchanged = lora is not None or model.trains == {"tokens"}
     family = _base(model) if unchanged else load_bundle(model.folder, device="cpu").family
     checkpoint = f"{base_name(model.card)}.safetensors" if unchanged else f"{name}.safetensors"
@@ -225,8 +223,6 @@ def _drop_tokens(folder: Path, names: list[str]) -> None:
 
 
 def _copy_embeddings(model: StyleModel, out: Path) -> dict[str, tuple[str, list[str]]]:
-    from safetensors import safe_open
-
     copied = {}
     for token, file in model.embeddings.items():
         out.mkdir(parents=True, exist_ok=True)
@@ -243,17 +239,20 @@ def _notes(family: Family) -> list[str]:
 
 
 def _written(
-    model: StyleModel,
-    family: Family | None = None,
-    notes: list[str] | None = None,
+    model: StyleModel, family: Family | None = None, notes: list[str] | None = None,
     embeddings: dict[str, tuple[str, list[str]]] | None = None,
-) -> Written:
+) -> Written:  # fmt: skip
     name = sampling_settings(model.card).scheduler
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
     if family is None and model.card.get("base", {}).get("model") == "pocket":
         notes = [_OTHER_SIZE]
     base = family.scheduler_config if family else _scheduler_of_base(model)
-    options = _differences(name, base) if base else _own_options(name)
+    if base:
+        options = _differences(name, base)
+    else:
+        # What our scheduler asks for whatever the base: its own options, and those that bases differ in.
+        ours = make_scheduler(name, {}).config
+        options = {key: ours[key] for key in (*SCHEDULERS[name][1], "clip_sample", "timestep_spacing") if key in ours}
     return Written(notes or [], pipeline, SCHEDULERS[name][0], options, embeddings or {})
 
 
@@ -263,12 +262,6 @@ def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:
     folder = pocket_weights("base") if base == "pocket" else Path(base).expanduser()
     file = folder / "scheduler" / "scheduler_config.json"
     return dict(read_json(file)) if file.is_file() else None
-
-
-def _own_options(name: str) -> dict[str, Any]:
-    """What our scheduler asks for whatever the base: its own options, and those that bases differ in."""
-    ours = make_scheduler(name, {}).config
-    return {key: ours[key] for key in (*SCHEDULERS[name][1], "clip_sample", "timestep_spacing") if key in ours}
 
 
 def _differences(name: str, base: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from components.core.config import AS_SCORED, RunConfig
 from components.core.content import digest_value
@@ -13,17 +16,34 @@ from components.core.paths import atomic_folder, read_jsonl, write_json, write_j
 from components.core.prompting import fill_tokens
 from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import Bundle
-from components.diffusion.models.deltas import CARD, write_delta
+from components.diffusion.models.deltas import CARD, DELTA_FILE
 from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+from components.diffusion.training.checkpoints import save_tensors
 from components.diffusion.training.methods import Method
-
-if TYPE_CHECKING:
-    import torch
-
-    from components.diffusion.records import Timing
 
 SCHEMA = 1
 LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a training took: wall time, the pictures of all processes, and the step it was taken up from.
+
+    ``gpu`` is the name of the GPUs of several processes and the most memory in bytes that one of them had allocated, which
+    nobody outside of them can see.
+    """
+
+    seconds: float
+    images: int
+    resumed_from: int
+    gpu: tuple[str, int] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``training/timing.json`` holds it."""
+        rate = self.images / self.seconds if self.seconds else 0.0
+        gpu = {"device": self.gpu[0], "peak_memory_bytes": self.gpu[1]} if self.gpu else {}
+        rates = {"seconds": round(self.seconds, 3), "images_per_second": round(rate, 2)}
+        return {**rates, "images": self.images, "resumed_from": self.resumed_from, **gpu}
 
 
 def write_model(
@@ -36,14 +56,17 @@ def write_model(
     """
     with atomic_folder(Path(out)) as folder:
         if method.save == "delta":
-            write_delta(folder, trained)
+            save_tensors(folder / DELTA_FILE, trained)
         else:
             bundle.save(folder)
         files = write_formats(folder, trained, method.recipe, bundle.family.layout.pipeline)
         write_json(folder / CARD, {**describe(config, method, bundle, style_set), "files": files})
         write_jsonl(folder / "training" / "log.jsonl", log)
         write_json(folder / "training" / "timing.json", timing.as_json())
-        _draw_validation(config, method, bundle, folder / "training")
+        prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]
+        requests = [PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt) for index, prompt in enumerate(prompts)]
+        for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
+            picture.save(folder / "training" / f"{request.id}.png")
 
 
 def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path) -> dict[str, Any]:
@@ -81,11 +104,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _draw_validation(config: RunConfig, method: Method, bundle: Bundle, folder: Path) -> None:
-    """One picture of each validation prompt, as ``validation_00.png`` …"""
-    prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]
-    requests = [PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt) for index, prompt in enumerate(prompts)]
-    for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
-        picture.save(folder / f"{request.id}.png")

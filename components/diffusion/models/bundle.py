@@ -25,16 +25,6 @@ class Bundle:
     revision: str | None
     path: Path
 
-    @property
-    def resolution(self) -> int:
-        """Side of its pictures, in pixels."""
-        return self.family.resolution
-
-    @property
-    def device(self) -> torch.device:
-        """Where its networks are."""
-        return self.family.device
-
     @cached_property
     def digest(self) -> str:
         """sha256 over the files of its parts (or delta), as they were loaded; logs and other files beside them do not count."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from components.core.content import digest_value
 from components.core.errors import InputError
 from components.core.fingerprint import fingerprint
 from components.core.paths import read_json
 from components.diffusion.models.families import Family
-from components.diffusion.training.checkpoints import save_tensors
 from components.diffusion.training.methods import Recipe
 from components.diffusion.training.trainables import Trainables
 
@@ -43,12 +42,6 @@ def is_delta(folder: Path) -> bool:
     return (folder / DELTA_FILE).is_file()
 
 
-def write_delta(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write the trained tensors; ``styleforge.json`` beside them says what they are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / DELTA_FILE, tensors)
-
-
 def read_delta(folder: Path) -> Delta:
     """Read a delta folder's record; the tensors are not opened. InputError where it is missing or incomplete."""
     file = folder / CARD
@@ -67,9 +60,6 @@ def apply_delta(family: Family, delta: Delta) -> None:
 
     InputError where the tensors are damaged, or are not those of this base.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     file = delta.folder / DELTA_FILE
     try:
         tensors = load_file(file)

@@ -27,29 +27,18 @@ class Layout:
         return tuple(part for part in self.parts if part in (self.network, "vae") or part.startswith("text_encoder"))
 
 
+_CLASSES = {
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "tokenizer_2": ("transformers", "CLIPTokenizer"),
+    "scheduler": ("diffusers", ""),
+}
+STABLE_DIFFUSION_XL = Layout("StableDiffusionXLPipeline", "Stable Diffusion XL", _CLASSES)
 STABLE_DIFFUSION = Layout(
-    "StableDiffusionPipeline",
-    "Stable Diffusion 1.x/2.x",
-    {
-        "unet": ("diffusers", "UNet2DConditionModel"),
-        "vae": ("diffusers", "AutoencoderKL"),
-        "text_encoder": ("transformers", "CLIPTextModel"),
-        "tokenizer": ("transformers", "CLIPTokenizer"),
-        "scheduler": ("diffusers", ""),
-    },
-)
-STABLE_DIFFUSION_XL = Layout(
-    "StableDiffusionXLPipeline",
-    "Stable Diffusion XL",
-    {
-        "unet": ("diffusers", "UNet2DConditionModel"),
-        "vae": ("diffusers", "AutoencoderKL"),
-        "text_encoder": ("transformers", "CLIPTextModel"),
-        "text_encoder_2": ("transformers", "CLIPTextModelWithProjection"),
-        "tokenizer": ("transformers", "CLIPTokenizer"),
-        "tokenizer_2": ("transformers", "CLIPTokenizer"),
-        "scheduler": ("diffusers", ""),
-    },
+    "StableDiffusionPipeline", "Stable Diffusion 1.x/2.x", {part: cls for part, cls in _CLASSES.items() if not part.endswith("_2")}
 )
 # Where a configuration gives no size it is Stable Diffusion 1.x, of 512 pixels.
 _USUAL_LATENTS = 64

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from components.core.errors import InputError
 from components.diffusion.models.families import Family
@@ -24,8 +25,6 @@ V_PREDICTION_MARK = "v_pred"
 
 def load_folder(folder: Path) -> Family:
     """A checked folder in diffusers layout. InputError where a part is missing, damaged, or does not fit the others."""
-    from safetensors import SafetensorError
-
     layout = check_folder(folder)
     try:
         parts = {part: _load_part(folder, part, *cls) for part, cls in layout.parts.items() if part != "scheduler"}
@@ -77,7 +76,12 @@ def _load_part(folder: Path, part: str, library: str, name: str) -> Any:
     cls = getattr({"diffusers": diffusers, "transformers": transformers}[library], name)
     if part.startswith("tokenizer"):
         return cls.from_pretrained(folder / part, local_files_only=True)
-    network, report = cls.from_pretrained(folder / part, output_loading_info=True, **_options(folder / part))
+    # A half-precision variant only where it is all there is.
+    names = [path.name for path in (folder / part).glob("*.safetensors")]
+    variant = "fp16" if names and all(".fp16" in name for name in names) else None
+    network, report = cls.from_pretrained(
+        folder / part, output_loading_info=True, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, variant=variant
+    )
     missing = sorted({*report["missing_keys"], *(name for name, value in network.named_parameters() if value.is_meta)})
     if missing:
         # Left alone they would be random numbers, or nothing at all.
@@ -86,15 +90,6 @@ def _load_part(folder: Path, part: str, library: str, name: str) -> Any:
             remedy="save the whole pipeline with save_pretrained",
         )  # fmt: skip
     return network
-
-
-def _options(part: Path) -> dict[str, Any]:
-    """fp32 from safetensors; a half-precision variant only where it is all there is."""
-    options: dict[str, Any] = {"torch_dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-    names = [path.name for path in part.glob("*.safetensors")]
-    if names and all(".fp16" in name for name in names):
-        options["variant"] = "fp16"
-    return options
 
 
 def _check_whole(path: Path, folder: Path, networks: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ import torch
 
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
-from components.diffusion.models.families import Network
 from components.diffusion.models.layouts import STABLE_DIFFUSION_XL
 from components.diffusion.models.stable_diffusion import StableDiffusion
 
@@ -68,20 +67,11 @@ class StableDiffusionXL(StableDiffusion):
             both, pooled = both * filled.view(-1, 1, 1), pooled * filled.view(-1, 1)
         return Conditioning(both, pooled)
 
-    def predict(
-        self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, network: Network | None = None,
-        time_ids: torch.Tensor | None = None,
-    ) -> torch.Tensor:  # fmt: skip
-        """The UNet's prediction, shape (N, C, h, w), fp32. Without ``time_ids``, of whole pictures of the base's own size."""
-        unet = network or self.network
+    def _added(self, latents: torch.Tensor, conditioning: Conditioning, time_ids: torch.Tensor | None) -> dict[str, Any]:
         if time_ids is None:
             side = self.resolution
             time_ids = torch.tensor([[side, side, 0, 0, side, side]]).expand(len(latents), -1)
-        added = {"text_embeds": conditioning.pooled, "time_ids": time_ids.to(latents.device, torch.float32)}
-        prediction: torch.Tensor = unet(
-            latents, times, encoder_hidden_states=conditioning.states, added_cond_kwargs=added, return_dict=False
-        )[0]
-        return prediction.float()
+        return {"added_cond_kwargs": {"text_embeds": conditioning.pooled, "time_ids": time_ids.to(latents.device, torch.float32)}}
 
     def _pipeline_settings(self) -> dict[str, Any]:
         return {"force_zeros_for_empty_prompt": self.zero_empty}

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from components.core.content import digest_value
 from components.core.errors import InputError, ServiceUnreachable
 from components.core.fingerprint import fingerprint
@@ -74,7 +76,8 @@ def content_digest(path: Path) -> str:
     """sha256 of a located model: the files of its parts, or the one file and its configuration. Logs and other files do not count."""
     if path.is_file():
         folder = configuration_of(path)
-        return digest_value([fingerprint(path), _texts_digest(folder, _layout(folder))])
+        files = [file for part in _layout(folder).parts for file in sorted((folder / part).glob("*")) if file.suffix in TEXTS]
+        return digest_value([fingerprint(path), [[file.relative_to(folder).as_posix(), fingerprint(file)] for file in files]])
     layout = _layout(path)
     parts: list[list[Any]] = [[part, fingerprint(path / part)] for part in layout.parts]
     if layout is STABLE_DIFFUSION_XL:
@@ -85,11 +88,6 @@ def content_digest(path: Path) -> str:
 def zeros_for_empty_prompt(folder: Path) -> bool:
     """Whether a Stable Diffusion XL folder asks for zeros in the place of an empty prompt, as it does by default."""
     return bool(_read_index(folder).get("force_zeros_for_empty_prompt", True))
-
-
-def _texts_digest(folder: Path, layout: Layout) -> list[list[str]]:
-    files = [file for part in layout.parts for file in sorted((folder / part).glob("*")) if file.suffix in TEXTS]
-    return [[file.relative_to(folder).as_posix(), fingerprint(file)] for file in files]
 
 
 def check_folder(folder: Path, *, weights: bool = True, fetched: bool = False) -> Layout:
@@ -165,32 +163,26 @@ def file_kind(path: Path) -> FileKind:
     for kind in FILE_KINDS:
         texts = [prefix for part, prefix in kind.prefixes.items() if part.startswith("text_encoder")]
         if all(_any(names, prefix) for prefix in texts):
-            _check_parts(path, kind, names)
+            for part, prefix in kind.prefixes.items():
+                if not _any(names, prefix):
+                    name = "VAE" if part == "vae" else part
+                    raise InputError(
+                        str(path), f"a {kind.title} file without {name} (no tensor's name begins with {prefix})",
+                        expected="a whole checkpoint", remedy="give one that holds all its parts, or a diffusers folder",
+                    )  # fmt: skip
             return kind
+    some = ", ".join(names[:3]) + ", …" if names else "none"
     taken_for = next((what for prefix, what in NO_BASES.items() if _any(names, prefix)), "")
     raise InputError(
         str(path),
-        f"this is {taken_for}, not a whole base" if taken_for else f"no checkpoint that is known here (its tensors: {_some(names)})",
+        f"this is {taken_for}, not a whole base" if taken_for else f"no checkpoint that is known here (its tensors: {some})",
         expected=f"a checkpoint of {TITLES} in the original layout, with UNet, VAE and text encoders",
         remedy="give the whole checkpoint, or a diffusers folder",
     )
 
 
-def _check_parts(path: Path, kind: FileKind, names: Collection[str]) -> None:
-    for part, prefix in kind.prefixes.items():
-        if not _any(names, prefix):
-            raise InputError(
-                str(path),
-                f"a {kind.title} file without {'VAE' if part == 'vae' else part} (no tensor's name begins with {prefix})",
-                expected="a whole checkpoint",
-                remedy="give one that holds all its parts, or a diffusers folder",
-            )
-
-
 def tensor_names(path: Path) -> list[str]:
     """Names of the tensors of a safetensors file, sorted; only its header is read. InputError where the file is not whole."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="np") as file:
             return sorted(file.keys())
@@ -200,10 +192,6 @@ def tensor_names(path: Path) -> list[str]:
 
 def _any(names: Collection[str], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
-
-
-def _some(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + ", …" if names else "none"
 
 
 def configuration_of(path: Path) -> Path:

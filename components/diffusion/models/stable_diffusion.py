@@ -64,10 +64,14 @@ class StableDiffusion(Family):
         self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, network: Network | None = None,
         time_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """The UNet's prediction, shape (N, C, h, w), fp32. It takes no ``time_ids``."""
-        unet = network or self.network
-        prediction: torch.Tensor = unet(latents, times, encoder_hidden_states=conditioning.states, return_dict=False)[0]
+        """The UNet's prediction, shape (N, C, h, w), fp32."""
+        unet, more = network or self.network, self._added(latents, conditioning, time_ids)
+        prediction: torch.Tensor = unet(latents, times, encoder_hidden_states=conditioning.states, return_dict=False, **more)[0]
         return prediction.float()
+
+    def _added(self, latents: torch.Tensor, conditioning: Conditioning, time_ids: torch.Tensor | None) -> dict[str, Any]:
+        """What else the UNet takes."""
+        return {}
 
     def draw_times(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Uniform timesteps."""

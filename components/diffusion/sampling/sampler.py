@@ -6,20 +6,22 @@ another shape round differently: at most ``TOLERANCE`` of 255 levels.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from components.core.config import SamplingSection
 from components.core.content import derive_seed, digest_value
@@ -31,9 +33,6 @@ from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.sampling.schedulers import make_scheduler
 from components.diffusion.training.caches import PromptCache
 from components.diffusion.training.pictures import to_uint8
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 TOLERANCE = 2
 """Greatest difference, in levels of 0–255, between two drawings of one picture in batches of different size, in fp32."""
@@ -110,17 +109,13 @@ def sample_bank(
     with progress("sampling", len(jobs)) as advance, ThreadPoolExecutor(max_workers=1) as writer:
         if len(missing) < len(jobs):
             advance(len(jobs) - len(missing), "drawn before")
-        pending: list[Any] = []
+        pending: Iterable[None] = ()
         for batch, pixels in _draw(bundle, missing, settings):
-            for future in pending:
-                future.result()
+            list(pending)
             # Compressing the last batch's pictures goes on beside the drawing of the next.
-            pending = [
-                writer.submit(write_png, images / job.file_name, array, about[job]) for job, array in zip(batch, pixels, strict=True)
-            ]
+            pending = writer.map(write_png, [images / job.file_name for job in batch], pixels, [about[job] for job in batch])
             advance(len(batch))
-        for future in pending:
-            future.result()
+        list(pending)
     write_jsonl(Path(out) / "metadata.jsonl", sorted((row_of(job) for job in jobs), key=lambda row: row["file_name"]))
     return Path(out)
 
@@ -148,8 +143,6 @@ def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, coun
     Each of ``count`` pictures has a seed of its own; the bank and ``repeats`` of the settings do not matter. Returns a folder as
     :func:`sample_bank` writes it.
     """
-    from filelock import FileLock
-
     bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
     # A negative prompt is meant for the style's pictures. It is often the class prompt itself, away from which nothing is left to draw.
     settings = settings.model_copy(update={"repeats": count, "negative_prompt": ""})
@@ -162,10 +155,8 @@ def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, coun
 
 def draw_pictures(
     bundle: Bundle, requests: Sequence[PromptRequest], settings: SamplingSection, seed: int
-) -> Iterator[tuple[PromptRequest, Image]]:
+) -> Iterator[tuple[PromptRequest, Image.Image]]:
     """One picture of each prompt, in memory, in the order of their ids."""
-    from PIL import Image
-
     for batch, pixels in _draw(bundle, jobs_for(requests, 1, seed), settings):
         for job, array in zip(batch, pixels, strict=True):
             yield job.request, Image.fromarray(array)
@@ -173,8 +164,6 @@ def draw_pictures(
 
 def is_drawn(file: Path, about: dict[str, Any]) -> bool:
     """Whether ``file`` is a whole PNG that was drawn from exactly ``about``."""
-    from PIL import Image
-
     if not file.is_file():
         return False
     try:
@@ -187,20 +176,9 @@ def is_drawn(file: Path, about: dict[str, Any]) -> bool:
 
 def describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:
     """Everything that a picture depends on, as it is written into its file."""
-    return {
-        "schema": 1,
-        "model": bundle.digest,
-        "prompt_id": job.request.id,
-        "prompt": job.request.prompt,
-        "full_prompt": job.request.full_prompt,
-        "negative_prompt": settings.negative_prompt,
-        "seed": job.seed,
-        "repeat": job.repeat,
-        "scheduler": settings.scheduler,
-        "steps": settings.steps,
-        "guidance": settings.guidance,
-        "size": bundle.resolution,
-    }
+    row = {key: value for key, value in row_of(job).items() if key not in ("file_name", "category")}
+    drawing = settings.model_dump(include={"negative_prompt", "scheduler", "steps", "guidance"})
+    return {"schema": 1, "model": bundle.digest, "size": bundle.family.resolution, **row, **drawing}
 
 
 def row_of(job: Job) -> dict[str, Any]:
@@ -214,9 +192,6 @@ def row_of(job: Job) -> dict[str, Any]:
 
 def write_png(file: Path, pixels: np.ndarray, about: dict[str, Any]) -> None:
     """Write a picture, uint8 (H, W, 3), with what it depends on (:func:`describe`) in a text chunk, atomically."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     info = PngInfo()
     info.add_itxt(CHUNK, json.dumps(about, sort_keys=True, ensure_ascii=False))
     with atomic_file(file) as temporary:
@@ -227,14 +202,17 @@ def _draw(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection) -> Ite
     """Draw pictures batch by batch: yields the jobs and their pixels, uint8 (N, H, W, 3)."""
     if not jobs:
         return
-    prompts = PromptCache(bundle.family, bundle.device, keep_states=True)
+    device = bundle.family.device
+    prompts = PromptCache(bundle.family, device, keep_states=True)
     for part in bundle.family.parts.values():
         # Convolutions alone are a quarter to a third faster so, on CPUs as on tensor cores; it moves no value.
         part.to(memory_format=torch.channels_last)
+    # bf16 on an accelerator that has it; fp32 on the CPU.
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
     for start in range(0, len(jobs), settings.batch_size):
         batch = jobs[start : start + settings.batch_size]
         # Closed before the yield: the mode is the thread's, and must not reach the caller.
-        with torch.inference_mode(), _precision(bundle):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             pixels = bundle.family.decode_latents(denoise(bundle, batch, settings, prompts))
         if not torch.isfinite(pixels).all():
             bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
@@ -250,7 +228,7 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prom
 
     Guidance (Ho & Salimans, 2022) runs the prompts and the negative prompt in one batch of 2N.
     """
-    family, device = bundle.family, bundle.device
+    family, device = bundle.family, bundle.family.device
     scheduler = make_scheduler(settings.scheduler, family.scheduler_config)
     scheduler.set_timesteps(settings.steps, device=device)
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
@@ -269,11 +247,3 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prom
             prediction = without + settings.guidance * (with_prompt - without)
         latents = scheduler.step(prediction, timestep, latents, return_dict=False, **options)[0]
     return latents
-
-
-def _precision(bundle: Bundle) -> contextlib.AbstractContextManager[Any]:
-    """bf16 autocast on an accelerator that has it; fp32 on the CPU."""
-    device = bundle.device
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
-    return contextlib.nullcontext()

@@ -53,7 +53,7 @@ class StyleModel:
         self._own = sampling_settings(self._card, {"batch_size": self._limits.batch})
         self._bundle: Bundle = load_bundle(folder, base=_find_base(folder) if is_delta(folder) else None)
         # Every picture names its model by this, and hashing gigabytes belongs to the start, not to somebody's first request.
-        _logger.info("serving %s, digest %s, on %s", folder, self._bundle.digest[:16], self._bundle.device)
+        _logger.info("serving %s, digest %s, on %s", folder, self._bundle.digest[:16], self._bundle.family.device)
         self._turn = threading.Lock()
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -70,12 +70,19 @@ class StyleModel:
                 request's time has passed before its turn came, 500 for anything else.
         """
         try:
-            request = check_request(list(model_input["prompt"]), params or {}, self._own, self._bundle.resolution, self._limits)
+            request = check_request(list(model_input["prompt"]), params or {}, self._own, self._bundle.family.resolution, self._limits)
             requests = prompt_requests(self._card, self._own, request.prompts)
             with self._in_turn():
                 self._check_lengths(requests)
-                with _failures():
+                try:
                     rows = self._draw(requests, request)
+                # What goes wrong in drawing is not the client's fault: MLflow would say 400, with a stack trace.
+                except torch.OutOfMemoryError as error:
+                    _logger.exception("out of memory")
+                    raise _answer(429, f"too little memory for a batch; the server's operator can set {PREFIX}BATCH") from error
+                except Exception as error:
+                    _logger.exception("drawing failed")
+                    raise _answer(500, f"drawing failed ({type(error).__name__}: {first_line(error)})") from error
         except InputError as error:
             raise _answer(400, str(error)) from error
         return [row for prompt in request.prompts for row in rows[prompt]]
@@ -105,29 +112,14 @@ class StyleModel:
     def _draw(self, requests: Sequence[PromptRequest], request: Request) -> dict[str, list[dict[str, Any]]]:
         settings = self._own.model_copy(update={"repeats": request.count, "steps": request.steps, "guidance": request.guidance})
         drawn: dict[str, list[dict[str, Any]]] = {}
+        side = self._bundle.family.resolution
         with tempfile.TemporaryDirectory(prefix="styleforge-") as name:
             out = sample_bank(self._bundle, requests, settings, request.seed, Path(name))
             for row in sorted(read_jsonl(out / "metadata.jsonl"), key=lambda row: int(row["repeat"])):
-                drawn.setdefault(row["prompt"], []).append(self._picture(out / row["file_name"], row))
+                answer = {key: row[key] for key in ("prompt", "full_prompt", "seed")} | {"width": side, "height": side}
+                answer["image"] = base64.b64encode((out / row["file_name"]).read_bytes()).decode("ascii")
+                drawn.setdefault(row["prompt"], []).append(answer)
         return drawn
-
-    def _picture(self, file: Path, row: dict[str, Any]) -> dict[str, Any]:
-        side = self._bundle.resolution
-        about = {key: row[key] for key in ("prompt", "full_prompt", "seed")}
-        return {**about, "width": side, "height": side, "image": base64.b64encode(file.read_bytes()).decode("ascii")}
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """What goes wrong in drawing, as an answer that is not the client's fault: MLflow would say 400, with a stack trace."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        _logger.exception("out of memory")
-        raise _answer(429, f"too little memory for a batch; the server's operator can set {PREFIX}BATCH") from error
-    except Exception as error:
-        _logger.exception("drawing failed")
-        raise _answer(500, f"drawing failed ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _answer(status: int, message: str) -> MlflowException:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from PIL.Image import Image
 
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
@@ -14,10 +14,7 @@ from components.diffusion.models.families import Family
 from components.diffusion.training.pictures import Variant, cut, time_ids
 from components.diffusion.training.samples import Sample
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-LoadImage = Callable[[Path], "Image"]
+LoadImage = Callable[[Path], Image]
 ENCODE_BATCH = 8
 
 

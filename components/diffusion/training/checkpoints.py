@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from components.core.paths import atomic_folder, read_json
 
@@ -89,8 +91,6 @@ class Checkpoints:
         return found[-1] if found else None
 
     def _read(self, path: Path, device: torch.device | str) -> Checkpoint | None:
-        from safetensors.torch import load_file
-
         record = read_json(path / STATE)
         if record["fingerprint"] != self._fingerprint:
             _logger.warning("checkpoint %s belongs to another run and is passed over", path)
@@ -121,9 +121,6 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
     OSError where the disk refuses: safetensors reports that in a class of its own, which nobody catches.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from accelerate import Accelerator
 
 from components.core.config import TrainingSection
 from components.core.content import derive_seed
@@ -14,9 +14,6 @@ from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.objective import draw_noise, per_sample_loss
 from components.diffusion.training.pictures import Variant
 from components.diffusion.training.samples import Mixer, Sample, step_generator
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 class Denoising:

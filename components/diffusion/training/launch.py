@@ -115,7 +115,12 @@ def launch(work: Callable[..., object], arguments: Sequence[Any], processes: int
             reader.join()
     if failed is not None:
         ours = [error for error in errors.values() if isinstance(error, StyleForgeError)]
-        raise ours[0] if ours else errors.get(failed) or _lost(failed, codes[failed])
+        how = signal.Signals(-codes[failed]).name if codes[failed] < 0 else f"exit code {codes[failed]}"
+        lost = ProcessLost(
+            f"process {failed} of the training", f"it died ({how})",
+            remedy="if memory ran out, lower training.batch_size or training.processes; the same command goes on from the last checkpoint",
+        )  # fmt: skip
+        raise ours[0] if ours else errors.get(failed) or lost
 
 
 def _open_store() -> Any:
@@ -181,14 +186,6 @@ def _end(workers: Sequence[BaseProcess]) -> list[int]:
         codes.append(worker.exitcode or 0)
         worker.close()
     return codes
-
-
-def _lost(rank: int, code: int) -> ProcessLost:
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return ProcessLost(
-        f"process {rank} of the training", f"it died ({how})",
-        remedy="if memory ran out, lower training.batch_size or training.processes; the same command goes on from the last checkpoint",
-    )  # fmt: skip
 
 
 def _run(sender: Connection, environment: dict[str, str], level: int, work: Callable[..., object], arguments: Sequence[Any]) -> None:

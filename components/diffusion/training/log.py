@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from components.core.errors import TrainingDiverged
 from components.diffusion.training.checkpoints import Checkpoints
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 READ_EVERY = 10
 """Steps between two looks at the losses on an accelerator, where each look waits for it. On the CPU every step is looked at."""

@@ -17,10 +17,9 @@ from components.core.devices import default_device
 from components.core.errors import StorageError
 from components.core.images import load_rgb
 from components.core.logs import progress
-from components.diffusion.export.style_model import write_model
+from components.diffusion.export.style_model import Timing, write_model
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.families import Network
-from components.diffusion.records import Timing
 from components.diffusion.training import launch
 from components.diffusion.training.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
@@ -232,26 +231,25 @@ class Trainer:
         """Write a checkpoint: the first process does, with the random state of each, and the others wait for it."""
         random = all_states(self.device, self.rank, self.world)
         if self.is_main:
-            path = self._write(step, random)
+            optimizer, plain = flatten_optimizer(self.optimizer.state_dict())
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
+            tensors: dict[str, Mapping[str, torch.Tensor]] = {
+                "weights": self.trained.named(), "optimizer": optimizer, "random": random, "average": self.average.tensors(),
+            }  # fmt: skip
+            path = self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log.rows, "scaler": scaler})
             if self.on_checkpoint:
                 self.on_checkpoint(path)
         self.wait()
 
-    def _write(self, step: int, random: dict[str, torch.Tensor]) -> Path:
-        optimizer, plain = flatten_optimizer(self.optimizer.state_dict())
-        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-        tensors: dict[str, Mapping[str, torch.Tensor]] = {
-            "weights": self.trained.named(),
-            "optimizer": optimizer,
-            "random": random,
-            "average": self.average.tensors(),
-        }
-        return self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log.rows, "scaler": scaler})
-
     def _resume(self) -> int:
         """Take up the newest checkpoint, if there is one. Returns its step, or 0."""
         found: Checkpoint | None = self.checkpoints.newest()
-        self._agree(found.step if found else 0)
+        steps = self.accelerator.gather(torch.tensor([found.step if found else 0], device=self.device)).tolist()
+        if len(set(steps)) > 1:
+            raise StorageError(
+                str(self.checkpoints.folder), f"the processes find checkpoints of different steps ({', '.join(map(str, steps))})",
+                expected="one folder for all of them", remedy="keep checkpoints on storage that all machines share",
+            )  # fmt: skip
         if found is None:
             return 0
         self.trained.load(found.tensors["weights"], str(found.path))
@@ -263,15 +261,6 @@ class Trainer:
         self.log.rows = list(found.state["log"])
         _logger.info("resuming fine-tuning at step %d", found.step)
         return found.step
-
-    def _agree(self, step: int) -> None:
-        """Make sure that all processes have found the same checkpoint: on several machines the folder must be a shared one."""
-        steps = self.accelerator.gather(torch.tensor([step], device=self.device)).tolist()
-        if len(set(steps)) > 1:
-            raise StorageError(
-                str(self.checkpoints.folder), f"the processes find checkpoints of different steps ({', '.join(map(str, steps))})",
-                expected="one folder for all of them", remedy="keep checkpoints on storage that all machines share",
-            )  # fmt: skip
 
     def _gpu(self) -> tuple[str, int] | None:
         if self.world == 1 or self.device.type != "cuda":

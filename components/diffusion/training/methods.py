@@ -170,7 +170,9 @@ def _concepts(config: MethodSection, row: _Row, *, learnt: bool) -> tuple[Concep
     if config.concepts and not row.several:
         raise ConfigError("method.concepts", f"{config.name} binds one token", expected="method.name multi-styleforge")
     if not row.several:
-        token = learnt_token(config.identifier) if learnt else config.identifier
+        # A token with rows of its own is written in angle brackets, so that it is no word of the base's vocabulary.
+        bare = learnt and not (config.identifier.startswith("<") and config.identifier.endswith(">"))
+        token = f"<{config.identifier}>" if bare else config.identifier
         return (Concept(token, config.instance_prompt.replace("{token}", token), config.aux_prompt),)
     sections = config.concepts or TWO_COMPONENTS
     tokens = [section.identifier for section in sections]
@@ -192,11 +194,6 @@ def _component(section: ConceptSection, config: MethodSection) -> Concept:
         categories=shown if section.categories is None else frozenset(section.categories), own_aux=True, aux_count=section.aux_count,
         aux_form=section.aux_form,
     )  # fmt: skip
-
-
-def learnt_token(identifier: str) -> str:
-    """How a token with rows of its own is written: in angle brackets, so that it is no word of the base's vocabulary."""
-    return identifier if identifier.startswith("<") and identifier.endswith(">") else f"<{identifier}>"
 
 
 def fill_prompt(template: str, caption: str | None) -> str:

@@ -7,15 +7,16 @@ import logging
 import math
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from diffusers.training_utils import EMAModel
 
 from components.core.config import TrainingSection
 from components.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 _logger = logging.getLogger(__name__)
 LONGEST_WAIT = timedelta(hours=1)
@@ -41,27 +42,15 @@ def precision_for(requested: str, device: torch.device) -> str:
     """
     if requested == "no" or device.type != "cpu":
         return requested
-    if requested == "bf16" and _has_bf16():
+    capabilities = torch.cpu.get_capabilities()
+    if requested == "bf16" and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
         return requested
     _logger.warning("training.mixed_precision=%s is not native to this processor: training in fp32", requested)
     return "no"
 
 
-def _has_bf16() -> bool:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = file.read()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 def make_accelerator(precision: str, accumulation: int, device: torch.device) -> Accelerator:
     """An accelerator of our own. accelerate remembers the precision of a process's first one and refuses any other."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, GradientState
-    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
-
     AcceleratorState._reset_state()
     GradientState._reset_state()
     # Otherwise every process would hold its gradients twice.
@@ -107,8 +96,6 @@ class MovingAverage:
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float) -> None:
-        from diffusers.training_utils import EMAModel
-
         self._parameters = list(parameters)
         self._model = EMAModel(self._parameters, decay=decay, foreach=True) if decay else None
 

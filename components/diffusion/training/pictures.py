@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from components.core.content import derive_seed
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MAX_ZOOM = 1.15
 """Further crops are cut from a picture whose shorter side is up to so many times the resolution."""
@@ -63,13 +60,11 @@ def time_ids(size: tuple[int, int], resolution: int, variant: Variant, seed: int
     return size[1], size[0], placed.top, left, resolution, resolution
 
 
-def cut(picture: Image, resolution: int, variant: Variant, seed: int, sample_id: str) -> torch.Tensor:
+def cut(picture: Image.Image, resolution: int, variant: Variant, seed: int, sample_id: str) -> torch.Tensor:
     """One view of a picture as the VAE wants it: float32 in [-1, 1], shape (3, resolution, resolution).
 
     Resized with Lanczos, never squashed; cut where :func:`place` says; then mirrored where the variant says so.
     """
-    from PIL import Image
-
     placed = place(picture.size, resolution, variant, seed, sample_id)
     box = (placed.left, placed.top, placed.left + resolution, placed.top + resolution)
     resized = picture.resize((placed.width, placed.height), Image.Resampling.LANCZOS).crop(box)

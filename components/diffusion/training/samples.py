@@ -135,8 +135,8 @@ def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *
     ``validation`` validation pictures: held-out ones, or StyleRef where there are none. InputError where a folder is incomplete,
     or no StyleRef picture is left for a concept.
     """
-    manifest = {row["path"]: row for row in _rows(style_set / "manifest.jsonl")}
-    rows = _split(split)
+    manifest = {row["path"]: row for row in read_jsonl(_found(style_set / "manifest.jsonl"))}
+    rows = read_json(_found(split / "split.json"))
     used = choose_style_refs(rows["style_ref"], method, seed)
     instances: list[Sample] = []
     aux_samples: list[Sample] = []
@@ -176,18 +176,10 @@ def choose_style_refs(rows: Sequence[dict[str, Any]], method: Method, seed: int)
     return [row for row in allowed if row["path"] in chosen]
 
 
-def _split(split: Path) -> dict[str, Any]:
-    file = Path(split) / "split.json"
-    if not file.is_file():
-        raise InputError(str(split), "no split.json", expected="the folder that the split step wrote")
-    rows: dict[str, Any] = read_json(file)
-    return rows
-
-
-def _rows(file: Path) -> list[dict[str, str | None]]:
+def _found(file: Path) -> Path:
     if not file.is_file():
         raise InputError(str(file), "no such file", expected="the folder that the earlier step wrote")
-    return read_jsonl(file)
+    return file
 
 
 def _style_sample(style_set: Path, manifest: dict[str | None, dict[str, str | None]], path: str, concept: Concept, split: Path) -> Sample:
@@ -201,7 +193,7 @@ def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
     if not (Path(aux) / "metadata.jsonl").is_file():
         return []
     found = []
-    for row in _rows(Path(aux) / "metadata.jsonl"):
+    for row in read_jsonl(Path(aux) / "metadata.jsonl"):
         if row.get("concept") not in (None, concept.token):
             continue
         file = Path(aux) / str(row["file_name"])

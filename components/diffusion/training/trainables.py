@@ -128,7 +128,11 @@ class TokenRows(ParameterSet):
         names = [name for token in recipe.tokens for name in row_names(token, recipe.vectors)]
         self._embedding = RowEmbedding(table, add_tokens(tokenizer, names, f"the base's {part}"), initial)
         encoder.set_input_embeddings(self._embedding)
-        _find_end_by_its_id(encoder, int(tokenizer.eos_token_id))
+        # Older CLIP configurations find the end of a prompt as its greatest id, which a new token's would be.
+        encoder.config.eos_token_id = int(tokenizer.eos_token_id)
+        for module in encoder.modules():
+            if isinstance(getattr(module, "eos_token_id", None), int):
+                module.eos_token_id = int(tokenizer.eos_token_id)
 
     def named(self) -> dict[str, torch.nn.Parameter]:
         """``text_encoder.tokens.<v>``, shape (k, D)."""
@@ -158,14 +162,6 @@ class IdentifierRows(ParameterSet):
     def fold(self) -> None:
         """Add the offsets to the table and put it back."""
         self._encoder.set_input_embeddings(self._embedding.plain())
-
-
-def _find_end_by_its_id(encoder: Any, end: int) -> None:
-    """Older CLIP configurations find the end of a prompt as its greatest id, which a new token's would be."""
-    encoder.config.eos_token_id = end
-    for module in encoder.modules():
-        if isinstance(getattr(module, "eos_token_id", None), int):
-            module.eos_token_id = end
 
 
 class Trainables:

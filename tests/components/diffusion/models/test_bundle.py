@@ -28,7 +28,7 @@ def refused(model: Path | str, pattern: str, revision: str | None = None) -> Inp
 
 def test_a_folder_loads_in_fp32_and_knows_its_shape(tiny_base: Path) -> None:
     bundle = load_bundle(tiny_base, device="cpu")
-    assert bundle.resolution == 32
+    assert bundle.family.resolution == 32
     assert bundle.family.latent_shape == (4, 16, 16)
     for part in bundle.family.parts.values():
         assert not part.training

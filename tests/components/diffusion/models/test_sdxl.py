@@ -59,7 +59,7 @@ def xl_config(make_config: Callable[..., RunConfig], base: Path, **settings: Any
 def test_a_folder_loads_as_its_family_in_fp32(bundle: Bundle) -> None:
     family = bundle.family
     assert isinstance(family, StableDiffusionXL)
-    assert (bundle.resolution, family.latent_shape) == (32, (4, 16, 16))
+    assert (family.resolution, family.latent_shape) == (32, (4, 16, 16))
     assert list(family.parts) == ["unet", "vae", *ENCODERS]
     assert {value.dtype for part in family.parts.values() for value in part.parameters()} == {torch.float32}
 

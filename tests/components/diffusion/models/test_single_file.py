@@ -79,7 +79,7 @@ def test_the_configuration_may_be_the_folder_it_lies_in(bases: dict[str, Path], 
     folder = configuration(bases["sd1"], tmp_path / "both")
     file = write_original(bases["sd1"], folder / "model.safetensors", "sd1")
     assert configuration_of(file) == folder
-    assert load_bundle(file, device="cpu").resolution == 32
+    assert load_bundle(file, device="cpu").family.resolution == 32
     own = configuration(bases["sd1"], folder / "model")
     assert configuration_of(file) == own
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from components.core.errors import StorageError
+from components.diffusion.training import checkpoints as module
 from components.diffusion.training.checkpoints import Checkpoints, flatten_optimizer, unflatten_optimizer
 
 TENSORS = {"weights": {"a": torch.arange(4.0), "b": torch.ones(2, 2)}, "average": {}}
@@ -60,9 +62,6 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_earlier_checkpoints_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import safetensors.torch
-    from safetensors import SafetensorError
-
     checkpoints = Checkpoints(tmp_path, 2, "f")
     checkpoints.write(1, TENSORS, {})
 
@@ -70,7 +69,7 @@ def test_a_full_disk_keeps_earlier_checkpoints_and_leaves_nothing_half_written(t
         path.write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    monkeypatch.setattr(module, "save_file", full)
     with pytest.raises(StorageError, match="No space left on device") as caught:
         checkpoints.write(2, TENSORS, {})
     assert caught.value.exit_code == 1

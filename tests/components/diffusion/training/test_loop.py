@@ -209,10 +209,10 @@ def test_8_bit_adamw_is_refused_where_it_is_not_installed(monkeypatch: pytest.Mo
 
 def test_emulated_precision_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(optimization, "_has_bf16", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     assert [precision_for(asked, cpu) for asked in ("no", "bf16", "fp16")] == ["no", "no", "no"]
     assert [precision_for(asked, gpu) for asked in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
-    monkeypatch.setattr(optimization, "_has_bf16", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert precision_for("bf16", cpu) == "bf16"
 
 
