@@ -49,7 +49,7 @@ types: $(STAMP)  ## Check types
 docs: $(STAMP)  ## Write the generated reference pages
 	$(BIN)/python docs/generate.py
 
-bench: $(STAMP)  ## Measure training, sampling and scoring against the plain way
+bench: $(STAMP)  ## Measure training, sampling and scoring against the baseline
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 # The format of OCI has no health check.

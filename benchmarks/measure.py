@@ -62,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """StyleForge's way beside the plain way, in ``unit``; ``note`` says what the plain way is."""
+    """StyleForge's way beside the baseline, in ``unit``; ``note`` says what that is."""
 
     part: str
     unit: str
@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the plain way."""
+        """How many times as fast as the baseline."""
         return self.ours.rate / self.plain.rate
 
 
@@ -129,7 +129,7 @@ def alternate(ours: Way, plain: Way, world: World, rounds: int, *, in_process: b
 
     Args:
         ours: StyleForge's way.
-        plain: the plain way.
+        plain: the baseline.
         world: what both work on.
         rounds: rounds of each.
         in_process: stay in this process. Faster to start, but then memory says nothing about the single way.

@@ -73,7 +73,7 @@ def print_results(results: Results) -> None:
     console.print(f"{about['device']}, {about['processor']}, {about['cores']} core(s), {about['threads']} thread(s)")
     console.print("median of rounds (slowest to fastest)")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "StyleForge", "plain way", "ratio", "aim", "memory", "memory, plain"):
+    for column in ("", "StyleForge", "baseline", "ratio", "aim", "memory", "memory, baseline"):
         table.add_column(column, justify="left" if not column else "right")
     for item in results.comparisons:
         aim = f"≥ {item.aim:g}" if item.aim else ""

@@ -1,4 +1,4 @@
-"""``make bench``: training, sampling and scoring beside the plain way, peak memory, and the time of a cached run."""
+"""``make bench``: training, sampling and scoring beside the baseline, peak memory, and the time of a cached run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def main(
     in_process: InProcess = False,
     json_file: AsJson = None,
 ) -> None:
-    """Measure StyleForge's way beside the plain way in the same run."""
+    """Measure StyleForge's way beside the baseline in the same run."""
     sizes = Sizes(steps, drawn, scored, reference, side, source)
     try:
         run = load_config(config, ["style.name=benchmark", "style.source=rendered", *(overrides or ())])
@@ -102,7 +102,7 @@ def _compare(part: Part, world: World, rounds: int, in_process: bool) -> Compari
     ours, plain = alternate(module.ours, module.plain, world, rounds, in_process=in_process)
     found = Comparison(part.value, "images/s", ours, plain, aim, module.NOTE)
     # Minutes of measuring are not lost where a later part is interrupted.
-    typer.echo(f"{part.value}: {found.ratio:.2f} times the plain way ({ours.rate:.1f} and {plain.rate:.1f} images/s)", err=True)
+    typer.echo(f"{part.value}: {found.ratio:.2f} times the baseline ({ours.rate:.1f} and {plain.rate:.1f} images/s)", err=True)
     return found
 
 

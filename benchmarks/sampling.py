@@ -94,10 +94,10 @@ def draw_one(bundle: Bundle, job: Job, settings: SamplingSection) -> np.ndarray:
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
     with torch.inference_mode(), autocast:
         latents = torch.randn((1, *family.latent_shape), generator=generator).to(device) * float(scheduler.init_noise_sigma)
-        asked, negative = (family.encode_prompts([text]) for text in (job.request.full_prompt, settings.negative_prompt))
+        positive, negative = (family.encode_prompts([text]) for text in (job.request.full_prompt, settings.negative_prompt))
         for timestep in scheduler.timesteps:
             scaled = scheduler.scale_model_input(latents, timestep)
-            prediction = family.predict(scaled, timestep, asked)
+            prediction = family.predict(scaled, timestep, positive)
             if settings.guidance != 1.0:
                 without = family.predict(scaled, timestep, negative)
                 prediction = without + settings.guidance * (prediction - without)

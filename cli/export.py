@@ -32,7 +32,7 @@ class Precision(StrEnum):
 @guarded
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or registered name, name@alias or name/version.")],
-    wanted: Annotated[ExportFormat, typer.Option("--format", help="What the export is made for.")],
+    format_: Annotated[ExportFormat, typer.Option("--format", help="What the export is made for.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for the files and the model card.")],
     dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of whole networks.")] = Precision.fp32,
     license_: Annotated[str, typer.Option("--license", help="Licence by Hugging Face's identifier; `other` leaves it open.")] = "other",
@@ -41,10 +41,10 @@ def export(
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make a repository that --push creates public; default: private.")] = False,
 ) -> None:
-    """Write a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card, and push it to the Hub if asked."""
+    """Write a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card, and with --push send it to the Hub."""
     from runs.export import ExportOptions, export_model
 
-    options = ExportOptions(model, wanted.value, out, dtype.value, license_, push, public)
+    options = ExportOptions(model, format_.value, out, dtype.value, license_, push, public)
     result = export_model(options)
     for file in result["files"]:
         typer.echo(str(out / file))

@@ -74,7 +74,7 @@ def is_json() -> bool:
 
 
 def report_error(error: Exception, result: dict[str, Any] | None = None) -> NoReturn:
-    """Print an error as one message (and, if asked, as JSON) and leave with its exit code.
+    """Print an error as one message (with ``--json`` also as JSON) and leave with its exit code.
 
     Raises:
         typer.Exit: always.

@@ -15,27 +15,23 @@ if TYPE_CHECKING:
     from components.diffusion.sampling.sampler import PromptRequest
 
 
-def demo_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """``configs/pocket.yaml`` for a style of the pocket world; its pictures are rendered under ``data/`` if they are not there.
-
-    Raises:
-        InputError: no such style.
-    """
-    folder = pocket_style(style)
+def demo_config(style: str, overrides: Sequence[str] = (), **rendering: Any) -> RunConfig:
+    """``configs/pocket.yaml`` for a style of the pocket world; ``rendering`` is passed on to :func:`pocket_style`."""
+    folder = pocket_style(style, **rendering)
     return load_config(builtin_config("pocket"), [f"style.name={style}", f"style.source={folder}", *overrides])
 
 
-def pocket_style(style: str) -> Path:
-    """``data/pocket/<style>``, the pictures of a style of the pocket world, rendered if they are not there.
+def pocket_style(style: str, folder: Path | None = None, reference: int = 400) -> Path:
+    """The pictures of a style of the pocket world, rendered if they are not there; ``folder`` defaults to ``data/pocket/<style>``.
 
     Raises:
         InputError: no such style.
     """
-    folder = Path("data") / "pocket" / style
+    folder = folder or Path("data") / "pocket" / style
     if not folder.is_dir():
         from components.pocket.render import render_dataset
 
-        render_dataset(style, folder)
+        render_dataset(style, folder, reference=reference)
     return folder
 
 
@@ -119,15 +115,15 @@ def explain(
 
     place, settings, (request,) = _requests(model, [prompt], 1, plain, changes or {})
     target = out / request.id
-    asked = [(request, words or telling_words(request.full_prompt))]
-    folder = heatmaps.explain(load_bundle(str(place)), asked, settings, seed, target)
+    mapped = [(request, words or telling_words(request.full_prompt))]
+    folder = heatmaps.explain(load_bundle(str(place)), mapped, settings, seed, target)
     (row,) = read_json(folder / heatmaps.LISTING)["pictures"]
     pictures = [folder / row["file_name"], *(folder / word["file_name"] for word in row["words"])]
     captions = [row["full_prompt"], *(f"{word['word']}  {percent_range(word['lowest'], word['highest'])}" for word in row["words"])]
     sheet = contact_sheet(pictures, folder / "sheet.png", columns=4, captions=captions, style=GridStyle(cell=heatmaps.SMALLEST))
-    mapped = [{**word, "path": str(folder / word["file_name"])} for word in row["words"]]
+    words_found = [{**word, "path": str(folder / word["file_name"])} for word in row["words"]]
     found = {"folder": str(folder), "picture": str(pictures[0]), "sheet": str(sheet)}
-    return {**found, "full_prompt": row["full_prompt"], "seed": row["seed"], "words": mapped}
+    return {**found, "full_prompt": row["full_prompt"], "seed": row["seed"], "words": words_found}
 
 
 def _requests(

@@ -1,4 +1,4 @@
-"""Exports: a finished model in a format of other programs, with its model card, and, if asked, on the Hugging Face Hub."""
+"""Exports: a finished model in a format of other programs, with its model card, and, with a push, on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _REFERENCES = {"held-out": "held-out pictures of the style", "style_ref": "the p
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture for the card: its file, what was asked for in the bank's words, and the whole prompt."""
+    """A picture for the card: its file, its prompt in the bank's words, and the whole prompt."""
 
     file: Path
     prompt: str
@@ -58,7 +58,7 @@ class ExportOptions:
 
 
 def export_model(options: ExportOptions) -> dict[str, Any]:
-    """Write a model in a format, with a card, whole or not at all; then push it, if asked.
+    """Write a model in a format, with a card, whole or not at all; then push it, if ``push`` is given.
 
     ``model`` is a folder or registered name, name@alias or name/version; ``out`` a folder that is not there yet, or empty; ``push`` a
     repository of the hub, private unless ``public``.
@@ -283,7 +283,7 @@ def _scores(scores: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, s
     return verdict.headline, rows, [*remarks, *verdict.caveats]
 
 
-def _files(target: Path, name: str, wanted: str) -> list[tuple[str, str]]:
+def _files(target: Path, name: str, format_: str) -> list[tuple[str, str]]:
     """What lies beside the card, in words."""
     what = {
         "single-file": {f"{name}.safetensors": "the checkpoint", f"{name}/": "its configuration and tokenizers"},
@@ -296,11 +296,11 @@ def _files(target: Path, name: str, wanted: str) -> list[tuple[str, str]]:
             "model_index.json": "the pipeline's index", "unet/": "the network", "vae/": "pictures to latents and back",
             "text_encoder/": "the text encoder", "text_encoder_2/": "the second text encoder", "tokenizer/": "its tokenizer",
             "tokenizer_2/": "the second tokenizer", "scheduler/": "the base's noise schedule",
-            "styleforge.json": "how the model came to be, and how it is asked for pictures",
+            "styleforge.json": "how the model came to be, and how to prompt it",
         },
     }  # fmt: skip
-    rows = [(file, text) for file, text in what.get(wanted, {}).items() if (target / file).exists()]
-    if wanted in ("a1111-embedding", "single-file"):
+    rows = [(file, text) for file, text in what.get(format_, {}).items() if (target / file).exists()]
+    if format_ in ("a1111-embedding", "single-file"):
         known = {file for file, _ in rows}
         rows += [(file.name, "an embedding") for file in sorted(target.glob("*.safetensors")) if file.name not in known]
     return [*rows, *([("images/", "the pictures of this card")] if (target / "images").is_dir() else [])]

@@ -16,7 +16,8 @@ from components.diffusion.training.methods import method_for
 from components.pocket.check import Bar, Question, base_questions, check_evaluator, check_pictures, check_probe, check_vae, style_questions
 from components.pocket.media import STYLES
 from components.pocket.probe import Probe, load_probe
-from components.pocket.render import contact_sheet, render_dataset
+from components.pocket.render import contact_sheet
+from runs.drawing import demo_config
 
 Say = Callable[[str], None]
 
@@ -62,7 +63,7 @@ def _check_styles(probe: Probe, say: Say, sheets: Path | None, styles: Sequence[
     figures: list[dict[str, float]] = []
     count = 0
     for style in styles:
-        config = style_config(style)
+        config = demo_config(style, folder=state("pocket-styles") / style, reference=4)
         questions = style_questions(fill_tokens(config.sampling.style_template, method_for(config.method).tokens))
         with TemporaryDirectory(dir=state("tmp")) as folder:
             pixels = draw(personalize_only(config, Path(folder)), questions, config.sampling)
@@ -80,14 +81,6 @@ def _check_styles(probe: Probe, say: Say, sheets: Path | None, styles: Sequence[
         )
         for name, bar in (("style", 70), ("background", 80), ("subject", 75))
     ]
-
-
-def style_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """configs/pocket.yaml for another target style, on pictures rendered under the home if they are not there yet."""
-    folder = state("pocket-styles") / style
-    if not folder.exists():
-        render_dataset(style, folder, reference=4)
-    return load_config(builtin_config("pocket"), [f"style.name={style}", f"style.source={folder}", *overrides])
 
 
 def personalize_only(config: RunConfig, folder: Path) -> Path:

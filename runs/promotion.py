@@ -81,7 +81,7 @@ def read_history(name: str) -> list[history.Entry]:
 
 
 def prune(name: str | None, *, keep: int, delete: bool) -> list[retention.Unneeded]:
-    """What nobody needs; deleted if asked for. See :mod:`components.registry.retention`."""
+    """What nobody needs; with ``delete`` it goes. See :mod:`components.registry.retention`."""
     prepare_environment()
     tracking = open_tracking()
     found = retention.find_unneeded(tracking, name, keep=keep)

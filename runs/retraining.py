@@ -37,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RetrainRequest:
-    """What the command is asked for; ``webhook`` is the name of a variable.
+    """Options of the command; ``webhook`` is the name of a variable.
 
     ``gate`` None means ``configs/gate.yaml``, ``settings`` None the project's ``zenml.yaml``.
     """
@@ -57,7 +57,7 @@ class RetrainRequest:
 class SetResult:
     """What became of one set.
 
-    ``status`` is ``promoted``, ``refused`` or ``undecided`` (by the gate), ``registered`` (nobody asked the gate),
+    ``status`` is ``promoted``, ``refused`` or ``undecided`` (by the gate), ``registered`` (no gate ran),
     ``unchanged``, ``failed``, ``stopped`` (not reached), or in a dry run ``new``,
     ``changed`` or ``unjudged``. ``version`` is the one that was made from the set, ``champion`` the one that had the alias before.
     """
@@ -254,7 +254,7 @@ def _judge(job: _Job, result: SetResult, version: str) -> SetResult:
     """Promote the version if the gate lets it pass, and note the verdict on it, so that it is not judged again."""
     reference, alias = f"{result.model}/{version}", job.request.alias
     if not job.request.promote:
-        result.status, result.message = "registered", f"version {version}; the gate was not asked"
+        result.status, result.message = "registered", f"version {version}; no gate ran"
         return result
     request = promotion.PromotionRequest(reference, job.gate, alias, reason="retrained: the gate let it pass")
     made = promotion.promote(job.tracking, request, tools(job.tracking))

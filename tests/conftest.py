@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from components.core.paths import FLOORS
 from components.registry.tracking import open_tracking
 from tests.stand_in import StandIn, make_stand_in
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Our loggers as they are without a command: what ``set_up`` does in one test must not hide the next one's messages."""
+    yield
+    for name in FLOORS:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The card of a style model, ``styleforge.json``: what the model is, and how it is asked for pictures."""
+"""The card of a style model, ``styleforge.json``: what the model is, and how to prompt it."""
 
 from __future__ import annotations
 

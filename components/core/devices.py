@@ -55,7 +55,7 @@ def _usable(wanted: str) -> torch.device:
     import torch
 
     device = torch.device(wanted)
-    # Asked first, since it takes no memory of a GPU that is another process' own.
+    # First, since it takes no memory of a GPU that is another process' own.
     if (found := _accelerator()) and found.type == wanted:
         return device
     try:

@@ -78,7 +78,7 @@ def set_up(*, verbose: bool = False, log_format: LogFormat = "human") -> None:
 
 
 def is_verbose() -> bool:
-    """Whether :func:`set_up` was asked to let everything speak."""
+    """Whether :func:`set_up` was called with ``verbose``."""
     return logging.getLogger(FLOORS[0]).level == logging.DEBUG
 
 

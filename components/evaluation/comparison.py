@@ -56,7 +56,7 @@ def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any
 
 
 class _Cells:
-    """The finished cells by variant, style and seed; resampled scores are made when first asked for."""
+    """The finished cells by variant, style and seed; resampled scores are made when first used."""
 
     def __init__(self, config: CompareConfig, outcomes: Sequence[Outcome]) -> None:
         self.config = config
@@ -177,16 +177,16 @@ def decide_claim(found: _Cells, claim: Claim) -> dict[str, Any]:
 
 def _decide_pair(found: _Cells, claim: Claim, other: str) -> dict[str, Any]:
     styles: dict[str, list[Resampled]] = {}
-    asked = [style for style in found.styles(claim.better) if style in found.styles(other)]
-    for style in asked:
+    required = [style for style in found.styles(claim.better) if style in found.styles(other)]
+    for style in required:
         for seed in found.config.seeds:
             mine, theirs = found.resampled(claim.better, style, seed, claim.metric), found.resampled(other, style, seed, claim.metric)
             if mine is not None and theirs is not None:
                 gap = advantages(mine, theirs, lower=SPECS[claim.metric].lower, margin=claim.margin)
                 styles.setdefault(style, []).append(gap)
     seed_of = derive_seed(0, "claim", claim.name, other)
-    # A style that is missing would make it a claim about other styles than were asked about.
-    whole = bool(asked) and len(styles) == len(asked)
+    # A style that is missing would make it a claim about other styles than it names.
+    whole = bool(required) and len(styles) == len(required)
     return {
         "than": other,
         "decision": vars(decide(styles, found.config.confidence, seed_of)) if whole else None,

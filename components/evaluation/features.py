@@ -92,7 +92,7 @@ class ClipEncoder:
         return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
     def too_long(self, texts: Sequence[str]) -> list[str]:
-        """The texts that do not fit the text tower and would be scored by their beginning only."""
+        """The texts that do not fit the text encoder and would be scored by their beginning only."""
         lengths = self._tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
         return [text for text, ids in zip(texts, lengths, strict=True) if len(ids) > self.max_tokens]
 

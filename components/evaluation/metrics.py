@@ -55,9 +55,9 @@ class Bootstrap:
 def group_weights(groups: Sequence[object], resamples: int, rng: np.random.Generator) -> Array:
     """(n, resamples) counts of each row in resamples that draw whole groups with replacement."""
     numbers = {group: index for index, group in enumerate(dict.fromkeys(groups))}
-    member = np.array([numbers[group] for group in groups])
+    group_of = np.array([numbers[group] for group in groups])
     counts = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size=resamples)
-    return counts.T.astype(float)[member]
+    return counts.T.astype(float)[group_of]
 
 
 def mean_with_interval(values: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap) -> Estimate:

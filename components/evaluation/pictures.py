@@ -14,7 +14,7 @@ from components.evaluation.prompts import CATEGORIES
 
 @dataclass(frozen=True)
 class Picture:
-    """One drawn picture: its file, and the prompt that asked for it (bank text, without the rare token)."""
+    """One drawn picture: its file, and its prompt (bank text, without the rare token)."""
 
     path: Path
     prompt_id: str

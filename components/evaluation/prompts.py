@@ -1,4 +1,4 @@
-"""Prompt banks: what every model is asked to draw, so that scores of different models stand on the same questions."""
+"""Prompt banks: what every model draws, so that scores of different models stand on the same questions."""
 
 from __future__ import annotations
 

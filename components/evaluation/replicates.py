@@ -52,6 +52,6 @@ def replicates(folder: Path, prompts: Sequence[str], resamples: int, seed: int) 
 def prompt_weights(prompts: Sequence[str], resamples: int, seed: int) -> Array:
     """(N, B) counts of each picture's prompt; drawn over the sorted prompts, so they do not depend on the pictures' order."""
     names: NDArray[Any]
-    names, member = np.unique(np.asarray(prompts), return_inverse=True)
+    names, group_of = np.unique(np.asarray(prompts), return_inverse=True)
     counts = np.random.default_rng([seed, 0]).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return counts.T.astype(float)[member]
+    return counts.T.astype(float)[group_of]

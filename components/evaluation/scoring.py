@@ -33,7 +33,7 @@ SCORES_SCHEMA = 1
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of every picture that was asked for, an array an extractor, and the pictures' content hashes."""
+    """Features of every picture to score, an array an extractor, and the pictures' content hashes."""
 
     hashes: dict[Path, str]
     vectors: dict[str, dict[str, Features]]

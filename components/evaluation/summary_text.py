@@ -97,7 +97,7 @@ def _outcome(gate: Mapping[str, Any], verdict: str) -> str:
     against = f"The champion is version {escaped(str(champion['version']))}." if champion.get("version") else "There is no champion yet."
     if gate.get("promoted"):
         return "The model was promoted." if verdict == "pass" else "The model was promoted all the same, by force."
-    return f"{against} This was only asked: nothing was changed." if gate.get("dry_run") else f"{against} Nothing was changed."
+    return f"{against} A dry run: nothing was changed." if gate.get("dry_run") else f"{against} Nothing was changed."
 
 
 def _error(answer: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ _GENTLER = "Take an earlier checkpoint or fewer training.steps, lower training.l
 _OUTCOMES = {
     ("yes", "kept"): ("good", "The style took, and prompts are still followed.", "Look through the pictures below, then promote it."),
     ("yes", "weaker"): ("mixed", "The style took, but prompts are followed less than by the base.", f"{_GENTLER}."),
-    ("yes", "lost"): ("bad", "The style took at the price of the prompts: the model no longer draws what is asked.", f"{_GENTLER}."),
+    ("yes", "lost"): ("bad", "The style took at the price of the prompts: the model no longer follows them.", f"{_GENTLER}."),
     ("partly", "kept"): ("mixed", "The style took in part; prompts are still followed.", f"{_LONGER}."),
     ("partly", "weaker"): (
         "mixed",

@@ -58,7 +58,7 @@ class Hub:
 
 
 def open_hub(repository: str, *, private: bool = True) -> Hub:
-    """The repository, and the token of the environment. Nothing is asked of the hub yet."""
+    """The repository, and the token of the environment. No request is made yet."""
     if not _REPOSITORY.fullmatch(repository):
         raise InputError(f"--push {repository}", "is no repository", expected="OWNER/NAME")
     token = os.environ.get(TOKEN, "").strip()

@@ -105,7 +105,7 @@ def _copy_code(target: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow tells its own users what it is doing here; ours have not asked for it."""
+    """MLflow tells its own users what it is doing here; ours need none of it."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -131,7 +131,7 @@ def _list(filesystem: Any, root: str, url: str) -> list[tuple[str, PurePosixPath
 
 
 def _retry(action: Callable[[], Any], url: str) -> Any:
-    """Call ``action``, again after a pause where the network failed; a clear no is not asked twice."""
+    """Call ``action``, again after a pause where the network failed; a refusal is final."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
     attempts = Retrying(retry=retry_if_exception(_transient), stop=stop_after_attempt(_ATTEMPTS), wait=wait_exponential(0.2), reraise=True)

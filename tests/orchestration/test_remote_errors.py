@@ -27,7 +27,7 @@ def _step(status: str, source: str | None = None, message: str | None = None) ->
 
 @pytest.mark.parametrize("kind", [GateRefused, InputError, StyleForgeError])
 def test_an_error_of_ours_keeps_kind_exit_code_and_message(kind: type[StyleForgeError]) -> None:
-    original = kind("a.png", "is broken", expected="a picture", remedy="mend it")
+    original = kind("a.png", "is broken", expected="a picture", remedy="fix it")
     run = _run(scan=_step("completed"), validate=_step("failed", f"components.core.errors.{kind.__name__}", str(original)))
     found = error_of(run, RuntimeError("Job failed"))
     assert type(found) is kind and str(found) == str(original) and found.where == "a.png"

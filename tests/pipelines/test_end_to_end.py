@@ -124,7 +124,7 @@ def test_bad_pictures_are_refused_by_name_before_anything_trains(machine: Machin
     assert refused["status"] == looked_at["status"] == "refused"
     message = refused["error"]["message"]
     assert all(name in message for name in BAD), message
-    assert "Mend or remove these files" in message and set(refused["seconds"]) == {"scan", "validate"}
+    assert "Fix or remove these files" in message and set(refused["seconds"]) == {"scan", "validate"}
     page = re.search(r"shown in (\S+validation\.html)", message)
     assert page and all(name in Path(page[1]).read_text(encoding="utf-8") for name in BAD)
     assert all(name in json.dumps(looked_at["rules"]) for name in BAD)

@@ -2,23 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from components.core import logs
-from components.core.paths import FLOORS
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    before = {name: (logging.getLogger(name).handlers, logging.getLogger(name).propagate) for name in FLOORS}
-    yield
-    for name, (handlers, propagate) in before.items():
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(logging.NOTSET)
-    logging.captureWarnings(False)
 
 
 def test_people_read_the_message_alone(capsys: pytest.CaptureFixture[str]) -> None:
