@@ -74,11 +74,7 @@ def is_json() -> bool:
 
 
 def report_error(error: Exception, result: dict[str, Any] | None = None) -> NoReturn:
-    """Print an error as one message (with ``--json`` also as JSON) and leave with its exit code.
-
-    Raises:
-        typer.Exit: always.
-    """
+    """Print an error as one message (with ``--json`` also as JSON) and leave with its exit code."""
     error = known_error(error)
     ours, verbose = isinstance(error, StyleForgeError), is_verbose()
     if verbose:

@@ -16,13 +16,7 @@ Shards = Annotated[int, typer.Option("--shards", min=1, help="Sample and score i
 
 
 @guarded
-def run(
-    config: Config,
-    overrides: Overrides = None,
-    no_cache: NoCache = False,
-    settings: Settings = None,
-    shards: Shards = 1,
-) -> None:
+def run(config: Config, overrides: Overrides = None, no_cache: NoCache = False, settings: Settings = None, shards: Shards = 1) -> None:
     """Train, score and register a style model: the whole pipeline."""
     from components.core.config import load_config
     from runs.validation import all_problems

@@ -120,9 +120,8 @@ def compare(plan: dict[str, Any], concurrent: bool = False, empty_registry: bool
     """Run the cells, then compare them.
 
     Args:
-        plan: of :func:`runs.comparison.plan_comparison`: ``cells``, the parameters of their steps in ``sections``, and the
-            parameters of ``compare`` and ``track``. Without these two only the cells are run, and their errors written to the
-            file in ``errors``.
+        plan: of :func:`runs.comparison_plan.plan_comparison`. Without ``compare`` and ``track`` only the cells are run, and their
+            errors written to the file in ``errors``.
         concurrent: start all cells at once, for stacks that run each step on a machine of its own.
         empty_registry: record in any case; a recording of the cache would name runs that are gone.
     """

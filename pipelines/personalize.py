@@ -24,11 +24,9 @@ ALL_STEPS = (*STEPS, explain, report, register)
     enable_step_logs=False, enable_pipeline_logs=False, enable_heartbeat=False,
 )  # fmt: skip
 def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -> None:
-    """Connect the steps.
+    """Connect the steps with the parameters that :func:`runs.plan.plan_run` gives.
 
-    Args:
-        plan: the parameters of each step, of :func:`runs.plan.plan_run`.
-        empty_registry: register in any case; a registration of the cache would name a version that is gone.
+    With ``empty_registry`` it registers in any case; a registration of the cache would name a version that is gone.
     """
     connect_steps(plan, lambda step, *inputs, after=(), **parameters: step(*inputs, after=list(after), **parameters), 1, empty_registry)
 
@@ -41,11 +39,7 @@ def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -
 def personalize_sharded(plan: dict[str, dict[str, Any]], shards: int, pods: bool, empty_registry: bool = False) -> None:
     """The same with drawing and feature extraction in shards, side by side where each step has a pod of its own.
 
-    Args:
-        plan: as for :func:`personalize`.
-        shards: number of shards.
-        pods: whether steps run in pods. Where they do not, they run one after the other, so that Ctrl-C reaches them.
-        empty_registry: as for :func:`personalize`.
+    Without ``pods`` the steps run one after the other, so that Ctrl-C reaches them.
     """
 
     def in_a_pod(step: Any, *inputs: Any, after: Any = (), **parameters: Any) -> Any:

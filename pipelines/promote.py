@@ -16,9 +16,5 @@ from steps.registry.promote import promote as move
     enable_heartbeat=False,
 )  # fmt: skip
 def promote(request: dict[str, Any]) -> None:
-    """Judge a registered version, then make it the champion.
-
-    Args:
-        request: of :class:`components.registry.promotion.PromotionRequest`, the gate as plain data.
-    """
+    """Judge a registered version, then make it the champion; ``request`` is that of :func:`steps.registry.promote.judge`."""
     move(judge(request=request), request=request)

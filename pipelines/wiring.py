@@ -37,13 +37,7 @@ class Scored:
 
 
 def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int = 1) -> Scored:
-    """Connect the steps.
-
-    Args:
-        plan: the parameters of each step, of :func:`runs.plan.plan_run`.
-        call: starts a step.
-        shards: into how many shards sampling and feature extraction are divided. No result depends on it.
-    """
+    """Connect the steps, with sampling and feature extraction divided into ``shards``: no result depends on how many."""
     style_set = call(scan, **plan["scan"])
     validation = call(validate, style_set, **plan["validate"])
     division = call(split, style_set, after=[validation], **plan["split"])

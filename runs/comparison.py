@@ -23,13 +23,12 @@ from runs.drawing import pocket_style
 def run_comparison(options: CompareOptions) -> CompareResult:
     """Run every cell, compare them, and wait for the end.
 
-    Returns:
-        The result: ``completed``, ``incomplete`` where cells failed, or ``failed`` where no cell finished. An error that ended
-        the run is in it, not raised.
+    The result is ``completed``, ``incomplete`` where cells failed, or ``failed`` where none finished; an error that ended the run is
+    in it, not raised.
 
     Raises:
         InputError, ServiceUnreachable: found before anything ran.
-        KeyboardInterrupt: the user stopped the run; finished cells and what can be resumed are kept.
+        KeyboardInterrupt: the user stopped the run; what finished or can be resumed stays.
     """
     started = time.monotonic()
     prepare_environment()

@@ -62,15 +62,7 @@ def on_this_machine() -> bool:
 def run_plan(
     plan: Mapping[str, Any], name: str, settings: Path | None, *, use_cache: bool, concurrent: bool | None = None
 ) -> CompareResult:
-    """Run the pipeline of a plan.
-
-    Args:
-        plan: of :func:`plan_comparison`.
-        name: of the comparison.
-        settings: a ``zenml.yaml``.
-        use_cache: False re-runs every step.
-        concurrent: start all cells at once; default: where the stack runs each step on a machine of its own.
-    """
+    """Run the pipeline of a plan. ``concurrent`` defaults to True where the stack runs each step on a machine of its own."""
     from orchestration.preflight import check_access
     from pipelines.compare import compare
     from steps.io import workspace

@@ -60,7 +60,7 @@ def _with_steps(cell: Cell, steps: int) -> Cell:
 
 
 def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, Any]:
-    """What the pipeline needs: the cells with the parameters of their steps (each distinct set once), and how to compare them.
+    """The cells with the parameters of their steps (each distinct set once), and how to compare them.
 
     Raises:
         InputError: a folder, file or model that the configuration names is not there.

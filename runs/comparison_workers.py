@@ -43,9 +43,6 @@ def processes_that_fit(bases: Collection[str]) -> int:
     """How many cells train at once where there is no CUDA device: one a core, as far as memory goes.
 
     Networks that are small enough for a processor gain next to nothing from a second thread. A base on the hub is not one.
-
-    Args:
-        bases: the bases of the cells, as ``base.model`` names them.
     """
     import psutil
 
@@ -70,11 +67,7 @@ def shard(cells: Sequence[Mapping[str, Any]], index: int, count: int) -> list[Ma
 
 
 def run_workers(plan: Mapping[str, Any], count: int, *, name: str, settings: Path | None, options: CompareOptions) -> dict[str, str]:
-    """Run all cells of a comparison's plan in ``count`` processes and wait for them.
-
-    Returns:
-        The errors of the cells that failed. A process that died leaves its cells to be tried again.
-    """
+    """Run all cells in ``count`` processes. Gives the errors of those that failed; cells of a process that died are tried again."""
     with tempfile.TemporaryDirectory(dir=state("tmp")) as folder, contextlib.ExitStack() as stack:
         jobs = [Path(folder) / f"{index}.json" for index in range(count)]
         processes = []

@@ -12,16 +12,9 @@ from runs.plan import plan_run
 
 
 def compile_kubeflow(config: RunConfig, out: Path, *, image: str | None = None, settings_file: Path | None = None) -> list[str]:
-    """Write ``personalize`` for one configuration as a pipeline specification.
+    """Write ``personalize`` for one configuration as a pipeline specification, and give its steps in an order in which they can run.
 
-    Args:
-        config: the run; what it names must be within the pods' reach.
-        out: the YAML file.
-        image: of all steps; default: what the settings say for each.
-        settings_file: a ``zenml.yaml``; default: the project's own.
-
-    Returns:
-        The names of the steps, in an order in which they can run.
+    ``image`` of all steps defaults to what the settings say for each, ``settings_file`` to the project's own ``zenml.yaml``.
 
     Raises:
         InputError: the configuration names a place that the pods do not have, or a pod asks for what cannot be said.

@@ -45,16 +45,13 @@ def draw(
     plain: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Draw pictures with a style model, as it was scored unless ``changes`` say otherwise.
+    """Draw pictures with a style model, as it was scored unless ``changes`` (None values are passed over) say otherwise.
 
     Args:
         model: folder, or registered ``name``, ``name@alias``, ``name/version``.
-        prompts: what to draw. One that names an identifier is taken as it stands, others are put into the style's template.
+        prompts: one that names an identifier is taken as it stands, others are put into the style's template, or the ``plain`` one.
         out: folder that gets ``images/`` and ``metadata.jsonl``; what was drawn into it before stays listed.
         repeats: pictures a prompt.
-        seed: of the pictures.
-        plain: use the style-free template.
-        changes: sampling settings by name; None values are passed over.
 
     Returns:
         For each picture its ``path``, ``prompt``, ``full_prompt`` and ``seed``.
@@ -88,22 +85,13 @@ def explain(
     plain: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Draw a picture as :func:`draw` does, and map where it looks at words of its prompt.
-
-    Args:
-        model: folder, or registered ``name``, ``name@alias``, ``name/version``.
-        prompt: what to draw.
-        words: words of the whole prompt; none for all that name something.
-        out: folder that gets a folder of the prompt's own.
-        seed: of the picture.
-        plain: use the style-free template.
-        changes: sampling settings by name; None values are passed over.
+    """Draw a picture as :func:`draw` does, and map where it looks at ``words`` of its prompt; none means all that name something.
 
     Returns:
         ``folder``, ``picture``, ``sheet`` (paths), ``full_prompt``, and ``words``, each with its ``path`` and figures.
 
     Raises:
-        InputError: no such model, an empty prompt, or a word that is not in it.
+        InputError: as there, or a word is not in the prompt.
         ConfigError: a sampling setting is wrong.
     """
     prepare_environment()

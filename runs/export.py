@@ -60,16 +60,14 @@ class ExportOptions:
 def export_model(options: ExportOptions) -> dict[str, Any]:
     """Write a model in a format, with a card, whole or not at all; then push it, if ``push`` is given.
 
-    ``model`` is a folder or registered name, name@alias or name/version; ``out`` a folder that is not there yet, or empty; ``push`` a
-    repository of the hub, private unless ``public``.
+    ``out`` is a folder that is not there yet, or empty; ``push`` a repository of the hub, private unless ``public``.
 
     Returns:
         ``format``, ``name``, ``folder``, ``files`` (their paths in it), ``notes``, ``pictures`` (how many the card shows),
         ``scored`` and ``pushed`` (an address, or None).
 
     Raises:
-        InputError: no such model, it has no such format, ``out`` is in use, or there is no token for the push. Nothing was
-            written.
+        InputError: no such model, it has no such format, ``out`` is in use, or there is no token for the push.
         ServiceUnreachable: MLflow or the hub does not answer.
     """
     prepare_environment()

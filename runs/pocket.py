@@ -23,13 +23,9 @@ Say = Callable[[str], None]
 
 
 def check(parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] = tuple(STYLES)) -> list[Bar]:
-    """Measure the committed weights against the bars.
+    """Measure the committed weights: ``parts`` are any of ``vae``, ``evaluator``, ``unet``, ``styles``; the last trains a model a style.
 
-    Args:
-        parts: any of ``vae``, ``evaluator``, ``unet``, ``styles``; the last trains six models.
-        say: takes a line of progress.
-        sheets: folder for contact sheets of what was drawn; none by default.
-        styles: target styles to personalize.
+    ``say`` takes a line of progress; contact sheets of what was drawn go into ``sheets``.
     """
     bars: list[Bar] = []
     if "vae" in parts:

@@ -20,17 +20,8 @@ from steps.evaluation.rescoring import tools
 def promote(model: str, gate: Path | None = None, *, on_stack: bool = False, **options: Any) -> dict[str, Any]:
     """Judge a registered version and make it the champion if the gate lets it pass.
 
-    Args:
-        model: ``name``, ``name@alias`` or ``name/version``.
-        gate: YAML of the rules; default: ``configs/gate.yaml``.
-        on_stack: run as a ZenML pipeline on the active stack.
-        options: other fields of :class:`components.registry.promotion.PromotionRequest`.
-
-    Returns:
-        What came of it, as :meth:`components.registry.promotion.Promotion.as_dict` gives it.
-
-    Raises:
-        InputError, GateRefused, ServiceUnreachable: see :func:`components.registry.promotion.promote`.
+    ``gate`` defaults to ``configs/gate.yaml``; ``on_stack`` runs it as a ZenML pipeline on the active stack; ``options`` are other fields
+    of :class:`components.registry.promotion.PromotionRequest`, whose module says what comes back and what is raised.
     """
     prepare_environment()
     if Path(model).expanduser().is_dir():
@@ -68,11 +59,7 @@ def rollback(name: str, *, alias: str = "champion", to: str | None = None, reaso
 
 
 def read_history(name: str) -> list[history.Entry]:
-    """The moves of a registered model's aliases, oldest first.
-
-    Raises:
-        InputError: there is no such model.
-    """
+    """The moves of a registered model's aliases, oldest first."""
     prepare_environment()
     tracking = open_tracking()
     with service_errors(tracking.uri):

@@ -109,13 +109,11 @@ class _Job:
 def retrain(request: RetrainRequest) -> Retraining:
     """Look at all style sets, one after the other, and train those that no registered version was made from.
 
-    Returns:
-        What became of each. A set that fails is in it and stops no other; after a full disk the rest is not reached.
+    A set that fails stops no other; after a full disk the rest is not reached.
 
     Raises:
         InputError: the configuration, the gate, the source or a name is wrong; found before anything ran.
         ServiceUnreachable: MLflow or the source does not answer at the start.
-        KeyboardInterrupt: the user stopped it.
     """
     prepare_environment()
     notify.check_webhook(request.webhook)
@@ -153,10 +151,7 @@ def _prepare(request: RetrainRequest) -> tuple[_Job, list[Place]]:
 
 
 def check_request(request: RetrainRequest) -> tuple[GateConfig, Mapping[str, Any], RunConfig]:
-    """What can be checked without any service.
-
-    Returns:
-        The gate, the settings for all sets as they are in the file, and what they resolve to for one set.
+    """The gate, the settings for all sets as they are in the file, and what they resolve to for one set; needs no service.
 
     Raises:
         InputError: the configuration, the gate or a name is wrong.

@@ -23,20 +23,14 @@ if TYPE_CHECKING:
 
 
 def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, shards: int = 1) -> RunResult:
-    """Run the pipeline on the active ZenML stack and wait for its end.
+    """Run the pipeline on the active ZenML stack and wait for its end; an error of a step is in the result, not raised.
 
-    Args:
-        config: the run.
-        use_cache: False re-runs every step.
-        settings_file: a ``zenml.yaml``; default: the project's own.
-        shards: into how many shards sampling and feature extraction are divided, each in a pod where steps run in pods.
-
-    Returns:
-        The result; an error of a step is in it, not raised.
+    ``settings_file`` defaults to the project's own ``zenml.yaml``; sampling and feature extraction are divided into ``shards``, each
+    in a pod where steps run in pods.
 
     Raises:
         InputError, ServiceUnreachable: found before anything ran.
-        KeyboardInterrupt: the user stopped the run; what can be resumed is kept.
+        KeyboardInterrupt: the user stopped the run; what can be resumed stays.
     """
     started = time.monotonic()
     prepare_environment()

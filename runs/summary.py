@@ -19,17 +19,13 @@ TEXT, GRID, REPORT = "summary.md", "grid.png", "report.html"
 
 
 def summarize(result_file: Path | None, gate_file: Path | None, out: Path, *, title: str = "", links: Sequence[str] = ()) -> dict[str, Any]:
-    """Write ``summary.md`` and, for a finished run, ``grid.png`` and ``report.html`` into ``out``.
+    """Write ``summary.md`` and, for a finished run, ``grid.png`` and ``report.html`` into ``out``; gives their paths, or None.
 
     Args:
         result_file: output of ``styleforge run --json``; its last line counts.
-        gate_file: output of ``styleforge promote --json``; its last line counts.
-        out: folder, created if missing.
-        title: heading of the text.
+        gate_file: the same of ``styleforge promote --json``.
+        out: created if missing.
         links: ``TEXT=URL`` for the text's last line.
-
-    Returns:
-        ``summary``, ``grid`` and ``report``: the files' paths, None for one that was not to be had.
 
     Raises:
         InputError: neither file is given, one is not such an output, or a link is not of its form.
@@ -55,11 +51,7 @@ def summarize(result_file: Path | None, gate_file: Path | None, out: Path, *, ti
 
 
 def read_answer(file: Path) -> dict[str, Any]:
-    """The JSON object on the last line of what a command printed.
-
-    Raises:
-        InputError: there is no such file, or no JSON object on its last line.
-    """
+    """The JSON object on the last line of what a command printed; InputError where there is none."""
     try:
         answer = json.loads(file.read_text(encoding="utf-8").strip().rpartition("\n")[2])
     except OSError as error:

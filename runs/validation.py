@@ -18,10 +18,6 @@ from runs.plan import effective_aux, plan_run
 def validate_style(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Check all that a run checks before it trains.
 
-    Args:
-        path: the configuration, as :func:`components.core.config.load_config` takes it, like ``overrides``.
-        overrides: ``A.B=VALUE``.
-
     Returns:
         ``status`` (``completed`` or ``refused``), ``counts``, ``rules`` and ``page``, the path of the page that shows them.
 

@@ -16,14 +16,7 @@ from steps.io.workspace import scratch
 def compare(
     records: list[Folder], cells: list[dict[str, Any]], comparison: dict[str, Any], settings: dict[str, Any]
 ) -> Annotated[Folder, "comparison"]:
-    """Compare the cells.
-
-    Args:
-        records: of ``measure``, one for each finished cell, in the order of ``cells``.
-        cells: ``id``, ``variants``, ``style``, ``seed``, ``steps`` and ``error`` (None where there is a record).
-        comparison: the comparison's configuration.
-        settings: flat settings of the run that all cells start from, for the page.
-    """
+    """Compare the cells. Each that has no ``error`` has one of the ``records``, in the same order; ``settings`` are for the page."""
     from components.evaluation.comparison import Outcome
     from components.evaluation.comparison_page import render_comparison
     from components.evaluation.record import read_record

@@ -16,16 +16,7 @@ from steps.io.workspace import scratch
 def track(
     comparison: Folder, experiment: str, tracking_uri: str | None, tracking: str, settings: dict[str, Any], changes: dict[str, Any]
 ) -> Annotated[Folder, "tracking"]:
-    """Record the comparison.
-
-    Args:
-        comparison: of ``compare``.
-        experiment: the MLflow experiment.
-        tracking_uri: the configured tracking URI; None means the environment's, or our own.
-        tracking: where that is, without credentials.
-        settings: flat settings of the run that all cells start from.
-        changes: for each variant its own settings.
-    """
+    """Record the comparison; ``tracking`` is the URI without credentials, ``changes`` hold each variant's own settings."""
     from components.registry.comparisons import log_comparison
     from components.registry.tracking import open_tracking
 

@@ -27,12 +27,9 @@ def build_aux(
 
     Args:
         source: ``curated``, ``generated``, ``target`` or ``none``.
-        parts: for each part its ``concept`` (a token; None: all), ``roles`` of the pictures wanted (None: as the papers have it,
-            people foremost), ``count`` (curated, generated), ``form`` of art (curated) and class ``prompt`` (generated).
-        extractor: CLIP that ranks the pool (curated).
-        base: model that draws (generated).
-        sampling: how to draw (generated).
-        seed: of drawing (generated).
+        parts: for each part its ``concept`` (a token; None: all), ``roles`` of the pictures (None: as the papers have it, people
+            foremost), ``count`` (curated, generated), ``form`` of art (curated) and class ``prompt`` (generated).
+        extractor: CLIP that ranks the pool (curated); ``base``, ``sampling`` and ``seed`` draw (generated).
     """
     from components.styledata import auxiliary
 

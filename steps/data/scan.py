@@ -17,16 +17,7 @@ from steps.io.workspace import scratch
 def scan(
     source: str, reference: str | None, curated: bool, pool: str | None, max_pixels: int, content: str
 ) -> Annotated[Folder, "style_set"]:
-    """Read the pictures of the style and write down what they are.
-
-    Args:
-        source: folder or URL of the style.
-        reference: folder or URL of held-out pictures.
-        curated: whether an Aux pool is needed.
-        pool: folder or URL of Aux candidates, if not in the source.
-        max_pixels: largest picture accepted, in pixels.
-        content: digest of what is there now; it makes a changed picture a changed parameter.
-    """
+    """Read the style's pictures; ``content``, a digest of what is there now, makes a changed picture a changed parameter."""
     from components.styledata.manifest import scan_style
 
     out = scratch("scan")

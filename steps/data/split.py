@@ -14,11 +14,7 @@ from steps.io.workspace import scratch
 
 @step(environment=code_of(__file__))
 def split(style_set: Folder, extractor: dict[str, Any]) -> Annotated[Folder, "split"]:
-    """Divide the style set.
-
-    Args:
-        extractor: the CLIP that decides where neither metadata nor folders do: ``model``, ``revision``, ``digest``.
-    """
+    """Divide the style set; the CLIP ``extractor`` decides where neither metadata nor folders do."""
     from components.styledata.split import split_style_set
 
     out = scratch("split")

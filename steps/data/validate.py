@@ -19,11 +19,7 @@ _logger = logging.getLogger(__name__)
 
 @step(environment=code_of(__file__))
 def validate(style_set: Folder, minimum_side: int, needs_roles: bool) -> Annotated[Folder, "validation"]:
-    """Check the style set against the rules; a failed hard rule stops the run.
-
-    Args:
-        minimum_side: the base's resolution, in pixels.
-        needs_roles: whether the method binds people and backgrounds apart.
+    """Check the style set against the rules; ``minimum_side`` is the base's resolution, in pixels.
 
     Raises:
         GateRefused: listing every file at fault with its reason.

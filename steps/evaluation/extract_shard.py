@@ -19,13 +19,7 @@ def extract_shard(
     style_set: Folder, split: Folder, pictures: Folder, base_pictures: Folder, scoring: dict[str, Any], weights: dict[str, Any],
     shard: int, shards: int,
 ) -> Annotated[Folder, "features"]:  # fmt: skip
-    """Extract the features of every n-th batch of the pictures that are to be scored.
-
-    Args:
-        style_set, split, pictures, base_pictures, scoring, weights: as ``score``.
-        shard: which one, from 0.
-        shards: how many there are.
-    """
+    """Extract the features of every n-th batch of the pictures that are to be scored; ``shard`` counts from 0."""
     from components.evaluation.shards import extract_shard as extract
 
     folders = list(scored_folders(pictures, base_pictures).values())

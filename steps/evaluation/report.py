@@ -19,12 +19,7 @@ def report(
     style_set: Folder, validation: Folder, split: Folder, aux: Folder, model: Folder, pictures: Folder, base_pictures: Folder,
     scores: Folder, attention: Folder, config: dict[str, Any],
 ) -> Annotated[Folder, "report"]:  # fmt: skip
-    """Render the report.
-
-    Args:
-        model: of ``fine_tune``; its training log is shown.
-        config: the resolved configuration, without the registry section.
-    """
+    """Render the report; ``config`` is the resolved configuration without the registry section."""
     from components.evaluation.report import ReportInputs, render_report
 
     out = scratch("report")

@@ -17,15 +17,7 @@ def score(
     style_set: Folder, split: Folder, pictures: Folder, base_pictures: Folder, seed: int, tokens: list[str], scoring: dict[str, Any],
     weights: dict[str, Any],
 ) -> Annotated[Folder, "scores"]:  # fmt: skip
-    """Score the style model's pictures and the base's against the held-out reference.
-
-    Args:
-        split: of ``split``; names the reference.
-        seed: of the run; draws subsets and resamples.
-        tokens: the tokens bound to the style.
-        scoring: the scoring section.
-        weights: digests of the extractors' files.
-    """
+    """Score the style model's pictures and the base's against the held-out reference; ``weights`` are digests of the extractors' files."""
     out = scratch("score")
     score_into(out, style_set, split, pictures, base_pictures, seed, tokens, scoring, weights)
     return Folder(out)

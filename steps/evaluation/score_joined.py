@@ -17,12 +17,7 @@ def score_joined(
     features: list[Folder], style_set: Folder, split: Folder, pictures: Folder, base_pictures: Folder, seed: int, tokens: list[str],
     scoring: dict[str, Any], weights: dict[str, Any],
 ) -> Annotated[Folder, "scores"]:  # fmt: skip
-    """Score as ``score`` does, without seeing a picture of the shards again.
-
-    Args:
-        features: of ``extract_shard``, all of them.
-        style_set, split, pictures, base_pictures, seed, tokens, scoring, weights: as ``score``.
-    """
+    """Score as ``score`` does, from ``features`` of all shards, without seeing a picture of the shards again."""
     from components.evaluation.shards import remember
 
     remember([shard.path for shard in features])

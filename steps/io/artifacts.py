@@ -23,12 +23,7 @@ SHOWN_PICTURES = 6
 
 
 class Folder:
-    """A folder that one step made and others read.
-
-    Args:
-        path: the folder on this machine.
-        digest: its content digest, where already known.
-    """
+    """A folder that one step made and others read; its content ``digest`` is computed where it is not known."""
 
     def __init__(self, path: str | Path, digest: str | None = None) -> None:
         self.path = Path(path)

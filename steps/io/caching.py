@@ -26,11 +26,8 @@ def code_of(step_file: str, ships: Iterable[str] = ()) -> dict[str, str]:
     every module of ours that the step imports, directly or through others, inside functions or not, is a dependency, and so
     are the data files beside those modules and the versions of ``LIBRARIES`` among what they import. A step's environment is
     part of ZenML's key, and it is set where the pipeline is defined. (ZenML's own ``file_dependencies`` are read where the key
-    is made; on Kubernetes that is a pod which does not have our code.)
-
-    Args:
-        step_file: of the step.
-        ships: files that are part of the result, relative to the repository, with all that they reach.
+    is made; on Kubernetes that is a pod which does not have our code.) ``ships`` are files, relative to the repository, that are
+    part of the result with all that they reach.
     """
     return {VARIABLE: digest_value(dependencies(Path(step_file), *(REPOSITORY / name for name in ships)))}
 

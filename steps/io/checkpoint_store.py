@@ -24,8 +24,7 @@ _logger = logging.getLogger(__name__)
 class CheckpointStore:
     """The checkpoints of one training in the active artifact store. It travels to other processes: it holds nothing but its address.
 
-    Args:
-        uri: the training's folder in the store; ends with the digest of all that the training depends on.
+    ``uri`` is the training's folder in the store; it ends with the digest of all that the training depends on.
     """
 
     uri: str
@@ -82,10 +81,9 @@ def _troubles(what: str) -> Iterator[None]:
 
 
 def checkpoint_store_for(key: object) -> CheckpointStore | None:
-    """The checkpoints of a training; None where steps run in the process that starts the run, whose checkpoints are on its own disk.
+    """The checkpoints of a training, by a JSON value of all that it depends on.
 
-    Args:
-        key: JSON value of all that the training depends on.
+    None where steps run in the process that starts the run, whose checkpoints are on its own disk.
     """
     from zenml.client import Client
 

@@ -9,8 +9,7 @@ from typing import Any
 def encoder_factory(extractor: Mapping[str, Any]) -> Callable[[], Any]:
     """A function that loads the encoder when first needed: most sets bring roles along, and loading costs seconds.
 
-    Args:
-        extractor: ``model`` (``pocket``, folder or hub id), ``revision``; ``digest`` only tells cache keys apart.
+    Of ``extractor`` it takes ``model`` and ``revision``; ``digest`` only tells cache keys apart.
     """
 
     def build() -> Any:

@@ -16,14 +16,9 @@ _WHOLE = ".whole"
 
 
 def publish(folder: Path, digest: str) -> str:
-    """Put a folder's pictures into the active artifact store, unless they are there.
+    """Put a folder's pictures, whose content's digest is ``digest``, into the active artifact store, unless they are there.
 
-    Args:
-        folder: a folder of pictures; hidden files stay behind.
-        digest: of its content.
-
-    Returns:
-        Where they are, for :func:`localize`.
+    Hidden files stay behind. Gives where they are, for :func:`localize`.
     """
     store = _store()
     uri = f"{store.path.rstrip('/')}/{FOLDER}/{digest}"

@@ -17,14 +17,7 @@ _CHUNK = 2**20
 
 
 def upload(store: BaseArtifactStore, folder: Path, files: Iterable[Path], uri: str) -> None:
-    """Write files of a folder below ``uri``, in no particular order.
-
-    Args:
-        store: the artifact store.
-        folder: the folder.
-        files: paths relative to it.
-        uri: where to, in the store.
-    """
+    """Write ``files``, paths relative to ``folder``, below ``uri``, in no particular order."""
     names = [file.as_posix() for file in files]
     for parent in sorted({f"{uri}/{name}".rsplit("/", 1)[0] for name in names}):
         store.makedirs(parent)

@@ -34,12 +34,8 @@ def scratch(step: str) -> Path:
 def resumable(step: str, part: str, *, key: object) -> Path:
     """A folder that is the same whenever ``key`` is: what an interrupted run left there is taken up again.
 
-    A second process with the same key waits until the first one has ended.
-
-    Args:
-        step: the step whose success makes the folder needless.
-        part: folder under STYLEFORGE_HOME; one of ``RESUMABLE_PARTS``.
-        key: JSON value of all that the folder's content depends on.
+    A second process with the same key waits until the first one has ended. The success of ``step`` makes the folder needless;
+    ``part`` is one of ``RESUMABLE_PARTS``.
     """
     folder = state(part) / digest_value(key)[:32]
     if folder not in _resumable:

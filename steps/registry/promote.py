@@ -35,20 +35,14 @@ def _promote(name: str, request: dict[str, Any]) -> Folder:
 def judge(request: dict[str, Any]) -> Annotated[Folder, "verdict"]:
     """Verify a version's files and hold its scores against the gate; where the champion was scored otherwise, score it anew.
 
-    Args:
-        request: of :class:`components.registry.promotion.PromotionRequest`, the gate as plain data.
+    ``request`` is a :class:`components.registry.promotion.PromotionRequest`, the gate as plain data.
     """
     return _promote("judge", {**request, "dry_run": True})
 
 
 @step(environment=code_of(__file__), enable_cache=False)
 def promote(verdict: Folder, request: dict[str, Any]) -> Annotated[Folder, "promotion"]:
-    """Move the alias, if the gate let the version pass; the champion is read again under the lock.
-
-    Args:
-        verdict: of ``judge``.
-        request: as there, the version by its number.
-    """
+    """Move the alias, if the gate let the version pass; the champion is read again under the lock."""
     judged = read_json(verdict.path / VERDICT)
     if judged["status"] != "completed" or request["dry_run"]:
         return verdict

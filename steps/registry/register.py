@@ -23,15 +23,7 @@ def register(
     style_set: Folder, model: Folder, pictures: Folder, scores: Folder, report: Folder, config: dict[str, Any], base_digest: str,
     tracking: str,
 ) -> Annotated[Folder, "registration"]:  # fmt: skip
-    """Record the run in MLflow and register the model under its alias.
-
-    Args:
-        pictures: of ``sample_bank``; an even choice of them is logged.
-        report: of ``report``.
-        config: the whole resolved configuration.
-        base_digest: of the base's files.
-        tracking: the MLflow tracking URI, without credentials.
-    """
+    """Record the run in MLflow and register the model under its alias; ``tracking`` is the URI without credentials."""
     from components.registry.packaging import package
     from components.registry.tracking import open_tracking
     from components.registry.versions import SOURCE_DIGEST, register_model, source_digest

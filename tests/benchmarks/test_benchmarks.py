@@ -88,11 +88,7 @@ def test_one_score_at_a_time_gives_the_same_scores(world: World) -> None:
 
 
 def test_every_part_counts_its_pictures(world: World) -> None:
-    counts = {
-        "training": SIZES.steps * 4,
-        "sampling": SIZES.drawn,
-        "scoring": 2 * SIZES.scored + SIZES.scored // 4 + SIZES.reference,
-    }
+    counts = {"training": SIZES.steps * 4, "sampling": SIZES.drawn, "scoring": 2 * SIZES.scored + SIZES.scored // 4 + SIZES.reference}
     for part, module in (("training", training), ("sampling", sampling), ("scoring", scoring)):
         assert [module.ours(world)(5)(), module.plain(world)(5)()] == [counts[part]] * 2
 

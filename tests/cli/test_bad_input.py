@@ -116,11 +116,7 @@ def nothing(folder: Path) -> None:
 
 
 CASES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
-    "missing folder": (
-        nothing,
-        "style.source=nowhere",
-        ["style.source=nowhere", "no such folder", "expected a folder of pictures", "Fix"],
-    ),
+    "missing folder": (nothing, "style.source=nowhere", ["style.source=nowhere", "no such folder", "expected a folder of pictures", "Fix"]),
     "unknown key": (nothing, "training.stepz=3", ["config.yaml", "unknown key training.stepz", "did you mean training.steps?", "See docs"]),
     "wrong type": (nothing, "training.steps=many", ["config.yaml", "training.steps='many'", "valid integer", "See docs"]),
     "unknown method": (nothing, "method.name=dreamboth", ["config.yaml", "method.name='dreamboth'", "'dreambooth'", "See docs"]),

@@ -15,10 +15,7 @@ COMPARISON: dict[str, Any] = {
     "name": "test",
     "run": "config.yaml",
     "styles": [{"name": "one", "source": "pictures"}],
-    "methods": [
-        {"name": "dreambooth", "set": {"aux.source": "none"}},
-        {"name": "single-styleforge", "label": "Single"},
-    ],
+    "methods": [{"name": "dreambooth", "set": {"aux.source": "none"}}, {"name": "single-styleforge", "label": "Single"}],
     "claims": [{"name": "Single is better", "better": "single-styleforge", "than": ["dreambooth"]}],
     "seeds": [0, 1],
 }

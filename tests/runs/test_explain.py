@@ -73,10 +73,7 @@ def test_without_words_all_that_name_something_are_mapped(machine: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (
-            ["model", "a man", "--token", "boat"],
-            "--token 'boat': is no word of the prompt 'a photo of sks style, a man'; expected one of",
-        ),
+        (["model", "a man", "--token", "boat"], "--token 'boat': is no word of the prompt 'a photo of sks style, a man'; expected one of"),
         (["model", "a man", "--plain", "--token", "sks"], "--token 'sks': is no word of the prompt 'a photo of a man'"),
         (["model", " "], "PROMPT: is empty"),
         (["model", "a man", "--scheduler", "eular"], "scheduler='eular'"),
