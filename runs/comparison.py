@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.comparison import Cell, Comparison, load_comparison
+from components.core.comparison import Cell, load_comparison
 from components.core.errors import InputError
 from components.core.paths import state, write_json
 from orchestration.client import connect, terminate_as_interrupt
@@ -33,7 +33,9 @@ def run_comparison(options: CompareOptions) -> CompareResult:
     started = time.monotonic()
     prepare_environment()
     comparison = load_comparison(options.config, options.overrides)
-    _render_styles(comparison)
+    for style in comparison.config.styles:
+        if style.source is None:
+            pocket_style(style.name)
     cells = equalize(comparison)
     plan = plan_comparison(comparison, cells)
     settings = options.settings or default_settings_file()
@@ -54,12 +56,6 @@ def run_comparison(options: CompareOptions) -> CompareResult:
     return result
 
 
-def _render_styles(comparison: Comparison) -> None:
-    for style in comparison.config.styles:
-        if style.source is None:
-            pocket_style(style.name)
-
-
 def _publish(result: CompareResult, out: Path | None) -> None:
     """Copy the files to where people find them, and may edit them: a link would change what the cache holds."""
     target = out or state("runs", str(result.run_id)) / "comparison"
@@ -70,15 +66,11 @@ def _publish(result: CompareResult, out: Path | None) -> None:
     result.folder = str(target)
 
 
-def _workers(options: CompareOptions, cells: Sequence[Cell]) -> int:
-    if options.parallel is not None and options.parallel < 1:
-        raise InputError(f"--parallel {options.parallel}", "is not a number of cells", expected="at least 1")
-    return options.parallel or devices() or processes_that_fit({cell.config.base.model for cell in cells})
-
-
 def _run_workers(options: CompareOptions, cells: Sequence[Cell], plan: Mapping[str, Any], settings: Path | None) -> dict[str, str] | None:
     """Run the cells in processes of their own, where several run at a time. Gives the errors by cell, or None."""
-    count = min(_workers(options, cells), len(cells))
+    if options.parallel is not None and options.parallel < 1:
+        raise InputError(f"--parallel {options.parallel}", "is not a number of cells", expected="at least 1")
+    count = min(options.parallel or devices() or processes_that_fit({cell.config.base.model for cell in cells}), len(cells))
     if count < 2 or not on_this_machine():
         return None
     return run_workers(plan, count, name=plan["compare"]["comparison"]["name"], settings=settings, options=options)

@@ -42,7 +42,12 @@ def equalize(comparison: Comparison) -> list[Cell]:
         return cells
     methods = {variant.name for variant in comparison.config.methods}
     budget = max(_pictures_a_step(cell.config) * cell.config.training.steps for cell in cells if methods & set(cell.variants))
-    return [_with_steps(cell, max(1, round(budget / _pictures_a_step(cell.config)))) for cell in cells]
+    equal = []
+    for cell in cells:
+        training = cell.config.training.model_copy(update={"steps": max(1, round(budget / _pictures_a_step(cell.config)))})
+        config = cell.config.model_copy(update={"training": training})
+        equal.append(dataclasses.replace(cell, id=config.digest()[:16], config=config))
+    return equal
 
 
 def _pictures_a_step(config: RunConfig) -> int:
@@ -52,11 +57,6 @@ def _pictures_a_step(config: RunConfig) -> int:
     preserves = config.aux.source or method_for(config.method).preserves
     aux = 0 if preserves == "none" else training.aux_batch_size or training.batch_size
     return (training.batch_size + aux) * training.gradient_accumulation * training.processes
-
-
-def _with_steps(cell: Cell, steps: int) -> Cell:
-    config = cell.config.model_copy(update={"training": cell.config.training.model_copy(update={"steps": steps})})
-    return dataclasses.replace(cell, id=config.digest()[:16], config=config)
 
 
 def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, Any]:
@@ -71,7 +71,9 @@ def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, 
     look_up = Lookups()
     for cell in cells:
         names = {}
-        for step, parameters in _cell_plan(cell.config, look_up).items():
+        for step, parameters in plan_run(cell.config, look_up).items():
+            if step in _NOT_OF_A_CELL:
+                continue
             names[step] = digest_value([step, parameters])[:16]
             sections[names[step]] = parameters
         rows.append({
@@ -90,10 +92,6 @@ def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, 
             "changes": {variant.name: comparison.changes(variant) for variant in comparison.config.variants},
         },
     }  # fmt: skip
-
-
-def _cell_plan(config: RunConfig, look_up: Lookups) -> dict[str, Any]:
-    return {step: parameters for step, parameters in plan_run(config, look_up).items() if step not in _NOT_OF_A_CELL}
 
 
 def _shared_settings(cells: Sequence[Cell]) -> dict[str, Any]:

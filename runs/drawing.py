@@ -72,7 +72,8 @@ def draw(
     earlier = [row for row in before if row["file_name"] not in names and (out / row["file_name"]).is_file()]
     if earlier:
         write_jsonl(listing, sorted([*earlier, *drawn], key=lambda row: row["file_name"]))
-    return [_picture(out, row) for row in drawn]
+    shown = ("prompt", "full_prompt", "seed")
+    return [{"path": str(out / row["file_name"]), **{key: row[key] for key in shown if key in row}} for row in drawn]
 
 
 def explain(
@@ -125,7 +126,3 @@ def _requests(
     card = read_card(folder)
     settings = sampling_settings(card, {**changes, "repeats": repeats})
     return folder, settings, prompt_requests(card, settings, prompts, plain=plain)
-
-
-def _picture(out: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"path": str(out / row["file_name"]), **{key: row[key] for key in ("prompt", "full_prompt", "seed") if key in row}}

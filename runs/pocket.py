@@ -67,16 +67,9 @@ def _check_styles(probe: Probe, say: Say, sheets: Path | None, styles: Sequence[
         figures.append(check_pictures(probe, pixels, questions, style))
         count += len(questions)
         say(f"{style}: " + ", ".join(f"{name} {value:.1f} %" for name, value in figures[-1].items()))
-    return [
-        Bar(
-            f"After Single-StyleForge, mean of {len(styles)} styles: {name} read right",
-            float(np.mean([f[name] for f in figures])),
-            bar,
-            "%",
-            count,
-        )
-        for name, bar in (("style", 70), ("background", 80), ("subject", 75))
-    ]
+    means = {name: float(np.mean([found[name] for found in figures])) for name in ("style", "background", "subject")}
+    title = f"After Single-StyleForge, mean of {len(styles)} styles: {{}} read right"
+    return [Bar(title.format(name), mean, bar, "%", count) for (name, mean), bar in zip(means.items(), (70, 80, 75), strict=True)]
 
 
 def personalize_only(config: RunConfig, folder: Path) -> Path:

@@ -80,7 +80,10 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, 
     if result.error is not None:
         result.status = getattr(result.error, "status", "failed")
     if run is not None:
-        _gather(run, result)
+        result.run_id = str(run.id)
+        _gather_steps(run, result)
+        if result.error is None:
+            _gather_outputs(run, result)
     return result
 
 
@@ -89,13 +92,6 @@ def _remote_error(run: PipelineRunResponse | None, problem: Exception | None) ->
     if problem is None and run is not None and run.status.is_successful:
         return None
     return error_of(run, problem or RuntimeError(f"the run is {run.status.value}" if run else "ZenML has no record of the run"))
-
-
-def _gather(run: PipelineRunResponse, result: RunResult) -> None:
-    result.run_id = str(run.id)
-    _gather_steps(run, result)
-    if result.error is None:
-        _gather_outputs(run, result)
 
 
 def _gather_steps(run: PipelineRunResponse, result: RunResult) -> None:
