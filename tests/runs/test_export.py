@@ -176,11 +176,10 @@ def test_no_file_names_this_machine(world: World, here: Path) -> None:
             assert not file.is_file() or str(world.root).encode() not in file.read_bytes(), file
 
 
-@pytest.mark.parametrize(("name", "wanted", "formats"), [("lora", "a1111-embedding", "diffusers or single-file or a1111-lora or comfyui")])
-def test_a_format_that_a_model_does_not_have(world: World, here: Path, name: str, wanted: str, formats: str) -> None:
-    code, answer, said = export(world.models[name], "--format", wanted, "--out", "out")
+def test_a_format_that_a_model_does_not_have(world: World, here: Path) -> None:
+    code, answer, said = export(world.models["lora"], "--format", "a1111-embedding", "--out", "out")
     assert code == 2 and answer["status"] == "failed"
-    assert said.count("error:") == 1 and f"expected --format {formats}" in said
+    assert said.count("error:") == 1 and "expected --format diffusers or single-file or a1111-lora or comfyui" in said
     assert list(here.iterdir()) == []
 
 

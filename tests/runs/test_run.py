@@ -15,46 +15,27 @@ from PIL import Image
 from tests.stand_in import StandIn
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def test_result_names_report_model_scores_and_times(finished: StandIn) -> None:
-    result = finished.first
+def test_the_result_and_what_lies_where(finished: StandIn) -> None:
+    result, home = finished.first, finished.home
     assert Path(result["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert result["model"]["name"] == "styleforge-test"
-    assert result["model"]["alias"] == "challenger"
+    assert (result["model"]["name"], result["model"]["alias"]) == ("styleforge-test", "challenger")
     for scores in (result["scores"], result["base_scores"]):
         assert set(scores["kid"]) == {"value", "low", "high", "n"}
     assert set(result["seconds"]) >= {"scan", "fine_tune", "register"}
-
-
-def test_the_registered_model_knows_its_name_and_how_to_draw(finished: StandIn) -> None:
-    run_id = finished.first["model"]["run_id"]
-    (model,) = (finished.home / "mlflow" / "artifacts" / "styleforge").glob(f"{run_id}/artifacts/model")
+    # The registered model knows its name and how to draw.
+    (model,) = (home / "mlflow" / "artifacts" / "styleforge").glob(f"{result['model']['run_id']}/artifacts/model")
     card = json.loads((model / "styleforge.json").read_text(encoding="utf-8"))
     assert card["style"] == "test" and card["sampling"]["steps"] == 2
-
-
-def test_state_lies_under_the_home_alone(finished: StandIn) -> None:
-    assert _files(finished.folder / "user") == []
-    assert not (finished.folder / ".styleforge").exists()
-    assert not (finished.folder / ".zen").exists()
-    assert not list(finished.folder.glob("mlruns"))
-
-
-def test_a_finished_run_leaves_no_work_behind(finished: StandIn) -> None:
-    for part in ("work", "checkpoints", "pictures"):
-        assert list((finished.home / part).iterdir()) == []
+    # State lies under the home alone, and no work is left there.
+    assert [path for path in (finished.folder / "user").rglob("*") if path.is_file()] == []
+    assert not [name for name in (".styleforge", ".zen", "mlruns") if (finished.folder / name).exists()]
+    assert not [path for part in ("work", "checkpoints", "pictures") for path in (home / part).iterdir()]
 
 
 def test_a_failed_step_is_one_message_and_the_next_run_goes_on(finished: StandIn) -> None:
     failed = finished.styleforge("run", "config.yaml", "--json", "--set", "training.steps=4", STAND_IN="fail")
-    assert failed.returncode == 1
-    assert failed.json["status"] == "failed"
-    assert failed.json["error"]["message"] == "the loss is nan | step 3"
-    assert "fine_tune" in failed.json["seconds"]
-    assert "Traceback" not in failed.stderr
+    assert (failed.returncode, failed.json["status"]) == (1, "failed") and "Traceback" not in failed.stderr
+    assert failed.json["error"]["message"] == "the loss is nan | step 3" and "fine_tune" in failed.json["seconds"]
     assert list((finished.home / "work").iterdir()) == []
     (checkpoints,) = (finished.home / "checkpoints").iterdir()
     assert (checkpoints / "step-1").is_file()
@@ -64,9 +45,8 @@ def test_a_failed_step_is_one_message_and_the_next_run_goes_on(finished: StandIn
 
 def test_a_full_disk_is_named(finished: StandIn) -> None:
     full = finished.styleforge("run", "config.yaml", "--json", "--set", "training.steps=5", STAND_IN="full")
-    assert full.returncode == 1
+    assert full.returncode == 1 and "free some space" in full.stderr.lower()
     assert "No space left on device" in full.json["error"]["message"]
-    assert "free some space" in full.stderr.lower()
     # What was reached until then is kept for the next try; here it would only be in the way of other tests.
     for folder in (finished.home / "checkpoints").iterdir():
         shutil.rmtree(folder)
@@ -79,9 +59,7 @@ def test_a_gate_refuses_before_anything_trains(finished: StandIn) -> None:
         refused = finished.styleforge("run", "config.yaml", "--json")
     finally:
         unwanted.unlink()
-    assert refused.returncode == 3
-    assert refused.json["status"] == "refused"
-    assert "refused.png" in refused.json["error"]["message"]
+    assert (refused.returncode, refused.json["status"]) == (3, "refused") and "refused.png" in refused.json["error"]["message"]
     assert set(refused.json["seconds"]) == {"scan", "validate"}
 
 
@@ -106,5 +84,4 @@ def test_interrupted_run_ends_cleanly_and_keeps_its_checkpoints(finished: StandI
 def test_wrong_run_settings_stop_the_run(finished: StandIn) -> None:
     (finished.folder / "other.yaml").write_text("steps: {fine_tuen: {}}", encoding="utf-8")
     done = finished.styleforge("run", "config.yaml", "--settings", "other.yaml")
-    assert done.returncode == 2
-    assert "fine_tune" in done.stderr
+    assert done.returncode == 2 and "fine_tune" in done.stderr

@@ -52,7 +52,12 @@ def test_local_store_links_and_loads_without_copying(tmp_path: Path) -> None:
     loaded = FolderMaterializer(str(tmp_path / "store")).load(Folder)
     assert loaded.files() == folder.files()
     assert (loaded.path / "images" / "1.png").samefile(folder.path / "images" / "1.png")
-    assert loaded.digest == folder.digest == materializer.compute_content_hash(folder)
+    later = _folder(tmp_path / "later", FILES | {"training/timing.json": b"2"})
+    assert loaded.digest == folder.digest == materializer.compute_content_hash(folder) == later.digest  # Times are no content.
+    assert materializer.extract_metadata(folder) == {"files": 5, "bytes": 18, "digest": folder.digest}
+    shown = materializer.save_visualizations(folder)
+    names = {uri.removeprefix(f"{tmp_path}/store/data/"): kind.value for uri, kind in shown.items()}
+    assert names == {"report.html": "html", "images/1.png": "image"} and all(Path(uri).is_file() for uri in shown)
 
 
 def test_remote_store_is_uploaded_and_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,19 +71,6 @@ def test_remote_store_is_uploaded_and_fetched_once(tmp_path: Path, monkeypatch: 
     assert {path.as_posix(): (loaded.path / path).read_bytes() for path in loaded.files()} == FILES
     monkeypatch.setattr(MemoryStore, "open", None)
     assert materializer.load(Folder).path == loaded.path
-
-
-def test_metadata_and_visualizations(tmp_path: Path) -> None:
-    folder = _folder(tmp_path / "work", FILES)
-    materializer = FolderMaterializer(str(tmp_path / "store"))
-    materializer.save(folder)
-    assert materializer.extract_metadata(folder) == {"files": 5, "bytes": 18, "digest": folder.digest}
-    shown = materializer.save_visualizations(folder)
-    assert {uri.removeprefix(f"{tmp_path}/store/data/"): kind.value for uri, kind in shown.items()} == {
-        "report.html": "html",
-        "images/1.png": "image",
-    }
-    assert all(Path(uri).is_file() for uri in shown)
 
 
 def test_a_step_that_made_nothing_is_named(tmp_path: Path) -> None:
@@ -110,12 +102,6 @@ def test_copies_where_links_are_not_allowed(tmp_path: Path, monkeypatch: pytest.
     link_or_copy(tmp_path / "a", tmp_path / "b" / "c")
     assert (tmp_path / "b" / "c").read_text() == "a"
     assert not (tmp_path / "b" / "c").samefile(tmp_path / "a")
-
-
-def test_times_are_no_content(tmp_path: Path) -> None:
-    one = _folder(tmp_path / "one", FILES)
-    two = _folder(tmp_path / "two", FILES | {"training/timing.json": b"2"})
-    assert one.digest == two.digest
 
 
 names = st.text("abc", min_size=1, max_size=3).map(lambda name: f"{name}.bin")

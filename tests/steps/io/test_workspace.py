@@ -27,6 +27,7 @@ def test_finished_work_goes_and_unfinished_stays(home: Path) -> None:
     out.mkdir()
     done = workspace.resumable("fine_tune", "checkpoints", key=[1])
     half = workspace.resumable("sample_bank", "pictures", key=[2])
+    assert workspace.resumable("sample_bank", "pictures", key=[2]) == half
     for folder in (done, half):
         folder.mkdir()
         (folder / "file").write_text("")
@@ -35,33 +36,18 @@ def test_finished_work_goes_and_unfinished_stays(home: Path) -> None:
     assert [item.name for part in ("checkpoints", "pictures") for item in (home / part).iterdir()] == [half.name]
 
 
-def test_the_same_key_is_the_same_folder() -> None:
-    first = workspace.resumable("fine_tune", "checkpoints", key=["a", {"b": 1}])
-    assert workspace.resumable("fine_tune", "checkpoints", key=["a", {"b": 1}]) == first
-    assert workspace.resumable("fine_tune", "checkpoints", key=["a", {"b": 2}]) != first
-
-
-def test_scratch_of_killed_processes_is_swept(home: Path) -> None:
+def test_what_nobody_comes_back_for_is_swept(home: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     dead = home / "work" / f"score-{process.pid}-abc"
     alive = home / "work" / f"score-{os.getppid()}-abc"
-    dead.mkdir(parents=True)
-    alive.mkdir()
-    workspace.sweep()
-    assert not dead.exists()
-    assert alive.exists()
-
-
-def test_work_given_up_long_ago_is_swept(home: Path) -> None:
     old, new = (home / "checkpoints" / name for name in ("old", "new"))
-    for folder in (old, new):
+    for folder in (dead, alive, old, new):
         folder.mkdir(parents=True)
     long_ago = time.time() - workspace.FORGOTTEN_SECONDS - 60
     os.utime(old, (long_ago, long_ago))
     workspace.sweep()
-    assert not old.exists()
-    assert new.exists()
+    assert [folder.exists() for folder in (dead, alive, old, new)] == [False, True, False, True]
 
 
 def test_a_lock_has_one_holder(home: Path) -> None:
