@@ -7,9 +7,7 @@ import typer
 from cli import look, pocket, registry, run, schedule, stack
 from cli.compile import compile_pipeline, step
 from cli.doctor import doctor
-from cli.export import export
 from cli.retrain import retrain
-from cli.summary import summary
 
 app = typer.Typer(
     name="styleforge",
@@ -20,7 +18,7 @@ app = typer.Typer(
 )
 PANELS = {
     "Run": {"demo": run.demo, "run": run.run, "compare": run.compare, "validate": run.validate, "config": run.show_config},
-    "Look": {"models": look.models, "sample": look.sample, "explain": look.explain, "export": export, "summary": summary},
+    "Look": {"models": look.models, "sample": look.sample, "explain": look.explain, "export": look.export, "summary": look.summary},
     "Decide": {"promote": registry.promote, "rollback": registry.rollback, "history": registry.history, "prune": registry.prune},
     "Operate": {"doctor": doctor, "retrain": retrain, "compile": compile_pipeline, "step": step},
 }

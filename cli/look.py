@@ -1,7 +1,8 @@
-"""The commands that look at a finished model: sample, explain, models."""
+"""The commands that look at a finished model: sample, explain, models, export, summary."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,24 @@ Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Denoising ste
 Guidance = Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as scored.")]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Sampler by name; default: as scored.")]
 Negative = Annotated[str | None, typer.Option("--negative-prompt", help="What to lead away from; default: as scored.")]
+
+
+class ExportFormat(StrEnum):
+    """What an export is made for."""
+
+    diffusers = "diffusers"
+    single_file = "single-file"
+    a1111_lora = "a1111-lora"
+    a1111_embedding = "a1111-embedding"
+    comfyui = "comfyui"
+
+
+class Precision(StrEnum):
+    """How weights of whole networks are stored."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
 
 
 @guarded
@@ -81,3 +100,49 @@ def models() -> None:
     rows = list_models()
     print_models(rows)
     answer({"status": "completed", "models": rows})
+
+
+@guarded
+def export(
+    model: Model,
+    format_: Annotated[ExportFormat, typer.Option("--format", help="What the export is made for.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the files and the model card.")],
+    dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of whole networks.")] = Precision.fp32,
+    license_: Annotated[str, typer.Option("--license", help="Licence by Hugging Face's identifier; `other` leaves it open.")] = "other",
+    push: Annotated[
+        str | None, typer.Option("--push", metavar="OWNER/REPO", help="Push to this Hub repository, with the token in HF_TOKEN.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make a repository that --push creates public; default: private.")] = False,
+) -> None:
+    """Write a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card, and with --push send it to the Hub."""
+    from runs.export import ExportOptions, export_model
+
+    options = ExportOptions(model, format_.value, out, dtype.value, license_, push, public)
+    result = export_model(options)
+    for file in result["files"]:
+        typer.echo(str(out / file))
+    for note in result["notes"]:
+        typer.echo(f"note: {note}", err=True)
+    if result["pushed"]:
+        typer.echo(result["pushed"])
+    answer({"status": "completed", **result})
+
+
+@guarded
+def summary(
+    out: Annotated[Path, typer.Option("--out", help="Folder for summary.md, grid.png and report.html.")],
+    result: Annotated[
+        Path | None, typer.Argument(metavar="[RESULT]", help="File with what `styleforge run --json` printed.", show_default=False)
+    ] = None,
+    gate: Annotated[Path | None, typer.Option("--gate", help="File with what `styleforge promote --json` printed.")] = None,
+    title: Annotated[str, typer.Option("--title", help="Heading of the text; default: the model's name.")] = "",
+    link: Annotated[list[str] | None, typer.Option("--link", metavar="TEXT=URL", help="Another link; may be repeated.")] = None,
+) -> None:
+    """Write a run's pictures, scores and gate as Markdown for a pull request, with the picture grid and the report beside it."""
+    from runs.summary import summarize
+
+    files = summarize(result, gate, out, title=title, links=link or ())
+    for path in files.values():
+        if path:
+            typer.echo(path)
+    answer({"status": "completed", **files})

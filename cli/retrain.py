@@ -25,7 +25,7 @@ def retrain(
     settings: Settings = None,
 ) -> None:
     """Train each new or changed style set once, and promote what the gate lets pass. Exits with 1 if a set failed."""
-    from cli.printing.retrain import print_retraining
+    from cli.printing.registry import print_retraining
     from runs.retraining import RetrainRequest
     from runs.retraining import retrain as act
 

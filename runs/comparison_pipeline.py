@@ -17,8 +17,6 @@ from orchestration.uploads import within_reach
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
-_RESULT = "comparison.json"
-
 
 @dataclass
 class CompareResult:
@@ -71,8 +69,7 @@ def run_plan(
     if not on_this_machine():
         check_access()
         plan = _within_reach(plan)
-    if concurrent is None:
-        concurrent = not on_this_machine()
+    concurrent = not on_this_machine() if concurrent is None else concurrent
     uri = tracking_uri(plan["track"]["tracking_uri"]) if "track" in plan else None
     run, error = submit_and_collect(
         compare, f"compare-{name}", settings=settings, use_cache=use_cache, plan=plan, concurrent=concurrent,
@@ -97,7 +94,7 @@ def _gather(run: PipelineRunResponse, plan: Mapping[str, Any], result: CompareRe
     if result.error is not None or "compare" not in plan:
         return
     result.folder = str(output_folder(run, "compare"))
-    result.result = read_json(Path(result.folder) / _RESULT)
+    result.result = read_json(Path(result.folder) / "comparison.json")
     result.tracking = read_json(output_folder(run, "track") / "tracking.json")
     done = len(result.result["cells"]) - len(result.failed)
     result.status = "completed" if not result.failed else "incomplete" if done else "failed"

@@ -202,7 +202,13 @@ def _treat(job: _Job, place: Place) -> SetResult:
         return result
     if job.request.dry_run:
         return _foretell(job, made, result)
-    result.version = str(made.version) if made is not None else _train(job, config)
+    if made is None:
+        ran = run_personalize(config, settings_file=job.request.settings)
+        if ran.error is not None:
+            raise ran.error
+        result.version = str((ran.model or {})["version"])
+    else:
+        result.version = str(made.version)
     return _judge(job, result, result.version)
 
 
@@ -235,14 +241,6 @@ def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetRes
         known = bool(all_versions(job.tracking, result.model))
     result.status, result.message = ("changed", "would be trained anew") if known else ("new", "would be trained")
     return result
-
-
-def _train(job: _Job, config: RunConfig) -> str:
-    """Run the pipeline, and give the version that it registered."""
-    ran = run_personalize(config, settings_file=job.request.settings)
-    if ran.error is not None:
-        raise ran.error
-    return str((ran.model or {})["version"])
 
 
 def _judge(job: _Job, result: SetResult, version: str) -> SetResult:

@@ -1,4 +1,4 @@
-"""How decisions of the registry look to people."""
+"""How decisions of the registry, and the retraining that leads to them, look to people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from cli.printing.scores import make_console, make_table
 if TYPE_CHECKING:
     from components.registry.history import Entry
     from components.registry.retention import Unneeded
+    from runs.retraining import Retraining
 
+_STYLES = {"promoted": "green", "failed": "red", "stopped": "red", "refused": "yellow", "undecided": "yellow"}
 _MARKS = {"pass": ("✓", "green"), "refuse": ("✗", "red"), "undecided": ("?", "yellow")}
 
 
@@ -72,3 +74,14 @@ def print_pruning(items: Sequence[Unneeded], *, deleted: bool) -> None:
     make_console().print(rows)
     total = sum(item.bytes or 0 for item in items) / 1e6
     make_console().print(f"{len(items)} deleted, {total:.1f} MB" if deleted else f"{len(items)}, {total:.1f} MB; --yes deletes them")
+
+
+def print_retraining(result: Retraining) -> None:
+    """A line a set, and how many there are of each kind."""
+    table = make_table("set", "what", "version", "seconds", "")
+    for item in result.sets:
+        cells = (item.name, Text(item.status, _STYLES.get(item.status, "")), item.version or "–", f"{item.seconds:.0f}", item.message)
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+    console = make_console()
+    console.print(table)
+    console.print(", ".join(f"{count} {status}" for status, count in result.as_dict()["counts"].items()))
