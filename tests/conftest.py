@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ from tests.stand_in import StandIn, make_stand_in
 
 
 @pytest.fixture(autouse=True)
-def loggers() -> Iterator[None]:
-    """Our loggers as they are without a command: what ``set_up`` does in one test must not hide the next one's messages."""
-    yield
+def loggers() -> None:
+    """Loggers as Python has them: a command's ``set_up`` or ZenML (root at ERROR) in one test would hide the next one's messages."""
+    logging.getLogger().setLevel(logging.WARNING)
     for name in FLOORS:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
