@@ -316,13 +316,16 @@ def exit_codes() -> str:
 
 
 def steps_table() -> str:
-    """What each step does, from the first line of its file, which is ``Step: ...``."""
-    files = {file.stem: file for file in (ROOT / "steps").rglob("*.py")}
+    """What each step does: from the first line of its file, ``Step: ...``, or from the list of steps there, ``- ``name``: ...``."""
+    texts: dict[str, str] = {}
+    for file in (ROOT / "steps").rglob("*.py"):
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        texts[file.stem] = docstring.partition("\n")[0].partition(": ")[2]
+        texts |= dict(re.findall(r"^- ``(\w+)``: (.+)$", docstring, re.M))
     rows: dict[str, list[str]] = {}
     for name in STEPS:
         # The gate and what it lets pass are one file.
-        docstring = ast.get_docstring(ast.parse(files[{"judge": "promote"}.get(name, name)].read_text(encoding="utf-8"))) or ""
-        text = docstring.splitlines()[0].partition(": ")[2]
+        text = texts[{"judge": "promote"}.get(name, name)]
         rows.setdefault(text[:1].upper() + text[1:], []).append(f"`{name}`")
     return _table("step | what it does", [(", ".join(names), text) for text, names in rows.items()])
 

@@ -32,5 +32,5 @@ def explain(
     settings = SamplingSection(**sampling)
     identifiers = [str(concept["token"]) for concept in concepts]
     chosen = spread(bank_requests(settings.bank, settings.limit, settings.style_template, concepts), prompts)
-    asked = [(request, words_to_map(request, identifiers, words)) for request in chosen]
-    return Folder(heatmaps.explain(load_bundle(str(model.path)), asked, settings, seed, out))
+    mapped = [(request, words_to_map(request, identifiers, words)) for request in chosen]
+    return Folder(heatmaps.explain(load_bundle(str(model.path)), mapped, settings, seed, out))

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.core.paths import REPOSITORY
-
 
 def make_stack() -> None:
     """Activate a stack with a Kubernetes orchestrator."""
@@ -76,13 +74,13 @@ def _job(orchestrator: Any, name: str, settings: Any, pod: Any, account: str, co
 
 def _parameters(step: str) -> dict[str, Any]:
     """Parameters of the right types; what they say matters to no pod."""
-    import importlib
     import inspect
     import types
     import typing
 
-    (file,) = (REPOSITORY / "steps").glob(f"*/{step}.py")
-    function = getattr(importlib.import_module(f"steps.{file.parent.name}.{step}"), step).entrypoint
+    from pipelines.personalize import ALL_STEPS
+
+    function = next(item for item in ALL_STEPS if item.name == step).entrypoint
     hints = typing.get_type_hints(function)
     values: dict[str, Any] = {}
     for name in inspect.signature(function).parameters:
