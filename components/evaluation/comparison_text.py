@@ -61,33 +61,21 @@ def style_tables(result: Result) -> list[tuple[str, Mapping[str, Any], Sequence[
     return [*found, *((f"Ablation: {group['name']}", group, MAIN, False) for group in ablations)]
 
 
-def style_rows(
-    result: Result, group: Mapping[str, Any], metric: str, *, base: bool
-) -> tuple[list[str], list[tuple[str, list[Number | None]]]]:
-    """The columns of a table by style, and its rows, each with its label."""
+def style_rows(result: Result, group: Mapping[str, Any], metric: str, *, base: bool) -> tuple[list[str], list[Row]]:
+    """The columns of a table by style that any variant has, and its rows; the mean over styles only where it is of several."""
     names, found = labels(result), group["metrics"][metric]
-    shown = shown_columns(result, found["rows"])
-    rows = [("untouched base", [base_entry(result, column, metric) for column in shown])] if base else []
+    known = [column for column in columns(result) if any(column in row for row in found["rows"].values())]
+    shown = [column for column in known if column != ALL_STYLES or len(known) > 2]
+    rows: list[Row] = [("untouched base", [base_entry(result, column, metric) for column in shown])] if base else []
     for name in group["variants"]:
         rows.append((names[name], [entry(found["rows"][name], column, metric, found["ranks"], name) for column in shown]))
-    return [column_title(column) for column in shown], rows
+    return ["all styles" if column == ALL_STYLES else column for column in shown], rows
 
 
 def columns(result: Result) -> list[str]:
     """The columns of a table by style: each style, and their mean where there are several."""
     styles = list(result["styles"])
     return [*styles, ALL_STYLES] if len(styles) > 1 else styles
-
-
-def shown_columns(result: Result, rows: Mapping[str, Any]) -> list[str]:
-    """The columns that any row of a table has; the mean over styles only where it is of several."""
-    found = [column for column in columns(result) if any(column in row for row in rows.values())]
-    return [column for column in found if column != ALL_STYLES or len(found) > 2]
-
-
-def column_title(column: str) -> str:
-    """What a column is called."""
-    return "all styles" if column == ALL_STYLES else column
 
 
 def labels(result: Result) -> dict[str, str]:
@@ -108,9 +96,9 @@ def cost_texts(result: Result, name: str) -> dict[str, str]:
     }
 
 
-def advantage_text(claim: Mapping[str, Any], decision: Mapping[str, Any]) -> str:
-    """By how much the one is better or worse: ``lower by 12.3 (4.1 to 20.4)``."""
-    metric = SPECS[claim["metric"]]
+def claim_figures(claim: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
+    """By how much the one is better or worse than the other: ``KID × 10³ lower by 12.3 (4.1 to 20.4)``."""
+    metric, decision = SPECS[claim["metric"]], pair["decision"]
     ends = [decision[key] for key in ("advantage", "low", "high")]
     better, worse = metric.better, metric.worse
     if claim["margin"]:
@@ -118,12 +106,7 @@ def advantage_text(claim: Mapping[str, Any], decision: Mapping[str, Any]) -> str
     if decision["advantage"] < 0:
         ends = [-decision[key] for key in ("advantage", "high", "low")]
     value, low, high = (metric.text(end, like=decision["advantage"]) for end in ends)
-    return f"{worse if decision['advantage'] < 0 else better} by {value} ({low} to {high})"
-
-
-def claim_figures(claim: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
-    """The score of a claim, and the advantage over one other."""
-    return f"{SPECS[claim['metric']].label} {advantage_text(claim, pair['decision'])}"
+    return f"{metric.label} {worse if decision['advantage'] < 0 else better} by {value} ({low} to {high})"
 
 
 def claim_note(result: Result, claim: Mapping[str, Any]) -> str:

@@ -39,10 +39,7 @@ class Extractor(Protocol):
 
 
 class ClipEncoder:
-    """The image and text encoder of a CLIP, giving unit-norm embeddings of one space.
-
-    ``model`` is ``pocket``, a folder in transformers layout, or a hub id; weights are read from safetensors only.
-    """
+    """A CLIP's image and text encoder (``pocket``, a folder or a hub id; safetensors only): unit-norm embeddings of one space."""
 
     def __init__(self, model: str, revision: str | None = None, device: str | None = None, batch_size: int = 64) -> None:
         import torch

@@ -88,10 +88,7 @@ def paired_replicates(folder: Path, resamples: int = 2000) -> dict[str, Array]:
 
 
 def score_again(folder: Path, pictures: Path, tokens: Sequence[str], out: Path, *, extractors: Extractors | None = None) -> dict[str, Any]:
-    """Score another model's pictures of the same prompts as the scores in ``folder`` were made; the same files go to ``out``.
-
-    ``tokens`` are the other model's. Returns ``style`` and ``context`` as :func:`components.evaluation.scoring.score` does.
-    """
+    """Score another model's pictures, with its ``tokens``, as the scores in ``folder`` were made; writes the same files into ``out``."""
     from safetensors.numpy import load_file
 
     protocol = read_protocol(folder)

@@ -61,10 +61,7 @@ def mean_over_seeds(values: Sequence[float], confidence: float) -> SeedMean:
 
 
 def advantages(better: Resampled, other: Resampled, *, lower: bool, margin: float) -> Resampled:
-    """By how much ``better`` is better than ``other`` allows; above zero where the claim holds.
-
-    Both are on the same resamples; ``margin`` is the share of the other's score by which the first may be worse.
-    """
+    """By how much ``better`` beats ``other`` (same resamples), ``margin`` of the other's score allowed; above zero where it holds."""
     sign = 1.0 if lower else -1.0
 
     def gap(mine: Any, theirs: Any) -> Any:
@@ -108,10 +105,7 @@ def _seeds_needed(point: float, low: float, high: float, seeds: int) -> int | No
 
 
 def join(verdicts: Sequence[str]) -> str:
-    """The verdict on a claim about several others: it holds if it holds for each, and does not if it does not for any.
-
-    That needs no correction for their number to hold: all must be shown (intersection–union test, Berger 1982).
-    """
+    """The verdict on a claim about several others: all must be shown (intersection–union, Berger 1982), so no correction is needed."""
     if NOT_HELD in verdicts:
         return NOT_HELD
     return HELD if verdicts and all(verdict == HELD for verdict in verdicts) else UNDECIDED

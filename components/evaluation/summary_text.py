@@ -23,11 +23,7 @@ def summary_markdown(
     grid: str | None = None,
     links: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """A third-level heading (default: the model's name) and what stands under it.
-
-    ``result`` is what ``styleforge run --json`` printed, ``gate`` what ``promote --json`` did; None leaves either out. Of the
-    (text, URL) ``links`` those without a web address are left out.
-    """
+    """A heading and what ``styleforge run --json`` and ``promote --json`` printed, if given; links without a web address are left out."""
     parts = [f"### {escaped(title) or _model_text(result, gate) or 'StyleForge'}"]
     if result is not None:
         parts += _run_parts(result, grid, named=bool(title))

@@ -1,7 +1,4 @@
-"""The pocket base's quality bars, on pictures and seeds never used in training.
-
-Everything here takes plain arrays: whoever samples the pictures (runs/pocket.py) brings them.
-"""
+"""The pocket base's quality bars, on pictures and seeds never used in training; whoever samples them brings plain arrays."""
 
 from __future__ import annotations
 

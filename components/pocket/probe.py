@@ -1,7 +1,4 @@
-"""The probe: a small classifier of background, subject and look, trained on rendered pictures only, used for nothing else.
-
-It measures the base and the personalized models from outside; no training, selection or score of a run ever sees it.
-"""
+"""The probe: a small classifier of background, subject and look, trained on rendered pictures; no training or score ever sees it."""
 
 from __future__ import annotations
 

@@ -84,10 +84,7 @@ class RenderedSet:
 
 
 def render_set(purpose: str, count: int, media: Sequence[str] | None = None, workers: int = 0) -> RenderedSet:
-    """Render ``count`` pictures whose seeds come from ``purpose`` (so two purposes never share a picture), in ``workers`` processes if any.
-
-    ``media`` are taken in turns; default: the base's media as often as :func:`random_medium` draws them.
-    """
+    """Render pictures whose seeds are ``purpose``'s own; ``media`` in turns, default: as often as :func:`random_medium` draws them."""
     jobs = [(derive_seed(0, "pocket", purpose, i), media[i % len(media)] if media else None) for i in range(count)]
     rows: Iterable[Any]
     if workers > 1:

@@ -1,7 +1,4 @@
-"""The pocket base's tokenizer: CLIP's byte-level BPE, trained on the pocket world's captions and a little plain English.
-
-Any text can be written in it (bytes at worst); the rare identifier tokens stay whole.
-"""
+"""The pocket base's tokenizer: CLIP's byte-level BPE on the world's captions and a little English; rare tokens stay whole."""
 
 from __future__ import annotations
 

@@ -72,10 +72,7 @@ def train_unet(
     device: str | None = None,
     start: Path | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train for ``budget`` seconds on scaled ``latents`` (N, 8, 16, 16); returns EMA weights of UNet and text encoder.
-
-    ``start`` is a base in diffusers layout to go on from, in place of fresh weights.
-    """
+    """EMA weights of UNet and text encoder, trained on scaled ``latents`` (N, 8, 16, 16), from ``start`` (diffusers layout) if given."""
     where = device_of(device)
     unet, text = (part.to(where).train() for part in _networks(tokenizer, start))
     averages = torch.nn.ModuleList(_networks(tokenizer, start)).to(where).requires_grad_(False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.paths import read_json
-from components.registry.tracking import Tracking
+from components.registry.tracking import Tracking, score_metrics
 
 TAG_PREFIX = "styleforge."
 PARENT_TAG = "mlflow.parentRunId"
@@ -52,12 +52,7 @@ def _log_cell(
         tags[f"{TAG_PREFIX}error"] = cell["error"]
     run_id = tracking.start(experiment, name, tags)
     tracking.log_params(run_id, {"variant": variant, "style": cell["style"], "seed": cell["seed"], "steps": cell["steps"], **changes})
-    scores = [
-        (f"style/{metric}" + ("" if part == "value" else f"_{part}"), float(score[part]), 0)
-        for metric, score in (cell.get("scores") or {}).items()
-        for part in ("value", "low", "high")
-    ]
     costs = [(f"cost/{key}", float(value), 0) for key in _COSTS if (value := (cell.get("cost") or {}).get(key)) is not None]
-    tracking.log_metrics(run_id, scores + costs)
+    tracking.log_metrics(run_id, score_metrics({"style": cell.get("scores")}) + costs)
     tracking.end(run_id, "FAILED" if cell["status"] == "failed" else "FINISHED")
     return run_id

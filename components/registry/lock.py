@@ -56,10 +56,7 @@ class Ticket:
 
 @contextlib.contextmanager
 def lock(tracking: Tracking, name: str, *, lease: float = LEASE, wait: float = WAIT) -> Iterator[Ticket]:
-    """Hold the lock of the registered model ``name``. Gives the ticket, to be checked before each write.
-
-    A ticket from elsewhere that has been the lowest for ``lease`` seconds is passed over; after ``wait`` seconds waiting is given up.
-    """
+    """Hold the lock of ``name``; check the ticket before each write. A ticket from elsewhere lasts ``lease`` s, waiting ``wait`` s."""
     queue = name + SUFFIX
     ticket = Ticket(tracking, queue, _draw(tracking, queue))
     try:

@@ -46,7 +46,10 @@ def copy_to_production(tracking: Tracking, version: ModelVersion, folder: Path, 
         client.log_artifacts(run_id, str(folder), "model")
         _copy_pages(tracking, str(version.run_id), run_id)
         place = f"{client.get_run(run_id).info.artifact_uri}/model"
-        _check_copy(place, digest)
+        path = local_path(place)
+        # A server's own storage cannot be looked into from here; it has checked the transfer, and every use checks the digest.
+        if path is not None and artifact_digest(path) != digest:
+            raise StorageError(str(path), "the copy differs from the original", remedy="look at the disk, then run the same command again")
         made = client.create_model_version(name, place, run_id=run_id, tags={**facts, SOURCE_TAG: source})
     return str(made.version)
 
@@ -58,11 +61,3 @@ def _copy_pages(tracking: Tracking, origin: str, target: str) -> None:
         for part in _ALSO:
             if part in there:
                 client.log_artifacts(target, client.download_artifacts(origin, part, scratch), part)
-
-
-def _check_copy(place: str, digest: str) -> None:
-
-    path = local_path(place)
-    # A server's own storage cannot be looked into from here; it has checked the transfer, and every use checks the digest.
-    if path is not None and artifact_digest(path) != digest:
-        raise StorageError(str(path), "the copy differs from the original", remedy="look at the disk, then run the same command again")

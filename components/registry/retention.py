@@ -34,10 +34,7 @@ class Unneeded:
 
 
 def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3) -> list[Unneeded]:
-    """Versions of ours without alias or history whose run has ended, but for the newest ``keep`` of each model.
-
-    With no ``name`` also unfinished copies into production.
-    """
+    """Versions of ours without alias or history whose run has ended, but the newest ``keep``; without a ``name`` unfinished copies too."""
     with service_errors(tracking.uri):
         models = [model for model in all_pages(tracking.client.search_registered_models) if not is_queue(dict(model.tags))]
         if name is not None and name not in {model.name for model in models}:
@@ -51,10 +48,7 @@ def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3)
 
 
 def delete(tracking: Tracking, items: list[Unneeded]) -> list[Unneeded]:
-    """Delete versions and the model files of their runs, not their scores and reports; gives those that are gone now.
-
-    Each is looked at again under the lock of its model, so that none goes that was promoted in the meantime.
-    """
+    """Delete versions, each checked again under its model's lock, and their model files; scores and reports stay. Gives what is gone."""
     gone = []
     with service_errors(tracking.uri):
         for item in items:

@@ -37,7 +37,6 @@ EVALUATION = "evaluation"
 EVALUATION_DIGEST = f"{TAG_PREFIX}evaluation_digest"
 SOURCE_DIGEST = "source_digest"
 """Tag of a version, under ``styleforge.``: what it was made from, as :func:`source_digest` gives it."""
-_LOADED = ("registered_model_meta",)
 MODEL_FILES = ("model_index.json", "delta.safetensors")
 
 
@@ -194,12 +193,9 @@ def _verified(tracking: Tracking, version: ModelVersion, part: str, tag: str) ->
 
 def artifact_digest(folder: Path) -> str:
     """Digest of a registered folder's files, but for what loading it leaves there: MLflow's note and Python's compiled files."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_left_over(path.relative_to(folder)))
-    return digest_value([[path.relative_to(folder).as_posix(), digest_file(path)] for path in files])
-
-
-def _is_left_over(path: Path) -> bool:
-    return path.as_posix() in _LOADED or "__pycache__" in path.parts
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    registered = [name for name in names if name.as_posix() != "registered_model_meta" and "__pycache__" not in name.parts]
+    return digest_value([[name.as_posix(), digest_file(folder / name)] for name in registered])
 
 
 def remove_compiled(folder: Path) -> None:
@@ -215,12 +211,9 @@ def refusal(version: ModelVersion, problem: str, expected: str, remedy: str) -> 
 
 def find_version(tracking: Tracking, reference: str) -> ModelVersion:
     """The registered version behind ``name`` (the newest), ``name@alias`` or ``name/version``."""
-    return _find_version(tracking, reference, *parse_reference(reference))
-
-
-def _find_version(tracking: Tracking, reference: str, name: str, number: str | None, alias: str | None) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
+    name, number, alias = parse_reference(reference)
     try:
         if alias:
             return tracking.client.get_model_version_by_alias(name, alias)
@@ -291,20 +284,13 @@ def _rows(tracking: Tracking) -> list[dict[str, Any]]:
             for alias, number in model.aliases.items():
                 by_version.setdefault(str(number), []).append(alias)
             for version in all_versions(tracking, model.name):
-                rows.append(_row(version, sorted(by_version.get(str(version.version), []))))
+                number = str(version.version)
+                rows.append({
+                    "name": version.name, "version": number, "aliases": sorted(by_version.get(number, [])),
+                    "created": version.creation_timestamp, "run_id": version.run_id,
+                    "tags": {key.removeprefix(TAG_PREFIX): value for key, value in version.tags.items() if key.startswith(TAG_PREFIX)},
+                })  # fmt: skip
     return rows
-
-
-def _row(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
-    tags = {key.removeprefix(TAG_PREFIX): value for key, value in version.tags.items() if key.startswith(TAG_PREFIX)}
-    return {
-        "name": version.name,
-        "version": str(version.version),
-        "aliases": aliases,
-        "created": version.creation_timestamp,
-        "run_id": version.run_id,
-        "tags": tags,
-    }
 
 
 def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:

@@ -59,9 +59,10 @@ def curate(style_set: Path, out: Path, *, count: int, form: str, encoder: Encode
     relevance = _standard(people if wants_people else -people) + _standard(shape)
     chosen = pick_diverse(relevance, features, count)
     columns = {"people": people, "form": shape, "relevance": relevance}
-    scores = [{"origin": pool[i].path, **{name: _round(values[i]) for name, values in columns.items()}} for i in chosen]
-    extra = {"requested": count, "pool": len(pool), "form": form, "scores": scores}
-    return _write(out, "curated", [_from_entry(pool[i], style_set) for i in chosen], prompt=None, extra=extra)
+    # Rounded, since the file is hashed and last digits vary by machine.
+    scores = [{"origin": pool[i].path, **{name: round(float(values[i]), 3) for name, values in columns.items()}} for i in chosen]
+    pictures = [_from_entry(pool[i], style_set) for i in chosen]
+    return _write(out, "curated", pictures, prompt=None, requested=count, pool=len(pool), form=form, scores=scores)
 
 
 def copy_target(style_set: Path, out: Path, roles: Sequence[str] | None = None) -> Path:
@@ -71,8 +72,7 @@ def copy_target(style_set: Path, out: Path, roles: Sequence[str] | None = None) 
         raise InputError(
             str(style_set), f"holds no StyleRef picture that is known to show a {_or(roles)}", expected="roles in metadata.jsonl or folders"
         )
-    pictures = [_from_entry(entry, style_set) for entry in entries]
-    return _write(out, "target", pictures, prompt=None)
+    return _write(out, "target", [_from_entry(entry, style_set) for entry in entries], prompt=None)
 
 
 def no_aux(out: Path) -> Path:
@@ -101,12 +101,7 @@ def join(parts: Sequence[tuple[str, Path]], out: Path) -> Path:
                 shutil.copyfile(part / row["file_name"], folder / name)
                 rows.append({**row, "file_name": name, "concept": concept})
             records.append({**read_json(part / "aux.json"), "concept": concept})
-        write_jsonl(folder / METADATA, rows)
-        digest = digest_value([[row["file_name"], digest_file(folder / row["file_name"])] for row in rows])
-        sources = sorted({record["source"] for record in records})
-        write_json(
-            folder / "aux.json", {"source": "+".join(sources), "count": len(rows), "digest": digest, "prompt": None, "parts": records}
-        )
+        _describe(folder, rows, "+".join(sorted({record["source"] for record in records})), prompt=None, parts=records)
     return Path(out)
 
 
@@ -153,11 +148,6 @@ def _standard(values: np.ndarray) -> np.ndarray:
     return np.clip((values - values.mean()) / deviation, -2.0, 2.0) if deviation > 1e-9 else np.zeros_like(values)
 
 
-def _round(value: Any) -> float:
-    # The file is hashed, and last digits vary by machine.
-    return round(float(value), 3)
-
-
 def _from_entry(entry: ImageEntry, style_set: Path) -> _Picture:
     return _Picture(entry.path, entry.sha256, entry.caption, lambda target: entry.load(style_set).save(target, "PNG"))
 
@@ -175,7 +165,7 @@ def _from_file(folder: Path, name: str) -> _Picture:
     return _Picture(name, digest_file(file), None, place)
 
 
-def _write(out: Path, source: str, pictures: Iterable[_Picture], *, prompt: str | None, extra: dict[str, Any] | None = None) -> Path:
+def _write(out: Path, source: str, pictures: Iterable[_Picture], *, prompt: str | None, **extra: Any) -> Path:
     rows: list[dict[str, Any]] = []
     with atomic_folder(out) as folder:
         (folder / "images").mkdir()
@@ -183,7 +173,11 @@ def _write(out: Path, source: str, pictures: Iterable[_Picture], *, prompt: str 
             name = f"images/{index:04d}-{picture.key[:8]}.png"
             picture.place(folder / name)
             rows.append({"file_name": name, "text": picture.caption, "prompt": prompt, "source": source, "origin": picture.origin})
-        write_jsonl(folder / METADATA, rows)
-        digest = digest_value([[row["file_name"], digest_file(folder / row["file_name"])] for row in rows])
-        write_json(folder / "aux.json", {"source": source, "count": len(rows), "digest": digest, "prompt": prompt, **(extra or {})})
+        _describe(folder, rows, source, prompt=prompt, **extra)
     return Path(out)
+
+
+def _describe(folder: Path, rows: list[dict[str, Any]], source: str, **facts: Any) -> None:
+    write_jsonl(folder / METADATA, rows)
+    digest = digest_value([[row["file_name"], digest_file(folder / row["file_name"])] for row in rows])
+    write_json(folder / "aux.json", {"source": source, "count": len(rows), "digest": digest, **facts})

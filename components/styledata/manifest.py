@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from PIL import Image
 
@@ -104,16 +103,14 @@ class Manifest:
         if not (folder / MANIFEST).is_file():
             raise InputError(str(folder), f"holds no {MANIFEST}", expected="a style set made by the scan step")
         ignored = read_jsonl(folder / "ignored.jsonl") if (folder / "ignored.jsonl").is_file() else []
-        return cls.of((_entry(row) for row in read_jsonl(folder / MANIFEST)), (row["path"] for row in ignored))
+        names = [field.name for field in fields(ImageEntry)]
+        entries = (ImageEntry(**{name: row[name] for name in names}) for row in read_jsonl(folder / MANIFEST))
+        return cls.of(entries, (row["path"] for row in ignored))
 
     @classmethod
     def of(cls, entries: Iterable[ImageEntry], ignored: Iterable[str] = ()) -> Manifest:
         """A manifest in its canonical order."""
         return cls(tuple(sorted(entries, key=lambda entry: entry.path)), tuple(sorted(ignored)))
-
-
-def _entry(row: dict[str, Any]) -> ImageEntry:
-    return ImageEntry(**{field.name: row[field.name] for field in fields(ImageEntry)})
 
 
 @dataclass(frozen=True)

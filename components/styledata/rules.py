@@ -91,10 +91,7 @@ def _why_ignored(path: str) -> str:
 
 
 def rules(manifest: Manifest, *, minimum_side: int, needs_roles: bool) -> list[Rule]:
-    """All rules that apply, hard ones first. ``minimum_side`` is the base's resolution in pixels.
-
-    The held-out reference's quality only warns, since it spoils a score and not a model.
-    """
+    """All rules that apply, hard ones first. The held-out reference's quality only warns: it spoils a score and not a model."""
     found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules()]
     found += _role_rules(manifest, needs_roles)
     return sorted(found, key=lambda rule: rule.severity)

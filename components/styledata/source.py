@@ -80,14 +80,10 @@ def walk(folder: Path) -> Iterator[str]:
     found: list[str] = []
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        base = Path(root).relative_to(folder)
-        found += [(base / name).as_posix() for name in files if not name.startswith(".") and _is_file(Path(root, name))]
+        paths = (Path(root, name) for name in files if not name.startswith("."))
+        # A dangling link is kept, so that reading it fails by name; a pipe or a device would block.
+        found += [path.relative_to(folder).as_posix() for path in paths if path.is_file() or path.is_symlink()]
     return iter(sorted(found))
-
-
-def _is_file(path: Path) -> bool:
-    # A dangling link is kept, so that reading it fails by name; a pipe or a device would block.
-    return path.is_file() or path.is_symlink()
 
 
 def _download(url: str, into: Path) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPModel
 
 from components.core.errors import InputError
 from components.evaluation.features import ClipEncoder, FeatureCache, InceptionExtractor, encode_texts_cached
@@ -26,18 +27,14 @@ def test_embeddings_give_unit_norm_embeddings_whatever_the_batch(clip_folder: Pa
         assert np.linalg.norm(few, axis=1) == pytest.approx(1, abs=1e-5)
         assert np.abs(few - many).max() < 1e-5
     assert one.encode_images([]).shape == one.encode_texts([]).shape == (0, one.dimension)
-
-
-def test_embeddings_agree_with_the_model_called_by_hand(clip_folder: Path) -> None:
-    from transformers import CLIPModel
-
-    encoder = ClipEncoder(str(clip_folder), device="cpu")
-    image = picture(1, (30, 60, 90), 32)
-    pixels = torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    long = "zebra " * 40
+    assert one.too_long(["a man", long]) == [long] and one.encode_texts([long]).shape == (1, one.dimension)
+    # As the model gives them when called by hand.
+    pixels = torch.from_numpy(np.asarray(pictures[1], np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     model = CLIPModel.from_pretrained(clip_folder)
     with torch.no_grad():
         by_hand = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)[0].numpy()
-    assert encoder.encode_images([image])[0] == pytest.approx(by_hand / np.linalg.norm(by_hand), abs=1e-5)
+    assert one.encode_images(pictures[1:2])[0] == pytest.approx(by_hand / np.linalg.norm(by_hand), abs=1e-5)
 
 
 def test_the_id_follows_the_weights_not_the_path(clip_folder: Path, tmp_path: Path) -> None:
@@ -49,41 +46,24 @@ def test_the_id_follows_the_weights_not_the_path(clip_folder: Path, tmp_path: Pa
     assert ClipEncoder(str(same), device="cpu").id != ClipEncoder(str(clip_folder), device="cpu").id
 
 
-def test_long_texts_are_found(clip_folder: Path) -> None:
-    encoder = ClipEncoder(str(clip_folder), device="cpu")
-    long = "zebra " * 40
-    assert encoder.too_long(["a man", long]) == [long]
-    assert encoder.encode_texts([long]).shape == (1, encoder.dimension)
-
-
-def test_pickled_weights_are_refused(clip_folder: Path, tmp_path: Path) -> None:
+def test_what_is_no_clip_or_pickled_is_refused(clip_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(clip_folder, tmp_path / "pickled")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"scoring\.extractor=.*safetensors"):
-        ClipEncoder(str(folder), device="cpu")
+    for name, message in (
+        ("pickled", r"scoring\.extractor=.*safetensors"),
+        ("", "cannot be loaded as a CLIP"),
+        ("none", "no such file or"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ClipEncoder(str(tmp_path / name), device="cpu")
 
 
-@pytest.mark.parametrize("model", ["./nowhere", "/no/such/folder", "just-a-word", "a/b/c"])
-def test_missing_folders_are_not_taken_for_hub_ids(model: str) -> None:
-    with pytest.raises(InputError, match="no such file or folder"):
-        ClipEncoder(model)
-
-
-def test_a_folder_that_is_no_clip_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be loaded as a CLIP"):
-        ClipEncoder(str(tmp_path))
-
-
-def test_cache_keeps_vectors_by_extractor(tmp_path: Path) -> None:
-    vectors = {f"k{i}": np.full(4, i, np.float32) for i in range(1200)}
-    FeatureCache("a", tmp_path).put(vectors)
+def test_cache_keeps_vectors_by_extractor_all_or_nothing(tmp_path: Path) -> None:
+    vectors, cache = {f"k{i}": np.full(4, i, np.float32) for i in range(1200)}, FeatureCache("a", tmp_path)
+    cache.put(vectors)
     found = FeatureCache("a", tmp_path).get([*vectors, "missing"])
     assert set(found) == set(vectors) and (found["k7"] == 7).all()
     assert FeatureCache("b", tmp_path).get(["k1"]) == {}
-
-
-def test_cache_writes_all_or_nothing(tmp_path: Path) -> None:
-    cache = FeatureCache("a", tmp_path)
     with pytest.raises((TypeError, ValueError)):
         cache.put({"good": np.ones(2, np.float32), "bad": "not a vector"})  # type: ignore[dict-item]
     assert cache.get(["good", "bad"]) == {}
@@ -140,17 +120,12 @@ def test_inception_takes_pictures_of_any_size_in_order(tmp_path: Path, monkeypat
     assert extractor.encode_images([]).shape == (0, 2048)
 
 
-def test_inception_without_torch_fidelity_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    torch.save({}, tmp_path / "weights.pth")
-    with pytest.raises(InputError, match="pip install torch-fidelity torchvision"):
-        InceptionExtractor(tmp_path / "weights.pth")
-
-
-def test_inception_with_wrong_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_with_wrong_weights_or_without_torch_fidelity_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_fidelity(monkeypatch)
-    with pytest.raises(InputError, match=r"scoring\.inception_weights=.*no such file"):
-        InceptionExtractor(tmp_path / "none.pth")
     (tmp_path / "bad.pth").write_text("not weights")
-    with pytest.raises(InputError, match="not torch-fidelity's Inception weights"):
+    for name, message in (("none", r"scoring\.inception_weights=.*no such file"), ("bad", "not torch-fidelity's Inception weights")):
+        with pytest.raises(InputError, match=message):
+            InceptionExtractor(tmp_path / f"{name}.pth")
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises(InputError, match="pip install torch-fidelity torchvision"):
         InceptionExtractor(tmp_path / "bad.pth")

@@ -8,7 +8,8 @@ import pytest
 
 from components.core.config import ScoringSection
 from components.evaluation.protocol import score_and_keep
-from components.evaluation.record import WALL, Record, read_record, resample, saved_bytes, write_record
+from components.evaluation.record import WALL, Record, _cost, read_record, resample, saved_bytes, write_record
+from components.evaluation.replicates import prompt_weights
 from tests.components.evaluation.conftest import FinishedRun
 
 
@@ -54,30 +55,19 @@ def test_arrays_are_safetensors_and_times_stand_apart(record: Record) -> None:
     assert "seconds" not in json.dumps(json.loads((record.folder / "cell.json").read_text())["scores"])
 
 
-def _model(folder: Path, timing: dict[str, object]) -> Path:
-    (folder / "training").mkdir(parents=True)
-    (folder / "weights.safetensors").write_bytes(b"x" * 1000)
-    (folder / "styleforge.json").write_text('{"training": {"steps": 400}}')
-    (folder / "training" / "timing.json").write_text(json.dumps(timing))
-    return folder
-
-
-def test_saved_bytes_leave_out_the_training_log(tmp_path: Path) -> None:
-    assert saved_bytes(_model(tmp_path / "m", {})) == 1000 + len('{"training": {"steps": 400}}')
-
-
-def test_an_interrupted_training_is_reckoned_to_all_its_steps(tmp_path: Path) -> None:
-    from components.evaluation.record import _cost
-
+def test_an_interrupted_training_is_reckoned_to_all_its_steps_and_its_log_is_not_saved(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "weights.safetensors").write_bytes(b"x" * 1000)
+    (tmp_path / "styleforge.json").write_text('{"training": {"steps": 400}}')
+    (tmp_path / "training" / "timing.json").write_text('{"seconds": 30.0, "resumed_from": 100, "peak_memory_bytes": 5}')
     # 300 of 400 steps took 30 s in this process, so all of them take 40.
-    cost = _cost(_model(tmp_path / "m", {"seconds": 30.0, "resumed_from": 100, "peak_memory_bytes": 5}))
+    cost = _cost(tmp_path)
     assert (cost["seconds"], cost["resumed"], cost["peak_memory_bytes"]) == (40.0, True, 5)
     assert _cost(tmp_path / "nowhere")["seconds"] is None
+    assert saved_bytes(tmp_path) == 1000 + len('{"training": {"steps": 400}}')
 
 
 def test_records_do_not_depend_on_the_pictures_order() -> None:
-    from components.evaluation.replicates import prompt_weights
-
     weights = prompt_weights(["b", "a", "b", "c"], 50, 0)
     again = prompt_weights(["a", "b", "c", "b"], 50, 0)
     assert np.array_equal(weights[[1, 0, 3]], again[[0, 1, 2]]) and np.array_equal(weights[0], weights[2])

@@ -13,7 +13,7 @@ import pytest
 from components.core.config import parse_config
 from components.evaluation import charts
 from components.evaluation.report import Limits, ReportInputs, render_report, thumbnail
-from components.evaluation.verdict import judge, percent
+from components.evaluation.verdict import judge
 from tests.components.evaluation.conftest import FinishedRun, picture, write_value
 
 CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -104,16 +104,16 @@ def test_verdict_keeps_its_caveats() -> None:
     assert judge({**scores(), "drift": None}).level == "good"
 
 
-def test_numbers_for_people() -> None:
-    assert (percent(-0.7623), percent(0.05)) == ("−76 %", "+5 %")
-
-
-def test_page_holds_everything_and_refers_to_nothing(full: Path) -> None:
-    page = full.read_text(encoding="utf-8")
+def check_refers_to_nothing(page: str) -> None:
     links = Links(page)
     assert all(target.startswith(("data:", "#")) for target in links.targets)
     assert "script" not in links.tags and "iframe" not in links.tags
     assert not re.search(r"url\(|@import|https?://", page)
+
+
+def test_page_holds_everything_and_refers_to_nothing(full: Path) -> None:
+    page = full.read_text(encoding="utf-8")
+    check_refers_to_nothing(page)
     for words in ("The style took", "KID × 10³", "StyleRef", "Aux", "Reference", "near duplicates", "and 10 more", "caption_dropout",
                   "cdcdcdcdcdcdcdcd", "diffusers 0.42.1", "<svg", "validation"):  # fmt: skip
         assert words in page
@@ -121,12 +121,6 @@ def test_page_holds_everything_and_refers_to_nothing(full: Path) -> None:
     # What users write is escaped.
     assert "<b>hats</b>" not in page and "&lt;b&gt;hats&lt;/b&gt; &amp; a man" in page and "&lt;data&gt; &amp; more" in page
     assert "guided away" not in page and 'id="attention"' not in page
-
-
-def test_a_negative_prompt_is_named(finished_run: FinishedRun, tmp_path: Path) -> None:
-    drawn = {"style": {"name": "anime", "source": "x"}, "sampling": {"negative_prompt": "a <photo> of style"}}
-    page = report(finished_run, tmp_path / "with.html", config=parse_config(drawn))
-    assert "All are guided away from “a &lt;photo&gt; of style”." in page
 
 
 def test_same_inputs_give_the_same_bytes_and_the_size_is_bounded(finished_run: FinishedRun, full: Path, tmp_path: Path) -> None:
@@ -152,7 +146,10 @@ def test_a_run_with_gaps_still_has_a_page(finished_run: FinishedRun, tmp_path: P
     shutil.copytree(run.root / "base", tmp_path / "half")
     listing = tmp_path / "half" / "metadata.jsonl"
     listing.write_text("".join(line for line in listing.read_text().splitlines(keepends=True) if '"p0"' not in line))
-    page = report(run, tmp_path / "r.html", scores={**scores(reference="style_ref"), "drift": None}, base_pictures=tmp_path / "half")
+    config = parse_config({"style": {"name": "anime", "source": "x"}, "sampling": {"negative_prompt": "a <photo> of style"}})
+    bare = {**scores(reference="style_ref"), "drift": None}
+    page = report(run, tmp_path / "r.html", scores=bare, base_pictures=tmp_path / "half", config=config)
+    assert "All are guided away from “a &lt;photo&gt; of style”." in page
     assert "no training log" in page and "not drawn" in page and "none were held out" in page
     assert "<h3>Aux" not in page and "<h3>Reference" not in page and "Drift" not in page
 
@@ -177,14 +174,10 @@ def test_loss_curve_averages_leaves_out_nan_and_needs_points() -> None:
     rows = [{"step": step, "loss": 1.0 if step % 2 else 3.0} for step in range(1, 401)]
     svg = charts.loss_curve([*rows, {"step": 401, "loss": float("nan")}])
     assert "total ends at 2.000" in svg and "nan" not in svg.lower()
-    assert charts.loss_curve([]) == "" and charts.loss_curve([{"step": 1, "lr": 0.1}]) == ""
+    assert charts.loss_curve([]) == charts.loss_curve([{"step": 1, "lr": 0.1}]) == ""
     assert "validation ends at 0.500" in charts.loss_curve([{"step": 1, "loss": 1.0, "validation_loss": 0.5}])
-
-
-def test_axes_have_round_ticks_that_hold_the_values() -> None:
     assert charts.axis([0.02, 0.37], from_zero=True) == [0.0, 0.1, 0.2, 0.3, 0.4]
-    assert charts.axis([1, 400], from_zero=True) == [0, 100, 200, 300, 400]
-    assert charts.axis([0.0], from_zero=True)[-1] >= 1
+    assert charts.axis([1, 400], from_zero=True) == [0, 100, 200, 300, 400] and charts.axis([0.0], from_zero=True)[-1] >= 1
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +192,8 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_page_in_a_browser(full: Path, browser: Any, width: int, scheme: str) -> None:
+def check_in_browser(browser: Any, file: Path, width: int, scheme: str, pictures: int) -> Any:
+    """Open a page: all pictures show, nothing overflows, complains or is asked of the network."""
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.set_default_timeout(120_000)
     complaints: list[str] = []
@@ -210,9 +201,9 @@ def test_page_in_a_browser(full: Path, browser: Any, width: int, scheme: str) ->
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(full.as_uri())
+    page.goto(file.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
-    assert page.evaluate("[...document.images].length") > 20
+    assert page.evaluate("[...document.images].length") >= pictures
     assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt)") == []
     right_edge = "e => e.getBoundingClientRect().right > innerWidth + 1"
     overflowing = f"[...document.querySelectorAll('body *')].filter({right_edge}).map(e => e.outerHTML.slice(0, 80))"
@@ -221,16 +212,15 @@ def test_page_in_a_browser(full: Path, browser: Any, width: int, scheme: str) ->
     light, dark = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
     brightness = [sum(int(part) for part in re.findall(r"\d+", colour)[:3]) for colour in (light, dark)]
     assert (brightness[0] > brightness[1]) == (scheme == "light")
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("data:") and url != full.as_uri()] == []
-    page.close()
+    assert complaints == [] and [url for url in requests if not url.startswith("data:") and url != file.as_uri()] == []
+    return page
 
 
 @pytest.mark.browser
-def test_page_prints_with_its_configuration(full: Path, browser: Any) -> None:
-    page = browser.new_page()
-    page.set_default_timeout(120_000)
-    page.goto(full.as_uri())
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_in_a_browser(full: Path, browser: Any, width: int, scheme: str) -> None:
+    page = check_in_browser(browser, full, width, scheme, 21)
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.querySelector('details .settings').getBoundingClientRect().height") > 100

@@ -8,17 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.evaluation import metrics
-from components.evaluation.significance import (
-    HELD,
-    NOT_HELD,
-    OUT_OF_REACH,
-    UNDECIDED,
-    Resampled,
-    advantages,
-    decide,
-    join,
-    mean_over_seeds,
-)  # fmt: skip
+from components.evaluation.significance import HELD, NOT_HELD, UNDECIDED, Resampled, advantages, decide, join, mean_over_seeds  # fmt: skip
 
 
 def spread(value: float, noise: float = 0.0, seed: int = 0, resamples: int = 4000) -> Resampled:
@@ -30,23 +20,21 @@ def test_mean_over_seeds_by_hand() -> None:
     found = mean_over_seeds([1.0, 2.0, 3.0], 0.95)
     assert found.mean == 2.0 and found.n == 3
     assert found.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-
-
-def test_one_seed_has_no_interval() -> None:
     assert mean_over_seeds([5.0], 0.95).half_width is None
 
 
-def test_advantage_points_the_right_way() -> None:
-    low, high = spread(2.0), spread(3.0)
-    assert advantages(low, high, lower=True, margin=0.0).value == 1.0
-    assert advantages(low, high, lower=False, margin=0.0).value == -1.0
-
-
-@pytest.mark.parametrize(("theirs", "wanted"), [(2.0, 0.1), (-2.0, -0.9)])
-def test_margin_by_hand(theirs: float, wanted: float) -> None:
-    # May be worse by a quarter of 2: 2 + 0.5 − 2.4 = 0.1; a KID below zero must widen the margin too: −2 + 0.5 − −0.6 = −0.9.
-    mine = 2.4 if theirs > 0 else -0.6
-    assert advantages(spread(mine), spread(theirs), lower=True, margin=0.25).value == pytest.approx(wanted)
+@pytest.mark.parametrize(
+    ("mine", "theirs", "lower", "margin", "wanted"),
+    [
+        (2.0, 3.0, True, 0.0, 1.0),
+        (2.0, 3.0, False, 0.0, -1.0),
+        # May be worse by a quarter of 2: 2 + 0.5 − 2.4 = 0.1; a KID below zero must widen the margin too: −2 + 0.5 − −0.6 = −0.9.
+        (2.4, 2.0, True, 0.25, 0.1),
+        (-0.6, -2.0, True, 0.25, -0.9),
+    ],
+)
+def test_advantage_by_hand(mine: float, theirs: float, lower: bool, margin: float, wanted: float) -> None:
+    assert advantages(spread(mine), spread(theirs), lower=lower, margin=margin).value == pytest.approx(wanted)
 
 
 def test_pairing_takes_out_what_both_share() -> None:
@@ -58,15 +46,11 @@ def test_pairing_takes_out_what_both_share() -> None:
     assert decide({"a": [advantages(better, apart, lower=True, margin=0.0)]}, 0.95, 0).verdict == UNDECIDED
 
 
-def test_held_not_held_undecided() -> None:
-    assert decide({"a": [spread(1.0, 0.3)]}, 0.95, 0).verdict == HELD
-    assert decide({"a": [spread(-1.0, 0.3)]}, 0.95, 0).verdict == NOT_HELD
-    assert decide({"a": [spread(0.3, 0.3)]}, 0.95, 0).verdict == UNDECIDED
-
-
 def test_interval_of_normal_replicates_by_hand() -> None:
     found = decide({"a": [spread(1.0, 0.5, resamples=200_000)]}, 0.95, 0)
     assert (found.low, found.high) == (pytest.approx(1 - 1.96 * 0.5, abs=0.02), pytest.approx(1 + 1.96 * 0.5, abs=0.02))
+    for value, verdict in ((1.0, HELD), (-1.0, NOT_HELD), (0.3, UNDECIDED)):
+        assert decide({"a": [spread(value, 0.3)]}, 0.95, 0).verdict == verdict
 
 
 def test_chance_between_seeds_is_in_the_interval_without_bias() -> None:
@@ -100,7 +84,6 @@ def test_what_no_number_of_seeds_decides() -> None:
     assert decide({"a": [spread(0.0, 1.0)]}, 0.95, 0).seeds_needed is None
     tiny = decide({"a": [spread(1e-6, 1.0)]}, 0.95, 0)
     assert tiny.verdict == UNDECIDED and tiny.seeds_needed is None
-    assert OUT_OF_REACH == 1000
 
 
 @given(st.lists(st.sampled_from([HELD, NOT_HELD, UNDECIDED]), max_size=5))
@@ -110,23 +93,17 @@ def test_a_claim_about_several_others(verdicts: list[str]) -> None:
     assert (joined == NOT_HELD) == (NOT_HELD in verdicts)
 
 
-def test_kid_replicates_by_hand() -> None:
+def test_kid_replicates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     # Rows counted once give the unbiased estimate itself; a row counted twice is as if it were there twice, but never its own pair.
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((5, 3)), rng.standard_normal((4, 3)) + 0.5
-    kernel = lambda a, b: (a @ b.T / 3 + 1) ** 3  # noqa: E731
+    x, y = rng.standard_normal((5, 3)), rng.standard_normal((5, 3)) + 0.5
     weights = np.array([[1, 2], [1, 0], [1, 1], [1, 1], [1, 1]], float)
-    found = metrics.kid_replicates(x, y, weights, np.ones((4, 2)))
-    assert found[0] == pytest.approx(_mmd(x, y))
-    w = weights[:, 1]
+    monkeypatch.setattr(metrics, "_BLOCK", 2)
+    found = metrics.kid_replicates(x, y, weights, np.ones((5, 2)))
+    assert found[0] == pytest.approx(metrics.kid(x, y, subset_size=5, subsets=1, seed=0))
+    w, kernel = weights[:, 1], lambda a, b: (a @ b.T / 3 + 1) ** 3
     pairs = np.outer(w, w) * (1 - np.eye(5))
     within = (pairs * kernel(x, x)).sum() / pairs.sum()
-    other = kernel(y, y)[~np.eye(4, dtype=bool)].mean()
-    between = (w[:, None] * kernel(x, y)).sum() / (5 * 4)
+    other = kernel(y, y)[~np.eye(5, dtype=bool)].mean()
+    between = (w[:, None] * kernel(x, y)).sum() / (5 * 5)
     assert found[1] == pytest.approx(within + other - 2 * between)
-
-
-def _mmd(x: np.ndarray, y: np.ndarray) -> float:
-    kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3  # noqa: E731
-    off = lambda k: k[~np.eye(len(k), dtype=bool)].mean()  # noqa: E731
-    return float(off(kernel(x, x)) + off(kernel(y, y)) - 2 * kernel(x, y).mean())

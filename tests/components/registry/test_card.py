@@ -49,14 +49,14 @@ def test_it_says_all_that_is_known() -> None:
     ):  # fmt: skip
         assert wanted in card, wanted
     assert "`openrail`, as its owner chose" in render_card(replace(FACTS, license="openrail"))
-
-
-def test_it_says_so_where_nothing_is_known() -> None:
-    card = render_card(CardFacts("bare", "diffusers", None, USAGE))
-    assert "No scores came with this model." in card
-    assert "Nothing is recorded of how this model was trained." in card
-    assert "Nothing is recorded of the pictures" in card
-    assert "grid.png" not in card and "**Note.**" not in card and "Prompts must name" not in card
+    bare = render_card(CardFacts("bare", "diffusers", None, USAGE))
+    assert "No scores came with this model." in bare and "Nothing is recorded of the pictures" in bare
+    assert "Nothing is recorded of how this model was trained." in bare
+    assert "grid.png" not in bare and "**Note.**" not in bare and "Prompts must name" not in bare
+    embedded = replace(USAGE, embeddings=[("<sks>", "sks.safetensors", ["emb_params"], "sks")])
+    row = "| `sks.safetensors` | `embeddings/`; write `sks` for `<sks>` | `models/embeddings/`; write `embedding:sks` |"
+    assert all(row in render_card(replace(FACTS, format=name, usage=embedded)) for name in ("a1111-embedding", "single-file"))
+    assert "`<lora:mine:1>`" in render_card(replace(FACTS, format="a1111-lora"))
 
 
 @pytest.mark.parametrize("name", ["diffusers", "single-file", "a1111-lora", "a1111-embedding"])
@@ -85,12 +85,3 @@ def test_escaping_by_hand() -> None:
     assert escaped("a|b\n<c>") == r"a\|b \<c\>"
     assert code("a") == "`a`" and code("a`b") == "`` a`b ``" and code("a|b") == r"`a\|b`" and code("") == ""
     assert literal("a`\n") == r'"a\x60\n"' and literal(2.5) == "2.5" and literal(None) == "None"
-
-
-def test_embeddings_say_by_which_name_each_program_knows_them() -> None:
-    usage = replace(USAGE, embeddings=[("<sks>", "sks.safetensors", ["emb_params"], "sks")])
-    card = render_card(replace(FACTS, format="a1111-embedding", usage=usage))
-    row = "| `sks.safetensors` | `embeddings/`; write `sks` for `<sks>` | `models/embeddings/`; write `embedding:sks` |"
-    assert row in card
-    assert row in render_card(replace(FACTS, format="single-file", usage=usage))
-    assert "`<lora:mine:1>`" in render_card(replace(FACTS, format="a1111-lora"))

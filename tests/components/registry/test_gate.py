@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.core.config import validate_model
+from components.core.config import builtin_config, validate_model
 from components.core.errors import ConfigError
 from components.registry.gate import GateConfig, judge, load_gate
 
@@ -36,31 +36,33 @@ def test_a_number_as_limit(interval: tuple[float, float, float], expected: str) 
     assert verdict({"metric": "clip_t", "at_least": -0.15}, {"style": {"clip_t": mirrored}}) == expected
 
 
-def test_against_the_base_by_hand() -> None:
-    # 0.5 × 0.4 = 0.2. Mine 0.1 with 0.05 above it, the base's 0.04 below it: √(0.05² + (0.5 · 0.04)²) = 0.0539 < 0.1.
-    scores = {"style": {"kid": score(0.1, 0.08, 0.15)}, "base": {"kid": score(0.4, 0.36, 0.5)}}
-    assert verdict({"metric": "kid", "against": "base", "at_most": 0.5}, scores) == "pass"
-    # With the base's lower end at 0.2 it is √(0.05² + 0.1²) = 0.112 > 0.1.
-    scores["base"]["kid"] = score(0.4, 0.2, 0.5)
-    assert verdict({"metric": "kid", "against": "base", "at_most": 0.5}, scores) == "undecided"
-    # Mine 0.3: missed by 0.1; below it 0.03, above the base 0.1: √(0.03² + 0.05²) = 0.058 < 0.1.
-    scores["style"]["kid"] = score(0.3, 0.27, 0.9)
-    assert verdict({"metric": "kid", "against": "base", "at_most": 0.5}, scores) == "refuse"
+KID_TO_BASE, CLIP_TO_CHAMPION = (
+    {"metric": "kid", "against": "base", "at_most": 0.5},
+    {"metric": "clip_t", "against": "champion", "at_least": 0.9},
+)
 
 
-def test_a_lower_limit_against_the_champion_by_hand() -> None:
-    # At least 0.9 × 60 = 54. Mine 56 with 1 below, the champion's 1 above: √(1 + 0.81) = 1.35 < 2.
-    rule = {"metric": "clip_t", "against": "champion", "at_least": 0.9}
-    assert verdict(rule, {"style": {"clip_t": score(56, 55, 59)}}, {"clip_t": score(60, 50, 61)}) == "pass"
-    assert verdict(rule, {"style": {"clip_t": score(56, 55, 59)}}, {"clip_t": score(60, 59, 63)}) == "undecided"
-    assert verdict(rule, {"style": {"clip_t": score(50, 49, 53)}}, {"clip_t": score(60, 59, 63)}) == "refuse"
-
-
-def test_the_value_alone_and_a_margin() -> None:
-    wide = {"style": {"kid": score(0.21, 0.0, 1.0)}}
-    assert verdict({"metric": "kid", "at_most": 0.2, "decide": "value"}, wide) == "refuse"
-    assert verdict({"metric": "kid", "at_most": 0.2, "margin": 0.01, "decide": "value"}, wide) == "pass"
-    assert verdict({"metric": "kid", "at_most": 0.21, "decide": "value"}, wide) == "pass"
+@pytest.mark.parametrize(
+    ("rule", "mine", "theirs", "expected"),
+    [
+        # 0.5 × 0.4 = 0.2. Mine 0.1 with 0.05 above it, the base's 0.04 below it: √(0.05² + (0.5 · 0.04)²) = 0.0539 < 0.1.
+        (KID_TO_BASE, score(0.1, 0.08, 0.15), score(0.4, 0.36, 0.5), "pass"),
+        # With the base's lower end at 0.2 it is √(0.05² + 0.1²) = 0.112 > 0.1.
+        (KID_TO_BASE, score(0.1, 0.08, 0.15), score(0.4, 0.2, 0.5), "undecided"),
+        # Mine 0.3: missed by 0.1; below it 0.03, above the base 0.1: √(0.03² + 0.05²) = 0.058 < 0.1.
+        (KID_TO_BASE, score(0.3, 0.27, 0.9), score(0.4, 0.2, 0.5), "refuse"),
+        # At least 0.9 × 60 = 54. Mine 56 with 1 below, the champion's 1 above: √(1 + 0.81) = 1.35 < 2.
+        (CLIP_TO_CHAMPION, score(56, 55, 59), score(60, 50, 61), "pass"),
+        (CLIP_TO_CHAMPION, score(56, 55, 59), score(60, 59, 63), "undecided"),
+        (CLIP_TO_CHAMPION, score(50, 49, 53), score(60, 59, 63), "refuse"),
+        ({"metric": "kid", "at_most": 0.2, "decide": "value"}, score(0.21, 0.0, 1.0), score(0), "refuse"),
+        ({"metric": "kid", "at_most": 0.2, "margin": 0.01, "decide": "value"}, score(0.21, 0.0, 1.0), score(0), "pass"),
+        ({"metric": "kid", "at_most": 0.21, "decide": "value"}, score(0.21, 0.0, 1.0), score(0), "pass"),
+    ],
+)
+def test_by_hand(rule: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any], expected: str) -> None:
+    metric = rule["metric"]
+    assert verdict(rule, {"style": {metric: mine}, "base": {metric: theirs}}, {metric: theirs}) == expected
 
 
 def test_paired_resamples_decide_what_intervals_cannot() -> None:
@@ -86,40 +88,32 @@ def test_paired_differences_have_the_level_of_the_scores() -> None:
     assert [result.verdict for result in found] == ["undecided", "pass"]
 
 
-def test_without_a_champion_its_rules_pass_and_say_so() -> None:
-    result = judge(gate({"metric": "kid", "against": "champion", "at_most": 1.0}), {"style": {"kid": score(9.0)}}, None)
-    assert result.verdict == "pass" and "no champion" in result.rules[0].message
-
-
-def test_scores_that_are_not_there_refuse() -> None:
-    for rule in ({"metric": "fid", "at_most": 1.0}, {"metric": "drift_kid", "at_most": 1.0}, {"metric": "n", "at_least": 1}):
-        result = judge(gate(rule), {"style": {}}, None)
-        assert result.verdict == "refuse" and "no such score" in result.rules[0].message
-    result = judge(gate({"metric": "kid", "against": "base", "at_most": 1.0}), {"style": {"kid": score(1.0)}}, None)
-    assert result.verdict == "refuse" and "the base has no such score" in result.rules[0].message
+def test_scores_that_are_not_there_refuse_and_without_a_champion_its_rules_pass() -> None:
+    for rule, style, outcome, message in (
+        ({"metric": "fid", "at_most": 1.0}, {}, "refuse", "no such score"),
+        ({"metric": "drift_kid", "at_most": 1.0}, {}, "refuse", "no such score"),
+        ({"metric": "n", "at_least": 1}, {}, "refuse", "no such score"),
+        ({"metric": "kid", "against": "base", "at_most": 1.0}, {"kid": score(1.0)}, "refuse", "the base has no such score"),
+        ({"metric": "kid", "against": "champion", "at_most": 1.0}, {"kid": score(9.0)}, "pass", "no champion"),
+    ):
+        result = judge(gate(rule), {"style": style}, None)
+        assert result.verdict == outcome and message in result.rules[0].message
+    # One refusal outweighs the undecided, and both the passed.
+    scores = {"style": {"kid": score(0.1, 0.0, 0.3), "clip_t": score(60)}}
+    rules = [{"metric": "kid", "at_most": 0.2}, {"metric": "clip_t", "at_least": 50}, {"metric": "clip_t", "at_least": 70}]
+    assert judge(gate(*rules[:2]), scores, None).verdict == "undecided"
+    result = judge(gate(*rules), scores, None)
+    assert result.verdict == "refuse" and [rule.verdict for rule in result.rules] == ["undecided", "pass", "refuse"]
+    assert result.listing().count("\n") == 2
 
 
 def test_drift_and_the_number_of_pictures() -> None:
     drift = {"kid_to_base": score(0.3), "clip_t": score(50), "clip_t_base": score(60)}
     scores = {"style": {"kid": score(0.1, n=50), "clip_t": score(60, n=64)}, "drift": drift}
     assert verdict({"metric": "drift_kid", "at_most": 0.29}, scores) == "refuse"
-    assert verdict({"metric": "drift_clip_t", "against": "base", "at_least": 0.8}, scores) == "pass"
-    assert verdict({"metric": "drift_clip_t", "against": "base", "at_least": 0.9}, scores) == "refuse"
-    assert verdict({"metric": "n", "at_least": 50}, scores) == "pass"
-    assert verdict({"metric": "n", "at_least": 51}, scores) == "refuse"
-
-
-def test_one_refusal_outweighs_the_undecided_and_both_the_passed() -> None:
-    scores = {"style": {"kid": score(0.1, 0.0, 0.3), "clip_t": score(60)}}
-    undecided, passes, refuses = (
-        {"metric": "kid", "at_most": 0.2},
-        {"metric": "clip_t", "at_least": 50},
-        {"metric": "clip_t", "at_least": 70},
-    )
-    assert judge(gate(undecided, passes), scores, None).verdict == "undecided"
-    result = judge(gate(undecided, passes, refuses), scores, None)
-    assert result.verdict == "refuse" and [rule.verdict for rule in result.rules] == ["undecided", "pass", "refuse"]
-    assert result.listing().count("\n") == 2
+    for limit, outcome in ((0.8, "pass"), (0.9, "refuse")):
+        assert verdict({"metric": "drift_clip_t", "against": "base", "at_least": limit}, scores) == outcome
+    assert [verdict({"metric": "n", "at_least": least}, scores) for least in (50, 51)] == ["pass", "refuse"]
 
 
 def test_words_name_figures_limits_and_what_would_decide() -> None:
@@ -162,13 +156,8 @@ def test_rules_that_make_no_sense_are_refused(rule: dict[str, Any], message: str
         gate(rule)
 
 
-def test_the_gate_that_ships_with_the_project_loads() -> None:
-    from components.core.config import builtin_config
-
+def test_the_gate_that_ships_loads_and_a_file_at_fault_is_named(tmp_path: Path) -> None:
     assert load_gate(builtin_config("gate")).rules
-
-
-def test_a_gate_file_at_fault_is_named(tmp_path: Path) -> None:
     (tmp_path / "gate.yaml").write_text("rules: []")
     with pytest.raises(ConfigError, match=r"gate\.yaml"):
         load_gate(tmp_path / "gate.yaml")

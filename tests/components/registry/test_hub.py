@@ -39,27 +39,22 @@ def test_the_folder_is_sent_as_one_commit(hub: HubStandIn, folder: Path) -> None
     assert (hub.created["organization"], hub.created["name"]) == ("me", "my-model")
     assert {token for _, token, _ in hub.requests} == {f"Bearer {SECRET}"}
     assert not any(SECRET.encode() in body for _, _, body in hub.requests)
+    assert SECRET not in repr(Hub("me/x", True, SECRET))
+    assert open_hub("me/x").private and hub.created["visibility"] == "private"
+    hub.requests.clear()
+    open_hub("me/x", private=False).push(folder, "m")
+    assert hub.created["visibility"] == "public"
 
 
-@pytest.mark.parametrize(("private", "visibility"), [(True, "private"), (False, "public")])
-def test_a_new_repository_is_private_unless_told_otherwise(hub: HubStandIn, folder: Path, private: bool, visibility: str) -> None:
-    open_hub("me/x", private=private).push(folder, "m")
-    assert hub.created["visibility"] == visibility
-    assert open_hub("me/x").private
-
-
-@pytest.mark.parametrize("value", [None, "", "  "])
-def test_without_a_token_nothing_is_asked(hub: HubStandIn, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
-    monkeypatch.delenv("HF_TOKEN") if value is None else monkeypatch.setenv("HF_TOKEN", value)
-    with pytest.raises(InputError, match="no token in the environment variable HF_TOKEN"):
-        open_hub("me/x")
+def test_without_a_token_or_a_repository_nothing_is_asked(hub: HubStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x", "me/", "me/x/y", "https://huggingface.co/me/x", "me/x y", "/x"):
+        with pytest.raises(InputError, match="OWNER/NAME"):
+            open_hub(name)
+    for value in (None, "", "  "):
+        monkeypatch.delenv("HF_TOKEN") if value is None else monkeypatch.setenv("HF_TOKEN", value)
+        with pytest.raises(InputError, match="no token in the environment variable HF_TOKEN"):
+            open_hub("me/x")
     assert hub.requests == []
-
-
-@pytest.mark.parametrize("name", ["x", "me/", "me/x/y", "https://huggingface.co/me/x", "me/x y", "/x"])
-def test_what_is_no_repository(hub: HubStandIn, name: str) -> None:
-    with pytest.raises(InputError, match="OWNER/NAME"):
-        open_hub(name)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -76,7 +71,3 @@ def test_a_hub_that_is_not_there(hub: HubStandIn, folder: Path, monkeypatch: pyt
     with pytest.raises(ServiceUnreachable, match="was not pushed") as caught:
         open_hub("me/x").push(folder, "m")
     assert caught.value.exit_code == 4
-
-
-def test_the_token_is_in_no_text() -> None:
-    assert SECRET not in repr(Hub("me/x", True, SECRET))

@@ -29,13 +29,8 @@ from runs.drawing import draw
 from tests.fixtures_models import tiny_sd_folder
 from tests.servers import background, free_port, wait_for
 
-SAMPLING = {
-    "steps": 3,
-    "guidance": 4.0,
-    "scheduler": "euler",
-    "negative_prompt": "a hat",
-    "style_template": "a painting of {token} style, {prompt}",
-}
+TEMPLATE = "a painting of {token} style, {prompt}"
+SAMPLING = {"steps": 3, "guidance": 4.0, "scheduler": "euler", "negative_prompt": "a hat", "style_template": TEMPLATE}
 PICKLES = (".pkl", ".pickle", ".bin", ".pt", ".pth", ".ckpt", ".joblib")
 
 
@@ -108,19 +103,13 @@ def test_the_bytes_are_the_same_each_time(model: Path, tmp_path: Path) -> None:
     assert digest_folder(_plain(tmp_path / "plain")) == untouched
 
 
-def test_what_the_folder_holds_is_left_as_it_is(tmp_path: Path) -> None:
-    folder = _plain(tmp_path / "model")
+def test_what_the_folder_holds_is_left_as_it_is_and_links_are_replaced(tmp_path: Path) -> None:
+    folder, shared = _plain(tmp_path / "model"), tmp_path / "shared"
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    package(folder)
-    assert {file: file.read_bytes() for file in before} == before
-
-
-def test_files_that_are_linked_elsewhere_are_replaced_and_not_written_into(model: Path, tmp_path: Path) -> None:
-    folder = _plain(tmp_path / "model")
-    shared = tmp_path / "shared"
     shared.write_text("kept")
     os.link(shared, folder / "requirements.txt")
     package(folder)
+    assert {file: file.read_bytes() for file in before} == before
     assert shared.read_text() == "kept" and "torch==" in (folder / "requirements.txt").read_text()
 
 
@@ -208,12 +197,6 @@ def post(address: str, body: Any) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def pixels(png: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(png)) as picture:
-        assert picture.format == "PNG"
-        return np.asarray(picture.convert("RGB"))
-
-
 @pytest.mark.slow
 def test_pictures_over_http_are_those_of_sample(served: str, model: Path, tmp_path: Path) -> None:
     drawn = draw(str(model), ["a man", "a dog of sks style"], tmp_path / "drawn", repeats=2, seed=11, changes={"steps": 2, "guidance": 2.5})
@@ -225,8 +208,8 @@ def test_pictures_over_http_are_those_of_sample(served: str, model: Path, tmp_pa
     want = {(row["prompt"], row["full_prompt"], row["seed"]): Path(row["path"]).read_bytes() for row in drawn}
     assert len(got) == 4 and got == want
     assert {key[1] for key in got} == {"a painting of sks style, a man", "a dog of sks style"}
-    first = pixels(next(iter(got.values())))
-    assert first.shape == (32, 32, 3) and first.std() > 1
+    with Image.open(io.BytesIO(next(iter(got.values())))) as first:
+        assert (first.format, first.size) == ("PNG", (32, 32)) and np.asarray(first).std() > 1
     assert {(row["width"], row["height"]) for row in answer["predictions"]} == {(32, 32)}
 
 
@@ -237,35 +220,13 @@ def test_a_prompt_alone_and_the_example_are_enough(served: str, model: Path, tmp
     assert status == 200 and base64.b64decode(answer[0]["image"]) == Path(drawn["path"]).read_bytes()
     status, answer = post(served, (model / "serving_input_example.json").read_bytes())
     assert status == 200 and [row["prompt"] for row in answer["predictions"]] == [EXAMPLE]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ({"prompt": " "}, "PROMPT: is empty"),
-        ({"prompt": None}, "prompt=None: is no text"),
+    # Each bound has its test beside the server's code; these are what MLflow makes of a request.
+    for body, message in (
         ({"prompt": 3}, "column prompt"),
         ({"prompt": ["a man", "a dog"]}, "is no text; expected text. Several prompts are several rows"),
         ({"text": "a man"}, "must be a JSON dictionary with exactly one of the input fields"),
-        ({"inputs": []}, "number of prompts=0: out of bounds; expected 1 to 64"),
-        ({"inputs": ["a man"] * 65}, "number of prompts=65: out of bounds; expected 1 to 64"),
-        ({"prompt": "a" * 1001}, "has 1001 characters; expected at most 1000"),
-        ({"prompt": "man " * 40}, "expected at most 32, start and end included"),
-        ({"prompt": "a man", "seed": -1}, "seed=-1: out of bounds; expected 0 to 9223372036854775807"),
-        ({"prompt": "a man", "seed": 2**63}, "seed=9223372036854775808: out of bounds"),
         ({"prompt": "a man", "seed": "x"}, "'seed'"),
-        ({"prompt": "a man", "steps": 0}, "steps=0: out of bounds; expected 1 to 150"),
-        ({"prompt": "a man", "steps": 151}, "steps=151: out of bounds; expected 1 to 150"),
-        ({"prompt": "a man", "guidance": 0.9}, "guidance=0.9: out of bounds; expected 1 to 30"),
-        ({"prompt": "a man", "guidance": 30.1}, "guidance=30.1: out of bounds; expected 1 to 30"),
-        ({"prompt": "a man", "guidance": float("nan")}, "guidance=nan: out of bounds"),
-        ({"prompt": "a man", "count": 0}, "count=0: out of bounds; expected 1 to 16"),
-        ({"prompt": "a man", "count": 17}, "count=17: out of bounds; expected 1 to 16"),
-        ({"prompt": "a man", "count": 1.5}, "'count'"),
         ({"inputs": ["a man"] * 5, "params": {"count": 16}}, "prompts × count=80: out of bounds; expected 1 to 64"),
-    ],
-)
-def test_values_out_of_bounds_are_the_clients_fault(served: str, body: Any, message: str) -> None:
-    status, answer = post(served, body)
-    assert status == 400 and message in answer["message"] and "stack_trace" not in answer
+    ):
+        status, answer = post(served, body)
+        assert status == 400 and message in answer["message"] and "stack_trace" not in answer

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from components.core.config import validate_model
+from components.core.content import digest_folder
 from components.core.errors import GateRefused, InputError, ServiceUnreachable
 from components.registry import history
 from components.registry.gate import GateConfig
@@ -35,6 +36,8 @@ def test_the_better_one_becomes_champion_and_the_worse_one_does_not(shelf: Shelf
     first, worse, better = (shelf.add("m", kid) for kid in (0.2, 0.3, 0.1))
     result = act(shelf, first)
     assert result.promoted and result.champion is None and champion(shelf) == "1"
+    again = act(shelf, first)
+    assert again.promoted and again.entry is None and len(history.read_history(shelf.tracking, "m")) == 1
     result = act(shelf, worse)
     assert not result.passed and result.gate.verdict == "refuse" and champion(shelf) == "1" and result.as_dict()["status"] == "refused"
     result = act(shelf, better)
@@ -43,10 +46,9 @@ def test_the_better_one_becomes_champion_and_the_worse_one_does_not(shelf: Shelf
 
 
 def test_who_when_why_and_against_what_go_on_record(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GITHUB_RUN_ID", "77")
-    monkeypatch.setenv("GITHUB_SERVER_URL", "https://git.example")
-    monkeypatch.setenv("GITHUB_REPOSITORY", "team/styles")
-    monkeypatch.setenv("GITHUB_ACTOR", "ada")
+    ci = {"RUN_ID": "77", "SERVER_URL": "https://git.example", "REPOSITORY": "team/styles", "ACTOR": "ada"}
+    for key, value in ci.items():
+        monkeypatch.setenv(f"GITHUB_{key}", value)
     monkeypatch.delenv("GITHUB_TRIGGERING_ACTOR", raising=False)
     act(shelf, shelf.add("m", 0.2), reason="first style")
     act(shelf, shelf.add("m", 0.1))
@@ -78,32 +80,10 @@ def test_force_needs_a_reason_and_is_on_record(shelf: Shelf) -> None:
 
 
 def test_undecided_is_not_promoted(shelf: Shelf) -> None:
-    wide = validate_model(GateConfig, {"rules": [{"metric": "kid", "against": "base", "at_most": 0.5}]}, "gate")
-    reference = shelf.add("m", 0.1)
-    folder = resolve_model(reference, shelf.tracking.uri)
-    # Rewritten as if it had been registered so.
-    scores = {"style": {"kid": {"value": 0.4, "low": 0.2, "high": 0.7, "n": 10}}, "base": {"kid": {"value": 1.0, "low": 1.0, "high": 1.0}}}
-    _rewrite_scores(shelf, reference, folder, scores)
-    result = act(shelf, reference, gate=wide)
+    rule = {"metric": "kid", "against": "base", "at_most": 0.5}
+    wide = {"style": {"kid": {"value": 0.4, "low": 0.2, "high": 0.7, "n": 10}}, "base": {"kid": {"value": 1.0, "low": 1.0, "high": 1.0}}}
+    result = act(shelf, shelf.add("m", 0.4, scores=wide), gate=validate_model(GateConfig, {"rules": [rule]}, "gate"))
     assert result.gate.verdict == "undecided" and not result.passed and champion(shelf) is None
-
-
-def _rewrite_scores(shelf: Shelf, reference: str, folder: Path, scores: dict[str, Any]) -> None:
-    import json
-
-    from components.core.content import digest_folder
-
-    (folder / "evaluation" / "scores.json").write_text(json.dumps(scores))
-    name, _, number = reference.partition("/")
-    for tag, place in (("artifact_digest", folder), ("evaluation_digest", folder / "evaluation")):
-        shelf.tracking.client.set_model_version_tag(name, number, f"styleforge.{tag}", digest_folder(place))
-
-
-def test_promoting_the_champion_again_changes_nothing(shelf: Shelf) -> None:
-    reference = shelf.add("m", 0.2)
-    act(shelf, reference)
-    again = act(shelf, reference)
-    assert again.promoted and again.entry is None and len(history.read_history(shelf.tracking, "m")) == 1
 
 
 def test_other_aliases_have_champions_of_their_own(shelf: Shelf) -> None:
@@ -134,36 +114,22 @@ def test_files_that_are_not_what_was_registered_are_refused(shelf: Shelf, damage
     assert caught.value.exit_code == 3 and champion(shelf) is None
 
 
-def test_a_version_of_another_tool_is_refused(shelf: Shelf) -> None:
-    shelf.tracking.client.create_registered_model("theirs")
-    shelf.tracking.client.create_model_version("theirs", shelf.place, run_id=shelf.run_id)
-    with pytest.raises(GateRefused, match="registered by another tool") as caught:
-        act(shelf, "theirs/1")
-    assert caught.value.exit_code == 3
-
-
-def test_a_version_without_scores_is_refused(shelf: Shelf) -> None:
-    from components.core.content import digest_folder
-
+def test_a_version_without_scores_of_another_tool_or_not_there_is_refused(shelf: Shelf) -> None:
     folder = write_model(Path(shelf.place.removeprefix("file://")) / "bare", 0.1)
     shutil.rmtree(folder / "evaluation")
-    shelf.tracking.client.create_registered_model("m")
-    tags = {"styleforge.artifact_digest": digest_folder(folder)}
-    shelf.tracking.client.create_model_version("m", f"{shelf.place}/bare", run_id=shelf.run_id, tags=tags)
-    with pytest.raises(GateRefused, match="has no scores") as caught:
-        act(shelf, "m/1")
-    assert caught.value.exit_code == 3
+    for name, tags in (("m", {"styleforge.artifact_digest": digest_folder(folder)}), ("theirs", {})):
+        shelf.tracking.client.create_registered_model(name)
+        shelf.tracking.client.create_model_version(name, f"{shelf.place}/bare", run_id=shelf.run_id, tags=tags)
+    for reference, message in (("m/1", "has no scores"), ("theirs/1", "registered by another tool")):
+        with pytest.raises(GateRefused, match=message):
+            act(shelf, reference)
+    with pytest.raises(InputError, match=r"m/9.*known: m"):
+        act(shelf, "m/9")
     # As a champion it cannot be compared with either, and the message says what to do.
     shelf.tracking.client.set_registered_model_alias("m", "champion", "1")
     with pytest.raises(GateRefused, match="the champion cannot be compared with") as caught:
         act(shelf, shelf.add("m", 0.1))
     assert "rollback m --to VERSION" in str(caught.value)
-
-
-def test_a_version_that_is_not_there_is_named(shelf: Shelf) -> None:
-    shelf.add("m", 0.1)
-    with pytest.raises(InputError, match=r"m/9.*known: m"):
-        act(shelf, "m/9")
 
 
 # --- the same measure -------------------------------------------------------------------------------------------------------

@@ -18,23 +18,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def test_which_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_server_and_how_it_is_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracking_uri() == f"sqlite:///{home.resolve()}/mlflow/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
-    assert tracking_uri() == "http://server"
-    assert tracking_uri("http://configured") == "http://configured"
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("http://user:word@host:5000/path", "http://host:5000/path"),
-        ("https://host", "https://host"),
-        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
-    ],
-)
-def test_credentials_are_not_shown(uri: str, shown: str) -> None:
-    assert public_uri(uri) == shown
+    assert (tracking_uri(), tracking_uri("http://configured")) == ("http://server", "http://configured")
+    assert public_uri("http://user:word@host:5000/path") == "http://host:5000/path"
+    assert public_uri("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    for uri in ("./mlruns", "file:///mlruns"):
+        with pytest.raises(InputError, match="file store"):
+            check_reachable(uri)
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://me:secret@no-such-host.invalid:5000", "http://", "http://me:secret@"])
@@ -67,26 +59,12 @@ def test_an_answer_that_is_an_error_is_an_answer(login: str) -> None:
     assert (b"Authorization: Basic dXNlcjpwQHNz" in asked[0]) == bool(login)
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "file:///mlruns"])
-def test_plain_file_stores_are_refused(uri: str) -> None:
-    with pytest.raises(InputError, match="file store"):
-        check_reachable(uri)
-
-
-def test_training_log_becomes_metrics(tmp_path: Path) -> None:
+def test_training_log_and_scores_become_metrics(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     rows = [{"step": 1, "loss": 0.5, "note": "text"}, {"step": 2, "loss": 0.25, "lr": 1e-4, "validation_loss": None}]
     log.write_text("\n".join(json.dumps(row) for row in rows))
     assert training_metrics(log) == [("train/loss", 0.5, 1), ("train/loss", 0.25, 2), ("train/lr", 1e-4, 2)]
-    assert training_metrics(tmp_path / "none.jsonl") == []
-
-
-def test_scores_become_metrics_with_their_intervals() -> None:
+    assert training_metrics(tmp_path / "none.jsonl") == score_metrics({"style": {}, "drift": None}) == []
     scores = {"style": {"kid": {"value": 0.1, "low": 0.0, "high": 0.2, "n": 9}}, "base": {}, "drift": {"clip_t": 30.0}, "context": {}}
-    assert score_metrics(scores) == [
-        ("style/kid", 0.1, 0),
-        ("style/kid_low", 0.0, 0),
-        ("style/kid_high", 0.2, 0),
-        ("drift/clip_t", 30.0, 0),
-    ]
-    assert score_metrics({"style": {}, "drift": None}) == []
+    found = [("style/kid", 0.1, 0), ("style/kid_low", 0.0, 0), ("style/kid_high", 0.2, 0), ("drift/clip_t", 30.0, 0)]
+    assert score_metrics(scores) == found

@@ -97,29 +97,19 @@ def test_the_alias_moves_and_every_version_stays_in_reach(tracking: Tracking, tm
     assert rows[0]["tags"]["kid"] == "0.0123"
 
 
-def test_a_failure_marks_the_run_and_makes_no_version(tracking: Tracking, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="missing"):
-        _register(tracking, _model(tmp_path / "model"), name="broken", report=tmp_path / "missing.html")
-    experiment = tracking.client.get_experiment_by_name("styleforge")
-    assert experiment is not None
-    (run,) = tracking.client.search_runs([experiment.experiment_id], "tags.`mlflow.runName` = 'broken'")
-    assert run.info.status == "FAILED"
-    assert [row for row in list_models() if row["name"] == "broken"] == []
-
-
-@pytest.mark.parametrize("reference", ["nobody", "nobody@champion", "nobody/1", "known/99", "known@champion"])
-def test_unknown_models_are_refused_and_known_ones_listed(tracking: Tracking, tmp_path: Path, reference: str) -> None:
-    if not any(row["name"] == "known" for row in list_models()):
-        _register(tracking, _model(tmp_path / "model"), name="known")
-    with pytest.raises(InputError, match="known"):
-        resolve_model(reference)
-
-
-def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_is_taken_as_it_is_and_of_unknown_models_the_known_are_listed(tracking: Tracking, tmp_path: Path) -> None:
     model = _model(tmp_path / "model")
     assert resolve_model(str(model)) == model
     with pytest.raises(InputError, match=r"model_index\.json"):
         resolve_model(str(tmp_path))
+    _register(tracking, model, name="known")
+    with pytest.raises(OSError, match="missing"):
+        _register(tracking, model, name="broken", report=tmp_path / "missing.html")
+    (run,) = tracking.client.search_runs([tracking.experiment("styleforge")], "tags.`mlflow.runName` = 'broken'")
+    assert run.info.status == "FAILED"
+    for reference in ("broken", "nobody", "nobody@champion", "nobody/1", "known/99", "known@champion"):
+        with pytest.raises(InputError, match="known"):
+            resolve_model(reference)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,6 @@ from components.styledata.auxiliary import copy_target, curate, join, no_aux, pa
 from tests.components.styledata.helpers import ColourEncoder, picture, scan, style_folder
 
 
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-
-
 def pool_of(root: Path, **colours: tuple[int, int, int]) -> Path:
     source = style_folder(root, style=3)
     (source / "aux_pool").mkdir()
@@ -28,20 +24,24 @@ def pool_of(root: Path, **colours: tuple[int, int, int]) -> Path:
     return source
 
 
-def curated(tmp_path: Path, source: Path, count: int) -> tuple[Path, list[str]]:
+def curated(tmp_path: Path, source: Path, count: int, **options: Any) -> tuple[Path, list[str]]:
     scan(source, tmp_path / "set", aux="curated")
-    out = curate(tmp_path / "set", tmp_path / "aux", count=count, form="digital painting", encoder=ColourEncoder)
+    out = curate(tmp_path / "set", tmp_path / "aux", count=count, form="digital painting", encoder=ColourEncoder, **options)
     return out, [row["origin"] for row in read_jsonl(out / "metadata.jsonl")]
 
 
-def test_curation_prefers_people_in_the_wanted_form(tmp_path: Path) -> None:
+def test_curation_prefers_people_in_the_wanted_form_or_those_of_the_roles(tmp_path: Path) -> None:
     people = {"painted_man": (250, 10, 250), "painted_woman": (220, 40, 230), "plain_man": (250, 10, 0)}
-    source = pool_of(tmp_path / "source", **people, view=(10, 250, 0), painted_view=(10, 250, 250))
+    source = pool_of(tmp_path / "source", **people, view=(10, 250, 0), painted_view=(10, 250, 250), painted_hills=(30, 240, 230))
     out, origins = curated(tmp_path, source, 2)
     assert sorted(origins) == ["aux_pool/painted_man.png", "aux_pool/painted_woman.png"]
-    about = read_json(out / "aux.json")
-    assert (about["source"], about["count"], about["requested"], about["pool"], about["form"]) == ("curated", 2, 2, 5, "digital painting")
+    about, first = read_json(out / "aux.json"), digest_folder(out)
+    assert (about["source"], about["count"], about["requested"], about["pool"], about["form"]) == ("curated", 2, 2, 6, "digital painting")
     assert [row["origin"] for row in about["scores"]] == origins and len(about["digest"]) == 64
+    assert digest_folder(curated(tmp_path, source, 2)[0]) == first
+    # Without known roles the ranking alone decides: red is a person, green scenery.
+    _, origins = curated(tmp_path, source, 2, roles=["background", "thing"])
+    assert sorted(origins) == ["aux_pool/painted_hills.png", "aux_pool/painted_view.png"]
 
 
 def test_the_set_is_rgb_png_with_rows_in_the_imagefolder_convention(tmp_path: Path) -> None:
@@ -56,12 +56,6 @@ def test_the_set_is_rgb_png_with_rows_in_the_imagefolder_convention(tmp_path: Pa
             assert (image.format, image.mode) == ("PNG", "RGB")
     assert sorted(path.name for path in (out / "images").iterdir()) == [Path(row["file_name"]).name for row in rows]
     assert sorted(origins) == [f"aux_pool/{name}.png" for name in ("00", "01", "02", "03", "alpha")]
-
-
-def test_curation_is_reproducible(tmp_path: Path) -> None:
-    source = style_folder(tmp_path / "source", style=3, pool=30)
-    first = digest_folder(curated(tmp_path, source, 8)[0])
-    assert digest_folder(curated(tmp_path, source, 8)[0]) == first
 
 
 def test_copies_are_left_out(tmp_path: Path) -> None:
@@ -132,22 +126,13 @@ def test_picking_laws(values: list[float], count: int, weight: float, seed: int)
     assert fewer == picked[: len(fewer)]
 
 
-def test_a_component_gets_pictures_of_its_own_roles(tmp_path: Path) -> None:
-    # Without known roles the ranking alone decides: red is a person, green scenery.
-    source = pool_of(tmp_path / "source", man=(250, 10, 250), woman=(220, 40, 230), view=(10, 250, 250), hills=(30, 240, 230))
-    scan(source, tmp_path / "set", aux="curated")
-    out = curate(tmp_path / "set", tmp_path / "aux", count=2, form="digital painting", encoder=ColourEncoder, roles=["background", "thing"])
-    assert sorted(row["origin"] for row in read_jsonl(out / "metadata.jsonl")) == ["aux_pool/hills.png", "aux_pool/view.png"]
-
-
 def test_pictures_known_to_have_another_role_are_left_out(tmp_path: Path) -> None:
-    scan(style_folder(tmp_path / "source", style=4, pool=6), tmp_path / "set", aux="curated")
-    out = curate(tmp_path / "set", tmp_path / "aux", count=9, form="digital painting", encoder=ColourEncoder, roles=["character"])
-    assert sorted(row["origin"] for row in read_jsonl(out / "metadata.jsonl")) == [f"aux_pool/0{index}.png" for index in (0, 2, 4)]
+    source = style_folder(tmp_path / "source", style=4, pool=6)
+    assert sorted(curated(tmp_path, source, 9, roles=["character"])[1]) == [f"aux_pool/0{index}.png" for index in (0, 2, 4)]
     target = copy_target(tmp_path / "set", tmp_path / "target", roles=["background"])
     assert [row["origin"] for row in read_jsonl(target / "metadata.jsonl")] == ["style_ref/01.png", "style_ref/03.png"]
     with pytest.raises(InputError, match="no usable picture of a thing"):
-        curate(tmp_path / "set", tmp_path / "none", count=9, form="digital painting", encoder=ColourEncoder, roles=["thing"])
+        curated(tmp_path, source, 9, roles=["thing"])
     with pytest.raises(InputError, match="known to show a thing"):
         copy_target(tmp_path / "set", tmp_path / "none", roles=["thing"])
 

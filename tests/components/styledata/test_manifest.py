@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from components.core.config import AuxSection, StyleSection
 from components.core.content import digest_folder
 from components.core.errors import InputError, Problems
-from components.styledata.manifest import Manifest
+from components.styledata.manifest import Manifest, scan_style
 from components.styledata.metadata import Annotation, read_metadata
 from tests.components.styledata.helpers import encoded, picture, scan, style_folder
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
 
 
 def flat_folder(root: Path, *names: str) -> Path:
@@ -53,18 +49,6 @@ def test_flat_folder_with_sub_folders(tmp_path: Path) -> None:
     assert manifest.entries[0].known_role == (None, None)
 
 
-def test_reference_and_pool_from_elsewhere(tmp_path: Path) -> None:
-    from components.core.config import AuxSection, StyleSection
-    from components.styledata.manifest import scan_style
-
-    source = style_folder(tmp_path / "source", style=3, pool=2, reference=2)
-    elsewhere = flat_folder(tmp_path / "other", "one.png", "sub/two.png")
-    style = StyleSection(name="x", source=str(source), reference=str(elsewhere))
-    manifest = scan_style(style, AuxSection(source="curated", pool=str(elsewhere)), tmp_path / "set")
-    assert [entry.path for entry in manifest.split("reference")] == ["reference/one.png", "reference/sub/two.png"]
-    assert [entry.path for entry in manifest.split("aux_pool")] == ["aux_pool/one.png", "aux_pool/sub/two.png"]
-
-
 def test_other_files_are_passed_over_and_noted(tmp_path: Path) -> None:
     source = style_folder(tmp_path / "source", style=3)
     (source / "notes.txt").write_text("x")
@@ -76,16 +60,18 @@ def test_other_files_are_passed_over_and_noted(tmp_path: Path) -> None:
     assert Manifest.load(tmp_path / "set").ignored == manifest.ignored
 
 
-def test_damaged_pictures_become_entries_with_a_reason(tmp_path: Path) -> None:
+def test_damaged_pictures_become_entries_with_a_reason_and_links_are_followed(tmp_path: Path) -> None:
     source = style_folder(tmp_path / "source", style=3)
     (source / "style_ref/words.png").write_text("no picture")
     (source / "style_ref/cut.jpg").write_bytes(encoded(picture(9), "JPEG")[:300])
     (source / "style_ref/empty.gif").write_bytes(b"")
+    picture(50).save(tmp_path / "real.png")
+    (source / "style_ref/link.png").symlink_to(tmp_path / "real.png")
     manifest = scan(source, tmp_path / "set")
     problems = {entry.path: entry.problem for entry in manifest.entries if entry.problem}
     assert sorted(problems) == ["style_ref/cut.jpg", "style_ref/empty.gif", "style_ref/words.png"]
     assert problems["style_ref/empty.gif"] == "the file is empty"
-    assert len(manifest.usable("style_ref")) == 3
+    assert len(manifest.usable("style_ref")) == 4 and not (tmp_path / "set/images/style_ref/link.png").is_symlink()
     limited = scan(source, tmp_path / "set", max_pixels=64 * 64 - 1)
     assert all("too large" in (entry.problem or "") for entry in limited.entries if entry.path not in problems)
 
@@ -115,13 +101,20 @@ def test_folders_without_pictures(tmp_path: Path, make: str) -> None:
         scan(source, tmp_path / "set")
     assert caught.value.exit_code == 2 and str(source) in str(caught.value)
     assert not (tmp_path / "set").exists()
+    with pytest.raises(InputError, match="holds no manifest"):
+        Manifest.load(tmp_path)
 
 
-def test_curating_needs_a_pool(tmp_path: Path) -> None:
+def test_the_pool_is_needed_by_curation_alone_and_may_be_elsewhere_as_the_reference(tmp_path: Path) -> None:
     source = style_folder(tmp_path / "source", style=3)
     with pytest.raises(InputError, match=r"aux\.pool.*curated.*generated"):
         scan(source, tmp_path / "set", aux="curated")
     assert len(scan(source, tmp_path / "set", aux="generated").entries) == 3
+    elsewhere = str(flat_folder(tmp_path / "other", "one.png", "sub/two.png"))
+    style = StyleSection(name="x", source=str(style_folder(source, style=3, pool=2, reference=2)), reference=elsewhere)
+    manifest = scan_style(style, AuxSection(source="curated", pool=elsewhere), tmp_path / "set")
+    for split in ("reference", "aux_pool"):
+        assert [entry.path for entry in manifest.split(split)] == [f"{split}/one.png", f"{split}/sub/two.png"]
 
 
 def test_all_that_is_wrong_with_a_source_is_said_at_once(tmp_path: Path) -> None:
@@ -136,21 +129,18 @@ def test_all_that_is_wrong_with_a_source_is_said_at_once(tmp_path: Path) -> None
     assert caught.value.exit_code == 2 and not (tmp_path / "set").exists()
 
 
-def test_a_link_to_a_picture_is_followed(tmp_path: Path) -> None:
-    source = style_folder(tmp_path / "source", style=3)
-    picture(50).save(tmp_path / "real.png")
-    (source / "style_ref/link.png").symlink_to(tmp_path / "real.png")
-    scan(source, tmp_path / "set")
-    assert not (tmp_path / "set/images/style_ref/link.png").is_symlink()
-
-
 def test_metadata_in_sub_folders_wins(tmp_path: Path) -> None:
     flat_folder(tmp_path, "style_ref/a.png", "b.png")
-    (tmp_path / "metadata.jsonl").write_text(
-        '{"file_name": "style_ref/a.png", "text": "far"}\n\n{"file_name": "b.png", "text": "  two   blanks ", "other": 1}\n'
-    )
+    # Some characters only look like line ends.
+    rows = [
+        '{"file_name": "style_ref/a.png", "text": "far"}',
+        "",
+        '{"file_name": "b.png", "text": "  two\u2028blanks\x85here ", "other": 1}',
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     (tmp_path / "style_ref/metadata.jsonl").write_text('{"file_name": "a.png", "text": "near", "role": "thing"}\n')
-    assert read_metadata(tmp_path, Problems()) == {"style_ref/a.png": Annotation("near", "thing"), "b.png": Annotation("two blanks", None)}
+    expected = {"style_ref/a.png": Annotation("near", "thing"), "b.png": Annotation("two blanks here", None)}
+    assert read_metadata(tmp_path, Problems()) == expected
 
 
 @pytest.mark.parametrize(
@@ -174,16 +164,3 @@ def test_bad_metadata_names_file_and_line(tmp_path: Path, line: str, reason: str
         scan(source, tmp_path / "set")
     assert reason in str(caught.value)
     assert not (tmp_path / "set").exists()
-
-
-def test_a_folder_that_is_no_style_set(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no manifest"):
-        Manifest.load(tmp_path)
-
-
-def test_a_caption_may_hold_characters_that_look_like_line_ends(tmp_path: Path) -> None:
-    from components.styledata.metadata import read_metadata
-
-    (tmp_path / "a.png").write_bytes(b"")
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "one\u2028two\x85three"}\n', encoding="utf-8")
-    assert next(iter(read_metadata(tmp_path, Problems()).values())).caption == "one two three"

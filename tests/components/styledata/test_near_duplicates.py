@@ -21,10 +21,10 @@ def entry(style_set: Path, name: str, data: bytes, split: str = "style_ref") -> 
 
 
 def test_exact_within_one_list_names_the_first() -> None:
-    def same(path: str, sha: str) -> ImageEntry:
-        return ImageEntry(path, sha, None, None, None, None, None, None, False, None, None, "style_ref", None)
-
-    entries = [same("a", "1"), same("b", "2"), same("c", "1"), same("d", "1")]
+    entries = [
+        ImageEntry(path, sha, None, None, None, None, None, None, False, None, None, "style_ref", None)
+        for path, sha in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "1"))
+    ]
     assert exact_duplicates(entries) == {"c": "a", "d": "a"}
     assert exact_duplicates(entries[:2], entries[2:]) == {"a": "c"}
     assert exact_duplicates([]) == {}

@@ -23,6 +23,7 @@ FILES = {
     "anime/a.png": "1",
     f"anime/{SETTINGS}": "training: {steps: 7}",
     "bad name/a.png": "3",
+    f"bad name/{SETTINGS}": "# nothing yet",
     "cubism/style_ref/b.png": "2",
     "readme.txt": "4",
     ".cache/c.png": "5",
@@ -40,18 +41,11 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     filesystem.rm(root, recursive=True)
 
 
-def test_each_sub_folder_is_a_set(source: str) -> None:
+def test_each_sub_folder_is_a_set_that_may_have_settings(source: str) -> None:
     for written in (source, source + "/"):
         assert list_sets(written) == [Place(name, f"{source}/{name}") for name in ("anime", "bad name", "cubism")]
-
-
-def test_a_set_may_have_settings(source: str) -> None:
-    anime, _, cubism = list_sets(source)
-    assert read_settings(anime) == {"training": {"steps": 7}} and read_settings(cubism) == {}
-
-
-def test_a_name_is_checked_by_itself(source: str) -> None:
-    anime, bad, _ = list_sets(source)
+    anime, bad, cubism = list_sets(source)
+    assert read_settings(anime) == {"training": {"steps": 7}} and read_settings(bad) == read_settings(cubism) == {}
     anime.check()
     with pytest.raises(ConfigError, match="bad name"):
         bad.check()
@@ -141,11 +135,6 @@ def test_every_limit_of_a_set_holds(tmp_path: Path) -> None:
         (tmp_path / SETTINGS).write_text(yaml.safe_dump(set_at({}, name.split("."), int(limit) + 1)))
         with pytest.raises(ConfigError, match=re.escape(name)):
             read_settings(Place("anime", str(tmp_path)))
-
-
-def test_empty_settings_are_none(tmp_path: Path) -> None:
-    (tmp_path / SETTINGS).write_text("# nothing yet\n")
-    assert read_settings(Place("anime", str(tmp_path))) == {}
 
 
 def test_what_is_no_source(tmp_path: Path) -> None:
