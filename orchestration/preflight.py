@@ -84,23 +84,16 @@ def _target(request: PreflightRequest, stack: StackResponse, orchestrator: Compo
     configuration = dict(orchestrator.configuration)
     path = request.settings or default_settings_file()
     settings = check_settings(path) if path is not None else {}
-    local = bool(configuration.get("local"))
     pods = plan_pods(settings, configuration, orchestrator.flavor_name, environment=_environment(stack), image=request.image)
     whole = _orchestrator_settings(settings, configuration, orchestrator.flavor_name)
     accounts = [plan.spec.get("serviceAccountName") for plan in pods]
     return Target(
-        stack=request.stack,
-        namespace=request.namespace or _namespace(configuration),
-        access=_access(orchestrator),
-        runner=whole.service_account_name,
+        stack=request.stack, namespace=request.namespace or _namespace(configuration), access=_access(orchestrator),
+        runner=whole.service_account_name, pods=pods, pools=request.pools, services=_services(stack),
         makes_account=orchestrator.flavor_name == "kubernetes" and not whole.service_account_name,
         accounts=tuple(sorted({str(name) for name in accounts if name and name != ZENMLS_ACCOUNT})),
-        pods=pods,
-        pools=request.pools,
-        services=_services(stack),
-        versions={name: found for name in PACKAGES if (found := version(name))},
-        mounts_local_stores=local,
-    )
+        versions={name: found for name in PACKAGES if (found := version(name))}, mounts_local_stores=bool(configuration.get("local")),
+    )  # fmt: skip
 
 
 def _access(orchestrator: ComponentResponse) -> Access:
@@ -212,18 +205,9 @@ def _services(stack: StackResponse) -> Services:
     root = str(configuration.get("path") or "")
     if artifacts and not root:
         root = str(Path(GlobalConfiguration().local_stores_path) / str(artifacts.id))
-    return Services(
-        zenml=public_uri(store) if urlsplit(store).scheme in ("http", "https") else "sqlite",
-        mlflow=_mlflow(),
-        artifacts=public_uri(root) or None,
-        endpoint=_endpoint(configuration.get("client_kwargs")),
-    )
-
-
-def _mlflow() -> str | None:
-    """The tracking server, if one is set here; a file of this machine is no use to a pod."""
-    uri = tracking_uri()
-    return public_uri(uri) if urlsplit(uri).scheme in ("http", "https") else None
+    # A tracking file of this machine is no use to a pod.
+    zenml, mlflow = (public_uri(uri) if urlsplit(uri).scheme in ("http", "https") else None for uri in (store, tracking_uri()))
+    return Services(zenml or "sqlite", mlflow, public_uri(root) or None, _endpoint(configuration.get("client_kwargs")))
 
 
 def _endpoint(arguments: Any) -> str | None:

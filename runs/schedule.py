@@ -14,6 +14,7 @@ from components.core.errors import InputError
 from runs.retraining import RetrainRequest, check_request
 
 if TYPE_CHECKING:
+    from zenml.client import Client
     from zenml.models import ScheduleResponse
 
     from runs.plan import Plan
@@ -66,21 +67,21 @@ def apply_with_zenml(request: ScheduleRequest) -> Applied:
     source = (f"style.source={request.source}",) if request.source else ()
     config = load_config(request.config, (*request.overrides, *source))
     objects.check_travels(config, config.style.source)
-    stack = _open_stack()
+    client = _open_stack()
     from runs.plan import plan_run
 
     plan = plan_run(config)
     # Of a URL it is another one each time, so that the pictures are read anew; here the step itself is kept out of the cache.
     plan["scan"]["content"] = "scheduled"
-    before = _find(request.name)
-    if before is not None and before.cron_expression == cron and _plan_of(before) == plan:
+    before = _find(client, request.name)
+    if before is not None and before.cron_expression == cron and _plan_of(client, before) == plan:
         status = "unchanged"
     else:
         status = "created" if before is None else "changed"
         if not request.dry_run:
-            _replace(request.name, cron, plan, config.style.name, before)
+            _replace(client, request.name, cron, plan, config.style.name, before)
     times = tuple(moment.isoformat() for moment in next_times(cron, 3))
-    return Applied(request.name, f"ZenML stack {stack}", status, "zenml", False, times, (), (), request.dry_run)
+    return Applied(request.name, f"ZenML stack {client.active_stack_model.name}", status, "zenml", False, times, (), (), request.dry_run)
 
 
 def _refuse_options(request: ScheduleRequest) -> None:
@@ -98,28 +99,27 @@ def _refuse_options(request: ScheduleRequest) -> None:
             )  # fmt: skip
 
 
-def _open_stack() -> str:
-    """Name of the active stack, once it is certain that it has schedules."""
+def _open_stack() -> Client:
+    """ZenML's client, once it is certain that the active stack has schedules."""
     from orchestration.client import connect as connect_zenml
 
-    stack = connect_zenml().active_stack
+    client = connect_zenml()
+    stack = client.active_stack
     if not stack.orchestrator.config.is_schedulable:
         raise InputError(
             f"ZenML stack {stack.name}", f"its orchestrator ({stack.orchestrator.flavor}) has no schedules",
             expected="a stack with one that has, such as kubernetes", remedy="install a CronJob without --as zenml, or call the command "
             "from cron",
         )  # fmt: skip
-    return str(stack.name)
+    return client
 
 
-def _find(name: str) -> ScheduleResponse | None:
+def _find(client: Client, name: str) -> ScheduleResponse | None:
     """The schedule of that name; what is not of ours is refused."""
-    from zenml.client import Client
-
-    found = Client().list_schedules(name=f"equals:{name}", hydrate=True).items
+    found = client.list_schedules(name=f"equals:{name}", hydrate=True).items
     if not found:
         return None
-    if found[0].pipeline_id not in _pipelines():
+    if found[0].pipeline_id not in _pipelines(client):
         raise InputError(
             f"ZenML's schedule {name}", f"is of another pipeline than {_PIPELINE}", expected="a name that is free",
             remedy="choose another name",
@@ -127,23 +127,18 @@ def _find(name: str) -> ScheduleResponse | None:
     return found[0]
 
 
-def _pipelines() -> list[Any]:
-    from zenml.client import Client
-
-    return [item.id for item in Client().list_pipelines(name=f"equals:{_PIPELINE}").items]
+def _pipelines(client: Client) -> list[Any]:
+    return [item.id for item in client.list_pipelines(name=f"equals:{_PIPELINE}").items]
 
 
-def _plan_of(known: ScheduleResponse) -> Any:
+def _plan_of(client: Client, known: ScheduleResponse) -> Any:
     """What a schedule starts; None if ZenML has no record of it."""
-    from zenml.client import Client
-
-    found = Client().list_snapshots(schedule_id=known.id, named_only=False, hydrate=True).items
+    found = client.list_snapshots(schedule_id=known.id, named_only=False, hydrate=True).items
     return (found[0].pipeline_configuration.parameters or {}).get("plan") if found else None
 
 
-def _replace(name: str, cron: str, plan: Plan, style: str, before: ScheduleResponse | None) -> None:
+def _replace(client: Client, name: str, cron: str, plan: Plan, style: str, before: ScheduleResponse | None) -> None:
     """ZenML can change a schedule's times but not what it starts, so there is a new one in any case."""
-    from zenml.client import Client
     from zenml.config.schedule import Schedule
 
     from orchestration.client import stack_flavors
@@ -157,42 +152,39 @@ def _replace(name: str, cron: str, plan: Plan, style: str, before: ScheduleRespo
     if (settings := default_settings_file()) is not None:
         options["config_path"] = str(settings_for(settings, stack_flavors()))
     if before is not None:
-        Client().delete_schedule(before.id, soft=False)
+        client.delete_schedule(before.id, soft=False)
     try:
         personalize.with_options(**options)(plan=plan)
     except Exception:
         # ZenML notes it before the orchestrator has taken it.
-        for left in Client().list_schedules(name=f"equals:{name}").items:
-            Client().zen_store.delete_schedule(left.id, soft=False)
+        for left in client.list_schedules(name=f"equals:{name}").items:
+            client.zen_store.delete_schedule(left.id, soft=False)
         raise
 
 
 def list_with_zenml() -> list[Entry]:
     """The schedules of ``personalize`` that ZenML knows, by name."""
-    stack = _open_stack()
-    from zenml.client import Client
-
-    known = [item for pipeline in _pipelines() for item in Client().list_schedules(pipeline_id=pipeline, hydrate=True).items]
-    return sorted((_entry(item, stack) for item in known), key=lambda entry: entry.name)
+    client = _open_stack()
+    known = [item for pipeline in _pipelines(client) for item in client.list_schedules(pipeline_id=pipeline, hydrate=True).items]
+    return sorted((_entry(client, item) for item in known), key=lambda entry: entry.name)
 
 
-def _entry(item: ScheduleResponse, stack: str) -> Entry:
-    plan, cron = _plan_of(item) or {}, item.cron_expression or ""
+def _entry(client: Client, item: ScheduleResponse) -> Entry:
+    plan, cron = _plan_of(client, item) or {}, item.cron_expression or ""
     try:
         times = tuple(moment.isoformat() for moment in next_times(parse_cron(cron), 3)) if item.active else ()
     except InputError:
         times = ()
     source = str(plan.get("scan", {}).get("source", ""))
-    return Entry(item.name, f"ZenML stack {stack}", cron, "Etc/UTC", not item.active, source, "", 0, None, None, times)
+    place = f"ZenML stack {client.active_stack_model.name}"
+    return Entry(item.name, place, cron, "Etc/UTC", not item.active, source, "", 0, None, None, times)
 
 
 def remove_with_zenml(name: str) -> list[str]:
     """Remove a schedule from ZenML and its orchestrator, and give what was removed."""
-    _open_stack()
-    from zenml.client import Client
-
-    found = _find(name)
+    client = _open_stack()
+    found = _find(client, name)
     if found is None:
         raise InputError(name, "no such schedule in ZenML", expected="one that `styleforge schedule list --as zenml` shows")
-    Client().delete_schedule(found.id, soft=False)
+    client.delete_schedule(found.id, soft=False)
     return [f"Schedule {name}"]

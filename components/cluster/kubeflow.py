@@ -171,7 +171,6 @@ def _mounts(task: Task) -> dict[str, Any]:
             kept = {key: value for key, value in volume["emptyDir"].items() if key in ("medium", "sizeLimit")}
             folders.append({"volumeName": mount["name"], "mountPath": mount["mountPath"], **kept})
         else:
-            raise ConfigError(
-                f"pod settings of {task.step}", f"the volume {mount['name']} cannot be said to Kubeflow", expected="a claim or an emptyDir"
-            )
+            expected = "a claim or an emptyDir"
+            raise ConfigError(f"pod settings of {task.step}", f"the volume {mount['name']} cannot be said to Kubeflow", expected=expected)
     return {"pvcMount": claims, "emptyDirMounts": folders}

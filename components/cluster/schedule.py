@@ -64,9 +64,8 @@ class ScheduleRequest:
     def check(self) -> None:
         """Raise InputError for a name, a time, a place or a size that Kubernetes or the pod would not take."""
         if not _NAME.fullmatch(self.name):
-            raise InputError(
-                self.name, "is no name of a CronJob", expected="at most 52 of a-z, 0-9 and -, with a letter or digit at the ends"
-            )
+            expected = "at most 52 of a-z, 0-9 and -, with a letter or digit at the ends"
+            raise InputError(self.name, "is no name of a CronJob", expected=expected)
         parse_cron(self.cron)
         zone(self.time_zone)
         parse_requests(self.requests)

@@ -82,9 +82,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise InputError(
-                str(path), f"a file is in the way ({error.filename})", expected="a folder", remedy="choose another place, or move the file"
-            ) from error
+            remedy = "choose another place, or move the file"
+            raise InputError(str(path), f"a file is in the way ({error.filename})", expected="a folder", remedy=remedy) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             problem = f"the disk refused the write ({error.strerror})"
             raise StorageError(str(path), problem, expected="free space and write permission", remedy=FULL) from error

@@ -27,6 +27,7 @@ BUCKET = "styleforge"
 BASE = REPOSITORY / "infra" / "kubernetes" / "base"
 IMAGE = os.environ.get("STYLEFORGE_TEST_IMAGE", "styleforge:0.1.0-cpu")
 ACCOUNT_SECONDS = 20.0
+OLDER = {"PodDisruptionBudget": "policy/v1beta1", "CronJob": "batch/v1beta1"}
 
 
 def client() -> Any:
@@ -41,6 +42,19 @@ def client() -> Any:
     except Exception as error:
         pytest.skip(f"no cluster answers behind KUBECONFIG ({type(error).__name__})")
     return kubernetes
+
+
+def minor_version() -> int:
+    """Of the cluster's Kubernetes: 20 for 1.20."""
+    return int(client().client.VersionApi().get_code().minor.rstrip("+"))
+
+
+def older(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest in a version that Kubernetes 1.20 has, where the cluster is as old: field by field the same for what we say."""
+    if manifest["kind"] in OLDER and minor_version() < 21:
+        manifest["apiVersion"] = OLDER[manifest["kind"]]
+        manifest["spec"].pop("timeZone", None)
+    return manifest
 
 
 def host_address() -> str:
@@ -138,8 +152,7 @@ def apply(namespace: str, *manifests: dict[str, Any]) -> None:
 
 def wait_for_account(namespace: str) -> None:
     """Return when pods can be made: a new namespace gets its account a moment later, and before Kubernetes 1.24 that gets a token."""
-    kubernetes = client()
-    old = int(kubernetes.client.VersionApi().get_code().minor.rstrip("+")) < 24
+    kubernetes, old = client(), minor_version() < 24
     end = time.monotonic() + ACCOUNT_SECONDS
     while time.monotonic() < end:
         accounts = kubernetes.client.CoreV1Api().list_namespaced_service_account(namespace).items

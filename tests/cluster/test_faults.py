@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from components.core.paths import REPOSITORY
-from tests.cluster.environment import Environment, client
+from tests.cluster.environment import Environment, client, minor_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TRAIN = {
@@ -119,10 +119,9 @@ def test_a_drained_node(env: Environment, config: str, tmp_path: Path) -> None:
 
 
 def _evict(name: str, namespace: str) -> None:
-    kubernetes = client()
-    old = int(kubernetes.client.VersionApi().get_code().minor.rstrip("+")) < 22
-    body = {"apiVersion": "policy/v1beta1" if old else "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
-    kubernetes.client.CoreV1Api().create_namespaced_pod_eviction(name, namespace, body)
+    version = "policy/v1beta1" if minor_version() < 22 else "policy/v1"
+    body = {"apiVersion": version, "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+    client().client.CoreV1Api().create_namespaced_pod_eviction(name, namespace, body)
 
 
 def test_zenml_server_restarted(env: Environment, config: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from components.core.paths import FLOORS, REPOSITORY
-from tests.cluster.environment import apply, client
+from tests.cluster.environment import apply, client, older
 from tests.cluster.test_short import FEW
 from tests.infra.kubernetes.manifests import pods, resolved
 
@@ -31,8 +31,6 @@ SECTIONS = ("Secrets", "Apply", "From your machine", "Check the cluster first", 
 NAMESPACES = ("styleforge", "styleforge-runs")
 CLAIMS = {"zenml": "styleforge", "data-postgres-0": "styleforge", "data-s3-0": "styleforge",
           "hub-cache": "styleforge-runs", "retrain-home": "styleforge-runs"}  # fmt: skip
-# By an older name, field by field the same for what we say.
-OLDER = {"PodDisruptionBudget": "policy/v1beta1", "CronJob": "batch/v1beta1"}
 DATABASE = "postgresql://mlflow:pw-postgres@postgres.styleforge:5432/mlflow"
 # What the page has, what is run, and why.
 EDITS = (
@@ -105,13 +103,6 @@ def _images(core: Any) -> list[str]:
             return [name for image in listed for name in image.names or []]
         time.sleep(1)
     return []
-
-
-def older(manifest: dict[str, Any]) -> dict[str, Any]:
-    if manifest["kind"] in OLDER and int(client().client.VersionApi().get_code().minor.rstrip("+")) < 21:
-        manifest["apiVersion"] = OLDER[manifest["kind"]]
-        manifest["spec"].pop("timeZone", None)
-    return manifest
 
 
 def prepared(folder: Path) -> tuple[Path, dict[str, str]]:

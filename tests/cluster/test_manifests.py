@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kubernetes.dynamic.exceptions import ConflictError, ResourceNotFoundError
+from kubernetes.dynamic.exceptions import ConflictError
 
-from tests.cluster.environment import client
+from tests.cluster.environment import client, older
 from tests.infra.kubernetes.manifests import OVERLAYS, name_of, resolved
 
 NAMESPACES = ("styleforge", "styleforge-runs")
-# What Kubernetes 1.20 calls by an older version, field by field the same for what we say.
-OLDER = {("policy/v1", "PodDisruptionBudget"): "policy/v1beta1", ("batch/v1", "CronJob"): "batch/v1beta1"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def test_the_server_takes_every_manifest(dynamic: Any, overlay: str) -> None:
     for manifest in resolved(overlay):
         if manifest["kind"] == "Namespace":
             continue  # They are there, as the others need them.
-        resource = _resource(dynamic, manifest)
+        resource = dynamic.resources.get(api_version=older(manifest)["apiVersion"], kind=manifest["kind"])
         place = {"namespace": manifest["metadata"].get("namespace"), "dry_run": "All"}
         try:
             answer = resource.create(body=manifest, **place)
@@ -48,13 +46,3 @@ def test_the_server_takes_every_manifest(dynamic: Any, overlay: str) -> None:
         assert answer.metadata.name == manifest["metadata"]["name"], name_of(manifest)
         sent += 1
     assert sent > 20
-
-
-def _resource(dynamic: Any, manifest: dict[str, Any]) -> Any:
-    try:
-        return dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
-    except ResourceNotFoundError:
-        manifest["apiVersion"] = OLDER[manifest["apiVersion"], manifest["kind"]]
-        if manifest["kind"] == "CronJob":
-            manifest["spec"].pop("timeZone", None)
-        return dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])

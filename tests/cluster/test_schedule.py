@@ -14,6 +14,7 @@ from components.cluster.schedule import INSTANCE, ScheduleRequest, load_template
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY
 from tests.cluster.conftest import Namespace
+from tests.cluster.environment import minor_version
 
 TEMPLATE = load_template()
 
@@ -48,9 +49,7 @@ def test_a_life(api: Cluster, namespace: str) -> None:
 
 
 def test_time_zones(api: Cluster, namespace: str) -> None:
-    version = api.get("/version")
-    minor = int("".join(letter for letter in version["minor"] if letter.isdigit()))
-    if minor < 25:
+    if minor_version() < 25:
         with pytest.raises(InputError, match="no time zones"):
             put(api, namespace, "zone", time_zone="Europe/Berlin")
         assert list_schedules(api, namespace) == []

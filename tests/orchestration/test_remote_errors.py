@@ -40,9 +40,23 @@ def test_any_other_error_is_named_with_its_step(source: str) -> None:
     assert type(found) is StyleForgeError and "step score" in str(found) and "no such thing" in str(found)
 
 
-def test_a_pod_that_said_nothing() -> None:
-    found = error_of(_run(scan=_step("completed"), fine_tune=_step("failed")), RuntimeError("Job sf:x failed: Job was active\nlonger"))
-    assert "step fine_tune" in str(found) and "Job was active longer" in str(found) and "doctor --stack" in str(found)
+@pytest.mark.parametrize(
+    ("steps", "raised", "words"),
+    [
+        (
+            {"scan": "completed", "fine_tune": "failed"},
+            "Job sf:x failed: Job was active\nlonger",
+            ("step fine_tune: ", "Job was active longer"),
+        ),
+        ({"scan": "completed"}, "Job x failed: backoff limit", ("run in pods: ", "backoff limit")),
+        ({"scan": None}, "Job failed: Detected container in state ErrImagePull", ("image forge:1: ", "ErrImagePull")),
+        (None, "ImagePullBackOff", ("image of the pods", "ImagePullBackOff")),
+    ],
+)
+def test_a_pod_that_said_nothing(steps: dict[str, str | None] | None, raised: str, words: tuple[str, str]) -> None:
+    run = _run(**{name: _step(status) if status else None for name, status in steps.items()}) if steps else None
+    found = str(error_of(run, RuntimeError(raised)))
+    assert found.startswith(words[0]) and words[1] in found and "doctor --stack" in found
 
 
 def test_a_pod_that_never_began_has_no_record() -> None:
@@ -50,17 +64,6 @@ def test_a_pod_that_never_began_has_no_record() -> None:
     assert str(error_of(run, RuntimeError("the run is failed"))).startswith("step split: its pod was lost, or found no node in time")
     run.snapshot.step_configurations["score"].spec.upstream_steps = ["validate"]
     assert str(error_of(run, RuntimeError("the run is failed"))).startswith("steps score, split: their pods were lost, or found no node")
-
-
-def test_an_image_that_does_not_come() -> None:
-    found = error_of(_run(scan=None), RuntimeError("Job failed: Detected container in state ErrImagePull"))
-    assert str(found).startswith("image forge:1: ") and "doctor --stack" in str(found)
-    assert "image of the pods" in str(error_of(None, RuntimeError("ImagePullBackOff")))
-
-
-def test_a_run_whose_first_pod_failed() -> None:
-    found = error_of(_run(scan=_step("completed")), RuntimeError("Job x failed: backoff limit"))
-    assert str(found).startswith("run in pods: ") and "backoff limit" in str(found) and "doctor --stack" in str(found)
 
 
 def test_an_error_from_before_the_run_stays_as_it_is() -> None:

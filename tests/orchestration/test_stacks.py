@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from components.core.paths import REPOSITORY
+from tests.components.cluster.kube import write_kubeconfig
 from tests.infra.ci.zenml_server import zenml_server
 from tests.stand_in import Done, StandIn, make_stand_in, new_home
 
@@ -181,11 +182,7 @@ def test_notes_say_what_is_missing_for_runs(store: Store) -> None:
 
 def test_zenml_itself_accepts_the_stack_for_runs(store: Store, tmp_path: Path) -> None:
     pytest.importorskip("s3fs")
-    cluster = {"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}
-    context = {"name": "nowhere", "context": {"cluster": "c", "user": "u"}}
-    user = {"name": "u", "user": {}}
-    kubeconfig = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context], "users": [user]}
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump({**kubeconfig, "current-context": "nowhere"}))
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", context="nowhere")
     store.json("apply", "kubernetes", "--set", "components.orchestrator.configuration.incluster=false", STYLEFORGE_S3_SECRET="s3")
     code = """
         from zenml.stack import Stack
@@ -197,7 +194,7 @@ def test_zenml_itself_accepts_the_stack_for_runs(store: Store, tmp_path: Path) -
             print(json.dumps(str(error)))
     """
     secret = "client.create_secret('s3', {'aws_access_key_id': 'a', 'aws_secret_access_key': 'b'})"
-    assert store.python(code.format(secret=secret), KUBECONFIG=str(tmp_path / "kubeconfig")) == "valid"
+    assert store.python(code.format(secret=secret), KUBECONFIG=str(kubeconfig)) == "valid"
     assert "Kubernetes configuration" in store.python(code.format(secret=""), KUBECONFIG=str(tmp_path / "none"))
 
 

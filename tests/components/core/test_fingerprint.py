@@ -31,12 +31,11 @@ def test_content_and_names_count_but_not_times_or_hidden_files(tmp_path: Path) -
     assert fingerprint(folder) not in (before, renamed)
 
 
-def test_a_file_is_its_digest(tmp_path: Path) -> None:
+def test_a_file_is_its_digest_and_a_damaged_memory_is_forgotten(tmp_path: Path, home: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     assert fingerprint(tmp_path / "file") == digest_file(tmp_path / "file")
-
-
-def test_nothing_there(tmp_path: Path) -> None:
+    (home / "cache" / "digests.json").write_text("{half")
+    assert fingerprint(tmp_path / "file") == digest_file(tmp_path / "file")
     with pytest.raises(FileNotFoundError):
         fingerprint(tmp_path / "none")
 
@@ -58,10 +57,3 @@ def test_large_files_are_read_once_until_they_change(tmp_path: Path, monkeypatch
     large.write_bytes(b"54321")
     assert fingerprint(large) != before
     assert len(read) == 2
-
-
-def test_a_damaged_memory_is_forgotten(tmp_path: Path, home: Path) -> None:
-    (home / "cache").mkdir(parents=True)
-    (home / "cache" / "digests.json").write_text("{half")
-    (tmp_path / "file").write_bytes(b"abc")
-    assert fingerprint(tmp_path / "file") == digest_file(tmp_path / "file")
