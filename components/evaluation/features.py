@@ -95,10 +95,7 @@ class ClipEncoder:
 
 
 class InceptionExtractor:
-    """The 2,048-d pool features of the FID Inception network, as torch-fidelity defines it.
-
-    ``weights`` is a local copy of torch-fidelity's ``pt_inception-2015-12-05-6726825d.pth``; nothing is downloaded.
-    """
+    """The 2,048-d pool features of torch-fidelity's FID Inception, from a local ``pt_inception-2015-12-05-6726825d.pth``."""
 
     dimension = 2048
 

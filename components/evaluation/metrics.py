@@ -40,10 +40,7 @@ class Bootstrap:
     seed: int = 0
 
     def interval(self, value: float, replicates: ArrayLike) -> tuple[float, float]:
-        """Interval around ``value`` from the spread of ``replicates`` about their own mean.
-
-        Their centre is not used: resampling with replacement biases FID upwards (repeated rows lower the rank).
-        """
+        """``value`` with the spread of ``replicates``, not their centre: resampling biases FID upwards (repeated rows lower the rank)."""
         spread = np.asarray(replicates, float)
         if len(spread) < 2:
             return value, value
@@ -85,10 +82,7 @@ def clip_i_values(images: ArrayLike, reference: ArrayLike) -> Array:
 
 
 def fid(features: ArrayLike, reference: ArrayLike) -> float:
-    """Fréchet distance of the Gaussian fits of (n, d) and (m, d) features (Heusel et al. 2017, eq. 6); covariances with n − 1.
-
-    Biased upwards for small n: compare only values of equal n.
-    """
+    """Fréchet distance of Gaussians fit to (n, d) features (Heusel et al. 2017, eq. 6); biased upwards: compare values of equal n only."""
     x, y = _two_sets(features, reference)
     return _frechet(x, np.ones(len(x)), y, np.ones(len(y)))
 

@@ -78,10 +78,7 @@ def read_record(folder: Path) -> Record:
 
 
 def resample(record: Record, resamples: int, seed: int) -> dict[str, Resampled]:
-    """KID, CLIP-T and CLIP-I of a cell with their (B,) replicates on resampled prompts and reference pictures, as :func:`replicates`.
-
-    One seed gives all cells the same prompts, and all cells of a style the same reference: differences are then paired.
-    """
+    """KID, CLIP-T and CLIP-I of a cell with (B,) replicates; one seed gives all cells the same prompts, so that differences are paired."""
     prompts = read_json(record.folder / "cell.json")["prompts"]
     found = replicates(record.folder, prompts, resamples, seed)
     return {name: Resampled(float(record.scores["style"][name]["value"]), values) for name, values in found.items()}

@@ -36,10 +36,7 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Decision:
-    """By how much a claim is true (``advantage`` > 0) with its interval, and the verdict.
-
-    ``seeds_needed`` would decide an undecided claim; None for others, and where the advantage is so near zero that none would.
-    """
+    """A claim's ``advantage`` (true above 0), interval and verdict; ``seeds_needed`` would decide an undecided one, None if none would."""
 
     advantage: float
     low: float

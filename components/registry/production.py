@@ -27,10 +27,7 @@ def production_name(name: str) -> str:
 
 
 def copy_to_production(tracking: Tracking, version: ModelVersion, folder: Path, name: str) -> str:
-    """Copy a development version into a run of its own, register it as a version of ``name``, and return its number.
-
-    ``folder`` holds its verified files. A copy made before is taken again; nothing is registered before all bytes are there.
-    """
+    """Register a development version's verified ``folder``, copied whole into a run of its own, as ``name``; an earlier copy is reused."""
     source = f"{version.name}/{version.version}"
     digest = version.tags[ARTIFACT_DIGEST]
     ensure_model(tracking, name)

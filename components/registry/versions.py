@@ -133,10 +133,7 @@ def parse_reference(reference: str) -> tuple[str, str | None, str | None]:
 
 
 def resolve_model(reference: str, uri: str | None = None) -> Path:
-    """The local folder of a model: a folder itself, or a registered ``name`` (newest version), ``name@alias``, ``name/version``.
-
-    A version on a remote server is downloaded once, under STYLEFORGE_HOME.
-    """
+    """The local folder of a model: a folder, or a registered ``name`` (newest), ``name@alias``, ``name/version``, fetched once."""
     folder = Path(reference).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in MODEL_FILES):
