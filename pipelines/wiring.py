@@ -10,9 +10,7 @@ from steps.data.build_aux import build_aux
 from steps.data.scan import scan
 from steps.data.split import split
 from steps.data.validate import validate
-from steps.evaluation.extract_shard import extract_shard
-from steps.evaluation.score import score
-from steps.evaluation.score_joined import score_joined
+from steps.evaluation.score import extract_shard, score, score_joined
 from steps.sampling.sample_bank import join_pictures, sample_bank, sample_base, sample_shard
 from steps.training.fine_tune import fine_tune
 
