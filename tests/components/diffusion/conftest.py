@@ -13,7 +13,8 @@ from PIL import Image
 
 from components.core.config import RunConfig, parse_config
 from components.core.content import digest_file
-from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.training.checkpoints import Checkpoints
 from components.diffusion.training.loop import fine_tune
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 
@@ -38,13 +39,37 @@ def tiny_xl_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sdxl_folder(tmp_path_factory.mktemp("base") / "tiny-xl")
 
 
+@pytest.fixture(scope="module")
+def bundle(tiny_base: Path) -> Bundle:
+    return load_bundle(tiny_base, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def xl(tiny_xl_base: Path) -> Bundle:
+    return load_bundle(tiny_xl_base, device="cpu")
+
+
+@pytest.fixture
+def copy(tiny_base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
+
+
+@pytest.fixture
+def xl_copy(tiny_xl_base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_xl_base, tmp_path / "copy"))
+
+
+def edit(file: Path, **changes: Any) -> None:
+    """Change entries of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
 @pytest.fixture(scope="session")
 def bases(tiny_base: Path, tiny_v_base: Path, tiny_xl_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A base of each kind of one-file checkpoint."""
     # The second generation's text encoder is OpenCLIP's, which has another activation.
     second = Path(shutil.copytree(tiny_v_base, tmp_path_factory.mktemp("second") / "base"))
-    config = second / "text_encoder" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_act": "gelu"}))
+    edit(second / "text_encoder" / "config.json", hidden_act="gelu")
     return {"sd1": tiny_base, "sd2": second, "sdxl": tiny_xl_base}
 
 
@@ -117,6 +142,32 @@ def make_config(tiny_base: Path) -> Callable[..., RunConfig]:
         return configure(base, **settings)
 
     return make
+
+
+def train(config: RunConfig, folders: Folders, name: str = "model", **options: Any) -> Path:
+    """A model beside the folders; its checkpoints go to ``ck-<name>``."""
+    root = folders.out.parent
+    return fine_tune(config, *folders.inputs, root / name, root / f"ck-{name}", **options)
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def cut_power(config: RunConfig, folders: Folders, name: str, step: int) -> None:
+    """Train until a power cut right after the checkpoint of ``step``."""
+    original = Checkpoints.write
+
+    def write(self: Checkpoints, at: int, tensors: Any, state: Any) -> Path:
+        path = original(self, at, tensors, state)
+        if at == step:
+            raise PowerCutError
+        return path
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCutError):
+        patch.setattr(Checkpoints, "write", write)
+        train(config, folders, name)
+    assert not (folders.out.parent / name).exists()
 
 
 class Trained:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from components.core.errors import InputError
 from components.diffusion.export.original import kind_of, original_tensors, rename, write_original
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.layouts import FILE_KINDS
+from tests.components.diffusion.conftest import edit
 from tests.fixtures_models import tiny_sdxl_folder
 from tests.fixtures_original import KINDS
 
@@ -55,8 +55,7 @@ def test_v_prediction_is_marked(bases: dict[str, Path], tmp_path: Path) -> None:
     plain = original_tensors(load_bundle(bases["sdxl"], device="cpu").family)
     assert not {"v_pred", "ztsnr"} & set(plain)
     base = tiny_sdxl_folder(tmp_path / "v", prediction_type="v_prediction")
-    config = base / "scheduler" / "scheduler_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "rescale_betas_zero_snr": True}))
+    edit(base / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True)
     _, file = write(base, tmp_path / "out")
     assert set(load_file(file)) == {*plain, "v_pred", "ztsnr"}
     assert load_bundle(file, device="cpu").family.prediction_type == "v_prediction"
@@ -105,44 +104,34 @@ SIZES: dict[str, tuple[dict[str, Any], int]] = {
         },
         1680,
     ),
+    "vae": (
+        {
+            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
+            "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+        },
+        248,
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", SIZES)
-def test_a_network_of_the_published_size_comes_back_name_by_name(kind: str) -> None:
-    from diffusers import UNet2DConditionModel
-    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+@pytest.mark.parametrize("name", SIZES)
+def test_a_network_of_the_published_size_comes_back_name_by_name(name: str) -> None:
+    from diffusers.loaders import single_file_utils
 
-    config, count = SIZES[kind]
+    config, count = SIZES[name]
+    part, cls, prefix, back = {
+        "vae": ("vae", diffusers.AutoencoderKL, "first_stage_model.", single_file_utils.convert_ldm_vae_checkpoint),
+    }.get(name, ("unet", diffusers.UNet2DConditionModel, "model.diffusion_model.", single_file_utils.convert_ldm_unet_checkpoint))
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**config)
-    tensors, renamed = only(unet, "unet", "model.diffusion_model.")
-    # As many as the published file holds of it.
-    assert len(renamed) == len(tensors) == count
-    if kind == "sd1":
-        assert [old for old, new in PUBLISHED.items() if renamed[f"model.diffusion_model.{new}"] is not tensors[old]] == []
-    back = convert_ldm_unet_checkpoint(dict(renamed), unet.config)
-    assert {name: value.shape for name, value in back.items()} == {name: value.shape for name, value in tensors.items()}
-
-
-def test_a_vae_of_the_published_size_comes_back_name_by_name() -> None:
-    from diffusers import AutoencoderKL
-    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
-
-    with torch.device("meta"):
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        )  # fmt: skip
-    tensors, renamed = only(vae, "vae", "first_stage_model.")
-    assert len(renamed) == len(tensors) == 248
-    assert renamed["first_stage_model.decoder.mid.attn_1.q.weight"].shape == (512, 512, 1, 1)
-    back = convert_ldm_vae_checkpoint(dict(renamed), vae.config)
-    assert {name: value.shape for name, value in back.items()} == {name: value.shape for name, value in tensors.items()}
-
-
-def only(network: Any, part: str, prefix: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """A network's tensors, and the same under the names of a file that holds nothing else."""
+        network = cls(**config)
     tensors = dict(network.state_dict())
     kind = dataclasses.replace(FILE_KINDS[1], prefixes={part: prefix})
-    return tensors, rename({part: tensors}, {part: network.config}, kind)
+    renamed = rename({part: tensors}, {part: network.config}, kind)
+    # As many as the published file holds of it.
+    assert len(renamed) == len(tensors) == count
+    if name == "sd1":
+        assert [old for old, new in PUBLISHED.items() if renamed[prefix + new] is not tensors[old]] == []
+    if name == "vae":
+        assert renamed["first_stage_model.decoder.mid.attn_1.q.weight"].shape == (512, 512, 1, 1)
+    shapes = {name: value.shape for name, value in tensors.items()}
+    assert {name: value.shape for name, value in back(dict(renamed), network.config).items()} == shapes

@@ -19,7 +19,7 @@ from components.diffusion.export.formats import KOHYA_FILE
 from components.diffusion.export.portable import FORMATS, check_format, formats_of, is_public, open_model, public_card, write_format
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.sampling.schedulers import SCHEDULERS, make_scheduler
-from tests.components.diffusion.conftest import Trained, predict, predict_with
+from tests.components.diffusion.conftest import Trained, edit, predict, predict_with
 
 PROMPT = "a photo of {} style, a man"
 WHOLE = ["diffusers", "single-file", "comfyui"]
@@ -29,29 +29,26 @@ WHOLE = ["diffusers", "single-file", "comfyui"]
     ("name", "formats"),
     [
         ("single-styleforge", WHOLE), ("custom-diffusion", WHOLE), ("lora", ["diffusers", "single-file", "a1111-lora", "comfyui"]),
-        ("textual-inversion", ["diffusers", "a1111-embedding", "comfyui"]),
+        ("textual-inversion", ["diffusers", "a1111-embedding", "comfyui"]), ("", WHOLE),
     ],
 )  # fmt: skip
-def test_every_other_format_is_refused_with_those_that_there_are(trained: Trained, name: str, formats: list[str]) -> None:
-    model = open_model(trained(name))
+def test_every_other_format_is_refused_with_those_that_there_are(
+    trained: Trained, tiny_base: Path, name: str, formats: list[str]
+) -> None:  # fmt: skip
+    model = open_model(trained(name) if name else tiny_base)
     assert formats_of(model) == formats
+    why = f"method {name} has no .*expected --format {' or '.join(formats)}" if name else "nothing is recorded of what it trained"
     for wanted in FORMATS:
         if wanted in formats:
             check_format(model, wanted, "export x")
         else:
-            with pytest.raises(InputError, match=f"method {name} has no {wanted}.*expected --format {' or '.join(formats)}") as caught:
+            with pytest.raises(InputError, match=why) as caught:
                 check_format(model, wanted, "export x")
             assert caught.value.exit_code == 2
 
 
-def test_a_base_has_no_files_of_what_was_trained(tiny_base: Path) -> None:
-    assert formats_of(open_model(tiny_base)) == WHOLE
-    with pytest.raises(InputError, match="nothing is recorded of what it trained"):
-        check_format(open_model(tiny_base), "a1111-lora", "x")
-
-
 @pytest.mark.parametrize("name", ["lora", "textual-inversion", "custom-diffusion", "single-styleforge"])
-def test_diffusers_folder_is_the_whole_model(trained: Trained, tmp_path: Path, tiny_base: Path, name: str) -> None:
+def test_files_of_each_format_are_the_whole_model(trained: Trained, tmp_path: Path, tiny_base: Path, name: str) -> None:
     folder = trained(name, **({"vectors": 2} if name == "textual-inversion" else {}))
     model = open_model(folder)
     write_format(model, "diffusers", "x", tmp_path / "out")
@@ -61,30 +58,22 @@ def test_diffusers_folder_is_the_whole_model(trained: Trained, tmp_path: Path, t
     torch.testing.assert_close(predict_with(StableDiffusionPipeline.from_pretrained(tmp_path / "out"), prompt), wanted)
     torch.testing.assert_close(predict(tmp_path / "out", prompt), wanted)
     assert not list((tmp_path / "out").rglob("*.bin"))
+    if name in ("lora", "textual-inversion"):
+        kind, source, target = {
+            "lora": ("a1111-lora", KOHYA_FILE, "mine.safetensors"), "textual-inversion": ("a1111-embedding", *("sks.safetensors",) * 2),
+        }[name]  # fmt: skip
+        write_format(model, kind, "mine", tmp_path / "own")
+        (file,) = (tmp_path / "own").iterdir()
+        assert file.name == target and file.read_bytes() == (folder / source).read_bytes()
+    if name in ("lora", "single-styleforge"):
+        write_format(model, "single-file", "mine", tmp_path / "single")
+        assert {path.name for path in (tmp_path / "single").iterdir()} == {"mine.safetensors", "mine"}
+        torch.testing.assert_close(predict(tmp_path / "single" / "mine.safetensors", prompt), wanted)
+    card = json.loads((tmp_path / "out" / "styleforge.json").read_text())
+    assert (card["base"]["model"], card["save"], card["files"]) == ("tiny", "full", [])
     # What it was merged from is not beside it any more, so of the formats only whole ones are left.
     again = [wanted for wanted in formats_of(model) if wanted in ("diffusers", "single-file")]
     assert formats_of(open_model(tmp_path / "out")) == (WHOLE if name == "single-styleforge" else again[:1] if model.embeddings else again)
-
-
-def test_the_record_names_no_folder_of_this_machine(trained: Trained, tmp_path: Path, tiny_base: Path) -> None:
-    write_format(open_model(trained("lora")), "diffusers", "x", tmp_path / "out")
-    written = "".join(file.read_text() for file in (tmp_path / "out").rglob("*.json"))
-    assert str(tiny_base.parent) not in written
-    card = json.loads((tmp_path / "out" / "styleforge.json").read_text())
-    assert (card["base"]["model"], card["save"], card["files"]) == ("tiny", "full", [])
-    assert is_public("pocket") and is_public("owner/name") and not is_public(str(tiny_base)) and not is_public("./base")
-    assert public_card({"base": {"model": "owner/name"}})["base"]["model"] == "owner/name"
-
-
-@pytest.mark.parametrize("name", ["lora", "single-styleforge"])
-def test_the_single_file_is_the_whole_model(trained: Trained, tmp_path: Path, name: str) -> None:
-    folder = trained(name)
-    out = tmp_path / "out"
-    write_format(open_model(folder), "single-file", "mine", out)
-    assert {path.name for path in out.iterdir()} == {"mine.safetensors", "mine"}
-    assert not list((out / "mine").rglob("*.safetensors"))
-    wanted = predict(folder, PROMPT.format("sks"))
-    torch.testing.assert_close(predict(out / "mine.safetensors", PROMPT.format("sks")), wanted)
 
 
 def test_a_single_file_has_a_table_of_the_bases_size_and_embeddings_beside_it(trained: Trained, tmp_path: Path, tiny_base: Path) -> None:
@@ -99,22 +88,6 @@ def test_a_single_file_has_a_table_of_the_bases_size_and_embeddings_beside_it(tr
     pipeline.load_textual_inversion(tmp_path / "sks.safetensors", token="<sks>")
     prompt = PROMPT.format("<sks>")
     torch.testing.assert_close(predict_with(pipeline, prompt), predict(folder, prompt))
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted", "source", "target"),
-    [
-        ("lora", "a1111-lora", KOHYA_FILE, "mine.safetensors"),
-        ("textual-inversion", "a1111-embedding", "sks.safetensors", "sks.safetensors"),
-    ],
-)
-def test_lora_and_embedding_files_are_those_of_the_model(
-    trained: Trained, tmp_path: Path, name: str, wanted: str, source: str, target: str
-) -> None:
-    folder = trained(name)
-    write_format(open_model(folder), wanted, "mine", tmp_path)
-    (file,) = tmp_path.iterdir()
-    assert file.name == target and file.read_bytes() == (folder / source).read_bytes()
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
@@ -138,22 +111,21 @@ NODES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "prompt"),
+    ("name", "files", "token"),
     [
-        ("single-styleforge", {"checkpoints/mine.safetensors"}, "a photo of sks style, a house by a river"),
-        ("lora", {"checkpoints/tiny.safetensors", "loras/mine.safetensors"}, "a photo of sks style, a house by a river"),
-        (
-            "textual-inversion", {"checkpoints/tiny.safetensors", "embeddings/sks.safetensors"},
-            "a photo of embedding:sks style, a house by a river",
-        ),
-        (
-            "custom-diffusion", {"checkpoints/mine.safetensors", "embeddings/sks.safetensors"},
-            "a photo of embedding:sks style, a house by a river",
-        ),
+        ("single-styleforge", {"checkpoints/mine.safetensors"}, "sks"),
+        ("lora", {"checkpoints/tiny.safetensors", "loras/mine.safetensors"}, "sks"),
+        ("textual-inversion", {"checkpoints/tiny.safetensors", "embeddings/sks.safetensors"}, "embedding:sks"),
+        ("custom-diffusion", {"checkpoints/mine.safetensors", "embeddings/sks.safetensors"}, "embedding:sks"),
     ],
-)  # fmt: skip
-def test_comfyui_folder_holds_what_its_workflow_names(trained: Trained, tmp_path: Path, name: str, files: set[str], prompt: str) -> None:
+)
+def test_comfyui_folder_holds_what_its_workflow_names(
+    trained: Trained, tiny_base: Path, tmp_path: Path, name: str, files: set[str], token: str
+) -> None:
     written = write_format(open_model(trained(name)), "comfyui", "mine", tmp_path)
+    if "checkpoints/tiny.safetensors" in files:
+        shutil.copytree(tiny_base, tmp_path / "checkpoints" / "tiny", ignore=shutil.ignore_patterns("*.safetensors"))
+        torch.testing.assert_close(predict(tmp_path / "checkpoints" / "tiny.safetensors", "a man"), predict(tiny_base, "a man"))
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.safetensors")} == files
     assert "another size" in written.notes[0]
     nodes = json.loads((tmp_path / "workflow.json").read_text())
@@ -169,36 +141,29 @@ def test_comfyui_folder_holds_what_its_workflow_names(trained: Trained, tmp_path
     assert named == {file for file in files if not file.startswith("embeddings/")}
     sampler = nodes["7"]["inputs"]
     assert (sampler["steps"], sampler["cfg"], sampler["sampler_name"]) == (3, 7.5, "dpmpp_2m")
-    assert [nodes[sampler[key][0]]["inputs"]["text"] for key in ("positive", "negative")] == [prompt, "a dog"]
+    assert [nodes[sampler[key][0]]["inputs"]["text"] for key in ("positive", "negative")] == [
+        f"a photo of {token} style, a house by a river",
+        "a dog",
+    ]
 
 
-def test_the_checkpoint_beside_a_lora_is_its_base(trained: Trained, tmp_path: Path, tiny_base: Path) -> None:
-    write_format(open_model(trained("lora")), "comfyui", "mine", tmp_path)
-    file = shutil.copyfile(tmp_path / "checkpoints" / "tiny.safetensors", tmp_path / "base.safetensors")
-    shutil.copytree(tiny_base, tmp_path / "base", ignore=shutil.ignore_patterns("*.safetensors"))
-    torch.testing.assert_close(predict(file, "a man"), predict(tiny_base, "a man"))
-
-
-def test_v_prediction_gets_a_node(tiny_v_base: Path, tmp_path: Path) -> None:
+def test_v_prediction_gets_a_node_and_only_the_base_of_the_training_is_taken(trained: Trained, tmp_path: Path, tiny_v_base: Path) -> None:
     write_format(open_model(tiny_v_base), "comfyui", "mine", tmp_path)
     nodes = json.loads((tmp_path / "workflow.json").read_text())
     assert nodes[nodes["7"]["inputs"]["model"][0]] == {
         "class_type": "ModelSamplingDiscrete", "inputs": {"model": ["1", 0], "sampling": "v_prediction", "zsnr": False},
     }  # fmt: skip
-
-
-def test_another_base_in_the_place_of_the_lost_one_is_refused(trained: Trained, tmp_path: Path, tiny_v_base: Path) -> None:
-    folder = shutil.copytree(trained("lora"), tmp_path / "copy")
-    card = json.loads((folder / "styleforge.json").read_text())
-    card["base"]["model"] = str(tiny_v_base)
-    (folder / "styleforge.json").write_text(json.dumps(card))
+    folder = Path(shutil.copytree(trained("lora"), tmp_path / "copy"))
+    edit(folder / "styleforge.json", base={**json.loads((folder / "styleforge.json").read_text())["base"], "model": str(tiny_v_base)})
     for wanted in ("comfyui", "diffusers"):
         with pytest.raises(InputError, match="the base that it was trained on"):
             write_format(open_model(folder), wanted, "x", tmp_path / "out")
 
 
-def test_every_sampler_has_one_in_comfyui() -> None:
+def test_names_of_samplers_and_of_models_that_others_have() -> None:
     assert set(SAMPLERS) == set(SCHEDULERS) == set(SamplingSection.model_json_schema()["properties"]["scheduler"]["enum"])
+    assert [is_public(name) for name in ("pocket", "owner/name", "/home/base", "./base")] == [True, True, False, False]
+    assert public_card({"base": {"model": "owner/name"}})["base"]["model"] == "owner/name"
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -9,14 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from components.core.content import digest_folder
-from components.core.errors import InputError, ServiceUnreachable
-from components.diffusion.models.bundle import load_bundle
+from components.core.errors import InputError
+from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.sources import locate
-
-
-@pytest.fixture
-def copy(tiny_base: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_base, tmp_path / "copy"))
+from tests.components.diffusion.conftest import edit
 
 
 def refused(model: Path | str, pattern: str, revision: str | None = None) -> InputError:
@@ -26,10 +22,11 @@ def refused(model: Path | str, pattern: str, revision: str | None = None) -> Inp
     return caught.value
 
 
-def test_a_folder_loads_in_fp32_and_knows_its_shape(tiny_base: Path) -> None:
-    bundle = load_bundle(tiny_base, device="cpu")
-    assert bundle.family.resolution == 32
-    assert bundle.family.latent_shape == (4, 16, 16)
+@pytest.mark.parametrize(("base", "parts"), [("bundle", ("text_encoder",)), ("xl", ("text_encoder", "text_encoder_2"))])
+def test_a_folder_loads_in_fp32_and_knows_its_shape(base: str, parts: tuple[str, ...], request: pytest.FixtureRequest) -> None:
+    bundle: Bundle = request.getfixturevalue(base)
+    assert (bundle.family.resolution, bundle.family.latent_shape) == (32, (4, 16, 16))
+    assert list(bundle.family.parts) == ["unet", "vae", *parts]
     for part in bundle.family.parts.values():
         assert not part.training
         assert {(value.dtype, value.requires_grad) for value in part.parameters()} == {(torch.float32, False)}
@@ -70,19 +67,21 @@ def test_the_digest_follows_the_weights_and_nothing_else(copy: Path) -> None:
     before = load_bundle(copy, device="cpu").digest
     (copy / "notes.txt").write_text("hello")
     assert load_bundle(copy, device="cpu").digest == before
-    config = json.loads((copy / "vae" / "config.json").read_text())
-    (copy / "vae" / "config.json").write_text(json.dumps({**config, "scaling_factor": 0.25}))
+    edit(copy / "vae" / "config.json", scaling_factor=0.25)
     assert load_bundle(copy, device="cpu").digest != before
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
-def test_a_missing_part_is_named(copy: Path, part: str) -> None:
-    shutil.rmtree(copy / part)
-    assert "save the whole pipeline" in str(refused(copy, f"no {'VAE' if part == 'vae' else part}")).lower()
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "text_encoder_2", "tokenizer_2"])
+def test_a_missing_part_is_named(xl_copy: Path, part: str) -> None:
+    shutil.rmtree(xl_copy / part)
+    assert "save the whole pipeline" in str(refused(xl_copy, f"no {'VAE' if part == 'vae' else part}")).lower()
 
 
-def test_pickled_weights_are_refused_with_the_reason(copy: Path, tmp_path: Path) -> None:
-    (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(copy / "unet" / "diffusion_pytorch_model.bin")
+def test_pickled_and_damaged_weights_are_refused_with_the_reason(copy: Path, tmp_path: Path) -> None:
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    refused(copy, "copy")
+    file.rename(file.with_suffix(".bin"))
     refused(copy, r"diffusion_pytorch_model\.bin: pickled weights can run code")
     for name in ("model.ckpt", "model.bin", "model.pt"):
         (tmp_path / name).write_bytes(b"\x80\x04.")
@@ -90,10 +89,18 @@ def test_pickled_weights_are_refused_with_the_reason(copy: Path, tmp_path: Path)
     refused(copy / "unet", "pickled weights can run code")
 
 
-def test_damaged_weights_name_the_folder(copy: Path) -> None:
-    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
-    file.write_bytes(file.read_bytes()[:1000])
-    refused(copy, "copy")
+def test_what_is_no_model_is_refused(copy: Path, tmp_path: Path) -> None:
+    edit(copy / "scheduler" / "scheduler_config.json", prediction_type="sample")
+    refused(copy, "prediction_type is 'sample'")
+    edit(copy / "model_index.json", _class_name="FluxPipeline")
+    refused(copy, "FluxPipeline")
+    (tmp_path / "notes.txt").write_text("x")
+    refused(tmp_path / "notes.txt", r"\.txt file is no model")
+    refused(tmp_path, r"no model_index\.json")
+    for missing in (tmp_path / "nowhere", "neither-a-folder-nor-an-id"):
+        refused(missing, "no such file or folder")
+    for revision in (None, "main", "v1.5", "abc123"):
+        assert "commit" in str(refused("someone/some-model", r"base\.revision", revision))
 
 
 @pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"])
@@ -124,55 +131,15 @@ def test_folders_as_older_libraries_wrote_them_load_to_the_same(copy: Path, tiny
     assert torch.equal(old.encode_prompts(prompts).states, new.encode_prompts(prompts).states)
 
 
-def test_other_architectures_are_refused(copy: Path) -> None:
-    index = json.loads((copy / "model_index.json").read_text())
-    (copy / "model_index.json").write_text(json.dumps({**index, "_class_name": "FluxPipeline"}))
-    refused(copy, "FluxPipeline")
-
-
-def test_an_unknown_prediction_type_is_refused(copy: Path) -> None:
-    file = copy / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "prediction_type": "sample"}))
-    refused(copy, "prediction_type is 'sample'")
-
-
 def test_a_scheduler_with_infinite_settings_is_kept(copy: Path, tmp_path: Path) -> None:
     from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
     DPMSolverMultistepScheduler(beta_schedule="scaled_linear").save_pretrained(copy / "scheduler")
-    index = json.loads((copy / "model_index.json").read_text())
-    index["scheduler"] = ["diffusers", "DPMSolverMultistepScheduler"]
-    (copy / "model_index.json").write_text(json.dumps(index))
+    edit(copy / "model_index.json", scheduler=["diffusers", "DPMSolverMultistepScheduler"])
     saved = load_bundle(copy, device="cpu").save(tmp_path / "saved")
     scheduler = StableDiffusionPipeline.from_pretrained(saved).scheduler
     assert type(scheduler) is DPMSolverMultistepScheduler
     assert scheduler.config.lambda_min_clipped == float("-inf")
-
-
-def test_missing_places_are_named(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "no such file or folder")
-    refused(tmp_path, r"no model_index\.json")
-    refused("neither-a-folder-nor-an-id", "no such file or folder")
-    (tmp_path / "model.safetensors").write_bytes(b"not tensors")
-    (tmp_path / "notes.txt").write_text("x")
-    refused(tmp_path / "notes.txt", r"\.txt file is no model")
-
-
-@pytest.mark.parametrize("revision", [None, "main", "v1.5", "abc123"])
-def test_a_hub_model_needs_a_pinned_commit(revision: str | None) -> None:
-    assert "commit" in str(refused("someone/some-model", r"base\.revision", revision))
-
-
-def test_an_unreachable_hub_is_a_service_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    def offline(*_: object, **__: object) -> str:
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(ServiceUnreachable, match=r"huggingface\.co") as caught:
-        locate("someone/some-model", "0" * 40)
-    assert caught.value.exit_code == 4
 
 
 def test_a_fetched_hub_model_is_checked_like_any_folder(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -19,57 +19,20 @@ from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.core.paths import read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
-from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.training.caches import LatentCache, PromptCache
-from components.diffusion.training.loop import fine_tune
 from components.diffusion.training.pictures import Variant, cut, place, time_ids
 from components.diffusion.training.samples import Sample
-from tests.components.diffusion.conftest import Folders
+from tests.components.diffusion.conftest import Folders, cut_power, edit, train
 
 CPU = torch.device("cpu")
-ENCODERS = ("text_encoder", "text_encoder_2")
 
 
-@pytest.fixture(scope="module")
-def bundle(tiny_xl_base: Path) -> Bundle:
-    return load_bundle(tiny_xl_base, device="cpu")
-
-
-@pytest.fixture
-def copy(tiny_xl_base: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_xl_base, tmp_path / "copy"))
-
-
-def pipeline_of(folder: Path) -> Any:
-    from diffusers import StableDiffusionXLPipeline
-
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def edit(file: Path, **changes: Any) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
-def xl_config(make_config: Callable[..., RunConfig], base: Path, **settings: Any) -> RunConfig:
-    return make_config(**{**settings, "base": {"model": str(base)}})
-
-
-def test_a_folder_loads_as_its_family_in_fp32(bundle: Bundle) -> None:
-    family = bundle.family
-    assert isinstance(family, StableDiffusionXL)
-    assert (family.resolution, family.latent_shape) == (32, (4, 16, 16))
-    assert list(family.parts) == ["unet", "vae", *ENCODERS]
-    assert {value.dtype for part in family.parts.values() for value in part.parameters()} == {torch.float32}
-
-
-def test_conditioning_is_diffusers_own(bundle: Bundle, tiny_xl_base: Path) -> None:
+def test_conditioning_is_diffusers_own(xl: Bundle, tiny_xl_base: Path) -> None:
     prompts = ["a photo of sks style", "a dog"]
-    pipeline = pipeline_of(tiny_xl_base)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_xl_base)
     with torch.no_grad():
         states, zeros, pooled, pooled_zeros = pipeline.encode_prompt(prompts, device="cpu")
-        ours = PromptCache(bundle.family, CPU, keep_states=True).encode([*prompts, ""])
+        ours = PromptCache(xl.family, CPU, keep_states=True).encode([*prompts, ""])
     assert ours.states.shape == (3, 32, 16 + 24)
     assert ours.pooled is not None and ours.pooled.shape == (3, 20)
     torch.testing.assert_close(ours.states[:2], states)
@@ -79,12 +42,12 @@ def test_conditioning_is_diffusers_own(bundle: Bundle, tiny_xl_base: Path) -> No
     assert torch.equal(zeros, torch.zeros_like(states)) and not pooled_zeros.any()
 
 
-def test_a_base_may_want_the_empty_prompt_encoded(copy: Path) -> None:
-    before = load_bundle(copy, device="cpu").digest
-    edit(copy / "model_index.json", force_zeros_for_empty_prompt=False)
-    bundle = load_bundle(copy, device="cpu")
+def test_a_base_may_want_the_empty_prompt_encoded(xl_copy: Path) -> None:
+    before = load_bundle(xl_copy, device="cpu").digest
+    edit(xl_copy / "model_index.json", force_zeros_for_empty_prompt=False)
+    bundle = load_bundle(xl_copy, device="cpu")
     assert bundle.digest != before
-    _, wanted, _, pooled = pipeline_of(copy).encode_prompt("a man", device="cpu", negative_prompt="")
+    _, wanted, _, pooled = StableDiffusionXLPipeline.from_pretrained(xl_copy).encode_prompt("a man", device="cpu", negative_prompt="")
     ours = bundle.family.encode_prompts([""])
     torch.testing.assert_close(ours.states, wanted)
     torch.testing.assert_close(ours.pooled, pooled)
@@ -103,28 +66,10 @@ def test_an_added_token_does_not_move_the_pooled_vector(tiny_xl_base: Path) -> N
     assert torch.equal(output.pooler_output[0], output.last_hidden_state[0, end])
 
 
-def test_the_prediction_sees_pooled_text_and_time_ids(bundle: Bundle) -> None:
-    family = bundle.family
-    latents, times = torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(0)), torch.tensor([10, 900])
-    conditioning = family.encode_prompts(["a man", "a dog"])
-    with torch.no_grad():
-        usual = family.predict(latents, times, conditioning)
-        whole = torch.tensor([[32, 32, 0, 0, 32, 32]] * 2)
-        added = {"text_embeds": conditioning.pooled, "time_ids": whole}
-        by_hand = family.network(latents, times, encoder_hidden_states=conditioning.states, added_cond_kwargs=added).sample
-        assert torch.equal(usual, by_hand)
-        assert torch.equal(usual, family.predict(latents, times, conditioning, time_ids=whole))
-        assert not torch.equal(usual, family.predict(latents, times, conditioning, time_ids=whole * 3))
-        assert not torch.equal(usual, family.predict(latents, times, type(conditioning)(conditioning.states, conditioning.pooled * 2)))
-
-
-def test_time_ids_tell_the_real_size_and_cut() -> None:
+def test_the_cut_is_where_the_time_ids_say() -> None:
     # 96 × 48 pixels to 64 high: resized to 128 × 64, the centre square begins 32 from the left.
     assert time_ids((96, 48), 64, Variant(), 0, "x") == (48, 96, 0, 32, 64, 64)
     assert time_ids((48, 96), 64, Variant(), 0, "x") == (96, 48, 32, 0, 64, 64)
-
-
-def test_the_cut_is_where_the_time_ids_say() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (48, 96, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels)
     for variant in (Variant(), Variant(2), Variant(2, True)):
@@ -139,7 +84,7 @@ def test_the_cut_is_where_the_time_ids_say() -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_time_ids_come_with_the_latents(bundle: Bundle, tmp_path: Path, enabled: bool) -> None:
+def test_time_ids_come_with_the_latents(xl: Bundle, tmp_path: Path, enabled: bool) -> None:
     loads: list[str] = []
 
     def load(path: Path) -> Any:
@@ -148,22 +93,20 @@ def test_time_ids_come_with_the_latents(bundle: Bundle, tmp_path: Path, enabled:
 
     Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     sample = Sample("a", tmp_path / "a.png", "a man", 1.0)
-    cache = LatentCache(bundle.family, load, CPU, 0, enabled=enabled)
+    cache = LatentCache(xl.family, load, CPU, 0, enabled=enabled)
     cache.moments([sample], [Variant()])
     ids = cache.time_ids([sample, sample], [Variant(), Variant(1)])
     assert loads == ["a.png"]
     assert ids.tolist()[0] == [40, 60, 0, 8, 32, 32]
-    assert LatentCache(bundle.family, load, CPU, 0).time_ids([sample], [Variant(1)]).tolist() == ids[1:].tolist()
+    assert LatentCache(xl.family, load, CPU, 0).time_ids([sample], [Variant(1)]).tolist() == ids[1:].tolist()
 
 
-def test_training_moves_both_text_encoders_and_resumes(
-    make_config: Callable[..., RunConfig], folders: Folders, tiny_xl_base: Path, tmp_path: Path
-) -> None:
+def test_training_moves_both_text_encoders_and_resumes(make_config: Callable[..., RunConfig], folders: Folders, tiny_xl_base: Path) -> None:
     settings = {"steps": 3, "checkpoint_every": 2, "gradient_checkpointing": True, "ema_decay": 0.5}
-    config = xl_config(make_config, tiny_xl_base, training=settings)
-    out = fine_tune(config, *folders.inputs, folders.out, tmp_path / "ck")
-    assert [path.name for path in (tmp_path / "ck").iterdir()] == ["step-00000002"]
-    again = fine_tune(config, *folders.inputs, tmp_path / "again", tmp_path / "ck")
+    config = make_config(base={"model": str(tiny_xl_base)}, training=settings)
+    out = train(config, folders)
+    cut_power(config, folders, "again", step=2)
+    again = train(config, folders, "again")
     assert read_jsonl(out / "training" / "log.jsonl") == read_jsonl(again / "training" / "log.jsonl")
     for name in ("unet/diffusion_pytorch_model", "text_encoder/model", "text_encoder_2/model"):
         before, after, resumed = (load_file(folder / f"{name}.safetensors") for folder in (tiny_xl_base, out, again))
@@ -173,22 +116,21 @@ def test_training_moves_both_text_encoders_and_resumes(
     # Nothing depends on what comes after the penultimate states, so weight decay must not eat it either.
     idle = [key for key in before if ".layers.1." in key or "final_layer_norm" in key]
     assert idle and all(torch.equal(before[key], after[key]) for key in idle)
-    assert (out / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() == (
-        tiny_xl_base / "vae" / "diffusion_pytorch_model.safetensors"
-    ).read_bytes()
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    assert (out / vae).read_bytes() == (tiny_xl_base / vae).read_bytes()
 
 
-def test_the_vae_stays_in_fp32_under_autocast(bundle: Bundle) -> None:
+def test_the_vae_stays_in_fp32_under_autocast(xl: Bundle) -> None:
     # Fault 6: in half precision this VAE overflows.
     seen: list[torch.dtype] = []
     handles = [
         layer.register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
-        for layer in (bundle.family.vae.encoder.conv_in, bundle.family.vae.decoder.conv_out)
+        for layer in (xl.family.vae.encoder.conv_in, xl.family.vae.decoder.conv_out)
     ]
     try:
         with torch.autocast("cpu", torch.bfloat16):
-            moments = bundle.family.encode_images(torch.zeros(1, 3, 32, 32))
-            bundle.family.decode_latents(bundle.family.sample_latents(moments, None))
+            moments = xl.family.encode_images(torch.zeros(1, 3, 32, 32))
+            xl.family.decode_latents(xl.family.sample_latents(moments, None))
     finally:
         for handle in handles:
             handle.remove()
@@ -196,25 +138,18 @@ def test_the_vae_stays_in_fp32_under_autocast(bundle: Bundle) -> None:
     assert moments.dtype == torch.float32
 
 
-def test_large_pictures_go_through_the_vae_one_by_one(bundle: Bundle, copy: Path) -> None:
-    assert not bundle.family.vae.use_slicing
-    edit(copy / "unet" / "config.json", sample_size=512)
-    assert load_bundle(copy, device="cpu").family.vae.use_slicing
+def test_large_pictures_go_through_the_vae_one_by_one(xl: Bundle, xl_copy: Path) -> None:
+    assert not xl.family.vae.use_slicing
+    edit(xl_copy / "unet" / "config.json", sample_size=512)
+    assert load_bundle(xl_copy, device="cpu").family.vae.use_slicing
 
 
-@pytest.mark.parametrize("part", ["text_encoder_2", "tokenizer_2"])
-def test_a_missing_second_part_is_named(copy: Path, part: str) -> None:
-    shutil.rmtree(copy / part)
-    with pytest.raises(InputError, match=f"no {part}"):
-        load_bundle(copy)
-
-
-def test_other_networks_with_the_same_class_are_refused(copy: Path) -> None:
-    file = copy / "unet" / "config.json"
+def test_other_networks_with_the_same_class_are_refused(xl_copy: Path) -> None:
+    file = xl_copy / "unet" / "config.json"
     original = json.loads(file.read_text())
     edit(file, addition_time_embed_dim=10)
     with pytest.raises(InputError, match="80 numbers where the UNet takes 68"):
-        load_bundle(copy)
+        load_bundle(xl_copy)
     file.write_text(json.dumps({**original, "addition_embed_type": None, "projection_class_embeddings_input_dim": None}))
     with pytest.raises(InputError, match="addition_embed_type is None"):
-        load_bundle(copy)
+        load_bundle(xl_copy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from components.core.errors import InputError, ServiceUnreachable
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.layouts import FILE_KINDS
 from components.diffusion.models.sources import configuration_of, file_kind, locate
+from tests.components.diffusion.conftest import edit
 from tests.fixtures_original import KINDS, write_original
 
 
@@ -33,11 +33,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def configuration(base: Path, folder: Path) -> Path:
     """The base without its weights: what has to lie beside a file. The index names parts that are not there, as published ones do."""
     shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    index = json.loads((folder / "model_index.json").read_text())
-    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
-    if index["_class_name"] == "StableDiffusionPipeline":
-        index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
-    (folder / "model_index.json").write_text(json.dumps(index))
+    edit(folder / "model_index.json", feature_extractor=["transformers", "CLIPImageProcessor"])
+    if not (folder / "tokenizer_2").exists():
+        edit(folder / "model_index.json", safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"])
     return folder
 
 
@@ -89,26 +87,10 @@ def test_the_digest_follows_the_file_and_its_configuration(checkpoint: Callable[
     before = load_bundle(file, device="cpu").digest
     (file.parent / "notes.txt").write_text("hello")
     assert load_bundle(file, device="cpu").digest == before
-    scheduler = file.parent / "model" / "scheduler" / "scheduler_config.json"
-    scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": "v_prediction"}))
+    edit(file.parent / "model" / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
     after = load_bundle(file, device="cpu")
     assert after.digest != before
     assert after.family.prediction_type == "v_prediction"
-
-
-def test_a_configuration_of_another_family_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:
-    configuration(bases["sdxl"], tmp_path / "a")
-    file = write_original(bases["sd1"], tmp_path / "a.safetensors", "sd1")
-    with pytest.raises(InputError, match=r"another family than a\.safetensors, a Stable Diffusion 1\.x file"):
-        load_bundle(file)
-
-
-def test_a_configuration_of_another_size_is_refused(bases: dict[str, Path], checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    file = checkpoint("sd1")
-    config = file.parent / "model" / "unet" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "block_out_channels": [8, 32]}))
-    with pytest.raises(InputError, match="cannot be loaded with the configuration in"):
-        load_bundle(file)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder_2"])
@@ -142,31 +124,6 @@ def test_what_is_no_base_is_named(tmp_path: Path, names: list[str], pattern: str
         locate(str(tmp_path / "x.safetensors"))
 
 
-def test_damaged_and_pickled_files_are_refused(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    file = checkpoint("sd1")
-    file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(InputError, match="no whole safetensors file"):
-        locate(str(file))
-    torch.save({"state_dict": {}}, tmp_path / "model.ckpt")
-    with pytest.raises(InputError, match="pickled weights can run code") as caught:
-        load_bundle(tmp_path / "model.ckpt")
-    assert caught.value.exit_code == 2
-    # Renaming it does not help.
-    (tmp_path / "model.ckpt").rename(tmp_path / "renamed.safetensors")
-    with pytest.raises(InputError, match="no whole safetensors file"):
-        load_bundle(tmp_path / "renamed.safetensors")
-
-
-def test_pickles_beside_the_file_are_not_read(checkpoint: Callable[[str], Path]) -> None:
-    # diffusers takes a part that the file lacks from the configuration's folder, pickled or not.
-    file = checkpoint("sd1")
-    tensors = {name: value for name, value in load_file(file).items() if not name.startswith("cond_stage_model.")}
-    save_file({**tensors, "cond_stage_model.transformer.x": torch.zeros(1)}, file)
-    (file.parent / "model" / "text_encoder" / "pytorch_model.bin").write_bytes(b"not even a pickle")
-    with pytest.raises(InputError, match=r"model\.safetensors.*cannot be loaded"):
-        load_bundle(file)
-
-
 def test_without_a_configuration_the_pinned_one_is_fetched(bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
@@ -187,21 +144,36 @@ def test_without_a_configuration_the_pinned_one_is_fetched(bases: dict[str, Path
     assert not any("safetensors" in pattern or pattern.endswith("*") for pattern in asked["allow_patterns"])
 
 
-def test_a_second_generation_file_needs_its_configuration(bases: dict[str, Path], tmp_path: Path) -> None:
-    file = write_original(bases["sd2"], tmp_path / "x.safetensors", "sd2")
-    with pytest.raises(InputError, match="the weights do not tell"):
-        load_bundle(file)
-
-
-def test_a_mark_of_v_prediction_must_agree_with_the_configuration(checkpoint: Callable[[str], Path]) -> None:
+def test_what_does_not_fit_a_file_is_refused(checkpoint: Callable[[str], Path], bases: dict[str, Path], tmp_path: Path) -> None:
     file = checkpoint("sd1")
-    save_file({**load_file(file), "v_pred": torch.zeros(1)}, file)
-    with pytest.raises(InputError, match="marked as v-prediction"):
-        load_bundle(file)
+    tensors = load_file(file)
 
+    def refused(message: str, model: Path = file) -> None:
+        with pytest.raises(InputError, match=message) as caught:
+            load_bundle(model)
+        assert caught.value.exit_code == 2
 
-def test_half_precision_files_load_in_fp32(bases: dict[str, Path], checkpoint: Callable[[str], Path]) -> None:
-    file = checkpoint("sd1")
-    save_file({name: value.half() for name, value in load_file(file).items()}, file)
+    save_file({name: value.half() for name, value in tensors.items()}, file)
     family = load_bundle(file, device="cpu").family
     assert {value.dtype for part in family.parts.values() for value in part.parameters()} == {torch.float32}
+    save_file({**tensors, "v_pred": torch.zeros(1)}, file)
+    refused("marked as v-prediction")
+    # diffusers takes a part that the file lacks from the configuration's folder, pickled or not.
+    rest = {name: value for name, value in tensors.items() if not name.startswith("cond_stage_model.")}
+    save_file({**rest, "cond_stage_model.transformer.x": torch.zeros(1)}, file)
+    (file.parent / "model" / "text_encoder" / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    refused(r"model\.safetensors.*cannot be loaded")
+    save_file(tensors, file)
+    edit(file.parent / "model" / "unet" / "config.json", block_out_channels=[8, 32])
+    refused("cannot be loaded with the configuration in")
+    shutil.rmtree(file.parent / "model")
+    configuration(bases["sdxl"], file.parent / "model")
+    refused(r"another family than model\.safetensors, a Stable Diffusion 1\.x file")
+    file.write_bytes(file.read_bytes()[:500])
+    refused("no whole safetensors file")
+    pickled = tmp_path / "model.ckpt"
+    torch.save({"state_dict": {}}, pickled)
+    refused("pickled weights can run code", pickled)
+    # Renaming it does not help.
+    refused("no whole safetensors file", pickled.rename(tmp_path / "renamed.safetensors"))
+    refused("the weights do not tell", write_original(bases["sd2"], tmp_path / "x.safetensors", "sd2"))

@@ -30,11 +30,6 @@ REQUESTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def bundle(tiny_base: Path) -> Bundle:
-    return load_bundle(tiny_base, device="cpu")
-
-
 def settings(**options: object) -> SamplingSection:
     return SamplingSection(**{"steps": 4, "repeats": 2, "batch_size": 4, "guidance": 4.0, **options})  # type: ignore[arg-type]
 
@@ -68,10 +63,8 @@ def test_pictures_rows_and_metadata(bundle: Bundle, tmp_path: Path) -> None:
 def test_a_picture_is_the_same_whatever_the_batch(bundle: Bundle, tmp_path: Path, scheduler: str) -> None:
     # Ancestral samplers draw noise at every step: from each picture's own stream, or the batch would show.
     alone = sample_bank(bundle, REQUESTS, settings(scheduler=scheduler, batch_size=1), 0, tmp_path / "alone")
-    together = sample_bank(bundle, REQUESTS, settings(scheduler=scheduler, batch_size=6), 0, tmp_path / "together")
+    together = sample_bank(bundle, REQUESTS, settings(scheduler=scheduler, batch_size=4), 0, tmp_path / "together")
     assert close(alone, together)
-    uneven = sample_bank(bundle, REQUESTS, settings(scheduler=scheduler, batch_size=4), 0, tmp_path / "uneven")
-    assert close(alone, uneven)
 
 
 def test_shards_together_are_the_whole(bundle: Bundle, tmp_path: Path) -> None:
@@ -129,11 +122,10 @@ def test_guidance_of_one_is_the_prompt_alone(bundle: Bundle, monkeypatch: pytest
         return original(latents, *rest)
 
     monkeypatch.setattr(bundle.family, "predict", counting)
-    list(draw_pictures(bundle, REQUESTS, settings(guidance=1.0), 0))
-    assert set(sizes) == {3}
-    sizes.clear()
-    list(draw_pictures(bundle, REQUESTS, settings(guidance=3.0), 0))
-    assert set(sizes) == {6}
+    for guidance, size in ((1.0, 3), (3.0, 6)):
+        sizes.clear()
+        list(draw_pictures(bundle, REQUESTS, settings(guidance=guidance), 0))
+        assert set(sizes) == {size}
 
 
 @pytest.mark.parametrize(
@@ -163,32 +155,20 @@ def test_it_draws_what_the_diffusers_pipeline_draws(
 
 @pytest.mark.parametrize("name", list(SCHEDULERS))
 def test_samplers_share_the_bases_noise_and_clip_nothing(name: str) -> None:
-    base = {
-        "beta_start": 0.001,
-        "beta_end": 0.02,
-        "beta_schedule": "linear",
-        "prediction_type": "v_prediction",
-        "clip_sample": True,
-        "thresholding": True,
-    }
-    config = make_scheduler(name, base).config
-    assert (config["beta_start"], config["beta_schedule"], config["prediction_type"]) == (0.001, "linear", "v_prediction")
-    assert not config.get("clip_sample", False)
-    assert not config.get("thresholding", False)
-    assert make_scheduler(name, {**base, "timestep_spacing": "trailing"}).config["timestep_spacing"] == "trailing"
+    noise = {"beta_start": 0.001, "beta_end": 0.02, "beta_schedule": "linear", "prediction_type": "v_prediction"}
+    config = make_scheduler(name, {**noise, "clip_sample": True, "thresholding": True, "timestep_spacing": "trailing"}).config
+    assert noise.items() <= config.items() and config["timestep_spacing"] == "trailing"
+    assert not config.get("clip_sample", False) and not config.get("thresholding", False)
 
 
-def test_odd_ids_become_safe_file_names(bundle: Bundle, tmp_path: Path) -> None:
+def test_odd_ids_become_safe_file_names_and_equal_ones_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'p0'"):
+        sample_bank(bundle, [*REQUESTS, REQUESTS[0]], settings(), 0, tmp_path / "out")
     odd = [PromptRequest(identity, "x", "a man", "a man") for identity in ("../up", "a/b", "ü", "-x", "a b")]
     out = sample_bank(bundle, odd, settings(repeats=1, steps=1), 0, tmp_path / "out")
     names = [row["file_name"] for row in read_jsonl(out / "metadata.jsonl")]
     assert len(set(names)) == 5
     assert all((out / name).resolve().parent == (out / "images").resolve() for name in names)
-
-
-def test_two_prompts_with_one_id_are_refused(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'p0'"):
-        sample_bank(bundle, [*REQUESTS, REQUESTS[0]], settings(), 0, tmp_path / "out")
 
 
 def test_class_pictures_are_cached_by_content_each_with_its_seed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,7 @@ def test_a_checkpoint_comes_back_bit_for_bit_without_pickle(tmp_path: Path) -> N
     assert checkpoints.newest() is None
     checkpoints.write(7, TENSORS, {"log": [{"loss": 0.1}]})
     found = checkpoints.newest()
-    assert found is not None
-    assert (found.step, found.state) == (7, {"log": [{"loss": 0.1}]})
+    assert found is not None and (found.step, found.state) == (7, {"log": [{"loss": 0.1}]})
     assert torch.equal(found.tensors["weights"]["a"], torch.arange(4.0))
     assert found.tensors["average"] == {}
     assert {path.suffix for path in found.path.iterdir()} == {".safetensors", ".json"}
@@ -45,20 +44,15 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
     file.write_bytes(file.read_bytes()[:-3])
     (tmp_path / "step-00000002" / "state.json").write_text("{")
     found = checkpoints.newest()
-    assert found is not None
-    assert found.step == 1
+    assert found is not None and found.step == 1
 
 
-def test_another_runs_checkpoints_are_passed_over(tmp_path: Path) -> None:
-    Checkpoints(tmp_path, 2, "one").write(1, TENSORS, {})
-    assert Checkpoints(tmp_path, 2, "other").newest() is None
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_anothers_are_passed_over_and_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, 2, "other").write(1, TENSORS, {})
     (tmp_path / ".step-00000004.abc.tmp").mkdir()
     (tmp_path / "mine").mkdir()
     assert Checkpoints(tmp_path, 2, "f").newest() is None
-    assert names(tmp_path) == ["mine"]
+    assert names(tmp_path) == ["mine", "step-00000001"]
 
 
 def test_a_full_disk_keeps_earlier_checkpoints_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
