@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 KINDS = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
 
@@ -17,23 +12,17 @@ def write_original(folder: Path, file: Path, kind: str) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from components.diffusion.export.original import rename
-    from components.diffusion.models.layouts import FILE_KINDS
+    from components.diffusion.export.original import kind_of, original_tensors
+    from components.diffusion.models.bundle import load_bundle
 
-    found = next(each for each in FILE_KINDS if each.title == KINDS[kind])
-    configs = {part: json.loads((folder / part / "config.json").read_text()) for part in found.prefixes}
-    tensors = rename({part: _weights(folder / part) for part in found.prefixes}, configs, found)
-    # Real ones carry the training's leftovers too.
+    family = load_bundle(folder, device="cpu").family
+    tensors = original_tensors(family)
+    # Real ones carry the training's leftovers too, and no mark of v-prediction.
+    tensors.pop("v_pred", None)
     for name in ("alphas_cumprod", "betas", "model_ema.decay", "model_ema.num_updates", "logit_scale"):
         tensors[name] = torch.ones(2)
     if kind != "sd2":
-        tensors[f"{found.prefixes['text_encoder']}text_model.embeddings.position_ids"] = torch.arange(32)[None]
+        tensors[f"{kind_of(family).prefixes['text_encoder']}text_model.embeddings.position_ids"] = torch.arange(32)[None]
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in tensors.items()}, file)
     return file
-
-
-def _weights(part: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return {name: value for file in sorted(part.glob("*.safetensors")) for name, value in load_file(file).items()}

@@ -60,12 +60,6 @@ def test_a_base_with_two_text_encoders_has_an_embedding_of_each(trained: Trained
     encoders = load_bundle(tiny_xl_base).family.text_encoders
     widths = [encoder.config.hidden_size for encoder in encoders.values()]
     assert {key: tuple(value.shape) for key, value in saved.items()} == {"clip_l": (1, widths[0]), "clip_g": (1, widths[1])}
-    family = load_bundle(out).family
-    pooled = family.encode_prompts(["a photo of <sks> style"]).pooled
-    # The pooled vector is that of the prompt's end, not of the new token with its greater id.
-    end = family.tokenizers["text_encoder_2"].eos_token_id
-    assert family.text_encoders["text_encoder_2"].text_model.eos_token_id == end
-    assert pooled is not None and torch.isfinite(pooled).all()
 
 
 def test_names_by_hand() -> None:

@@ -58,19 +58,11 @@ def test_a_file_loads_to_the_very_weights(kind: str, checkpoint: Callable[[str],
     assert loaded.family.prediction_type == wanted.family.prediction_type
     for name, part in wanted.family.parts.items():
         values = loaded.family.parts[name].state_dict()
-        assert set(values) == set(part.state_dict())
+        assert values.keys() == part.state_dict().keys()
         assert all(torch.equal(values[key], value) for key, value in part.state_dict().items()), name
-    latents, times = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0)), torch.tensor([500])
-    with torch.no_grad():
-        predictions = [
-            model.family.predict(latents, times, model.family.encode_prompts(["a photo of a man"])) for model in (loaded, wanted)
-        ]
-    # Weights that lie elsewhere in memory are multiplied in another order.
-    torch.testing.assert_close(*predictions)
     # What is saved is a folder like any other.
-    assert (
-        load_bundle(loaded.save(tmp_path / "saved"), device="cpu").digest == load_bundle(wanted.save(tmp_path / "w"), device="cpu").digest
-    )
+    digests = {load_bundle(model.save(tmp_path / name), device="cpu").digest for name, model in (("a", loaded), ("b", wanted))}
+    assert len(digests) == 1
 
 
 def test_the_configuration_may_be_the_folder_it_lies_in(bases: dict[str, Path], tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -49,35 +48,33 @@ def test_the_store_listens_on_loopback_only() -> None:
     assert [place.ip for place in listening if place.port == store.port] == ["127.0.0.1"]
 
 
+DIVERGED = "^training step 4: the loss is nan; expected finite numbers. Lower it$"
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    ("work", "processes", "wanted", "message", "cleared"),
+    ("how", "processes", "wanted", "message", "cleared"),
     [
-        (workers.diverge, 2, TrainingDiverged, "^training step 4: the loss is nan; expected finite numbers. Lower it$", True),
+        ("diverge", 2, TrainingDiverged, DIVERGED, True),
         # The first notices that its partner is gone before that one has said why.
-        (workers.lose_then_diverge, 2, TrainingDiverged, "the loss is nan", False),
-        (workers.fail, 2, ZeroDivisionError, "mine", True),
-        (workers.fail_without_pickle, 1, RuntimeError, "Stubborn: at home", False),
-        (workers.leave, 2, ProcessLost, r"it died \(exit code 7\)", True),
-        (workers.die, 2, ProcessLost, r"process 1 of the training: it died \(SIGKILL\).*last checkpoint", True),
-        (workers.ignore, 2, TrainingDiverged, "x: y", False),
+        ("lose", 2, TrainingDiverged, DIVERGED, False),
+        ("fail", 2, ZeroDivisionError, "mine", None),
+        ("stubborn", 1, RuntimeError, "Stubborn: at home", False),
+        ("leave", 2, ProcessLost, r"it died \(exit code 7\)", None),
+        ("die", 2, ProcessLost, r"process 1 of the training: it died \(SIGKILL\).*last checkpoint", True),
+        # One that does not listen is killed.
+        ("ignore", 2, TrainingDiverged, DIVERGED, False),
     ],
-)  # fmt: skip
-def test_the_cause_of_one_is_raised_and_ends_the_others(
-    work: Callable[[Path], None], processes: int, wanted: type[Exception], message: str, cleared: bool, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    if work is workers.ignore:
-        monkeypatch.setattr(module, "GRACE", 0.3)
+)
+def test_the_cause_is_raised_and_the_others_end(
+    how: str, processes: int, wanted: type[Exception], message: str, cleared: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.3 if how == "ignore" else module.GRACE)
     with pytest.raises(wanted, match=message) as caught:
-        launch(work, (tmp_path,), processes)
-    if work is workers.fail:
+        launch(workers.end, (tmp_path, how), processes)
+    if how == "fail":
         assert caught.value.__notes__[0].startswith("in process 1:\n") and "workers.py" in caught.value.__notes__[0]
-    # Those that were ended could clear away, but for one that does not listen.
-    if (tmp_path / "here0").exists():
-        assert (tmp_path / "cleared0").exists() == cleared
-    else:
-        assert work not in (workers.diverge, workers.die)
+    assert cleared in (None, (tmp_path / "cleared0").exists())
 
 
 def test_an_interrupt_ends_all_cleanly(tmp_path: Path) -> None:

@@ -90,18 +90,12 @@ def test_textual_inversion_leaves_every_other_row_bit_equal(make_config: MakeCon
     assert not any(torch.equal(row, word) for row in new[len(old) :])
 
 
-def test_several_vectors_are_written_into_prompts_and_read_by_diffusers(trained: Trained) -> None:
-    from diffusers import StableDiffusionPipeline
-
-    out = trained("textual-inversion", vectors=2, save="full")
-    family = load_bundle(out).family
+def test_several_vectors_are_written_into_prompts(trained: Trained) -> None:
+    family = load_bundle(trained("textual-inversion", vectors=2, save="full")).family
     assert expand(["a <sks> style", "a style"], family.tokenizers["text_encoder"]) == ["a <sks> <sks>_1 style", "a style"]
     first = family.tokenizers["text_encoder"].convert_tokens_to_ids("<sks>")
     assert family.tokenize(["a <sks> style"])[0, 0, 2:4].tolist() == [first, first + 1]
     assert family.prompt_lengths(["a <sks> style"]) == [6]
-    pipeline = StableDiffusionPipeline.from_pretrained(out)
-    wanted, _ = pipeline.encode_prompt("a photo of <sks> style", "cpu", 1, False)
-    torch.testing.assert_close(family.encode_prompts(["a photo of <sks> style"]).states, wanted)
 
 
 def test_new_rows_by_hand() -> None:

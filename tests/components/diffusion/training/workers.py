@@ -49,54 +49,32 @@ def report(folder: Path) -> None:
     (folder / f"{rank()}.json").write_text(json.dumps(facts))
 
 
-def diverge(folder: Path) -> None:
-    if rank() == 0:
-        stay(folder)
-    wait_for(folder / "here0")
-    raise TrainingDiverged("training step 4", "the loss is nan", expected="finite numbers", remedy="lower it")
-
-
-def lose_then_diverge(folder: Path) -> None:
-    if rank() == 0:
+def end(folder: Path, how: str) -> None:
+    """The last process ends in a way of its own; the first stays until it is ended, but where it loses its partner."""
+    if rank() == int(os.environ["WORLD_SIZE"]) - 1:
+        if how in ("diverge", "die", "ignore"):
+            wait_for(folder / "here0")
+        elif how == "lose":
+            time.sleep(0.3)
+        if how == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "leave":
+            os._exit(7)
+        if how == "fail":
+            raise ZeroDivisionError("mine")
+        if how == "stubborn":
+            raise Stubborn("at home")
+        raise TrainingDiverged("training step 4", "the loss is nan", expected="finite numbers", remedy="lower it")
+    if how == "lose":
         raise RuntimeError("Connection closed by peer")
-    time.sleep(0.3)
-    raise TrainingDiverged("training step 4", "the loss is nan")
-
-
-def fail(folder: Path) -> None:
-    if rank() == 1:
-        raise ZeroDivisionError("mine")
+    if how == "ignore":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     stay(folder)
 
 
 class Stubborn(Exception):
     def __reduce__(self) -> str:
         raise TypeError("cannot be pickled")
-
-
-def fail_without_pickle(folder: Path) -> None:
-    raise Stubborn("at home")
-
-
-def die(folder: Path) -> None:
-    if rank() == 1:
-        wait_for(folder / "here0")
-        os.kill(os.getpid(), signal.SIGKILL)
-    stay(folder)
-
-
-def leave(folder: Path) -> None:
-    if rank() == 1:
-        os._exit(7)
-    stay(folder)
-
-
-def ignore(folder: Path) -> None:
-    if rank() == 1:
-        wait_for(folder / "here0")
-        raise TrainingDiverged("x", "y")
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    stay(folder)
 
 
 def interrupt(folder: Path) -> None:
