@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +132,6 @@ def configure(base: Path, **settings: Any) -> RunConfig:
     for section, values in settings.items():
         data[section] = {**data.get(section, {}), **values} if isinstance(values, dict) else values
     return parse_config(data)
-
-
-@pytest.fixture
-def make_config(tiny_base: Path) -> Callable[..., RunConfig]:
-    def make(**settings: Any) -> RunConfig:
-        base = settings.pop("base", {}).get("model", tiny_base)
-        return configure(base, **settings)
-
-    return make
 
 
 def train(config: RunConfig, folders: Folders, name: str = "model", **options: Any) -> Path:

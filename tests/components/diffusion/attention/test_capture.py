@@ -72,13 +72,6 @@ def by_hand(attn: Attention, states: torch.Tensor, context: torch.Tensor) -> np.
 # The map of one layer
 
 
-def test_a_layers_map_is_the_softmax_computed_by_hand() -> None:
-    attn, states, context = layer(heads=2), noise(2, 9, 8), noise(2, 5, 6, seed=1) * 3
-    found = attention_probabilities(attn, states, context)
-    assert found.shape == (2, 9, 5)
-    np.testing.assert_allclose(found.numpy(), by_hand(attn, states, context), rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("options", [{}, {"qk_norm": "layer_norm"}, {"cross_attention_norm": "layer_norm"}])
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_map_is_what_the_layer_itself_weighs_the_values_with(options: dict[str, str], masked: bool) -> None:

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from components.core.config import RunConfig
 from components.core.content import derive_seed
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.training.loop import Trainer
 from components.diffusion.training.methods import method_for
 from components.diffusion.training.samples import read_training_set
-from tests.components.diffusion.conftest import Folders, edit
+from tests.components.diffusion.conftest import Folders, configure, edit
 
 
 def test_rows_of_a_conditioning_stay_together() -> None:
@@ -37,8 +35,7 @@ def test_rows_of_a_conditioning_stay_together() -> None:
         ("sdxl", "v_prediction", 5.0),
     ],
 )  # fmt: skip
-def test_one_training_step_by_hand(
-    make_config: Callable[..., RunConfig], folders: Folders, bases: dict[str, Path], tmp_path: Path, kind: str, prediction_type: str,
+def test_one_training_step_by_hand(folders: Folders, bases: dict[str, Path], tmp_path: Path, kind: str, prediction_type: str,
     gamma: float | None,
 ) -> None:  # fmt: skip
     """Ho et al. 2020 (ε), Salimans & Ho 2022 (v), Podell et al. 2023 (XL), Hang et al. 2023 (min-SNR), with λ = 0.5."""
@@ -47,7 +44,7 @@ def test_one_training_step_by_hand(
     base = Path(shutil.copytree(bases[kind], tmp_path / "base"))
     edit(base / "scheduler" / "scheduler_config.json", prediction_type=prediction_type)
     settings = {"steps": 1, "min_snr_gamma": gamma, "crops": 2}
-    config = make_config(base={"model": str(base)}, training=settings, method={"prior_weight": 0.5})
+    config = configure(base, training=settings, method={"prior_weight": 0.5})
     method = method_for(config.method)
     trainer = Trainer(config, method, read_training_set(*folders.inputs, method), load_bundle(base, device="cpu"), folders.checkpoints)
     pipeline = DiffusionPipeline.from_pretrained(base)

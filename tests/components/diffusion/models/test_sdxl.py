@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
-from components.core.config import RunConfig
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.core.paths import read_jsonl
@@ -22,7 +20,7 @@ from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.pictures import Variant, cut, place, time_ids
 from components.diffusion.training.samples import Sample
-from tests.components.diffusion.conftest import Folders, cut_power, edit, train
+from tests.components.diffusion.conftest import Folders, configure, cut_power, edit, train
 
 CPU = torch.device("cpu")
 
@@ -85,25 +83,20 @@ def test_the_cut_is_where_the_time_ids_say() -> None:
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_time_ids_come_with_the_latents(xl: Bundle, tmp_path: Path, enabled: bool) -> None:
-    loads: list[str] = []
-
-    def load(path: Path) -> Any:
-        loads.append(path.name)
-        return load_rgb(path)
-
+    load = Mock(wraps=load_rgb)
     Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     sample = Sample("a", tmp_path / "a.png", "a man", 1.0)
     cache = LatentCache(xl.family, load, CPU, 0, enabled=enabled)
     cache.moments([sample], [Variant()])
     ids = cache.time_ids([sample, sample], [Variant(), Variant(1)])
-    assert loads == ["a.png"]
+    load.assert_called_once_with(tmp_path / "a.png")
     assert ids.tolist()[0] == [40, 60, 0, 8, 32, 32]
     assert LatentCache(xl.family, load, CPU, 0).time_ids([sample], [Variant(1)]).tolist() == ids[1:].tolist()
 
 
-def test_training_moves_both_text_encoders_and_resumes(make_config: Callable[..., RunConfig], folders: Folders, tiny_xl_base: Path) -> None:
+def test_training_moves_both_text_encoders_and_resumes(folders: Folders, tiny_xl_base: Path) -> None:
     settings = {"steps": 3, "checkpoint_every": 2, "gradient_checkpointing": True, "ema_decay": 0.5}
-    config = make_config(base={"model": str(tiny_xl_base)}, training=settings)
+    config = configure(tiny_xl_base, training=settings)
     out = train(config, folders)
     cut_power(config, folders, "again", step=2)
     again = train(config, folders, "again")
@@ -120,22 +113,15 @@ def test_training_moves_both_text_encoders_and_resumes(make_config: Callable[...
     assert (out / vae).read_bytes() == (tiny_xl_base / vae).read_bytes()
 
 
-def test_the_vae_stays_in_fp32_under_autocast(xl: Bundle) -> None:
+def test_the_vae_stays_in_fp32_under_autocast(tiny_xl_base: Path) -> None:
     # Fault 6: in half precision this VAE overflows.
-    seen: list[torch.dtype] = []
-    handles = [
+    family, seen = load_bundle(tiny_xl_base, device="cpu").family, []
+    for layer in (family.vae.encoder.conv_in, family.vae.decoder.conv_out):
         layer.register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
-        for layer in (xl.family.vae.encoder.conv_in, xl.family.vae.decoder.conv_out)
-    ]
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            moments = xl.family.encode_images(torch.zeros(1, 3, 32, 32))
-            xl.family.decode_latents(xl.family.sample_latents(moments, None))
-    finally:
-        for handle in handles:
-            handle.remove()
-    assert seen == [torch.float32, torch.float32]
-    assert moments.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        moments = family.encode_images(torch.zeros(1, 3, 32, 32))
+        family.decode_latents(family.sample_latents(moments, None))
+    assert [*seen, moments.dtype] == [torch.float32] * 3
 
 
 def test_large_pictures_go_through_the_vae_one_by_one(xl: Bundle, xl_copy: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -83,49 +84,37 @@ def test_shards_together_are_the_whole(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_only_what_is_missing_or_half_written_is_drawn_again(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[str] = []
-    original = sampling.denoise
+    denoise = Mock(wraps=sampling.denoise)
+    monkeypatch.setattr(sampling, "denoise", denoise)
+    out = tmp_path / "out"
 
-    def counting(model: Bundle, jobs: list[sampling.Job], *rest: object) -> torch.Tensor:
-        drawn.extend(job.file_name for job in jobs)
-        return original(model, jobs, *rest)  # type: ignore[arg-type]
+    def drawn(**options: object) -> list[str]:
+        denoise.reset_mock()
+        sample_bank(bundle, REQUESTS, settings(**options), 0, out)
+        return sorted(job.file_name for call in denoise.call_args_list for job in call.args[1])
 
-    monkeypatch.setattr(sampling, "denoise", counting)
-    out = sample_bank(bundle, REQUESTS, settings(), 0, tmp_path / "out")
+    assert len(drawn()) == 6
     before = digest_folder(out)
-    drawn.clear()
-    sample_bank(bundle, REQUESTS, settings(), 0, out)
-    assert drawn == []
+    assert drawn() == []
     (out / "images" / "p0-r1.png").unlink()
     half = out / "images" / "p2-r0.png"
     half.write_bytes(half.read_bytes()[:-40])
     (out / "images" / "p1-r0.png").write_bytes(b"")
     Image.new("RGB", (32, 32)).save(out / "images" / "p1-r1.png")
     (out / "images" / ".p1-r0.123.tmp.png").write_bytes(b"left by a killed process")
-    sample_bank(bundle, REQUESTS, settings(batch_size=2), 0, out)
-    assert sorted(drawn) == ["p0-r1.png", "p1-r0.png", "p1-r1.png", "p2-r0.png"]
+    assert drawn(batch_size=2) == ["p0-r1.png", "p1-r0.png", "p1-r1.png", "p2-r0.png"]
     assert sorted(pixels(out)) == sorted(f"p{index}-r{repeat}.png" for index in range(3) for repeat in range(2))
-    drawn.clear()
-    sample_bank(bundle, REQUESTS, settings(guidance=2.0), 0, out)
-    assert len(drawn) == 6
-    drawn.clear()
-    sample_bank(bundle, REQUESTS, settings(), 0, out)
+    assert len(drawn(guidance=2.0)) == len(drawn()) == 6
     assert digest_folder(out) == before
 
 
 def test_guidance_of_one_is_the_prompt_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    original = bundle.family.predict
-
-    def counting(latents: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(latents))
-        return original(latents, *rest)
-
-    monkeypatch.setattr(bundle.family, "predict", counting)
+    predict = Mock(wraps=bundle.family.predict)
+    monkeypatch.setattr(bundle.family, "predict", predict)
     for guidance, size in ((1.0, 3), (3.0, 6)):
-        sizes.clear()
+        predict.reset_mock()
         list(draw_pictures(bundle, REQUESTS, settings(guidance=guidance), 0))
-        assert set(sizes) == {size}
+        assert {len(call.args[0]) for call in predict.call_args_list} == {size}
 
 
 @pytest.mark.parametrize(

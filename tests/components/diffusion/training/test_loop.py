@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.core.config import AS_SCORED, RunConfig, TrainingSection
+from components.core.config import AS_SCORED, TrainingSection
 from components.core.content import digest_folder
 from components.core.errors import ConfigError, TrainingDiverged
 from components.core.paths import read_jsonl
 from components.diffusion.training import denoising, optimization
 from components.diffusion.training.optimization import MovingAverage, check_training, precision_for, rate_factor
-from tests.components.diffusion.conftest import Folders, cut_power, train, write_folders
+from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders
 
-MakeConfig = Callable[..., RunConfig]
 FILES = ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
 RICH = {
     "ema_decay": 0.9, "min_snr_gamma": 5.0, "noise_offset": 0.1, "warmup_steps": 2, "schedule": "cosine", "crops": 2,
@@ -35,8 +33,8 @@ def same(first: Path, second: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-def test_a_style_model_is_a_whole_folder_with_its_history(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
-    config = make_config(training={"validation_prompts": ["a photo of {token} style, a dog"]})
+def test_a_style_model_is_a_whole_folder_with_its_history(folders: Folders, tiny_base: Path) -> None:
+    config = configure(tiny_base, training={"validation_prompts": ["a photo of {token} style, a dog"]})
     seen: list[tuple[str, bool]] = []
     out = train(config, folders, on_checkpoint=lambda path: seen.append((path.name, (path / "state.json").is_file())))
     # Each checkpoint is handed on once it is whole.
@@ -63,8 +61,8 @@ def test_a_style_model_is_a_whole_folder_with_its_history(make_config: MakeConfi
     assert all(torch.equal(value, load_file(tiny_base / vae)[key]) for key, value in load_file(out / vae).items())
 
 
-def test_interrupted_twice_equals_uninterrupted_bit_for_bit(make_config: MakeConfig, folders: Folders) -> None:
-    config = make_config(training=RICH)
+def test_interrupted_twice_equals_uninterrupted_bit_for_bit(tiny_base: Path, folders: Folders) -> None:
+    config = configure(tiny_base, training=RICH)
     whole = train(config, folders, "whole")
     for step in (2, 4):
         cut_power(config, folders, "parts", step)
@@ -75,24 +73,22 @@ def test_interrupted_twice_equals_uninterrupted_bit_for_bit(make_config: MakeCon
     assert digest_folder(whole) == digest_folder(parts)
 
 
-def test_the_same_run_gives_the_same_model_and_leaves_the_global_stream_alone(make_config: MakeConfig, folders: Folders) -> None:
-    config = make_config(training={"steps": 2})
+def test_the_same_run_gives_the_same_model_and_leaves_the_global_stream_alone(tiny_base: Path, folders: Folders) -> None:
+    config = configure(tiny_base, training={"steps": 2})
     torch.manual_seed(1)
     state = torch.get_rng_state()
     first = train(config, folders, "first")
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     assert same(first, train(config, folders, "second"))
-    assert not same(first, train(make_config(seed=4, training={"steps": 2}), folders, "third"))
+    assert not same(first, train(configure(tiny_base, seed=4, training={"steps": 2}), folders, "third"))
 
 
-def test_a_frozen_text_encoder_stays_bit_equal_and_caches_change_nothing(
-    make_config: MakeConfig, folders: Folders, tiny_base: Path
-) -> None:
+def test_a_frozen_text_encoder_stays_bit_equal_and_caches_change_nothing(folders: Folders, tiny_base: Path) -> None:
     def run(name: str, seed: int = 3, **options: Any) -> Path:
         training = {"steps": 2, "crops": 2, "caption_dropout": 0.3, **options}
         method = {"train_text_encoder": False, "instance_prompt": "a photo of {token} style, {caption}"}
-        return train(make_config(seed=seed, method=method, training=training), folders, name)
+        return train(configure(tiny_base, seed=seed, method=method, training=training), folders, name)
 
     def losses(model: Path) -> list[float]:
         return [row[name] for row in read_jsonl(model / "training" / "log.jsonl") for name in ("instance_loss", "aux_loss")]
@@ -114,9 +110,9 @@ def test_a_frozen_text_encoder_stays_bit_equal_and_caches_change_nothing(
     ],
 )  # fmt: skip
 def test_the_loss_is_styleref_and_the_weighted_aux(
-    make_config: MakeConfig, tmp_path: Path, aux: int, prior: float, settings: dict[str, Any], pictures: int
+    tiny_base: Path, tmp_path: Path, aux: int, prior: float, settings: dict[str, Any], pictures: int
 ) -> None:
-    config = make_config(method={"prior_weight": prior}, training={"steps": 2, **settings})
+    config = configure(tiny_base, method={"prior_weight": prior}, training={"steps": 2, **settings})
     out = train(config, write_folders(tmp_path / "run", aux=aux))
     rows = read_jsonl(out / "training" / "log.jsonl")
     assert len(rows) == 2 and all((row["aux_loss"] > 0) == (aux > 0) for row in rows)
@@ -124,15 +120,15 @@ def test_the_loss_is_styleref_and_the_weighted_aux(
     assert json.loads((out / "training" / "timing.json").read_text())["images"] == pictures
 
 
-def test_gradient_checkpointing_changes_no_weight(make_config: MakeConfig, folders: Folders) -> None:
-    plain = weights(train(make_config(training={"steps": 2}), folders, "plain"))
-    saving = weights(train(make_config(training={"steps": 2, "gradient_checkpointing": True}), folders, "saving"))
+def test_gradient_checkpointing_changes_no_weight(tiny_base: Path, folders: Folders) -> None:
+    plain = weights(train(configure(tiny_base, training={"steps": 2}), folders, "plain"))
+    saving = weights(train(configure(tiny_base, training={"steps": 2, "gradient_checkpointing": True}), folders, "saving"))
     assert all(torch.allclose(plain[key], saving[key], atol=1e-5) for key in plain)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_divergence_names_the_step_the_rate_and_the_last_checkpoint(
-    make_config: MakeConfig, folders: Folders, monkeypatch: pytest.MonkeyPatch, value: float
+    tiny_base: Path, folders: Folders, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     original = denoising.per_sample_loss
     calls = {"n": 0}
@@ -143,7 +139,7 @@ def test_divergence_names_the_step_the_rate_and_the_last_checkpoint(
 
     monkeypatch.setattr(denoising, "per_sample_loss", break_in_step_four)
     with pytest.raises(TrainingDiverged) as caught:
-        train(make_config(), folders)
+        train(configure(tiny_base), folders)
     assert all(part in str(caught.value) for part in ("training step 4", "0.001", "step-00000002"))
     assert [path.name for path in (folders.out.parent / "ck-model").iterdir()] == ["step-00000002"]
     assert not folders.out.exists()

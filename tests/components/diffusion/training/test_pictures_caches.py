@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from PIL import Image
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.diffusion.models.bundle import Bundle, load_bundle
-from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.pictures import Variant, cut, to_uint8
 from components.diffusion.training.samples import Sample
@@ -33,9 +31,7 @@ def test_pictures_keep_their_aspect_and_their_centre() -> None:
     wide = np.zeros((32, 96, 3), dtype=np.uint8)
     wide[:, :32, 0], wide[:, 32:64, 1], wide[:, 64:, 2] = 255, 255, 255
     pixels = cut(Image.fromarray(wide), 32, Variant(), 0, "x")
-    assert pixels.shape == (3, 32, 32)
-    assert pixels[1].min() > 0.9
-    assert pixels[0].max() < -0.9
+    assert pixels.shape == (3, 32, 32) and pixels[1].min() > 0.9 and pixels[0].max() < -0.9
 
 
 def test_variants_are_the_same_whenever_they_are_made() -> None:
@@ -78,18 +74,13 @@ def test_moments_are_kept_and_draws_stay_fresh(bundle: Bundle, tmp_path: Path) -
 
 
 def test_latents_are_keyed_by_picture_and_variant_and_encoded_once(bundle: Bundle, tmp_path: Path) -> None:
-    loaded: list[str] = []
-
-    def load(path: Path) -> Any:
-        loaded.append(path.name)
-        return load_rgb(path)
-
+    load = Mock(wraps=load_rgb)
     first, second = sample(tmp_path, "a", 1), sample(tmp_path, "b", 2)
     cache = LatentCache(bundle.family, load, CPU, 0)
     cache.fill([first, second], [Variant(), Variant(0, True)])
-    assert sorted(loaded) == ["a.png", "a.png", "b.png", "b.png"]
+    assert sorted(call.args[0].name for call in load.call_args_list) == ["a.png", "a.png", "b.png", "b.png"]
     pair = cache.moments([second, first], [Variant(), Variant(0, True)])
-    assert len(loaded) == 4
+    assert load.call_count == 4
     direct = LatentCache(bundle.family, load_rgb, CPU, 0, enabled=False)
     latents = bundle.family.sample_latents
     wanted = latents(direct.moments([second, first], [Variant(), Variant(0, True)]), None)
@@ -105,20 +96,14 @@ def test_a_vae_that_overflows_names_the_picture(bundle: Bundle, tmp_path: Path, 
 
 
 def test_each_prompt_is_encoded_once_and_gathered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded: list[int] = []
-    original = bundle.family.encode_tokens
-
-    def counting(tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        encoded.append(len(tokens))
-        return original(tokens, encoders)
-
-    monkeypatch.setattr(bundle.family, "encode_tokens", counting)
+    encode = Mock(wraps=bundle.family.encode_tokens)
+    monkeypatch.setattr(bundle.family, "encode_tokens", encode)
     cache = PromptCache(bundle.family, CPU, keep_states=True)
     states = cache.encode(["a man", "a dog", "a man"]).states
     assert torch.equal(states[0], states[2])
     assert not torch.equal(states[0], states[1])
     cache.encode(["a dog"])
-    assert sum(encoded) == 2
+    assert sum(len(call.args[0]) for call in encode.call_args_list) == 2
     direct = PromptCache(bundle.family, CPU, keep_states=False).encode(["a man", "a dog", "a man"]).states
     torch.testing.assert_close(states, direct, rtol=0, atol=1e-5)
 

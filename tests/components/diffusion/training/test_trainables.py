@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.core.config import LoraSection, RunConfig
+from components.core.config import LoraSection
 from components.core.errors import ConfigError, InputError
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.deltas import DELTA_FILE
 from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, expand
 from components.diffusion.training.methods import Recipe
 from components.diffusion.training.trainables import Trainables
-from tests.components.diffusion.conftest import Folders, Trained, cut_power, edit, train
+from tests.components.diffusion.conftest import Folders, Trained, configure, cut_power, edit, train
 
-MakeConfig = Callable[..., RunConfig]
 EMBEDDING = "embeddings.token_embedding.weight"
 FAST = {"steps": 2, "learning_rate": 1e-2}
 
@@ -76,10 +74,12 @@ def test_each_method_moves_its_own_parameters_and_nothing_else(trained: Trained,
     assert any(name.startswith("text_encoder.") for name in both) and lora <= both
 
 
-def test_textual_inversion_leaves_every_other_row_bit_equal(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
+def test_textual_inversion_leaves_every_other_row_bit_equal(folders: Folders, tiny_base: Path) -> None:
     # Fault 4: the public script trains the whole table with weight decay and masks the rest.
     out = train(
-        make_config(method={"name": "textual-inversion", "vectors": 3, "initial_word": "style"}, training={**FAST, "weight_decay": 0.5}),
+        configure(
+            tiny_base, method={"name": "textual-inversion", "vectors": 3, "initial_word": "style"}, training={**FAST, "weight_decay": 0.5}
+        ),
         folders,
     )
     base, model = load_bundle(tiny_base), load_bundle(out)
@@ -131,14 +131,14 @@ def test_offsets_by_hand() -> None:
     assert torch.equal(embedding.plain().weight, wanted) and torch.equal(table.weight, before)
 
 
-def test_identifier_rows_have_a_rate_to_themselves(make_config: MakeConfig, folders: Folders, tiny_base: Path) -> None:
+def test_identifier_rows_have_a_rate_to_themselves(folders: Folders, tiny_base: Path) -> None:
     base = load_bundle(tiny_base)
     (sks,) = base.family.tokenizers["text_encoder"]("sks", add_special_tokens=False).input_ids
     before = state(base)[f"text_encoder.{EMBEDDING}"]
 
     def step_of(**method: Any) -> torch.Tensor:
         settings = {"steps": 1, "learning_rate": 1e-3, "token_learning_rate": 1e-1, "weight_decay": 0.0}
-        out = train(make_config(method={"name": "single-styleforge", **method}, training=settings), folders, f"m{len(method)}")
+        out = train(configure(tiny_base, method={"name": "single-styleforge", **method}, training=settings), folders, f"m{len(method)}")
         return (state(load_bundle(out))[f"text_encoder.{EMBEDDING}"] - before).abs().amax(1)
 
     # Adam's first step is the learning rate in each coordinate that has a gradient (Kingma and Ba, 2015, section 2.1).
@@ -187,10 +187,10 @@ def test_adapters_begin_from_the_seed_of_the_run(tiny_base: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["textual-inversion", "lora", "custom-diffusion", "single-styleforge-apart"])
-def test_interrupted_equals_uninterrupted(make_config: MakeConfig, folders: Folders, name: str) -> None:
+def test_interrupted_equals_uninterrupted(tiny_base: Path, folders: Folders, name: str) -> None:
     # Fault 10, for parameters that are put in.
     method: dict[str, Any] = {"name": name, "save": "delta", **({"train_text_encoder": True} if name == "lora" else METHODS[name])}
-    config = make_config(method=method, training={"steps": 4, "ema_decay": 0.9})
+    config = configure(tiny_base, method=method, training={"steps": 4, "ema_decay": 0.9})
     whole = train(config, folders, "whole")
     cut_power(config, folders, "parts", step=2)
     parts = train(config, folders, "parts")
