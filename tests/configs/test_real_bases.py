@@ -22,6 +22,7 @@ from components.diffusion.training.loop import fine_tune
 from components.diffusion.training.methods import method_for
 from tests.components.diffusion.conftest import write_folders
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
+from tests.fixtures_original import SIZES
 
 NAMES = ("sd15", "sd21", "sdxl")
 FAMILIES = {"sd15": StableDiffusion, "sd21": StableDiffusion, "sdxl": StableDiffusionXL}
@@ -113,22 +114,14 @@ def test_published_sizes_fit_together_and_come_to_what_the_configurations_say(mo
     schedule = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "prediction_type": "epsilon"}
     tokenizers = {"tokenizer": Tokenizer(), "tokenizer_2": Tokenizer()}
     with torch.device("meta"):
-        widths: dict[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-        kinds: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-        vae = AutoencoderKL(latent_channels=4, **widths, **kinds)
+        vae = AutoencoderKL(**SIZES["vae"][0])
         first = CLIPTextModel(text(768, 12, 12))
         unets = {
             "sd15": UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768),
             "sd21": UNet2DConditionModel(
                 sample_size=96, attention_head_dim=(5, 10, 20, 20), cross_attention_dim=1024, use_linear_projection=True
             ),
-            "sdxl": UNet2DConditionModel(
-                sample_size=128, block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10), cross_attention_dim=2048,
-                attention_head_dim=(5, 10, 20), use_linear_projection=True, addition_embed_type="text_time",
-                addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
-                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            ),
+            "sdxl": UNet2DConditionModel(**SIZES["sdxl"][0], sample_size=128, attention_head_dim=(5, 10, 20)),
         }  # fmt: skip
         second = CLIPTextModelWithProjection(text(1280, 32, 20, projection_dim=1280))
         large = CLIPTextModel(text(1024, 23, 16))

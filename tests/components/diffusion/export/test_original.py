@@ -18,7 +18,7 @@ from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.layouts import FILE_KINDS
 from tests.components.diffusion.conftest import edit
 from tests.fixtures_models import tiny_sdxl_folder
-from tests.fixtures_original import KINDS
+from tests.fixtures_original import KINDS, SIZES
 
 PROMPTS = ("a photo of sks style, a man", "a house", "a dog wearing hat, city")
 
@@ -84,34 +84,6 @@ PUBLISHED = {
     "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k.weight": "output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight",
     "up_blocks.3.resnets.0.conv_shortcut.weight": "output_blocks.9.0.skip_connection.weight",
 }
-
-
-SIZES: dict[str, tuple[dict[str, Any], int]] = {
-    "sd1": (
-        {
-            "block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768,
-            "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-            "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        },
-        686,
-    ),
-    "sdxl": (
-        {
-            "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048, "transformer_layers_per_block": (1, 2, 10),
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), "use_linear_projection": True,
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
-        },
-        1680,
-    ),
-    "vae": (
-        {
-            "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
-            "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-        },
-        248,
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -62,6 +62,7 @@ def test_files_of_each_format_are_the_whole_model(trained: Trained, tmp_path: Pa
         kind, source, target = {
             "lora": ("a1111-lora", KOHYA_FILE, "mine.safetensors"), "textual-inversion": ("a1111-embedding", *("sks.safetensors",) * 2),
         }[name]  # fmt: skip
+        (tmp_path / "own").mkdir()
         write_format(model, kind, "mine", tmp_path / "own")
         (file,) = (tmp_path / "own").iterdir()
         assert file.name == target and file.read_bytes() == (folder / source).read_bytes()

@@ -9,12 +9,17 @@ from components.core.errors import ConfigError
 from components.diffusion.training.methods import METHODS, Recipe, fill_prompt, method_for
 
 
-def test_single_styleforge_binds_the_token_and_keeps_the_aux_prompt() -> None:
+def test_tokens_and_prompts_of_one_concept() -> None:
     method = method_for(MethodSection(identifier="ukj", prior_weight=0.5, train_text_encoder=False))
     assert (method.tokens, method.concepts[0].prompt) == (("ukj",), "a photo of ukj style")
     assert (method.concepts[0].aux_prompt, method.prior_weight) == ("a photo of style", 0.5)
     assert method.trains == {"unet"}
     assert "text_encoder.low-rank" in method_for(MethodSection(name="lora", train_text_encoder=True)).trains
+    # A learnt token is written so that it is no word.
+    method = method_for(MethodSection(name="textual-inversion", identifier="ukj", vectors=3))
+    assert method.tokens == method.recipe.tokens == ("<ukj>",) and method.concepts[0].prompt == "a photo of <ukj> style"
+    assert (method.recipe.vectors, method.recipe.initial_word) == (3, "painting")
+    assert method_for(MethodSection(name="custom-diffusion", identifier="<v>")).tokens == ("<v>",)
 
 
 @pytest.mark.parametrize(
@@ -32,14 +37,6 @@ def test_the_six_methods(name: str, trains: set[str], preserves: str, rate: floa
     method = method_for(MethodSection(name=name))  # type: ignore[arg-type]
     assert (method.trains, method.preserves, method.learning_rate, method.save) == (trains, preserves, rate, save)
     assert set(METHODS) == set(get_args(MethodName))
-
-
-def test_a_learnt_token_is_written_so_that_it_is_no_word() -> None:
-    method = method_for(MethodSection(name="textual-inversion", identifier="ukj", vectors=3))
-    assert method.tokens == method.recipe.tokens == ("<ukj>",)
-    assert method.concepts[0].prompt == "a photo of <ukj> style"
-    assert (method.recipe.vectors, method.recipe.initial_word) == (3, "painting")
-    assert method_for(MethodSection(name="custom-diffusion", identifier="<v>")).tokens == ("<v>",)
 
 
 def test_multi_styleforge_binds_a_token_to_each_component() -> None:
