@@ -51,15 +51,11 @@ class World:
         self._register()
 
     def _train(self, name: str, base: Path) -> Path:
-        folders = write_folders(self._make(self.root / f"{name} on {base.name}"))
+        folders = write_folders(self.root / f"{name} on {base.name}" / "run")
         training = {"steps": 2, "learning_rate": 0.02, "validation_prompts": ["a photo of {token} style, a man"]}
         sampling = {"repeats": 1, "scheduler": "ddim", "negative_prompt": "a dog"}
         config = configure(base, method={"name": name}, training=training, sampling=sampling)
         return fine_tune(config, *folders.inputs, folders.out, folders.checkpoints)
-
-    def _make(self, folder: Path) -> Path:
-        folder.mkdir(parents=True)
-        return folder / "run"
 
     def _register(self) -> None:
         model = self.models["dreambooth"]
