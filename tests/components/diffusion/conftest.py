@@ -85,7 +85,8 @@ class Folders:
         return self.style_set, self.split, self.aux
 
 
-def write_folders(root: Path, style: int = 5, aux: int = 4, reference: int = 0) -> Folders:
+def write_folders(root: Path, style: int = 5, aux: int = 4, reference: int = 0, backgrounds: int = 0) -> Folders:
+    """Random pictures; the last ``backgrounds`` of StyleRef show no people, and Aux then has a concept for either."""
     folders = Folders(root)
     generator = np.random.default_rng(0)
 
@@ -103,7 +104,8 @@ def write_folders(root: Path, style: int = 5, aux: int = 4, reference: int = 0) 
     (folders.style_set / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     folders.split.mkdir()
     chosen = [
-        {"path": row["path"], "role": "character", "confidence": 1.0, "source": "metadata"} for row in rows if row["split"] == "style_ref"
+        {"path": row["path"], "role": role, "confidence": 1.0, "source": "metadata"}
+        for row, role in zip(rows, ["character"] * (style - backgrounds) + ["background"] * backgrounds, strict=False)
     ]
     held_out = [row["path"] for row in rows if row["split"] == "reference"]
     split_file = {"method": "metadata", "style_ref": chosen, "reference": held_out, "reference_is_style_ref": not held_out}
@@ -112,6 +114,8 @@ def write_folders(root: Path, style: int = 5, aux: int = 4, reference: int = 0) 
     for index in range(aux):
         draw(folders.aux / "images" / f"{index}.png", (48, 36))
         listed.append({"file_name": f"images/{index}.png", "text": "a woman", "prompt": None, "source": "curated", "origin": "pool"})
+        if backgrounds:
+            listed[-1]["concept"] = ("sks", "ukj")[index % 2]
     folders.aux.mkdir(exist_ok=True)
     (folders.aux / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
     return folders

@@ -12,6 +12,7 @@ from dataclasses import fields
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -67,11 +68,9 @@ def test_loaded_by_mlflow_it_draws_as_sample_does(model: Path, tmp_path: Path) -
 
 
 def test_answers_follow_the_models_settings_and_the_requests(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loads: list[Any] = []
-    batches: list[int] = []
-    load, sample_bank = serving.load_bundle, serving.sample_bank
-    monkeypatch.setattr(serving, "load_bundle", lambda *given, **named: loads.append(given) or load(*given, **named))
-    monkeypatch.setattr(serving, "sample_bank", lambda *given: batches.append(given[2].batch_size) or sample_bank(*given))
+    load, sample = Mock(wraps=serving.load_bundle), Mock(wraps=serving.sample_bank)
+    monkeypatch.setattr(serving, "load_bundle", load)
+    monkeypatch.setattr(serving, "sample_bank", sample)
     monkeypatch.setenv("STYLEFORGE_SERVE_MAX_BATCH", "1")
     loaded = StyleModel(model)
     plain = ask(loaded, "a man")
@@ -80,7 +79,7 @@ def test_answers_follow_the_models_settings_and_the_requests(model: Path, monkey
         assert plain[0]["image"] != ask(loaded, "a man", **option)[0]["image"]
     # A prompt that comes twice gets two answers.
     assert ask(loaded, "a man", "a dog", "a man") == [*plain, *ask(loaded, "a dog"), *plain]
-    assert len(loads) == 1 and set(batches) == {1}
+    assert load.call_count == 1 and {call.args[2].batch_size for call in sample.call_args_list} == {1}
     # "a photo of sks style, ukj style, " is 11 tokens here, start and end are two more, and 32 fit.
     assert len(ask(loaded, "man " * 19)) == 1
     with pytest.raises(MlflowException, match=r"has 33 tokens as .*; expected at most 32, start and end included") as error:
