@@ -10,7 +10,7 @@ import pytest
 
 from components.cluster.applied import Applied, apply, list_schedules, remove
 from components.cluster.client import Cluster, NotFound
-from components.cluster.schedule import INSTANCE, ScheduleRequest, load_template
+from components.cluster.cronjob import INSTANCE, ScheduleRequest, load_template
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY
 from tests.cluster.conftest import Namespace

@@ -11,7 +11,7 @@ import pytest
 
 from components.cluster.applied import Applied, apply, list_schedules, remove
 from components.cluster.client import Access, Cluster, ClusterError, ClusterUnreachable, Forbidden, connect
-from components.cluster.schedule import ScheduleRequest, load_template
+from components.cluster.cronjob import ScheduleRequest, load_template
 from components.core.errors import InputError, StyleForgeError
 from components.core.paths import REPOSITORY
 from tests.components.cluster.kube import write_kubeconfig
