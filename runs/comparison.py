@@ -14,8 +14,8 @@ from components.core.paths import state, write_json
 from orchestration.client import connect, terminate_as_interrupt
 from orchestration.environment import prepare_environment
 from orchestration.settings import check_settings, default_settings_file
-from runs.comparison_pipeline import CompareResult, on_this_machine, run_plan
 from runs.comparison_plan import CompareOptions, equalize, plan_comparison
+from runs.comparison_run import CompareResult, on_this_machine, run_plan
 from runs.comparison_workers import devices, processes_that_fit, run_workers
 from runs.drawing import pocket_style
 

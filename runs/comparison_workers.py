@@ -118,7 +118,7 @@ def work(job: Path) -> None:
     """Run the cells of one process, and write the errors of those that failed beside the job's file."""
     from orchestration.client import connect, terminate_as_interrupt
     from orchestration.environment import prepare_environment
-    from runs.comparison_pipeline import run_plan
+    from runs.comparison_run import run_plan
 
     data = read_json(job)
     set_up(verbose=data["verbose"])

@@ -116,7 +116,7 @@ import json, os
 from pathlib import Path
 from components.core.comparison import load_comparison
 from orchestration.environment import prepare_environment
-from runs.comparison_pipeline import run_plan
+from runs.comparison_run import run_plan
 from runs.comparison_plan import equalize, plan_comparison
 from orchestration.client import connect
 prepare_environment()
