@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import look, pocket, registry, run, schedule, stack
+from cli import art, look, pocket, registry, run, schedule, stack
 from cli.compile import compile_pipeline, step
 from cli.doctor import doctor
 from cli.retrain import retrain
@@ -18,7 +18,10 @@ app = typer.Typer(
 )
 PANELS = {
     "Run": {"demo": run.demo, "run": run.run, "compare": run.compare, "validate": run.validate, "config": run.show_config},
-    "Look": {"models": look.models, "sample": look.sample, "explain": look.explain, "export": look.export, "summary": look.summary},
+    "Look": {
+        "models": look.models, "sample": look.sample, "explain": look.explain, "export": look.export, "summary": look.summary,
+        "measures": art.measures,
+    },
     "Decide": {"promote": registry.promote, "rollback": registry.rollback, "history": registry.history, "prune": registry.prune},
     "Operate": {"doctor": doctor, "retrain": retrain, "compile": compile_pipeline, "step": step},
 }
@@ -31,6 +34,7 @@ app.add_typer(stack.app, name="stack", rich_help_panel="Operate", help="ZenML st
 app.add_typer(
     pocket.app, name="pocket", rich_help_panel="Pocket", help="The pocket world: render its images, train and check its embedded base."
 )
+app.add_typer(art.app, name="art", rich_help_panel="Art", help="Real art: open families of pictograms as style sets.")
 
 
 def main() -> None:

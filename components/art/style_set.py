@@ -1,0 +1,103 @@
+"""A family as a style set: StyleRef, an Aux pool of other families, and the rest as reference."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.art.concepts import Dictionary, read_dictionary
+from components.art.drawings import Drawing, read_family
+from components.art.families import Family
+from components.art.packages import needed, require
+from components.art.raster import rasterize, require_resvg
+from components.core.content import derive_seed
+from components.core.errors import InputError
+from components.core.paths import atomic_folder, write_jsonl
+
+STYLE_REF = {"character": 10, "background": 10}
+"""Pictures of StyleRef by role."""
+POOL_ROLES = {"character": 2, "background": 1, "thing": 2}
+"""The Aux pool's roles, in proportion. Things too: StyleRef shows none, so only the pool can keep them from being forgotten."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a style set becomes: pixels a side, pictures of the pool, and of the reference (None: all that are left)."""
+
+    side: int = 512
+    pool: int = 160
+    reference: int | None = None
+
+
+def render_style_set(family: Family, others: Sequence[Family], out: Path, sizes: Sizes, *, seed: int = 0) -> dict[str, int]:
+    """Write ``style_ref/``, ``aux_pool/``, ``reference/`` and ``metadata.jsonl`` into ``out``; returns the pictures of each.
+
+    Every row of ``metadata.jsonl`` has ``file_name``, ``text``, ``role``, ``concept``, ``family``, ``license``, ``author`` and ``source``.
+
+    Raises:
+        InputError: ``out`` is not empty, a package is absent, a family has too few pictures of a role, or a drawing does not render.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(str(out), "exists and is not empty", expected="a new or empty folder", remedy="choose another --out, or remove it")
+    require_resvg()
+    require(needed([family, *others]))
+    dictionary = read_dictionary()
+    plan = _plan_style(family, dictionary, sizes, seed)
+    plan["aux_pool"] = _plan_pool(others, dictionary, sizes.pool, seed)
+    with atomic_folder(out) as folder:
+        rows = [row for split, drawings in plan.items() for row in _write(folder, split, drawings, sizes.side)]
+        write_jsonl(folder / "metadata.jsonl", rows)
+    return dict(Counter(row["file_name"].partition("/")[0] for row in rows))
+
+
+def _write(folder: Path, split: str, drawings: Sequence[Drawing], side: int) -> Iterator[dict[str, Any]]:
+    (folder / split).mkdir()
+    for drawing in drawings:
+        name = f"{split}/{drawing.name}.png"
+        rasterize(drawing, side).save(folder / name)
+        yield {"file_name": name, **_annotation(drawing, split)}
+
+
+def _annotation(drawing: Drawing, split: str) -> dict[str, Any]:
+    family, concept = drawing.family, drawing.concept
+    # StyleRef's and the reference's captions say what is shown; the pool's say that it is a pictogram too, so that the word stays free.
+    text = f"a pictogram of {concept.words}" if split == "aux_pool" else concept.words
+    rights = {"family": family.name, "license": family.license, "author": family.author, "source": family.source}
+    return {"text": text, "role": concept.role, "concept": concept.name, **rights}
+
+
+def _plan_style(family: Family, dictionary: Dictionary, sizes: Sizes, seed: int) -> dict[str, list[Drawing]]:
+    drawings = read_family(family, dictionary)
+    rng = random.Random(derive_seed(seed, "art", family.name, "style_ref"))
+    style = [drawing for role, count in STYLE_REF.items() for drawing in _take(rng, family, drawings, role, count)]
+    taken = {drawing.concept.name for drawing in style}
+    rest = [drawing for name, drawing in drawings.items() if name not in taken]
+    if sizes.reference is not None and sizes.reference < len(rest):
+        rest = random.Random(derive_seed(seed, "art", family.name, "reference")).sample(rest, sizes.reference)
+    return {"style_ref": style, "reference": rest}
+
+
+def _plan_pool(others: Sequence[Family], dictionary: Dictionary, count: int, seed: int) -> list[Drawing]:
+    """``count`` drawings, as many of each family and with the same roles in each, one more or less where that does not come out even."""
+    turns = [role for role, turn in POOL_ROLES.items() for _ in range(turn)]
+    quotas: dict[Family, dict[str, int]] = {family: dict.fromkeys(POOL_ROLES, 0) for family in others}
+    for index in range(count if others else 0):
+        quotas[others[index % len(others)]][turns[index // len(others) % len(turns)]] += 1
+    found = []
+    for family, quota in quotas.items():
+        drawings = read_family(family, dictionary)
+        rng = random.Random(derive_seed(seed, "art", family.name, "aux_pool"))
+        found += [drawing for role, number in quota.items() for drawing in _take(rng, family, drawings, role, number)]
+    return found
+
+
+def _take(rng: random.Random, family: Family, drawings: Mapping[str, Drawing], role: str, count: int) -> list[Drawing]:
+    fitting = [drawing for drawing in drawings.values() if drawing.concept.role == role]
+    if len(fitting) < count:
+        problem = f"has {len(fitting)} pictures of the role {role}"
+        raise InputError(f"--family {family.name}", problem, expected=f"at least {count}", remedy="take fewer, or another family")
+    return rng.sample(fitting, count)

