@@ -26,10 +26,10 @@ class Family:
     look: str
     package: str
     version: str
+    integrity: str
     license: str
     author: str
     source: str
-    integrity: str
 
     @property
     def from_npm(self) -> bool:
