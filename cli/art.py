@@ -65,7 +65,7 @@ def render(
     from components.art.style_set import Sizes, render_style_set
 
     target = choose([family])[0]
-    others = [other for other in choose(pool_families) if other is not target] if pool else []
+    others = [other for other in choose(pool_families) if other is not target and pool]
     counts = render_style_set(target, others, out, Sizes(size, pool, reference), seed=seed)
     typer.echo(f"rendered {target.title} into {out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     if as_json:

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Started as a script, Python looks for modules beside this file and not in the repository.
 sys.path.insert(0, str(ROOT))
 
+from components.art.families import FAMILIES  # noqa: E402
 from components.cluster.stacks import StackDefinition  # noqa: E402
 from components.core import errors  # noqa: E402
 from components.core.comparison import CompareConfig  # noqa: E402
@@ -32,7 +33,7 @@ from pipelines.names import STEPS  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
 NOTE = "This page is written by `docs/generate.py` from `{source}`. Do not edit it here.\n"
-PARTLY = ("concepts.md", "operations.md", "reference/files.md", "reference/zenml-yaml.md")
+PARTLY = ("concepts.md", "how-to/real-art.md", "operations.md", "reference/files.md", "reference/zenml-yaml.md")
 """Pages with generated blocks."""
 # Options that every command has; said once, at the top of the page.
 COMMON = ("--json", "--verbose", "--log-format")
@@ -335,6 +336,14 @@ def home_table() -> str:
     return _table("folder | content | if you remove it", [(f"`{name}/`", content, removed) for name, (content, removed) in HOME.items()])
 
 
+def families_table() -> str:
+    """The families of real art, with their rights."""
+    rows = [
+        (f"`{item.name}`", item.look, item.license, f"[{item.author}]({item.source})", f"`{item.pinned}`") for item in FAMILIES.values()
+    ]
+    return _table("family | look | licence | author | package", rows)
+
+
 def settings_table() -> str:
     """The settings keys of zenml.yaml, with ZenML's model of each."""
     return _table("settings key | ZenML's model", [(f"`{key}`", f"`{model}`") for key, (_, model) in SETTINGS.items()])
@@ -350,6 +359,7 @@ BLOCKS = {
     "step-names": lambda: "Steps: " + ", ".join(f"`{name}`" for name in STEPS) + ".",
     "settings-keys": settings_table,
     "home": home_table,
+    "families": families_table,
 }
 
 

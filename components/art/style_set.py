@@ -39,15 +39,19 @@ def render_style_set(family: Family, others: Sequence[Family], out: Path, sizes:
     Every row of ``metadata.jsonl`` has ``file_name``, ``text``, ``role``, ``concept``, ``family``, ``license``, ``author`` and ``source``.
 
     Raises:
-        InputError: ``out`` is not empty, a package is absent, a family has too few pictures of a role, or a drawing does not render.
+        InputError: ``out`` is not empty, a package is absent, no other family is there for the pool, a family has too few pictures of a
+            role, or a drawing does not render.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(str(out), "exists and is not empty", expected="a new or empty folder", remedy="choose another --out, or remove it")
+    if sizes.pool and not others:
+        raise InputError("--pool-family", f"names {family.name} alone", expected="another family", remedy="name one, or take --pool 0")
     require_resvg()
     require(needed([family, *others]))
     dictionary = read_dictionary()
     plan = _plan_style(family, dictionary, sizes, seed)
-    plan["aux_pool"] = _plan_pool(others, dictionary, sizes.pool, seed)
+    if sizes.pool:
+        plan["aux_pool"] = _plan_pool(others, dictionary, sizes.pool, seed)
     with atomic_folder(out) as folder:
         rows = [row for split, drawings in plan.items() for row in _write(folder, split, drawings, sizes.side)]
         write_jsonl(folder / "metadata.jsonl", rows)
@@ -85,7 +89,7 @@ def _plan_pool(others: Sequence[Family], dictionary: Dictionary, count: int, see
     """``count`` drawings, as many of each family and with the same roles in each, one more or less where that does not come out even."""
     turns = [role for role, turn in POOL_ROLES.items() for _ in range(turn)]
     quotas: dict[Family, dict[str, int]] = {family: dict.fromkeys(POOL_ROLES, 0) for family in others}
-    for index in range(count if others else 0):
+    for index in range(count):
         quotas[others[index % len(others)]][turns[index // len(others) % len(turns)]] += 1
     found = []
     for family, quota in quotas.items():

@@ -54,6 +54,7 @@ HOME = {
     "scratch": ("work in progress", "safe while nothing runs"),
     "tmp": ("work in progress", "safe while nothing runs"),
     "pocket-training": ("images and checkpoints of `styleforge pocket train`", "the training starts again"),
+    "art": ("families of pictograms", "`styleforge art fetch` downloads them again"),
     "pocket-styles": ("style sets of `styleforge pocket check`", "they are rendered again"),
 }
 """What lies in the home, and what removing it costs."""

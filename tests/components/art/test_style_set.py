@@ -75,6 +75,11 @@ def test_a_reference_of_some(registry: Registry, tmp_path: Path) -> None:
     assert _render(tmp_path / "set", sizes=Sizes(32, 0, 3)) == {"style_ref": 20, "reference": 3}
 
 
+def test_a_pool_of_nobody(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names lines alone"):
+        render_style_set(FAMILIES["lines"], [], tmp_path / "set", SIZES)
+
+
 def test_a_folder_with_something_in_it_is_left_alone(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
