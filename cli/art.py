@@ -78,8 +78,8 @@ def measures(
         list[str] | None,
         typer.Argument(
             metavar="EXTRACTOR...",
-            help="`pocket`, a folder or hub id of a CLIP, `efficientnet-lite0`, or statistics of its block B: "
-            "`efficientnet-lite0:moments-B`, `efficientnet-lite0:gram-B`. Default: pocket, EfficientNet, and its blocks 2 and 6.",
+            help="`colours`, `pocket`, a folder or hub id of a CLIP, `efficientnet-lite0`, or statistics of its block B: "
+            "`efficientnet-lite0:moments-B`, `efficientnet-lite0:gram-B`. Default: all of these, with blocks 2 and 6.",
         ),
     ] = None,
     families: Families = None,

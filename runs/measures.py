@@ -5,23 +5,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.art.concepts import read_dictionary
 from components.art.drawings import Drawing, aligned, read_family
 from components.art.families import choose
 from components.art.packages import needed, require
-from components.art.raster import rasterize, require_resvg
+from components.art.raster import rasterize, require_resvg, trim
 from components.core.content import derive_seed
 from components.core.errors import InputError
-from components.evaluation.efficientnet import MODEL, NAMES, EfficientNetExtractor
-from components.evaluation.features import Extractor, Towers
+from components.evaluation.colours import ColourExtractor
+from components.evaluation.efficientnet import MODEL, NAMES, EfficientNetExtractor, encode_together
+from components.evaluation.features import Extractor, Features, Towers
 from components.evaluation.metrics import Bootstrap
 from components.evaluation.style_reading import Reading, read_style_and_content
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 JUDGES = ("noto", "noto-v1", "twemoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "openmoji")
 """Families with the most concepts in common."""
-EXTRACTORS = ("pocket", *NAMES)
+EXTRACTORS = ("colours", "pocket", *NAMES)
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,10 @@ class Measures:
 
 
 def measure(names: Sequence[str], options: MeasureOptions, *, say: Callable[[str], None] = lambda _: None) -> Measures:
-    """Render every concept by every family, and judge each extractor on these images.
+    """Render every concept by every family, each trimmed to its ink, and judge each extractor on these images.
 
     Args:
-        names: ``efficientnet-lite0`` with or without a statistic, or a CLIP: ``pocket``, a folder or a hub id.
+        names: ``colours``, ``efficientnet-lite0`` with or without a statistic, or a CLIP: ``pocket``, a folder or a hub id.
         options: the images.
         say: takes a line of progress.
 
@@ -64,15 +68,30 @@ def measure(names: Sequence[str], options: MeasureOptions, *, say: Callable[[str
     extractors = [make_extractor(name) for name in names]
     drawings = list(_drawings(options))
     say(f"rendering {len(drawings)} images")
-    images = [rasterize(drawing, options.side) for drawing in drawings]
+    images = [rasterize(trim(drawing), options.side) for drawing in drawings]
     artists = [drawing.family.name for drawing in drawings]
     concepts = [drawing.concept.name for drawing in drawings]
     bootstrap = Bootstrap(options.resamples, seed=options.seed)
-    readings = []
-    for extractor in extractors:
-        say(f"encoding with {extractor.name}")
-        readings.append((extractor.name, read_style_and_content(extractor.encode_images(images), artists, concepts, bootstrap)))
+    readings = [
+        (extractor.name, read_style_and_content(features, artists, concepts, bootstrap))
+        for extractor, features in zip(extractors, _encode(extractors, images, say), strict=True)
+    ]
     return Measures(tuple(dict.fromkeys(artists)), tuple(dict.fromkeys(concepts)), tuple(readings))
+
+
+def _encode(extractors: Sequence[Extractor], images: Sequence[Image], say: Callable[[str], None]) -> Iterator[Features]:
+    """Each extractor's features; those of one network in one pass."""
+    layers = [extractor for extractor in extractors if isinstance(extractor, EfficientNetExtractor)]
+    together: dict[int, Features] = {}
+    for extractor in extractors:
+        if not isinstance(extractor, EfficientNetExtractor):
+            say(f"encoding with {extractor.name}")
+            yield extractor.encode_images(images)
+            continue
+        if not together:
+            say(f"encoding with {', '.join(layer.name for layer in layers)}")
+            together = {id(layer): features for layer, features in zip(layers, encode_together(layers, images), strict=True)}
+        yield together[id(extractor)]
 
 
 def make_extractor(name: str) -> Extractor:
@@ -82,6 +101,8 @@ def make_extractor(name: str) -> Extractor:
         InputError: there is none, or a package that it needs is not installed.
         ServiceUnreachable: a hub id, and the hub does not answer.
     """
+    if name == ColourExtractor.name:
+        return ColourExtractor()
     return EfficientNetExtractor(name) if name.partition(":")[0] == MODEL else Towers(name)
 
 

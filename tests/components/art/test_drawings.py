@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from components.art.concepts import read_dictionary, role_of
-from components.art.drawings import Drawing, aligned, read_family, square_svg
+from components.art.drawings import Drawing, aligned, make_drawing, read_family
 from components.art.families import FAMILIES
 from components.art.packages import fetch, folder_of
-from components.art.raster import rasterize
+from components.art.raster import rasterize, trim
 from components.core.errors import InputError
 from tests.made_art import NAMES, Registry, archive, iconify
 
@@ -128,7 +128,7 @@ def test_roles(name: str, category: str, role: str | None) -> None:
 
 def _draw(registry: Registry, body: str, box: tuple[float, float, float, float] = (0, 0, 16, 16)) -> Drawing:
     fetch([FAMILIES["noto"]])
-    return Drawing(FAMILIES["noto"], read_dictionary().by_name["ant"], square_svg(body, *box))
+    return make_drawing(FAMILIES["noto"], read_dictionary().by_name["ant"], body, box)
 
 
 def test_pixels(registry: Registry) -> None:
@@ -139,6 +139,16 @@ def test_pixels(registry: Registry) -> None:
     assert pixels.shape == (64, 64, 3)
     assert (pixels[16:48] == (255, 0, 0)).all() and (pixels[:16] == 255).all() and (pixels[48:] == 255).all()
     assert rasterize(drawing, 64).tobytes() == image.tobytes()
+
+
+def test_trimmed_drawings_tell_nothing_by_their_margin(registry: Registry) -> None:
+    """The same ink, small in a corner and large, becomes the same picture; what the box hides stays hidden."""
+    small = _draw(registry, '<path fill="red" d="M1 1h4v2H1z"/><path d="M-9 0h8v8h-8z"/>')
+    large = _draw(registry, '<path fill="red" d="M0 4h16v8H0z"/>')
+    expected = np.full((80, 80, 3), 255)
+    expected[22:58, 4:76] = (255, 0, 0)
+    for drawing in (small, large):
+        np.testing.assert_allclose(np.asarray(rasterize(trim(drawing), 80), int), expected, atol=2)
 
 
 @pytest.mark.parametrize(("body", "found"), [("<path", "does not render"), ("<g/>", "empty picture")])

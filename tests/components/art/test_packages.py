@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_all_absent_packages_are_named_at_once(registry: Registry) -> None:
 def test_a_package_of_pypi_is_not_fetched(registry: Registry) -> None:
     family = registry.install_openmoji({})
     assert fetch([family]) == [] == registry.calls
-    registry.patch.setitem(FAMILIES, "openmoji", other := family.__class__(**{**vars(family), "package": "no-such-package"}))
+    other = replace(family, package="no-such-package")
     with pytest.raises(InputError, match="pip install 'no-such-package=="):
         fetch([other])
 

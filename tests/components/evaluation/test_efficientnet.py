@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.evaluation.efficientnet import EfficientNetExtractor
+from components.evaluation.colours import ColourExtractor
+from components.evaluation.efficientnet import EfficientNetExtractor, encode_together
 
 
 def _images(count: int) -> list[Image.Image]:
@@ -25,6 +26,31 @@ def test_widths_and_batches(name: str, width: int) -> None:
     one_by_one = EfficientNetExtractor(name, device="cpu", batch_size=1).encode_images(images)
     np.testing.assert_allclose(features, one_by_one, rtol=1e-3, atol=1e-4)
     assert np.linalg.norm(features[0] - features[1]) > 1e-2
+
+
+def test_together_and_alone_are_the_same() -> None:
+    images = _images(3)
+    extractors = [EfficientNetExtractor(name, "cpu", 2) for name in ("efficientnet-lite0:moments-1", "efficientnet-lite0")]
+    for extractor, features in zip(extractors, encode_together(extractors, images), strict=True):
+        np.testing.assert_allclose(features, extractor.encode_images(images), rtol=1e-5)
+
+
+def test_the_last_layer_is_the_networks_own() -> None:
+    import torch
+
+    extractor = EfficientNetExtractor(device="cpu")
+    image = _images(1)[0].resize((224, 224))
+    pixels = (torch.from_numpy(np.asarray(image, np.float32)).permute(2, 0, 1)[None] - 127) / 128
+    expected = extractor.network.extract_features(pixels).mean((2, 3)).numpy()
+    np.testing.assert_allclose(extractor.encode_images([image]), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_colours() -> None:
+    image = Image.new("RGB", (4, 4), (255, 0, 0))
+    image.paste((0, 255, 255), (0, 0, 4, 1))
+    features = ColourExtractor().encode_images([image, Image.new("L", (2, 2), 0)])
+    assert features.shape == (2, 64) and features.sum() == 2
+    assert features[0, 3 * 16] == 0.75 and features[0, 15] == 0.25 and features[1, 0] == 1
 
 
 def test_gram_and_moments_agree() -> None:
