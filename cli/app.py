@@ -21,7 +21,7 @@ PANELS = {
     "Look": {
         "models": look.models, "sample": look.sample, "explain": look.explain, "export": look.export, "summary": look.summary,
         "measures": art.measures,
-    },
+    },  # fmt: skip
     "Decide": {"promote": registry.promote, "rollback": registry.rollback, "history": registry.history, "prune": registry.prune},
     "Operate": {"doctor": doctor, "retrain": retrain, "compile": compile_pipeline, "step": step},
 }

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, Format, LogFormat, Verbose, guarded, print_json
+from cli.options import answer, guarded
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Families = Annotated[list[str] | None, typer.Option("--family", metavar="NAME", help="One of `styleforge art list`; may be repeated.")]
@@ -15,20 +15,19 @@ Families = Annotated[list[str] | None, typer.Option("--family", metavar="NAME", 
 
 @app.command(name="list")
 @guarded
-def list_families(as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
+def list_families() -> None:
     """Show the families: package, version, licence, author, number of pictures, and which are here."""
     from cli.printing.art import print_families
     from components.art.overview import describe_families
 
     rows = describe_families()
     print_families(rows)
-    if as_json:
-        print_json({"status": "completed", "families": rows})
+    answer({"status": "completed", "families": rows})
 
 
 @app.command()
 @guarded
-def fetch(families: Families = None, as_json: AsJson = False, verbose: Verbose = False, log_format: Format = LogFormat.human) -> None:
+def fetch(families: Families = None) -> None:
     """Download families through npm into STYLEFORGE_HOME; default: all. The only command of these that downloads."""
     from components.art.families import choose
     from components.art.packages import fetch as fetch_packages
@@ -40,8 +39,7 @@ def fetch(families: Families = None, as_json: AsJson = False, verbose: Verbose =
     packages = needed(choose(families))
     folders = fetch_packages(packages, say=say)
     typer.echo(f"{len(packages)} packages are here, {len(folders)} of them new")
-    if as_json:
-        print_json({"status": "completed", "packages": [family.pinned for family in packages], "new": [str(folder) for folder in folders]})
+    answer({"status": "completed", "packages": [family.pinned for family in packages], "new": [str(folder) for folder in folders]})
 
 
 @app.command()
@@ -56,9 +54,6 @@ def render(
     ] = None,
     reference: Annotated[int | None, typer.Option("--reference", min=0, help="Held-out pictures; default: all that are left.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of pictures.")] = 0,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Write a family as a style set: style_ref (20), aux_pool of other families, the rest as reference, captions, roles and rights."""
     from components.art.families import choose
@@ -68,8 +63,7 @@ def render(
     others = [other for other in choose(pool_families) if other is not target and pool]
     counts = render_style_set(target, others, out, Sizes(size, pool, reference), seed=seed)
     typer.echo(f"rendered {target.title} into {out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
-    if as_json:
-        print_json({"status": "completed", "folder": str(out), "pictures": counts})
+    answer({"status": "completed", "folder": str(out), "pictures": counts})
 
 
 @guarded
@@ -86,9 +80,6 @@ def measures(
     concepts: Annotated[int, typer.Option("--concepts", min=2, help="Concepts, each drawn by every family.")] = 150,
     size: Annotated[int, typer.Option("--size", min=16, max=4096, help="Pixels a side before an extractor's own resize.")] = 224,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of concepts and of the intervals.")] = 0,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-    log_format: Format = LogFormat.human,
 ) -> None:
     """Judge extractors on real art: do they read the style whatever is shown, or the content whoever drew it?"""
     from cli.printing.art import print_measures
@@ -97,5 +88,4 @@ def measures(
     options = MeasureOptions(families, concepts, size, seed=seed)
     result = measure(extractors or EXTRACTORS, options, say=lambda text: typer.echo(text, err=True))
     print_measures(result)
-    if as_json:
-        print_json({"status": "completed", **result.as_dict()})
+    answer({"status": "completed", **result.as_dict()})

@@ -43,13 +43,12 @@ class Drawing:
         """How messages and files call it."""
         return f"{self.family.name}-{self.concept.name}"
 
-    @property
-    def svg(self) -> str:
-        """The frame as a whole SVG."""
+    def svg(self, size: int) -> str:
+        """The frame as a whole SVG, ``size`` pixels a side."""
         left, top, width, height = (f"{value:g}" for value in self.box)
         x, y, side = (f"{value:g}" for value in self.frame)
         inner = f'<svg x="{left}" y="{top}" width="{width}" height="{height}" viewBox="{left} {top} {width} {height}">{self.body}</svg>'
-        return f'<svg {_SPACES} viewBox="{x} {y} {side} {side}" width="{side}" height="{side}">{inner}</svg>'
+        return f'<svg {_SPACES} viewBox="{x} {y} {side} {side}" width="{size}" height="{size}">{inner}</svg>'
 
 
 def read_family(family: Family, dictionary: Dictionary) -> dict[str, Drawing]:

@@ -54,7 +54,7 @@ def _render(drawing: Drawing, size: int) -> Image.Image:
 
     where = f"{drawing.family.package}: {drawing.concept.name}"
     try:
-        png = svg_to_bytes(svg_string=drawing.svg, width=size, height=size, skip_system_fonts=True)
+        png = svg_to_bytes(svg_string=drawing.svg(size), skip_system_fonts=True)
     except ValueError as error:
         raise InputError(where, f"does not render ({' '.join(str(error).split())})", remedy="leave the family out") from error
     image = Image.open(io.BytesIO(png)).convert("RGBA")

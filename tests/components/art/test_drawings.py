@@ -46,7 +46,7 @@ def test_names_without_hyphens_older_names_and_what_is_left_out(registry: Regist
 
 def test_the_own_name_goes_before_an_older_one(registry: Registry) -> None:
     drawings = _read(registry, _with(soldier_ant={"body": "<g/>"}, ant={"body": DOT}))
-    assert DOT in drawings["ant"].svg
+    assert DOT in drawings["ant"].body
 
 
 def test_one_drawing_of_two_concepts_is_that_of_the_first(registry: Registry) -> None:
