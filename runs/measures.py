@@ -16,7 +16,7 @@ from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.evaluation.colours import ColourExtractor
 from components.evaluation.efficientnet import MODEL, NAMES, EfficientNetExtractor, encode_together
-from components.evaluation.features import Extractor, Features, Towers
+from components.evaluation.features import ClipEncoder, Extractor, Features
 from components.evaluation.metrics import Bootstrap
 from components.evaluation.style_reading import Reading, read_style_and_content
 
@@ -103,7 +103,7 @@ def make_extractor(name: str) -> Extractor:
     """
     if name == ColourExtractor.name:
         return ColourExtractor()
-    return EfficientNetExtractor(name) if name.partition(":")[0] == MODEL else Towers(name)
+    return EfficientNetExtractor(name) if name.partition(":")[0] == MODEL else ClipEncoder(name)
 
 
 def _drawings(options: MeasureOptions) -> Iterator[Drawing]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -38,9 +38,9 @@ class Reading:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        style = self.style.as_dict() | {"chance": self.style_chance}
-        content = self.content.as_dict() | {"chance": self.content_chance}
-        return {"style": style, "content": content, "advantage": self.advantage.as_dict(), "reads": self.reads}
+        style = asdict(self.style) | {"chance": self.style_chance}
+        content = asdict(self.content) | {"chance": self.content_chance}
+        return {"style": style, "content": content, "advantage": asdict(self.advantage), "reads": self.reads}
 
 
 def read_style_and_content(features: ArrayLike, artists: Sequence[str], concepts: Sequence[str], bootstrap: Bootstrap) -> Reading:
