@@ -19,9 +19,13 @@ app = typer.Typer(
 PANELS = {
     "Run": {"demo": run.demo, "run": run.run, "compare": run.compare, "validate": run.validate, "config": run.show_config},
     "Look": {
-        "models": look.models, "sample": look.sample, "explain": look.explain, "export": look.export, "summary": look.summary,
+        "models": look.models,
+        "sample": look.sample,
+        "explain": look.explain,
+        "export": look.export,
+        "summary": look.summary,
         "measures": art.measures,
-    },  # fmt: skip
+    },
     "Decide": {"promote": registry.promote, "rollback": registry.rollback, "history": registry.history, "prune": registry.prune},
     "Operate": {"doctor": doctor, "retrain": retrain, "compile": compile_pipeline, "step": step},
 }
