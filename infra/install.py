@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> int:
         print("uv cannot be had; installing with pip, which takes some minutes", file=sys.stderr)
         return subprocess.run([*PIP, "install", *quiet, *arguments], check=False).returncode
     listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=True).stdout
-    command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, *arguments]
+    # As pip does. Where Python may not write bytecode, as in many containers, each command would otherwise compile all that it imports.
+    command = [sys.executable, "-m", "uv", "pip", "install", "--compile-bytecode", "--python", sys.executable, *arguments]
     return subprocess.run(command, env=uv_environment(listed, os.environ), check=False).returncode
 
 
