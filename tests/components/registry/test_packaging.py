@@ -132,8 +132,7 @@ def test_another_card_is_another_model(model: Path, tmp_path: Path) -> None:
 
 _ELSEWHERE = """
 import sys
-sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
-sys.path = [place for place in sys.path if "__editable__" not in place]
+sys.path = [place for place in sys.path if place != sys.argv[2]]
 try:
     import components
 except ModuleNotFoundError:
@@ -153,7 +152,12 @@ def test_it_loads_where_the_project_is_not_installed(model: Path, tmp_path: Path
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", _ELSEWHERE, str(model)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", _ELSEWHERE, str(model), str(REPOSITORY)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     source, image = done.stdout.split()[-2:]
