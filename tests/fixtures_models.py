@@ -1,7 +1,5 @@
 """Tiny, random, seeded models in the layouts of real ones: the tests' stand-ins for Stable Diffusion."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

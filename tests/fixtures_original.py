@@ -1,7 +1,5 @@
 """Writes a tiny model as one file in the layout of the original checkpoints, with what real ones hold besides."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

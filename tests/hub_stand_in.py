@@ -1,7 +1,5 @@
 """A stand-in for the Hugging Face Hub on loopback: it keeps the upload of a folder, and gives the files of one model."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

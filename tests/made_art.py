@@ -1,7 +1,5 @@
 """Drawings that tests make: small packages in Iconify's and OpenMoji's forms, and an npm that knows them."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """Real servers on loopback for tests: PostgreSQL where one is installed, MLflow on SQLite or PostgreSQL."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pwd

@@ -1,7 +1,5 @@
 """A copy of the repository whose heavy components are replaced by quick ones, so that whole runs take seconds and files can be edited."""
 
-from __future__ import annotations
-
 import atexit
 import compileall
 import json

@@ -1,7 +1,5 @@
 """The house: imports only point down the floors, and never in a circle."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter

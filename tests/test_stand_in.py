@@ -1,7 +1,5 @@
 """What the stand-in replaces has the signatures of the real functions, so that a change there is named here and not in a hundred tests."""
 
-from __future__ import annotations
-
 import ast
 
 import pytest

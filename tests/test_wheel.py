@@ -1,7 +1,5 @@
 """The wheel is an application: one name in site-packages, the tree inside it, and commands that work from any folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A real HTTP server on loopback that keeps what is posted to it."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

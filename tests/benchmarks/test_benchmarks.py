@@ -1,7 +1,5 @@
 """The benchmarks measure the same work done in two ways: so both ways must come to the same result."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,3 @@
-"""The command without a pipeline behind it: configuration errors, exit codes, doctor, config."""
-
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """``styleforge art`` and ``styleforge measures`` over drawings that the test makes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ What a whole run makes of bad pictures is in ``test_end_to_end.py``, a disk that
 ``test_run.py`` and ``tests/components/diffusion/training/test_checkpoints.py``.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 import zlib

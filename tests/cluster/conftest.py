@@ -3,8 +3,6 @@
 STYLEFORGE_TEST_IMAGE names an image with Python that is on the node already.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Iterator

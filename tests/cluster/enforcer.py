@@ -5,8 +5,6 @@ stopped. Of the API (networking.k8s.io/v1) it knows what policies here use: sele
 One thing it does more strictly than the API asks: what a pod says to its own node is judged too, but for questions about names.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import signal
 import subprocess

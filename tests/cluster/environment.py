@@ -1,7 +1,5 @@
 """What a real cluster needs around it: the namespace with its accounts and quotas, S3, ZenML's server, MLflow, and the command itself."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

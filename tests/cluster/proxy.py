@@ -1,7 +1,5 @@
 """A proxy in front of a server: closed, it drops who is inside and lets nobody in, as a network that fails does."""
 
-from __future__ import annotations
-
 import contextlib
 import select
 import socket

@@ -1,7 +1,5 @@
 """What befalls pods, nodes and services while a run is under way: the run ends as if nothing had happened, or says what is wrong."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 import re

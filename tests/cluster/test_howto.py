@@ -3,8 +3,6 @@
 What cannot be as on the page is in ``EDITS``, each with its reason. Images that cannot be had are stood in for (``.ci/images``).
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Each overlay as the API server sees it: sent with a dry run, in the versions that the server has."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ A pod stands for each workload, with that workload's labels, and listens on ever
 nothing; ``POLICIES=1 .ci/cluster tests/cluster/test_network_policies.py`` brings something that does.
 """
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Iterator

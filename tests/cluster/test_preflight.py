@@ -1,7 +1,5 @@
 """The preflight on a real cluster: what is there gets a tick, each fault its cross, and no pod stays."""
 
-from __future__ import annotations
-
 import base64
 import time
 from pathlib import Path

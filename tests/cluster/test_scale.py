@@ -1,7 +1,5 @@
 """What pods cost, and what shards gain: the pocket pipeline beside the same on this machine, and one shard beside four."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

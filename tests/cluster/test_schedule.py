@@ -1,7 +1,5 @@
 """Schedules in a real cluster: its own answers to what the small server in tests/components/cluster imitates, and one that fires."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """A schedule that fires in a real cluster and retrains what is new, and that alone: pictures in S3, models in MLflow, one pod a run."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

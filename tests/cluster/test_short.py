@@ -1,7 +1,5 @@
 """The pocket pipeline as pods, with few steps: what CI runs where a cluster can be brought up."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """ZenML's own schedule in a real cluster: it fires without anybody's machine, and its run registers a model."""
 
-from __future__ import annotations
-
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """The configurations of real bases: the papers' settings, and each run whole on a tiny model of its family in the base's place."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What the documentation names must exist: pages, files, settings, commands, options."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import shlex

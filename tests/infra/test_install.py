@@ -1,5 +1,3 @@
-"""`make setup`: uv is told what pip is told."""
-
 import subprocess
 import sys
 

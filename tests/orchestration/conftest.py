@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from orchestration.environment import set_source_root

@@ -1,7 +1,5 @@
 """``styleforge compile``: kfp's own loader takes the file, and its containers' commands, run one after the other, give what a run gives."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,3 @@
-"""How an error of a library becomes one of ours."""
-
-from __future__ import annotations
-
 import pytest
 
 from components.core.errors import InputError, ServiceUnreachable, StorageError, known_error

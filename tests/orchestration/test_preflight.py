@@ -1,7 +1,3 @@
-"""From a ZenML stack to what the cluster is asked: pods as ZenML would make them, and the command's exits."""
-
-from __future__ import annotations
-
 import json
 import os
 import subprocess

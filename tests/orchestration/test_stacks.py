@@ -1,7 +1,3 @@
-"""``styleforge stack`` against real ZenML stores: a file of its own for each test, and a server."""
-
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

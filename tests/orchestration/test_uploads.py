@@ -1,7 +1,3 @@
-"""Local pictures for steps that run elsewhere, on a real S3 server and ZenML's own client."""
-
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

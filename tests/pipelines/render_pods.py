@@ -1,7 +1,5 @@
 """Prints the Jobs that ZenML's Kubernetes orchestrator would make of ``personalize``. A process of its own: ZenML's state is global."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -3,8 +3,6 @@
 Which setting and file reach which step is in ``tests/runs/test_plan.py``, which code in ``tests/steps/io/test_caching.py``.
 """
 
-from __future__ import annotations
-
 from PIL import Image
 
 from tests.stand_in import StandIn

@@ -1,7 +1,3 @@
-"""The whole job with the real components on tiny random models: run, run again, list, sample, validate."""
-
-from __future__ import annotations
-
 import json
 import os
 import re

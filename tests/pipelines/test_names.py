@@ -1,7 +1,3 @@
-"""The table of the steps' names is what the pipelines run."""
-
-from __future__ import annotations
-
 from orchestration.environment import set_source_root
 from pipelines.names import PERSONALIZE, SHARDED, STEPS
 

@@ -1,7 +1,5 @@
 """The pods that ZenML would make of ``zenml.yaml``: built by its own functions, each field looked at."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

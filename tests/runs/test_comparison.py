@@ -1,7 +1,5 @@
 """A comparison from the command to its files, with the stand-in's quick components in the place of training and scoring."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

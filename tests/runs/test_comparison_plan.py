@@ -1,7 +1,3 @@
-"""Plans of comparisons, as pure functions."""
-
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

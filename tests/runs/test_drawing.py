@@ -1,7 +1,3 @@
-"""Drawing with a finished model, the sampler replaced."""
-
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,3 @@
-"""``styleforge explain`` on a tiny random model."""
-
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,3 @@
-"""`styleforge export` from end to end: folders and registered models, cards that keep their word, refusals, the push."""
-
-from __future__ import annotations
-
 import json
 import re
 import shutil

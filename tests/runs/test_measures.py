@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from components.art.families import FAMILIES

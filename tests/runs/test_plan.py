@@ -1,7 +1,3 @@
-"""Which setting matters to which step, without running anything."""
-
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,3 @@
-"""The commands about registered versions, from a run to a rollback: their JSON and exit codes."""
-
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

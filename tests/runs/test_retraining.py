@@ -1,7 +1,3 @@
-"""Scheduled retraining from listing to promotion, on the stand-in with the real scan."""
-
-from __future__ import annotations
-
 import contextlib
 import shutil
 import sqlite3

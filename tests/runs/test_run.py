@@ -1,7 +1,3 @@
-"""How a run ends: its JSON, its exit codes, and what it leaves on the disk."""
-
-from __future__ import annotations
-
 import json
 import os
 import shutil

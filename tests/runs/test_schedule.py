@@ -1,7 +1,3 @@
-"""``styleforge schedule``: with a small API server on loopback, and with ZenML and an orchestrator that only writes down."""
-
-from __future__ import annotations
-
 import functools
 import json
 import shutil

@@ -1,7 +1,3 @@
-"""``styleforge summary``: what it takes, and what it does without where files are gone."""
-
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

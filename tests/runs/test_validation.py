@@ -1,7 +1,3 @@
-"""All that is wrong with a configuration and its set is said in one message."""
-
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

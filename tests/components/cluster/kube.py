@@ -1,7 +1,5 @@
 """A small Kubernetes API on loopback with canned answers, and manifests as short as tests want them."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterator

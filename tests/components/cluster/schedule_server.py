@@ -1,7 +1,5 @@
 """A small API server on loopback with the manners that schedules depend on: dry runs, conflicts, refusals, fields that it drops."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 from collections.abc import Iterator

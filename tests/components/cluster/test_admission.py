@@ -1,7 +1,3 @@
-"""The checks over plain data: each tick, and each cross with its remedy."""
-
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,3 @@
-"""Schedules in a cluster: put there once, changed in place, listed and removed, and nothing of anybody else's is touched."""
-
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,3 @@
-"""The connection: credentials that are missing or wrong, and an API server that refuses, stalls or is gone."""
-
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Iterator

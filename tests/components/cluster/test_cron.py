@@ -1,7 +1,3 @@
-"""Cron expressions: what Kubernetes would refuse is refused, and the times are Kubernetes'."""
-
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 

@@ -1,7 +1,3 @@
-"""The objects of a schedule: valid for old and new servers, made of the manifest, and without paths of this machine."""
-
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from pathlib import Path

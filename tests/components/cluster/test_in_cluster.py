@@ -1,7 +1,5 @@
 """What the probe's pod looks at, run here: as text under ``python -c``, and its parts against servers on loopback."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

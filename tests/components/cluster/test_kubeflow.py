@@ -1,7 +1,3 @@
-"""The file for Kubeflow: what a pod asks for, in Kubeflow's words."""
-
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,3 @@
-"""Pods and nodes: by hand, and laws of selectors, tolerations and quantities."""
-
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest

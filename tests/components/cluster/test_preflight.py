@@ -1,7 +1,3 @@
-"""The whole preflight against an API on loopback: where it ends, and in what order."""
-
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import replace

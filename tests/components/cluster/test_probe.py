@@ -1,7 +1,3 @@
-"""The probe's Job, its life as the API server tells it, and that nothing of it stays."""
-
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterator

@@ -1,7 +1,3 @@
-"""Stack definitions as files: the shipped ones, variables, overrides, and what is refused."""
-
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,3 @@
-"""The run configuration: defaults, overrides, and complaints that name the key and the nearest known one."""
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,3 @@
-"""What people type after `--set`, and what they write in files."""
-
-from __future__ import annotations
-
 from typing import Any, Literal, get_args, get_origin
 
 import pytest

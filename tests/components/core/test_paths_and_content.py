@@ -1,5 +1,3 @@
-"""Files come to be whole or not at all; digests and seeds depend on content and names alone."""
-
 import errno
 import pickle
 from pathlib import Path

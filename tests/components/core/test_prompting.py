@@ -1,7 +1,3 @@
-"""Prompt templates: which tokens a prompt gets, and where."""
-
-from __future__ import annotations
-
 import pytest
 
 from components.core.prompting import fill_template, fill_tokens, names_token, tokens_for

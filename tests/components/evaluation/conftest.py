@@ -1,7 +1,5 @@
 """A tiny finished run on disk: pictures of a style model and its base, a style set, a split, Aux, a validation and a model folder."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

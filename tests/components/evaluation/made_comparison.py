@@ -1,7 +1,5 @@
 """Comparisons made of numbers instead of trainings: records as cells leave them behind, with known scores."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

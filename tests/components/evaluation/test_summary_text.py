@@ -1,7 +1,3 @@
-"""The text for a pull request: figures, rules, and nothing that user text could break out of."""
-
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

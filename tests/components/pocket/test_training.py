@@ -1,5 +1,3 @@
-"""Training the pocket base: tokenizer, timed runs that resume, losses, the probe; tiny budgets, the real code."""
-
 import json
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""The pocket world: scenes, looks, captions and the style set that a user could have made."""
-
 import random
 import re
 from dataclasses import fields

@@ -1,7 +1,5 @@
 """Registered versions with scores that are known beforehand, made in milliseconds."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

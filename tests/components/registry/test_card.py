@@ -1,7 +1,3 @@
-"""What a model card says, and that nothing which a user wrote leaves its place in it."""
-
-from __future__ import annotations
-
 import ast
 import re
 from dataclasses import replace

@@ -1,7 +1,3 @@
-"""Pushing to a stand-in of the hub: what is sent, what is refused, and that the token stays where it was."""
-
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,3 @@
-"""A model folder as a pyfunc: what is in it, that it is the same bytes each time, and that it is served over HTTP as it is drawn here."""
-
-from __future__ import annotations
-
 import base64
 import importlib.metadata
 import io

@@ -1,7 +1,5 @@
 """Promotions against SQLite; the concurrent ones against PostgreSQL and a server too, see test_promotion_at_once.py."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

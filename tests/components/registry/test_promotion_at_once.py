@@ -1,7 +1,3 @@
-"""Many promotions at once: from threads of one process, and from several processes on each kind of registry."""
-
-from __future__ import annotations
-
 import json
 import random
 import subprocess

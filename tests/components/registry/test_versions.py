@@ -1,7 +1,3 @@
-"""Against SQLite, and against a real server on loopback."""
-
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,3 @@
-"""Small pictures and style folders that the tests of styledata share."""
-
-from __future__ import annotations
-
 import io
 import json
 import struct

@@ -1,7 +1,5 @@
 """The few calls of GitHub's and GitLab's APIs that our script makes, answered on loopback as the real ones answer."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The jobs' own shell lines against a real ZenML server, with a service account's key, and a real MLflow server."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,3 @@
-"""The scripts that need no model: which styles changed, one comment, pictures on their branch."""
-
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The workflows keep to docs/how-to/ci.md (Rights), and name only what exists. Their form is for zizmor, shellcheck and actionlint."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The workflows of GitHub and GitLab as data, and the shell lines of a job run as the forge would run them."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """A real ZenML server on loopback, and a service account with an API key on it."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,3 @@
-"""The Dockerfile, read and not built: stages, base, user, what is copied, and what can never get into an image."""
-
-from __future__ import annotations
-
 import fnmatch
 import os
 import re

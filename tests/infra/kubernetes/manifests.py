@@ -1,7 +1,5 @@
 """The manifests as plain data: every document of every file, the overlays as kubectl resolves them, and the pods in them."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator

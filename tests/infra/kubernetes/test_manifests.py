@@ -3,8 +3,6 @@
 What is good form besides (probes, dangling selectors, tags) is for kube-linter, in the CI workflow.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

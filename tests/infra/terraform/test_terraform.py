@@ -1,7 +1,5 @@
 """The Terraform of GKE and EKS fits the manifests, ``zenml.yaml`` and its pages. Form is for terraform and tflint, in the CI workflow."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """A champion that was scored otherwise is drawn and scored as the challenger was: with real models, tiny ones, and a real registry."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The part of a step's cache key that is ours: every file and library that its result depends on, and nothing else."""
 
-from __future__ import annotations
-
 import ast
 import re
 import runpy

@@ -1,7 +1,5 @@
 """Many files at a time, none left out in silence. On a real S3 server: tests/orchestration/test_uploads.py and tests/cluster."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from components.diffusion.sampling.sampler import PromptRequest
 from steps.sampling.requests import bank_requests, spread
 

@@ -1,7 +1,3 @@
-"""Files for other programs: loaded by diffusers, they draw what the model draws."""
-
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,3 @@
-"""Our writer of one-file checkpoints against diffusers' reader, and against the networks' published sizes."""
-
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,3 @@
-"""Trained models in the formats of other programs: loaded from there, they draw what the model draws."""
-
-from __future__ import annotations
-
 import inspect
 import json
 import shutil

@@ -1,7 +1,3 @@
-"""Stable Diffusion XL, beside diffusers' own pipeline and the formulae by hand."""
-
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from unittest.mock import Mock

@@ -1,7 +1,3 @@
-"""One-file checkpoints in the original layout, read offline with a configuration beside them."""
-
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,3 @@
-"""What is fetched from the hub, and where it is kept."""
-
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

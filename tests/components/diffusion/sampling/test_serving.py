@@ -1,7 +1,3 @@
-"""The model behind the scoring server: loaded by MLflow, it draws what the sampler draws, within the limits, one request at a time."""
-
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,3 @@
-"""Parameter sets: what moves, what stays bit-equal, what is saved, and that a delta on its base is the model that was trained."""
-
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,3 @@
-"""Two processes do what one does with twice the batch."""
-
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

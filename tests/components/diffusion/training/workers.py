@@ -1,7 +1,5 @@
 """What the processes of ``test_launch.py`` do. Run as a module, it starts some and waits: the parent to kill."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
