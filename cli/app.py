@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import art, look, pocket, registry, run, schedule, stack
+from cli import art, base, look, pocket, registry, run, schedule, stack
 from cli.compile import compile_pipeline, step
 from cli.doctor import doctor
 from cli.retrain import retrain
@@ -33,6 +33,7 @@ PANELS = {
 for panel, commands in PANELS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
+app.add_typer(base.app, name="base", rich_help_panel="Run", help="The text-to-image models to start from: pin a hub model.")
 app.add_typer(schedule.app, name="schedule", rich_help_panel="Operate", help="Retrain on a schedule: install, list and remove.")
 app.add_typer(stack.app, name="stack", rich_help_panel="Operate", help="ZenML stacks: apply definitions, list and remove stacks.")
 app.add_typer(

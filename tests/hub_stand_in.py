@@ -15,13 +15,16 @@ from typing import Any
 class HubStandIn:
     """What it was asked. ``status`` other than 200 is its answer to everything from then on, and ``answer`` the text of it.
 
-    ``model`` is the folder of the model that it gives, ``fetched`` what was downloaded of it.
+    ``model`` is the folder of the model that it gives, ``fetched`` what was downloaded of it, ``commit`` its newest commit. ``code``
+    is the kind of a refusal, such as GatedRepo.
     """
 
     url: str = ""
     status: int = 200
     answer: str = ""
+    code: str = ""
     model: Path | None = None
+    commit: str = "0123456789abcdef0123456789abcdef01234567"
     fetched: list[str] = field(default_factory=list)
     requests: list[tuple[str, str | None, bytes]] = field(default_factory=list)
 
@@ -61,6 +64,8 @@ def hub_stand_in() -> Iterator[HubStandIn]:
                 if self.command == "GET":
                     hub.fetched.append(name)
                 self._send((hub.model / name).read_bytes(), {"ETag": f'"{name}"', "X-Repo-Commit": commit})
+            elif "/revision/" in self.path:
+                self._answer({"id": "/".join(self.path.split("/")[3:5]), "sha": hub.commit})
             else:
                 self._answer({})
 
@@ -94,7 +99,8 @@ def hub_stand_in() -> Iterator[HubStandIn]:
 
         def _send(self, content: bytes, headers: dict[str, str]) -> None:
             self.send_response(hub.status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            refusal = {"X-Error-Code": hub.code} if hub.code else {}
+            for name, value in {**headers, **refusal, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":

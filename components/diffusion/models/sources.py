@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from components.core.content import digest_value
 from components.core.errors import InputError, ServiceUnreachable
 from components.core.fingerprint import fingerprint
-from components.core.model_ref import local_model
+from components.core.model_ref import is_hub_id, local_model
 from components.core.paths import read_json
+from components.diffusion.models.hub import current_commit, fetch
 from components.diffusion.models.layouts import (
     FILE_KINDS,
     LAYOUTS,
@@ -30,7 +30,6 @@ from components.diffusion.models.layouts import (
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 SAFE_ONLY = "pickled weights can run code when they are opened, so only safetensors are read"
 TEXTS = (".json", ".txt")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def locate(model: str, revision: str | None = None) -> Path:
@@ -70,6 +69,17 @@ def base_resolution(model: str, revision: str | None = None) -> int:
                 remedy="save the whole pipeline with save_pretrained, or fix base.model",
             )  # fmt: skip
     return latent_size(read_json(configs["unet"]))[1] * downsampling(read_json(configs["vae"]))
+
+
+def pin(model: str, ref: str = "main") -> tuple[str, str]:
+    """The commit that a hub model's branch or tag points to now, and the title of its family; only texts are fetched.
+
+    InputError where it is no hub id, not there, or of a family that is not known; ServiceUnreachable where the hub does not answer.
+    """
+    if not is_hub_id(model):
+        raise InputError(model, "is no hub id", expected="owner/name", remedy="a local folder needs no revision: its content is hashed")
+    commit = current_commit(model, ref)
+    return commit, check_folder(_fetch(model, commit, TEXTS), weights=False).title
 
 
 def content_digest(path: Path) -> str:
@@ -233,31 +243,8 @@ def configuration_of(path: Path) -> Path:
 
 def _fetch(model: str, revision: str | None, endings: Collection[str]) -> Path:
     """Download a pinned hub model's index and, of its parts, the files with these endings."""
-    if not revision or not COMMIT.fullmatch(revision):
-        raise InputError(
-            "base.revision",
-            f"{revision!r} does not pin {model}: a branch or tag can change under a finished run"
-            if revision
-            else f"missing for the hub model {model}",
-            expected="a full commit hash of 40 hex digits",
-            remedy=f"copy one from https://huggingface.co/{model}/commits/main",
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
     parts = dict.fromkeys(part for layout in LAYOUTS.values() for part in layout.parts)
-    wanted = ["model_index.json", *(f"{part}/*{ending}" for part in parts for ending in endings)]
-    unwanted = ["*.fp16.safetensors", "*.non_ema.safetensors"]
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise InputError(
-            f"base.model={model}", f"not on the hub at {revision} ({first_line(error)})", expected="a public or accessible model"
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ServiceUnreachable(
-            "huggingface.co", f"{model} cannot be fetched ({first_line(error)})", remedy="check the network, or give a local folder"
-        ) from error
+    return fetch(model, revision, ["model_index.json", *(f"{part}/*{ending}" for part in parts for ending in endings)])
 
 
 def first_line(error: BaseException) -> str:

@@ -1,0 +1,35 @@
+"""A setting written into a person's configuration file: comments, order and layout stay as they are."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.core.config.files import read_yaml_mapping
+from components.core.errors import ConfigError
+from components.core.paths import atomic_file, storage_errors
+
+
+def write_settings(path: Path, section: str, values: Mapping[str, Any]) -> None:
+    """Set fields of one section of a YAML file, atomically; the section is added at the end where there is none.
+
+    Raises InputError where the file is missing or no YAML mapping, ConfigError where the section is not one.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+
+    read_yaml_mapping(path)
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 4096
+    data = yaml.load(path.read_text(encoding="utf-8"))
+    if data.get(section) is None:
+        data[section] = CommentedMap()
+    if not isinstance(data[section], dict):
+        raise ConfigError(f"{path}: {section}", f"holds {data[section]!r}", expected="a mapping")
+    data[section].update(values)
+    text = io.StringIO()
+    yaml.dump(data, text)
+    with storage_errors(path), atomic_file(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")

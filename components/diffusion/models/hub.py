@@ -1,0 +1,68 @@
+"""The Hugging Face Hub: the commit that a name means now, and the files of a pinned model."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from components.core.errors import InputError, ServiceUnreachable
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+UNUSED_WEIGHTS = ["*.fp16.safetensors", "*.non_ema.safetensors"]
+
+
+def current_commit(model: str, ref: str = "main") -> str:
+    """The commit, 40 hex digits, that a branch or tag of a hub model points to now. Raises as :func:`fetch`."""
+    from huggingface_hub import HfApi
+
+    with _hub_errors(model, ref):
+        return str(HfApi().model_info(model, revision=ref).sha)
+
+
+def fetch(model: str, revision: str | None, files: Collection[str]) -> Path:
+    """The local folder of a hub model's ``files`` (glob patterns) at a pinned commit.
+
+    Raises:
+        InputError: no full commit hash, no such model or commit, or one that asks for a licence and a token first.
+        ServiceUnreachable: the hub does not answer.
+    """
+    if not revision or not COMMIT.fullmatch(revision):
+        raise InputError(
+            "base.revision",
+            f"{revision!r} does not pin {model}: a branch or tag can change under a finished run"
+            if revision
+            else f"missing for the hub model {model}",
+            expected="a full commit hash of 40 hex digits",
+            remedy=f"run `styleforge base pin {model} --config FILE`, which writes today's",
+        )
+    from huggingface_hub import snapshot_download
+
+    with _hub_errors(model, revision):
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(files), ignore_patterns=UNUSED_WEIGHTS))
+
+
+@contextlib.contextmanager
+def _hub_errors(model: str, revision: str) -> Iterator[None]:
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except GatedRepoError as error:
+        raise InputError(
+            f"base.model={model}", "the hub gives it only to those who accepted its licence", expected="a token of such an account",
+            remedy=f"accept the licence at https://huggingface.co/{model}, then run `hf auth login` or set HF_TOKEN",
+        ) from error  # fmt: skip
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise InputError(
+            f"base.model={model}", f"not on the hub at {revision} ({_first_line(error)})", expected="a public or accessible model"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ServiceUnreachable(
+            "huggingface.co", f"{model} cannot be fetched ({_first_line(error)})", remedy="check the network, or give a local folder"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
