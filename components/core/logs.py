@@ -74,7 +74,9 @@ def set_up(*, verbose: bool = False, log_format: LogFormat = "human") -> None:
         # ZenML puts handlers of its own on the root logger, which would say everything twice.
         logger.propagate = False
     logging.captureWarnings(not verbose)
-    logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)
+    # Where bitsandbytes is installed, peft imports it, and on a CPU it asks for a further package.
+    for name in ("py.warnings", "bitsandbytes"):
+        logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.ERROR)
 
 
 def is_verbose() -> bool:

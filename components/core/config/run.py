@@ -37,6 +37,8 @@ class RunConfig(sections.Section):
             raise ValueError("sampling.style_template: must hold {token} and {prompt}")
         if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
             raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
+        if problem := self.training.conflict():
+            raise ValueError(problem)
         return self
 
     @property

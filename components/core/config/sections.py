@@ -19,6 +19,7 @@ def _without_credentials(value: str | None) -> str | None:
 
 
 MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "single-styleforge", "multi-styleforge"]
+OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "schedule-free"]
 Place = Annotated[str, AfterValidator(_without_credentials)]
 """A folder or URL."""
 
@@ -150,7 +151,8 @@ class TrainingSection(Section):
     steps: PositiveInt = Field(800, description="Optimizer steps.")
     learning_rate: float | None = Field(
         None, gt=0,
-        description="Learning rate; default: the method's reference (5e-6; lora 1e-4, textual-inversion 5e-4, custom-diffusion 1e-5).",
+        description="Learning rate; default: the method's reference (5e-6; lora 1e-4, textual-inversion 5e-4, custom-diffusion 1e-5), a "
+        "fifth of it with `lion`, and 1 with `prodigy`, which finds the rate itself and multiplies it with this.",
     )  # fmt: skip
     text_encoder_learning_rate: float | None = Field(None, gt=0, description="Learning rate of the text encoder; default: `learning_rate`.")
     token_learning_rate: float | None = Field(
@@ -166,10 +168,15 @@ class TrainingSection(Section):
     gradient_accumulation: PositiveInt = Field(1, description="Micro-batches an optimizer step.")
     gradient_checkpointing: bool = Field(False, description="Trade compute for memory in the UNet and text encoder.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast type; trainable weights stay fp32.")
-    optimizer: Literal["adamw", "adamw8bit"] = Field("adamw", description="AdamW, or 8-bit AdamW where bitsandbytes is installed.")
-    adam_betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's β1, β2.")
-    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's ε.")
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay.")
+    optimizer: OptimizerName = Field(
+        "adamw",
+        description="Optimizer by name; all but `adamw` and `adafactor` come with the extra `optimizers`. See docs/how-to/memory.md.",
+    )
+    adam_betas: tuple[float, float] | None = Field(
+        None, description="β1, β2; default: 0.9 and 0.999 (lion: 0.9 and 0.99). `adafactor` has none."
+    )
+    adam_epsilon: float = Field(1e-8, gt=0, description="ε of the optimizers that are kinds of Adam.")
+    weight_decay: float = Field(1e-2, ge=0, description="Weight decay, apart from the gradient.")
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradient clipping norm.")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Learning-rate schedule after the warm-up.")
     warmup_steps: int = Field(0, ge=0, description="Linear warm-up, in optimizer steps.")
@@ -192,6 +199,17 @@ class TrainingSection(Section):
     validation_prompts: tuple[str, ...] = Field(
         (), description="Prompts drawn at the end of training for the log; `{token}` is the identifier."
     )
+
+    def conflict(self) -> str | None:
+        """What does not go with the optimizer, as a message; None where all does."""
+        rates = {rate for rate in (self.text_encoder_learning_rate, self.token_learning_rate) if rate}
+        if self.optimizer == "prodigy" and rates - {self.learning_rate}:
+            return "training.optimizer: prodigy finds one rate for all; leave text_encoder_learning_rate and token_learning_rate out"
+        if self.optimizer == "schedule-free" and self.schedule != "constant":
+            return f"training.schedule: schedule-free takes the place of a schedule; set constant instead of {self.schedule}"
+        if self.optimizer == "schedule-free" and self.ema_decay:
+            return "training.ema_decay: schedule-free averages the weights itself; set 0"
+        return None
 
     def global_batch_config(self) -> dict[str, Any]:
         """The section as plain JSON, for one process that does the work of all: what the weights depend on, up to rounding."""

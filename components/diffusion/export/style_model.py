@@ -20,6 +20,7 @@ from components.diffusion.models.deltas import CARD, DELTA_FILE
 from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
 from components.diffusion.training.checkpoints import save_tensors
 from components.diffusion.training.methods import Method
+from components.diffusion.training.optimizers import learning_rate
 
 SCHEMA = 1
 LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
@@ -86,7 +87,7 @@ def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path)
         "seed": config.seed,
         "training": {
             **config.training.model_dump(mode="json"),
-            "learning_rate": config.training.learning_rate or method.learning_rate,
+            "learning_rate": learning_rate(config.training, method.learning_rate),
             "prior_weight": method.prior_weight,
             "trains": sorted(method.trains),
         },

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,19 +132,36 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """An optimizer's ``state_dict()`` as flat tensors (``index|name``) and plain JSON values."""
+    """An optimizer's ``state_dict()`` as flat tensors (``state|index|name``, ``group|index|name``) and plain JSON values."""
     tensors: dict[str, torch.Tensor] = {}
     values: dict[str, Any] = {}
-    for index, entries in state["state"].items():
-        for name, value in entries.items():
-            (tensors if torch.is_tensor(value) else values)[f"{index}{_SEPARATOR}{name}"] = value
-    return tensors, {"values": values, "param_groups": state["param_groups"]}
+    memory = set()
+    for path, value in _leaves({"state": state["state"], "group": dict(enumerate(state["param_groups"]))}):
+        if not torch.is_tensor(value):
+            values[path] = value
+            continue
+        # bitsandbytes shares tables between parameters, and safetensors takes no memory twice.
+        tensors[path] = value.clone() if value.data_ptr() in memory else value
+        memory.add(value.data_ptr())
+    return tensors, {"values": values}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}{_SEPARATOR}{key}" if path else str(key))
+    else:
+        yield path, value
 
 
 def unflatten_optimizer(tensors: Mapping[str, torch.Tensor], plain: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of :func:`flatten_optimizer`."""
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in [*tensors.items(), *plain["values"].items()]:
-        index, _, name = key.partition(_SEPARATOR)
-        state.setdefault(int(index), {})[name] = value
-    return {"state": state, "param_groups": plain["param_groups"]}
+    found: dict[str, Any] = {"state": {}, "group": {}}
+    for path, value in [*tensors.items(), *plain["values"].items()]:
+        *folders, name = path.split(_SEPARATOR)
+        at = found
+        for folder in folders:
+            at = at.setdefault(folder, {})
+        at[name] = value
+    state = {int(index): entries for index, entries in found["state"].items()}
+    return {"state": state, "param_groups": [found["group"][str(index)] for index in range(len(found["group"]))]}

@@ -26,14 +26,8 @@ from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, f
 from components.diffusion.training.denoising import Denoising
 from components.diffusion.training.log import TrainingLog
 from components.diffusion.training.methods import Method, method_for
-from components.diffusion.training.optimization import (
-    MovingAverage,
-    check_training,
-    make_accelerator,
-    make_optimizer,
-    precision_for,
-    rate_factor,
-)
+from components.diffusion.training.optimization import MovingAverage, make_accelerator, precision_for, rate_factor
+from components.diffusion.training.optimizers import check_optimizer, learning_rate, make_optimizer
 from components.diffusion.training.pictures import Variant
 from components.diffusion.training.rng_state import all_states, forked_rng, restore_state
 from components.diffusion.training.samples import Mixer, TrainingSet, read_training_set
@@ -73,7 +67,7 @@ def fine_tune(
         StorageError: the disk is full or read-only; finished checkpoints are kept.
         ProcessLost: one of several processes died.
     """
-    check_training(config.training)
+    check_optimizer(config.training)
     processes = config.training.processes
     if launch.is_worker(processes):
         launch.pin_device()
@@ -138,7 +132,7 @@ class Trainer:
 
     def _prepare(self) -> tuple[Network, dict[str, torch.nn.Module]]:
         """Wrap the trained parts and the optimizer for the accelerator: the network, and those text encoders that train."""
-        base = self.training.learning_rate or self.method.learning_rate
+        base = learning_rate(self.training, self.method.learning_rate)
         rates = {
             "unet": base, "text_encoder": self.training.text_encoder_learning_rate or base,
             "tokens": self.training.token_learning_rate or base,
@@ -146,7 +140,7 @@ class Trainer:
         groups = self.trained.groups(rates)
         self.rates: list[float] = [group["lr"] for group in groups]
         parts = self.trained.parts
-        prepared = self.accelerator.prepare(*parts.values(), make_optimizer(groups, self.training))
+        prepared = self.accelerator.prepare(*parts.values(), make_optimizer(groups, self.training, self.config.seed))
         self.models: list[torch.nn.Module] = list(prepared[:-1])
         self.optimizer = prepared[-1]
         wrapped = dict(zip(parts, self.models, strict=True))
@@ -175,6 +169,7 @@ class Trainer:
                 rate = pictures * (step - first) / max(time.perf_counter() - start, 1e-9)
                 advance(1, f"{self.log.note()}{rate:.1f} images/s")
         self.average.finish()
+        self.optimizer.eval()
         self._release()
         return self.log.rows, Timing(time.perf_counter() - start, (self.training.steps - first) * pictures, first, self._gpu())
 
@@ -203,11 +198,12 @@ class Trainer:
         saves = step % self.training.checkpoint_every == 0 and not ends
         self.log.add(step, self.rates[0] * factor, values, read=validates or saves)
         if validates:
-            for model in self.models:
-                model.eval()
+            # Schedule-free optimizers train at another point than the one they found.
+            for each in (self.optimizer, *self.models):
+                each.eval()
             self.log.rows[-1]["validation_loss"] = self.denoising.validation(self.data.validation)
-            for model in self.models:
-                model.train()
+            for each in (self.optimizer, *self.models):
+                each.train()
         if saves:
             self._save(step)
 

@@ -1,13 +1,11 @@
-"""What moves the weights: precision, optimizer, learning rate, moving average. No state beyond what a checkpoint holds."""
+"""How the weights are moved: autocast, the course of the learning rate, the moving average. See ``optimizers`` for what moves them."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,22 +14,10 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from diffusers.training_utils import EMAModel
 
 from components.core.config import TrainingSection
-from components.core.errors import ConfigError
 
 _logger = logging.getLogger(__name__)
 LONGEST_WAIT = timedelta(hours=1)
 """How long a process waits for another: at most until the first has written the model and drawn its validation pictures."""
-
-
-def check_training(training: TrainingSection) -> None:
-    """Refuse (ConfigError) what this installation cannot do, before anything is loaded."""
-    if training.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            "training.optimizer",
-            "adamw8bit needs bitsandbytes, which is not installed",
-            expected="adamw",
-            remedy="pip install bitsandbytes",
-        )
 
 
 def precision_for(requested: str, device: torch.device) -> str:
@@ -61,18 +47,6 @@ def make_accelerator(precision: str, accumulation: int, device: torch.device) ->
         cpu=device.type == "cpu",
         kwargs_handlers=[parallel, InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
-
-
-def make_optimizer(groups: list[dict[str, Any]], training: TrainingSection) -> torch.optim.Optimizer:
-    """AdamW over parameter groups that hold ``params`` and ``lr``."""
-    options: dict[str, Any] = {"betas": training.adam_betas, "eps": training.adam_epsilon, "weight_decay": training.weight_decay}
-    if training.optimizer == "adamw8bit":
-        from bitsandbytes.optim import AdamW8bit
-
-        optimizer: torch.optim.Optimizer = AdamW8bit(groups, **options)
-        return optimizer
-    # The fused kernel takes a third of the time of the others, on the CPU too.
-    return torch.optim.AdamW(groups, fused=True, **options)
 
 
 def rate_factor(step: int, training: TrainingSection) -> float:

@@ -86,7 +86,7 @@ def test_an_optimizers_state_survives_flattening() -> None:
     first, optimizer = build()
     move(first, optimizer, 1.0)
     tensors, plain = flatten_optimizer(optimizer.state_dict())
-    assert set(tensors) == {f"{index}|{name}" for index in (0, 1) for name in ("step", "exp_avg", "exp_avg_sq")}
+    assert set(tensors) == {f"state|{index}|{name}" for index in (0, 1) for name in ("step", "exp_avg", "exp_avg_sq")}
     second, restored = build()
     second.load_state_dict({key: value.clone() for key, value in first.state_dict().items()})
     restored.load_state_dict(unflatten_optimizer({key: value.clone() for key, value in tensors.items()}, plain))

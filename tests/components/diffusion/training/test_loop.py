@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from components.core.config import AS_SCORED, TrainingSection
 from components.core.content import digest_folder
-from components.core.errors import ConfigError, TrainingDiverged
+from components.core.errors import TrainingDiverged
 from components.core.paths import read_jsonl
-from components.diffusion.training import denoising, optimization
-from components.diffusion.training.optimization import MovingAverage, check_training, precision_for, rate_factor
+from components.diffusion.training import denoising
+from components.diffusion.training.optimization import MovingAverage, precision_for, rate_factor
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders
 
 FILES = ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
@@ -137,13 +137,6 @@ def test_divergence_names_the_step_the_rate_and_the_last_checkpoint(
     assert all(part in str(caught.value) for part in ("training step 4", "0.001", "step-00000002"))
     assert [path.name for path in (folders.out.parent / "ck-model").iterdir()] == ["step-00000002"]
     assert not folders.out.exists()
-
-
-def test_8_bit_adamw_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimization.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"training\.optimizer.*bitsandbytes"):
-        check_training(TrainingSection(optimizer="adamw8bit"))
-    check_training(TrainingSection())
 
 
 def test_emulated_precision_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
