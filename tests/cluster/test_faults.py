@@ -1,12 +1,12 @@
 """What befalls pods, nodes and services while a run is under way: the run ends as if nothing had happened, or says what is wrong."""
 
-import contextlib
+import json
 import random
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,24 @@ TRAIN = {
 KILLS = 10
 
 
-def _settings(folder: Path) -> Path:
-    """``zenml.yaml``, but ``fine_tune`` is never taken from the cache."""
-    data = yaml.safe_load((REPOSITORY / "zenml.yaml").read_text())
-    step = data["steps"]["fine_tune"]
-    step["enable_cache"] = False
-    step["retry"] = {"max_retries": KILLS + 2}
-    path = folder / "settings.yaml"
-    path.write_text(yaml.safe_dump(data), encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
 def config(env: Environment) -> str:
     """A configuration whose run, undisturbed, is in the cache."""
     path = str(env.config("faults", **TRAIN))
     env.call("run", path)
     return path
+
+
+@pytest.fixture
+def run(env: Environment, config: str, tmp_path: Path) -> subprocess.Popen[str]:
+    """One that has begun to train; what ``fine_tune`` makes is never taken from the cache."""
+    data = yaml.safe_load((REPOSITORY / "zenml.yaml").read_text())
+    data["steps"]["fine_tune"] |= {"enable_cache": False, "retry": {"max_retries": KILLS + 2}}
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    process = env.start("run", config, "--settings", str(path), "--json")
+    assert _wait(lambda: _training(env), process)
+    return process
 
 
 def _training(env: Environment) -> list[Any]:
@@ -60,48 +61,41 @@ def _wait(found: Callable[[], Any], process: subprocess.Popen[str] | None = None
 
 def _ends_as_if_undisturbed(process: subprocess.Popen[str]) -> None:
     """Every step after the training is taken from the cache, which knows weights by their content: they are the same."""
-    import json
-
     stdout, stderr = process.communicate(timeout=1800)
     assert process.returncode == 0, f"{stdout[-3000:]}\n{stderr[-6000:]}"
     result = json.loads(stdout.splitlines()[-1])
     assert set(result["seconds"]) - set(result["cached"]) == {"fine_tune"}
 
 
-def test_a_training_pod_killed_ten_times(env: Environment, config: str, tmp_path: Path) -> None:
-    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
+def test_a_training_pod_killed_ten_times(env: Environment, run: subprocess.Popen[str]) -> None:
     core, moments, seen = client().client.CoreV1Api(), random.Random(1), set()
     for _ in range(KILLS):
-        pods = _wait(lambda: [pod for pod in _training(env) if pod.metadata.name not in seen], process)
+        pods = _wait(lambda: [pod for pod in _training(env) if pod.metadata.name not in seen], run)
         if not pods:
             break
         seen.add(pods[0].metadata.name)
         time.sleep(moments.uniform(2.0, 25.0))
         core.delete_namespaced_pod(pods[0].metadata.name, env.namespace, grace_period_seconds=0)
-    _ends_as_if_undisturbed(process)
+    _ends_as_if_undisturbed(run)
     assert len(seen) == KILLS, "the training ended before it was killed often enough"
 
 
-def test_a_training_process_killed_like_one_out_of_memory(env: Environment, config: str, tmp_path: Path) -> None:
-    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
-    assert _wait(lambda: _training(env), process)
+def test_a_training_process_killed_like_one_out_of_memory(env: Environment, run: subprocess.Popen[str]) -> None:
     time.sleep(20)
     inside = [item for item in psutil.process_iter(["cmdline", "uids"]) if _is_training(item.info)]
     if not inside:
-        process.terminate()
+        run.terminate()
         pytest.skip("the node's processes cannot be seen from here")
     for item in inside:
         item.send_signal(signal.SIGKILL)
-    _ends_as_if_undisturbed(process)
+    _ends_as_if_undisturbed(run)
 
 
 def _is_training(info: dict[str, Any]) -> bool:
     return "fine_tune" in (info["cmdline"] or []) and info["uids"] is not None and info["uids"].real == 10001
 
 
-def test_a_drained_node(env: Environment, config: str, tmp_path: Path) -> None:
-    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
-    assert _wait(lambda: _training(env), process)
+def test_a_drained_node(env: Environment, run: subprocess.Popen[str]) -> None:
     time.sleep(15)
     core = client().client.CoreV1Api()
     (node,) = [item.metadata.name for item in core.list_node().items]
@@ -109,43 +103,27 @@ def test_a_drained_node(env: Environment, config: str, tmp_path: Path) -> None:
     try:
         for pod in env.pods():
             if pod.status.phase == "Running":
-                _evict(pod.metadata.name, env.namespace)
-        assert _wait(lambda: not _training(env), process, 180.0)
+                version = "policy/v1beta1" if minor_version() < 22 else "policy/v1"
+                body = {"apiVersion": version, "kind": "Eviction", "metadata": {"name": pod.metadata.name, "namespace": env.namespace}}
+                core.create_namespaced_pod_eviction(pod.metadata.name, env.namespace, body)
+        assert _wait(lambda: not _training(env), run, 180.0)
     finally:
         core.patch_node(node, {"spec": {"unschedulable": None}})
-    _ends_as_if_undisturbed(process)
+    _ends_as_if_undisturbed(run)
 
 
-def _evict(name: str, namespace: str) -> None:
-    version = "policy/v1beta1" if minor_version() < 22 else "policy/v1"
-    body = {"apiVersion": version, "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
-    client().client.CoreV1Api().create_namespaced_pod_eviction(name, namespace, body)
-
-
-def test_zenml_server_restarted(env: Environment, config: str, tmp_path: Path) -> None:
-    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
-    assert _wait(lambda: _training(env), process)
+def test_zenml_server_restarted(env: Environment, run: subprocess.Popen[str]) -> None:
     time.sleep(5)
     env.restart_zenml(pause=5.0)
-    _ends_as_if_undisturbed(process)
+    _ends_as_if_undisturbed(run)
 
 
-def test_bucket_gone_for_a_while(env: Environment, config: str, tmp_path: Path) -> None:
-    process = env.start("run", config, "--settings", str(_settings(tmp_path)), "--json")
-    assert _wait(lambda: _training(env), process)
+def test_bucket_gone_for_a_while(env: Environment, run: subprocess.Popen[str]) -> None:
     time.sleep(15)
-    with _stopped(env.proxy):
-        time.sleep(25)
-    _ends_as_if_undisturbed(process)
-
-
-@contextlib.contextmanager
-def _stopped(proxy: Any) -> Iterator[None]:
-    proxy.closed.set()
-    try:
-        yield
-    finally:
-        proxy.closed.clear()
+    env.proxy.closed.set()
+    time.sleep(25)
+    env.proxy.closed.clear()
+    _ends_as_if_undisturbed(run)
 
 
 def test_no_node_for_the_pool(env: Environment, tmp_path: Path) -> None:

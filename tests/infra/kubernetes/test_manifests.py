@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 
 from components.core.paths import REPOSITORY
-from tests.infra.kubernetes.manifests import FILES, OVERLAYS, Manifest, name_of, plain, pods, read, resolved
+from tests.infra.kubernetes.manifests import FILES, OVERLAYS, Manifest, matches, name_of, plain, pods, read, resolved
 
 PAGE = REPOSITORY / "docs" / "how-to" / "kubernetes.md"
 by_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -143,6 +143,50 @@ def test_every_pod_may_ask_for_names_and_every_step_reaches_the_hub(overlay: str
     (hub,) = [rule for rule in rules_of["styleforge-runs"] if {port["port"] for port in rule["ports"]} == {443}]
     assert hub["to"] == [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}]
     assert not [rule for rule in rules_of["styleforge"] if {port["port"] for port in rule["ports"]} != {53}]
+
+
+# Ports that others may connect to; by the policies of ``local`` whoever is not listed reaches nobody.
+PORTS = {"mlflow": 5000, "zenml": 8080, "postgres": 5432, "s3": 9000}
+SERVICES = {"mlflow", "zenml", "s3"}
+REACHES = {"mlflow": {"postgres", "s3"}, "s3-buckets": {"s3"}, "retrain": SERVICES, "runner": SERVICES, "step": SERVICES}
+Pod = tuple[str, Manifest]
+
+
+def _is(peer: Manifest, pod: Pod, home: str) -> bool:
+    """Whether a rule's peer is the pod (its namespace and labels); without a selector of namespaces the policy's own is meant."""
+    spaces = peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": home}})
+    there = matches(spaces, {"kubernetes.io/metadata.name": pod[0]})
+    return "ipBlock" not in peer and there and matches(peer.get("podSelector", {}), pod[1])
+
+
+def _allowed(policies: Sequence[Manifest], pod: Pod, other: Pod, port: int, way: tuple[str, str, str]) -> bool:
+    """Whether no policy selects the pod, or a rule of one that does lists the other and the port (networking.k8s.io/v1)."""
+    kind, rules, peers = way
+    own = [m["spec"] for m in policies if m["metadata"]["namespace"] == pod[0] and kind in m["spec"]["policyTypes"]]
+    own = [spec for spec in own if matches(spec["podSelector"], pod[1])]
+    return not own or any(
+        port in {item["port"] for item in rule["ports"]} and any(_is(peer, other, pod[0]) for peer in rule[peers])
+        for spec in own
+        for rule in spec.get(rules, [])
+    )
+
+
+def test_each_workload_reaches_what_it_needs_and_nothing_else() -> None:
+    manifests = plain("local")
+    policies = [m for m in manifests if m["kind"] == "NetworkPolicy"]
+    at: dict[str, Pod] = {m["metadata"]["name"]: (m["metadata"]["namespace"], t["metadata"]["labels"]) for _, m, t in pods(manifests)}
+    at |= {name: ("styleforge-runs", {"app.kubernetes.io/component": name}) for name in ("runner", "step")} | {"stranger": ("other", {})}
+    for name, pod in at.items():
+        found = {
+            (other, port)
+            for other, target in at.items()
+            for port in (*PORTS.values(), 9999)
+            if other != name
+            and _allowed(policies, pod, target, port, ("Egress", "egress", "to"))
+            and _allowed(policies, target, pod, port, ("Ingress", "ingress", "from"))
+        }
+        assert found == {(other, PORTS[other]) for other in REACHES.get(name, set())}, name
+    assert set(REACHES) <= set(at) and set(PORTS) <= set(at)
 
 
 def test_only_the_runner_has_a_token_and_it_has_only_what_it_needs() -> None:
