@@ -20,6 +20,14 @@ def loggers() -> None:
     logging.captureWarnings(False)
 
 
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a test's state goes, and what it registers."""
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "home"
+
+
 @pytest.fixture(scope="session")
 def finished_copy(tmp_path_factory: pytest.TempPathFactory) -> tuple[StandIn, Path]:
     """A stand-in whose pipeline has run once, and a copy of its folder as it was then."""

@@ -15,8 +15,6 @@ from components.core.paths import REPOSITORY
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder with an empty home and a small configuration."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "config.yaml").write_text("style: {name: test, source: pictures}", encoding="utf-8")
     return tmp_path
 

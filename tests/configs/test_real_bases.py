@@ -64,7 +64,6 @@ def test_it_holds_the_papers_settings(name: str) -> None:
 def test_it_trains_saves_loads_and_samples(name: str, tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     asked: dict[str, Any] = {}
 
     def fetch(model: str, **options: Any) -> str:

@@ -37,8 +37,6 @@ print(json.dumps({"name": loaded.name, "tasks": {name: sorted(task.dependent_tas
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "config.yaml").write_text("style: {name: Test.1, source: s3://bucket/test}")
     return tmp_path
 

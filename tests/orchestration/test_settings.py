@@ -56,7 +56,6 @@ steps:
 
 
 def test_a_stack_gets_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("FORGE_IMAGE", "theirs:1")
     path = _write(tmp_path, _STACKS)
 

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +7,7 @@ from runs import plan
 from runs.comparison_plan import equalize, plan_comparison
 
 
-def test_a_comparison_over_a_url_looks_at_each_place_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path))
+def test_a_comparison_over_a_url_looks_at_each_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(plan, "check_reachable", asked.append)
     made = CompareConfig.model_validate({

@@ -10,7 +10,6 @@ from runs import drawing
 
 
 def test_a_second_drawing_into_a_folder_keeps_the_rows_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
 
     def sample_bank(folder: Path, requests: list[Any], settings: Any, seed: int, out: Path) -> Path:
         (out / "images").mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,7 @@ END = {"score", "report", "register"}
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def settings(tmp_path: Path) -> dict[str, Any]:
     for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16, 32]}}.items():
         (tmp_path / "base" / part).mkdir(parents=True)
         (tmp_path / "base" / part / "config.json").write_text(json.dumps(config))

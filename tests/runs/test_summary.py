@@ -18,7 +18,6 @@ RESULT: dict[str, Any] = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     (tmp_path / "result.json").write_text("table for people\n" + json.dumps(RESULT) + "\n")
     (tmp_path / "failed.json").write_text(json.dumps({"status": "failed", "error": {"message": "no such folder"}}))
     (tmp_path / "bad.json").write_text("{}\nTraceback")

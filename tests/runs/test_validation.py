@@ -8,9 +8,7 @@ from runs.validation import all_problems, validate_style
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def config(tmp_path: Path) -> Path:
     (tmp_path / "set").mkdir()
     for index in range(3):
         Image.effect_noise((64, 64), 20 + index).convert("RGB").save(tmp_path / "set" / f"{index}.png")

@@ -8,20 +8,9 @@ from hypothesis import strategies as st
 from components.core.comparison import load_comparison
 from components.core.config import RunConfig, builtin_config, config_text, find_config, load_config, parse_config
 from components.core.errors import ConfigError, InputError
-from components.core.paths import REPOSITORY
 from components.registry.gate import load_gate
 
 STYLE = {"style": {"name": "anime", "source": "pictures"}}
-
-
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_configurations_of_the_project_are_valid(path: Path) -> None:
-    if path.stem.startswith("compare-"):
-        assert load_comparison(path).cells()
-    elif path.stem == "gate":
-        assert load_gate(path).rules
-    else:
-        assert load_config(path).style.name
 
 
 @pytest.mark.parametrize(

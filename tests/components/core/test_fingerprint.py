@@ -8,12 +8,6 @@ from components.core.content import digest_file
 from components.core.fingerprint import fingerprint
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 def test_content_and_names_count_but_not_times_or_hidden_files(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
@@ -29,10 +23,10 @@ def test_content_and_names_count_but_not_times_or_hidden_files(tmp_path: Path) -
     assert fingerprint(folder) not in (before, renamed)
 
 
-def test_a_file_is_its_digest_and_a_damaged_memory_is_forgotten(tmp_path: Path, home: Path) -> None:
+def test_a_file_is_its_digest_and_a_damaged_memory_is_forgotten(tmp_path: Path, own_home: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     assert fingerprint(tmp_path / "file") == digest_file(tmp_path / "file")
-    (home / "cache" / "digests.json").write_text("{half")
+    (own_home / "cache" / "digests.json").write_text("{half")
     assert fingerprint(tmp_path / "file") == digest_file(tmp_path / "file")
     with pytest.raises(FileNotFoundError):
         fingerprint(tmp_path / "none")

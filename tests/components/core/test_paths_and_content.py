@@ -123,7 +123,6 @@ def test_temporary_names_do_not_collide_where_process_ids_do(tmp_path: Path, mon
 
 
 def test_home_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     paths.home()
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: pytest.fail("tried again"))
     assert paths.state("work").is_dir()

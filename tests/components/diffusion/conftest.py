@@ -16,11 +16,6 @@ from components.diffusion.training.loop import fine_tune
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sd_folder(tmp_path_factory.mktemp("base") / "tiny")

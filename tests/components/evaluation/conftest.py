@@ -93,9 +93,3 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # With this seed its pictures and prompts are on one side of each other, so that CLIP-T is not zero throughout.
     return tiny_clip_folder(tmp_path_factory.mktemp("clip"), seed=1)
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"

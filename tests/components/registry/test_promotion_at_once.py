@@ -39,7 +39,6 @@ print(json.dumps(outcomes))
 
 @pytest.fixture(params=["sqlite", "postgresql", "server on postgresql"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/mlflow.db"
         return

@@ -9,15 +9,8 @@ from components.core.errors import InputError, ServiceUnreachable
 from components.registry.tracking import check_reachable, open_tracking, public_uri, score_metrics, tracking_uri, training_metrics
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path / "home"
-
-
-def test_which_server_and_how_it_is_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking_uri() == f"sqlite:///{home.resolve()}/mlflow/mlflow.db"
+def test_which_server_and_how_it_is_shown(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking_uri() == f"sqlite:///{own_home.resolve()}/mlflow/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     assert (tracking_uri(), tracking_uri("http://configured")) == ("http://server", "http://configured")
     assert public_uri("http://user:word@host:5000/path") == "http://host:5000/path"

@@ -57,7 +57,6 @@ def _module_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracking(_module_home: Path, monkeypatch: pytest.MonkeyPatch) -> Tracking:
     """SQLite under a home that the tests of this file share, since creating it takes seconds."""
     monkeypatch.setenv("STYLEFORGE_HOME", str(_module_home))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return open_tracking()
 
 
@@ -130,7 +129,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_over_http(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     reference = _register(open_tracking(), _model(tmp_path / "model", '{"n": 1}'))
     folder = resolve_model("styleforge-test@challenger")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from docs import generate
 from tests.infra.ci.forges import BOT, TOKEN, Forge, serve_forge
 from tests.infra.ci.workflows import SCRIPTS, Runner, github_steps, plain_environment
 
@@ -233,10 +234,16 @@ def stub(team: Path) -> dict[str, str]:
                     "GITHUB_REPOSITORY": "team/styles"}  # fmt: skip
 
 
+COMMANDS = dict(generate.walk_commands())
+
+
 def _asked(team: Path) -> list[Any]:
+    """What the command was called with: its name, arguments that the real one takes, and ZenML's folder."""
     file = team / "asked.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     file.unlink()
+    for name, words, _ in lines:
+        COMMANDS[f"styleforge {name}"].make_context(name, list(words))
     return lines
 
 

@@ -10,10 +10,8 @@ import pytest
 import yaml
 
 from components.core.paths import REPOSITORY
-from docs import generate
 from tests.infra.ci.workflows import GITHUB, GITLAB, SCRIPTS, jobs
 
-COMMANDS = {name.removeprefix("styleforge "): command for name, command in generate.walk_commands()}
 SHELL = sorted(SCRIPTS.glob("*.sh"))
 SECRETIVE = re.compile(r"(?i)token|key|password|secret|credential|_ur[il]$")
 FROM_HERE = "github.event.pull_request.head.repo.full_name == github.repository"
@@ -63,32 +61,6 @@ def test_gitlab_holds_no_secret_and_promotes_by_hand_in_an_environment() -> None
         assert data[name]["extends"] == ".promote"
         for rule in data[name]["rules"]:
             assert rule["when"] == "manual" and not rule["allow_failure"] and "$CI_DEFAULT_BRANCH" in rule["if"]
-
-
-def test_every_script_exists_and_is_used() -> None:
-    texts = "\n".join(file.read_text(encoding="utf-8") for file in [*GITHUB.values(), GITLAB, *SHELL])
-    scripts = {file.name for file in SCRIPTS.iterdir() if file.is_file()}
-    assert set(re.findall(r"styleforge/infra/ci/scripts/([\w.-]+)", texts)) <= scripts
-    assert [name for name in scripts if name not in texts] == []
-    assert all("set -euo pipefail" in file.read_text(encoding="utf-8") for file in SHELL if file.name != "lib.sh")
-
-
-def _uses(text: str) -> list[tuple[str, set[str]]]:
-    """Our commands in a shell text, each with the options on its line."""
-    text = re.sub(r"^\s*#.*$", "", text, flags=re.M).replace("\\\n", " ")
-    # "styleforge" is also the folder of the checkout, the name of an account and, in git's lines, a path.
-    lines = re.findall(r"(?<![\w/.-])styleforge ([a-z]+)\b(.*)$", text, re.M)
-    return [(name, set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest))) for name, rest in lines if name not in ("fetch", "checkout")]
-
-
-def test_commands_and_options_of_the_scripts_exist() -> None:
-    # Those that are put together in an array.
-    used = [("promote", {"--to", "--gate", "--force", "--reason"}), ("summary", {"--link", "--gate", "--title", "--out"})]
-    used += [use for file in [*SHELL, *GITHUB.values()] for use in _uses(file.read_text(encoding="utf-8"))]
-    for name, options in used:
-        known = {text for parameter in COMMANDS[name].params for text in parameter.opts}
-        assert options <= known, f"styleforge {name} {options - known}"
-    assert {name for name, _ in used} == {"run", "promote", "models", "summary", "validate"}
 
 
 def test_secrets_that_are_not_set_are_taken_away() -> None:

@@ -65,8 +65,7 @@ class World:
 
 
 @pytest.fixture
-def world(empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+def world(empty_registry: Path, tmp_path: Path) -> World:
     shutil.copyfile(empty_registry, tmp_path / "mlflow.db")
     return World(tmp_path, open_tracking(f"sqlite:///{tmp_path}/mlflow.db"))
 

@@ -59,7 +59,6 @@ def test_local_store_links_and_loads_without_copying(tmp_path: Path) -> None:
 
 
 def test_remote_store_is_uploaded_and_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     store: Any = MemoryStore(tmp_path / "bucket")
     folder = _folder(tmp_path / "work", FILES)
     FolderMaterializer("memory://run/model", store).save(folder)
