@@ -26,8 +26,8 @@ class Call:
 
 
 @contextlib.contextmanager
-def http_server(answer: Callable[[Call], tuple[int, Any]], date: Callable[[], str | None] = lambda: None) -> Iterator[str]:
-    """The server's URL. ``answer`` gives a status and what is sent: bytes and text as they are, all else as JSON."""
+def http_server(answer: Callable[[Call], tuple[Any, ...]], date: Callable[[], str | None] = lambda: None) -> Iterator[str]:
+    """The server's URL. ``answer`` gives a status, what is sent (bytes and text as they are, all else as JSON), and maybe headers."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -38,14 +38,26 @@ def http_server(answer: Callable[[Call], tuple[int, Any]], date: Callable[[], st
         def log_message(self, *args: Any) -> None:
             pass
 
+        def _read(self, length: str | None) -> bytes:
+            return self.rfile.read(int(length or 0))
+
+        def _chunks(self) -> bytes:
+            content = b""
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return content
+
         def _answer(self) -> None:
             parts = urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, content = answer(Call(self.command, parts.path, parse_qs(parts.query), self.headers, body))
+            body = self._chunks() if "chunked" in self.headers.get("Transfer-Encoding", "") else self._read(self.headers["Content-Length"])
+            status, content, *headers = answer(Call(self.command, parts.path, parse_qs(parts.query), self.headers, body))
             data = content.encode() if isinstance(content, str) else content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
+            known = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+            for name, value in known.items() | (headers[0].items() if headers else set()):
+                self.send_header(name, value)
             self.end_headers()
             # Whoever asked may be gone.
             with contextlib.suppress(BrokenPipeError):

@@ -3,12 +3,12 @@
 import base64
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.http_server import Call, http_server
 
 
 @dataclass
@@ -41,75 +41,39 @@ class HubStandIn:
         rows = [json.loads(line) for line in body.splitlines()]
         return {row["value"]["path"]: base64.b64decode(row["value"]["content"]) for row in rows if row["key"] == "file"}
 
+    def respond(self, call: Call) -> Any:
+        """What the hub answers; bytes come with the headers of a file."""
+        if self.model and "/tree/" in call.path:
+            files = {file: file.relative_to(self.model).as_posix() for file in sorted(self.model.rglob("*")) if file.is_file()}
+            return [{"type": "file", "oid": name, "path": name, "size": file.stat().st_size} for file, name in files.items()]
+        if self.model and "/resolve/" in call.path:
+            commit, _, name = call.path.partition("/resolve/")[2].partition("/")
+            self.fetched += [name] if call.method == "GET" else []
+            return (self.model / name).read_bytes(), {"ETag": f'"{name}"', "X-Repo-Commit": commit}
+        if "/revision/" in call.path:
+            return {"id": "/".join(call.path.split("/")[3:5]), "sha": self.commit}
+        if call.path == "/api/repos/create":
+            return {"url": f"{self.url}/{call.json()['organization']}/{call.json()['name']}"}
+        if "/preupload/" in call.path:
+            return {"files": [{"path": row["path"], "uploadMode": "regular", "shouldIgnore": False} for row in call.json()["files"]]}
+        if "/commit/" in call.path:
+            owner, name = call.path.split("/")[3:5]
+            return {"commitUrl": f"{self.url}/{owner}/{name}/commit/1", "commitOid": "1"}
+        return {}
+
 
 @contextlib.contextmanager
 def hub_stand_in() -> Iterator[HubStandIn]:
     """The stand-in, listening for as long as the block lasts."""
     hub = HubStandIn()
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
+    def answer(call: Call) -> tuple[Any, ...]:
+        if call.method == "POST":
+            hub.requests.append((call.path, call.headers.get("Authorization"), call.body))
+        if hub.status != 200:
+            return hub.status, {"error": hub.answer}, {"X-Error-Code": hub.code} if hub.code else {}
+        found = hub.respond(call)
+        return (200, *found) if isinstance(found, tuple) else (200, found)
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            if hub.model and "/tree/" in self.path:
-                files = sorted(file for file in hub.model.rglob("*") if file.is_file())
-                names = {file: file.relative_to(hub.model).as_posix() for file in files}
-                self._answer([{"type": "file", "oid": name, "path": name, "size": file.stat().st_size} for file, name in names.items()])
-            elif hub.model and "/resolve/" in self.path:
-                commit, _, name = self.path.partition("/resolve/")[2].partition("/")
-                if self.command == "GET":
-                    hub.fetched.append(name)
-                self._send((hub.model / name).read_bytes(), {"ETag": f'"{name}"', "X-Repo-Commit": commit})
-            elif "/revision/" in self.path:
-                self._answer({"id": "/".join(self.path.split("/")[3:5]), "sha": hub.commit})
-            else:
-                self._answer({})
-
-        def do_POST(self) -> None:
-            body = self._body()
-            hub.requests.append((self.path, self.headers.get("Authorization"), body))
-            if self.path == "/api/repos/create":
-                row = json.loads(body)
-                self._answer({"url": f"{hub.url}/{row['organization']}/{row['name']}"})
-            elif "/preupload/" in self.path:
-                files = [{"path": row["path"], "uploadMode": "regular", "shouldIgnore": False} for row in json.loads(body)["files"]]
-                self._answer({"files": files})
-            elif "/commit/" in self.path:
-                owner, name = self.path.split("/")[3:5]
-                self._answer({"commitUrl": f"{hub.url}/{owner}/{name}/commit/1", "commitOid": "1"})
-            else:
-                self._answer({})
-
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            content = b""
-            while size := int(self.rfile.readline(), 16):
-                content += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return content
-
-        def _answer(self, value: Any) -> None:
-            self._send(json.dumps(value if hub.status == 200 else {"error": hub.answer}).encode(), {"Content-Type": "application/json"})
-
-        def _send(self, content: bytes, headers: dict[str, str]) -> None:
-            self.send_response(hub.status)
-            refusal = {"X-Error-Code": hub.code} if hub.code else {}
-            for name, value in {**headers, **refusal, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
+    with http_server(answer) as hub.url:
+        yield hub

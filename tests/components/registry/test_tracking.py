@@ -1,12 +1,12 @@
 import json
 import socket
-import threading
 from pathlib import Path
 
 import pytest
 
 from components.core.errors import InputError, ServiceUnreachable
 from components.registry.tracking import check_reachable, open_tracking, public_uri, score_metrics, tracking_uri, training_metrics
+from tests.http_server import http_server
 
 
 def test_which_server_and_how_it_is_shown(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,18 +36,10 @@ def test_a_server_that_accepts_and_never_answers(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("login", ["", "user:p%40ss@"])
 def test_an_answer_that_is_an_error_is_an_answer(login: str) -> None:
-    asked: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                asked.append(connection.recv(4096))
-                connection.sendall(b"HTTP/1.0 401 Unauthorized\r\n\r\n")
-
-        threading.Thread(target=answer, daemon=True).start()
-        check_reachable(f"http://{login}127.0.0.1:{server.getsockname()[1]}")
-    assert (b"Authorization: Basic dXNlcjpwQHNz" in asked[0]) == bool(login)
+    asked: list[str | None] = []
+    with http_server(lambda call: asked.append(call.headers["Authorization"]) or (401, "")) as url:
+        check_reachable(url.replace("//", f"//{login}"))
+    assert asked == ["Basic dXNlcjpwQHNz" if login else None]
 
 
 def test_training_log_and_scores_become_metrics(tmp_path: Path) -> None:

@@ -106,19 +106,6 @@ def test_each_prompt_is_encoded_once_and_gathered(bundle: Bundle, monkeypatch: p
     torch.testing.assert_close(states, direct, rtol=0, atol=1e-5)
 
 
-def test_a_training_text_encoder_gets_gradients_and_no_cache(tiny_base: Path) -> None:
-    family = load_bundle(tiny_base, device="cpu").family
-    encoder = family.text_encoders["text_encoder"].requires_grad_(True)
-    cache, encoders = PromptCache(family, CPU, keep_states=False), {"text_encoder": encoder}
-    states = cache.encode(["a man", "a man", "a dog"], encoders).states
-    states.sum().backward()
-    weight = next(encoder.parameters())
-    assert weight.grad is not None
-    with torch.no_grad():
-        weight.add_(0.1)
-    assert not torch.equal(states[:1], cache.encode(["a man"], encoders).states)
-
-
 def test_prompts_that_do_not_fit_are_named(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     # Fault 8: prompts beyond the tokenizer's limit are cut silently.
     long = "a " * 40 + "dog"

@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from components.core.config import RunConfig
 from components.core.errors import ConfigError, ProcessLost
 from components.core.paths import read_json, read_jsonl
-from components.diffusion.training import launch as launching
 from components.diffusion.training import loop as training
 from components.diffusion.training.launch import launch
 from tests.components.diffusion.conftest import write_folders
@@ -109,17 +108,10 @@ def test_one_process_starts_no_other(place: Place, monkeypatch: pytest.MonkeyPat
     assert [given[-1] for given in started] == [2]
 
 
-@pytest.mark.parametrize("fault", ["launcher", "gpus"])
-def test_what_cannot_be_is_refused_before_anything_is_read(place: Place, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    if fault == "launcher":
-        for name, value in {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1"}.items():
-            monkeypatch.setenv(name, value)
-    else:
-        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-        monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+def test_what_cannot_be_is_refused_before_anything_is_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(training, "read_training_set", lambda *_, **__: pytest.fail("read"))
-    monkeypatch.setattr(launching, "launch", lambda *_: pytest.fail("started"))
     with pytest.raises(ConfigError, match=r"training\.processes"):
         train(place, config(place, "lora", HALF), "refused")
 
