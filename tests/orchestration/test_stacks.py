@@ -118,18 +118,6 @@ def test_a_second_apply_changes_nothing(store: Store, name: str) -> None:
     assert store.stacks() == before
 
 
-def test_what_zenml_has_is_what_the_definition_says(store: Store) -> None:
-    extra = {"STYLEFORGE_S3_ENDPOINT": "http://s3.styleforge:9000/", "STYLEFORGE_S3_SECRET": "s3", "STYLEFORGE_KUBE_NAMESPACE": "team"}
-    store.json("apply", "kubernetes", **extra)
-    assert store.configuration("orchestrator", "styleforge-kubernetes") == {
-        "incluster": True, "kubernetes_context": "nowhere", "kubernetes_namespace": "team", "synchronous": True,
-    }  # fmt: skip
-    assert store.configuration("artifact_store", "styleforge-s3") == {
-        "path": "s3://bucket/zenml", "client_kwargs": {"endpoint_url": "http://s3.styleforge:9000"}, "authentication_secret": "s3",
-    }  # fmt: skip
-    assert store.json("apply", "kubernetes", **extra)["changed"] is False
-
-
 def test_a_changed_definition_changes_the_parts_in_place(store: Store, tmp_path: Path) -> None:
     pod = {"labels": {"a": "1", "b": "2"}}
     file = _file(tmp_path, kubernetes_context="one", kubernetes_namespace="team", max_parallelism=2, pod_settings=pod)
@@ -214,7 +202,6 @@ def test_another_flavor_is_refused(store: Store, tmp_path: Path) -> None:
         ("kubernetes", {"kubernetes_namespac": "a"}, "did you mean kubernetes_namespace?"),
         ("kubernetes", {"max_parallelism": "many"}, "components.orchestrator.configuration.max_parallelism"),
         ("kubernetes", {"pod_settings": {"resources": 3}}, "components.orchestrator.configuration.pod_settings.resources"),
-        ("kubeflow", {"client_username": "me"}, "client_username is a secret in plain text"),
     ],
 )
 def test_wrong_parts(store: Store, tmp_path: Path, kind: str, configuration: dict[str, Any], wanted: str) -> None:

@@ -58,20 +58,17 @@ def test_as_a_pipeline_on_the_stack(stand_in: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"),
+    ("arguments", "message"),
     [
-        (("nothing",), 2, "no such folder or registered model"),
-        (("styleforge-test/99",), 2, "no such folder or registered model"),
-        (("components",), 2, "is a folder"),
-        (("styleforge-test", "--force"), 2, "--reason"),
-        (("styleforge-test", "--to", "latest"), 2, "is no alias"),
-        (("styleforge-test", "--gate", "missing.yaml"), 2, "missing.yaml: no such file"),
-        (("styleforge-test", "--gate", "config.yaml"), 2, "unknown key"),
+        (("nothing",), "no such folder or registered model"),
+        (("components",), "is a folder"),
+        (("styleforge-test", "--force"), "--reason"),
+        (("styleforge-test", "--gate", "missing.yaml"), "missing.yaml: no such file"),
     ],
 )
-def test_what_cannot_be_promoted(stand_in: StandIn, arguments: tuple[str, ...], code: int, message: str) -> None:
+def test_what_cannot_be_promoted(stand_in: StandIn, arguments: tuple[str, ...], message: str) -> None:
     done = promote(stand_in, *arguments)
-    assert done.returncode == code and message in done.json["error"]["message"] and "Traceback" not in done.stderr
+    assert done.returncode == 2 and message in done.json["error"]["message"] and "Traceback" not in done.stderr
 
 
 def test_a_registry_that_does_not_answer(stand_in: StandIn) -> None:

@@ -56,15 +56,11 @@ def test_each_cross_has_a_remedy(changes: Json, name: str, needed: bool, words: 
     assert check.remedy
 
 
-def test_a_namespace_may_be_there_unseen_and_of_a_missing_one_nothing_more_is_said() -> None:
+def test_of_a_missing_namespace_or_account_nothing_more_is_said() -> None:
     assert _checks(_inventory(namespace=None))["namespace"].ok
     assert list(_checks(_inventory(namespace=False, accounts=None))) == ["namespace", "nodes for scan"]
-
-
-def test_account_that_is_missing_is_said_once() -> None:
-    checks = _checks(_inventory(accounts=["step"], denied_runner=["create jobs"]))
-    assert "rights of runner" not in checks
-    assert not checks["service accounts"].ok
+    lacking = _checks(_inventory(accounts=["step"], denied_runner=["create jobs"]))
+    assert "rights of runner" not in lacking and not lacking["service accounts"].ok
 
 
 @pytest.mark.parametrize(("denied", "ok"), [([], True), (["create rolebindings"], False)])

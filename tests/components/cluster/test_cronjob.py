@@ -70,6 +70,10 @@ def test_it_is_the_manifest_filled_in() -> None:
     for found in (labels, job["metadata"]["labels"], job["spec"]["jobTemplate"]["metadata"]["labels"]):
         assert found["app.kubernetes.io/instance"] == "nightly" and found["app.kubernetes.io/managed-by"] == "styleforge-schedule"
     assert cronjob.is_ours(job) and not cronjob.is_ours(TEMPLATE)
+    assert list(needs(job)) == [
+        ("ServiceAccount", "styleforge-runner"), ("PriorityClass", "styleforge-cpu"), ("ConfigMap", "runs"), ("Secret", "styleforge-runs"),
+        ("PersistentVolumeClaim", "retrain-home"), ("PersistentVolumeClaim", "hub-cache"),
+    ]  # fmt: skip
 
 
 def test_everything_that_can_be_said() -> None:
@@ -114,13 +118,6 @@ def test_what_the_pod_asks_for() -> None:
 @pytest.mark.parametrize("text", ["a$b", "$(HOME)", "$$(HOME)", "$", "$$$", "plain"])
 def test_no_variable_gets_in(text: str) -> None:
     assert unescape(escape(text)) == text and "$" not in escape(text).replace("$$", "")
-
-
-def test_what_the_pod_needs() -> None:
-    assert list(needs(cron_job(PLAIN, TEMPLATE, "v1"))) == [
-        ("ServiceAccount", "styleforge-runner"), ("PriorityClass", "styleforge-cpu"), ("ConfigMap", "runs"), ("Secret", "styleforge-runs"),
-        ("PersistentVolumeClaim", "retrain-home"), ("PersistentVolumeClaim", "hub-cache"),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

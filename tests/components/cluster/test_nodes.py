@@ -68,9 +68,6 @@ def test_affinity_is_any_term_with_all_expressions() -> None:
     assert misfits(spec, node(labels={"pool": "gpu"})) == ["does not match the node affinity"]
     terms[:] = [{}]
     assert misfits(spec, node("this")) == ["does not match the node affinity"]
-
-
-def test_preferred_affinity_forbids_nothing() -> None:
     preferred = [{"weight": 1, "preference": {"matchExpressions": [{"key": "pool", "operator": "Exists"}]}}]
     assert misfits(pod(affinity={"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}), node()) == []
 

@@ -10,7 +10,6 @@ from components.cluster import client
 from components.cluster.preflight import Report, examine_cluster
 from components.cluster.target import Target
 from tests.components.cluster.kube import NOTHING, PODS, VERSION, FakeApi, Json, admission, node, plan, serve, status, write_kubeconfig
-from tests.servers import free_port
 
 PLACE = "/api/v1/namespaces/ns"
 REVIEWS = "/apis/authorization.k8s.io/v1"
@@ -83,13 +82,6 @@ def test_no_kubeconfig_is_one_cross(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     report = examine_cluster(TARGET)
     assert [check.name for check in report.checks] == ["kubeconfig"]
     assert not report.healthy and not report.unreachable
-
-
-@pytest.mark.timeout(60)
-def test_unreachable_server_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "k", f"http://127.0.0.1:{free_port()}")))
-    report = examine_cluster(TARGET)
-    assert report.unreachable and _failed(report) == ["API server"]
 
 
 def test_server_that_stalls_in_the_middle(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.cluster.stacks import DEFINITIONS, Components, definitions, load_stack
+from components.cluster.stacks import DEFINITIONS, definitions, load_stack
 from components.core.errors import ConfigError, InputError
 
 NEEDED = {"STYLEFORGE_BUCKET": "bucket", "STYLEFORGE_KUBE_CONTEXT": "context"}
@@ -57,14 +57,6 @@ def test_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _configuration("kubernetes", "artifact_store") == {
         "path": "s3://bucket/zenml", "client_kwargs": {"endpoint_url": "http://s3.styleforge:9000"}, "authentication_secret": "s3",
     }  # fmt: skip
-
-
-def test_both_stacks_with_pods_share_all_but_the_orchestrator(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, value in NEEDED.items():
-        monkeypatch.setenv(variable, value)
-    first, second = ({kind: (name, part) for kind, name, part in load_stack(stack).parts()} for stack in ("kubernetes", "kubeflow"))
-    assert first.pop("orchestrator") != second.pop("orchestrator")
-    assert first == second
 
 
 def test_an_override_spares_the_variable() -> None:
@@ -137,9 +129,3 @@ def test_no_such_definition(name: str, wanted: str, tmp_path: Path, monkeypatch:
     with pytest.raises(InputError) as caught:
         load_stack(name)
     assert wanted in str(caught.value)
-
-
-def test_types_of_parts_are_zenmls() -> None:
-    from zenml.enums import StackComponentType
-
-    assert set(Components.model_fields) <= {kind.value for kind in StackComponentType}
