@@ -23,7 +23,6 @@ from tests.cluster.environment import apply, client, older
 from tests.cluster.test_short import FEW
 from tests.infra.kubernetes.manifests import pods, resolved
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 PAGE = REPOSITORY / "docs" / "how-to" / "kubernetes.md"
 SECTIONS = ("Secrets", "Apply", "From your machine", "Check the cluster first", "Run there", "Scheduled retraining")
 NAMESPACES = ("styleforge", "styleforge-runs")
@@ -46,7 +45,7 @@ EDITS = (
     ("s3://bucket/styles", "s3://styleforge-styles", "the bucket of the overlay"),
     ("styleforge schedule apply", "$UPLOAD\nstyleforge schedule apply", "a style set of one's own"),
     (r"styleforge doctor --stack kubernetes --assume-pool .*", ":", "there is a node to look at"),
-    (r"styleforge run configs/pocket.yaml --shards 4", ":", "as long again; tests/cluster/test_scale.py has it"),
+    (r"styleforge run pocket --shards 4", ":", "as long again; tests/cluster/test_scale.py has it"),
     ("kubectl -n styleforge-runs create job", '"$SERVERS_KUBECTL" -n styleforge-runs create job', "newer ones ask for batch/v1"),
 )  # fmt: skip
 
@@ -137,6 +136,12 @@ def prepared(folder: Path) -> tuple[Path, dict[str, str]]:
     }  # fmt: skip
 
 
+def test_every_edit_finds_its_place() -> None:
+    assert commands()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_the_page_works_to_the_letter(ready: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clone, environment = prepared(tmp_path)
     script = tmp_path / "page.sh"
