@@ -83,23 +83,22 @@ def draw_one(bundle: Bundle, job: Job, settings: SamplingSection) -> np.ndarray:
     """One picture, uint8 (H, W, 3): Stable Diffusion's sampling loop as textbooks have it."""
     import torch
 
-    from components.diffusion.sampling.schedulers import make_scheduler
     from components.diffusion.training.pictures import to_uint8
 
     family, device = bundle.family, bundle.family.device
-    scheduler = make_scheduler(settings.scheduler, family.scheduler_config)
-    scheduler.set_timesteps(settings.steps, device=device)
+    drawing, shape = family.drawing(settings), family.latent_shape()
+    scheduler = family.objective.sampler(drawing.scheduler, drawing.steps, shape[1] * shape[2], device)
     generator = torch.Generator().manual_seed(job.seed)
     options = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
     with torch.inference_mode(), autocast:
-        latents = torch.randn((1, *family.latent_shape), generator=generator).to(device) * float(scheduler.init_noise_sigma)
+        latents = torch.randn((1, *shape), generator=generator).to(device) * float(scheduler.init_noise_sigma)
         positive, negative = (family.encode_prompts([text]) for text in (job.request.full_prompt, settings.negative_prompt))
         for timestep in scheduler.timesteps:
             scaled = scheduler.scale_model_input(latents, timestep)
             prediction = family.predict(scaled, timestep, positive)
-            if settings.guidance != 1.0:
+            if drawing.guidance != 1.0:
                 without = family.predict(scaled, timestep, negative)
-                prediction = without + settings.guidance * (prediction - without)
+                prediction = without + drawing.guidance * (prediction - without)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False, **options)[0]
         return to_uint8(family.decode_latents(latents))[0]

@@ -30,7 +30,7 @@ class PlainPrompts:
         """The conditioning of N prompts."""
         import torch
 
-        tokens = self._family.tokenize(list(prompts)).to(self._device)
+        tokens = {name: ids.to(self._device) for name, ids in self._family.tokenize(list(prompts)).items()}
         if encoders:
             return self._family.encode_tokens(tokens, encoders)
         with torch.no_grad():

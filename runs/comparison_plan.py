@@ -33,7 +33,7 @@ class CompareOptions:
 
 
 def equalize(comparison: Comparison) -> list[Cell]:
-    """The cells; for equal compute with steps such that each passes as many pictures through the UNet as the costliest method.
+    """The cells; for equal compute with steps such that each passes as many pictures through the denoiser as the costliest method.
 
     A step passes its StyleRef pictures and, where Aux pictures preserve, as many of those as the run says.
     """

@@ -236,7 +236,7 @@ def _usage(model: StyleModel, name: str, written: Written, pictures: Sequence[Sh
     prompt = pictures[0].full_prompt if pictures else fill_template(settings.style_template, model.tokens, EXAMPLE)
     embeddings = [(token, file, keys, file_stem(token)) for token, (file, keys) in written.embeddings.items()]
     return Usage(
-        prompt, settings.negative_prompt, settings.steps, settings.guidance, written.pipeline, written.scheduler,
+        prompt, settings.negative_prompt, written.drawing.steps, written.drawing.guidance, written.pipeline, written.scheduler,
         written.scheduler_options, name, embeddings,
     )  # fmt: skip
 
@@ -291,9 +291,9 @@ def _files(target: Path, name: str, format_: str) -> list[tuple[str, str]]:
             "workflow.json": "draws one picture with them",
         },
         "diffusers": {
-            "model_index.json": "the pipeline's index", "unet/": "the network", "vae/": "pictures to latents and back",
-            "text_encoder/": "the text encoder", "text_encoder_2/": "the second text encoder", "tokenizer/": "its tokenizer",
-            "tokenizer_2/": "the second tokenizer", "scheduler/": "the base's noise schedule",
+            "model_index.json": "the pipeline's index", "unet/": "the denoiser", "transformer/": "the denoiser",
+            "vae/": "pictures to latents and back", "text_encoder/": "the text encoder", "text_encoder_2/": "the second text encoder",
+            "tokenizer/": "its tokenizer", "tokenizer_2/": "the second tokenizer", "scheduler/": "the base's noise schedule",
             "styleforge.json": "how the model came to be, and how to prompt it",
         },
     }  # fmt: skip

@@ -12,7 +12,8 @@ from components.core.errors import InputError, Problems
 from components.core.fingerprint import fingerprint
 from components.core.model_ref import local_model
 from components.core.paths import home
-from components.diffusion.models.sources import base_resolution, content_digest
+from components.diffusion.models.sources import BaseFacts, base_facts, content_digest
+from components.diffusion.training.fit import check_fit
 from components.diffusion.training.launch import refuse_external_launcher
 from components.diffusion.training.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
@@ -51,6 +52,9 @@ def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
     method = method_for(config.method)
     aux = effective_aux(config)
     found = _found(config, look_up)
+    facts: BaseFacts = found["facts"]
+    check_fit(config, method, facts.layout)
+    config = settled(config, facts)
     tracking = tracking_uri(config.registry.tracking_uri)
     look_up(check_reachable, tracking)
     base = {"model": config.base.model, "revision": config.base.revision, "digest": found["base"]}
@@ -64,7 +68,7 @@ def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
             "curated": aux.source == "curated", "pool": _pool(config), "content": found["content"],
         },
-        "validate": {"minimum_side": found["side"], "needs_roles": needs_roles(method)},
+        "validate": {"minimum_side": facts.side, "needs_roles": needs_roles(method)},
         "split": {"extractor": extractor},
         "build_aux": _aux_parameters(config, method, base, extractor),
         "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
@@ -87,8 +91,14 @@ def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
     }  # fmt: skip
 
 
+def settled(config: RunConfig, facts: BaseFacts) -> RunConfig:
+    """The configuration with the settings of ``sampling`` that the base's family decides."""
+    drawing = vars(facts.layout.settled(config.sampling, facts.denoiser))
+    return config.model_copy(update={"sampling": config.sampling.model_copy(update=drawing)})
+
+
 def _found(config: RunConfig, look_up: Lookups) -> dict[str, Any]:
-    """Digests of what the configuration names, and the base's resolution; all that is not there is said at once."""
+    """Digests of what the configuration names, and what the base is; all that is not there is said at once."""
     problems = Problems()
 
     def find(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -105,7 +115,7 @@ def _found(config: RunConfig, look_up: Lookups) -> dict[str, Any]:
         "bank": find(_bank_digest, sampling.bank, sampling.limit),
     }
     if found["base"]:
-        found["side"] = find(base_resolution, base.model, base.revision)
+        found["facts"] = find(base_facts, base.model, base.revision)
     problems.raise_all()
     return found
 

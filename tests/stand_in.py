@@ -405,6 +405,7 @@ def make_stand_in(folder: Path) -> StandIn:
     for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16]}}.items():
         (folder / "base" / part).mkdir(parents=True)
         (folder / "base" / part / "config.json").write_text(json.dumps(config))
+    (folder / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (folder / "extractor").mkdir()
     (folder / "extractor" / "config.json").write_text("{}")
     new_home(folder / "home")

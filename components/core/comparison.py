@@ -84,7 +84,7 @@ class CompareConfig(Section):
     )
     equal: Literal["steps", "compute"] = Field(
         "steps",
-        description="What all methods get the same of: `steps` (optimizer steps), or `compute` (passes of pictures through the UNet, "
+        description="What all methods get the same of: `steps` (optimizer steps), or `compute` (passes of pictures through the denoiser, "
         "forward and backward; steps are adjusted to the run's most costly method).",
     )
     claims: tuple[Claim, ...] = Field((), description="Claims to decide.")

@@ -137,7 +137,7 @@ def summary(result: Result) -> str:
 def equal_text(result: Result) -> str:
     """What all methods got the same of."""
     if result["equal"] == "compute":
-        return "Equal compute: as many pictures through the UNet, forward and backward, for each; steps differ."
+        return "Equal compute: as many pictures through the denoiser, forward and backward, for each; steps differ."
     return "Equal steps: as many optimizer steps for each; a step with Aux pictures costs more than one without."
 
 

@@ -49,7 +49,7 @@ def test_it_holds_the_papers_settings(name: str) -> None:
     assert config.method.name == "single-styleforge"
     assert (config.method.instance_prompt, config.method.aux_prompt) == ("a photo of {token} style", "a photo of style")
     assert method_for(config.method).prior_weight == 1.0
-    assert method_for(config.method).trains == {"unet", "text_encoder"}
+    assert method_for(config.method).trains == {"denoiser", "text_encoder"}
     assert (config.aux.source or method_for(config.method).preserves) == "curated"
     assert (config.aux.count, config.aux.form) == (20, "digital painting")
     assert (training.steps, training.learning_rate, training.batch_size, training.aux_batch_size) == (800, 2e-6, 1, 1)
@@ -87,7 +87,7 @@ def test_it_trains_saves_loads_and_samples(name: str, tiny: dict[str, Path], tmp
 
     bundle, base = load_bundle(out, device="cpu"), load_bundle(tiny[name], device="cpu")
     assert type(bundle.family) is FAMILIES[name]
-    assert bundle.family.prediction_type == ("v_prediction" if name == "sd21" else "epsilon")
+    assert bundle.family.objective.prediction_type == ("v_prediction" if name == "sd21" else "epsilon")
     for part in ("unet", *base.family.text_encoders):
         before, after = base.family.parts[part].state_dict(), bundle.family.parts[part].state_dict()
         assert any(not torch.equal(before[key], after[key]) for key in before), part
@@ -126,7 +126,7 @@ def test_published_sizes_fit_together_and_come_to_what_the_configurations_say(mo
     families = {name: FAMILIES[name]({"unet": unets[name], "vae": vae, **encoders[name], **tokenizers}, schedule, "here") for name in NAMES}
     assert [families[name].resolution for name in NAMES] == [512, 768, 1024]
     for name, millions in (("sd15", "983 M"), ("sd21", "1,206 M"), ("sdxl", "3,385 M")):
-        parts = [families[name].network, *families[name].text_encoders.values()]
+        parts = [families[name].denoiser, *families[name].text_encoders.values()]
         count = sum(value.numel() for part in parts for value in part.parameters())
         assert f"{count / 1e6:,.0f} M" == millions
         text_of_it = (REPOSITORY / "configs" / f"{name}.yaml").read_text(encoding="utf-8")

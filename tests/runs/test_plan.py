@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from components.core.config import RunConfig, parse_config
 from components.core.errors import InputError
-from components.diffusion.models.sources import base_resolution
+from components.diffusion.models.sources import base_facts
 from runs.plan import plan_run
 
 END = {"score", "report", "register"}
@@ -19,6 +19,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16, 32]}}.items():
         (tmp_path / "base" / part).mkdir(parents=True)
         (tmp_path / "base" / part / "config.json").write_text(json.dumps(config))
+    (tmp_path / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     for name in ("pictures", "extractor", "pool", "reference"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").write_bytes(name.encode())
@@ -101,7 +102,7 @@ def one_file(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_known_by_its_content_and_its_configuration(settings: dict[str, Any], one_file: Path) -> None:
-    assert base_resolution(str(one_file)) == 64
+    assert base_facts(str(one_file)).side == 64
     override = f"base.model={one_file}"
     before = plan_run(_config(settings, override))
     scheduler = one_file.with_suffix("") / "scheduler" / "scheduler_config.json"
@@ -125,7 +126,7 @@ def test_a_file_is_known_by_its_content_and_its_configuration(settings: dict[str
         ("sampling.bank=double.tsv", "double.tsv"),
         ("style.source=bank.txt", "is a file"),
         ("base.model=./lora.safetensors", "this is a LoRA"),
-        ("base.model=./extractor", "has no unet"),
+        ("base.model=./extractor", "no model_index.json"),
     ],
 )
 def test_what_cannot_be_used_is_named(

@@ -92,11 +92,14 @@ class LoraSection(Section):
 
     rank: PositiveInt = Field(4, description="Rank of the update of each matrix.")
     alpha: PositiveInt | None = Field(None, description="The update is scaled by alpha / rank; default: the rank, so by 1.")
-    targets: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="Layers of the UNet that get an adapter, by the end of their names."
-    )
-    text_encoder_targets: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "out_proj"), min_length=1, description="The same in the text encoders, where they train."
+    targets: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Layers of the denoiser that get an adapter, by the end of their names; default: the base's "
+        "family's (Stable Diffusion: `to_q`, `to_k`, `to_v`, `to_out.0`).",
+    )  # fmt: skip
+    text_encoder_targets: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="The same in the text encoders, where they train; default: `q_proj`, `k_proj`, `v_proj`, `out_proj`.",
     )
     dora: bool = Field(False, description="Weight-decomposed updates (DoRA): direction and magnitude apart.")
 
@@ -145,6 +148,29 @@ class MethodSection(Section):
     )
 
 
+class TimesSection(Section):
+    """How noisy the samples of a step are: the law of their times. What is left open is as the base was trained."""
+
+    law: Literal["uniform", "logit-normal", "mode", "style-friendly"] | None = Field(
+        None, description="Law of the noise level: `uniform`, `logit-normal`, `mode` (both of Stable Diffusion 3's paper), or "
+        "`style-friendly` (log-SNR about -6: much noise, where styles are decided); default: the base's own (Stable Diffusion 1.x to XL: "
+        "uniform).",
+    )  # fmt: skip
+    mean: float | None = Field(
+        None, description="Mean of the noise level's logit, for logit-normal (default 0) and style-friendly (default 3 at 128 × 128 "
+        "latents, less for smaller ones). More is noisier: diffusers' `logit_mean` has the other sign.",
+    )  # fmt: skip
+    std: float | None = Field(None, gt=0, description="Spread of the noise level's logit (default 1).")
+    scale: float | None = Field(None, ge=-1.0, le=1.75, description="How much `mode` prefers middle noise levels (default 1.29).")
+    shift: Annotated[float, Field(gt=0)] | Literal["none", "dynamic"] | None = Field(
+        None, description="Shift towards noise: a factor of the odds of noise, `dynamic` (flow bases: by the picture's size), or `none`; "
+        "default: the base's own, and none for style-friendly.",
+    )  # fmt: skip
+    stratified: bool | None = Field(
+        None, description="Spread the times of a step's StyleRef and Aux pictures evenly over the law; default: yes for flow bases."
+    )
+
+
 class TrainingSection(Section):
     """The one training loop."""
 
@@ -166,7 +192,7 @@ class TrainingSection(Section):
     batch_size: PositiveInt = Field(1, description="StyleRef pictures a step of each process.")
     aux_batch_size: PositiveInt | None = Field(None, description="Aux pictures a step of each process; default: `batch_size`.")
     gradient_accumulation: PositiveInt = Field(1, description="Micro-batches an optimizer step.")
-    gradient_checkpointing: bool = Field(False, description="Trade compute for memory in the UNet and text encoder.")
+    gradient_checkpointing: bool = Field(False, description="Trade compute for memory in the denoiser and text encoder.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast type; trainable weights stay fp32.")
     optimizer: OptimizerName = Field(
         "adamw",
@@ -182,6 +208,12 @@ class TrainingSection(Section):
     warmup_steps: int = Field(0, ge=0, description="Linear warm-up, in optimizer steps.")
     ema_decay: float = Field(0.0, ge=0.0, lt=1.0, description="Decay of the exponential moving average of the weights; 0 turns it off.")
     min_snr_gamma: float | None = Field(None, gt=0, description="γ of min-SNR loss weighting (Hang et al., 2023); null turns it off.")
+    loss_weighting: Literal["none", "sigma_sqrt", "cosmap"] = Field(
+        "none", description="Weight of a sample's loss by its noise level σ, for flow bases: `sigma_sqrt` 1/σ² (at most 100), `cosmap` "
+        "2/(π(1 − 2σ + 2σ²)).",
+    )  # fmt: skip
+    times: TimesSection = Field(TimesSection(), description="How noisy the StyleRef pictures of a step are.")
+    aux_times: TimesSection | None = Field(None, description="The same for the Aux pictures; default: as `times`.")
     noise_offset: float = Field(
         0.0,
         ge=0.0,
@@ -192,7 +224,7 @@ class TrainingSection(Section):
     caption_dropout: Probability = Field(0.0, description="Probability of an empty prompt, for classifier-free guidance.")
     cache_latents: bool = Field(True, description="Encode each picture variant once and keep the VAE's moments.")
     cache_text: bool = Field(True, description="Encode each prompt once; has no effect while the text encoder trains.")
-    compile: bool = Field(False, description="torch.compile the UNet.")
+    compile: bool = Field(False, description="torch.compile the denoiser.")
     checkpoint_every: PositiveInt = Field(200, description="Steps between checkpoints.")
     keep_checkpoints: PositiveInt = Field(2, description="Number of newest checkpoints kept.")
     validate_every: PositiveInt = Field(100, description="Steps between validation losses (fixed noise and timesteps).")
@@ -232,9 +264,13 @@ class SamplingSection(Section):
     bank: str = Field("builtin", description="`builtin` (1,562 prompts), `pocket`, or a txt/csv/tsv/jsonl file.")
     limit: PositiveInt | None = Field(None, description="Use only the first so many prompts of the bank.")
     repeats: PositiveInt = Field(4, description="Pictures a prompt (the papers: 4).")
-    scheduler: Literal["dpm++", "ddim", "euler", "euler-a", "ddpm", "unipc"] = Field("dpm++", description="Sampler by name.")
-    steps: PositiveInt = Field(30, description="Denoising steps.")
-    guidance: float = Field(7.5, ge=1.0, description="Classifier-free guidance scale; 1 turns it off.")
+    scheduler: Literal["dpm++", "ddim", "euler", "euler-a", "ddpm", "unipc"] | None = Field(
+        None, description="Sampler by name; flow bases have `euler` alone. Default: the base's family's (Stable Diffusion: `dpm++`)."
+    )
+    steps: PositiveInt | None = Field(None, description="Denoising steps; default: the base's family's (Stable Diffusion: 30).")
+    guidance: float | None = Field(
+        None, ge=1.0, description="Classifier-free guidance scale; 1 turns it off. Default: the base's family's (Stable Diffusion: 7.5)."
+    )
     batch_size: PositiveInt = Field(8, description="Pictures drawn at once; changes no picture.")
     style_template: str = Field("a photo of {token} style, {prompt}", description="Prompt of style pictures.")
     plain_template: str = Field(

@@ -120,7 +120,7 @@ class AttentionRecord:
         Coarser layers are brought to the latents' size bilinearly. StyleForgeError where the network has no cross-attention.
         """
         if not self._sums:
-            raise StyleForgeError("unet", "has no cross-attention layer", expected="a network that attends to its prompt")
+            raise StyleForgeError("the denoiser", "has no cross-attention layer", expected="a network that attends to its prompt")
         total: torch.Tensor | float = 0.0
         for places, values in sorted(self._sums.items(), reverse=True):
             grid = values.transpose(1, 2).unflatten(2, coarser(self.size, places))
@@ -135,7 +135,9 @@ def coarser(size: tuple[int, int], places: int) -> tuple[int, int]:
     while height * width > places and height * width > 1:
         height, width = (height + 1) // 2, (width + 1) // 2
     if height * width != places:
-        raise StyleForgeError("unet", f"a cross-attention layer has {places} places", expected=f"{size[0]} × {size[1]}, halved some times")
+        raise StyleForgeError(
+            "the denoiser", f"a cross-attention layer has {places} places", expected=f"{size[0]} × {size[1]}, halved some times"
+        )
     return height, width
 
 
@@ -147,8 +149,8 @@ def record_attention(family: Family, pictures: int) -> Iterator[AttentionRecord]
     """
     from diffusers.models.attention_processor import Attention
 
-    record = AttentionRecord(pictures, (family.latent_shape[1], family.latent_shape[2]))
-    layers: list[Any] = [module for module in family.network.modules() if isinstance(module, Attention) and module.is_cross_attention]
+    record = AttentionRecord(pictures, family.latent_shape()[1:])
+    layers: list[Any] = [module for module in family.denoiser.modules() if isinstance(module, Attention) and module.is_cross_attention]
     before = [layer.processor for layer in layers]
     for layer, processor in zip(layers, before, strict=True):
         layer.set_processor(_Recording(processor, record))
@@ -207,7 +209,7 @@ def token_positions(family: Family, prompt: str, word: str, field: str = "--toke
     if not contains_word(prompt, word):
         raise InputError(f"{field} {word!r}", f"is no word of the prompt {prompt!r}", expected=f"one of {', '.join(words_of(prompt))}")
     found: set[int] = set()
-    limit = family.tokenize([prompt]).shape[-1]
+    limit = family.limit
     for tokenizer in family.tokenizers.values():
         # A learnt token of several rows is written out as all of them before the tokenizer reads it.
         (written,), (whole,) = expand([prompt], tokenizer), expand([word], tokenizer)

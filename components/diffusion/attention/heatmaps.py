@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from components.core.config import SAMPLER, SamplingSection
+from components.core.config import SamplingSection
 from components.core.paths import atomic_folder, write_json
 from components.diffusion.attention.capture import Explanation, HeatMap, explain_pictures
 from components.diffusion.models.bundle import Bundle
@@ -52,7 +52,7 @@ def explain(
         save_file(values, str(folder / "maps.safetensors"))
         order = [request.id for request, _ in requests]
         rows.sort(key=lambda row: order.index(row["prompt_id"]))
-        drawing = settings.model_dump(mode="json", include=set(SAMPLER))
+        drawing = {"negative_prompt": settings.negative_prompt, **vars(bundle.family.drawing(settings))}
         write_json(folder / LISTING, {"schema": SCHEMA, "model": bundle.digest, "seed": seed, **drawing, "pictures": rows})
     return Path(out)
 

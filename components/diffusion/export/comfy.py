@@ -26,16 +26,17 @@ def workflow(family: Family, settings: SamplingSection, checkpoint: str, lora: s
     if lora:
         nodes["2"] = _node("LoraLoader", model=model, clip=clip, lora_name=lora, strength_model=1.0, strength_clip=1.0)
         model, clip = ["2", 0], ["2", 1]
-    if family.prediction_type == "v_prediction":
+    if family.objective.prediction_type == "v_prediction":
         zero_snr = bool(family.scheduler_config.get("rescale_betas_zero_snr"))
         nodes["3"] = _node("ModelSamplingDiscrete", model=model, sampling="v_prediction", zsnr=zero_snr)
         model = ["3", 0]
     nodes["4"] = _node("CLIPTextEncode", text=prompt, clip=clip)
     nodes["5"] = _node("CLIPTextEncode", text=settings.negative_prompt, clip=clip)
     nodes["6"] = _node("EmptyLatentImage", width=family.resolution, height=family.resolution, batch_size=1)
-    sampler, schedule = SAMPLERS[settings.scheduler]
+    drawing = family.drawing(settings)
+    sampler, schedule = SAMPLERS[drawing.scheduler]
     nodes["7"] = _node(
-        "KSampler", model=model, seed=0, steps=settings.steps, cfg=settings.guidance, sampler_name=sampler, scheduler=schedule,
+        "KSampler", model=model, seed=0, steps=drawing.steps, cfg=drawing.guidance, sampler_name=sampler, scheduler=schedule,
         positive=["4", 0], negative=["5", 0], latent_image=["6", 0], denoise=1.0,
     )  # fmt: skip
     nodes["8"] = _node("VAEDecode", samples=["7", 0], vae=["1", 2])

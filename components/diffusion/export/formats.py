@@ -86,7 +86,7 @@ def _write_lora(folder: Path, adapters: Tensors, recipe: Recipe, pipeline: str) 
     options: dict[str, Any] = {}
     for part, group in layers.items():
         options[f"{part}_lora_layers"] = group
-        targets = list(lora.targets if part == "unet" else lora.text_encoder_targets)
+        targets = list((lora.text_encoder_targets if part.startswith("text_encoder") else lora.targets) or ())
         options[f"{part}_lora_adapter_metadata"] = {
             "r": lora.rank, "lora_alpha": lora_alpha(recipe), "target_modules": targets, "use_dora": lora.dora,
         }  # fmt: skip

@@ -67,7 +67,7 @@ def original_tensors(family: Family) -> dict[str, torch.Tensor]:
     kind = kind_of(family)
     parts = {name: part.state_dict() for name, part in family.parts.items()}
     tensors = rename(parts, {name: part.config for name, part in family.parts.items()}, kind)
-    if family.prediction_type == "v_prediction":
+    if family.objective.prediction_type == "v_prediction":
         tensors[V_PREDICTION_MARK] = torch.zeros(0)
         if family.scheduler_config.get("rescale_betas_zero_snr"):
             tensors[ZERO_SNR_MARK] = torch.zeros(0)

@@ -23,9 +23,10 @@ from components.diffusion.export.original import write_original
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
 from components.diffusion.models.families import Family
+from components.diffusion.models.layouts import STABLE_DIFFUSION, Drawing
 from components.diffusion.models.loading import quiet
 from components.diffusion.models.tokens import row_names
-from components.diffusion.sampling.schedulers import SCHEDULERS, make_scheduler
+from components.diffusion.objectives.schedulers import make_scheduler, samplers_for
 
 FORMATS = {
     "diffusers": "a folder for diffusers' from_pretrained",
@@ -80,11 +81,12 @@ class StyleModel:
 class Written:
     """What came of an export: notes for its users, the family's name, and what its code for diffusers needs.
 
-    ``pipeline`` and ``scheduler`` are classes of diffusers, ``scheduler_options`` what differs from the base's own
-    scheduler. ``embeddings`` gives for each token its file and the file's keys.
+    ``drawing`` is how the model was scored. ``pipeline`` and ``scheduler`` are classes of diffusers, ``scheduler_options`` what
+    differs from the base's own scheduler. ``embeddings`` gives for each token its file and the file's keys.
     """
 
     notes: list[str]
+    drawing: Drawing
     pipeline: str
     scheduler: str
     scheduler_options: dict[str, Any]
@@ -233,7 +235,7 @@ def _copy_embeddings(model: StyleModel, out: Path) -> dict[str, tuple[str, list[
 
 
 def _notes(family: Family) -> list[str]:
-    config = family.network.config
+    config = family.denoiser.config
     published = config.block_out_channels[0] == _PUBLISHED_WIDTH and config.cross_attention_dim in _PUBLISHED_STATES
     return [] if published else [_OTHER_SIZE]
 
@@ -242,18 +244,22 @@ def _written(
     model: StyleModel, family: Family | None = None, notes: list[str] | None = None,
     embeddings: dict[str, tuple[str, list[str]]] | None = None,
 ) -> Written:  # fmt: skip
-    name = sampling_settings(model.card).scheduler
+    settings = sampling_settings(model.card)
+    # Files without a base are those of programs that know Stable Diffusion alone.
+    drawing = family.drawing(settings) if family else STABLE_DIFFUSION.settled(settings, {})
+    name = drawing.scheduler
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
     if family is None and model.card.get("base", {}).get("model") == "pocket":
         notes = [_OTHER_SIZE]
     base = family.scheduler_config if family else _scheduler_of_base(model)
+    samplers = samplers_for(base or {})
     if base:
         options = _differences(name, base)
     else:
         # What our scheduler asks for whatever the base: its own options, and those that bases differ in.
         ours = make_scheduler(name, {}).config
-        options = {key: ours[key] for key in (*SCHEDULERS[name][1], "clip_sample", "timestep_spacing") if key in ours}
-    return Written(notes or [], pipeline, SCHEDULERS[name][0], options, embeddings or {})
+        options = {key: ours[key] for key in (*samplers[name][1], "clip_sample", "timestep_spacing") if key in ours}
+    return Written(notes or [], drawing, pipeline, samplers[name][0], options, embeddings or {})
 
 
 def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:

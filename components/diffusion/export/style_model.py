@@ -91,7 +91,7 @@ def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path)
             "prior_weight": method.prior_weight,
             "trains": sorted(method.trains),
         },
-        "sampling": config.sampling.model_dump(mode="json", include=set(AS_SCORED)),
+        "sampling": config.sampling.model_dump(mode="json", include=set(AS_SCORED)) | vars(bundle.family.drawing(config.sampling)),
         "versions": versions(),
     }
 

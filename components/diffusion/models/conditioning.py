@@ -1,4 +1,4 @@
-"""What prompts are to a network: one tensor or several that go together, row by row."""
+"""What prompts are to a denoiser: one tensor or several that go together, row by row."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import torch
 
 @dataclass(frozen=True)
 class Conditioning:
-    """N prompts as the network takes them.
+    """N prompts as the denoiser takes them.
 
-    ``states`` are the token states, shape (N, L, D); ``pooled`` one vector a prompt, shape (N, P), or None in families
-    whose network takes none.
+    ``states`` are the token states, shape (N, L, D); ``pooled`` one vector a prompt, shape (N, P), or None in families whose
+    denoiser takes none; ``mask`` is true at the tokens that the denoiser shall attend to, shape (N, L), or None where it attends to
+    all.
     """
 
     states: torch.Tensor
     pooled: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Number of prompts."""
@@ -25,10 +27,13 @@ class Conditioning:
 
     def index_select(self, index: torch.Tensor) -> Conditioning:
         """The rows that ``index`` (integers, shape (M,)) names, in its order."""
-        return Conditioning(self.states.index_select(0, index), None if self.pooled is None else self.pooled.index_select(0, index))
+        pooled, mask = (None if each is None else each.index_select(0, index) for each in (self.pooled, self.mask))
+        return Conditioning(self.states.index_select(0, index), pooled, mask)
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """All rows of all parts, of one family, under each other."""
         pooled = [part.pooled for part in parts if part.pooled is not None]
-        return Conditioning(torch.cat([part.states for part in parts]), torch.cat(pooled) if pooled else None)
+        masks = [part.mask for part in parts if part.mask is not None]
+        states = torch.cat([part.states for part in parts])
+        return Conditioning(states, torch.cat(pooled) if pooled else None, torch.cat(masks) if masks else None)

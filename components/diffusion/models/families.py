@@ -14,59 +14,97 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from components.core.config import SamplingSection
+from components.core.errors import InputError
 from components.core.paths import atomic_file, read_json, write_json
 from components.diffusion.models.conditioning import Conditioning
-from components.diffusion.models.layouts import Layout, downsampling, latent_size
+from components.diffusion.models.layouts import Drawing, Layout, downsampling
 from components.diffusion.models.tokens import expand
+from components.diffusion.objectives.base import Objective
 
 _logger = logging.getLogger(__name__)
-Network = Callable[..., Any]
-"""A denoising network as it is called: the module itself, or what an accelerator or a compiler made of it."""
+Denoiser = Callable[..., Any]
+"""A denoiser as it is called: the module itself, or what an accelerator or a compiler made of it."""
 
 
 class Family(abc.ABC):
     """One architecture of base model, holding its parts; InputError where they do not fit each other.
 
-    ``parts`` are the networks by name, ``text_encoders`` those that encode prompts, in the order in which their states are
-    joined, ``tokenizers`` their tokenizers by the text encoder's name. ``scheduler_config`` is the noise schedule that the base
-    was trained with, as its folder says; ``prediction_type`` says what the network predicts. Messages name ``where``.
+    ``parts`` are the networks by the names of their folders, ``text_encoders`` those that encode prompts, in the order in which
+    their states are joined, ``tokenizers`` their tokenizers by the text encoder's name; of those that the layout calls optional
+    some may be missing. ``scheduler_config`` is the noise schedule that the base was trained with, as its folder says;
+    ``objective`` is what the denoiser learns with it. Messages name ``where``.
+
+    Latents are (N, C, h, w) wherever another module sees them: packing, ids and signs are the family's own.
     """
 
     layout: ClassVar[Layout]
     """What its folders look like."""
-    prediction_type: str
+    objective: Objective
+    longest: ClassVar[Mapping[str, int]] = {}
+    """Most tokens that a text encoder is given, where the base was trained with fewer than it takes."""
+    text_encoder_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    """Layers of the text encoders that get an adapter by default, by the ends of their names."""
 
     def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str) -> None:
-        self.parts: dict[str, Any] = {name: parts[name] for name in self.layout.networks}
+        present = [name for name in self.layout.networks if name not in self.layout.optional or parts.get(name) is not None]
+        self.parts: dict[str, Any] = {name: parts[name] for name in present}
         self.text_encoders: dict[str, Any] = {name: part for name, part in self.parts.items() if name.startswith("text_encoder")}
         self.tokenizers: dict[str, Any] = {name: parts[name.replace("text_encoder", "tokenizer")] for name in self.text_encoders}
         self.vae: Any = parts["vae"]
         self.scheduler_config = dict(scheduler_config)
 
     @property
-    def network(self) -> Any:
+    def denoiser(self) -> Any:
         """The network that denoises."""
-        return self.parts[self.layout.network]
+        return self.parts[self.layout.denoiser]
+
+    @property
+    def trained_encoders(self) -> tuple[str, ...]:
+        """The text encoders that a method trains where it trains the text encoder."""
+        return tuple(self.text_encoders)
+
+    @property
+    @abc.abstractmethod
+    def adapter_targets(self) -> tuple[str, ...]:
+        """Layers of the denoiser that get an adapter by default, by the ends of their names."""
 
     @property
     def device(self) -> torch.device:
         """Where its networks are."""
-        return next(self.network.parameters()).device
+        return next(self.denoiser.parameters()).device
 
     @property
     def idle_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters that no prediction depends on: they get no gradient, whatever trains."""
         return []
 
-    @property
-    def resolution(self) -> int:
-        """Side of the pictures, in pixels."""
-        return self.latent_shape[-1] * downsampling(self.vae.config)
+    def drawing(self, settings: SamplingSection) -> Drawing:
+        """How pictures are drawn: what the settings leave open is the family's own."""
+        return self.layout.settled(settings, self.denoiser.config)
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of one picture's latents."""
-        return int(self.network.config.in_channels), *latent_size(self.network.config)
+    def resolution(self) -> int:
+        """Side of the pictures that the base was made for, in pixels."""
+        return self.layout.side(self.denoiser.config, self.vae.config)
+
+    @property
+    @abc.abstractmethod
+    def size_step(self) -> int:
+        """Height and width of a picture must be multiples of so many pixels."""
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of a picture of that size in pixels, by default the base's own square.
+
+        InputError for a size that the family cannot take.
+        """
+        height, width = height or self.resolution, width or self.resolution
+        if height % self.size_step or width % self.size_step:
+            raise InputError(
+                f"{width} × {height} pixels", f"{self.layout.title} does not take this size", expected=f"multiples of {self.size_step}"
+            )
+        factor = downsampling(self.vae.config)
+        return int(self.vae.config.latent_channels), height // factor, width // factor
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -104,59 +142,55 @@ class Family(abc.ABC):
         return float(getattr(self.vae.config, "shift_factor", None) or 0.0)
 
     @property
-    def limit(self) -> int:
-        """Greatest number of tokens of a prompt, start and end included."""
-        lengths = [tokenizer.model_max_length for tokenizer in self.tokenizers.values()]
-        return int(min(*lengths, *(encoder.config.max_position_embeddings for encoder in self.text_encoders.values())))
+    def limits(self) -> dict[str, int]:
+        """Greatest number of tokens of a prompt by text encoder, start and end included."""
+        found = {}
+        for name, encoder in self.text_encoders.items():
+            positions = getattr(encoder.config, "max_position_embeddings", None)
+            bounds = [self.tokenizers[name].model_max_length, positions, self.longest.get(name)]
+            found[name] = int(min(bound for bound in bounds if bound))
+        return found
 
-    def tokenize(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Token ids for each of the K text encoders, padded and cut to their limit L, shape (N, K, L). Warns of prompts that do not fit."""
+    @property
+    def limit(self) -> int:
+        """Greatest number of tokens of a prompt in the text encoder that reads most."""
+        return max(self.limits.values())
+
+    def tokenize(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Token ids by text encoder, padded and cut to its limit L, each of shape (N, L). Warns of prompts that do not fit."""
         for prompt, length in zip(prompts, self.prompt_lengths(prompts), strict=True):
             if length > self.limit:
                 _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
-        options: dict[str, Any] = {"padding": "max_length", "max_length": self.limit, "truncation": True, "return_tensors": "pt"}
-        ids = [tokenizer(expand(prompts, tokenizer), **options).input_ids for tokenizer in self.tokenizers.values()]
-        return torch.stack(ids, dim=1)
+        options: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        return {
+            name: tokenizer(expand(prompts, tokenizer), max_length=self.limits[name], **options).input_ids
+            for name, tokenizer in self.tokenizers.items()
+        }
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
-        """Number of tokens of each prompt, start and end included, uncut."""
-        first = next(iter(self.tokenizers.values()))
-        return [len(ids) for ids in first(expand(prompts, first), truncation=False, verbose=False).input_ids]
+        """Number of tokens of each prompt, start and end included, uncut, in the text encoder that reads most."""
+        limits = self.limits
+        reader = self.tokenizers[max(limits, key=lambda name: limits[name])]
+        return [len(ids) for ids in reader(expand(prompts, reader), truncation=False, verbose=False).input_ids]
 
     @abc.abstractmethod
-    def encode_tokens(self, tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        """The conditioning of N prompts, fp32, of token ids; through ``encoders`` (wrapped text encoders by name) where given."""
+    def encode_tokens(self, tokens: Mapping[str, torch.Tensor], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+        """The conditioning of N prompts, fp32, of :meth:`tokenize`'s ids; through ``encoders`` (wrapped ones by name) where given."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """The conditioning of N prompts."""
-        return self.encode_tokens(self.tokenize(prompts).to(self.device))
+        return self.encode_tokens({name: ids.to(self.device) for name, ids in self.tokenize(prompts).items()})
 
     @abc.abstractmethod
     def predict(
-        self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, network: Network | None = None,
+        self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, denoiser: Denoiser | None = None,
         time_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """The network's prediction, shape (N, C, h, w), fp32, for noisy latents of that shape; through a wrapped ``network`` where given.
+        """The denoiser's prediction, shape (N, C, h, w), fp32, for noisy latents of that shape; through a wrapped ``denoiser`` where given.
 
-        ``times`` are of :meth:`draw_times` or a sampler, shape (N,), or one for all. ``time_ids`` say how each picture was cut, shape
-        (N, 6), see ``pictures.time_ids``, to families that take them. Default: whole pictures of the base's own size.
+        ``times`` are the objective's or a sampler's, shape (N,), or one for all. ``time_ids`` say how each picture was cut, shape (N, 6),
+        see ``pictures.time_ids``, to families that take them. Default: whole pictures of the base's own size.
         """
-
-    @abc.abstractmethod
-    def draw_times(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Random times to train at, shape (N,), on the CPU."""
-
-    @abc.abstractmethod
-    def spread_times(self, count: int) -> torch.Tensor:
-        """Evenly spread times to validate at, shape (N,), on the CPU."""
-
-    @abc.abstractmethod
-    def corrupt(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noisy latents and what the network should predict for them, each of shape (N, C, h, w)."""
-
-    @abc.abstractmethod
-    def loss_weights(self, times: torch.Tensor, min_snr_gamma: float) -> torch.Tensor:
-        """Weight of each sample's loss by its time, shape (N,): min-SNR-γ (Hang et al., 2023)."""
 
     def to(self, device: torch.device) -> Self:
         """Move the networks."""
@@ -189,21 +223,20 @@ class Family(abc.ABC):
     def _index(self) -> dict[str, Any]:
         from diffusers import __version__
 
-        parts: dict[str, Any] = {part: list(cls) for part, cls in self.layout.parts.items()}
+        held = {*self.parts, *(name.replace("text_encoder", "tokenizer") for name in self.text_encoders), "scheduler"}
+        parts: dict[str, Any] = {part: list(cls) if part in held else [None, None] for part, cls in self.layout.parts.items()}
         index = {
             **parts,
             **self._pipeline_settings(),
             "_class_name": self.layout.pipeline,
             "_diffusers_version": __version__,
-            "feature_extractor": [None, None],
-            "image_encoder": [None, None],
             "scheduler": ["diffusers", self.scheduler_config["_class_name"]],
         }
         return dict(sorted(index.items()))
 
     def _pipeline_settings(self) -> dict[str, Any]:
         """What diffusers' pipeline asks for beside the parts."""
-        return {}
+        return {"feature_extractor": [None, None], "image_encoder": [None, None]}
 
 
 def _published_names(part: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from components.core.errors import InputError, ServiceUnreachable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-UNUSED_WEIGHTS = ["*.fp16.safetensors", "*.non_ema.safetensors"]
+UNUSED_WEIGHTS = ["*.fp16.safetensors", "*.fp16-*.safetensors", "*.non_ema.safetensors"]
 
 
 def current_commit(model: str, ref: str = "main") -> str:

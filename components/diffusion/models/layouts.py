@@ -2,31 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from components.core.config import SamplingSection
+from components.diffusion.objectives.schedulers import DISCRETE, Samplers
+
+Config = Mapping[str, Any]
+"""A part's ``config.json``."""
+WAYS = frozenset(
+    ("denoiser", "denoiser.cross-attention", "denoiser.low-rank", "text_encoder", "text_encoder.low-rank", "tokens", "identifiers")
+)
+"""All ways in which parameters train, see :class:`components.diffusion.training.methods.Recipe`."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a picture is drawn, with nothing left open: a sampler's name, its steps, and the guidance scale."""
+
+    scheduler: str
+    steps: int
+    guidance: float
+
+
+def latent_size(denoiser: Config) -> tuple[int, int]:
+    """(h, w) of the latents, by a denoiser's configuration, which gives one side or both."""
+    side = denoiser.get("sample_size") or _USUAL_LATENTS
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    return int(height), int(width)
+
+
+def downsampling(vae: Config) -> int:
+    """Pixels a latent along one side, by a VAE's configuration."""
+    return int(2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1))
+
+
+def _side_of_latents(denoiser: Config, vae: Config) -> int:
+    return latent_size(denoiser)[1] * downsampling(vae)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A family's folder in diffusers layout.
+    """A family's folder in diffusers layout, and what is known of its models without opening their weights.
 
     ``pipeline`` is the class that ``model_index.json`` names, ``title`` what people call the family; ``parts`` gives each
-    sub-folder's library and class, in the order in which digests count them. The scheduler's class is any. ``network`` is the
-    part that denoises.
+    sub-folder's library and class, in the order in which digests count them; a model may lack those of ``optional``. The
+    scheduler's class is any. ``denoiser`` is the part that denoises. ``side`` gives the side of its pictures in pixels by the
+    configurations of denoiser and VAE, ``drawing`` how they are drawn by default, by the denoiser's; ``schedulers`` are the
+    samplers that fit, ``ways`` those in which parameters can train.
     """
 
     pipeline: str
     title: str
     parts: Mapping[str, tuple[str, str]]
-    network: str = "unet"
+    denoiser: str = "unet"
+    optional: frozenset[str] = frozenset()
+    schedulers: Samplers = field(default_factory=lambda: DISCRETE)
+    ways: frozenset[str] = WAYS
+    side: Callable[[Config, Config], int] = _side_of_latents
+    drawing: Callable[[Config], Drawing] = lambda denoiser: Drawing("dpm++", 30, 7.5)
+
+    def settled(self, settings: SamplingSection, denoiser: Config) -> Drawing:
+        """How pictures are drawn: what the settings leave open is the family's own, by the denoiser's configuration."""
+        own = self.drawing(denoiser)
+        return Drawing(settings.scheduler or own.scheduler, settings.steps or own.steps, settings.guidance or own.guidance)
 
     @property
     def networks(self) -> tuple[str, ...]:
         """The parts that have weights."""
-        return tuple(part for part in self.parts if part in (self.network, "vae") or part.startswith("text_encoder"))
+        return tuple(part for part in self.parts if part in (self.denoiser, "vae") or part.startswith("text_encoder"))
 
 
+# Where a configuration gives no size it is Stable Diffusion 1.x, of 512 pixels.
+_USUAL_LATENTS = 64
 _CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
     "vae": ("diffusers", "AutoencoderKL"),
@@ -40,22 +89,8 @@ STABLE_DIFFUSION_XL = Layout("StableDiffusionXLPipeline", "Stable Diffusion XL",
 STABLE_DIFFUSION = Layout(
     "StableDiffusionPipeline", "Stable Diffusion 1.x/2.x", {part: cls for part, cls in _CLASSES.items() if not part.endswith("_2")}
 )
-# Where a configuration gives no size it is Stable Diffusion 1.x, of 512 pixels.
-_USUAL_LATENTS = 64
 LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)}
 TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
-
-
-def latent_size(unet: Mapping[str, Any]) -> tuple[int, int]:
-    """(h, w) of the latents, by a UNet's configuration, which gives one side or both."""
-    side = unet.get("sample_size") or _USUAL_LATENTS
-    height, width = side if isinstance(side, list | tuple) else (side, side)
-    return int(height), int(width)
-
-
-def downsampling(vae: Mapping[str, Any]) -> int:
-    """Pixels a latent along one side, by a VAE's configuration."""
-    return int(2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,15 @@ from components.core.errors import InputError
 from components.diffusion.models.families import Family
 from components.diffusion.models.layouts import STABLE_DIFFUSION_XL, Layout
 from components.diffusion.models.sdxl import StableDiffusionXL
-from components.diffusion.models.sources import check_folder, configuration_of, file_kind, first_line, tensor_names, zeros_for_empty_prompt
+from components.diffusion.models.sources import (
+    check_folder,
+    configuration_of,
+    file_kind,
+    first_line,
+    present_parts,
+    tensor_names,
+    zeros_for_empty_prompt,
+)
 from components.diffusion.models.stable_diffusion import StableDiffusion
 
 # Parts of pipelines that the work here has no use for.
@@ -27,7 +35,7 @@ def load_folder(folder: Path) -> Family:
     """A checked folder in diffusers layout. InputError where a part is missing, damaged, or does not fit the others."""
     layout = check_folder(folder)
     try:
-        parts = {part: _load_part(folder, part, *cls) for part, cls in layout.parts.items() if part != "scheduler"}
+        parts = {part: _load_part(folder, part, *cls) for part, cls in present_parts(folder).items() if part != "scheduler"}
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(str(folder), f"cannot be loaded ({first_line(error)})", expected=f"a whole {layout.title} folder") from error
@@ -60,9 +68,9 @@ def load_file(path: Path) -> Family:
     _check_whole(path, folder, {part: parts[part] for part in kind.layout.networks})
     scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
     family = _family(kind.layout, parts, scheduler, folder, str(path))
-    if V_PREDICTION_MARK in tensor_names(path) and family.prediction_type != "v_prediction":
+    if V_PREDICTION_MARK in tensor_names(path) and family.objective.prediction_type != "v_prediction":
         raise InputError(
-            str(path), f"the file is marked as v-prediction, but its configuration in {folder} says {family.prediction_type}",
+            str(path), f"the file is marked as v-prediction, but its configuration in {folder} says {family.objective.prediction_type}",
             expected="prediction_type v_prediction in scheduler/scheduler_config.json",
             remedy=f"put its own configuration into {path.with_suffix('')}/",
         )  # fmt: skip

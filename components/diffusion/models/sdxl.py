@@ -9,7 +9,7 @@ import torch
 
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
-from components.diffusion.models.layouts import STABLE_DIFFUSION_XL
+from components.diffusion.models.layouts import STABLE_DIFFUSION_XL, downsampling
 from components.diffusion.models.stable_diffusion import StableDiffusion
 
 SLICED_FROM = 1024
@@ -34,7 +34,7 @@ class StableDiffusionXL(StableDiffusion):
 
     def _check(self, where: str) -> None:
         super()._check(where)
-        config = self.network.config
+        config = self.denoiser.config
         if config.addition_embed_type != "text_time":
             raise InputError(
                 f"{where}/unet", f"addition_embed_type is {config.addition_embed_type!r}", expected="text_time, as in Stable Diffusion XL"
@@ -53,25 +53,26 @@ class StableDiffusionXL(StableDiffusion):
         first = self.text_encoders["text_encoder"]
         return [*first.encoder.layers[-1].parameters(), *first.final_layer_norm.parameters()]
 
-    def encode_tokens(self, tokens: torch.Tensor, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+    def encode_tokens(self, tokens: Mapping[str, torch.Tensor], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
         """States of both text encoders before their last layer, joined, (N, L, D₁ + D₂), and the second's projection, (N, P)."""
         states, pooled = [], None
-        for index, (name, encoder) in enumerate(self.text_encoders.items()):
-            output = (encoders or {}).get(name, encoder)(input_ids=tokens[:, index], output_hidden_states=True)
+        for name, encoder in self.text_encoders.items():
+            output = (encoders or {}).get(name, encoder)(input_ids=tokens[name], output_hidden_states=True)
             states.append(output.hidden_states[-2].float())
             pooled = getattr(output, "text_embeds", None)
         assert pooled is not None
         both, pooled = torch.cat(states, dim=-1), pooled.float()
         if self.zero_empty:
-            filled = (tokens[:, 0, 1] != self.tokenizers["text_encoder"].eos_token_id).to(both.dtype)
+            filled = (tokens["text_encoder"][:, 1] != self.tokenizers["text_encoder"].eos_token_id).to(both.dtype)
             both, pooled = both * filled.view(-1, 1, 1), pooled * filled.view(-1, 1)
         return Conditioning(both, pooled)
 
     def _added(self, latents: torch.Tensor, conditioning: Conditioning, time_ids: torch.Tensor | None) -> dict[str, Any]:
         if time_ids is None:
-            side = self.resolution
-            time_ids = torch.tensor([[side, side, 0, 0, side, side]]).expand(len(latents), -1)
+            factor = downsampling(self.vae.config)
+            height, width = latents.shape[2] * factor, latents.shape[3] * factor
+            time_ids = torch.tensor([[height, width, 0, 0, height, width]]).expand(len(latents), -1)
         return {"added_cond_kwargs": {"text_embeds": conditioning.pooled, "time_ids": time_ids.to(latents.device, torch.float32)}}
 
     def _pipeline_settings(self) -> dict[str, Any]:
-        return {"force_zeros_for_empty_prompt": self.zero_empty}
+        return {"feature_extractor": [None, None], "image_encoder": [None, None], "force_zeros_for_empty_prompt": self.zero_empty}

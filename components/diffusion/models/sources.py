@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,6 @@ from components.diffusion.models.layouts import (
     TITLES,
     FileKind,
     Layout,
-    downsampling,
-    latent_size,
 )
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -50,10 +49,24 @@ def locate(model: str, revision: str | None = None) -> Path:
     return path
 
 
-def base_resolution(model: str, revision: str | None = None) -> int:
-    """Side of a base's pictures in pixels, read from its configuration files: of a hub model nothing else is fetched.
+@dataclass(frozen=True)
+class BaseFacts:
+    """What a base's configuration files say: its family's layout, and the configurations of its denoiser and VAE."""
 
-    InputError where the base has no UNet or VAE, ServiceUnreachable where the hub does not answer.
+    layout: Layout
+    denoiser: Mapping[str, Any]
+    vae: Mapping[str, Any]
+
+    @property
+    def side(self) -> int:
+        """Side of its pictures in pixels."""
+        return self.layout.side(self.denoiser, self.vae)
+
+
+def base_facts(model: str, revision: str | None = None) -> BaseFacts:
+    """What a base is, read from its configuration files: of a hub model nothing else is fetched.
+
+    InputError where the base is of no known family or lacks its denoiser or VAE, ServiceUnreachable where the hub does not answer.
     """
     folder = local_model(model, "base.model")
     if folder is None:
@@ -61,14 +74,17 @@ def base_resolution(model: str, revision: str | None = None) -> int:
         check_folder(folder, weights=False)
     elif folder.is_file():
         folder = configuration_of(folder)
-    configs = {part: folder / part / "config.json" for part in ("unet", "vae")}
-    for part, file in configs.items():
+    layout = _layout(folder)
+    found = []
+    for part in (layout.denoiser, "vae"):
+        file = folder / part / "config.json"
         if not file.is_file():
             raise InputError(
-                f"base.model={model}", f"has no {part} ({part}/config.json)", expected="a Stable Diffusion model in diffusers layout",
+                f"base.model={model}", f"has no {part} ({part}/config.json)", expected=f"a {layout.title} model in diffusers layout",
                 remedy="save the whole pipeline with save_pretrained, or fix base.model",
             )  # fmt: skip
-    return latent_size(read_json(configs["unet"]))[1] * downsampling(read_json(configs["vae"]))
+        found.append(read_json(file))
+    return BaseFacts(layout, *found)
 
 
 def pin(model: str, ref: str = "main") -> tuple[str, str]:
@@ -86,10 +102,10 @@ def content_digest(path: Path) -> str:
     """sha256 of a located model: the files of its parts, or the one file and its configuration. Logs and other files do not count."""
     if path.is_file():
         folder = configuration_of(path)
-        files = [file for part in _layout(folder).parts for file in sorted((folder / part).glob("*")) if file.suffix in TEXTS]
+        files = [file for part in _present(folder) for file in sorted((folder / part).glob("*")) if file.suffix in TEXTS]
         return digest_value([fingerprint(path), [[file.relative_to(folder).as_posix(), fingerprint(file)] for file in files]])
     layout = _layout(path)
-    parts: list[list[Any]] = [[part, fingerprint(path / part)] for part in layout.parts]
+    parts: list[list[Any]] = [[part, fingerprint(path / part)] for part in _present(path)]
     if layout is STABLE_DIFFUSION_XL:
         parts.append(["empty prompts are zeros", zeros_for_empty_prompt(path)])
     return digest_value(parts)
@@ -107,7 +123,8 @@ def check_folder(folder: Path, *, weights: bool = True, fetched: bool = False) -
     not fetched. InputError names the folder, the missing part and the reason.
     """
     layout = _layout(folder)
-    for part in layout.parts:
+    present = _present(folder)
+    for part in present:
         if not (folder / part).is_dir():
             raise InputError(
                 str(folder),
@@ -116,8 +133,21 @@ def check_folder(folder: Path, *, weights: bool = True, fetched: bool = False) -
                 remedy="save the whole pipeline with save_pretrained",
             )
     for part in layout.networks if weights else ():
-        _check_weights(folder / part, fetched)
+        if part in present:
+            _check_weights(folder / part, fetched)
     return layout
+
+
+def _present(folder: Path) -> list[str]:
+    """The parts that a folder must have, in the layout's order: all but optional ones that its index says it lacks."""
+    layout, index = _layout(folder), _read_index(folder)
+    return [part for part in layout.parts if part not in layout.optional or index.get(part, [None])[0] is not None]
+
+
+def present_parts(folder: Path) -> dict[str, tuple[str, str]]:
+    """The parts of a checked folder with their libraries and classes."""
+    layout = _layout(folder)
+    return {part: layout.parts[part] for part in _present(folder)}
 
 
 def _layout(folder: Path) -> Layout:

@@ -9,6 +9,7 @@ from typing import Any
 
 from components.core.config import SamplingSection
 from components.core.errors import InputError
+from components.diffusion.models.layouts import Drawing
 
 PREFIX = "STYLEFORGE_SERVE_MAX_"
 GUIDANCE = (1, 30)
@@ -51,9 +52,7 @@ class Request:
     guidance: float
 
 
-def check_request(
-    prompts: Sequence[str], params: Mapping[str, Any], own: SamplingSection, side: int, limits: Limits | None = None
-) -> Request:
+def check_request(prompts: Sequence[str], params: Mapping[str, Any], own: Drawing, side: int, limits: Limits | None = None) -> Request:
     """A request within the limits, for a model with pictures of ``side`` pixels. InputError names the value and its bounds.
 
     ``params`` are ``seed``, ``steps``, ``guidance`` and ``count``; what is missing or None gets its default: 0, the model's own, 1.

@@ -30,7 +30,6 @@ from components.core.logs import progress
 from components.core.paths import atomic_file, atomic_folder, read_jsonl, state, storage_errors, write_jsonl
 from components.core.shards import Shard, every_nth_batch
 from components.diffusion.models.bundle import Bundle, load_bundle
-from components.diffusion.sampling.schedulers import make_scheduler
 from components.diffusion.training.caches import PromptCache
 from components.diffusion.training.pictures import to_uint8
 
@@ -177,7 +176,7 @@ def is_drawn(file: Path, about: dict[str, Any]) -> bool:
 def describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:
     """Everything that a picture depends on, as it is written into its file."""
     row = {key: value for key, value in row_of(job).items() if key not in ("file_name", "category")}
-    drawing = settings.model_dump(include={"negative_prompt", "scheduler", "steps", "guidance"})
+    drawing = {"negative_prompt": settings.negative_prompt, **vars(bundle.family.drawing(settings))}
     return {"schema": 1, "model": bundle.digest, "size": bundle.family.resolution, **row, **drawing}
 
 
@@ -229,21 +228,23 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prom
     Guidance (Ho & Salimans, 2022) runs the prompts and the negative prompt in one batch of 2N.
     """
     family, device = bundle.family, bundle.family.device
-    scheduler = make_scheduler(settings.scheduler, family.scheduler_config)
-    scheduler.set_timesteps(settings.steps, device=device)
+    drawing, shape = family.drawing(settings), family.latent_shape()
+    scheduler = family.objective.sampler(drawing.scheduler, drawing.steps, shape[1] * shape[2], device)
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
     # A list of one is handled by diffusers as one stream for the batch, which is the same here.
     options = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
-    latents = torch.cat([torch.randn((1, *family.latent_shape), generator=generator) for generator in generators]).to(device)
-    latents = latents * float(scheduler.init_noise_sigma)
-    guided = settings.guidance != 1.0
+    latents = torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators]).to(device)
+    # Flows begin with noise of one size; schedules of discrete steps with that of their first one.
+    latents = latents * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    guided = drawing.guidance != 1.0
     texts = [job.request.full_prompt for job in jobs]
     conditioning = prompts.encode([settings.negative_prompt] * len(jobs) + texts if guided else texts)
     for timestep in scheduler.timesteps:
         doubled = torch.cat([latents, latents]) if guided else latents
-        prediction = family.predict(scheduler.scale_model_input(doubled, timestep), timestep, conditioning)
+        scaled = scheduler.scale_model_input(doubled, timestep) if hasattr(scheduler, "scale_model_input") else doubled
+        prediction = family.predict(scaled, timestep, conditioning)
         if guided:
             without, with_prompt = prediction.chunk(2)
-            prediction = without + settings.guidance * (with_prompt - without)
+            prediction = without + drawing.guidance * (with_prompt - without)
         latents = scheduler.step(prediction, timestep, latents, return_dict=False, **options)[0]
     return latents

@@ -70,7 +70,13 @@ class StyleModel:
                 request's time has passed before its turn came, 500 for anything else.
         """
         try:
-            request = check_request(list(model_input["prompt"]), params or {}, self._own, self._bundle.family.resolution, self._limits)
+            request = check_request(
+                list(model_input["prompt"]),
+                params or {},
+                self._bundle.family.drawing(self._own),
+                self._bundle.family.resolution,
+                self._limits,
+            )
             requests = prompt_requests(self._card, self._own, request.prompts)
             with self._in_turn():
                 self._check_lengths(requests)

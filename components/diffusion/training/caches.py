@@ -81,7 +81,7 @@ class PromptCache:
 
     def __init__(self, family: Family, device: torch.device, *, keep_states: bool) -> None:
         self._family, self._device, self._keep = family, device, keep_states
-        self._tokens: dict[str, torch.Tensor] = {}
+        self._tokens: dict[str, dict[str, torch.Tensor]] = {}
         self._conditioning: dict[str, Conditioning] = {}
 
     def encode(self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
@@ -95,11 +95,12 @@ class PromptCache:
             return self._family.encode_tokens(self._ids(unique), encoders).index_select(index)
         return self._frozen(unique).index_select(index)
 
-    def _ids(self, unique: list[str]) -> torch.Tensor:
+    def _ids(self, unique: list[str]) -> dict[str, torch.Tensor]:
         missing = [prompt for prompt in unique if prompt not in self._tokens]
         if missing:
-            self._tokens.update(zip(missing, self._family.tokenize(missing).to(self._device), strict=True))
-        return torch.stack([self._tokens[prompt] for prompt in unique])
+            ids = {name: rows.to(self._device) for name, rows in self._family.tokenize(missing).items()}
+            self._tokens.update({prompt: {name: rows[row] for name, rows in ids.items()} for row, prompt in enumerate(missing)})
+        return {name: torch.stack([self._tokens[prompt][name] for prompt in unique]) for name in self._family.tokenizers}
 
     @torch.no_grad()
     def _frozen(self, unique: list[str]) -> Conditioning:

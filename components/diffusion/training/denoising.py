@@ -9,9 +9,9 @@ from accelerate import Accelerator
 
 from components.core.config import TrainingSection
 from components.core.content import derive_seed
-from components.diffusion.models.families import Family, Network
+from components.diffusion.models.families import Denoiser, Family
+from components.diffusion.objectives.losses import draw_noise, per_sample_loss
 from components.diffusion.training.caches import LatentCache, PromptCache
-from components.diffusion.training.objective import draw_noise, per_sample_loss
 from components.diffusion.training.pictures import Variant
 from components.diffusion.training.samples import Mixer, Sample, step_generator
 
@@ -19,15 +19,16 @@ from components.diffusion.training.samples import Mixer, Sample, step_generator
 class Denoising:
     """Losses as functions of the seed and the number of a micro-batch: there is no state.
 
-    ``network`` and ``encoders`` are what trains, as the accelerator wrapped it; ``encoders`` is empty where all are frozen.
+    ``denoiser`` and ``encoders`` are what trains, as the accelerator wrapped it; ``encoders`` is empty where all are frozen.
     """
 
     def __init__(
-        self, family: Family, network: Network, encoders: Mapping[str, torch.nn.Module], latents: LatentCache, prompts: PromptCache,
+        self, family: Family, denoiser: Denoiser, encoders: Mapping[str, torch.nn.Module], latents: LatentCache, prompts: PromptCache,
         mixer: Mixer, accelerator: Accelerator, training: TrainingSection, seed: int,
     ) -> None:  # fmt: skip
-        self.family, self.network, self.encoders, self.latents, self.prompts = family, network, encoders, latents, prompts
+        self.family, self.denoiser, self.encoders, self.latents, self.prompts = family, denoiser, encoders, latents, prompts
         self.mixer, self.accelerator, self.training, self.seed = mixer, accelerator, training, seed
+        self.laws = [family.objective.law(training.times), family.objective.law(training.aux_times or training.times)]
 
     def loss(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The weighted loss of one micro-batch, and the plain mean losses of its StyleRef and Aux samples."""
@@ -38,13 +39,14 @@ class Denoising:
             shape = torch.Size((self.mixer.total, moments.shape[1] // 2, *moments.shape[2:]))
             clean = self.family.sample_latents(moments, self._own(draw_noise(shape, step_generator(self.seed, "latent", number))))
             noise = self._own(draw_noise(shape, step_generator(self.seed, "noise", number), self.training.noise_offset))
-            times = self._own(self.family.draw_times(self.mixer.total, step_generator(self.seed, "timestep", number)))
-            noisy, target = self.family.corrupt(clean, noise, times)
+            times = self._own(self._draw_times(number, shape[-2] * shape[-1]))
+            noisy, target = self.family.objective.corrupt(clean, noise, times)
         time_ids = self.latents.time_ids(batch.samples, batch.variants)
         losses = per_sample_loss(self._predict(noisy, times, batch.prompts, time_ids), target)
         weights = batch.weights.to(device)
-        if self.training.min_snr_gamma is not None:
-            weights = weights * self.family.loss_weights(times, self.training.min_snr_gamma)
+        by_time = self.family.objective.loss_weights(times, self.training)
+        if by_time is not None:
+            weights = weights * by_time
         plain = losses.detach()
         aux = plain[batch.instances :].mean() if len(plain) > batch.instances else plain.new_zeros(())
         return (losses * weights).sum(), plain[: batch.instances].mean(), aux
@@ -55,8 +57,8 @@ class Denoising:
         device, whole = self.accelerator.device, [Variant()] * len(samples)
         clean = self.family.sample_latents(self.latents.moments(samples, whole), None)
         noise = draw_noise(clean.shape, torch.Generator().manual_seed(derive_seed(self.seed, "validation"))).to(device)
-        times = self.family.spread_times(len(samples)).to(device)
-        noisy, target = self.family.corrupt(clean, noise, times)
+        times = self.family.objective.spread_times(len(samples)).to(device)
+        noisy, target = self.family.objective.corrupt(clean, noise, times)
         time_ids = self.latents.time_ids(samples, whole)
         losses = []
         for part in torch.arange(len(samples)).split(max(self.mixer.size, 4)):
@@ -65,11 +67,17 @@ class Denoising:
             losses.append(per_sample_loss(self._predict(noisy[rows], times[rows], prompts, time_ids[part]), target[rows]))
         return float(torch.cat(losses).mean())
 
+    def _draw_times(self, number: int, places: int) -> torch.Tensor:
+        """Times of a whole micro-batch: its StyleRef samples' by one law, its Aux samples' by the other."""
+        generator = step_generator(self.seed, "timestep", number)
+        groups = zip(self.laws, self.mixer.counts, strict=False)
+        return torch.cat([self.family.objective.draw_times(law, count, generator, places) for law, count in groups])
+
     def _predict(self, noisy: torch.Tensor, times: torch.Tensor, prompts: Sequence[str], time_ids: torch.Tensor) -> torch.Tensor:
-        """The network's prediction, shape (N, C, h, w), with gradients for what trains."""
+        """The denoiser's prediction, shape (N, C, h, w), with gradients for what trains."""
         # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
         with self.accelerator.autocast():
-            return self.family.predict(noisy, times, self.prompts.encode(prompts, self.encoders), self.network, time_ids)
+            return self.family.predict(noisy, times, self.prompts.encode(prompts, self.encoders), self.denoiser, time_ids)
 
     def _own(self, drawn: torch.Tensor) -> torch.Tensor:
         """This process' rows of what was drawn for the whole micro-batch, on its device."""

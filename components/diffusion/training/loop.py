@@ -6,6 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from components.core.images import load_rgb
 from components.core.logs import progress
 from components.diffusion.export.style_model import Timing, write_model
 from components.diffusion.models.bundle import Bundle, load_bundle
-from components.diffusion.models.families import Network
+from components.diffusion.models.families import Denoiser
 from components.diffusion.training import launch
 from components.diffusion.training.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
@@ -85,10 +86,10 @@ def fine_tune(
         trainer = Trainer(config, method, data, bundle, checkpoints, load_image, on_checkpoint)
         torch.manual_seed(derive_seed(config.seed, "dropout", trainer.rank))
         # Named before they are folded into the parts: what a delta holds.
-        trained = trainer.trained.named()
+        trained, recipe = trainer.trained.named(), trainer.trained.recipe
         log, timing = trainer.run()
     if trainer.is_main:
-        write_model(config, method, bundle, trained, style_set, out, log, timing)
+        write_model(config, replace(method, recipe=recipe), bundle, trained, style_set, out, log, timing)
     trainer.wait()
     return Path(out)
 
@@ -116,7 +117,7 @@ class Trainer:
         self.parameters = list(self.trained.named().values())
         if training.gradient_checkpointing:
             self._checkpoint_gradients(on=True)
-        network, encoders = self._prepare()
+        denoiser, encoders = self._prepare()
         self.average = MovingAverage(self.parameters, training.ema_decay)
         self.mixer = Mixer(
             data.instances, data.aux, batch_size=training.batch_size, aux_batch_size=training.aux_batch_size or training.batch_size,
@@ -125,16 +126,16 @@ class Trainer:
         )  # fmt: skip
         latents = LatentCache(self.family, load_image, self.device, config.seed, enabled=training.cache_latents)
         prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not encoders)
-        self.denoising = Denoising(self.family, network, encoders, latents, prompts, self.mixer, self.accelerator, training, config.seed)
+        self.denoising = Denoising(self.family, denoiser, encoders, latents, prompts, self.mixer, self.accelerator, training, config.seed)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, self._fingerprint(bundle))
         self.on_checkpoint = on_checkpoint
         self.log = TrainingLog(self.accelerator, self.checkpoints)
 
-    def _prepare(self) -> tuple[Network, dict[str, torch.nn.Module]]:
-        """Wrap the trained parts and the optimizer for the accelerator: the network, and those text encoders that train."""
+    def _prepare(self) -> tuple[Denoiser, dict[str, torch.nn.Module]]:
+        """Wrap the trained parts and the optimizer for the accelerator: the denoiser, and those text encoders that train."""
         base = learning_rate(self.training, self.method.learning_rate)
         rates = {
-            "unet": base, "text_encoder": self.training.text_encoder_learning_rate or base,
+            "denoiser": base, "text_encoder": self.training.text_encoder_learning_rate or base,
             "tokens": self.training.token_learning_rate or base,
         }  # fmt: skip
         groups = self.trained.groups(rates)
@@ -144,9 +145,9 @@ class Trainer:
         self.models: list[torch.nn.Module] = list(prepared[:-1])
         self.optimizer = prepared[-1]
         wrapped = dict(zip(parts, self.models, strict=True))
-        network: Network = wrapped.get(self.family.layout.network, self.family.network)
+        denoiser: Denoiser = wrapped.get(self.family.layout.denoiser, self.family.denoiser)
         encoders = {name: model for name, model in wrapped.items() if name in self.family.text_encoders}
-        return torch.compile(network) if self.training.compile else network, encoders
+        return torch.compile(denoiser) if self.training.compile else denoiser, encoders
 
     def _fingerprint(self, bundle: Bundle) -> str:
         samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]
@@ -275,8 +276,8 @@ class Trainer:
 
     def _checkpoint_gradients(self, *, on: bool) -> None:
         """In diffusers and transformers the same has two names."""
-        network = self.family.network
-        (network.enable_gradient_checkpointing if on else network.disable_gradient_checkpointing)()
+        denoiser = self.family.denoiser
+        (denoiser.enable_gradient_checkpointing if on else denoiser.disable_gradient_checkpointing)()
         for name, encoder in self.family.text_encoders.items():
             if name in self.trained.parts:
                 (encoder.gradient_checkpointing_enable if on else encoder.gradient_checkpointing_disable)()

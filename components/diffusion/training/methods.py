@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from components.core.config import ConceptSection, LoraSection, MethodSection
@@ -53,8 +53,8 @@ class Concept:
 class Recipe:
     """Which parameters of a base train, and so what a delta holds.
 
-    ``trains`` names the ways: ``unet`` and ``text_encoder`` (the whole networks), ``unet.cross-attention`` (its K and V),
-    ``unet.low-rank`` and ``text_encoder.low-rank`` (adapters), ``tokens`` (embedding rows of new tokens), ``identifiers``
+    ``trains`` names the ways: ``denoiser`` and ``text_encoder`` (the whole networks), ``denoiser.cross-attention`` (its K and V),
+    ``denoiser.low-rank`` and ``text_encoder.low-rank`` (adapters), ``tokens`` (embedding rows of new tokens), ``identifiers``
     (offsets to the rows of known ones). ``tokens`` are those tokens; each new one has ``vectors`` rows that begin as
     ``initial_word``'s (None: as the token's own, without its brackets).
     """
@@ -74,10 +74,14 @@ class Recipe:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Recipe:
-        """The inverse of :meth:`as_json`."""
-        return cls(
-            frozenset(data["trains"]), tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"])
-        )
+        """The inverse of :meth:`as_json`; earlier models call the denoiser ``unet``."""
+        trains = frozenset(re.sub(r"^unet\b", "denoiser", way) for way in data["trains"])
+        return cls(trains, tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"]))
+
+    def with_targets(self, denoiser: tuple[str, ...], text_encoder: tuple[str, ...]) -> Recipe:
+        """The recipe with no target of adapters left open; those given here are a family's own."""
+        changes = {"targets": self.lora.targets or denoiser, "text_encoder_targets": self.lora.text_encoder_targets or text_encoder}
+        return replace(self, lora=self.lora.model_copy(update=changes))
 
 
 @dataclass(frozen=True)
@@ -124,14 +128,14 @@ class _Row:
     initial_word: str | None = None
 
 
-_WHOLE: dict[str, Any] = {"trains": frozenset({"unet"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
+_WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
 # DreamBooth (Ruiz et al., 2023), Single- and Multi-StyleForge (Park et al., 2024), Textual Inversion (Gal et al., 2022), LoRA
 # (Hu et al., 2021) and Custom Diffusion (Kumari et al., 2023), with the learning rates of the public scripts.
 METHODS = {
     "dreambooth": _Row(**_WHOLE, preserves="generated"),
     "textual-inversion": _Row(frozenset({"tokens"}), "none", 5e-4, save="delta", initial_word="painting"),
-    "lora": _Row(frozenset({"unet.low-rank"}), "none", 1e-4, text_encoder="text_encoder.low-rank", save="delta"),
-    "custom-diffusion": _Row(frozenset({"unet.cross-attention", "tokens"}), "generated", 1e-5, save="delta"),
+    "lora": _Row(frozenset({"denoiser.low-rank"}), "none", 1e-4, text_encoder="text_encoder.low-rank", save="delta"),
+    "custom-diffusion": _Row(frozenset({"denoiser.cross-attention", "tokens"}), "generated", 1e-5, save="delta"),
     "single-styleforge": _Row(**_WHOLE, preserves="curated"),
     "multi-styleforge": _Row(**_WHOLE, preserves="curated", several=True),
 }

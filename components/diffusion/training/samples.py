@@ -73,7 +73,7 @@ class Mixer:
     Batch sizes are of each process. ``flip`` is the probability of a mirrored view, ``crops`` the number of crop views of a
     picture, ``dropout`` the probability of an empty prompt. This process is ``rank`` of ``world`` that divide each micro-batch:
     ``rows`` are the places of its samples in the whole micro-batch of ``total`` samples, which holds the StyleRef samples of
-    all processes and then their Aux samples.
+    all processes and then their Aux samples: ``counts`` of them.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Mixer:
             self._groups.append((aux, aux_batch_size, EpochOrder(len(aux), seed, "aux")))
         self._flip, self._crops, self._dropout = flip, crops, dropout
         self._seed, self._rank, self._world = seed, rank, world
+        self.counts = [world * count for _, count, _ in self._groups]
         self.rows: list[int] = []
         self.total = 0
         for _, count, _ in self._groups:

@@ -28,7 +28,7 @@ CROSS_ATTENTION = ("attn2.to_k.weight", "attn2.to_v.weight")
 class ParameterSet(abc.ABC):
     """Parameters of one part of a base that train together.
 
-    ``part`` is the part's name, ``rate`` which learning rate moves them: ``unet``, ``text_encoder`` or ``tokens``.
+    ``part`` is the part's name, ``rate`` which learning rate moves them: ``denoiser``, ``text_encoder`` or ``tokens``.
     """
 
     part: str
@@ -56,7 +56,7 @@ class OwnParameters(ParameterSet):
             value.requires_grad_(True)
 
     def named(self) -> dict[str, torch.nn.Parameter]:
-        """``unet.conv_in.weight`` …"""
+        """``unet.conv_in.weight`` …: the part's folder, and the name in it."""
         return dict(self._found)
 
     def fold(self) -> None:
@@ -84,7 +84,7 @@ class LowRank(ParameterSet):
             try:
                 inject_adapter_in_model(config, module, ADAPTER)
             except ValueError as error:
-                field = "targets" if part == "unet" else "text_encoder_targets"
+                field = "text_encoder_targets" if rate == "text_encoder" else "targets"
                 raise ConfigError(
                     f"method.lora.{field}", f"the {part} has no such layers ({', '.join(targets)})", expected="ends of its layers' names"
                 ) from error
@@ -173,7 +173,8 @@ class Trainables:
     """
 
     def __init__(self, family: Family, recipe: Recipe, seed: int = 0) -> None:
-        self._family, self._recipe = family, recipe
+        self._family = family
+        self.recipe = recipe.with_targets(family.adapter_targets, family.text_encoder_targets)
         # Nothing depends on them, so they get no gradient, and several processes would wait for one.
         self._idle = {id(value) for value in family.idle_parameters}
         self.sets = [found for name, part in family.parts.items() for found in self._sets(name, part, seed)]
@@ -182,9 +183,13 @@ class Trainables:
             part.float().train()
 
     def _sets(self, name: str, part: torch.nn.Module, seed: int) -> list[ParameterSet]:
-        trains, lora = self._recipe.trains, self._recipe.lora
+        recipe, lora = self.recipe, self.recipe.lora
         is_encoder = name in self._family.text_encoders
-        kind = "text_encoder" if is_encoder else name
+        if not is_encoder and name != self._family.layout.denoiser:
+            return []
+        kind = "text_encoder" if is_encoder else "denoiser"
+        # A text encoder that is not trained for its own sake may still learn new tokens.
+        trains = {way for way in recipe.trains if not is_encoder or name in self._family.trained_encoders or way == "tokens"}
         found: list[ParameterSet] = []
         if kind in trains:
             found.append(OwnParameters(name, kind, part, self._idle))
@@ -192,12 +197,12 @@ class Trainables:
             found.append(OwnParameters(name, kind, part, self._idle, CROSS_ATTENTION))
         if f"{kind}.low-rank" in trains:
             targets = lora.text_encoder_targets if is_encoder else lora.targets
-            found.append(LowRank(name, kind, part, targets, self._idle, self._recipe, seed))
+            found.append(LowRank(name, kind, part, targets or (), self._idle, recipe, seed))
         # After the encoder's own parameters have been named: these put a wrapper around its table.
         if is_encoder and "identifiers" in trains:
-            found.append(IdentifierRows(name, part, self._family.tokenizers[name], self._recipe))
+            found.append(IdentifierRows(name, part, self._family.tokenizers[name], recipe))
         if is_encoder and "tokens" in trains:
-            found.append(TokenRows(name, part, self._family.tokenizers[name], self._recipe))
+            found.append(TokenRows(name, part, self._family.tokenizers[name], recipe))
         return found
 
     @property
@@ -207,7 +212,7 @@ class Trainables:
         return {name: part for name, part in self._family.parts.items() if name in names}
 
     def groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer, one a set, with the ``rates`` of ``unet``, ``text_encoder`` and ``tokens``."""
+        """Parameter groups for an optimizer, one a set, with the ``rates`` of ``denoiser``, ``text_encoder`` and ``tokens``."""
         return [{"params": list(found.named().values()), "lr": rates[found.rate]} for found in self.sets]
 
     def named(self) -> dict[str, torch.nn.Parameter]:

@@ -88,7 +88,7 @@ def test_the_map_is_what_the_layer_itself_weighs_the_values_with(options: dict[s
 
 def test_a_networks_map_is_the_mean_over_its_layers_by_hand(either: Bundle) -> None:
     family, seen = either.family, []
-    layers = [part for part in family.network.modules() if isinstance(part, Attention) and part.is_cross_attention]
+    layers = [part for part in family.denoiser.modules() if isinstance(part, Attention) and part.is_cross_attention]
     hooks = [
         part.register_forward_pre_hook(
             lambda part, args, kwargs: seen.append((part, args[0], kwargs["encoder_hidden_states"])), with_kwargs=True
@@ -96,7 +96,7 @@ def test_a_networks_map_is_the_mean_over_its_layers_by_hand(either: Bundle) -> N
         for part in layers
     ]
     conditioning = family.encode_prompts(["", "", PROMPT, "a dog"])
-    latents = noise(4, *family.latent_shape)
+    latents = noise(4, *family.latent_shape())
     with torch.no_grad(), record_attention(family, pictures=2) as record:
         for step in (900, 100):
             family.predict(latents, torch.tensor(step), conditioning)
@@ -150,11 +150,11 @@ def test_the_batch_does_not_matter_to_a_map(bundle: Bundle) -> None:
 
 
 def test_the_layers_get_their_own_processors_back(bundle: Bundle) -> None:
-    before = dict(bundle.family.network.attn_processors)
+    before = dict(bundle.family.denoiser.attn_processors)
     with pytest.raises(RuntimeError, match="stop"), record_attention(bundle.family, 1):
-        assert bundle.family.network.attn_processors != before
+        assert bundle.family.denoiser.attn_processors != before
         raise RuntimeError("stop")
-    assert bundle.family.network.attn_processors == before
+    assert bundle.family.denoiser.attn_processors == before
 
 
 # Words and their tokens

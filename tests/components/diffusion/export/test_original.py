@@ -54,7 +54,7 @@ def test_v_prediction_is_marked(bases: dict[str, Path], tmp_path: Path) -> None:
     edit(base / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True)
     _, file = write(base, tmp_path / "out")
     assert set(load_file(file)) == {*plain, "v_pred", "ztsnr"}
-    assert load_bundle(file, device="cpu").family.prediction_type == "v_prediction"
+    assert load_bundle(file, device="cpu").family.objective.prediction_type == "v_prediction"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from components.diffusion.export.comfy import SAMPLERS
 from components.diffusion.export.formats import KOHYA_FILE
 from components.diffusion.export.portable import FORMATS, check_format, formats_of, is_public, open_model, public_card, write_format
 from components.diffusion.models.bundle import load_bundle
-from components.diffusion.sampling.schedulers import SCHEDULERS, make_scheduler
+from components.diffusion.objectives.schedulers import DISCRETE, make_scheduler
 from tests.components.diffusion.conftest import Trained, edit, predict, predict_with
 
 PROMPT = "a photo of {} style, a man"
@@ -97,7 +97,7 @@ def test_whole_networks_in_half_precision(trained: Trained, tmp_path: Path, dtyp
     assert len(files) == 4
     for file in files:
         assert {value.dtype for value in load_file(file).values()} == {wanted}
-    assert load_bundle(tmp_path / "folder", device="cpu").family.network.dtype == torch.float32
+    assert load_bundle(tmp_path / "folder", device="cpu").family.denoiser.dtype == torch.float32
 
 
 NODES = {
@@ -158,12 +158,12 @@ def test_v_prediction_gets_a_node_and_only_the_base_of_the_training_is_taken(tra
 
 
 def test_names_of_samplers_and_of_models_that_others_have() -> None:
-    assert set(SAMPLERS) == set(SCHEDULERS) == set(SamplingSection.model_json_schema()["properties"]["scheduler"]["enum"])
+    assert set(SAMPLERS) == set(DISCRETE) == set(SamplingSection.model_json_schema()["properties"]["scheduler"]["anyOf"][0]["enum"])
     assert [is_public(name) for name in ("pocket", "owner/name", "/home/base", "./base")] == [True, True, False, False]
     assert public_card({"base": {"model": "owner/name"}})["base"]["model"] == "owner/name"
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", DISCRETE)
 @pytest.mark.parametrize("base", ["EulerDiscreteScheduler", "PNDMScheduler", "DDIMScheduler"])
 def test_schedulers_by_their_options_are_ours(trained: Trained, tmp_path: Path, name: str, base: str) -> None:
     """diffusers carries settings over from the base's scheduler, such as where its timesteps lie; the options undo that."""

@@ -51,7 +51,7 @@ def test_a_file_loads_to_the_very_weights(kind: str, checkpoint: Callable[[str],
     assert locate(str(file)) == file
     loaded, wanted = load_bundle(file, device="cpu"), load_bundle(bases[kind], device="cpu")
     assert type(loaded.family) is type(wanted.family)
-    assert loaded.family.prediction_type == wanted.family.prediction_type
+    assert loaded.family.objective.prediction_type == wanted.family.objective.prediction_type
     for name, part in wanted.family.parts.items():
         values = loaded.family.parts[name].state_dict()
         assert values.keys() == part.state_dict().keys()
@@ -78,7 +78,7 @@ def test_the_digest_follows_the_file_and_its_configuration(checkpoint: Callable[
     edit(file.parent / "model" / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
     after = load_bundle(file, device="cpu")
     assert after.digest != before
-    assert after.family.prediction_type == "v_prediction"
+    assert after.family.objective.prediction_type == "v_prediction"
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "text_encoder_2"])

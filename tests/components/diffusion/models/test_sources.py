@@ -33,7 +33,7 @@ def ask(code: str, hub: HubStandIn, tmp_path: Path, **environment: str) -> str:
 
 def test_a_plan_fetches_texts_alone_and_a_load_the_weights_once_into_hf_home(hub: HubStandIn, tmp_path: Path) -> None:
     store = tmp_path / "volume"
-    plan = f"from runs.plan import base_resolution; print(base_resolution('someone/base', '{REVISION}'))"
+    plan = f"from runs.plan import base_facts; print(base_facts('someone/base', '{REVISION}').side)"
     assert ask(plan, hub, tmp_path, HF_HOME=str(store)) == "32"
     assert "unet/config.json" in hub.fetched
     assert not [name for name in hub.fetched if name.endswith(".safetensors")]
@@ -49,8 +49,8 @@ def test_a_plan_fetches_texts_alone_and_a_load_the_weights_once_into_hf_home(hub
 def test_a_plan_leaves_a_whole_model_to_be_fetched_though_the_hub_goes_away(hub: HubStandIn, tmp_path: Path) -> None:
     code = f"""
 from components.core.errors import ServiceUnreachable
-from components.diffusion.models.sources import base_resolution, locate
-print(base_resolution('someone/base', '{REVISION}'))
+from components.diffusion.models.sources import base_facts, locate
+print(base_facts('someone/base', '{REVISION}').side)
 import huggingface_hub.constants
 huggingface_hub.constants.HF_HUB_OFFLINE = True
 try:

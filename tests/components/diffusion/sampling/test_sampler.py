@@ -12,6 +12,7 @@ from components.core.content import derive_seed, digest_folder
 from components.core.errors import InputError, StyleForgeError
 from components.core.paths import read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.objectives.schedulers import DISCRETE, make_scheduler
 from components.diffusion.sampling import sampler as sampling
 from components.diffusion.sampling.sampler import (
     TOLERANCE,
@@ -22,7 +23,6 @@ from components.diffusion.sampling.sampler import (
     sample_bank,
     sample_class_pictures,
 )
-from components.diffusion.sampling.schedulers import SCHEDULERS, make_scheduler
 
 REQUESTS = [
     PromptRequest(f"p{index}", "people", text, f"a photo of sks style, {text}") for index, text in enumerate(["a man", "a dog", "a house"])
@@ -58,7 +58,7 @@ def test_pictures_rows_and_metadata(bundle: Bundle, tmp_path: Path) -> None:
     assert all((first != second).any() for index, first in enumerate(drawn) for second in drawn[:index])
 
 
-@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
+@pytest.mark.parametrize("scheduler", list(DISCRETE))
 def test_a_picture_is_the_same_whatever_the_batch(bundle: Bundle, tmp_path: Path, scheduler: str) -> None:
     # Ancestral samplers draw noise at every step: from each picture's own stream, or the batch would show.
     alone = sample_bank(bundle, REQUESTS, settings(scheduler=scheduler, batch_size=1), 0, tmp_path / "alone")
@@ -140,7 +140,7 @@ def test_it_draws_what_the_diffusers_pipeline_draws(
     assert np.abs(np.asarray(wanted).astype(int) - np.asarray(ours).astype(int)).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", list(SCHEDULERS))
+@pytest.mark.parametrize("name", list(DISCRETE))
 def test_samplers_share_the_bases_noise_and_clip_nothing(name: str) -> None:
     noise = {"beta_start": 0.001, "beta_end": 0.02, "beta_schedule": "linear", "prediction_type": "v_prediction"}
     config = make_scheduler(name, {**noise, "clip_sample": True, "thresholding": True, "timestep_spacing": "trailing"}).config

@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from components.core.config import SamplingSection
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY, write_json
+from components.diffusion.models.layouts import Drawing
 from components.diffusion.sampling import serving
 from components.diffusion.sampling.limits import PREFIX, Limits, check_request
 from components.diffusion.sampling.serving import StyleModel
@@ -26,7 +27,7 @@ from runs.drawing import draw
 from tests.components.diffusion.conftest import Trained, edit
 from tests.fixtures_models import tiny_sd_folder
 
-OWN = SamplingSection(steps=3, guidance=4.0)
+OWN = Drawing("dpm++", 3, 4.0)
 SAMPLING = {"steps": 3, "guidance": 4.0, "style_template": "a photo of {token} style, {prompt}"}
 CONCEPTS = [{"token": "sks", "prompt": "", "categories": ["people"]}, {"token": "ukj", "prompt": "", "categories": None}]
 
@@ -174,7 +175,7 @@ def test_what_is_just_within_the_bounds_is_taken_and_the_models_own_settings_alw
     most = {"seed": 2**63 - 1, "steps": 150, "guidance": 30, "count": 16}
     assert check_request(["a" * 1000] * 4, most, OWN, 512).guidance == 30.0
     assert check_request(["a"], {"seed": 0, "steps": 1, "guidance": 1, "count": 16}, OWN, 1024).steps == 1
-    own = SamplingSection(steps=200, guidance=35.0)
+    own = Drawing("dpm++", 200, 35.0)
     assert check_request(["a"], {}, own, 64) == check_request(["a"], {"steps": 200, "guidance": 35.0}, own, 64)
     with pytest.raises(InputError, match="steps=199"):
         check_request(["a"], {"steps": 199}, own, 64)

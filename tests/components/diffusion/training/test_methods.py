@@ -11,7 +11,7 @@ def test_tokens_and_prompts_of_one_concept() -> None:
     method = method_for(MethodSection(identifier="ukj", prior_weight=0.5, train_text_encoder=False))
     assert (method.tokens, method.concepts[0].prompt) == (("ukj",), "a photo of ukj style")
     assert (method.concepts[0].aux_prompt, method.prior_weight) == ("a photo of style", 0.5)
-    assert method.trains == {"unet"}
+    assert method.trains == {"denoiser"}
     assert "text_encoder.low-rank" in method_for(MethodSection(name="lora", train_text_encoder=True)).trains
     # A learnt token is written so that it is no word.
     method = method_for(MethodSection(name="textual-inversion", identifier="ukj", vectors=3))
@@ -23,12 +23,12 @@ def test_tokens_and_prompts_of_one_concept() -> None:
 @pytest.mark.parametrize(
     ("name", "trains", "preserves", "rate", "save"),
     [
-        ("dreambooth", {"unet", "text_encoder"}, "generated", 5e-6, "full"),
+        ("dreambooth", {"denoiser", "text_encoder"}, "generated", 5e-6, "full"),
         ("textual-inversion", {"tokens"}, "none", 5e-4, "delta"),
-        ("lora", {"unet.low-rank"}, "none", 1e-4, "delta"),
-        ("custom-diffusion", {"unet.cross-attention", "tokens"}, "generated", 1e-5, "delta"),
-        ("single-styleforge", {"unet", "text_encoder"}, "curated", 5e-6, "full"),
-        ("multi-styleforge", {"unet", "text_encoder"}, "curated", 5e-6, "full"),
+        ("lora", {"denoiser.low-rank"}, "none", 1e-4, "delta"),
+        ("custom-diffusion", {"denoiser.cross-attention", "tokens"}, "generated", 1e-5, "delta"),
+        ("single-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
+        ("multi-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
     ],
 )
 def test_the_six_methods(name: str, trains: set[str], preserves: str, rate: float, save: str) -> None:
@@ -93,3 +93,9 @@ def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str
 )
 def test_captions_go_in_and_leave_no_trace_where_missing(template: str, caption: str | None, expected: str) -> None:
     assert fill_prompt(template, caption) == expected
+
+
+def test_recipes_of_earlier_models_are_read() -> None:
+    lora = {"rank": 4, "alpha": None, "targets": ["to_q"], "text_encoder_targets": ["q_proj"], "dora": False}
+    saved = {"trains": ["text_encoder", "unet", "unet.low-rank"], "tokens": [], "vectors": 1, "initial_word": None, "lora": lora}
+    assert Recipe.from_json(saved).trains == {"text_encoder", "denoiser", "denoiser.low-rank"}

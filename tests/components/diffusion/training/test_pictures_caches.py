@@ -110,6 +110,6 @@ def test_prompts_that_do_not_fit_are_named(bundle: Bundle, caplog: pytest.LogCap
     # Fault 8: prompts beyond the tokenizer's limit are cut silently.
     long = "a " * 40 + "dog"
     with caplog.at_level(logging.WARNING, logger="components.diffusion"):
-        ids = bundle.family.tokenize(["a man", long])
-    assert ids.shape == (2, 1, 32)
+        ids = bundle.family.tokenize(["a man", long])["text_encoder"]
+    assert ids.shape == (2, 32)
     assert [record.getMessage() for record in caplog.records] == [f"prompt {long!r} has 43 tokens, 32 fit: its end is cut off"]

@@ -90,7 +90,7 @@ def test_several_vectors_are_written_into_prompts(trained: Trained) -> None:
     family = load_bundle(trained("textual-inversion", vectors=2, save="full")).family
     assert expand(["a <sks> style", "a style"], family.tokenizers["text_encoder"]) == ["a <sks> <sks>_1 style", "a style"]
     first = family.tokenizers["text_encoder"].convert_tokens_to_ids("<sks>")
-    assert family.tokenize(["a <sks> style"])[0, 0, 2:4].tolist() == [first, first + 1]
+    assert family.tokenize(["a <sks> style"])["text_encoder"][0, 2:4].tolist() == [first, first + 1]
     assert family.prompt_lengths(["a <sks> style"]) == [6]
 
 
@@ -157,8 +157,8 @@ def test_an_old_style_end_is_not_mistaken_for_a_new_token(tiny_base: Path) -> No
 def test_low_rank_updates_are_folded_as_their_formula_says(tiny_base: Path, dora: bool) -> None:
     bundle = load_bundle(tiny_base)
     layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_q"
-    before = bundle.family.network.get_submodule(layer).weight.detach().clone()
-    recipe = Recipe(frozenset({"unet.low-rank"}), lora=LoraSection(rank=2, alpha=6, dora=dora))
+    before = bundle.family.denoiser.get_submodule(layer).weight.detach().clone()
+    recipe = Recipe(frozenset({"denoiser.low-rank"}), lora=LoraSection(rank=2, alpha=6, dora=dora))
     trained = Trainables(bundle.family, recipe, seed=1)
     named = trained.named()
     a, b = named[f"unet.{layer}.lora_A.weight"], named[f"unet.{layer}.lora_B.weight"]
@@ -166,17 +166,17 @@ def test_low_rank_updates_are_folded_as_their_formula_says(tiny_base: Path, dora
     with torch.no_grad():
         b.copy_(torch.randn(b.shape, generator=torch.Generator().manual_seed(0)))
     trained.fold()
-    after = bundle.family.network.get_submodule(layer).weight
+    after = bundle.family.denoiser.get_submodule(layer).weight
     wanted = before + (6 / 2) * b.detach() @ a.detach()
     if dora:
         wanted = before.norm(dim=1, keepdim=True) * wanted / wanted.norm(dim=1, keepdim=True)
     torch.testing.assert_close(after, wanted, rtol=1e-4, atol=1e-5)
-    assert not any("lora" in name for name in bundle.family.network.state_dict())
+    assert not any("lora" in name for name in bundle.family.denoiser.state_dict())
 
 
 def test_adapters_begin_from_the_seed_of_the_run(tiny_base: Path) -> None:
     def first(seed: int) -> torch.Tensor:
-        return next(iter(Trainables(load_bundle(tiny_base).family, Recipe(frozenset({"unet.low-rank"})), seed).named().values()))
+        return next(iter(Trainables(load_bundle(tiny_base).family, Recipe(frozenset({"denoiser.low-rank"})), seed).named().values()))
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))
@@ -196,7 +196,11 @@ def test_interrupted_equals_uninterrupted(tiny_base: Path, folders: Folders, nam
 
 def test_trained_parameters_are_fp32_whatever_the_base(tiny_base: Path) -> None:
     # Fault 6: fp16 trainables overflow, and lose updates below their last digit.
-    for trains in ({"unet", "text_encoder", "identifiers"}, {"unet.low-rank", "text_encoder.low-rank"}, {"unet.cross-attention", "tokens"}):
+    for trains in (
+        {"denoiser", "text_encoder", "identifiers"},
+        {"denoiser.low-rank", "text_encoder.low-rank"},
+        {"denoiser.cross-attention", "tokens"},
+    ):
         family = load_bundle(tiny_base).family
         for part in family.parts.values():
             part.half()
@@ -205,15 +209,15 @@ def test_trained_parameters_are_fp32_whatever_the_base(tiny_base: Path) -> None:
 
 
 def test_a_rate_for_each_kind(tiny_base: Path) -> None:
-    recipe = Recipe(frozenset({"unet.cross-attention", "text_encoder.low-rank", "tokens"}), ("<v>",), initial_word="style")
+    recipe = Recipe(frozenset({"denoiser.cross-attention", "text_encoder.low-rank", "tokens"}), ("<v>",), initial_word="style")
     trained = Trainables(load_bundle(tiny_base).family, recipe)
-    assert sorted(group["lr"] for group in trained.groups({"unet": 1.0, "text_encoder": 2.0, "tokens": 3.0})) == [1.0, 2.0, 3.0]
+    assert sorted(group["lr"] for group in trained.groups({"denoiser": 1.0, "text_encoder": 2.0, "tokens": 3.0})) == [1.0, 2.0, 3.0]
 
 
 def test_what_does_not_fit_the_base_is_refused(tiny_base: Path) -> None:
     family = load_bundle(tiny_base).family
     with pytest.raises(ConfigError, match=r"method\.lora\.targets.*no such layers \(nothing\)"):
-        Trainables(family, Recipe(frozenset({"unet.low-rank"}), lora=LoraSection(targets=("nothing",))))
+        Trainables(family, Recipe(frozenset({"denoiser.low-rank"}), lora=LoraSection(targets=("nothing",))))
     with pytest.raises(InputError, match=r"has a token 'sks</w>' already"):
         Trainables(load_bundle(tiny_base).family, Recipe(frozenset({"tokens"}), ("sks</w>",), initial_word="style"))
 

@@ -1,4 +1,4 @@
-"""What the loss is made of, *per sample*, so that everything composes. What a network should predict is its family's."""
+"""What every loss is made of, *per sample*, so that everything composes. What is predicted is the objective's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw_noise(shape: torch.Size, generator: torch.Generator, offset: float = 0.
     """Gaussian noise of ``shape`` (N, C, h, w) on the generator's device.
 
     With ``offset`` > 0, offset noise: a constant of that standard deviation is added to each channel of each sample, so
-    that the network learns to move a picture's mean brightness.
+    that the denoiser learns to move a picture's mean brightness.
     """
     noise = torch.randn(shape, generator=generator, device=generator.device)
     if offset:

@@ -1,12 +1,15 @@
-"""Samplers by name, made from the noise schedule that the base was trained with."""
+"""Samplers by name for each kind of objective, made from the noise schedule that the base was trained with."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-# Class in diffusers, and what differs from its defaults.
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+Samplers = Mapping[str, tuple[str, dict[str, Any]]]
+"""Class in diffusers by name, and what differs from its defaults."""
+
+DISCRETE: Samplers = {
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "ddim": ("DDIMScheduler", {"set_alpha_to_one": False}),
     "euler": ("EulerDiscreteScheduler", {}),
@@ -14,6 +17,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpm": ("DDPMScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
+FLOW: Samplers = {"euler": ("FlowMatchEulerDiscreteScheduler", {})}
 # What describes the training's noise and so must be shared; the rest is each sampler's own.
 SHARED = (
     "num_train_timesteps",
@@ -27,12 +31,20 @@ SHARED = (
 )
 
 
-def make_scheduler(name: str, base: dict[str, Any]) -> Any:
-    """A diffusers scheduler, by its name in ``SCHEDULERS`` and the base's scheduler configuration."""
+def samplers_for(base: Mapping[str, Any]) -> Samplers:
+    """The samplers that fit a base with this scheduler configuration."""
+    return FLOW if str(base.get("_class_name", "")).startswith("FlowMatch") else DISCRETE
+
+
+def make_scheduler(name: str, base: Mapping[str, Any]) -> Any:
+    """A diffusers scheduler, by its name in :func:`samplers_for` and the base's scheduler configuration."""
     import diffusers
 
-    kind, options = SCHEDULERS[name]
+    samplers = samplers_for(base)
+    kind, options = samplers[name]
     cls = getattr(diffusers, kind)
+    if samplers is FLOW:
+        return cls.from_config({**base, **options})
     known = inspect.signature(cls.__init__).parameters
     shared = {key: base[key] for key in SHARED if key in base and key in known}
     if base.get("timestep_spacing") == "trailing":

@@ -1,0 +1,36 @@
+"""Whether what a configuration asks for goes with the base's family: known before anything is downloaded or loaded."""
+
+from __future__ import annotations
+
+from components.core.config import RunConfig
+from components.core.errors import ConfigError
+from components.diffusion.models.layouts import Layout
+from components.diffusion.objectives.schedulers import FLOW
+from components.diffusion.training.methods import METHODS, Method
+
+
+def check_fit(config: RunConfig, method: Method, layout: Layout) -> None:
+    """Refuse (ConfigError) a method, a sampler or a law of times that a family does not have."""
+    if odd := sorted(method.trains - layout.ways):
+        fitting = [name for name, row in METHODS.items() if row.trains <= layout.ways]
+        raise ConfigError(
+            f"method.name={method.name}", f"trains {odd[0]}, which {layout.title} does not have", expected=f"one of {', '.join(fitting)}"
+        )
+    name = config.sampling.scheduler
+    if name is not None and name not in layout.schedulers:
+        raise ConfigError(
+            f"sampling.scheduler={name}", f"does not go with {layout.title}", expected=f"one of {', '.join(layout.schedulers)}"
+        )
+    if layout.schedulers is FLOW:
+        return
+    training = config.training
+    if training.loss_weighting != "none":
+        raise ConfigError(
+            f"training.loss_weighting={training.loss_weighting}", f"is for flow bases, which {layout.title} is not",
+            expected="none, or training.min_snr_gamma",
+        )  # fmt: skip
+    for field, times in (("times", training.times), ("aux_times", training.aux_times)):
+        if times is not None and times.shift == "dynamic":
+            raise ConfigError(
+                f"training.{field}.shift=dynamic", f"is for flow bases, which {layout.title} is not", expected="a number, or none"
+            )
