@@ -1,0 +1,142 @@
+"""The smallest change of settings with which a run fits, as settings that a configuration can say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from components.core.config import RunConfig, parse_config
+from components.core.errors import ConfigError
+from components.diffusion.planning.records import MemoryPlan
+from components.diffusion.training.methods import method_for
+
+Settings = dict[str, object]
+"""Values by dotted name; None takes a value away."""
+Try = Callable[[RunConfig], MemoryPlan]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Settings that make a run fit, and what it takes with them."""
+
+    settings: Settings
+    plan: MemoryPlan
+
+    def options(self) -> str:
+        """As options of a command."""
+        return " ".join(f"--set {name}={_spell(value)}" for name, value in self.settings.items())
+
+
+def _spell(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _checkpointing(config: RunConfig) -> Settings | None:
+    return None if config.training.gradient_checkpointing else {"training.gradient_checkpointing": True}
+
+
+def _smaller_drawing(config: RunConfig) -> Settings | None:
+    return {"sampling.batch_size": config.sampling.batch_size // 2} if config.sampling.batch_size > 1 else None
+
+
+def _smaller_scoring(config: RunConfig) -> Settings | None:
+    return {"scoring.batch_size": config.scoring.batch_size // 2} if config.scoring.batch_size > 1 else None
+
+
+def _smaller_batch(config: RunConfig) -> Settings | None:
+    """Half of each micro-batch, and twice as many of them: the same step."""
+    training = config.training
+    aux = training.aux_batch_size or training.batch_size
+    if training.batch_size % 2 or aux % 2:
+        return None
+    halves: Settings = {
+        "training.batch_size": training.batch_size // 2,
+        "training.gradient_accumulation": training.gradient_accumulation * 2,
+    }
+    return halves if training.aux_batch_size is None else {**halves, "training.aux_batch_size": aux // 2}
+
+
+def _half(config: RunConfig) -> Settings | None:
+    return {"training.mixed_precision": "bf16"} if config.training.mixed_precision == "no" else None
+
+
+def _optimizer(config: RunConfig) -> Settings | None:
+    return {"training.optimizer": "adamw8bit"} if config.training.optimizer == "adamw" else None
+
+
+def _average(config: RunConfig) -> Settings | None:
+    return {"training.ema_decay": 0.0} if config.training.ema_decay else None
+
+
+def _frozen_text(config: RunConfig) -> Settings | None:
+    return {"method.train_text_encoder": False} if any(way.startswith("text_encoder") for way in method_for(config.method).trains) else None
+
+
+def _low_rank(config: RunConfig) -> Settings | None:
+    """Adapters in the place of whole weights, with their own learning rate."""
+    if config.method.name == "lora":
+        return None
+    rates = ("learning_rate", "text_encoder_learning_rate", "token_learning_rate")
+    own: Settings = {f"training.{rate}": None for rate in rates if getattr(config.training, rate) is not None}
+    return {"method.name": "lora", **own, **({"method.concepts": []} if config.method.concepts else {})}
+
+
+LADDER: tuple[Callable[[RunConfig], Settings | None], ...] = (
+    _checkpointing, _smaller_drawing, _smaller_scoring, _smaller_batch, _half, _optimizer, _average, _frozen_text, _low_rank,
+)  # fmt: skip
+"""Changes from cheap to dear, each as the settings it would set; None where there is nothing to change. The same one may be made again."""
+
+
+@dataclass
+class _Search:
+    config: RunConfig
+    plan: Try
+    usable: int
+    made: list[Settings] = field(default_factory=list)
+
+    def fits(self, plan: MemoryPlan) -> bool:
+        return plan.peak.total <= self.usable
+
+    def with_(self, changes: list[Settings]) -> RunConfig | None:
+        merged: Settings = {}
+        for change in changes:
+            merged |= change
+        try:
+            return changed(self.config, merged)
+        except ConfigError:
+            return None
+
+
+def smallest_change(config: RunConfig, plan: Try, usable: int) -> Change | None:
+    """The change with which a run that does not fit into ``usable`` bytes does; None where none is known.
+
+    Changes are made from cheap to dear, those that help, until the run fits; then each that is not needed after all is taken back, the
+    dearest first.
+    """
+    search = _Search(config, plan, usable)
+    best = plan(config)
+    for rung in LADDER:
+        while not search.fits(best):
+            now = search.with_(search.made)
+            change = rung(now) if now else None
+            after = search.with_([*search.made, change]) if change else None
+            if change is None or after is None or (found := plan(after)).peak.total >= best.peak.total:
+                break
+            best = found
+            search.made.append(change)
+    if not search.fits(best):
+        return None
+    for change in reversed(search.made[:-1]):
+        fewer = [each for each in search.made if each is not change]
+        without = search.with_(fewer)
+        if without is not None and search.fits(found := plan(without)):
+            search.made, best = fewer, found
+    merged: Settings = {}
+    for change in search.made:
+        merged |= change
+    return Change(merged, best)
+
+
+def changed(config: RunConfig, settings: Mapping[str, object]) -> RunConfig:
+    """The configuration with these settings; ConfigError where they do not go with it."""
+    return parse_config(config.model_dump(mode="json"), overrides=[f"{name}={_spell(value)}" for name, value in settings.items()])

@@ -1,0 +1,163 @@
+"""Peaks of what training, drawing and scoring hold beside weights and optimizer, one phase at a time, see ``tracing``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+from components.core.paths import read_json
+from components.diffusion.models.conditioning import Conditioning
+from components.diffusion.models.families import Family
+from components.diffusion.planning.settings import QUANTIZED, MemorySettings, Storage
+from components.diffusion.planning.tracing import META, GpuFunctions, LiveBytes, backward, on_gpu
+from components.diffusion.training.objective import per_sample_loss
+from components.diffusion.training.trainables import Trainables
+
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Most bytes at once; ``gradients`` of them stay until the optimizer moves.
+
+    ``kept`` is what a cache then holds of one picture or prompt.
+    """
+
+    most: int
+    gradients: int = 0
+    kept: int = 0
+
+
+class Phases:
+    """The phases of a run on a family without memory, whose frozen weights lie as the settings say.
+
+    ``trained`` is what trains (None: nothing), put into the family already.
+    """
+
+    def __init__(self, family: Family, settings: MemorySettings, trained: Trainables | None = None) -> None:
+        self.family, self.trained = family, trained
+        self._own = {id(value) for value in trained.named().values()} if trained else set()
+        kinds = {name: settings.of(name) for name in family.parts}
+        for name, part in family.parts.items():
+            self._cast(part, kinds[name])
+        self._stored = [weight for name, part in family.parts.items() for weight in matrices(part, kinds[name])]
+        # Frozen weights that are not fp32 meet trained ones that are: autocast brings both together.
+        self._needs_half = any(storage.kind != "fp32" for name, storage in kinds.items() if name != "vae")
+
+    def _cast(self, part: torch.nn.Module, storage: Storage) -> None:
+        """Matrices of fewer bits are bf16 here, as all else of their part."""
+        if storage.kind != "fp32":
+            for value in (*part.parameters(), *part.buffers()):
+                if value.is_floating_point() and id(value) not in self._own:
+                    value.data = value.data.to(TYPES.get(storage.kind, torch.bfloat16))
+
+    @contextlib.contextmanager
+    def _watch(self, half: str = "no") -> Iterator[tuple[LiveBytes, GpuFunctions]]:
+        """Count what comes into being within the block, in autocast's type ``half``."""
+        live = LiveBytes(tensor for part in self.family.parts.values() for tensor in (*part.parameters(), *part.buffers()))
+        with on_gpu(TYPES.get(half, torch.bfloat16 if self._needs_half else None), self._stored) as functions, live:
+            yield live, functions
+
+    def encode_latents(self, count: int, side: int) -> Peak:
+        """The VAE reads ``count`` pictures; kept are the moments of one."""
+        with self._watch() as (live, _):
+            moments = self.family.encode_images(torch.empty((count, 3, side, side), device=META))
+        return Peak(live.peak, kept=moments.nbytes // count)
+
+    def encode_prompt(self) -> Peak:
+        """The frozen text encoders read one prompt; kept is its conditioning."""
+        with torch.no_grad(), self._watch() as (live, _):
+            conditioning = self._encode(1)
+        return Peak(live.peak, kept=_bytes(conditioning))
+
+    def train(self, settings: MemorySettings, side: int) -> Peak:
+        """Forward and backward pass of a micro-batch; with accumulation of two, the first of which leaves its gradients."""
+        assert self.trained is not None
+        parts, encoders = self.trained.parts, self.family.text_encoders
+        if settings.checkpointing:
+            self.family.network.enable_gradient_checkpointing()
+            for name in parts.keys() & encoders.keys():
+                encoders[name].gradient_checkpointing_enable()
+        moving = {name: part for name, part in parts.items() if name in encoders}
+        with torch.no_grad(), on_gpu():
+            cached = None if moving or not settings.cache_text else self._encode(settings.micro_batch)
+        with self._watch(settings.half) as (live, functions):
+            for _ in range(min(settings.accumulation, 2)):
+                loss = self._loss(settings, side, cached, moving)
+                functions.end_block()
+                backward(loss)
+                del loss
+        gradients = sum(value.grad.nbytes for value in self.trained.named().values() if value.grad is not None)
+        for value in self.trained.named().values():
+            value.grad = None
+        return Peak(live.peak, gradients)
+
+    def _loss(
+        self, settings: MemorySettings, side: int, cached: Conditioning | None, moving: Mapping[str, torch.nn.Module]
+    ) -> torch.Tensor:
+        """As ``Denoising.loss`` makes it; ``moving`` are the text encoders that train."""
+        count = settings.micro_batch
+        if not settings.cache_latents:
+            self.family.encode_images(torch.empty((count, 3, side, side), device=META))
+        unique = min(count, settings.prompts)
+        with torch.set_grad_enabled(bool(moving)):
+            conditioning = cached or self._encode(unique, moving)
+        prediction = self._predict(self._latents(count, side), conditioning)
+        return per_sample_loss(prediction, self._latents(count, side)).sum()
+
+    def predict(self, count: int, side: int, half: str, *, guided: bool = False, decodes: bool = False) -> Peak:
+        """The denoiser sees ``count`` pictures, ``guided`` twice as many; with ``decodes`` the VAE draws them then."""
+        with torch.no_grad(), on_gpu():
+            conditioning = self._encode(2 * count if guided else count)
+        with torch.no_grad(), self._watch(half) as (live, _):
+            latents = self._latents(count, side)
+            self._predict(torch.cat([latents, latents]) if guided else latents, conditioning)
+            if decodes:
+                self.family.decode_latents(latents)
+        return Peak(live.peak)
+
+    def _predict(self, latents: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        index = torch.zeros(len(latents), dtype=torch.long, device=META)
+        return self.family.predict(latents, torch.empty(len(latents), device=META), conditioning.index_select(index))
+
+    def _latents(self, count: int, side: int) -> torch.Tensor:
+        channels, height, width = self.family.latent_shape
+        scale = side / self.family.resolution
+        return torch.empty((count, channels, int(height * scale), int(width * scale)), device=META)
+
+    def _encode(self, count: int, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+        return self.family.encode_tokens(self.family.tokenize([""] * count).to(META), encoders)
+
+
+def score(folder: Path, batch: int) -> tuple[Peak, int]:
+    """A CLIP reads pictures, and then prompts; with the bytes of its weights. ``folder`` holds its ``config.json``."""
+    from transformers import CLIPConfig, CLIPModel
+
+    config = CLIPConfig.from_dict(read_json(folder / "config.json"))
+    with META:
+        clip = CLIPModel._from_config(config, dtype=torch.float32).eval()
+    weights = [*clip.parameters(), *clip.buffers()]
+    side, length = config.vision_config.image_size, config.text_config.max_position_embeddings
+    live = LiveBytes(weights)
+    with torch.no_grad(), on_gpu(), live:
+        clip.get_image_features(pixel_values=torch.empty((batch, 3, side, side), device=META))
+        ids = torch.zeros((batch, length), dtype=torch.long, device=META)
+        clip.get_text_features(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return Peak(live.peak), sum(tensor.nbytes for tensor in weights)
+
+
+def matrices(part: torch.nn.Module, storage: Storage) -> list[torch.Tensor]:
+    """The frozen matrices of a part that are kept in fewer bits."""
+    if storage.kind not in QUANTIZED:
+        return []
+    linear = (module for module in part.modules() if isinstance(module, torch.nn.Linear))
+    return [module.weight for module in linear if not module.weight.requires_grad]
+
+
+def _bytes(conditioning: Conditioning) -> int:
+    values = (getattr(conditioning, item.name) for item in fields(conditioning))
+    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
