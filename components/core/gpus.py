@@ -23,7 +23,7 @@ KNOWN = {
     "2080ti": 11, "2080super": 8, "2080": 8, "2070super": 8, "2070": 8, "2060": 6, "1080ti": 11, "1080": 8, "1070": 8,
 }  # fmt: skip
 _WORDS = re.compile(r"nvidia|geforce|quadro|tesla|titan|rtx|gtx|sxm\d*|pcie|laptop|gpu|generation|blackwell|server|workstation|edition")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(gib|gb|g|mib|mb)(?![a-z])")
+_SIZE = re.compile(r"(?<![a-z0-9])(\d+(?:\.\d+)?)\s*(gib|gb|g|mib|mb)(?![a-z])")
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,5 @@ def usual_gpu() -> GpuMemory | None:
 
 
 def gigabytes(size: float) -> str:
-    """Bytes in binary gigabytes, as cards are sold: ``9.4 GB``."""
-    return f"{size / GIB:.1f} GB" if size >= 0.1 * GIB else f"{size / 2**20:.0f} MB"
+    """Bytes in binary gigabytes, as cards are sold: ``9.4 GB``; below one in megabytes."""
+    return f"{size / GIB:.1f} GB" if size >= GIB else f"{size / 2**20:.0f} MB"

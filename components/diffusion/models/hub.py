@@ -21,8 +21,8 @@ def current_commit(model: str, ref: str = "main") -> str:
         return str(HfApi().model_info(model, revision=ref).sha)
 
 
-def fetch(model: str, revision: str | None, files: Collection[str]) -> Path:
-    """The local folder of a hub model's ``files`` (glob patterns) at a pinned commit.
+def fetch(model: str, revision: str | None, files: Collection[str], field: str = "base.model") -> Path:
+    """The local folder of a hub model's ``files`` (glob patterns) at a pinned commit. Errors name ``field``.
 
     Raises:
         InputError: no full commit hash, no such model or commit, or one that asks for a licence and a token first.
@@ -30,7 +30,7 @@ def fetch(model: str, revision: str | None, files: Collection[str]) -> Path:
     """
     if not revision or not COMMIT.fullmatch(revision):
         raise InputError(
-            "base.revision",
+            "base.revision" if field == "base.model" else f"{field}_revision",
             f"{revision!r} does not pin {model}: a branch or tag can change under a finished run"
             if revision
             else f"missing for the hub model {model}",
@@ -39,24 +39,24 @@ def fetch(model: str, revision: str | None, files: Collection[str]) -> Path:
         )
     from huggingface_hub import snapshot_download
 
-    with _hub_errors(model, revision):
+    with _hub_errors(model, revision, field):
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(files), ignore_patterns=UNUSED_WEIGHTS))
 
 
 @contextlib.contextmanager
-def _hub_errors(model: str, revision: str) -> Iterator[None]:
+def _hub_errors(model: str, revision: str, field: str = "base.model") -> Iterator[None]:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         yield
     except GatedRepoError as error:
         raise InputError(
-            f"base.model={model}", "the hub gives it only to those who accepted its licence", expected="a token of such an account",
+            f"{field}={model}", "the hub gives it only to those who accepted its licence", expected="a token of such an account",
             remedy=f"accept the licence at https://huggingface.co/{model}, then run `hf auth login` or set HF_TOKEN",
         ) from error  # fmt: skip
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise InputError(
-            f"base.model={model}", f"not on the hub at {revision} ({_first_line(error)})", expected="a public or accessible model"
+            f"{field}={model}", f"not on the hub at {revision} ({_first_line(error)})", expected="a public or accessible model"
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise ServiceUnreachable(

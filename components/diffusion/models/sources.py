@@ -98,6 +98,20 @@ def pin(model: str, ref: str = "main") -> tuple[str, str]:
     return commit, check_folder(_fetch(model, commit, TEXTS), weights=False).title
 
 
+def base_configuration(model: str, revision: str | None = None) -> Path:
+    """The folder with a base's configuration, in diffusers layout: of a hub model its texts are fetched, and nothing else.
+
+    InputError where a part is missing or the family is not known, ServiceUnreachable where the hub does not answer.
+    """
+    folder = local_model(model, "base.model")
+    if folder is None:
+        folder = _fetch(model, revision, TEXTS)
+    elif folder.is_file():
+        folder = configuration_of(folder)
+    check_folder(folder, weights=False)
+    return folder
+
+
 def content_digest(path: Path) -> str:
     """sha256 of a located model: the files of its parts, or the one file and its configuration. Logs and other files do not count."""
     if path.is_file():

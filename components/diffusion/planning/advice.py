@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from components.core.config import RunConfig, parse_config
 from components.core.errors import ConfigError
@@ -61,7 +62,9 @@ def _half(config: RunConfig) -> Settings | None:
 
 
 def _optimizer(config: RunConfig) -> Settings | None:
-    return {"training.optimizer": "adamw8bit"} if config.training.optimizer == "adamw" else None
+    if config.training.optimizer != "adamw":
+        return None
+    return {"training.optimizer": "adamw8bit" if importlib.util.find_spec("bitsandbytes") else "adafactor"}
 
 
 def _average(config: RunConfig) -> Settings | None:
@@ -87,54 +90,44 @@ LADDER: tuple[Callable[[RunConfig], Settings | None], ...] = (
 """Changes from cheap to dear, each as the settings it would set; None where there is nothing to change. The same one may be made again."""
 
 
-@dataclass
-class _Search:
-    config: RunConfig
-    plan: Try
-    usable: int
-    made: list[Settings] = field(default_factory=list)
-
-    def fits(self, plan: MemoryPlan) -> bool:
-        return plan.peak.total <= self.usable
-
-    def with_(self, changes: list[Settings]) -> RunConfig | None:
-        merged: Settings = {}
-        for change in changes:
-            merged |= change
-        try:
-            return changed(self.config, merged)
-        except ConfigError:
-            return None
-
-
 def smallest_change(config: RunConfig, plan: Try, usable: int) -> Change | None:
     """The change with which a run that does not fit into ``usable`` bytes does; None where none is known.
 
-    Changes are made from cheap to dear, those that help, until the run fits; then each that is not needed after all is taken back, the
-    dearest first.
+    Changes are made from cheap to dear, those that help a step that is too large, until the run fits; then each that is not needed
+    after all is taken back, the dearest first.
     """
-    search = _Search(config, plan, usable)
-    best = plan(config)
+
+    def excess(changes: Sequence[Settings]) -> tuple[int, MemoryPlan] | None:
+        """How many bytes all steps together have too many, with these changes; None where they do not go with the run."""
+        try:
+            found = plan(changed(config, merged(changes)))
+        except ConfigError:
+            return None
+        return sum(max(0, step.total - usable) for step in found.steps), found
+
+    made: list[Settings] = []
+    best = excess(made)
     for rung in LADDER:
-        while not search.fits(best):
-            now = search.with_(search.made)
-            change = rung(now) if now else None
-            after = search.with_([*search.made, change]) if change else None
-            if change is None or after is None or (found := plan(after)).peak.total >= best.peak.total:
+        while best and best[0]:
+            change = rung(changed(config, merged(made)))
+            after = excess([*made, change]) if change else None
+            if change is None or after is None or after[0] >= best[0]:
                 break
-            best = found
-            search.made.append(change)
-    if not search.fits(best):
+            best = after
+            made.append(change)
+    if best is None or best[0]:
         return None
-    for change in reversed(search.made[:-1]):
-        fewer = [each for each in search.made if each is not change]
-        without = search.with_(fewer)
-        if without is not None and search.fits(found := plan(without)):
-            search.made, best = fewer, found
-    merged: Settings = {}
-    for change in search.made:
-        merged |= change
-    return Change(merged, best)
+    for change in reversed(made[:-1]):
+        fewer = [each for each in made if each is not change]
+        without = excess(fewer)
+        if without and not without[0]:
+            made, best = fewer, without
+    return Change(merged(made), best[1])
+
+
+def merged(changes: Sequence[Settings]) -> Settings:
+    """All changes as one; later ones go before."""
+    return {name: value for change in changes for name, value in change.items()}
 
 
 def changed(config: RunConfig, settings: Mapping[str, object]) -> RunConfig:

@@ -10,11 +10,14 @@ import torch
 
 from components.diffusion.planning.phases import Peak, Phases, matrices, score
 from components.diffusion.planning.records import MemoryPlan, PartCount, StepMemory
-from components.diffusion.planning.settings import BITS, MemorySettings, Storage, optimizer_bytes
+from components.diffusion.planning.settings import BITS, MemorySettings, Storage
 from components.diffusion.planning.shapes import family_from_configuration
 from components.diffusion.training.caches import ENCODE_BATCH
+from components.diffusion.training.optimizers import state_bytes
 from components.diffusion.training.trainables import Trainables
 
+VAE, TEXT = "vae", "text_encoder"
+"""How the names of these parts begin in every family."""
 BLOCKS_AT_ONCE = 2
 """Offloaded blocks that lie on the GPU: the one that works, and the next."""
 
@@ -51,36 +54,49 @@ class Planner:
 
     def _training(self, settings: MemorySettings, side: int, traced: Phases, counts: Mapping[str, PartCount]) -> Iterator[StepMemory]:
         assert traced.trained is not None
-        own, moving = traced.trained.named(), traced.trained.parts.keys() & traced.family.text_encoders.keys()
+        own = traced.trained.named()
         latents, prompt = self._latents(settings, side), self._prompt(settings)
-        caches_text = settings.cache_text and not moving
+        caches_text = settings.cache_text and not traced.trained.parts.keys() & traced.family.text_encoders.keys()
         moments = settings.pictures * latents.kept if settings.cache_latents else 0
         caches = moments + (settings.prompts * prompt.kept if caches_text else 0)
         average = sum(value.nbytes for value in own.values()) if settings.average else 0
-        everything = sum(part.weights for part in counts.values())
+
+        def weights(*working: str) -> int:
+            """Of the parts that work, by the beginnings of their names; of all, where parts do not come and go."""
+            return sum(part.weights for name, part in counts.items() if not settings.staged or name.startswith(working))
+
         if settings.cache_latents:
-            yield StepMemory("cache latents", everything, average=average, activations=latents.most, caches=moments)
+            yield StepMemory("cache latents", weights(VAE), average=average, activations=latents.most, caches=moments)
         if caches_text:
-            yield StepMemory("cache prompts", everything, average=average, activations=prompt.most, caches=caches)
-        gone = {name for name in counts if _released(name, settings, caches_text)}
-        weights = sum(part.weights for name, part in counts.items() if name not in gone)
-        optimizer = optimizer_bytes(settings.optimizer, [value.shape for value in own.values()])
-        peak = self._train(settings, side, traced)
+            yield StepMemory("cache prompts", weights(TEXT), average=average, activations=prompt.most, caches=caches)
+        optimizer = int(sum(state_bytes(settings.optimizer, value.shape) for value in own.values()))
         state: dict[str, int] = {"optimizer": optimizer, "average": average, "caches": caches}
-        yield StepMemory("train", weights, peak.gradients, activations=peak.most - peak.gradients, **state)
+        working = (traced.family.layout.network, *(() if settings.cache_latents else (VAE,)), *(() if caches_text else (TEXT,)))
+        peak = self._train(settings, side, traced)
+        yield StepMemory("train", weights(*working), peak.gradients, activations=peak.most - peak.gradients, **state)
         seen = min(settings.validated, max(settings.micro_batch, 4))
-        yield StepMemory("validate", weights, activations=self._predict(settings, side, seen, settings.half).most, **state)
+        validates = self._predict(settings, side, seen, settings.half).most
+        if not settings.cache_latents:
+            validates = max(validates, self._latents(settings, side, settings.validated).most)
+        yield StepMemory("validate", weights(*working), activations=validates, **state)
         if count := min(settings.validation_prompts, settings.sampling_batch):
-            yield StepMemory("draw samples", everything, activations=self._drawing(settings, side, count).most, **state)
+            drawn = self._drawing(settings, side, count)
+            yield StepMemory("draw samples", weights(traced.family.layout.network, VAE), activations=drawn.most, **state)
 
     def _sampling(self, settings: MemorySettings, side: int) -> StepMemory:
+        """The states of all prompts stay on the GPU until the last picture is drawn."""
         family = self._plain(settings).family
-        weights = sum(_count(name, part, settings.of(name), {}).weights for name, part in family.parts.items())
-        drawn = self._drawing(settings, side, settings.sampling_batch)
-        return StepMemory("sample", weights, activations=drawn.most, caches=settings.bank * self._prompt(settings).kept)
+        counts = {name: _count(name, part, settings.of(name), {}).weights for name, part in family.parts.items()}
+        prompt, drawn = self._prompt(settings), self._drawing(settings, side, settings.sampling_batch)
+        states = settings.bank * prompt.kept
+        if not settings.staged:
+            return StepMemory("sample", sum(counts.values()), activations=drawn.most, caches=states)
+        texts = sum(weights for name, weights in counts.items() if name.startswith(TEXT))
+        reads = StepMemory("sample", texts, activations=prompt.most, caches=states)
+        draws = StepMemory("sample", sum(counts.values()) - texts, activations=drawn.most, caches=states)
+        return max(reads, draws, key=lambda step: step.total)
 
-    def _latents(self, settings: MemorySettings, side: int) -> Peak:
-        count = ENCODE_BATCH if settings.cache_latents else settings.micro_batch
+    def _latents(self, settings: MemorySettings, side: int, count: int = ENCODE_BATCH) -> Peak:
         return self._once(("latents", count, side), lambda: self._plain(settings).encode_latents(count, side))
 
     def _prompt(self, settings: MemorySettings) -> Peak:
@@ -120,22 +136,15 @@ class Planner:
         return self._known[key]
 
 
-def _released(part: str, settings: MemorySettings, caches_text: bool) -> bool:
-    """Whether a part leaves the GPU before the first step."""
-    if not settings.releases:
-        return False
-    return settings.cache_latents if part == "vae" else caches_text and part.startswith("text_encoder")
-
-
 def _count(name: str, part: torch.nn.Module, storage: Storage, trained: Mapping[str, torch.nn.Parameter]) -> PartCount:
     own = {id(value) for key, value in trained.items() if key.startswith(f"{name}.")}
     parameters = sum(value.numel() for value in part.parameters())
     moving = sum(value.numel() for value in part.parameters() if id(value) in own)
-    return PartCount(parameters, moving, _weights(part, storage, own))
+    return PartCount(parameters, moving, weights_on_gpu(part, storage, own))
 
 
-def _weights(part: torch.nn.Module, storage: Storage, own: set[int]) -> int:
-    """Bytes of a part's parameters and buffers on the GPU."""
+def weights_on_gpu(part: torch.nn.Module, storage: Storage, own: set[int]) -> int:
+    """Bytes of a part's parameters and buffers on the GPU; ``own`` are the ids of those that train."""
     packed = {id(weight) for weight in matrices(part, storage)}
 
     def size(value: torch.Tensor) -> float:
@@ -146,7 +155,8 @@ def _weights(part: torch.nn.Module, storage: Storage, own: set[int]) -> int:
     total = sum(size(value) for value in (*part.parameters(), *part.buffers()))
     if storage.offloaded:
         blocks = [sum(size(value) for value in block.parameters()) for block in _blocks(part)]
-        total += BLOCKS_AT_ONCE * max(blocks, default=0.0) - storage.offloaded * sum(blocks)
+        away = storage.offloaded * sum(blocks)
+        total -= max(0.0, away - BLOCKS_AT_ONCE * max(blocks, default=0.0))
     return int(total)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from components.core.config import RunConfig
@@ -32,8 +30,8 @@ class MemorySettings:
 
     ``instances`` and ``aux`` are the pictures of a micro-batch, ``pictures`` and ``prompts`` what the caches hold, ``bank`` the prompts
     that are drawn. ``half`` is autocast's type in training or ``no``; with ``draws_half`` pictures are drawn in bf16, as GPUs do.
-    ``storage`` is by part, fp32 where it says nothing. With ``releases`` frozen text encoders and the VAE leave the GPU
-    once the caches are filled.
+    ``storage`` is by part, fp32 where it says nothing. With ``staged`` a frozen part is on the GPU only while
+    it works: the VAE for latents, text encoders for prompts, then the denoiser.
     ``resolution`` is in pixels (None: the base's own).
     """
 
@@ -53,7 +51,7 @@ class MemorySettings:
     validation_prompts: int = 0
     resolution: int | None = None
     storage: tuple[tuple[str, Storage], ...] = ()
-    releases: bool = False
+    staged: bool = False
     sampling_batch: int = 8
     guided: bool = True
     draws_half: bool = True
@@ -91,18 +89,3 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1) -> Me
         validation_prompts=len(training.validation_prompts), sampling_batch=config.sampling.batch_size,
         guided=config.sampling.guidance != 1.0, bank=bank, scoring_batch=config.scoring.batch_size,
     )  # fmt: skip
-
-
-def optimizer_bytes(name: str, shapes: Sequence[Sequence[int]]) -> int:
-    """Bytes of an optimizer's state for parameters of these shapes.
-
-    8-bit AdamW keeps two bytes, with two scales of fp32 a block of 256, of tensors from 4,096 numbers on (Dettmers et al., 2022).
-    """
-    total = 0.0
-    for shape in shapes:
-        size = prod(shape)
-        if name == "adamw8bit":
-            total += size * (2 + 8 / 256) if size >= 4096 else size * 8
-        else:
-            total += size * 8
-    return int(total)

@@ -66,7 +66,7 @@ def family_from_configuration(folder: Path) -> Family:
     try:
         with quiet():
             for name in layout.networks:
-                parts[name] = _network(folder / name, *layout.parts[name]).requires_grad_(False).eval()
+                parts[name] = network_of(folder / name, *layout.parts[name]).requires_grad_(False).eval()
         schedule = read_json(folder / "scheduler" / "scheduler_config.json")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         problem = f"no network can be made of its configuration ({first_line(error)})"
@@ -78,7 +78,8 @@ def family_from_configuration(folder: Path) -> Family:
     return family_of(layout, parts, schedule, folder, str(folder))
 
 
-def _network(folder: Path, library: str, name: str) -> Any:
+def network_of(folder: Path, library: str, name: str) -> Any:
+    """A network of the class ``name`` of diffusers or transformers, as the folder's ``config.json`` says, on the meta device."""
     import diffusers
     import transformers
 

@@ -28,9 +28,9 @@ HALF = frozenset((
 ))  # fmt: skip
 FULL = frozenset((
     "__pow__", "__rpow__", "acos", "asin", "binary_cross_entropy_with_logits", "cosh", "cosine_similarity", "cumprod", "cumsum", "dist",
-    "erfinv", "exp", "expm1", "group_norm", "huber_loss", "kl_div", "l1_loss", "layer_norm", "log", "log10", "log1p", "log2",
-    "log_softmax", "logsumexp", "mse_loss", "nll_loss", "norm", "normalize", "pow", "prod", "reciprocal", "rsqrt", "sinh",
-    "smooth_l1_loss", "softmax", "softmin", "softplus", "sum", "tan",
+    "erfinv", "exp", "expm1", "group_norm", "kl_div", "l1_loss", "layer_norm", "log", "log10", "log1p", "log2",
+    "log_softmax", "logsumexp", "mse_loss", "nll_loss", "norm", "pow", "prod", "reciprocal", "rms_norm", "rsqrt", "sinh",
+    "smooth_l1_loss", "softmax", "softplus", "sum", "tan",
 ))  # fmt: skip
 
 

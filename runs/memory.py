@@ -1,0 +1,107 @@
+"""Does a run fit a GPU? Asked before weights are fetched, and before a pod is."""
+
+from __future__ import annotations
+
+import mimetypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.core.config import RunConfig
+from components.core.errors import InputError
+from components.core.gpus import GpuMemory, gigabytes, usual_gpu
+from components.core.model_ref import local_model
+from components.diffusion.models.hub import fetch
+from components.diffusion.models.sources import base_configuration
+from components.diffusion.planning.advice import Change, smallest_change
+from components.diffusion.planning.kept import KeptPlans
+from components.diffusion.planning.records import MemoryPlan
+from components.diffusion.planning.settings import settings_of
+from components.evaluation.prompts import load_bank
+
+USUAL_PICTURES = 20
+"""StyleRef pictures of a set that is not on this machine; the papers use 15–20."""
+
+
+@dataclass(frozen=True)
+class MemoryVerdict:
+    """A run's plan, and, for a known GPU, whether it fits, and the change with which it does (None: there is no need, or none is known)."""
+
+    plan: MemoryPlan
+    gpu: GpuMemory | None = None
+    change: Change | None = None
+
+    @property
+    def fits(self) -> bool | None:
+        """None where no GPU is known."""
+        return None if self.gpu is None else self.plan.peak.total <= self.gpu.usable
+
+    def sentence(self) -> str:
+        """The verdict in a sentence."""
+        peak = f"at most {gigabytes(self.plan.peak.total)} ({self.plan.peak.name})"
+        if self.gpu is None:
+            return peak
+        return f"{peak}: {'fits' if self.fits else 'does not fit'} {self.gpu.name}, {gigabytes(self.gpu.usable)} of which are usable"
+
+    def remedy(self) -> str:
+        """What makes it fit."""
+        if self.change is None:
+            return "take a GPU with more memory, or a smaller base: no change of settings is known that makes it fit"
+        return f"with {self.change.options()} it takes {gigabytes(self.change.plan.peak.total)}"
+
+    def refusal(self) -> InputError:
+        """The error that a run ends with which does not fit."""
+        assert self.gpu is not None
+        peak = self.plan.peak
+        return InputError(
+            f"GPU {self.gpu.name}", f"the run does not fit: its step `{peak.name}` takes {gigabytes(peak.total)}",
+            expected=f"at most {gigabytes(self.gpu.usable)}", remedy=self.remedy(),
+        )  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, in bytes."""
+        gpu = None if self.gpu is None else {"name": self.gpu.name, "bytes": self.gpu.size, "usable": self.gpu.usable}
+        change = None if self.change is None else {"settings": self.change.settings, "bytes": self.change.plan.peak.total}
+        return {**self.plan.as_json(), "gpu": gpu, "fits": self.fits, "change": change}
+
+
+def judge_memory(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict:
+    """The plan of a run, and how it goes with a GPU. Of a hub model only texts are fetched.
+
+    Raises:
+        InputError: the base, its configuration, the extractor or the bank is not there, or they do not go with the method.
+        ServiceUnreachable: the hub does not answer.
+    """
+    extractor, revision, field = config.scoring.extractor, config.scoring.extractor_revision, "scoring.extractor"
+    clip = local_model(extractor, field, "evaluator") or fetch(extractor, revision, ["config.json"], field)
+    plans = KeptPlans(base_configuration(config.base.model, config.base.revision), clip)
+    pictures, bank = _style_refs(config), len(load_bank(config.sampling.bank, config.sampling.limit))
+
+    def plan(changed: RunConfig) -> MemoryPlan:
+        return plans(settings_of(changed, style_refs=pictures, bank=bank))
+
+    found = plan(config)
+    if gpu is None or found.peak.total <= gpu.usable:
+        return MemoryVerdict(found, gpu)
+    return MemoryVerdict(found, gpu, smallest_change(config, plan, gpu.usable))
+
+
+def check_fits(config: RunConfig, gpu: GpuMemory | None = None) -> MemoryVerdict | None:
+    """Refuse (InputError) a run that does not fit the given GPU, else the usual one; the verdict, or None where no GPU is known."""
+    gpu = gpu or usual_gpu()
+    if gpu is None:
+        return None
+    verdict = judge_memory(config, gpu)
+    if not verdict.fits:
+        raise verdict.refusal()
+    return verdict
+
+
+def _style_refs(config: RunConfig) -> int:
+    """StyleRef pictures of a local set, by their files' names; those that the method leaves out included."""
+    folder = Path(config.style.source).expanduser()
+    folder = folder / "style_ref" if (folder / "style_ref").is_dir() else folder
+    if "://" in config.style.source or not folder.is_dir():
+        return USUAL_PICTURES
+    found = sum((mimetypes.guess_type(path.name)[0] or "").startswith("image/") for path in folder.rglob("*"))
+    return config.method.style_ref_count or found or USUAL_PICTURES

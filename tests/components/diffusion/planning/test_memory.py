@@ -1,0 +1,135 @@
+"""The plan of memory beside what training and drawing allocate: by the allocator's record on the CPU, and, where there is one, on a GPU."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from components.core.config import RunConfig
+from components.core.paths import pocket_weights
+from components.diffusion.models.bundle import load_bundle
+from components.diffusion.planning.kept import KeptPlans
+from components.diffusion.planning.memory import Planner, weights_on_gpu
+from components.diffusion.planning.settings import MemorySettings, Storage, settings_of
+from components.diffusion.training.loop import Trainer
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.samples import read_training_set
+from tests.components.diffusion.conftest import configure, write_folders
+from tests.components.diffusion.planning.measured import measure
+from tests.components.diffusion.planning.published import write_base
+
+TOLERANCE = 0.15
+FAMILIES = ("pocket", "tiny_xl_base")
+CASES = [
+    ("pocket", "single-styleforge", {"ema_decay": 0.9, "gradient_accumulation": 2}),
+    ("tiny_xl_base", "single-styleforge", {"gradient_checkpointing": True, "optimizer": "adafactor"}),
+    ("pocket", "lora", {"gradient_checkpointing": True}),
+    ("tiny_xl_base", "lora", {"cache_text": False}),
+    ("pocket", "custom-diffusion", {"cache_latents": False}),
+    ("tiny_xl_base", "textual-inversion", {}),
+]
+
+
+@pytest.fixture
+def base(request: pytest.FixtureRequest) -> Path:
+    name = request.param
+    return pocket_weights("base") if name == "pocket" else request.getfixturevalue(name)
+
+
+def short(base: Path, sections: dict[str, Any]) -> RunConfig:
+    training = {"steps": 4, "validate_every": 2, "checkpoint_every": 100, "flip": 0.5, **sections.get("training", {})}
+    return configure(base, **{**sections, "training": training, "sampling": {"batch_size": 4, "steps": 1}})
+
+
+def settings_for(config: RunConfig, style: int, aux: int) -> MemorySettings:
+    """The settings of a run on so many pictures, on the CPU: autocast and bf16 are for GPUs."""
+    settings = settings_of(config, style_refs=style)
+    return replace(settings, draws_half=False, pictures=(style + aux) * 2, validated=style)
+
+
+@pytest.mark.parametrize(("base", "name", "training"), CASES, indirect=["base"], ids=lambda value: str(value) if value else "")
+def test_the_plan_is_what_training_allocates(base: Path, name: str, training: dict[str, Any], tmp_path: Path) -> None:
+    config = short(base, {"method": {"name": name}, "training": training})
+    aux = 4 if method_for(config.method).preserves != "none" else 0
+    plan = Planner(base).plan(settings_for(config, 5, aux))
+    measured = measure(config, write_folders(tmp_path / "run", aux=aux), tmp_path / "checkpoints")
+    assert {step.name for step in plan.steps} - {"sample"} <= set(measured)
+    for step in plan.steps[:-1]:
+        assert step.total == pytest.approx(measured[step.name], rel=TOLERANCE), step
+    assert max(step.total for step in plan.steps[:-1]) == pytest.approx(max(measured.values()), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("base", FAMILIES, indirect=True)
+def test_the_plan_is_what_drawing_allocates(base: Path, tmp_path: Path) -> None:
+    config = short(base, {})
+    plan = Planner(base).plan(settings_for(config, 5, 4))
+    assert plan.steps[-1].name == "sample"
+    measured = measure(config, write_folders(tmp_path / "run"), tmp_path / "checkpoints", pictures=4)
+    assert plan.steps[-1].total == pytest.approx(measured["sample"], rel=TOLERANCE)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("half", ["no", "bf16"])
+@pytest.mark.parametrize("name", ["single-styleforge", "lora"])
+def test_the_plan_is_what_a_gpu_allocates(name: str, half: str, tmp_path: Path) -> None:
+    base = pocket_weights("base")
+    config = short(base, {"method": {"name": name}, "training": {"mixed_precision": half, "batch_size": 32}})
+    method = method_for(config.method)
+    folders = write_folders(tmp_path / "run", aux=4 if method.preserves != "none" else 0)
+    torch.cuda.reset_peak_memory_stats()
+    data = read_training_set(*folders.inputs, method, seed=config.seed)
+    trainer = Trainer(config, method, data, load_bundle(base, device="cpu"), tmp_path / "checkpoints")
+    trainer._encode_all()
+    for step in (1, 2):
+        trainer._step(step)
+    plan = Planner(base).plan(settings_of(config, style_refs=5))
+    measured = torch.cuda.max_memory_allocated()
+    assert max(step.total for step in plan.steps if step.name != "sample") == pytest.approx(measured, rel=TOLERANCE)
+
+
+def test_bytes_of_a_whole_training_are_sixteen_a_parameter_and_activations(tmp_path: Path) -> None:
+    base = write_base("sd15", tmp_path)
+    plan = Planner(base).plan(settings_of(configure(base, method={"name": "single-styleforge"})))
+    (train,) = (step for step in plan.steps if step.name == "train")
+    trained = sum(part.trained for part in plan.parts.values())
+    assert trained == 859_520_964 + 123_060_480
+    assert (train.gradients, train.optimizer) == (trained * 4, trained * 8)
+    assert train.weights == pytest.approx((trained + 83_653_863) * 4, rel=1e-5)
+    assert plan.peak is train
+
+
+def test_frozen_weights_in_fewer_bits_and_in_the_host() -> None:
+    with torch.device("meta"):
+        blocks = torch.nn.ModuleList(torch.nn.Linear(64, 64, bias=False) for _ in range(10))
+        part = torch.nn.ModuleDict({"blocks": blocks, "norm": torch.nn.LayerNorm(64)}).requires_grad_(False)
+    matrices, rest = 10 * 64 * 64, 2 * 64
+    assert weights_on_gpu(part, Storage(), set()) == (matrices + rest) * 4
+    # Two of ten blocks are there in any case: the one that works, and the next.
+    assert weights_on_gpu(part, Storage(offloaded=0.5), set()) == (matrices * 0.7 + rest) * 4
+    part = part.bfloat16()
+    assert weights_on_gpu(part, Storage("bf16"), set()) == (matrices + rest) * 2
+    assert weights_on_gpu(part, Storage("nf4"), set()) == matrices * 4.5 / 8 + rest * 2
+
+
+def test_parts_that_come_and_go_take_their_own_memory_alone() -> None:
+    settings = replace(settings_of(configure(pocket_weights("base"), method={"name": "lora"})), checkpointing=True)
+    planner = Planner(pocket_weights("base"))
+    resident, staged = (planner.plan(replace(settings, staged=staged)) for staged in (False, True))
+    parts = {name: part.weights for name, part in staged.parts.items()}
+    alone = {"cache latents": parts["vae"], "cache prompts": parts["text_encoder"], "train": parts["unet"]}
+    assert alone.items() <= {step.name: step.weights for step in staged.steps}.items()
+    assert {step.weights for step in resident.steps if step.name != "sample"} == {sum(parts.values())}
+
+
+def test_a_plan_is_kept_and_made_anew_for_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = pocket_weights("base")
+    settings = settings_of(configure(base))
+    first = KeptPlans(base, None)(settings)
+    made: list[MemorySettings] = []
+    monkeypatch.setattr(Planner, "plan", lambda self, settings: made.append(settings) or first)
+    again = KeptPlans(base, None)
+    assert again(settings) == first and not made
+    again(replace(settings, checkpointing=True))
+    assert [each.checkpointing for each in made] == [True]

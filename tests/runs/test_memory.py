@@ -1,0 +1,60 @@
+"""The planner as a command: what it says, what it refuses, and that it fetches no weights."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import app
+from tests.components.diffusion.planning.published import write_base
+from tests.fixtures_models import tiny_clip_folder
+
+STYLE = ["--set", "style.name=glow", "--set", "style.source=s3://somewhere"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("STYLEFORGE_GPU", raising=False)
+    yield
+
+
+def plan(*arguments: str) -> tuple[int, str, dict[str, Any]]:
+    result = CliRunner().invoke(app, ["plan", *arguments, "--json"])
+    return result.exit_code, result.output, json.loads(result.stdout.splitlines()[-1])
+
+
+def test_a_run_that_fits_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, answer = plan("pocket", "--gpu", "RTX 4090")
+    assert (code, answer["status"], answer["fits"], answer["change"]) == (0, "completed", True, None)
+    assert answer["parts"]["unet"]["trained"] == 7_141_048
+    code, said, answer = plan("pocket", "--gpu", "780MB")
+    assert (code, answer["status"], answer["fits"]) == (2, "refused", False)
+    assert "does not fit" in said and answer["change"]["bytes"] <= answer["gpu"]["usable"] < answer["peak"]["bytes"]
+    assert all(f"--set {name}=" in said for name in answer["change"]["settings"])
+    # What it advises fits.
+    options = [
+        part for name, value in answer["change"]["settings"].items() for part in ("--set", f"{name}={json.dumps(value).strip(chr(34))}")
+    ]
+    assert plan("pocket", "--gpu", "780MB", *options)[0] == 0
+    monkeypatch.setenv("STYLEFORGE_GPU", "780MB")
+    assert plan("pocket")[0] == 2
+
+
+def test_a_gpu_of_no_known_name_and_a_missing_base() -> None:
+    for arguments, wanted in ((["--gpu", "potato"], "potato"), (["--set", "base.model=nowhere/at/all"], "base.model=nowhere/at/all")):
+        code, said, answer = plan("pocket", *arguments)
+        assert (code, answer["status"]) == (2, "failed") and wanted in said
+
+
+@pytest.mark.slow
+def test_a_published_base_is_planned_by_its_configuration_alone(tmp_path: Path) -> None:
+    base, clip = write_base("sd15", tmp_path / "base"), tiny_clip_folder(tmp_path / "clip")
+    (clip / "model.safetensors").unlink()
+    local = ["--set", f"base.model={base}", "--set", "base.revision=null", "--set", f"scoring.extractor={clip}"]
+    code, said, answer = plan("sd15", *STYLE, *local, "--set", "scoring.extractor_revision=null", "--gpu", "24GB")
+    assert code == 0, said
+    assert 16 * 0.98e9 < answer["peak"]["bytes"] < 24 * 2**30
