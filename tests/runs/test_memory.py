@@ -1,6 +1,7 @@
 """The planner as a command: what it says, what it refuses, and that it fetches no weights."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
+from components.core.paths import REPOSITORY
 from tests.components.diffusion.planning.published import write_base
 from tests.fixtures_models import tiny_clip_folder
 
@@ -28,7 +30,9 @@ def plan(*arguments: str) -> tuple[int, str, dict[str, Any]]:
 
 
 def test_a_run_that_fits_and_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    code, _, answer = plan("pocket", "--gpu", "RTX 4090")
+    page = (REPOSITORY / "docs" / "how-to" / "memory.md").read_text(encoding="utf-8")
+    command = next(line for line in page.splitlines() if line.startswith("styleforge plan pocket "))
+    code, _, answer = plan(*shlex.split(command)[2:])
     assert (code, answer["status"], answer["fits"], answer["change"]) == (0, "completed", True, None)
     assert answer["parts"]["unet"]["trained"] == 7_141_048
     code, said, answer = plan("pocket", "--gpu", "780MB")

@@ -49,6 +49,18 @@ def locate(model: str, revision: str | None = None) -> Path:
     return path
 
 
+def base_configuration(model: str, revision: str | None = None) -> Path:
+    """The folder with a base's configuration, in diffusers layout: of a hub model its texts are fetched, and nothing else.
+
+    InputError where it is not there or the hub's is no base, ServiceUnreachable where the hub does not answer.
+    """
+    folder = local_model(model, "base.model")
+    if folder is None:
+        folder = _fetch(model, revision, TEXTS)
+        check_folder(folder, weights=False)
+    return configuration_of(folder) if folder.is_file() else folder
+
+
 @dataclass(frozen=True)
 class BaseFacts:
     """What a base's configuration files say: its family's layout, and the configurations of its denoiser and VAE."""
@@ -68,12 +80,7 @@ def base_facts(model: str, revision: str | None = None) -> BaseFacts:
 
     InputError where the base is of no known family or lacks its denoiser or VAE, ServiceUnreachable where the hub does not answer.
     """
-    folder = local_model(model, "base.model")
-    if folder is None:
-        folder = _fetch(model, revision, TEXTS)
-        check_folder(folder, weights=False)
-    elif folder.is_file():
-        folder = configuration_of(folder)
+    folder = base_configuration(model, revision)
     layout = _layout(folder)
     found = []
     for part in (layout.denoiser, "vae"):
@@ -96,20 +103,6 @@ def pin(model: str, ref: str = "main") -> tuple[str, str]:
         raise InputError(model, "is no hub id", expected="owner/name", remedy="a local folder needs no revision: its content is hashed")
     commit = current_commit(model, ref)
     return commit, check_folder(_fetch(model, commit, TEXTS), weights=False).title
-
-
-def base_configuration(model: str, revision: str | None = None) -> Path:
-    """The folder with a base's configuration, in diffusers layout: of a hub model its texts are fetched, and nothing else.
-
-    InputError where a part is missing or the family is not known, ServiceUnreachable where the hub does not answer.
-    """
-    folder = local_model(model, "base.model")
-    if folder is None:
-        folder = _fetch(model, revision, TEXTS)
-    elif folder.is_file():
-        folder = configuration_of(folder)
-    check_folder(folder, weights=False)
-    return folder
 
 
 def content_digest(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from components.core.config import SamplingSection
 from components.diffusion.planning.phases import Peak, Phases, matrices, score
 from components.diffusion.planning.records import MemoryPlan, PartCount, StepMemory
 from components.diffusion.planning.settings import BITS, MemorySettings, Storage
@@ -71,7 +72,7 @@ class Planner:
             yield StepMemory("cache prompts", weights(TEXT), average=average, activations=prompt.most, caches=caches)
         optimizer = int(sum(state_bytes(settings.optimizer, value.shape) for value in own.values()))
         state: dict[str, int] = {"optimizer": optimizer, "average": average, "caches": caches}
-        working = (traced.family.layout.network, *(() if settings.cache_latents else (VAE,)), *(() if caches_text else (TEXT,)))
+        working = (traced.family.layout.denoiser, *(() if settings.cache_latents else (VAE,)), *(() if caches_text else (TEXT,)))
         peak = self._train(settings, side, traced)
         yield StepMemory("train", weights(*working), peak.gradients, activations=peak.most - peak.gradients, **state)
         seen = min(settings.validated, max(settings.micro_batch, 4))
@@ -81,7 +82,7 @@ class Planner:
         yield StepMemory("validate", weights(*working), activations=validates, **state)
         if count := min(settings.validation_prompts, settings.sampling_batch):
             drawn = self._drawing(settings, side, count)
-            yield StepMemory("draw samples", weights(traced.family.layout.network, VAE), activations=drawn.most, **state)
+            yield StepMemory("draw samples", weights(traced.family.layout.denoiser, VAE), activations=drawn.most, **state)
 
     def _sampling(self, settings: MemorySettings, side: int) -> StepMemory:
         """The states of all prompts stay on the GPU until the last picture is drawn."""
@@ -107,9 +108,10 @@ class Planner:
         return self._once(key, lambda: self._plain(settings).predict(count, side, half))
 
     def _drawing(self, settings: MemorySettings, side: int, count: int) -> Peak:
-        half = "bf16" if settings.draws_half else "no"
-        key = ("draw", settings.storage, side, count, settings.guided, half)
-        return self._once(key, lambda: self._plain(settings).predict(count, side, half, guided=settings.guided, decodes=True))
+        half, plain = "bf16" if settings.draws_half else "no", self._plain(settings)
+        guided = (settings.guidance or plain.family.drawing(SamplingSection()).guidance) != 1.0
+        key = ("draw", settings.storage, side, count, guided, half)
+        return self._once(key, lambda: plain.predict(count, side, half, guided=guided, decodes=True))
 
     def _train(self, settings: MemorySettings, side: int, traced: Phases) -> Peak:
         key = (

@@ -12,9 +12,9 @@ import torch
 from components.core.paths import read_json
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Family
+from components.diffusion.objectives.losses import per_sample_loss
 from components.diffusion.planning.settings import QUANTIZED, MemorySettings, Storage
 from components.diffusion.planning.tracing import META, GpuFunctions, LiveBytes, backward, on_gpu
-from components.diffusion.training.objective import per_sample_loss
 from components.diffusion.training.trainables import Trainables
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -79,7 +79,7 @@ class Phases:
         assert self.trained is not None
         parts, encoders = self.trained.parts, self.family.text_encoders
         if settings.checkpointing:
-            self.family.network.enable_gradient_checkpointing()
+            self.family.denoiser.enable_gradient_checkpointing()
             for name in parts.keys() & encoders.keys():
                 encoders[name].gradient_checkpointing_enable()
         moving = {name: part for name, part in parts.items() if name in encoders}
@@ -125,12 +125,11 @@ class Phases:
         return self.family.predict(latents, torch.empty(len(latents), device=META), conditioning.index_select(index))
 
     def _latents(self, count: int, side: int) -> torch.Tensor:
-        channels, height, width = self.family.latent_shape
-        scale = side / self.family.resolution
-        return torch.empty((count, channels, int(height * scale), int(width * scale)), device=META)
+        return torch.empty((count, *self.family.latent_shape(side, side)), device=META)
 
     def _encode(self, count: int, encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        return self.family.encode_tokens(self.family.tokenize([""] * count).to(META), encoders)
+        ids = {name: rows.to(META) for name, rows in self.family.tokenize([""] * count).items()}
+        return self.family.encode_tokens(ids, encoders)
 
 
 def score(folder: Path, batch: int) -> tuple[Peak, int]:

@@ -30,9 +30,8 @@ class MemorySettings:
 
     ``instances`` and ``aux`` are the pictures of a micro-batch, ``pictures`` and ``prompts`` what the caches hold, ``bank`` the prompts
     that are drawn. ``half`` is autocast's type in training or ``no``; with ``draws_half`` pictures are drawn in bf16, as GPUs do.
-    ``storage`` is by part, fp32 where it says nothing. With ``staged`` a frozen part is on the GPU only while
-    it works: the VAE for latents, text encoders for prompts, then the denoiser.
-    ``resolution`` is in pixels (None: the base's own).
+    ``guidance`` is None for the family's own, and so is ``resolution`` (in pixels). ``storage`` is by part, fp32 where it says nothing.
+    With ``staged`` a part is on the GPU only while it works: the VAE for latents, text encoders for prompts, then the denoiser.
     """
 
     recipe: Recipe
@@ -53,7 +52,7 @@ class MemorySettings:
     storage: tuple[tuple[str, Storage], ...] = ()
     staged: bool = False
     sampling_batch: int = 8
-    guided: bool = True
+    guidance: float | None = None
     draws_half: bool = True
     bank: int = 1
     scoring_batch: int = 64
@@ -87,5 +86,5 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1) -> Me
         optimizer=training.optimizer, average=training.ema_decay > 0, cache_latents=training.cache_latents, cache_text=training.cache_text,
         pictures=(style_refs + aux) * variants + VALIDATED, prompts=prompts + (training.caption_dropout > 0),
         validation_prompts=len(training.validation_prompts), sampling_batch=config.sampling.batch_size,
-        guided=config.sampling.guidance != 1.0, bank=bank, scoring_batch=config.scoring.batch_size,
+        guidance=config.sampling.guidance, bank=bank, scoring_batch=config.scoring.batch_size,
     )  # fmt: skip

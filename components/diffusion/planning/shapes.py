@@ -14,7 +14,7 @@ from components.core.paths import read_json
 from components.diffusion.models.families import Family
 from components.diffusion.models.loading import _family as family_of
 from components.diffusion.models.loading import quiet
-from components.diffusion.models.sources import check_folder, first_line
+from components.diffusion.models.sources import check_folder, first_line, present_parts
 from components.diffusion.planning.tracing import META
 
 
@@ -62,16 +62,16 @@ def family_from_configuration(folder: Path) -> Family:
     InputError where a part's configuration is missing or no network can be made of it.
     """
     layout = check_folder(folder, weights=False)
-    parts: dict[str, Any] = {}
+    present, parts = present_parts(folder), dict[str, Any]()
     try:
         with quiet():
-            for name in layout.networks:
-                parts[name] = network_of(folder / name, *layout.parts[name]).requires_grad_(False).eval()
+            for name in present.keys() & {*layout.networks}:
+                parts[name] = network_of(folder / name, *present[name]).requires_grad_(False).eval()
         schedule = read_json(folder / "scheduler" / "scheduler_config.json")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         problem = f"no network can be made of its configuration ({first_line(error)})"
         raise InputError(str(folder), problem, expected=f"a whole {layout.title} folder") from error
-    for name in layout.parts:
+    for name in present:
         if name.startswith("tokenizer"):
             encoder = parts[name.replace("tokenizer", "text_encoder")]
             parts[name] = Tokens(folder / name, encoder.get_input_embeddings().num_embeddings)
