@@ -14,7 +14,7 @@ from components.cluster.cronjob import check_travels
 from components.cluster.kubeflow import Task, documents
 from components.core.config import RunConfig
 from components.core.errors import InputError, StorageError
-from components.core.paths import atomic_file
+from components.core.paths import write_text
 from orchestration.environment import prepare_environment, set_source_root
 from orchestration.settings import step_settings
 from pipelines.names import PERSONALIZE
@@ -47,9 +47,7 @@ def write_pipeline(plan: dict[str, dict[str, Any]], out: Path, *, name: str, set
         for call in _calls(plan)
     ]  # fmt: skip
     title = f"personalize-{name}".lower().replace("_", "-").replace(".", "-")
-    text = _as_yaml(documents(title, "StyleForge: from a style's pictures to a scored and registered model", tasks))
-    with atomic_file(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out, _as_yaml(documents(title, "StyleForge: from a style's pictures to a scored and registered model", tasks)))
     return [task.step for task in tasks]
 
 

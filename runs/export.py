@@ -15,7 +15,7 @@ from components.core.card import sampling_settings
 from components.core.errors import InputError
 from components.core.paths import atomic_folder, read_json
 from components.core.prompting import fill_template, fill_tokens
-from components.registry.card import Base, CardFacts, CardPicture, Usage, write_card
+from components.registry.card import write_card
 from components.registry.hub import open_hub
 from orchestration.environment import prepare_environment
 
@@ -92,7 +92,7 @@ def export_model(options: ExportOptions) -> dict[str, Any]:
     pushed = hub.push(options.out, f"StyleForge: {name} as {options.format}") if hub else None
     return {
         "format": options.format, "name": name, "folder": str(options.out), "files": files, "notes": written.notes,
-        "pictures": len(facts.pictures), "scored": bool(facts.scores), "pushed": pushed,
+        "pictures": len(facts["pictures"]), "scored": bool(facts["scores"]), "pushed": pushed,
     }  # fmt: skip
 
 
@@ -185,73 +185,71 @@ def _place(pictures: Sequence[Shown], target: Path) -> list[Shown]:
 def _facts(
     options: ExportOptions, model: StyleModel, version: Mapping[str, Any] | None, name: str, written: Written, pictures: Sequence[Shown],
     origin: str, target: Path,
-) -> CardFacts:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     from components.diffusion.training.methods import fill_prompt
 
     card, settings, method = model.card, sampling_settings(model.card), str(model.card.get("method") or "")
     concepts = card.get("concepts") or []
     scores = read_json(model.folder / SCORES) if (model.folder / SCORES).is_file() else None
     verdict, rows, remarks = _scores(scores) if scores else ("", [], [])
-    return CardFacts(
-        title=name,
-        format=options.format,
-        base=_base(card),
-        usage=_usage(model, name, written, pictures),
-        license=options.license,
-        method=method,
-        style=str(card.get("style") or ""),
-        version=f"version {version['version']} of {version['name']}" if version else "",
-        tokens=model.tokens,
-        template=settings.style_template,
-        instance_prompt=fill_prompt(str(concepts[0].get("prompt", "")), None) if concepts else "",
-        training=_training(card),
-        provenance=_provenance(card),
-        verdict=verdict,
-        scores=rows,
-        score_notes=remarks,
-        pictures=[CardPicture(each.file.relative_to(target).as_posix(), each.full_prompt) for each in pictures],
-        pictures_are=origin if pictures else "",
-        grid="images/grid.png" if pictures else "",
-        files=_files(target, name, options.format),
-        notes=written.notes,
-        tags=["stable-diffusion-xl" if "XL" in written.pipeline else "stable-diffusion", *([method] if method else [])],
-    )
+    return {
+        "title": name,
+        "format": options.format,
+        "base": _base(card),
+        "usage": _usage(model, name, written, pictures),
+        "license": options.license,
+        "method": method,
+        "style": str(card.get("style") or ""),
+        "version": f"version {version['version']} of {version['name']}" if version else "",
+        "tokens": model.tokens,
+        "template": settings.style_template,
+        "instance_prompt": fill_prompt(str(concepts[0].get("prompt", "")), None) if concepts else "",
+        "training": _training(card),
+        "provenance": _provenance(card),
+        "verdict": verdict,
+        "scores": rows,
+        "score_notes": remarks,
+        "pictures": [(each.file.relative_to(target).as_posix(), each.full_prompt) for each in pictures],
+        "pictures_are": origin if pictures else "",
+        "grid": "images/grid.png" if pictures else "",
+        "files": _files(target, name, options.format),
+        "notes": written.notes,
+        "tags": ["stable-diffusion-xl" if "XL" in written.pipeline else "stable-diffusion", *([method] if method else [])],
+    }
 
 
-def _base(card: Mapping[str, Any]) -> Base | None:
+def _base(card: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the model was trained on; ``public`` says whether ``name`` is a model on the hub."""
     from components.diffusion.export.portable import is_public, public_card
 
     if "base" not in card:
         return None
     base = public_card(dict(card))["base"]
     public = base["model"] != "pocket" and is_public(str(card["base"]["model"]))
-    return Base(str(base["model"]), public, base.get("revision"), str(base.get("digest") or ""))
+    return {"name": str(base["model"]), "public": public, "revision": base.get("revision"), "digest": base.get("digest")}
 
 
-def _usage(model: StyleModel, name: str, written: Written, pictures: Sequence[Shown]) -> Usage:
+def _usage(model: StyleModel, name: str, written: Written, pictures: Sequence[Shown]) -> dict[str, Any]:
     from components.diffusion.export.formats import file_stem
     from components.diffusion.export.portable import EXAMPLE
 
     settings = sampling_settings(model.card)
-    prompt = pictures[0].full_prompt if pictures else fill_template(settings.style_template, model.tokens, EXAMPLE)
-    embeddings = [(token, file, keys, file_stem(token)) for token, (file, keys) in written.embeddings.items()]
-    return Usage(
-        prompt, settings.negative_prompt, written.drawing.steps, written.drawing.guidance, written.pipeline, written.scheduler,
-        written.scheduler_options, name, embeddings,
-    )  # fmt: skip
+    return {
+        "prompt": pictures[0].full_prompt if pictures else fill_template(settings.style_template, model.tokens, EXAMPLE),
+        "negative_prompt": settings.negative_prompt, "steps": written.drawing.steps, "guidance": written.drawing.guidance,
+        "pipeline": written.pipeline, "scheduler": written.scheduler, "scheduler_options": written.scheduler_options, "file": name,
+        "embeddings": [(token, file, keys, file_stem(token)) for token, (file, keys) in written.embeddings.items()],
+    }  # fmt: skip
 
 
 def _training(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     training = card.get("training") or {}
-    rows = [("method", str(card["method"]))] if card.get("method") else []
-    rows += [(label, f"{training[key]}") for key, label in _TRAINING.items() if training.get(key) is not None]
-    if training.get("trains"):
-        rows.append(("what trained", ", ".join(training["trains"])))
-    if card.get("seed") is not None:
-        rows.append(("seed", str(card["seed"])))
-    if card.get("versions"):
-        rows.append(("made with", ", ".join(f"{name} {number}" for name, number in card["versions"].items())))
-    return rows
+    versions = ", ".join(f"{name} {number}" for name, number in (card.get("versions") or {}).items())
+    rows = [
+        ("method", card.get("method") or None), *((label, training.get(key)) for key, label in _TRAINING.items()),
+        ("what trained", ", ".join(training.get("trains") or ()) or None), ("seed", card.get("seed")), ("made with", versions or None),
+    ]  # fmt: skip
+    return [(label, str(value)) for label, value in rows if value is not None]
 
 
 def _provenance(card: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -259,8 +257,8 @@ def _provenance(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("style", card.get("style")), ("StyleRef pictures", card.get("style_ref_pictures")),
         ("digest of the style set's manifest", card.get("manifest_digest")),
-        ("base", base and f"{base.name}{f' at {base.revision}' if base.revision else ''}"),
-        ("digest of the base's files", base and base.digest), ("digest of the run's configuration", card.get("config_digest")),
+        ("base", base and " at ".join(filter(None, (base["name"], base["revision"])))),
+        ("digest of the base's files", base and base["digest"]), ("digest of the run's configuration", card.get("config_digest")),
     ]  # fmt: skip
     return [(label, str(value)) for label, value in facts if value]
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from components.core.errors import InputError
-from components.core.paths import atomic_file
+from components.core.paths import atomic_file, write_text
 from orchestration.environment import prepare_environment
 
 _logger = logging.getLogger(__name__)
@@ -45,8 +45,7 @@ def summarize(result_file: Path | None, gate_file: Path | None, out: Path, *, ti
     from components.evaluation.summary_text import summary_markdown
 
     text = summary_markdown(result, gate, title=title, grid=files["grid"] and GRID, links=[*found, *more])
-    with atomic_file(out / TEXT) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out / TEXT, text)
     return {"summary": str(out / TEXT), **files}
 
 

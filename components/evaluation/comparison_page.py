@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from components.core.comparison import CompareConfig
+from components.core.images import load_rgb
 from components.core.metrics import SCORES, SPECS
-from components.core.paths import atomic_file, write_json
+from components.core.pages import thumbnail, write_page
+from components.core.paths import write_json, write_text
 from components.evaluation import comparison_text as text
 from components.evaluation.comparison import Outcome, compare
 from components.evaluation.grid import WallRow, picture_wall
 from components.evaluation.record import Record
-from components.evaluation.report import environment, thumbnail
+from components.evaluation.report import TEMPLATES
 from components.evaluation.tradeoff import tradeoff
 
 PAGE, MARKDOWN, TABLE, RESULT, WALL, PLOT = (
@@ -32,22 +34,17 @@ def render_comparison(out: Path, config: CompareConfig, outcomes: Sequence[Outco
     out.mkdir(parents=True, exist_ok=True)
     result = compare(config, outcomes)
     wall = _wall(config, outcomes)
-    plot = tradeoff(result, standalone=True)
     write_json(out / RESULT, result)
     if wall:
         columns = ["base", *(variant.title for variant in config.methods)]
         picture_wall(columns, {style: [row for row, _ in rows] for style, rows in wall.items()}, out / WALL)
-    _write(out / PLOT, plot)
-    _write(out / TABLE, text.csv_text(result))
-    _write(out / MARKDOWN, text.markdown(result, wall=WALL if wall else None, plot=PLOT if plot else None))
-    _write(out / PAGE, environment().get_template("comparison.html.j2").render(_page(config, result, wall, settings)))
+    if plot := tradeoff(result, standalone=True):
+        write_text(out / PLOT, plot)
+    write_text(out / TABLE, text.csv_text(result))
+    page = _page(config, result, wall, settings)
+    for name in (MARKDOWN, PAGE):
+        write_page(out / name, TEMPLATES / f"{name}.j2", page)
     return result
-
-
-def _write(path: Path, content: str) -> None:
-    if content:
-        with atomic_file(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
 
 
 def _wall(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, list[tuple[WallRow, str]]]:
@@ -165,5 +162,5 @@ def interval_bar(decision: Mapping[str, Any], largest: float) -> str:
 
 def _wall_row(row: WallRow, names: Mapping[str, str], config: CompareConfig) -> dict[str, Any]:
     titles = ["base", *(names[variant.name] for variant in config.methods)]
-    shown = [thumbnail(path, _THUMBNAIL) if path else None for path in row.pictures]
+    shown = [thumbnail(load_rgb(path), _THUMBNAIL) if path else None for path in row.pictures]
     return {"caption": row.caption, "pictures": list(zip(titles, shown, strict=True))}

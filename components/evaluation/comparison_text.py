@@ -149,66 +149,6 @@ def intervals_text(result: Result) -> str:
     return f"Mean over {seeds} seeds ± {100 * result['confidence']:.0f} % t-interval."
 
 
-def markdown(result: Result, *, wall: str | None = None, plot: str | None = None) -> str:
-    """The whole result as Markdown, with links to the picture wall and the trade-off plot."""
-    context = result["context"]
-    lines = [f"# {result['name']}", "", summary(result), "", f"{equal_text(result)} {intervals_text(result)}"]
-    if context:
-        lines += [
-            f"Extractor {context['extractor']}, {context['reference_n']} reference pictures a style, "
-            f"{context['pictures']['style']} pictures a cell."
-        ]
-    lines += ["", *_summary_table(result), "", "**Best** and <u>second</u> of each column.", ""]
-    lines += [f"![Trade-off of KID and CLIP-T]({plot})", ""] if plot else []
-    if result["claims"]:
-        lines += ["## Claims", "", *_claims_table(result), ""]
-    for title, group, metrics, base in style_tables(result):
-        lines += [f"## {title}", ""]
-        for metric in metrics:
-            shown, rows = style_rows(result, group, metric, base=base)
-            lines += [f"### {SPECS[metric].title}", "", *_table(["", *shown], rows), ""]
-    lines += ["## Picture wall", "", f"![Prompts by method]({wall})", ""] if wall else []
-    if failed := failed_cells(result):
-        lines += ["## Failed cells", "", "| variant | style | seed | reason |", "| --- | --- | --- | --- |"]
-        lines += [_line(", ".join(cell["variants"]), cell["style"], str(cell["seed"]), cell["error"] or "") for cell in failed] + [""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _summary_table(result: Result) -> list[str]:
-    names, group, column = labels(result), result["tables"][0], columns(result)[-1]
-    costs = list(cost_texts(result, group["variants"][0]))
-    head = ["method", *(SPECS[metric].title for metric in SCORES), *costs]
-    rows = [("untouched base", [*(base_entry(result, column, metric) for metric in SCORES), *(Number("–") for _ in costs)])]
-    for name in group["variants"]:
-        found = [Number(text) for text in cost_texts(result, name).values()]
-        rows.append((names[name], [*variant_entries(result, group, name), *found]))
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Number | None]]]) -> list[str]:
-    return [_line(*head), _line(*["---"] * len(head)), *(_line(label, *map(_markdown_number, entries)) for label, entries in rows)]
-
-
-def _claims_table(result: Result) -> list[str]:
-    names = labels(result)
-    rows = ["| claim | verdict | figures | |", "| --- | --- | --- | --- |"]
-    for claim in result["claims"]:
-        figures = [f"beside {names[pair['than']]}: {claim_figures(claim, pair)}" for pair in claim["pairs"] if pair["decision"]]
-        rows.append(_line(claim["name"], f"**{claim['verdict']}**", "<br>".join(figures) or "–", claim_note(result, claim)))
-    return rows
-
-
-def _markdown_number(number: Number | None) -> str:
-    if number is None:
-        return "failed"
-    text = {"best": "**{}**", "second": "<u>{}</u>"}.get(number.rank, "{}").format(number.text)
-    return text + (f" ± {number.interval}" if number.interval else "") + (f" ({number.note})" if number.note else "")
-
-
-def _line(*cells: str) -> str:
-    return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
-
-
 def csv_text(result: Result) -> str:
     """One row a variant, style and seed: scores with their intervals, costs, and the reason of a failure."""
     scores = [f"{metric}{part}" for metric in SCORES for part in ("", "_low", "_high")]

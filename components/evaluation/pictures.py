@@ -66,6 +66,12 @@ def pick_pairs(style: list[Picture], base: list[Picture], per_category: int) -> 
     return chosen
 
 
+def in_turn(pairs: dict[str, list[tuple[Picture, Picture | None]]], count: int) -> list[tuple[Picture, Picture | None]]:
+    """At most ``count`` pairs of :func:`pick_pairs`, the categories in turn."""
+    columns = pairs.values()
+    return [column[index] for index in range(count) for column in columns if index < len(column)][:count]
+
+
 def reading_order(category: str) -> tuple[int, str]:
     """Sort key of categories: the built-in four in their order, then the others by name."""
     return (CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES), category)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.paths import atomic_folder, read_json, write_json
-from components.evaluation.pictures import Picture, pick_pairs, read_pictures
+from components.evaluation.pictures import Picture, in_turn, pick_pairs, read_pictures
 from components.evaluation.protocol import SCORES, read_protocol
 from components.evaluation.replicates import VALUES, replicates
 from components.evaluation.significance import Resampled
@@ -43,7 +43,7 @@ class Record:
 def write_record(out: Path, *, evaluation: Path, model: Path, style_pictures: Path, base_pictures: Path) -> Path:
     """Write one cell's record: ``cell.json``, ``values.safetensors``, ``wall/``, and ``timing.json`` with what its training cost."""
     scores = read_json(evaluation / SCORES)
-    shown = choose_for_wall(read_pictures(style_pictures), read_pictures(base_pictures))
+    shown = in_turn(pick_pairs(read_pictures(style_pictures), read_pictures(base_pictures), WALL), WALL)
     with atomic_folder(out) as folder:
         shutil.copyfile(evaluation / VALUES, folder / VALUES)
         write_json(folder / "cell.json", {
@@ -52,12 +52,6 @@ def write_record(out: Path, *, evaluation: Path, model: Path, style_pictures: Pa
         })  # fmt: skip
         write_json(folder / _COST, _cost(model))
     return out
-
-
-def choose_for_wall(style: list[Picture], base: list[Picture]) -> list[tuple[Picture, Picture | None]]:
-    """Pictures for the wall: evenly spaced through each category, the categories in turn. It depends on the prompts alone."""
-    columns = list(pick_pairs(style, base, WALL).values())
-    return [column[index] for index in range(WALL) for column in columns if index < len(column)][:WALL]
 
 
 def saved_bytes(model: Path) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,52 +10,19 @@ from typing import Any
 from components.core.config import RunConfig
 from components.core.images import load_rgb
 from components.core.metrics import SCORES, SPECS, Metric
-from components.core.paths import atomic_file, read_json, read_jsonl
+from components.core.pages import thumbnail, write_page
+from components.core.paths import read_json, read_jsonl
 from components.core.prompting import fill_template
 from components.evaluation import charts
-from components.evaluation.pictures import Picture, pick_pairs, read_pictures
+from components.evaluation.pictures import Picture, in_turn, pick_pairs, read_pictures
 from components.evaluation.verdict import judge, overlap, percent, percent_range, relative_change
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-_SMALL = 96
-"""Pictures up to this side are enlarged without blurring: they are meant to be seen pixel by pixel."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What bounds the file's size: how many pictures go in, and how large."""
-
-    per_category: int = 6
-    categories: int = 8
-    sheet: int = 24
-    thumbnail: int = 256
-    listed_failures: int = 20
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A picture as a data URI, with its size in pixels and whether it is small enough to be shown pixel by pixel."""
-
-    uri: str
-    width: int
-    height: int
-    small: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the score table, as text."""
-
-    name: str
-    better: str
-    style: str
-    style_interval: str
-    base: str
-    base_interval: str
-    change: str
-    improved: bool | None
-    bars: str
+# What bounds the file's size: how many pictures go in, and how large.
+PER_CATEGORY, CATEGORIES, SHEET, HERO = 6, 8, 24, 6
+SIDE, SHEET_SIDE = 256, 160
+LISTED_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -75,54 +40,35 @@ class ReportInputs:
     reference: Sequence[Path] = ()
 
 
-def render_report(out: Path, config: RunConfig, scores: Mapping[str, Any], inputs: ReportInputs, limits: Limits = Limits()) -> Path:
+def render_report(out: Path, config: RunConfig, scores: Mapping[str, Any], inputs: ReportInputs) -> Path:
     """Write the report of one run. The same inputs give the same bytes: nothing in the page depends on time or place."""
     style, base = read_pictures(inputs.style_pictures), read_pictures(inputs.base_pictures)
-    pairs = dict(list(pick_pairs(style, base, limits.per_category).items())[: limits.categories])
+    pairs = dict(list(pick_pairs(style, base, PER_CATEGORY).items())[:CATEGORIES])
     card = read_json(inputs.model / "styleforge.json") if (inputs.model / "styleforge.json").is_file() else {}
     log = inputs.model / "training" / "log.jsonl"
     page = {
         "config": config,
         "verdict": judge(dict(scores)),
         "scores": scores,
-        "hero": [thumbnail(p.path, limits.thumbnail) for p in _hero(style)],
+        "hero": [_picture(ours.path) for ours, _ in in_turn(pick_pairs(style, [], HERO), HERO)],
         "rows": [_row(SPECS[key], scores["style"][key], scores["base"][key]) for key in SCORES],
         "drift": drift_rows(scores.get("drift")),
         "categories": category_rows(scores.get("by_category") or {}),
-        "grids": {category: [_pair(pair, limits.thumbnail) for pair in items] for category, items in pairs.items()},
-        "attention": _attention(inputs.attention, limits.thumbnail),
+        "grids": {category: [_pair(*pair) for pair in items] for category, items in pairs.items()},
+        "attention": _attention(inputs.attention),
         "counts": {"pictures": len(style), "prompts": len({p.prompt_id for p in style})},
-        "sheets": _sheets(inputs, limits),
+        "sheets": _sheets(inputs),
         "reference_is_style_ref": scores["context"]["reference"] != "held-out",
         "loss": charts.loss_curve(read_jsonl(log)) if log.is_file() else "",
-        "validation": _validation(inputs.validation, limits.listed_failures),
+        "validation": _validation(inputs.validation),
         "settings": _sections(config),
         "provenance": _provenance(config, scores, card),
         "prompts": _prompts(config, card),
     }
-    with atomic_file(out) as temporary:
-        temporary.write_text(environment().get_template("report.html.j2").render(page), encoding="utf-8")
-    return out
+    return write_page(out, TEMPLATES / "report.html.j2", page)
 
 
-def thumbnail(path: Path, side: int) -> Thumbnail:
-    """A picture as a data URI, at most ``side`` pixels wide and high: small ones as lossless PNG, large ones as WebP."""
-    from PIL import Image
-
-    image = load_rgb(path)
-    small = max(image.size) <= _SMALL
-    if max(image.size) > side:
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    if small:
-        image.save(buffer, "PNG", optimize=True)
-    else:
-        image.save(buffer, "WEBP", quality=82, method=4)
-    kind = "png" if small else "webp"
-    return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", image.width, image.height, small)
-
-
-def drift_rows(drift: Mapping[str, Any] | None) -> list[Row]:
+def drift_rows(drift: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """What changed on prompts without the style token."""
     found = drift or {}
     metrics = [metric for metric in SPECS.values() if metric.group == "drift" and metric.source in found]
@@ -130,7 +76,7 @@ def drift_rows(drift: Mapping[str, Any] | None) -> list[Row]:
     return [_row(metric, found[metric.source], found.get(f"{metric.source}_base")) for metric in metrics]
 
 
-def category_rows(by_category: Mapping[str, Any]) -> dict[str, Row]:
+def category_rows(by_category: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """CLIP-T by prompt category."""
     metric = SPECS["clip_t"]
     return {
@@ -140,47 +86,36 @@ def category_rows(by_category: Mapping[str, Any]) -> dict[str, Row]:
     }
 
 
-def _row(metric: Metric, style: Mapping[str, Any], base: Mapping[str, Any] | None) -> Row:
+def _row(metric: Metric, style: Mapping[str, Any], base: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One line of the score table, as text; ``improved`` is None where the difference may be chance."""
+
     def ends(score: Mapping[str, Any]) -> str:
         return " – ".join(metric.text(score[end], like=score["value"]) for end in ("low", "high"))
 
+    row = {
+        "name": metric.label, "better": metric.better, "style": metric.text(style["value"]), "style_interval": ends(style),
+        "base": "–", "base_interval": "", "change": "", "improved": None, "bars": "",
+    }  # fmt: skip
     if base is None:
-        return Row(metric.label, metric.better, metric.text(style["value"]), ends(style), "–", "", "", None, "")
+        return row
     change = relative_change(style["value"], base["value"])
-    # A difference that may be chance gets no colour.
-    improved = None if change is None or overlap(dict(style), dict(base)) else (change < 0) == metric.lower
-    return Row(
-        name=metric.label,
-        better=metric.better,
-        style=metric.text(style["value"]),
-        style_interval=ends(style),
-        base=metric.text(base["value"]),
-        base_interval=ends(base),
-        change="" if change is None else percent(change),
-        improved=improved,
-        bars=charts.interval_bars(dict(style), dict(base), metric.factor),
-    )
+    return row | {
+        "base": metric.text(base["value"]), "base_interval": ends(base), "change": "" if change is None else percent(change),
+        "improved": None if change is None or overlap(dict(style), dict(base)) else (change < 0) == metric.lower,
+        "bars": charts.interval_bars(dict(style), dict(base), metric.factor),
+    }  # fmt: skip
 
 
-def _hero(style: list[Picture]) -> list[Picture]:
-    """Six pictures across the categories for the top of the page."""
-    pairs = pick_pairs(style, [], 6)
-    columns = [[picture for picture, _ in items] for items in pairs.values()]
-    mixed = [column[index] for index in range(6) for column in columns if index < len(column)]
-    return mixed[:6]
+def _picture(path: Path, side: int = SIDE) -> dict[str, Any]:
+    return thumbnail(load_rgb(path), side)
 
 
-def _pair(pair: tuple[Picture, Picture | None], side: int) -> dict[str, Any]:
-    ours, theirs = pair
-    return {
-        "prompt": ours.prompt,
-        "id": ours.prompt_id,
-        "style": thumbnail(ours.path, side),
-        "base": thumbnail(theirs.path, side) if theirs else None,
-    }
+def _pair(ours: Picture, theirs: Picture | None) -> dict[str, Any]:
+    shown = {"style": _picture(ours.path), "base": _picture(theirs.path) if theirs else None}
+    return {"prompt": ours.prompt, "id": ours.prompt_id, **shown}
 
 
-def _attention(folder: Path | None, side: int) -> list[dict[str, Any]]:
+def _attention(folder: Path | None) -> list[dict[str, Any]]:
     """Pictures with the overlays of their words."""
     listing = folder / "attention.json" if folder else None
     if folder is None or listing is None or not listing.is_file():
@@ -188,12 +123,12 @@ def _attention(folder: Path | None, side: int) -> list[dict[str, Any]]:
     return [
         {
             "prompt": row["full_prompt"],
-            "picture": thumbnail(folder / row["file_name"], side),
+            "picture": _picture(folder / row["file_name"]),
             "words": [
                 {
                     "word": word["word"],
                     "range": percent_range(word["lowest"], word["highest"]),
-                    "overlay": thumbnail(folder / word["file_name"], side),
+                    "overlay": _picture(folder / word["file_name"]),
                 }
                 for word in row["words"]
             ],
@@ -202,7 +137,7 @@ def _attention(folder: Path | None, side: int) -> list[dict[str, Any]]:
     ]
 
 
-def _sheets(inputs: ReportInputs, limits: Limits) -> list[dict[str, Any]]:
+def _sheets(inputs: ReportInputs) -> list[dict[str, Any]]:
     """Contact sheets: StyleRef with roles, Aux with sources, reference."""
     split, listing = read_json(inputs.split / "split.json"), inputs.aux / "metadata.jsonl"
     roles = {row["path"]: row.get("role") or "" for row in split["style_ref"]}
@@ -215,28 +150,27 @@ def _sheets(inputs: ReportInputs, limits: Limits) -> list[dict[str, Any]]:
         ("Aux", "The pictures that preserve what the base knows.", aux),
         ("Reference", "Held-out pictures of the style that FID, KID and CLIP-I are measured to.", reference),
     ]
-    return [_sheet(title, note, items, limits) for title, note, items in sheets if items]
+    return [_sheet(title, note, items) for title, note, items in sheets if items]
 
 
-def _sheet(title: str, note: str, items: list[tuple[Path, str]], limits: Limits) -> dict[str, Any]:
-    count = min(limits.sheet, len(items))
+def _sheet(title: str, note: str, items: list[tuple[Path, str]]) -> dict[str, Any]:
+    count = min(SHEET, len(items))
     spaced = [items[index * len(items) // count] for index in range(count)]
-    side = min(limits.thumbnail, 160)
     return {
         "title": title,
         "note": note,
         "total": len(items),
-        "pictures": [{"picture": thumbnail(path, side), "caption": caption, "name": path.name} for path, caption in spaced],
+        "pictures": [{"picture": _picture(path, SHEET_SIDE), "caption": caption, "name": path.name} for path, caption in spaced],
     }
 
 
-def _validation(folder: Path, listed: int) -> dict[str, Any]:
+def _validation(folder: Path) -> dict[str, Any]:
     report = read_json(folder / "validation.json")
     rules = []
     for rule in report["rules"]:
         failures = rule.get("failures") or []
         state = "passed" if rule["passed"] else "failed" if rule["severity"] == "hard" else "warning"
-        rules.append({**rule, "state": state, "failures": failures[:listed], "more": max(0, len(failures) - listed)})
+        rules.append({**rule, "state": state, "failures": failures[:LISTED_FAILURES], "more": max(0, len(failures) - LISTED_FAILURES)})
     rules.sort(key=lambda rule: ("failed", "warning", "passed").index(rule["state"]))
     return {"passed": report["passed"], "rules": rules, "counts": report.get("counts") or {}}
 
@@ -298,10 +232,3 @@ def _short(text: str) -> str:
     if len(tail) == 64 and all(letter in "0123456789abcdef" for letter in tail):
         return f"{head}:{tail[:16]}" if head else tail[:16]
     return text
-
-
-def environment() -> Any:
-    """The jinja2 environment of the pages: everything that users write is escaped, and a missing value is an error."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

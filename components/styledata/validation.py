@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import GateRefused
+from components.core.pages import thumbnail, write_page
 from components.core.paths import atomic_folder, write_json
 from components.styledata.manifest import SPLITS, Manifest
-from components.styledata.page import write_page
 from components.styledata.rules import Rule, Severity, rules, table
 
 if TYPE_CHECKING:
     import pandas
+
+_THUMBNAIL = 96
+_MOST_PICTURES = 60
+"""Thumbnails a page carries at most, so that it stays small whatever is wrong."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,19 @@ def validate_style_set(style_set: Path, *, minimum_side: int, needs_roles: bool,
     )
     with atomic_folder(out) as folder:
         write_json(folder / "validation.json", report.as_json())
-        write_page(folder / "validation.html", report.as_json(), manifest, style_set)
+        _write_page(folder / "validation.html", report, manifest, style_set)
     return report
+
+
+def _write_page(path: Path, report: ValidationReport, manifest: Manifest, style_set: Path) -> None:
+    """Pictures that fail come first, then StyleRef up to the allowance."""
+    by_path = {entry.path: entry for entry in manifest.entries if entry.problem is None}
+    failing = [failure.path for rule in report.rules for failure in rule.failures]
+    style = [entry.path for entry in manifest.usable("style_ref")]
+    shown = [name for name in dict.fromkeys([*failing, *style]) if name in by_path][:_MOST_PICTURES]
+    thumbnails = {name: thumbnail(by_path[name].load(style_set), _THUMBNAIL)["uri"] for name in shown}
+    page = {"report": report.as_json(), "thumbnails": thumbnails, "style": style}
+    write_page(path, Path(__file__).with_name("validation.html.j2"), page)
 
 
 def _one_line(rule: RuleResult, most: int = 3) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from components.core.config import parse_config
+from components.core.pages import thumbnail
 from components.evaluation import charts
-from components.evaluation.report import Limits, ReportInputs, render_report, thumbnail
+from components.evaluation import report as report_page
+from components.evaluation.report import ReportInputs, render_report
 from components.evaluation.verdict import judge
 from tests.components.evaluation.conftest import FinishedRun, picture, write_value
 
@@ -121,16 +123,19 @@ def test_page_holds_everything_and_refers_to_nothing(full: Path) -> None:
     assert "guided away" not in page and 'id="attention"' not in page
 
 
-def test_same_inputs_give_the_same_bytes_and_the_size_is_bounded(finished_run: FinishedRun, full: Path, tmp_path: Path) -> None:
+def test_same_inputs_give_the_same_bytes_and_the_size_is_bounded(
+    finished_run: FinishedRun, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = full.read_text(encoding="utf-8")
     assert report(finished_run, tmp_path / "again.html") == page
-    small = report(finished_run, tmp_path / "b.html", limits=Limits(per_category=1, sheet=2, thumbnail=32))
+    monkeypatch.setattr(report_page, "PER_CATEGORY", 1)
+    monkeypatch.setattr(report_page, "SHEET", 2)
+    small = report(finished_run, tmp_path / "b.html")
     assert len(small) < len(page) < 200_000
     assert Links(small).tags.count("img") < Links(page).tags.count("img")
     noise = picture(0, (0, 0, 0), 64).resize((2000, 1500))
-    noise.save(tmp_path / "large.png")
-    shown = thumbnail(tmp_path / "large.png", 256)
-    assert (shown.width, shown.height, shown.small) == (256, 192, False) and len(shown.uri) < 60_000
+    shown = thumbnail(noise, 256)
+    assert (shown["width"], shown["height"], shown["small"]) == (256, 192, False) and len(shown["uri"]) < 60_000
 
 
 def test_a_run_with_gaps_still_has_a_page(finished_run: FinishedRun, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from components.evaluation.summary_text import escaped, fenced, summary_markdown
+from components.core.pages import escaped, fenced
+from components.evaluation.summary_text import summary_markdown
 
 SCORE = {"value": 0.125, "low": -0.026, "high": 0.265, "n": 128}
 RESULT: dict[str, Any] = {

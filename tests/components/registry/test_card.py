@@ -1,22 +1,33 @@
 import ast
 import re
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
-from components.registry.card import Base, CardFacts, CardPicture, Usage, code, escaped, literal, render_card, write_card
+from components.core.pages import code, escaped, literal
+from components.registry.card import render_card, write_card
 
-USAGE = Usage("a photo of sks style, a man", "blurry", 30, 7.5, "StableDiffusionPipeline", "DDIMScheduler", {"clip_sample": False}, "mine")
-FACTS = CardFacts(
-    "mine", "diffusers", Base("owner/base", True, "ab" * 20, "cd" * 32), USAGE, method="lora", style="anime", version="version 3 of mine",
-    tokens=["sks"], template="a photo of {token} style, {prompt}", instance_prompt="a photo of sks style",
-    training=[("optimizer steps", "800")], provenance=[("digest of the style set's manifest", "ef" * 32)], verdict="The style took.",
-    scores=[("CLIP-T ↑", "31.00 (30.00 to 32.00)", "30.00", "16")], score_notes=["Extractor: pocket."],
-    pictures=[CardPicture("images/a.png", "a photo of sks style, a man")], pictures_are="Some of the pictures that were scored.",
-    grid="images/grid.png", files=[("unet/", "the network")], notes=["Mind this."], tags=["stable-diffusion"],
-)  # fmt: skip
+USAGE: dict[str, Any] = {
+    "prompt": "a photo of sks style, a man", "negative_prompt": "blurry", "steps": 30, "guidance": 7.5, "file": "mine", "embeddings": [],
+    "pipeline": "StableDiffusionPipeline", "scheduler": "DDIMScheduler", "scheduler_options": {"clip_sample": False},
+}  # fmt: skip
+BASE = {"name": "owner/base", "public": True, "revision": "ab" * 20}
+LOCAL = {"public": False, "revision": None}
+BARE: dict[str, Any] = {
+    "title": "bare", "format": "diffusers", "base": None, "usage": USAGE, "license": "other",
+    **dict.fromkeys(("method", "style", "version", "template", "instance_prompt", "verdict", "pictures_are", "grid"), ""),
+    **dict.fromkeys(("tokens", "training", "provenance", "scores", "score_notes", "pictures", "files", "notes", "tags"), ()),
+}  # fmt: skip
+FACTS: dict[str, Any] = {
+    **BARE, "title": "mine", "base": BASE, "method": "lora", "style": "anime", "version": "version 3 of mine", "tokens": ["sks"],
+    "template": "a photo of {token} style, {prompt}", "instance_prompt": "a photo of sks style", "training": [("optimizer steps", "800")],
+    "provenance": [("digest of the style set's manifest", "ef" * 32)], "verdict": "The style took.", "score_notes": ["Extractor: pocket."],
+    "scores": [("CLIP-T ↑", "31.00 (30.00 to 32.00)", "30.00", "16")], "pictures": [("images/a.png", "a photo of sks style, a man")],
+    "pictures_are": "Some of the pictures that were scored.", "grid": "images/grid.png", "files": [("unet/", "the network")],
+    "notes": ["Mind this."], "tags": ["stable-diffusion"],
+}  # fmt: skip
 
 
 def block(card: str) -> str:
@@ -30,9 +41,9 @@ def test_hugging_face_reads_the_head(tmp_path: Path) -> None:
     assert data.get("base_model_relation") == "finetune" and data.get("instance_prompt") == "a photo of sks style"
     assert data.tags == ["text-to-image", "diffusers", "stable-diffusion", "style", "styleforge"]
     assert data.get("widget") == [{"text": "a photo of sks style, a man", "output": {"url": "images/a.png"}}]
-    lora = ModelCard(render_card(replace(FACTS, format="a1111-lora", license="openrail"))).data
+    lora = ModelCard(render_card(dict(FACTS, format="a1111-lora", license="openrail"))).data
     assert (lora.license, lora.get("base_model_relation"), "lora" in (lora.tags or [])) == ("openrail", "adapter", True)
-    local = ModelCard(render_card(replace(FACTS, base=Base("pocket")))).data
+    local = ModelCard(render_card(FACTS | {"base": LOCAL | {"name": "pocket"}})).data
     assert local.base_model is None and local.get("base_model_relation") is None
 
 
@@ -44,23 +55,23 @@ def test_it_says_all_that_is_known() -> None:
         "ef" * 32, "No licence has been chosen", "## Intended use and limits", "| `unet/` | the network |",
     ):  # fmt: skip
         assert wanted in card, wanted
-    assert "`openrail`, as its owner chose" in render_card(replace(FACTS, license="openrail"))
-    bare = render_card(CardFacts("bare", "diffusers", None, USAGE))
+    assert "`openrail`, as its owner chose" in render_card(dict(FACTS, license="openrail"))
+    bare = render_card(BARE)
     assert "No scores came with this model." in bare and "Nothing is recorded of the pictures" in bare
     assert "Nothing is recorded of how this model was trained." in bare
     assert "grid.png" not in bare and "**Note.**" not in bare and "Prompts must name" not in bare
-    embedded = replace(USAGE, embeddings=[("<sks>", "sks.safetensors", ["emb_params"], "sks")])
+    embedded = dict(USAGE, embeddings=[("<sks>", "sks.safetensors", ["emb_params"], "sks")])
     row = "| `sks.safetensors` | `embeddings/`; write `sks` for `<sks>` | `models/embeddings/`; write `embedding:sks` |"
-    assert all(row in render_card(replace(FACTS, format=name, usage=embedded)) for name in ("a1111-embedding", "single-file"))
-    assert "`<lora:mine:1>`" in render_card(replace(FACTS, format="a1111-lora"))
+    assert all(row in render_card(dict(FACTS, format=name, usage=embedded)) for name in ("a1111-embedding", "single-file"))
+    assert "`<lora:mine:1>`" in render_card(dict(FACTS, format="a1111-lora"))
 
 
 @pytest.mark.parametrize("name", ["diffusers", "single-file", "a1111-lora", "a1111-embedding"])
 @pytest.mark.parametrize("keys", [["emb_params"], ["clip_l", "clip_g"]])
 def test_its_code_is_python_whatever_users_write(name: str, keys: list[str]) -> None:
     odd = 'it\'s a "man"\n```\nimport os  \\ # é'
-    usage = replace(USAGE, prompt=odd, negative_prompt=odd, embeddings=[("<sks>", "sks.safetensors", keys, "sks")])
-    program = ast.parse(block(render_card(replace(FACTS, format=name, usage=usage, base=Base(odd)))))
+    usage = dict(USAGE, prompt=odd, negative_prompt=odd, embeddings=[("<sks>", "sks.safetensors", keys, "sks")])
+    program = ast.parse(block(render_card(dict(FACTS, format=name, usage=usage, base=LOCAL | {"name": odd}))))
     assert odd in {node.value for node in ast.walk(program) if isinstance(node, ast.Constant)}
     modules = {node.module for node in ast.walk(program) if isinstance(node, ast.ImportFrom)}
     assert modules == ({"diffusers"} if len(keys) == 1 else {"diffusers", "safetensors.torch"})
@@ -69,7 +80,7 @@ def test_its_code_is_python_whatever_users_write(name: str, keys: list[str]) -> 
 
 def test_nothing_that_users_wrote_leaves_its_place() -> None:
     odd = "x | y\n# head\n<script>[a](b) `c` ![d](e)"
-    card = render_card(replace(FACTS, title=odd, style=odd, tokens=[odd], template=odd, training=[(odd, odd)], verdict=odd, notes=[]))
+    card = render_card(dict(FACTS, title=odd, style=odd, tokens=[odd], template=odd, training=[(odd, odd)], verdict=odd, notes=[]))
     body = card.split("\n---\n", 1)[1]
     assert [line for line in body.splitlines() if line.startswith("# ")] == [f"# {escaped(odd)}"]
     assert "<script>" not in re.sub(r"(`+) ?.*?[^`] ?\1(?!`)", "", body)

@@ -165,6 +165,6 @@ def test_the_page_is_self_contained_and_the_result_is_reproducible(tmp_path: Pat
     page = (tmp_path / "validation/validation.html").read_text()
     assert not re.findall(r"(?:src|href)=[\"'](?!data:)", page) and "<script" not in page and "url(" not in page
     assert "refused" in page and "tiny.png" in page and "&lt;b&gt;.png" in page and "<b>" not in page
-    assert page.count("data:image/jpeg;base64,") >= 17
+    assert page.count("data:image/") >= 17
     validate(tmp_path, source)
     assert digest_folder(tmp_path / "validation") == first
