@@ -69,7 +69,7 @@ def all_at_once(world: World, encoder: ClipEncoder, home: Path) -> dict[str, Any
     folders = {name: world.pictures(name) for name in ("style", "base", "plain")}
     run = world.config
     with state_in(home):
-        return score(folders, world.reference, run.scoring, run.seed, [run.method.identifier], extractors=Extractors(encoder))
+        return score(folders, world.reference, run.scoring, run.seed, [run.method.identifier], extractors=Extractors(encoder))[0]
 
 
 @contextmanager

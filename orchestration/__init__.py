@@ -1,1 +1,1 @@
-"""All that is ZenML's or a stack's: environment, client, settings, uploads, stacks, preflight, Kubeflow."""
+"""All that is ZenML's or a stack's: environment, client, settings, stacks, preflight, Kubeflow."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from components.core.config import read_yaml_mapping
+from components.core.config import explain, read_yaml_mapping
 from components.core.content import digest_value
 from components.core.errors import ConfigError
-from components.core.expand import expand
 from components.core.nested import deep_merge
 from components.core.paths import REPOSITORY, state, write_json
 from components.core.suggest import did_you_mean
+from components.core.yaml_text import expand
 from pipelines.names import STEPS
 
 TOP_KEYS = ("settings", "steps")
@@ -102,24 +102,11 @@ def _check_all(path: Path, where: str, section: Any) -> None:
 def _check_model(path: Path, where: str, kind: tuple[str, str], section: Any) -> None:
     module, name = kind
     model: type[BaseModel] = getattr(importlib.import_module(module), name)
-    values = _mapping(path, where, section)
-    _known_fields(path, where, model, values)
     try:
-        model.model_validate(dict(values))
+        model.model_validate(dict(_mapping(path, where, section)), extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join([where, *[str(part) for part in first["loc"]]])
-        raise _wrong(path, place, first.get("input"), str(first["msg"])) from error
-
-
-def _known_fields(path: Path, where: str, model: type[BaseModel], values: Mapping[str, Any]) -> None:
-    _known(path, f"{where}.", values, tuple(model.model_fields), "key")
-    for key, value in values.items():
-        annotation = model.model_fields[key].annotation
-        candidates = (item for item in (annotation, *get_args(annotation)) if isinstance(item, type))
-        nested = next((item for item in candidates if issubclass(item, BaseModel)), None)
-        if nested is not None and isinstance(value, Mapping):
-            _known_fields(path, f"{where}.{key}", nested, value)
+        raise ConfigError(str(path), explain(model, first, [where]), expected=f"what ZenML's {name} takes") from error
 
 
 def _mapping(path: Path, where: str, value: Any) -> Mapping[str, Any]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import known_error
 from orchestration.client import find_run, stack_flavors
-from orchestration.fast_start import lightweight_zenml
 from orchestration.settings import settings_for
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
 _logger = logging.getLogger(__name__)
+BUILT_IN = "built-in"
 
 
 def submit_and_collect(
@@ -47,3 +50,38 @@ def submit_and_collect(
         finished = [step for step, record in run.steps.items() if record.status.value == "completed"] if run and discard_finished else []
         workspace.release(finished)
     return run, error
+
+
+@contextmanager
+def lightweight_zenml() -> Iterator[None]:
+    """Within the block ZenML lists packages without a subprocess and, on a stack of built-in parts, loads no integrations.
+
+    Integrations bring materializers for torch, pandas and the like, which costs seconds: our artifacts are folders with one of their own.
+    """
+    from zenml.environment import Environment
+    from zenml.integrations.registry import integration_registry
+
+    packages = Environment.__dict__["get_python_packages"]
+    Environment.get_python_packages = staticmethod(installed_packages)  # type: ignore[method-assign]
+    local = _built_in_stack()
+    if local:
+        integration_registry.activate_integrations = lambda: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Environment.get_python_packages = packages  # type: ignore[method-assign]
+        if local:
+            del integration_registry.activate_integrations
+
+
+def installed_packages() -> list[str]:
+    """All installed distributions as ``name==version``, sorted: what ``pip freeze`` would say of released packages."""
+    found = {(item.name, item.version) for item in importlib.metadata.distributions() if item.name}
+    return sorted(f"{name}=={version}" for name, version in found)
+
+
+def _built_in_stack() -> bool:
+    from zenml.client import Client
+
+    components = [item for parts in Client().active_stack_model.components.values() for item in parts]
+    return all(item.flavor.integration in (None, BUILT_IN) for item in components)

@@ -9,7 +9,7 @@ from zenml.enums import ExecutionMode, StepRuntime
 
 from pipelines.wiring import SHARDED_STEPS, STEPS, Call, train_and_score
 from steps.evaluation.report import report
-from steps.io.announce import announce
+from steps.io.start import announce
 from steps.registry.register import register
 from steps.sampling.explain import explain
 from steps.sampling.sample_bank import join_pictures

@@ -12,7 +12,7 @@ from components.core.comparison import Cell, Comparison
 from components.core.config import RunConfig
 from components.core.content import digest_value
 from components.registry.tracking import public_uri, tracking_uri
-from runs.plan import Lookups, plan_run
+from runs.plan import lookups, plan_run
 
 _NOT_OF_A_CELL = ("explain", "report", "register")
 
@@ -68,7 +68,7 @@ def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, 
     """
     sections: dict[str, Any] = {}
     rows = []
-    look_up = Lookups()
+    look_up = lookups()
     for cell in cells:
         names = {}
         for step, parameters in plan_run(cell.config, look_up).items():

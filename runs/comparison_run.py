@@ -12,7 +12,7 @@ from components.core.paths import read_json
 from components.registry.tracking import is_new, tracking_uri
 from orchestration.client import LOCAL, output_folder, stack_flavors
 from orchestration.submit import submit_and_collect
-from orchestration.uploads import within_reach
+from steps.io.sources import within_reach
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse

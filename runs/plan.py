@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -21,21 +22,12 @@ from components.registry.tracking import check_reachable, public_uri, tracking_u
 Plan = dict[str, dict[str, Any]]
 
 
-class Lookups:
-    """What plans read besides their configuration: each place once, however many plans share the object."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], Any] = {}
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """``function(*arguments)``; the second time from memory."""
-        key = (function, *arguments)
-        if key not in self._known:
-            self._known[key] = function(*arguments)
-        return self._known[key]
+def lookups() -> Callable[..., Any]:
+    """``look_up(function, *arguments)``: what plans read besides their configuration, each place once, however many plans share it."""
+    return functools.cache(lambda function, *arguments: function(*arguments))
 
 
-def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
+def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Plan:
     """The parameters of every step of ``personalize``.
 
     A step gets exactly the settings that its result depends on, and a digest for each file or folder that they name: so one
@@ -48,7 +40,7 @@ def plan_run(config: RunConfig, look_up: Lookups | None = None) -> Plan:
     """
     refuse_external_launcher()
     home()
-    look_up = look_up or Lookups()
+    look_up = look_up or lookups()
     method = method_for(config.method)
     aux = effective_aux(config)
     found = _found(config, look_up)
@@ -97,7 +89,7 @@ def settled(config: RunConfig, facts: BaseFacts) -> RunConfig:
     return config.model_copy(update={"sampling": config.sampling.model_copy(update=drawing)})
 
 
-def _found(config: RunConfig, look_up: Lookups) -> dict[str, Any]:
+def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
     """Digests of what the configuration names, and what the base is; all that is not there is said at once."""
     problems = Problems()
 

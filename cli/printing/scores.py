@@ -3,52 +3,60 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components.core.checks import Check
 from components.core.metrics import MAIN, SCORES, SPECS, Metric
-from orchestration.outcome import RunResult
 
 if TYPE_CHECKING:
+    from components.core.checks import Check
     from components.evaluation.comparison_text import Number
     from components.pocket.check import Bar
+    from orchestration.outcome import RunResult
     from runs.comparison import CompareResult
 
 
-def make_console() -> Console:
-    """Where results are printed."""
+def say(*lines: str | Text | Table) -> None:
+    """Print lines where results are printed."""
     # Without a terminal rich would wrap at 80 columns and cut paths in two.
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    console = console if console.is_terminal else Console(highlight=False, width=200)
+    for line in lines:
+        console.print(Text(line) if isinstance(line, str) else line)
 
 
-def make_table(*columns: str) -> Table:
-    """A table without lines."""
+def print_table(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Print a table without lines; cells are str or Text."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
-    return table
+    for cells in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+    say(table)
+
+
+def mark(good: bool, needed: bool = True) -> Text:
+    """A tick, a cross, or where it is only advice an exclamation mark."""
+    return Text("✓", "green") if good else Text("✗", "red") if needed else Text("!", "yellow")
 
 
 def print_result(result: RunResult) -> None:
     """The scores beside the base's, the registered model, and where the report is."""
-    console = make_console()
-    table = make_table("", "style", "base")
-    for metric in (SPECS[key] for key in SCORES):
-        table.add_row(metric.title, *(_score(metric, (scores or {}).get(metric.key)) for scores in (result.scores, result.base_scores)))
-    console.print(table)
+    both = (result.scores or {}, result.base_scores or {})
+    rows = ([SPECS[key].title, *(_score(SPECS[key], scores.get(key)) for scores in both)] for key in SCORES)
+    print_table(("", "style", "base"), rows)
     if result.context.get("reference") == "style_ref":
-        console.print("No reference pictures were held out: FID and KID rest on the StyleRef pictures themselves.")
+        say("No reference pictures were held out: FID and KID rest on the StyleRef pictures themselves.")
     model = result.model or {}
-    console.print(Text(f"model   {model.get('name')} version {model.get('version')} @{model.get('alias')}"))
-    console.print(Text(f"report  {result.report}"))
-    steps = len(result.seconds)
-    console.print(Text(f"done in {result.total_seconds:.0f} s; {len(result.cached)} of {steps} steps from the cache"))
+    say(
+        f"model   {model.get('name')} version {model.get('version')} @{model.get('alias')}",
+        f"report  {result.report}",
+        f"done in {result.total_seconds:.0f} s; {len(result.cached)} of {len(result.seconds)} steps from the cache",
+    )
 
 
 def _score(metric: Metric, score: Mapping[str, Any] | None) -> str:
@@ -64,22 +72,22 @@ def print_comparison(compared: CompareResult) -> None:
     """The methods with their scores and costs, the claims, the failed cells, and where the files are."""
     from components.evaluation import comparison_text as words
 
-    console, result = make_console(), compared.result
-    group, names = result["tables"][0], words.labels(result)
-    table = make_table("method", *(SPECS[metric].title for metric in SCORES), "training s", "saved MB")
+    result = compared.result
+    group, names, rows = result["tables"][0], words.labels(result), []
     for name in group["variants"]:
         entries, costs = words.variant_entries(result, group, name), words.cost_texts(result, name)
-        table.add_row(Text(names[name]), *(_entry(entry) for entry in entries), costs["training s"], costs["saved MB"])
-    console.print(table)
+        rows.append([names[name], *map(_entry, entries), costs["training s"], costs["saved MB"]])
+    print_table(("method", *(SPECS[metric].title for metric in SCORES), "training s", "saved MB"), rows)
     for claim in result["claims"]:
-        mark = {"held": Text("✓", "green"), "not held": Text("✗", "red")}.get(claim["verdict"], Text("?", "yellow"))
-        console.print(Text.assemble(mark, f" {claim['name']}: {claim['verdict']}. {words.claim_note(result, claim)}".rstrip()))
+        sign = Text("?", "yellow") if claim["verdict"] == "undecided" else mark(claim["verdict"] == "held")
+        say(Text.assemble(sign, f" {claim['name']}: {claim['verdict']}. {words.claim_note(result, claim)}".rstrip()))
     for cell in compared.failed:
-        console.print(
-            Text.assemble(("failed", "red"), f"  {', '.join(cell['variants'])}, {cell['style']}, seed {cell['seed']}: {cell['error']}")
-        )
-    console.print(Text(f"report  {compared.files.get('comparison.html')}"))
-    console.print(Text(f"done in {compared.total_seconds:.0f} s; {compared.cached} of {compared.steps} steps from the cache"))
+        where = f"{', '.join(cell['variants'])}, {cell['style']}, seed {cell['seed']}"
+        say(Text.assemble(("failed", "red"), f"  {where}: {cell['error']}"))
+    say(
+        f"report  {compared.files.get('comparison.html')}",
+        f"done in {compared.total_seconds:.0f} s; {compared.cached} of {compared.steps} steps from the cache",
+    )
 
 
 def _entry(entry: Number | None) -> Text:
@@ -91,59 +99,49 @@ def _entry(entry: Number | None) -> Text:
 
 def print_validation(outcome: Mapping[str, Any]) -> None:
     """Every rule with its verdict, and each file at fault."""
-    console = make_console()
     for rule in outcome["rules"]:
-        mark, style = ("✓", "green") if rule["passed"] else ("✗", "red") if rule["severity"] == "hard" else ("!", "yellow")
-        console.print(Text.assemble((mark, style), f" {rule['name']}: {rule['message']}"))
-        for failure in rule["failures"]:
-            console.print(Text(f"    {failure['path']}: {failure['reason']}"))
+        say(Text.assemble(mark(rule["passed"], rule["severity"] == "hard"), f" {rule['name']}: {rule['message']}"))
+        say(*(f"    {failure['path']}: {failure['reason']}" for failure in rule["failures"]))
     verdict = "fit for training" if outcome["status"] == "completed" else "refused: fix the files above, then run again"
-    console.print(Text(f"{verdict}; page: {outcome['page']}"))
+    say(f"{verdict}; page: {outcome['page']}")
 
 
 def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
     """The registered versions with their scores."""
-    console = make_console()
     if not rows:
-        console.print("no models are registered yet; `styleforge run CONFIG` makes the first")
+        say("no models are registered yet; `styleforge run CONFIG` makes the first")
         return
-    table = make_table("model", "version", "alias", *(SPECS[metric].label for metric in MAIN), "method", "base", "created")
+    lines = []
     for row in rows:
         tags = row["tags"]
         scores = [SPECS[metric].exact(float(tags[metric])) if metric in tags else "–" for metric in MAIN]
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"] / 1000))
-        identity = (row["name"], row["version"], ", ".join(row["aliases"]))
-        table.add_row(*identity, *scores, tags.get("method", ""), tags.get("base", ""), created)
-    console.print(table)
+        aliases = ", ".join(row["aliases"])
+        lines.append([row["name"], row["version"], aliases, *scores, tags.get("method", ""), tags.get("base", ""), created])
+    print_table(("model", "version", "alias", *(SPECS[metric].label for metric in MAIN), "method", "base", "created"), lines)
 
 
 def print_words(outcome: Mapping[str, Any]) -> None:
     """The words of an explained prompt with their figures, and where the pictures are."""
-    console = make_console()
-    table = make_table("word", "share", "lowest", "highest", "breadth")
-    for word in outcome["words"]:
-        shares = [f"{100 * word[key]:.1f} %" for key in ("share", "lowest", "highest")]
-        table.add_row(Text(word["word"]), *shares, f"{100 * word['breadth']:.0f} %")
-    console.print(Text(outcome["full_prompt"]))
-    console.print(table)
-    console.print(Text(f"sheet   {outcome['sheet']}"))
-    console.print(Text(f"folder  {outcome['folder']}"))
+    say(outcome["full_prompt"])
+    rows = [
+        [word["word"], *(f"{100 * word[key]:.1f} %" for key in ("share", "lowest", "highest")), f"{100 * word['breadth']:.0f} %"]
+        for word in outcome["words"]
+    ]
+    print_table(("word", "share", "lowest", "highest", "breadth"), rows)
+    say(f"sheet   {outcome['sheet']}", f"folder  {outcome['folder']}")
 
 
 def print_checks(checks: Sequence[Check]) -> None:
     """A line a check, with what to do where it failed."""
-    table = make_table("", "check", "found", "what to do")
-    for check in checks:
-        mark = Text("✓", "green") if check.ok else Text("✗", "red") if check.needed else Text("!", "yellow")
-        table.add_row(mark, check.name, Text(check.detail), Text(check.remedy))
-    make_console().print(table)
+    rows = ([mark(check.ok, check.needed), check.name, check.detail, check.remedy] for check in checks)
+    print_table(("", "check", "found", "what to do"), rows)
 
 
 def print_bars(bars: Sequence[Bar]) -> None:
     """Each quality figure beside the bar that it must reach."""
-    table = make_table("", "figure", "value", "bar", "n")
+    rows = []
     for bar in bars:
-        mark = Text("·") if bar.bar is None else Text("✓", "green") if bar.passed else Text("✗", "red")
-        limit = "" if bar.bar is None else f"{bar.bar:.0f} {bar.unit}"
-        table.add_row(mark, bar.name, f"{bar.value:.1f} {bar.unit}", limit, str(bar.n))
-    make_console().print(table)
+        sign, limit = (Text("·"), "") if bar.bar is None else (mark(bar.passed), f"{bar.bar:.0f} {bar.unit}")
+        rows.append([sign, bar.name, f"{bar.value:.1f} {bar.unit}", limit, str(bar.n)])
+    print_table(("", "figure", "value", "bar", "n"), rows)

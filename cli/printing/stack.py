@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
-from cli.printing.scores import make_console, make_table
+from cli.printing.scores import print_table, say
 
 if TYPE_CHECKING:
     from orchestration.stacks import Applied
@@ -15,14 +13,9 @@ if TYPE_CHECKING:
 
 def print_applied(result: Applied) -> None:
     """A line a component, then the stack's, then what stands in the way of using it."""
-    out = make_console()
-    rows = make_table("component", "name", "flavor", "", "fields")
-    for item in result.components:
-        rows.add_row(*(Text(cell) for cell in (item.type, item.name, item.flavor, item.action, ", ".join(item.fields))))
-    out.print(rows)
-    for warning in result.warnings:
-        out.print(Text(f"note: {warning}"))
-    out.print(Text(_outcome(result)))
+    rows = ([item.type, item.name, item.flavor, item.action, ", ".join(item.fields)] for item in result.components)
+    print_table(("component", "name", "flavor", "", "fields"), rows)
+    say(*(f"note: {warning}" for warning in result.warnings), _outcome(result))
 
 
 def _outcome(result: Applied) -> str:
@@ -37,22 +30,17 @@ def _outcome(result: Applied) -> str:
 
 def print_stacks(stacks: Sequence[Mapping[str, Any]], definitions: Sequence[str]) -> None:
     """A line a component."""
-    rows = make_table("stack", "", "component", "name", "flavor")
+    rows = []
     for stack in stacks:
-        title, mark = stack["name"], "active" if stack["active"] else ""
+        title, active = stack["name"], "active" if stack["active"] else ""
         for item in stack["components"]:
-            rows.add_row(*(Text(cell) for cell in (title, mark, item["type"], item["name"], item["flavor"])))
-            title = mark = ""
-    out = make_console()
-    out.print(rows)
-    out.print(Text(f"definitions for `styleforge stack apply`: {', '.join(definitions)}"))
+            rows.append([title, active, item["type"], item["name"], item["flavor"]])
+            title = active = ""
+    print_table(("stack", "", "component", "name", "flavor"), rows)
+    say(f"definitions for `styleforge stack apply`: {', '.join(definitions)}")
 
 
 def print_removed(result: Mapping[str, Any]) -> None:
     """What went, what stayed and why."""
-    out = make_console()
-    for item in result["removed"]:
-        out.print(Text(f"removed {item['type']} {item['name']} ({item['flavor']})"))
-    for item in result["kept"]:
-        out.print(Text(f"kept {item['type']} {item['name']}, which {item['reason']}"))
-    out.print(Text(f"removed stack {result['stack']}"))
+    say(*(f"removed {item['type']} {item['name']} ({item['flavor']})" for item in result["removed"]))
+    say(*(f"kept {item['type']} {item['name']}, which {item['reason']}" for item in result["kept"]), f"removed stack {result['stack']}")

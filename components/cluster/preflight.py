@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from components.cluster.admission import clock, cluster_checks, may_run
 from components.cluster.client import Cluster, ClusterUnreachable, connect
 from components.cluster.inventory import Inventory, gather
-from components.cluster.probe import choose, probe
-from components.cluster.probe_checks import outcome_checks
+from components.cluster.probe import choose, outcome_checks, probe
 from components.cluster.target import PodPlan, Target
 from components.core.checks import Check
 from components.core.errors import StyleForgeError

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from components.core.config import Section, read_yaml_mapping, validate_model
 from components.core.errors import ConfigError, InputError
-from components.core.expand import expand
 from components.core.overrides import apply_overrides
 from components.core.paths import REPOSITORY
 from components.core.suggest import did_you_mean
+from components.core.yaml_text import expand
 
 DEFINITIONS = REPOSITORY / "infra" / "stacks"
 DEFAULT = "default"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ def digest_value(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digest_folder(folder: Path) -> str:
-    """sha256 over the sorted relative paths and contents of a folder's files, as hex."""
+def digest_folder(folder: Path, skip: Callable[[Path], bool] = lambda name: False) -> str:
+    """sha256 over the sorted relative paths and contents of a folder's files, as hex, without those whose relative path is to ``skip``."""
     folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest_value([[path.relative_to(folder).as_posix(), digest_file(path)] for path in files])
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return digest_value([[name.as_posix(), digest_file(folder / name)] for name in names if not skip(name)])
 
 
 def derive_seed(seed: int, purpose: str, *ids: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,11 +31,7 @@ class StyleForgeError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the four parts when the error crosses a process border."""
-        return (_rebuild, (type(self), self.where, self.problem, self.expected, self.remedy))
-
-
-def _rebuild(kind: type[StyleForgeError], where: str, problem: str, expected: str, remedy: str) -> StyleForgeError:
-    return kind(where, problem, expected=expected, remedy=remedy)
+        return functools.partial(type(self), expected=self.expected, remedy=self.remedy), (self.where, self.problem)
 
 
 class InputError(StyleForgeError):

@@ -1,13 +1,18 @@
-"""YAML as people mean it: of the plain words only ``true`` and ``false`` are booleans, and ``1e-4`` is a number (YAML 1.2)."""
+"""YAML as people mean it (1.2: only ``true`` and ``false`` are booleans, ``1e-4`` is a number), with values from the environment."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from components.core.errors import ConfigError
+
 _TAG = "tag:yaml.org,2002:"
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -30,3 +35,25 @@ _Loader.add_implicit_resolver(
 def load_yaml(text: str) -> Any:
     """Plain Python from YAML: mappings, sequences, text, numbers, booleans and None, nothing else; yaml.YAMLError if it is not YAML."""
     return yaml.load(text, Loader=_Loader)
+
+
+def expand(value: Any, where: str, environment: Mapping[str, str] = os.environ) -> Any:
+    """A value of a parsed file with each ``${NAME}`` or ``${NAME:-default}`` in its strings replaced; keys stay as they are.
+
+    As in a shell, a variable that is set to nothing counts as unset; ConfigError, which names the file ``where``, if it has no default.
+    """
+    if isinstance(value, Mapping):
+        return {key: expand(item, where, environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item, where, environment) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def replace(found: re.Match[str]) -> str:
+        name, default = found.group(1), found.group(2)
+        given = environment.get(name) or default
+        if given is None:
+            raise ConfigError(where, f"${{{name}}}: the variable is not set", expected=f"a value in ${name}", remedy=f"export {name}=...")
+        return given
+
+    return _REFERENCE.sub(replace, value)

@@ -4,13 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 Point = tuple[float, float]
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 276, 60, 12, 14, 50
+_WIDTH, _HEIGHT = 640, 276
 _MAX_POINTS = 240
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Places points on paper, inside its margins (left, right, top, bottom) and between two axes of :func:`axis`."""
+
+    width: int
+    height: int
+    margins: tuple[int, int, int, int]
+    x_axis: list[float]
+    y_axis: list[float]
+
+    def at(self, x: float, y: float) -> Point:
+        """Where a point is, in pixels from the upper left."""
+        left, right, top, bottom = self.margins
+        across = (x - self.x_axis[0]) / (self.x_axis[-1] - self.x_axis[0])
+        up = (y - self.y_axis[0]) / (self.y_axis[-1] - self.y_axis[0])
+        return left + across * (self.width - left - right), top + (1 - up) * (self.height - top - bottom)
+
+    def grid(self, *, upright: bool = False) -> str:
+        """SVG of the ticks' numbers and lines, the ``upright`` lines only if asked for."""
+        left, right, top, bottom = self.margins
+        parts = []
+        for y in self.y_axis:
+            _, place = self.at(self.x_axis[0], y)
+            parts.append(f'<path class="rule" d="M{left} {place:.1f}H{self.width - right}"/>')
+            parts.append(f'<text class="axis" x="{left - 8}" y="{place + 4:.1f}" text-anchor="end">{y:g}</text>')
+        for x in self.x_axis:
+            place, _ = self.at(x, self.y_axis[0])
+            parts.append(f'<path class="rule" d="M{place:.1f} {top}V{self.height - bottom}"/>' if upright else "")
+            parts.append(f'<text class="axis" x="{place:.1f}" y="{self.height - bottom + 20}" text-anchor="middle">{x:g}</text>')
+        return "".join(parts)
 
 
 def loss_curve(rows: Sequence[dict[str, Any]]) -> str:
@@ -25,17 +58,12 @@ def loss_curve(rows: Sequence[dict[str, Any]]) -> str:
     everything = [point for points in drawn.values() for point in points]
     if not everything:
         return ""
-    x_axis, y_axis = axis([x for x, _ in everything], from_zero=True), axis([y for _, y in everything], from_zero=True)
-
-    def place(point: Point) -> Point:
-        x = _LEFT + (point[0] - x_axis[0]) / (x_axis[-1] - x_axis[0]) * (_WIDTH - _LEFT - _RIGHT)
-        y = _TOP + (1 - (point[1] - y_axis[0]) / (y_axis[-1] - y_axis[0])) * (_HEIGHT - _TOP - _BOTTOM)
-        return x, y
-
-    parts = [_grid(x_axis, y_axis, place)]
+    x_axis, y_axis = (axis(values, from_zero=True) for values in zip(*everything, strict=True))
+    frame = Frame(_WIDTH, _HEIGHT, (60, 24, 14, 50), x_axis, y_axis)
+    parts = [frame.grid(), f'<text x="60" y="{_HEIGHT - 4}">training step</text>']
     for name, points in drawn.items():
         css = f"s-{name.lower()}"
-        spots = [place(point) for point in points]
+        spots = [frame.at(*point) for point in points]
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
         parts.append(f'<path class="line {css}" d="{path}"/>')
         if name == "validation":
@@ -84,17 +112,3 @@ def axis(values: Sequence[float], from_zero: bool) -> list[float]:
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
     first = math.floor(low / step)
     return [round((first + index) * step, 10) for index in range(math.ceil((high - first * step) / step - 1e-9) + 1)]
-
-
-def _grid(x_axis: list[float], y_axis: list[float], place: Any) -> str:
-    parts = []
-    for y in y_axis:
-        _, at = place((x_axis[0], y))
-        parts.append(f'<path class="rule" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{y:g}</text>')
-    for x in x_axis:
-        at, _ = place((x, y_axis[0]))
-        anchor = "end" if x == x_axis[-1] else "middle"
-        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 28}" text-anchor="{anchor}">{x:g}</text>')
-    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 4}">training step</text>')
-    return "".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,10 +132,11 @@ class InceptionExtractor:
         import torch
 
         rows = []
-        for batch in _same_size_batches(images, self.batch_size):
-            pixels = torch.from_numpy(np.stack([np.asarray(image, np.uint8) for image in batch])).permute(0, 3, 1, 2)
-            with torch.inference_mode():
-                rows.append(self._model(pixels.contiguous().to(self.device))[0].float().cpu().numpy())
+        for _, alike in itertools.groupby(images, key=lambda image: image.size):
+            while batch := list(itertools.islice(alike, self.batch_size)):
+                pixels = torch.from_numpy(np.stack([np.asarray(image, np.uint8) for image in batch])).permute(0, 3, 1, 2)
+                with torch.inference_mode():
+                    rows.append(self._model(pixels.contiguous().to(self.device))[0].float().cpu().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, self.dimension), np.float32)
 
 
@@ -256,15 +258,3 @@ def _no_progress_bar() -> Iterator[None]:
     finally:
         if enabled:
             logging.enable_progress_bar()
-
-
-def _same_size_batches(images: Sequence[Image], batch_size: int) -> Iterator[list[Image]]:
-    """Runs of pictures of one size, at most ``batch_size`` long, in order."""
-    batch: list[Image] = []
-    for image in images:
-        if batch and (len(batch) == batch_size or image.size != batch[0].size):
-            yield batch
-            batch = []
-        batch.append(image)
-    if batch:
-        yield batch

@@ -69,15 +69,6 @@ def bank_path(name_or_path: str | Path) -> Path:
     return path
 
 
-def bank_version(name_or_path: str | Path) -> str:
-    """Name and version of a built-in bank from its first line (``# styleforge-bank: builtin 1``), else the file's digest."""
-    path = bank_path(name_or_path)
-    content = path.read_bytes()
-    first = content.splitlines()[0].decode("utf-8", "replace") if content else ""
-    match = re.match(r"#\s*styleforge-bank:\s*(.+?)\s*$", first)
-    return match.group(1) if match else f"{path.name} sha256:{hashlib.sha256(content).hexdigest()[:12]}"
-
-
 def _collect(path: Path, reader: Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]) -> list[Prompt]:
     prompts: list[Prompt] = []
     lines: dict[str, int] = {}

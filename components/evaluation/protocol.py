@@ -18,7 +18,7 @@ from components.evaluation.metrics import Array
 from components.evaluation.pictures import Picture, read_pictures
 from components.evaluation.replicates import VALUES as VALUES
 from components.evaluation.replicates import replicates
-from components.evaluation.scoring import Scorer, extract, score_sets
+from components.evaluation.scoring import Scorer, extract, score
 
 SCORES = "scores.json"
 PROTOCOL = "protocol.json"
@@ -40,8 +40,7 @@ def score_and_keep(
     That is ``scores.json`` (with ``digests`` added), ``protocol.json``, the prompts, the reference's features by extractor (not its
     pictures), and the values of every picture, which paired comparisons draw on.
     """
-    extractors = extractors or Extractors.load(settings)
-    scores, scorer, sets = score_sets(folders, reference, settings, seed, tokens, reference_kind, extractors)
+    scores, scorer, sets = score(folders, reference, settings, seed, tokens, reference_kind=reference_kind, extractors=extractors)
     scores["digests"] |= digests
     with atomic_folder(out) as folder:
         write_json(folder / SCORES, scores)

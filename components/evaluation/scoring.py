@@ -46,7 +46,7 @@ class FeatureTable:
 def score(
     folders: Mapping[str, Path], reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str], *,
     reference_kind: str = "held-out", extractors: Extractors | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> tuple[dict[str, Any], Scorer, dict[str, list[Picture]]]:  # fmt: skip
     """Score a style model's pictures beside its base's.
 
     Args:
@@ -58,16 +58,10 @@ def score(
 
     Returns:
         ``style``, ``base`` (kid, fid, clip_t, clip_i: value, low, high, n each), ``drift``, ``by_category``, ``context``, ``digests``.
-        KID in natural units, FID in squared feature units, CLIP scores 0–100.
+        KID in natural units, FID in squared feature units, CLIP scores 0–100. Then the scorer that knows all features, and the pictures
+        of each folder.
     """
-    return score_sets(folders, reference, settings, seed, tokens, reference_kind, extractors or Extractors.load(settings))[0]
-
-
-def score_sets(
-    folders: Mapping[str, Path], reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str],
-    reference_kind: str, extractors: Extractors,
-) -> tuple[dict[str, Any], Scorer, dict[str, list[Picture]]]:  # fmt: skip
-    """:func:`score`, with the scorer that knows all features, and the pictures of each folder."""
+    extractors = extractors or Extractors.load(settings)
     if len(reference) < 2:
         expected = "at least two pictures of the style"
         raise InputError("scoring: reference", f"{len(reference)} picture(s)", expected=expected, remedy="set style.reference")

@@ -8,10 +8,10 @@ from html import escape
 from typing import Any
 
 from components.core.metrics import MAIN, SPECS
-from components.evaluation.charts import axis
+from components.evaluation.charts import Frame, axis
 from components.evaluation.comparison_text import columns, labels
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 680, 440, 62, 24, 34, 76
+_WIDTH, _HEIGHT, _LEFT, _TOP = 680, 440, 62, 34
 _LETTER, _LINE = 8.4, 16
 _AXES = tuple(SPECS[metric] for metric in MAIN)
 COLOURS = 8
@@ -65,8 +65,11 @@ def tradeoff(result: Mapping[str, Any], *, standalone: bool = False) -> str:
     # The untouched base is often far off; it must not press the methods together.
     inside = base is not None and x_axis[0] <= base.x <= x_axis[-1] and y_axis[0] <= base.y <= y_axis[-1]
     drawn = [*points, base] if inside and base else points
-    frame = _Frame(x_axis, y_axis)
-    parts = [frame.grid(), *(frame.bars(point) for point in drawn), *(frame.dot(point) for point in drawn), *frame.names(drawn)]
+    frame = _Frame(_WIDTH, _HEIGHT, (_LEFT, 24, _TOP, 76), x_axis, y_axis)
+    parts = [
+        frame.grid(upright=True), f'<text class="axis" x="{_LEFT}" y="{_HEIGHT - 30}">{_AXES[0].label} (← nearer to the style)</text>',
+        f'<text class="axis" x="8" y="16">{_AXES[1].label} (↑ prompts followed better)</text>', *(frame.bars(point) for point in drawn), *(frame.dot(point) for point in drawn), *frame.names(drawn),
+    ]  # fmt: skip
     if base is not None and not inside:
         parts.append(f'<text class="hint" x="{_LEFT}" y="{_HEIGHT - 6}">untouched base, outside: {base.scores}</text>')
     told = "; ".join(f"{point.label}: {point.scores}" for point in drawn)
@@ -101,42 +104,23 @@ def _padded(values: Sequence[float]) -> list[float]:
     return [min(values) - 0.08 * span, max(values) + 0.08 * span]
 
 
-class _Frame:
-    """Places points on the paper: smaller KID to the right would read wrong, so better is up and to the left."""
+class _Frame(Frame):
+    """The plot's paper: smaller KID to the right would read wrong, so better is up and to the left."""
 
-    def __init__(self, x_axis: list[float], y_axis: list[float]) -> None:
-        self.x_axis, self.y_axis = x_axis, y_axis
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        across = (x - self.x_axis[0]) / (self.x_axis[-1] - self.x_axis[0])
-        up = (y - self.y_axis[0]) / (self.y_axis[-1] - self.y_axis[0])
-        return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _TOP + (1 - up) * (_HEIGHT - _TOP - _BOTTOM)
-
-    def grid(self) -> str:
-        parts = []
-        for y in self.y_axis:
-            _, place = self.at(self.x_axis[0], y)
-            parts.append(f'<path class="rule" d="M{_LEFT} {place:.1f}H{_WIDTH - _RIGHT}"/>')
-            parts.append(f'<text class="axis" x="{_LEFT - 8}" y="{place + 4:.1f}" text-anchor="end">{y:g}</text>')
-        for x in self.x_axis:
-            place, _ = self.at(x, self.y_axis[0])
-            parts.append(f'<path class="rule" d="M{place:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
-            parts.append(f'<text class="axis" x="{place:.1f}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="middle">{x:g}</text>')
-        parts.append(f'<text class="axis" x="{_LEFT}" y="{_HEIGHT - 30}">{_AXES[0].label} (← nearer to the style)</text>')
-        parts.append(f'<text class="axis" x="8" y="16">{_AXES[1].label} (↑ prompts followed better)</text>')
-        return "".join(parts)
+    def ends(self, point: Point) -> tuple[float, float, float, float, float, float]:
+        """x and y of the point, and left, right, top and bottom of its bars."""
+        (left, top), (right, bottom) = self.at(point.x - point.dx, point.y + point.dy), self.at(point.x + point.dx, point.y - point.dy)
+        return *self.at(point.x, point.y), left, right, top, bottom
 
     def bars(self, point: Point) -> str:
         if not point.dx and not point.dy:
             return ""
-        (left, y), (right, _) = self.at(point.x - point.dx, point.y), self.at(point.x + point.dx, point.y)
-        (x, top), (_, bottom) = self.at(point.x, point.y + point.dy), self.at(point.x, point.y - point.dy)
+        x, y, left, right, top, bottom = self.ends(point)
         return f'<path class="bar {point.css}" d="M{left:.1f} {y:.1f}H{right:.1f}M{x:.1f} {top:.1f}V{bottom:.1f}"/>'
 
     def marks(self, point: Point) -> list[_Box]:
         """What the point and its bars cover."""
-        (left, y), (right, _) = self.at(point.x - point.dx, point.y), self.at(point.x + point.dx, point.y)
-        (x, top), (_, bottom) = self.at(point.x, point.y + point.dy), self.at(point.x, point.y - point.dy)
+        x, y, left, right, top, bottom = self.ends(point)
         return [_Box(x - 8, y - 8, x + 8, y + 8), _Box(left, y - 1, right, y + 1), _Box(x - 1, top, x + 1, bottom)]
 
     def dot(self, point: Point) -> str:

@@ -24,7 +24,7 @@ import psutil
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from components.core.errors import ServiceUnreachable
-from components.registry.tracking import Tracking, all_pages, public_uri, quoted
+from components.registry.tracking import Tracking, all_pages, passing_over, public_uri, quoted
 
 SUFFIX = ".tickets"
 """The registered model of a name's tickets is called so after it."""
@@ -78,10 +78,7 @@ def _draw(tracking: Tracking, queue: str) -> int:
     with contextlib.suppress(MlflowException):
         # Fails where it is there already, which is what is wanted.
         tracking.client.create_registered_model(queue, tags={KIND_TAG: KIND}, description="Tickets of promotions; safe to delete at rest.")
-    for attempt in _retrying():
-        with attempt:
-            made = tracking.client.create_model_version(queue, "styleforge://tickets/promotion", tags=_owner())
-    return int(made.version)
+    return int(_retrying()(tracking.client.create_model_version, queue, "styleforge://tickets/promotion", tags=_owner()).version)
 
 
 def _retrying() -> Retrying:
@@ -130,15 +127,8 @@ def _open_tickets(tracking: Tracking, queue: str) -> dict[int, dict[str, str]]:
 
 
 def _discard(tracking: Tracking, queue: str, number: int) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        for attempt in _retrying():
-            with attempt:
-                tracking.client.delete_model_version(queue, str(number))
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # Somebody else was quicker.
-            raise
+    with passing_over("RESOURCE_DOES_NOT_EXIST"):  # Somebody else was quicker.
+        _retrying()(tracking.client.delete_model_version, queue, str(number))
 
 
 def _owner() -> dict[str, str]:

@@ -15,7 +15,7 @@ from components.registry import history
 from components.registry.gate import GateConfig, GateResult, Replicates, judge
 from components.registry.lock import LEASE, Ticket, lock
 from components.registry.production import copy_to_production, production_name
-from components.registry.tracking import Tracking, service_errors
+from components.registry.tracking import Tracking, passing_over, service_errors
 from components.registry.versions import EVALUATION, TAG_PREFIX, find_version, refusal, verified_evaluation, verified_folder
 
 if TYPE_CHECKING:
@@ -242,14 +242,9 @@ def check_alias(alias: str) -> None:
 
 def alias_holder(tracking: Tracking, name: str, alias: str) -> str | None:
     """Number of the version that has the alias."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        aliases: Mapping[str, Any] = tracking.client.get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+    aliases: Mapping[str, Any] = {}
+    with passing_over("RESOURCE_DOES_NOT_EXIST"):
+        aliases = tracking.client.get_registered_model(name).aliases
     return str(aliases[alias]) if alias in aliases else None
 
 

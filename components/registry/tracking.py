@@ -96,6 +96,18 @@ def service_errors(uri: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def passing_over(*codes: str) -> Iterator[None]:
+    """Leave the block quietly where MLflow refuses with one of ``codes``, such as ``RESOURCE_DOES_NOT_EXIST``."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
 @dataclass(frozen=True)
 class Tracking:
     """An MLflow client and where it points."""

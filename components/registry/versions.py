@@ -19,6 +19,7 @@ from components.registry.tracking import (
     Tracking,
     all_pages,
     open_tracking,
+    passing_over,
     public_uri,
     quoted,
     score_metrics,
@@ -112,13 +113,8 @@ def _score_tags(scores: Mapping[str, Any]) -> dict[str, str]:
 
 def ensure_model(tracking: Tracking, name: str) -> None:
     """Create a registered model unless it is there."""
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with passing_over("RESOURCE_ALREADY_EXISTS"):
         tracking.client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def parse_reference(reference: str) -> tuple[str, str | None, str | None]:
@@ -190,9 +186,7 @@ def _verified(tracking: Tracking, version: ModelVersion, part: str, tag: str) ->
 
 def artifact_digest(folder: Path) -> str:
     """Digest of a registered folder's files, but for what loading it leaves there: MLflow's note and Python's compiled files."""
-    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    registered = [name for name in names if name.as_posix() != "registered_model_meta" and "__pycache__" not in name.parts]
-    return digest_value([[name.as_posix(), digest_file(folder / name)] for name in registered])
+    return digest_folder(folder, lambda name: name.as_posix() == "registered_model_meta" or "__pycache__" in name.parts)
 
 
 def remove_compiled(folder: Path) -> None:
@@ -208,19 +202,14 @@ def refusal(version: ModelVersion, problem: str, expected: str, remedy: str) -> 
 
 def find_version(tracking: Tracking, reference: str) -> ModelVersion:
     """The registered version behind ``name`` (the newest), ``name@alias`` or ``name/version``."""
-    from mlflow.exceptions import MlflowException
-
     name, number, alias = parse_reference(reference)
-    try:
+    with passing_over("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
         if alias:
             return tracking.client.get_model_version_by_alias(name, alias)
         if number:
             return tracking.client.get_model_version(name, number)
         if versions := all_versions(tracking, name):
             return versions[0]
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
     known = ", ".join(sorted({row["name"] for row in _rows(tracking)})) or "none yet"
     raise InputError(
         reference,
@@ -254,16 +243,9 @@ def _download(tracking: Tracking, version: ModelVersion, source: str) -> Path:
 
 def is_registered(tracking: Tracking, name: str, version: str) -> bool:
     """Whether that version is there."""
-    from mlflow.exceptions import MlflowException
-
-    with service_errors(tracking.uri):
-        try:
-            tracking.client.get_model_version(name, version)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return False
-    return True
+    with service_errors(tracking.uri), passing_over("RESOURCE_DOES_NOT_EXIST"):
+        return bool(tracking.client.get_model_version(name, version))
+    return False
 
 
 def list_models(uri: str | None = None) -> list[dict[str, Any]]:

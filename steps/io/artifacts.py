@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType, VisualizationType
 from zenml.materializers.base_materializer import BaseMaterializer
 
-from components.core.content import digest_file, digest_value
+from components.core.content import digest_folder
 from components.core.errors import StorageError
 from components.core.paths import atomic_folder, state, storage_errors
 from steps.io.transfer import download, upload
@@ -43,8 +43,7 @@ class Folder:
 
 def content_digest(folder: Path) -> str:
     """The digest of :attr:`Folder.digest`, for any folder."""
-    files = sorted(item for item in folder.rglob("*") if item.is_file() and item.name not in VOLATILE_NAMES)
-    return digest_value([[item.relative_to(folder).as_posix(), digest_file(item)] for item in files])
+    return digest_folder(folder, lambda name: name.name in VOLATILE_NAMES)
 
 
 class FolderMaterializer(BaseMaterializer):

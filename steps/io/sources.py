@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from components.styledata.source import walk
+from components.core.fingerprint import fingerprint
+from components.styledata.source import is_url, walk
 from steps.io.transfer import download, upload
 
 if TYPE_CHECKING:
     from zenml.artifact_stores import BaseArtifactStore
 
 FOLDER = "styleforge/sources"
+PLACES = ("source", "reference", "pool")
 _WHOLE = ".whole"
+
+
+def within_reach(plan: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The plan with its local folders of pictures put into the active stack's artifact store, each content once; its errors go through."""
+    local = {name: Path(place).expanduser() for name in PLACES if (place := plan["scan"].get(name)) and not is_url(place)}
+    return {**plan, "scan": {**plan["scan"], **{name: publish(folder, fingerprint(folder)) for name, folder in local.items()}}}
 
 
 def publish(folder: Path, digest: str) -> str:

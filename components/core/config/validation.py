@@ -25,7 +25,7 @@ def validate_model(model: type[Model], data: Mapping[str, Any], where: str) -> M
         except ValidationError as error:
             items = error.errors(include_url=False)
             # Fields at fault hide what is wrong between the others: that is looked for without them.
-            problems += [_explain(model, item) for item in items if not problems or not item["loc"]]
+            problems += [explain(model, item) for item in items if not problems or not item["loc"]]
             before = rest
             for item in items:
                 rest = without(rest, item["loc"]) if item["loc"] else rest
@@ -38,12 +38,13 @@ def validate_model(model: type[Model], data: Mapping[str, Any], where: str) -> M
     raise wrong
 
 
-def _explain(model: type[BaseModel], item: Any) -> str:
+def explain(model: type[BaseModel], item: Any, place: Sequence[str] = ()) -> str:
+    """One of pydantic's errors in our words; ``place`` is where in the file the model is."""
     location = [str(part) for part in item["loc"]]
-    dotted = ".".join(location)
+    dotted = ".".join([*place, *location])
     if item["type"] == "extra_forbidden":
         known = _keys_at(model, location[:-1])
-        return f"unknown key {dotted}" + did_you_mean(location[-1], known, "".join(f"{part}." for part in location[:-1]))
+        return f"unknown key {dotted}" + did_you_mean(location[-1], known, "".join(f"{part}." for part in [*place, *location[:-1]]))
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":
         return f"{dotted} is missing"

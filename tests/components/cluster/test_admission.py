@@ -2,10 +2,9 @@ from typing import Any
 
 import pytest
 
-from components.cluster.admission import alike, clock, cluster_checks, node_check
+from components.cluster.admission import alike, claim_check, clock, cluster_checks, node_check
 from components.cluster.inventory import Inventory, NodeGroup, Trial, node_groups
 from components.cluster.nodes import parse_pool
-from components.cluster.storage import claim_check
 from components.cluster.target import PodPlan, Target
 from components.core.checks import Check
 from tests.components.cluster.kube import Json, node, plan, pod

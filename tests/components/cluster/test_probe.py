@@ -10,8 +10,7 @@ import pytest
 from components.cluster import probe as module
 from components.cluster.client import Access, Cluster, connect
 from components.cluster.in_cluster import MARK
-from components.cluster.probe import LABEL, choose, job_for, probe
-from components.cluster.probe_checks import outcome_checks
+from components.cluster.probe import LABEL, choose, job_for, outcome_checks, probe
 from components.cluster.target import PodPlan, Services, Target
 from tests.components.cluster.kube import NOTHING, FakeApi, Json, plan, pod, serve, status, write_kubeconfig
 

@@ -1,7 +1,7 @@
 import pytest
 
 from components.core.errors import ConfigError
-from components.core.expand import expand
+from components.core.yaml_text import expand
 
 
 def test_references_are_replaced_wherever_a_string_is() -> None:

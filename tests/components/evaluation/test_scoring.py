@@ -23,7 +23,7 @@ def settings(clip_folder: Path, **changes: Any) -> ScoringSection:
 def run_score(run: FinishedRun, clip_folder: Path, folders: dict[str, Path] | None = None, **changes: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {"reference": run.reference, "settings": settings(clip_folder), "seed": 0, "tokens": ["sks"]}
     drawn = {name: run.root / name for name in ("style", "base", "plain")}
-    return score(drawn | (folders or {}), **{**arguments, **changes})
+    return score(drawn | (folders or {}), **{**arguments, **changes})[0]
 
 
 def test_scores_have_the_shape_that_others_rely_on(finished_run: FinishedRun, clip_folder: Path) -> None:

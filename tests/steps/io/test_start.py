@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from components.core.paths import REPOSITORY
-from steps.io.eviction import EVICTED
+from steps.io.start import EVICTED
 
 # What ZenML's handler does, without its server: it raises one of two exceptions in the main thread. One process asks for all cases.
 PROGRAM = """
 import json, os, signal, sys, time
 from zenml.exceptions import RunInterruptedException, RunStoppedException
-from steps.io.eviction import leave_when_evicted
+from steps.io.start import leave_when_evicted
 
 def case(raised, in_a_pod):
     def zenml(signum, frame):
