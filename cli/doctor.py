@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from components.core.checks import Check
-    from orchestration.preflight import PreflightRequest
 
 UNREACHABLE = 4
 
@@ -42,11 +41,9 @@ def doctor(
         _end(examine())
     else:
         from components.cluster.nodes import parse_pool
-        from orchestration.preflight import PreflightRequest
 
         pools = tuple(parse_pool(_text_or_file(text)) for text in assume_pool or ())
-        request = PreflightRequest(stack=stack, namespace=namespace, settings=settings, image=image, pools=pools)
-        _cluster(request, wait)
+        _cluster(stack, wait, namespace=namespace, file=settings, image=image, pools=pools)
 
 
 def _only_with_stack(**options: object) -> None:
@@ -63,19 +60,19 @@ def _text_or_file(text: str) -> str:
     return path.read_text(encoding="utf-8") if text.endswith((".yaml", ".yml")) and path.is_file() else text
 
 
-def _cluster(request: PreflightRequest, seconds: float) -> None:
+def _cluster(stack: str, seconds: float, **options: Any) -> None:
     from components.cluster.preflight import examine_cluster
     from components.core.checks import Check
     from orchestration.client import terminate_as_interrupt
     from orchestration.preflight import load_target
 
-    target = load_target(request)
+    target = load_target(stack, **options)
     if isinstance(target, Check):
-        _end([target], stack=request.stack)
+        _end([target], stack=stack)
         return
     with terminate_as_interrupt():
         report = examine_cluster(target, seconds=seconds)
-    _end(report.checks, UNREACHABLE if report.unreachable else 1, stack=request.stack, namespace=target.namespace)
+    _end(report.checks, UNREACHABLE if report.unreachable else 1, stack=stack, namespace=target.namespace)
 
 
 def _end(checks: Sequence[Check], code: int = 1, **about: str) -> None:

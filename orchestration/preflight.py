@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -31,28 +30,33 @@ if TYPE_CHECKING:
 ORCHESTRATOR = "orchestrator"
 
 
-@dataclass(frozen=True, kw_only=True)
-class PreflightRequest:
-    """What to look at: a ZenML stack, with another namespace, ``zenml.yaml`` or image than its own, and pools of an autoscaler."""
+def load_target(
+    name: str, *, namespace: str | None = None, file: Path | None = None, image: str | None = None, pools: tuple[Manifest, ...] = ()
+) -> Target | Check:
+    """A ZenML stack as a target, or a :class:`Check` that says so where it runs on no Kubernetes.
 
-    stack: str
-    namespace: str | None = None
-    settings: Path | None = None
-    image: str | None = None
-    pools: tuple[Manifest, ...] = ()
-
-
-def load_target(request: PreflightRequest) -> Target | Check:
-    """The stack as a target, or a :class:`Check` that says so where it runs on no Kubernetes.
-
-    InputError for an unknown stack or unusable settings; ServiceUnreachable where ZenML's server does not answer.
+    Another ``namespace``, ``zenml.yaml`` or ``image`` than its own may be given, and ``pools`` of an autoscaler. InputError for an unknown
+    stack or unusable settings; ServiceUnreachable where ZenML's server does not answer.
     """
-    stack = _stack(connect_zenml(), request.stack)
+    from orchestration.doctor import PACKAGES
+
+    stack = _stack(connect_zenml(), name)
     orchestrator = _component(stack, "orchestrator")
-    if orchestrator is None or orchestrator.flavor_name not in POD_ORCHESTRATORS:
-        flavor = orchestrator.flavor_name if orchestrator else "nothing"
-        return Check("cluster", True, f"the stack {request.stack} runs on `{flavor}`: there is no cluster to check")
-    return _target(request, stack, orchestrator)
+    flavor = orchestrator.flavor_name if orchestrator else "nothing"
+    if orchestrator is None or flavor not in POD_ORCHESTRATORS:
+        return Check("cluster", True, f"the stack {name} runs on `{flavor}`: there is no cluster to check")
+    configuration = dict(orchestrator.configuration)
+    path = file or default_settings_file()
+    settings = check_settings(path) if path is not None else {}
+    pods = plan_pods(settings, configuration, flavor, environment=_environment(stack), image=image)
+    runner = _orchestrator_settings(settings, configuration, flavor).service_account_name
+    accounts = [plan.spec.get("serviceAccountName") for plan in pods]
+    return Target(
+        stack=name, namespace=namespace or _namespace(configuration), access=_access(orchestrator), runner=runner, pods=pods, pools=pools,
+        services=_services(stack), makes_account=flavor == "kubernetes" and not runner,
+        accounts=tuple(sorted({str(name) for name in accounts if name and name != ZENMLS_ACCOUNT})),
+        versions={name: found for name in PACKAGES if (found := version(name))}, mounts_local_stores=bool(configuration.get("local")),
+    )  # fmt: skip
 
 
 def check_access() -> None:
@@ -76,24 +80,6 @@ def _stack(client: Client, name: str) -> StackResponse:
 
 def _component(stack: StackResponse, kind: str) -> ComponentResponse | None:
     return next((items[0] for key, items in stack.components.items() if key.value == kind and items), None)
-
-
-def _target(request: PreflightRequest, stack: StackResponse, orchestrator: ComponentResponse) -> Target:
-    from orchestration.doctor import PACKAGES
-
-    configuration = dict(orchestrator.configuration)
-    path = request.settings or default_settings_file()
-    settings = check_settings(path) if path is not None else {}
-    pods = plan_pods(settings, configuration, orchestrator.flavor_name, environment=_environment(stack), image=request.image)
-    whole = _orchestrator_settings(settings, configuration, orchestrator.flavor_name)
-    accounts = [plan.spec.get("serviceAccountName") for plan in pods]
-    return Target(
-        stack=request.stack, namespace=request.namespace or _namespace(configuration), access=_access(orchestrator),
-        runner=whole.service_account_name, pods=pods, pools=request.pools, services=_services(stack),
-        makes_account=orchestrator.flavor_name == "kubernetes" and not whole.service_account_name,
-        accounts=tuple(sorted({str(name) for name in accounts if name and name != ZENMLS_ACCOUNT})),
-        versions={name: found for name in PACKAGES if (found := version(name))}, mounts_local_stores=bool(configuration.get("local")),
-    )  # fmt: skip
 
 
 def _access(orchestrator: ComponentResponse) -> Access:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
 from components.cluster import cronjob
-from components.cluster.client import JSON, Cluster, Forbidden, Manifest, NotFound, http_status
+from components.cluster.client import Cluster, Forbidden, Manifest, NotFound, http_status
 from components.cluster.cron import UTC_NAMES, next_times, parse_cron, zone
 from components.cluster.cronjob import ScheduleRequest
 from components.core.errors import InputError, StyleForgeError
@@ -201,11 +200,12 @@ class _Namespace:
         query = {"dryRun": "All"} if trial else {}
         try:
             if old is None:
-                return self._send("POST", self._path(new["kind"]), new, query)
+                return self.cluster.send("POST", self._path(new["kind"]), body=new, query=query)
             # What others noted on it stays.
             labels = {**(old["metadata"].get("labels") or {}), **new["metadata"]["labels"]}
             metadata = {**_tidy(old)["metadata"], "labels": labels}
-            return self._send("PUT", self._path(new["kind"], new["metadata"]["name"]), {**new, "metadata": metadata}, query)
+            path = self._path(new["kind"], new["metadata"]["name"])
+            return self.cluster.send("PUT", path, body={**new, "metadata": metadata}, query=query)
         except NotFound as error:
             if old is not None:
                 return None  # It was removed since.
@@ -224,7 +224,7 @@ class _Namespace:
         """Whether it was still there. Only the very object that was looked at."""
         body = {"propagationPolicy": "Background", "preconditions": {"uid": seen["metadata"]["uid"]}}
         try:
-            self._send("DELETE", self._path(kind, name), body)
+            self.cluster.call("DELETE", self._path(kind, name), body=body)
         except NotFound:
             return False
         return True
@@ -232,7 +232,7 @@ class _Namespace:
     def lacks(self, kind: str, name: str) -> bool:
         """Whether it is certainly not there. Of a Secret nothing but its name is asked for."""
         try:
-            self._send("GET", self._path(kind, name), accept=_METADATA_ONLY)
+            self.cluster.call("GET", self._path(kind, name), accept=_METADATA_ONLY)
         except NotFound:
             return True
         except Forbidden:
@@ -243,6 +243,3 @@ class _Namespace:
         folder = f"/apis/batch/{self.version}/namespaces/{{namespace}}/cronjobs" if kind == "CronJob" else _PATHS[kind]
         path = folder.format(namespace=quote(self.name, safe=""))
         return f"{path}/{quote(name, safe='')}" if name else path
-
-    def _send(self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None, accept: str = JSON) -> Any:
-        return json.loads(self.cluster.call(method, path, query=query, body=body, accept=accept))

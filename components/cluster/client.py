@@ -64,7 +64,7 @@ class Cluster:
 
     def get(self, path: str, **query: str | int) -> Manifest:
         """One object; NotFound, Forbidden or ClusterError as the server says, ClusterUnreachable without an answer within seconds."""
-        return dict(json.loads(self.call("GET", path, query=query)))
+        return dict(self.send("GET", path, query=query))
 
     def items(self, path: str, **query: str | int) -> list[Manifest]:
         """All objects of a list, page by page; raises as :meth:`get`."""
@@ -80,12 +80,16 @@ class Cluster:
 
     def create(self, path: str, body: Manifest, **query: str) -> Manifest:
         """Create an object (with ``dryRun="All"`` only try to) and give it as the server holds it; raises as :meth:`get`."""
-        return dict(json.loads(self.call("POST", path, query=query, body=body)))
+        return dict(self.send("POST", path, query=query, body=body))
 
     def delete(self, path: str) -> None:
         """Delete an object with all that it owns; one that is gone already is no error."""
         with suppress(NotFound):
             self.call("DELETE", path, body={"propagationPolicy": "Background", "gracePeriodSeconds": 0})
+
+    def send(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON that :meth:`call` gives."""
+        return json.loads(self.call(method, path, **options))
 
     def call(
         self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, body: Manifest | None = None, accept: str = JSON

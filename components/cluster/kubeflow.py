@@ -125,37 +125,29 @@ def _platform(task: Task) -> dict[str, Any]:
         "tolerations": [dict(item) for item in pod.get("tolerations", ())],
         "podMetadata": {key: dict(pod[key]) for key in ("labels", "annotations") if pod.get(key)},
         "imagePullSecret": [{"secretName": name} for name in pod.get("image_pull_secrets", ())],
-        "secretAsEnv": [
-            *_keyed(pod, "secretKeyRef", "secretName", "secretKey"),
-            *_whole(pod, "secretRef", "secretName", "secretKey", SECRET_KEYS),
-        ],
-        "configMapAsEnv": [
-            *_keyed(pod, "configMapKeyRef", "configMapName", "configMapKey"),
-            *_whole(pod, "configMapRef", "configMapName", "configMapKey", CONFIG_KEYS),
-        ],
+        "secretAsEnv": list(_as_env(pod, "secret", SECRET_KEYS)),
+        "configMapAsEnv": list(_as_env(pod, "configMap", CONFIG_KEYS)),
         "activeDeadlineSeconds": str(task.deadline) if task.deadline else None,
         **_mounts(task),
     }
     return {key: value for key, value in found.items() if value}
 
 
-def _keyed(pod: Mapping[str, Any], reference: str, name: str, key: str) -> Iterator[dict[str, Any]]:
+def _as_env(pod: Mapping[str, Any], kind: str, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What a pod takes of a Secret or ConfigMap as variables: single keys, or of a whole one those ``keys`` that are there."""
+
+    def entry(source: Mapping[str, Any], names: Mapping[str, str], optional: bool) -> dict[str, Any]:
+        # The name stands there twice: for servers before 2.5 and since.
+        name, constant = f"{kind}Name", {"runtimeValue": {"constant": source["name"]}}
+        taken = [{f"{kind}Key": key, "envVar": variable} for variable, key in names.items()]
+        return {name: source["name"], f"{name}Parameter": constant, "keyToEnv": taken, "optional": optional}
+
     for item in pod.get("env", ()):
-        if reference in item.get("valueFrom", {}):
-            source = item["valueFrom"][reference]
-            yield _as_env(source, name, [{key: source["key"], "envVar": item["name"]}])
-
-
-def _whole(pod: Mapping[str, Any], reference: str, name: str, key: str, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+        if source := item.get("valueFrom", {}).get(f"{kind}KeyRef"):
+            yield entry(source, {item["name"]: source["key"]}, bool(source.get("optional")))
     for item in pod.get("env_from", ()):
-        if reference in item:
-            yield _as_env({**item[reference], "optional": True}, name, [{key: word, "envVar": word} for word in keys])
-
-
-def _as_env(source: Mapping[str, Any], name: str, keys: list[dict[str, str]]) -> dict[str, Any]:
-    # The name stands there twice: for servers before 2.5 and since.
-    constant = {"runtimeValue": {"constant": source["name"]}}
-    return {name: source["name"], f"{name}Parameter": constant, "keyToEnv": keys, "optional": bool(source.get("optional"))}
+        if source := item.get(f"{kind}Ref"):
+            yield entry(source, {key: key for key in keys}, True)
 
 
 def _mounts(task: Task) -> dict[str, Any]:

@@ -129,6 +129,19 @@ class CompareConfig(Section):
         """All variants, the methods first."""
         return (*self.methods, *(variant for ablation in self.ablations for variant in ablation.variants))
 
+    def styles_of(self, variant: str) -> list[str]:
+        """Names of the styles that a variant is made on."""
+        chosen = self._ablation_of(variant)
+        return [style.name for style in self.styles if not chosen or chosen.styles is None or style.name in chosen.styles]
+
+    def seeds_of(self, variant: str) -> list[int]:
+        """Seeds that a variant is made with."""
+        chosen = self._ablation_of(variant)
+        return [seed for seed in self.seeds if not chosen or chosen.seeds is None or seed in chosen.seeds]
+
+    def _ablation_of(self, variant: str) -> Ablation | None:
+        return next((item for item in self.ablations if variant in [one.name for one in item.variants]), None)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -158,7 +171,7 @@ class Comparison:
         for seed in self.config.seeds:
             for style in self.config.styles:
                 for variant in self.config.variants:
-                    if self._takes_part(variant, style.name, seed):
+                    if style.name in self.config.styles_of(variant.name) and seed in self.config.seeds_of(variant.name):
                         config = self.cell_config(variant, style, seed)
                         cell_id = config.digest()[:16]
                         shared = found[cell_id].variants if cell_id in found else ()
@@ -179,12 +192,6 @@ class Comparison:
             return {"method.name": variant.name, **variant.set}
         (model,) = (item for item in self.config.methods if item.name == variant.like)
         return {**self.changes(model), **variant.set}
-
-    def _takes_part(self, variant: Variant, style: str, seed: int) -> bool:
-        for ablation in self.config.ablations:
-            if variant in ablation.variants:
-                return (ablation.styles is None or style in ablation.styles) and (ablation.seeds is None or seed in ablation.seeds)
-        return True
 
     def digest(self) -> str:
         """sha256 of the comparison and the run that it starts from."""

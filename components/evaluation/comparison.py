@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from components.core.comparison import ALL_STYLES, Ablation, Claim, CompareConfig, Variant
+from components.core.comparison import ALL_STYLES, Claim, CompareConfig, Variant
 from components.core.content import derive_seed
 from components.core.metrics import SCORES, SPECS
 from components.evaluation.record import Record, resample
@@ -61,26 +61,15 @@ class _Cells:
     def __init__(self, config: CompareConfig, outcomes: Sequence[Outcome]) -> None:
         self.config = config
         self.outcomes = outcomes
-        self.ablations: dict[str, Ablation] = {item.name: ablation for ablation in config.ablations for item in ablation.variants}
         self._known = {(name, outcome.style, outcome.seed): outcome for outcome in outcomes for name in outcome.variants}
         self._resampled: dict[str, dict[str, Resampled]] = {}
-
-    def styles(self, variant: str) -> list[str]:
-        """Styles that the variant is made on."""
-        ablation = self.ablations.get(variant)
-        return [style.name for style in self.config.styles if not ablation or ablation.styles is None or style.name in ablation.styles]
-
-    def seeds(self, variant: str) -> list[int]:
-        """Seeds that the variant is made with."""
-        ablation = self.ablations.get(variant)
-        return [seed for seed in self.config.seeds if not ablation or ablation.seeds is None or seed in ablation.seeds]
 
     def record(self, variant: str, style: str, seed: int) -> Record | None:
         outcome = self._known.get((variant, style, seed))
         return outcome.record if outcome else None
 
     def records(self, variant: str) -> list[Record]:
-        found = (self.record(variant, style, seed) for style in self.styles(variant) for seed in self.seeds(variant))
+        found = (self.record(variant, style, seed) for style in self.config.styles_of(variant) for seed in self.config.seeds_of(variant))
         return [record for record in found if record is not None]
 
     def value(self, variant: str, style: str, seed: int, metric: str, group: str = "style") -> float | None:
@@ -128,7 +117,7 @@ def table(found: _Cells, variants: Sequence[Variant], metric: str) -> dict[str, 
     rows = {
         item.name: _row(
             lambda style, seed, name=item.name: found.value(name, style, seed, metric),  # type: ignore[misc]
-            found.styles(item.name), found.seeds(item.name), found.config.confidence,
+            found.config.styles_of(item.name), found.config.seeds_of(item.name), found.config.confidence,
         )
         for item in variants
     }  # fmt: skip
@@ -177,7 +166,7 @@ def decide_claim(found: _Cells, claim: Claim) -> dict[str, Any]:
 
 def _decide_pair(found: _Cells, claim: Claim, other: str) -> dict[str, Any]:
     styles: dict[str, list[Resampled]] = {}
-    required = [style for style in found.styles(claim.better) if style in found.styles(other)]
+    required = [style for style in found.config.styles_of(claim.better) if style in found.config.styles_of(other)]
     for style in required:
         for seed in found.config.seeds:
             mine, theirs = found.resampled(claim.better, style, seed, claim.metric), found.resampled(other, style, seed, claim.metric)

@@ -37,7 +37,7 @@ def render_comparison(out: Path, config: CompareConfig, outcomes: Sequence[Outco
     write_json(out / RESULT, result)
     if wall:
         columns = ["base", *(variant.title for variant in config.methods)]
-        picture_wall(columns, {style: [row for row, _ in rows] for style, rows in wall.items()}, out / WALL)
+        picture_wall(columns, wall, out / WALL)
     if plot := tradeoff(result, standalone=True):
         write_text(out / PLOT, plot)
     write_text(out / TABLE, text.csv_text(result))
@@ -47,8 +47,8 @@ def render_comparison(out: Path, config: CompareConfig, outcomes: Sequence[Outco
     return result
 
 
-def _wall(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, list[tuple[WallRow, str]]]:
-    """For each style its rows with their category: the base, then every method, all of the first seed that any method finished."""
+def _wall(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, list[WallRow]]:
+    """For each style its rows: the base, then every method, all of the first seed that any method finished."""
     rows = max(_LEAST_ROWS, config.wall // len(config.styles))
     wall = {}
     for style in config.styles:
@@ -56,7 +56,7 @@ def _wall(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, list[
         whole = next((record for record in records if record is not None), None)
         if whole is not None:
             wall[style.name] = [
-                (WallRow(shown.prompt, [shown.base, *(record.wall[place].style if record else None for record in records)]), shown.category)
+                WallRow(shown.prompt, [shown.base, *(record.wall[place].style if record else None for record in records)])
                 for place, shown in enumerate(whole.wall[:rows])
             ]
     return wall
@@ -73,7 +73,7 @@ def _first_records(config: CompareConfig, outcomes: Sequence[Outcome], style: st
 
 
 def _page(
-    config: CompareConfig, result: Mapping[str, Any], wall: Mapping[str, list[tuple[WallRow, str]]], settings: Mapping[str, Any]
+    config: CompareConfig, result: Mapping[str, Any], wall: Mapping[str, Sequence[WallRow]], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     names = text.labels(result)
     return {
@@ -86,7 +86,7 @@ def _page(
         "plot": tradeoff(result),
         "claims": [_claim(result, claim) for claim in result["claims"]],
         "tables": _tables(result),
-        "wall": {style: [_wall_row(row, names, config) for row, _ in rows] for style, rows in wall.items()},
+        "wall": {style: [_wall_row(row, names, config) for row in rows] for style, rows in wall.items()},
         "failed": text.failed_cells(result),
         "names": names,
         "settings": sorted(settings.items()),

@@ -66,10 +66,9 @@ def tradeoff(result: Mapping[str, Any], *, standalone: bool = False) -> str:
     inside = base is not None and x_axis[0] <= base.x <= x_axis[-1] and y_axis[0] <= base.y <= y_axis[-1]
     drawn = [*points, base] if inside and base else points
     frame = _Frame(_WIDTH, _HEIGHT, (_LEFT, 24, _TOP, 76), x_axis, y_axis)
-    parts = [
-        frame.grid(upright=True), f'<text class="axis" x="{_LEFT}" y="{_HEIGHT - 30}">{_AXES[0].label} (← nearer to the style)</text>',
-        f'<text class="axis" x="8" y="16">{_AXES[1].label} (↑ prompts followed better)</text>', *(frame.bars(point) for point in drawn), *(frame.dot(point) for point in drawn), *frame.names(drawn),
-    ]  # fmt: skip
+    parts = [frame.grid(upright=True), *map(frame.bars, drawn), *map(frame.dot, drawn), *frame.names(drawn)]
+    parts.append(f'<text class="axis" x="{_LEFT}" y="{_HEIGHT - 30}">{_AXES[0].label} (← nearer to the style)</text>')
+    parts.append(f'<text class="axis" x="8" y="16">{_AXES[1].label} (↑ prompts followed better)</text>')
     if base is not None and not inside:
         parts.append(f'<text class="hint" x="{_LEFT}" y="{_HEIGHT - 6}">untouched base, outside: {base.scores}</text>')
     told = "; ".join(f"{point.label}: {point.scores}" for point in drawn)

@@ -7,14 +7,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from components.core.errors import InputError
 from components.registry.history import read_history
-from components.registry.lock import is_queue, lock
+from components.registry.lock import lock
 from components.registry.production import EXPERIMENT, KIND, KIND_TAG
 from components.registry.tracking import Tracking, all_pages, service_errors
-from components.registry.versions import all_versions, local_path
+from components.registry.versions import all_models, all_versions, local_path
 
 UNFINISHED_SECONDS = 24 * 3600.0
 """A copy into production that has no version after so long will never get one."""
@@ -36,14 +35,10 @@ class Unneeded:
 def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3) -> list[Unneeded]:
     """Versions of ours without alias or history whose run has ended, but the newest ``keep``; without a ``name`` unfinished copies too."""
     with service_errors(tracking.uri):
-        models = [model for model in all_pages(tracking.client.search_registered_models) if not is_queue(dict(model.tags))]
-        if name is not None and name not in {model.name for model in models}:
-            known = ", ".join(sorted(model.name for model in models)) or "none yet"
-            raise InputError(name, "no such registered model", expected=f"one of: {known}")
-        found = []
-        for model in sorted(models, key=lambda item: item.name):
-            if name in (None, model.name):
-                found += list(_unneeded_versions(tracking, model, keep))
+        names = [str(model.name) for model in all_models(tracking)]
+        if name is not None and name not in names:
+            raise InputError(name, "no such registered model", expected=f"one of: {', '.join(names) or 'none yet'}")
+        found = [item for one in names if name in (None, one) for item in _unneeded_versions(tracking, one, keep)]
         return found + (list(_unfinished_copies(tracking)) if name is None else [])
 
 
@@ -66,9 +61,9 @@ def delete(tracking: Tracking, items: list[Unneeded]) -> list[Unneeded]:
     return gone
 
 
-def _unneeded_versions(tracking: Tracking, model: Any, keep: int) -> Iterator[Unneeded]:
-    needed = _needed(tracking, model.name)
-    for version in all_versions(tracking, model.name)[keep:]:
+def _unneeded_versions(tracking: Tracking, name: str, keep: int) -> Iterator[Unneeded]:
+    needed = _needed(tracking, name)
+    for version in all_versions(tracking, name)[keep:]:
         number = str(version.version)
         # What another tool registered is not ours to judge.
         if number in needed or not any(key.startswith("styleforge.") for key in version.tags) or not version.run_id:
@@ -77,7 +72,7 @@ def _unneeded_versions(tracking: Tracking, model: Any, keep: int) -> Iterator[Un
         if run.info.status == "RUNNING":
             continue
         reason = "no alias, no history and no run needs it"
-        yield Unneeded(model.name, number, version.run_id, _day(version.creation_timestamp), _size(run.info.artifact_uri), reason)
+        yield Unneeded(name, number, version.run_id, _day(version.creation_timestamp), _size(run.info.artifact_uri), reason)
 
 
 def _unfinished_copies(tracking: Tracking) -> Iterator[Unneeded]:

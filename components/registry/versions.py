@@ -28,7 +28,7 @@ from components.registry.tracking import (
 )
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 TAG_PREFIX = "styleforge."
 ARTIFACT_DIGEST = f"{TAG_PREFIX}artifact_digest"
@@ -210,7 +210,7 @@ def find_version(tracking: Tracking, reference: str) -> ModelVersion:
             return tracking.client.get_model_version(name, number)
         if versions := all_versions(tracking, name):
             return versions[0]
-    known = ", ".join(sorted({row["name"] for row in _rows(tracking)})) or "none yet"
+    known = ", ".join(model.name for model in all_models(tracking)) or "none yet"
     raise InputError(
         reference,
         f"no such folder or registered model at {public_uri(tracking.uri)}",
@@ -250,15 +250,9 @@ def is_registered(tracking: Tracking, name: str, version: str) -> bool:
 
 def list_models(uri: str | None = None) -> list[dict[str, Any]]:
     """All registered versions, by name and then newest first: name, version, aliases, created (ms), run_id and our tags."""
-    return _rows(open_tracking(uri))
-
-
-def _rows(tracking: Tracking) -> list[dict[str, Any]]:
-    client = tracking.client
-    rows = []
+    tracking, rows = open_tracking(uri), []
     with service_errors(tracking.uri):
-        models = all_pages(client.search_registered_models)
-        for model in sorted((item for item in models if not is_queue(dict(item.tags))), key=lambda item: item.name):
+        for model in all_models(tracking):
             by_version: dict[str, list[str]] = {}
             for alias, number in model.aliases.items():
                 by_version.setdefault(str(number), []).append(alias)
@@ -270,6 +264,12 @@ def _rows(tracking: Tracking) -> list[dict[str, Any]]:
                     "tags": {key.removeprefix(TAG_PREFIX): value for key, value in version.tags.items() if key.startswith(TAG_PREFIX)},
                 })  # fmt: skip
     return rows
+
+
+def all_models(tracking: Tracking) -> list[RegisteredModel]:
+    """All registered models by name, but for those that only hold a lock's tickets."""
+    found = (model for model in all_pages(tracking.client.search_registered_models) if not is_queue(dict(model.tags)))
+    return sorted(found, key=lambda model: str(model.name))
 
 
 def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:
