@@ -9,11 +9,23 @@ from components.core.errors import error_json
 
 
 @dataclass
-class RunResult:
-    """What a run came to; :meth:`as_dict` is what ``--json`` prints."""
+class Outcome:
+    """What a pipeline's run came to; :meth:`as_dict` is what ``--json`` prints."""
 
     status: str = "failed"
     run_id: str | None = None
+    error: Exception | None = None
+    total_seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON; the error as its message and parts."""
+        return vars(self) | {"error": error_json(self.error)} if self.error else {k: v for k, v in vars(self).items() if k != "error"}
+
+
+@dataclass
+class RunResult(Outcome):
+    """What ``personalize`` came to."""
+
     report: str | None = None
     model: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
@@ -22,19 +34,9 @@ class RunResult:
     context: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     cached: list[str] = field(default_factory=list)
-    total_seconds: float = 0.0
-    error: Exception | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0 done, 2 bad input, 3 refused, 4 service not reachable, 1 anything else."""
-        return 0 if self.error is None else getattr(self.error, "exit_code", 1)
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON; the error as its message and parts."""
-        data = {key: value for key, value in vars(self).items() if key not in ("error", "context")}
-        if "confidence" in self.context:
-            data["confidence"] = self.context["confidence"]
-        if self.error is not None:
-            data["error"] = error_json(self.error)
-        return data
+        """As plain JSON, of the context the intervals' level alone."""
+        data = super().as_dict()
+        context = data.pop("context")
+        return data | {key: context[key] for key in ("confidence",) if key in context}

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.errors import error_json
 from components.core.paths import read_json
 from components.registry.tracking import is_new, tracking_uri
 from orchestration.client import LOCAL, output_folder, stack_flavors
+from orchestration.outcome import Outcome
 from orchestration.submit import submit_and_collect
 from steps.io.sources import within_reach
 
@@ -19,19 +19,15 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class CompareResult:
-    """What a comparison came to; :meth:`as_dict` is what ``--json`` prints."""
+class CompareResult(Outcome):
+    """What a comparison came to."""
 
-    status: str = "failed"
-    run_id: str | None = None
     folder: str | None = None
     files: dict[str, str] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     tracking: dict[str, Any] | None = None
     steps: int = 0
     cached: int = 0
-    total_seconds: float = 0.0
-    error: Exception | None = None
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -40,16 +36,11 @@ class CompareResult:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON: the claims and the failed cells; the tables are in the files."""
-        data = {key: value for key, value in vars(self).items() if key not in ("error", "result")}
-        cells = self.result.get("cells", [])
-        shown = ("id", "variants", "style", "seed", "error")
-        data["cells"] = {"total": len(cells), "failed": [{key: cell[key] for key in shown} for cell in self.failed]}
-        data["claims"] = [
-            {key: claim[key] for key in ("name", "metric", "verdict", "seeds", "seeds_needed")} for claim in self.result.get("claims", [])
-        ]
-        if self.error is not None:
-            data["error"] = error_json(self.error)
-        return data
+        data, shown = super().as_dict(), ("id", "variants", "style", "seed", "error")
+        result = data.pop("result")
+        data["cells"] = {"total": len(result.get("cells", [])), "failed": [{key: cell[key] for key in shown} for cell in self.failed]}
+        told = ("name", "metric", "verdict", "seeds", "seeds_needed")
+        return data | {"claims": [{key: claim[key] for key in told} for claim in result.get("claims", [])]}
 
 
 def on_this_machine() -> bool:

@@ -19,7 +19,7 @@ from components.core.paths import state
 from components.registry import promotion
 from components.registry.gate import GateConfig, load_gate
 from components.registry.tracking import Tracking, open_tracking, service_errors
-from components.registry.versions import TAG_PREFIX, all_versions, find_made_from, source_digest
+from components.registry.versions import TAG_PREFIX, find_made_from, source_digest
 from components.styledata.sets import Place, list_sets, read_settings
 from orchestration.environment import prepare_environment
 from orchestration.settings import check_settings
@@ -238,7 +238,7 @@ def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetRes
         result.status, result.message = "unjudged", f"version {made.version} would be held against the gate"
         return result
     with service_errors(job.tracking.uri):
-        known = bool(all_versions(job.tracking, result.model))
+        known = bool(job.tracking.versions(result.model))
     result.status, result.message = ("changed", "would be trained anew") if known else ("new", "would be trained")
     return result
 

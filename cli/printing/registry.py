@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.text import Text
 
 from cli.printing.scores import print_table, say
-
-if TYPE_CHECKING:
-    from components.registry.history import Entry
-    from components.registry.retention import Unneeded
-    from runs.retraining import Retraining
+from components.registry.history import Entry
+from components.registry.retention import Unneeded
+from runs.retraining import Retraining
 
 _STYLES = {"promoted": "green", "failed": "red", "stopped": "red", "refused": "yellow", "undecided": "yellow"}
 _MARKS = {"pass": ("✓", "green"), "refuse": ("✗", "red"), "undecided": ("?", "yellow")}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cli.printing.scores import print_table, say
-
-if TYPE_CHECKING:
-    from orchestration.stacks import Applied
+from orchestration.stacks import Applied
 
 
 def print_applied(result: Applied) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from components.core.config import Section, read_yaml_mapping, validate_model
 from components.core.errors import ConfigError, InputError
@@ -21,7 +21,15 @@ DEFINITIONS = REPOSITORY / "infra" / "stacks"
 DEFAULT = "default"
 """ZenML's own stack, and the names of its components. They cannot be changed."""
 REFERENCE = "docs/reference/stack.md"
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
+
+
+def _not_zenmls(name: str) -> str:
+    if name == DEFAULT:
+        raise ValueError("is ZenML's own, which cannot be changed; expected another name")
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255), AfterValidator(_not_zenmls)]
 _SECRET = re.compile(r"\{\{\s*\S+?\.\S+\s*\}\}")
 _SECRET_WORDS = re.compile(r"(secret_access_key|token|passw(or)?d|api_key|private_key|(?<!authentication_)secret)$", re.IGNORECASE)
 
@@ -77,10 +85,7 @@ def load_stack(name_or_file: str, overrides: Sequence[str] = ()) -> StackDefinit
     data = read_yaml_mapping(path)
     data = apply_overrides(data, overrides, StackDefinition, "components.orchestrator.configuration.synchronous=false")
     filled = _filled(data, str(path))
-    try:
-        definition = validate_model(StackDefinition, filled, str(path))
-    except ConfigError as error:
-        raise ConfigError(error.where, error.problem, expected=error.expected, remedy=f"see {REFERENCE}") from error
+    definition = validate_model(StackDefinition, filled, str(path), remedy=f"see {REFERENCE}")
     _check(definition, path)
     return definition
 
@@ -115,14 +120,9 @@ def _filled(data: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check(definition: StackDefinition, path: Path) -> None:
-    if definition.name == DEFAULT:
-        raise ConfigError(str(path), f"name={DEFAULT!r} is ZenML's own stack, which cannot be changed", expected="another name")
-    for kind, name, component in definition.parts():
-        place = f"components.{kind}"
-        if name == DEFAULT:
-            raise ConfigError(str(path), f"{place}.name={name!r} is a component of ZenML's own", expected="another name")
+    for kind, _, component in definition.parts():
         for key, setting in component.configuration.items():
-            outer = f"{place}.configuration.{key}"
+            outer = f"components.{kind}.configuration.{key}"
             for field, value in _leaves(setting, outer):
                 _check_value(path, field, value, nested=field != outer)
 

@@ -181,7 +181,8 @@ class Comparison:
     def cell_config(self, variant: Variant, style: StyleChoice, seed: int) -> RunConfig:
         """The run of one cell. Training steps are the run's: equal compute is made of them later, where methods are known."""
         merged = {key: dict(item) if isinstance(item, Mapping) else item for key, item in self.run.items()}
-        merged |= {"seed": seed, "style": {**merged.get("style", {}), **_style(style)}}
+        pictures = {"name": style.name, "source": style.source or f"data/pocket/{style.name}", "reference": style.reference}
+        merged |= {"seed": seed, "style": {**merged.get("style", {}), **pictures}}
         for dotted, value in {**self.config.set, **self.changes(variant)}.items():
             merged = set_at(merged, dotted.split("."), value)
         return parse_config(merged, where=f"{self.where}, {variant.name}")
@@ -215,10 +216,6 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     comparison = Comparison(config, read_config(find_config(config.run, path.parent))[1], str(path))
     comparison.cells()
     return comparison
-
-
-def _style(style: StyleChoice) -> dict[str, Any]:
-    return {"name": style.name, "source": style.source or f"data/pocket/{style.name}", "reference": style.reference}
 
 
 def _unique(what: str, names: Sequence[str]) -> None:

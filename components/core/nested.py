@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -34,3 +34,15 @@ def set_at(data: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str
     if below is not None and not isinstance(below, Mapping):
         raise TypeError(f"{first} is not a section")
     return {**data, first: set_at(below or {}, rest, value)}
+
+
+def leaves(value: Any, name: str = "", *, into_lists: bool = False) -> Iterator[tuple[str, Any]]:
+    """Each value that is no mapping with its dotted name; ``into_lists`` what lies in a list too, by the list's name."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, f"{name}.{key}" if name else str(key), into_lists=into_lists)
+    elif into_lists and isinstance(value, list):
+        for item in value:
+            yield from leaves(item, name, into_lists=True)
+    else:
+        yield name, value

@@ -8,12 +8,11 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL.Image import Image, Resampling
 
 from components.core.paths import write_text
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 # A forge would notify people and link issues that a prompt or a name happens to mention.
@@ -42,12 +41,10 @@ def render(template: Path, page: Mapping[str, Any]) -> str:
 
 def thumbnail(image: Image, side: int) -> dict[str, Any]:
     """``uri`` (data), ``width``, ``height`` and ``small`` of a copy within ``side`` pixels: lossless PNG if small, else WebP."""
-    from PIL import Image as Pillow
-
     small = max(image.size) <= _SMALL
     if max(image.size) > side:
         image = image.copy()
-        image.thumbnail((side, side), Pillow.Resampling.LANCZOS)
+        image.thumbnail((side, side), Resampling.LANCZOS)
     buffer = io.BytesIO()
     if small:
         image.save(buffer, "PNG", optimize=True)

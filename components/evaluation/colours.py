@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image
 
 from components.evaluation.features import Features
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _BINS = 4
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
 from components.core.content import digest_file
 from components.core.devices import default_device
 from components.core.errors import InputError
 from components.evaluation.features import Features
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 MODEL = "efficientnet-lite0"
 NAMES = (MODEL, *(f"{MODEL}:{statistic}-{block}" for block in (2, 6) for statistic in ("moments", "gram")))

@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from components.core.config import ScoringSection
 from components.core.content import digest_file, digest_folder, digest_value
@@ -19,9 +20,6 @@ from components.core.devices import default_device
 from components.core.errors import InputError, ServiceUnreachable
 from components.core.model_ref import local_model
 from components.core.paths import state, storage_errors
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Features = NDArray[np.float32]
 

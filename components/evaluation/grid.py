@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+from PIL.Image import Image
 
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.core.paths import atomic_file
 from components.evaluation.pictures import pick_pairs, read_pictures
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _BACKGROUND, _INK, _FAINT = (255, 255, 255), (32, 32, 36), (228, 228, 232)
 
@@ -29,8 +30,6 @@ class GridStyle:
 
 def fit(image: Image, side: int) -> Image:
     """The picture inside ``side`` × ``side``: small ones enlarged by a whole factor without blurring, large ones reduced."""
-    from PIL import Image as Pillow
-
     factor = side / max(image.size)
     if factor >= 1:
         whole = int(factor)
@@ -67,9 +66,6 @@ class WallRow:
 
 def picture_wall(columns: Sequence[str], sections: Mapping[str, Sequence[WallRow]], out: Path, *, style: GridStyle | None = None) -> Path:
     """Write prompt rows over method columns, section (a style) by section; an empty cell where a picture is missing."""
-    from PIL import Image as Pillow
-    from PIL import ImageDraw, ImageFont
-
     style = style or GridStyle(cell=128, gap=8, text=14)
     rows = [row for section in sections.values() for row in section]
     if not rows or any(len(row.pictures) != len(columns) for row in rows):
@@ -115,8 +111,6 @@ def _lines(draw: Any, place: tuple[int, int], lines: Sequence[str], font: Any, h
 def _write(cells: list[list[Path]], captions: list[str], labels: list[str], out: Path, columns: int, style: GridStyle) -> Path:
     """Lay out columns of cells in bands; one caption under each column, labels at the left."""
     import matplotlib
-    from PIL import Image as Pillow
-    from PIL import ImageDraw, ImageFont
 
     if not cells:
         raise InputError(str(out), "no pictures to show", expected="at least one")

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
 from components.core.config import ScoringSection
 from components.core.content import derive_seed, digest_value
@@ -22,9 +23,6 @@ from components.evaluation import metrics
 from components.evaluation.features import Extractor, Extractors, FeatureCache, Features, encode_texts_cached
 from components.evaluation.pictures import Picture, digest_pictures, read_pictures, reading_order
 from components.evaluation.replicates import PictureValues
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ import psutil
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from components.core.errors import ServiceUnreachable
-from components.registry.tracking import Tracking, all_pages, passing_over, public_uri, quoted
+from components.registry.tracking import Tracking, passing_over, public_uri
 
 SUFFIX = ".tickets"
 """The registered model of a name's tickets is called so after it."""
@@ -122,8 +122,7 @@ def _await_turn(ticket: Ticket, lease: float, wait: float) -> None:
 
 def _open_tickets(tracking: Tracking, queue: str) -> dict[int, dict[str, str]]:
     """Number and tags of the tickets that are left."""
-    found = all_pages(tracking.client.search_model_versions, filter_string=f"name = '{quoted(queue)}'")
-    return {int(version.version): dict(version.tags) for version in found}
+    return {int(version.version): dict(version.tags) for version in tracking.versions(queue)}
 
 
 def _discard(tracking: Tracking, queue: str, number: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from components.core.errors import StorageError
 from components.core.paths import state
 from components.registry.tracking import Tracking
-from components.registry.versions import ARTIFACT_DIGEST, TAG_PREFIX, all_versions, artifact_digest, ensure_model, local_path
+from components.registry.versions import ARTIFACT_DIGEST, TAG_PREFIX, artifact_digest, ensure_model, local_path
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -31,7 +31,7 @@ def copy_to_production(tracking: Tracking, version: ModelVersion, folder: Path, 
     source = f"{version.name}/{version.version}"
     digest = version.tags[ARTIFACT_DIGEST]
     ensure_model(tracking, name)
-    for known in all_versions(tracking, name):
+    for known in tracking.versions(name):
         if known.tags.get(SOURCE_TAG) == source and known.tags.get(ARTIFACT_DIGEST) == digest:
             return str(known.version)
     facts = {key: value for key, value in version.tags.items() if key.startswith(TAG_PREFIX)}

@@ -13,7 +13,7 @@ from components.registry.history import read_history
 from components.registry.lock import lock
 from components.registry.production import EXPERIMENT, KIND, KIND_TAG
 from components.registry.tracking import Tracking, all_pages, service_errors
-from components.registry.versions import all_models, all_versions, local_path
+from components.registry.versions import all_models, local_path
 
 UNFINISHED_SECONDS = 24 * 3600.0
 """A copy into production that has no version after so long will never get one."""
@@ -63,7 +63,7 @@ def delete(tracking: Tracking, items: list[Unneeded]) -> list[Unneeded]:
 
 def _unneeded_versions(tracking: Tracking, name: str, keep: int) -> Iterator[Unneeded]:
     needed = _needed(tracking, name)
-    for version in all_versions(tracking, name)[keep:]:
+    for version in tracking.versions(name)[keep:]:
         number = str(version.version)
         # What another tool registered is not ours to judge.
         if number in needed or not any(key.startswith("styleforge.") for key in version.tags) or not version.run_id:

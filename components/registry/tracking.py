@@ -17,6 +17,7 @@ from components.core.paths import read_jsonl, state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 # MLflow refuses a batch with more entries than these (mlflow.utils.validation).
 METRICS_A_BATCH = 1000
@@ -166,6 +167,12 @@ class Tracking:
         for batch in _batches(metrics, METRICS_A_BATCH):
             self.client.log_batch(run_id, metrics=batch)
 
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a registered model, newest first."""
+        quoted = name.replace("'", "''")
+        found = all_pages(self.client.search_model_versions, filter_string=f"name = '{quoted}'")
+        return sorted(found, key=lambda version: -int(version.version))
+
 
 def _as_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -201,11 +208,6 @@ def all_pages(search: Any, **arguments: Any) -> list[Any]:
         token = page.token
         if not token:
             return items
-
-
-def quoted(name: str) -> str:
-    """A name for a filter of MLflow's."""
-    return name.replace("'", "''")
 
 
 def training_metrics(log: Path) -> list[tuple[str, float, int]]:

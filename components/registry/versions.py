@@ -21,7 +21,6 @@ from components.registry.tracking import (
     open_tracking,
     passing_over,
     public_uri,
-    quoted,
     score_metrics,
     service_errors,
     training_metrics,
@@ -102,7 +101,7 @@ def source_digest(style_set: Path, config: RunConfig, base_digest: str) -> str:
 def find_made_from(tracking: Tracking, name: str, digest: str) -> ModelVersion | None:
     """The newest version of a registered model whose :func:`source_digest` is ``digest``; None where there is none."""
     with service_errors(tracking.uri):
-        versions = all_versions(tracking, name)
+        versions = tracking.versions(name)
     return next((version for version in versions if version.tags.get(TAG_PREFIX + SOURCE_DIGEST) == digest), None)
 
 
@@ -208,7 +207,7 @@ def find_version(tracking: Tracking, reference: str) -> ModelVersion:
             return tracking.client.get_model_version_by_alias(name, alias)
         if number:
             return tracking.client.get_model_version(name, number)
-        if versions := all_versions(tracking, name):
+        if versions := tracking.versions(name):
             return versions[0]
     known = ", ".join(model.name for model in all_models(tracking)) or "none yet"
     raise InputError(
@@ -256,7 +255,7 @@ def list_models(uri: str | None = None) -> list[dict[str, Any]]:
             by_version: dict[str, list[str]] = {}
             for alias, number in model.aliases.items():
                 by_version.setdefault(str(number), []).append(alias)
-            for version in all_versions(tracking, model.name):
+            for version in tracking.versions(model.name):
                 number = str(version.version)
                 rows.append({
                     "name": version.name, "version": number, "aliases": sorted(by_version.get(number, [])),
@@ -270,9 +269,3 @@ def all_models(tracking: Tracking) -> list[RegisteredModel]:
     """All registered models by name, but for those that only hold a lock's tickets."""
     found = (model for model in all_pages(tracking.client.search_registered_models) if not is_queue(dict(model.tags)))
     return sorted(found, key=lambda model: str(model.name))
-
-
-def all_versions(tracking: Tracking, name: str) -> list[ModelVersion]:
-    """All versions of a registered model, newest first."""
-    found = all_pages(tracking.client.search_model_versions, filter_string=f"name = '{quoted(name)}'")
-    return sorted(found, key=lambda version: -int(version.version))

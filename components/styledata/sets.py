@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 
 from components.core.config import StyleSection, parse_config, validate_model
 from components.core.errors import ConfigError, InputError
+from components.core.nested import leaves
 from components.core.yaml_text import load_yaml
 from components.styledata.source import list_folders, read_beside
 
@@ -74,7 +74,7 @@ def read_settings(place: Place) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise ConfigError(where, f"is larger than {MAX_BYTES} bytes", expected="a few settings")
     found = _read(data, where)
-    written = dict(_leaves(found))
+    written = dict(leaves(found, into_lists=True))
     closed = [name for name in written if name not in OPEN]
     problems = [f"a set cannot decide {', '.join(closed)}"] if closed else []
     try:
@@ -85,7 +85,7 @@ def read_settings(place: Place) -> dict[str, Any]:
     else:
         problems += [
             f"{name}={value} is above a set's limit of {limit:g}"
-            for name, value in _leaves(config.model_dump(mode="json"))
+            for name, value in leaves(config.model_dump(mode="json"), into_lists=True)
             if name in written and (limit := OPEN.get(name)) is not None and value is not None and value > limit
         ]
     if problems:
@@ -108,15 +108,3 @@ def _read(data: bytes, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(where, f"holds a {type(found).__name__}", expected="a YAML mapping of sections")
     return found
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value that is no mapping with its dotted name; what lies in a list has the list's name."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves(item, name)
-    else:
-        yield name, value

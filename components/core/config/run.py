@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from components.core.config import sections
 from components.core.config.files import read_config
 from components.core.config.validation import validate_model
 from components.core.content import digest_value
+from components.core.nested import leaves
 from components.core.overrides import apply_overrides
 
 
@@ -52,15 +53,7 @@ class RunConfig(sections.Section):
 
     def flat(self) -> dict[str, Any]:
         """The configuration as one level of dotted keys, as MLflow wants its parameters."""
-        return dict(_flatten(self.model_dump(mode="json")))
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flatten(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
+        return dict(leaves(self.model_dump(mode="json")))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

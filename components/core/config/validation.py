@@ -13,9 +13,10 @@ from components.core.nested import without
 from components.core.suggest import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
+_REMEDY = "see docs/reference/configuration.md, or run `styleforge config`"
 
 
-def validate_model(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
+def validate_model(model: type[Model], data: Mapping[str, Any], where: str, *, remedy: str = _REMEDY) -> Model:
     """Build a pydantic model, turning all its complaints into one :class:`ConfigError`."""
     problems: list[str] = []
     rest, found = dict(data), None
@@ -33,7 +34,7 @@ def validate_model(model: type[Model], data: Mapping[str, Any], where: str) -> M
                 break
     if found is not None and not problems:
         return found
-    wrong = ConfigError(where, "; ".join(problems), remedy="see docs/reference/configuration.md, or run `styleforge config`")
+    wrong = ConfigError(where, "; ".join(problems), remedy=remedy)
     wrong.usable = found
     raise wrong
 

@@ -11,7 +11,7 @@ from components.core.paths import read_json
 from components.registry.gate import GateConfig
 from components.registry.promotion import Scored, Tools
 from components.registry.tracking import Tracking
-from components.registry.versions import ARTIFACT_DIGEST, EVALUATION, EVALUATION_DIGEST, all_versions, ensure_model
+from components.registry.versions import ARTIFACT_DIGEST, EVALUATION, EVALUATION_DIGEST, ensure_model
 
 BETTER = validate_model(GateConfig, {"rules": [{"metric": "kid", "against": "champion", "at_most": 1.0, "decide": "value"}]}, "gate")
 
@@ -40,7 +40,7 @@ class Shelf:
     def add(self, name: str, kid: float, **options: Any) -> str:
         """Register a model as the next version of ``name``; gives ``name/version``."""
         ensure_model(self.tracking, name)
-        number = len(all_versions(self.tracking, name)) + 1 if "number" not in options else options.pop("number")
+        number = len(self.tracking.versions(name)) + 1 if "number" not in options else options.pop("number")
         path = f"{name}-{number}"
         local = write_model(self.folder / path, kid, **options)
         if self.place.startswith("file:"):

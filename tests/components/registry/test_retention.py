@@ -5,13 +5,13 @@ import pytest
 from components.core.errors import InputError
 from components.registry.promotion import PromotionRequest, promote
 from components.registry.retention import delete, find_unneeded
-from components.registry.versions import all_versions, resolve_model
+from components.registry.versions import resolve_model
 from tests.components.registry.made_versions import BETTER, TOOLS, Shelf, write_model
 from tests.components.registry.test_versions import _register
 
 
 def numbers(shelf: Shelf, name: str = "m") -> list[str]:
-    return [str(version.version) for version in all_versions(shelf.tracking, name)]
+    return [str(version.version) for version in shelf.tracking.versions(name)]
 
 
 def test_versions_of_aliases_and_of_the_history_and_the_newest_stay(shelf: Shelf) -> None:
