@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.options import Config, Overrides, Settings, answer, guarded
 
 
-class Target(StrEnum):
-    """What the pipeline is written for."""
-
-    kubeflow = "kubeflow"
-
-
 @guarded
 def compile_pipeline(
     config: Config,
     out: Annotated[Path, typer.Option("--out", metavar="YAML", help="File to write.")],
-    target: Annotated[Target, typer.Option("--to", help="What it is for: Kubeflow Pipelines, version 2.")] = Target.kubeflow,
+    target: Annotated[Literal["kubeflow"], typer.Option("--to", help="What it is for: Kubeflow Pipelines, version 2.")] = "kubeflow",
     image: Annotated[
         str | None, typer.Option("--image", metavar="IMAGE", help="Image of all steps; default: zenml.yaml's for each.")
     ] = None,
@@ -33,7 +26,7 @@ def compile_pipeline(
     from runs.compile import compile_kubeflow
 
     steps = compile_kubeflow(load_config(config, overrides or ()), out, image=image, settings_file=settings)
-    typer.echo(f"{out}: {len(steps)} steps for {target.value}")
+    typer.echo(f"{out}: {len(steps)} steps for {target}")
     answer({"status": "completed", "path": str(out), "steps": steps})
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,24 +16,7 @@ Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Denoising ste
 Guidance = Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as scored.")]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Sampler by name; default: as scored.")]
 Negative = Annotated[str | None, typer.Option("--negative-prompt", help="What to lead away from; default: as scored.")]
-
-
-class ExportFormat(StrEnum):
-    """What an export is made for."""
-
-    diffusers = "diffusers"
-    single_file = "single-file"
-    a1111_lora = "a1111-lora"
-    a1111_embedding = "a1111-embedding"
-    comfyui = "comfyui"
-
-
-class Precision(StrEnum):
-    """How weights of whole networks are stored."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
+ExportFormat = Literal["diffusers", "single-file", "a1111-lora", "a1111-embedding", "comfyui"]
 
 
 @guarded
@@ -107,7 +89,7 @@ def export(
     model: Model,
     format_: Annotated[ExportFormat, typer.Option("--format", help="What the export is made for.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for the files and the model card.")],
-    dtype: Annotated[Precision, typer.Option("--dtype", help="Precision of whole networks.")] = Precision.fp32,
+    dtype: Annotated[Literal["fp32", "fp16", "bf16"], typer.Option("--dtype", help="Precision of whole networks.")] = "fp32",
     license_: Annotated[str, typer.Option("--license", help="Licence by Hugging Face's identifier; `other` leaves it open.")] = "other",
     push: Annotated[
         str | None, typer.Option("--push", metavar="OWNER/REPO", help="Push to this Hub repository, with the token in HF_TOKEN.")
@@ -117,7 +99,7 @@ def export(
     """Write a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card, and with --push send it to the Hub."""
     from runs.export import ExportOptions, export_model
 
-    options = ExportOptions(model, format_.value, out, dtype.value, license_, push, public)
+    options = ExportOptions(model, format_, out, dtype, license_, push, public)
     result = export_model(options)
     for file in result["files"]:
         typer.echo(str(out / file))

@@ -8,24 +8,15 @@ import json
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from components.core.errors import StyleForgeError, error_json, known_error
-from components.core.logs import is_verbose, set_up
+from components.core.logs import LogFormat, is_verbose, set_up
 
 INTERRUPTED = 130
-
-
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    human = "human"
-    json = "json"
-
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say everything, with tracebacks.")]
@@ -36,7 +27,7 @@ Settings = Annotated[Path | None, typer.Option("--settings", metavar="YAML", hel
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
 Gate = Annotated[Path | None, typer.Option("--gate", metavar="YAML", help="Rules; default: configs/gate.yaml.")]
 Champion = Annotated[str, typer.Option("--to", metavar="ALIAS", help="Alias that a version gets if the gate lets it pass.")]
-_COMMON = {"as_json": (AsJson, False), "verbose": (Verbose, False), "log_format": (Format, LogFormat.human)}
+_COMMON = {"as_json": (AsJson, False), "verbose": (Verbose, False), "log_format": (Format, "human")}
 _as_json: ContextVar[bool] = ContextVar("as_json", default=False)
 
 
@@ -51,7 +42,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(*, as_json: bool, verbose: bool, log_format: LogFormat, **kwargs: Any) -> None:
         _as_json.set(as_json)
-        set_up(verbose=verbose, log_format=log_format.value)
+        set_up(verbose=verbose, log_format=log_format)
         try:
             command(**kwargs)
         except typer.Exit:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli.options import Champion, Overrides, answer, guarded
 
 app = typer.Typer(no_args_is_help=True)
-
-
-class Kind(StrEnum):
-    """Who keeps the time."""
-
-    kubernetes = "kubernetes"
-    zenml = "zenml"
-
-
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the schedule.")]
 As = Annotated[
-    Kind, typer.Option("--as", help="A CronJob of Kubernetes that retrains all sets, or ZenML's schedule of the pipeline for one set.")
+    Literal["kubernetes", "zenml"],
+    typer.Option("--as", help="A CronJob of Kubernetes that retrains all sets, or ZenML's schedule of the pipeline for one set."),
 ]
 Namespace = Annotated[str | None, typer.Option("--namespace", metavar="NS", help="Namespace; default: styleforge-runs.")]
 Context = Annotated[str | None, typer.Option("--context", metavar="CTX", help="Context of the kubeconfig; default: its current one.")]
@@ -39,7 +30,7 @@ def apply(
     source: Annotated[
         str | None, typer.Option("--source", metavar="URL", help="Bucket; each sub-folder is a style set. With --as zenml the one set.")
     ] = None,
-    kind: As = Kind.kubernetes,
+    kind: As = "kubernetes",
     namespace: Namespace = None,
     context: Context = None,
     image: Annotated[str | None, typer.Option("--image", metavar="IMAGE", help="Image with StyleForge; default: the manifest's.")] = None,
@@ -73,30 +64,30 @@ def apply(
         image=image, time_zone=time_zone, suspend=suspend, alias=alias, promote=not no_promote, service_account=service_account, gate=gate,
         claim=claim, requests=requests, dry_run=dry_run,
     )  # fmt: skip
-    result = scheduling.apply_with_zenml(request) if kind is Kind.zenml else scheduling.apply_cron_job(request)
+    result = scheduling.apply_with_zenml(request) if kind == "zenml" else scheduling.apply_cron_job(request)
     print_applied(result)
     answer({"status": "completed", "schedule": result.as_dict()})
 
 
 @app.command(name="list")
 @guarded
-def show(kind: As = Kind.kubernetes, namespace: Namespace = None, context: Context = None) -> None:
+def show(kind: As = "kubernetes", namespace: Namespace = None, context: Context = None) -> None:
     """List the schedules that were installed by this command, with their next times."""
     from cli.printing.schedule import print_schedules
     from runs import schedule as scheduling
 
-    entries = scheduling.list_with_zenml() if kind is Kind.zenml else scheduling.list_cron_jobs(namespace, context)
+    entries = scheduling.list_with_zenml() if kind == "zenml" else scheduling.list_cron_jobs(namespace, context)
     print_schedules(entries)
     answer({"status": "completed", "schedules": [vars(entry) for entry in entries]})
 
 
 @app.command()
 @guarded
-def remove(name: Name, kind: As = Kind.kubernetes, namespace: Namespace = None, context: Context = None) -> None:
+def remove(name: Name, kind: As = "kubernetes", namespace: Namespace = None, context: Context = None) -> None:
     """Remove a schedule and its configuration; a retraining that it has started ends too."""
     from runs import schedule as scheduling
 
-    removed = scheduling.remove_with_zenml(name) if kind is Kind.zenml else scheduling.remove_cron_job(name, namespace, context)
+    removed = scheduling.remove_with_zenml(name) if kind == "zenml" else scheduling.remove_cron_job(name, namespace, context)
     for item in removed:
         typer.echo(f"removed {item}")
     answer({"status": "completed", "removed": removed})

@@ -118,7 +118,11 @@ def retrain(request: RetrainRequest) -> Retraining:
     prepare_environment()
     notify.check_webhook(request.webhook)
     try:
-        job, places = _prepare(request)
+        gate, settings, sample = check_request(request)
+        if request.settings is not None:
+            check_settings(request.settings)
+        places = list_sets(request.source)
+        job = _Job(request, settings, gate, open_tracking(sample.registry.tracking_uri))
     except StyleForgeError as error:
         _notify(request, f"retraining did not start: {error}")
         raise
@@ -139,15 +143,6 @@ def retrain(request: RetrainRequest) -> Retraining:
 def _notify(request: RetrainRequest, text: str) -> None:
     if not request.dry_run:
         notify.notify(f"StyleForge: {text}", variable=request.webhook)
-
-
-def _prepare(request: RetrainRequest) -> tuple[_Job, list[Place]]:
-    """Everything that can be checked before the first set."""
-    gate, settings, sample = check_request(request)
-    if request.settings is not None:
-        check_settings(request.settings)
-    places = list_sets(request.source)
-    return _Job(request, settings, gate, open_tracking(sample.registry.tracking_uri)), places
 
 
 def check_request(request: RetrainRequest) -> tuple[GateConfig, Mapping[str, Any], RunConfig]:
@@ -198,8 +193,13 @@ def _treat(job: _Job, place: Place) -> SetResult:
     digest = _digest(config)
     result = SetResult(place.name, "unchanged", digest=digest, model=config.model_name)
     made = find_made_from(job.tracking, config.model_name, digest)
-    if _is_done(job, made, result):
-        return result
+    if made is not None:
+        verdict = made.tags.get(_VERDICT + job.request.alias)
+        result.version = str(made.version)
+        result.message = f"version {made.version} was made from it" + (f"; the gate said {verdict}" if verdict else "")
+        # Nobody has to judge it any more; a promotion that was cut short is taken up again.
+        if verdict is not None or not job.request.promote:
+            return result
     if job.request.dry_run:
         return _foretell(job, made, result)
     if made is None:
@@ -207,9 +207,7 @@ def _treat(job: _Job, place: Place) -> SetResult:
         if ran.error is not None:
             raise ran.error
         result.version = str((ran.model or {})["version"])
-    else:
-        result.version = str(made.version)
-    return _judge(job, result, result.version)
+    return _judge(job, result, str(result.version))
 
 
 def _digest(config: RunConfig) -> str:
@@ -221,16 +219,6 @@ def _digest(config: RunConfig) -> str:
         style_set = Path(scratch) / "style_set"
         scan_style(config.style, effective_aux(config), style_set)
         return source_digest(style_set, config, plan["register"]["base_digest"])
-
-
-def _is_done(job: _Job, made: ModelVersion | None, result: SetResult) -> bool:
-    """Whether there is a version, and nobody has to judge it any more; a promotion that was cut short is taken up again."""
-    if made is None:
-        return False
-    result.version = str(made.version)
-    verdict = made.tags.get(_VERDICT + job.request.alias)
-    result.message = f"version {made.version} was made from it" + (f"; the gate said {verdict}" if verdict else "")
-    return verdict is not None or not job.request.promote
 
 
 def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetResult:

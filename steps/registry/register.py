@@ -33,7 +33,7 @@ def register(
     out.mkdir(parents=True)
     finished = _finish_model(run, model, scores, out / "model")
     package(finished)
-    card = read_json(finished / "styleforge.json") if (finished / "styleforge.json").is_file() else {}
+    card = read_json(finished / "styleforge.json")
     reference = register_model(
         open_tracking(run.registry.tracking_uri), name=run.model_name, alias=run.registry.alias, experiment=run.registry.experiment,
         model=finished, params=run.flat(), scores=read_json(scores.path / "scores.json"), report=report.path / "report.html",
