@@ -1,7 +1,5 @@
 """The ``styleforge`` command: parses, prints and exits; the work is done elsewhere."""
 
-from __future__ import annotations
-
 import typer
 
 from cli import art, base, look, pocket, registry, run, schedule, stack

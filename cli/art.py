@@ -1,7 +1,5 @@
 """``styleforge art``: style sets of real art, and ``styleforge measures``: extractors judged on it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

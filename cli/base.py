@@ -1,7 +1,5 @@
 """``styleforge base``: the text-to-image models to start from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The commands for running the pipeline elsewhere than with ZenML: on Kubeflow Pipelines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

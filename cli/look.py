@@ -1,7 +1,5 @@
 """The commands that look at a finished model: sample, explain, models, export, summary."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

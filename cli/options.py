@@ -1,7 +1,5 @@
 """What all commands share: their common options, and how an error becomes one message and an exit code."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json

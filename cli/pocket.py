@@ -1,7 +1,5 @@
 """``styleforge pocket``: the small world that everything can be tried in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

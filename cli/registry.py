@@ -1,7 +1,5 @@
 """The commands about registered versions: promote, history, rollback, prune."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Annotated
 

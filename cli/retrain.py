@@ -1,7 +1,5 @@
 """The command for scheduled retraining."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

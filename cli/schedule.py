@@ -1,7 +1,5 @@
 """The commands for schedules of retraining."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """``styleforge stack``: ZenML stacks from definitions."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """``styleforge doctor``: is this machine fit for a run? Every check takes at most seconds and imports nothing heavy."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """The environment that third-party libraries find: their state under STYLEFORGE_HOME, no analytics, little noise."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -1,7 +1,5 @@
 """Writes ``personalize`` as a pipeline for Kubeflow, and runs one step of it on plain folders, as the pods there do."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import shutil

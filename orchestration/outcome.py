@@ -1,7 +1,5 @@
 """What a command came to, as plain data: results, and errors with the exit code that belongs to them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``zenml.yaml``: where each step runs. ZenML ignores what it does not know there, so we check it strictly."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The comparison as a dynamic pipeline: every cell through the same steps, failures marked, then tables and pages. Wiring only."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Names of the pipelines' steps, for what must know them without importing ZenML. A test holds them to the pipelines."""
 
-from __future__ import annotations
-
 PERSONALIZE = (
     "scan", "validate", "split", "build_aux", "fine_tune", "sample_bank", "sample_base", "score", "explain", "report", "register",
 )  # fmt: skip

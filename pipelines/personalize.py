@@ -1,7 +1,5 @@
 """The main job: from a folder of style pictures to a scored and registered style model. Wiring only."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from zenml import pipeline

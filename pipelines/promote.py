@@ -1,7 +1,5 @@
 """Promotion as a pipeline, for stacks whose steps have what scoring a champion anew needs, and for schedules. Wiring only."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from zenml import pipeline

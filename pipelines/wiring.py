@@ -1,7 +1,5 @@
 """How the steps of one style model hang together: the same for a single run and for each cell of a comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Runs a comparison: plans every cell, divides them among this machine's devices, and publishes what came of it."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Plans a comparison: its cells, made equal, and the parameters of their steps."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass

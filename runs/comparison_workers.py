@@ -1,7 +1,5 @@
 """Several cells at a time on one machine: a process for each device, since training keeps state that threads would share."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Compiles a run for an orchestrator other than ZenML's: Kubeflow Pipelines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from components.core.config import RunConfig

@@ -1,7 +1,5 @@
 """Which setting matters to which step: the parameters of each step, and the checks that cost next to nothing."""
 
-from __future__ import annotations
-
 import functools
 import uuid
 from collections.abc import Callable

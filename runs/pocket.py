@@ -1,7 +1,5 @@
 """The pocket base seen from outside: its quality bars, which need both the pocket world and the diffusion components."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory

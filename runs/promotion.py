@@ -1,7 +1,5 @@
 """What the commands about registered versions do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a run and its gate came to, as files that a pull request can show: a Markdown text, a picture grid and the report."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

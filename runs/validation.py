@@ -1,7 +1,5 @@
 """Checks a configuration and its style set without training: all that is wrong is said at once."""
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Sequence

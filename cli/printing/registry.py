@@ -1,7 +1,5 @@
 """How decisions of the registry, and the retraining that leads to them, look to people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How schedules look to people."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import yaml

@@ -1,7 +1,5 @@
 """How stacks look to people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

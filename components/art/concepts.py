@@ -5,8 +5,6 @@ whose name it bears, hyphens aside. Left out are symbols, flags, clock faces, an
 a man or a woman for the person, who kisses whom, and mirrored ones.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A family's drawings by concept, out of its package."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The families by name: package, version, checksum, licence and author of each, from the table ``families.tsv``."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass

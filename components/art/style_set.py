@@ -1,7 +1,5 @@
 """A family as a style set: StyleRef, an Aux pool of other families, and the rest as reference."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

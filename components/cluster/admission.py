@@ -1,7 +1,5 @@
 """Checks over plain data: what a cluster says of itself, and of the pods that will run on it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 

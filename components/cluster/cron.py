@@ -1,7 +1,5 @@
 """Cron expressions as Kubernetes reads them: croniter's, less what Kubernetes refuses, and less the times that it skips."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, tzinfo
 from itertools import islice

@@ -1,7 +1,5 @@
 """What a scheduled retraining is on Kubernetes: a CronJob made of the manifest in infra/, and its configuration in a ConfigMap."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence

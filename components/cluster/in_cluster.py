@@ -3,8 +3,6 @@
 The file's text is what the pod runs, so nothing of StyleForge is imported at the top.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """What a cluster says of itself, gathered once as plain data. What we may not read is None, and no error."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from copy import deepcopy

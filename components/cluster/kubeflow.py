@@ -3,8 +3,6 @@
 Source: kfp's pipeline_spec.proto and kubernetes_executor_config.proto (https://github.com/kubeflow/pipelines).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -3,8 +3,6 @@
 Affinity between pods and topology spread depend on what runs where at the moment, and are not looked at.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any

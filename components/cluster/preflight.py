@@ -1,7 +1,5 @@
 """Is a cluster fit for what a stack will run on it? The questions in order, each answered by a :class:`Check` with a remedy."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 

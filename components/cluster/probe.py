@@ -1,7 +1,5 @@
 """A pod that looks at the services from inside of the cluster, as a step would, and is gone afterwards; and what it saw, as checks."""
 
-from __future__ import annotations
-
 import json
 import logging
 import secrets

@@ -1,7 +1,5 @@
 """ZenML stack definitions as files: what a stack is made of, checked before ZenML hears of it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

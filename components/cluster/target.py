@@ -1,7 +1,5 @@
 """What a run asks of a cluster, as plain data: whoever knows the stack makes it, and the checks read it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The card of a style model, ``styleforge.json``: what the model is, and how to prompt it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """One thing that was looked at before a run: what was found, and what to do about it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Content digests and derived random streams: everything is keyed by content, and every consumer has its own stream."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

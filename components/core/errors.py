@@ -1,7 +1,5 @@
 """Errors as part of the interface: one message that says where, what was found, what was expected and what to do."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import functools

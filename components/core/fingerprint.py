@@ -1,7 +1,5 @@
 """Digests of the local files and folders that a run's settings point at, so that a change in them is seen."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Safe decoding: every picture that enters StyleForge becomes 8-bit RGB here, or is refused with a reason."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from pathlib import Path

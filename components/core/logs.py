@@ -1,7 +1,5 @@
 """What the reader sees while a run is working: short lines for people, JSON lines for machines, bars on a terminal."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

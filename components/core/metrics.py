@@ -1,7 +1,5 @@
 """The scores: where each is found in ``scores.json``, what people call it, how it is shown, and which way is better."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal

@@ -1,7 +1,5 @@
 """What the name of a model means: the embedded pocket models, a path on this machine, or an id on the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Mappings within mappings: merged, read and set by dotted keys."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

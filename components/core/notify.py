@@ -1,7 +1,5 @@
 """Messages to a webhook that takes Slack's JSON; its address is a secret, so it comes from the environment and is never shown."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

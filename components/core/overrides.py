@@ -1,7 +1,5 @@
 """``--set A.B=VALUE``, wherever the command takes it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin

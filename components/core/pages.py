@@ -1,7 +1,5 @@
 """Pages and texts from templates: HTML that asks the network for nothing, and Markdown, from plain data that users wrote in part."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """The one place that knows where state lives, and the only ways in which files come to be: whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import functools

@@ -1,7 +1,5 @@
 """Prompt templates: where identifier tokens, and then the prompt itself, go in. The same rule wherever something is drawn."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What a module of ours can reach: the files whose code it may run, the data beside them, and the libraries that they import."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How work that goes in batches is shared among machines: in whole batches, so that each has the company that it has on one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeVar
 

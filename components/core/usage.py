@@ -1,7 +1,5 @@
 """How much memory a piece of work took."""
 
-from __future__ import annotations
-
 import itertools
 import sys
 import threading

@@ -1,7 +1,5 @@
 """YAML as people mean it (1.2: only ``true`` and ``false`` are booleans, ``1e-4`` is a number), with values from the environment."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

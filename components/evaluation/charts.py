@@ -1,7 +1,5 @@
 """Inline SVG for the report: it takes its colours from the page's CSS, so it follows light, dark and print."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The plainest features: how much there is of which colour. What a network reads beyond them is its own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The result of a comparison as plain data: tables of means over seeds, claims, costs, failures; every page is made from it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

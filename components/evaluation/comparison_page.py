@@ -1,7 +1,5 @@
 """The page, tables and pictures of a comparison: HTML that asks the network for nothing, Markdown, CSV, JSON, wall and plot."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

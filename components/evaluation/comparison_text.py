@@ -1,7 +1,5 @@
 """The result of a comparison in words and numbers for people: what the page, the Markdown and the command line share."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping, Sequence

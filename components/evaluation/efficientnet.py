@@ -1,7 +1,5 @@
 """Features of EfficientNet-Lite0, trained on ImageNet: its last layer, and statistics of early blocks, where style is read."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Picture grids as PNG files, with prompts as captions: for README, reports and eyes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

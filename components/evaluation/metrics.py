@@ -6,8 +6,6 @@ because an interval needs hundreds of evaluations on resampled rows, which these
 Pictures of one prompt are not independent, so resampling draws whole prompts (``groups``), not single pictures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

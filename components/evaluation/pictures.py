@@ -1,7 +1,5 @@
 """Folders of pictures as the scores and the report see them: rows of ``metadata.jsonl``, and safe decoding."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Prompt banks: what every model draws, so that scores of different models stand on the same questions."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

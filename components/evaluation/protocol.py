@@ -1,7 +1,5 @@
 """What a model was scored on, kept with its scores, so that another model can be scored in the same way without the style's pictures."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What one cell of a comparison leaves behind: its scores, what it cost, values of every picture, and a few pictures for the wall."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores on resampled prompts and reference pictures: the same draws for every model, so that differences between models are paired."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

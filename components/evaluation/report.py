@@ -1,7 +1,5 @@
 """The page that a person reads after a run: one HTML file that holds everything and asks the network for nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

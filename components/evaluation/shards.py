@@ -1,7 +1,5 @@
 """Features extracted on several machines: a shard writes its own, and whoever scores reads them all before it begins."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

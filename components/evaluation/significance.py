@@ -1,7 +1,5 @@
 """Is one method better than another? Means over seeds with t-intervals, and paired bootstrap over prompts and seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What features read: the style whatever is shown, or what is shown whoever drew it. Judged where both are known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """A run and its gate as a short Markdown text, fit for a comment on a pull request: pictures, scores, rules, links."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Scores to one sentence that a person can act on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The model card of an export: README.md with Hugging Face's metadata, from plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A comparison in MLflow: one parent run with tables and pages, one child run a cell and variant."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

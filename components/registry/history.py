@@ -1,7 +1,5 @@
 """Who made which version the champion, when and why: entries on the registered model, numbered without a hole."""
 
-from __future__ import annotations
-
 import getpass
 import json
 import os

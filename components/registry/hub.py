@@ -1,7 +1,5 @@
 """Pushing an export to a Hugging Face Hub repository; the token comes from the environment and goes nowhere else."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass, field

@@ -10,8 +10,6 @@ lowest for ``LEASE`` seconds by the waiting process' own clock, so that no clock
 sure that its ticket is still there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import socket

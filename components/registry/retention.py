@@ -1,7 +1,5 @@
 """What of the registry nobody needs any more, and its removal."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import time

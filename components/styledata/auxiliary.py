@@ -1,7 +1,5 @@
 """Auxiliary sets: what keeps the base from forgetting while the style is learned."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The Hugging Face ImageFolder convention: ``metadata.jsonl`` with ``file_name``, ``text`` and our ``role``."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath

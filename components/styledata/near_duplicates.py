@@ -1,7 +1,5 @@
 """Which pictures are the same, or nearly: perceptual hashes propose, small copies decide."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

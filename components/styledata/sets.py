@@ -1,7 +1,5 @@
 """Style sets side by side in one place: each sub-folder of a folder or bucket is one, named as the folder is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any

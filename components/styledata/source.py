@@ -1,7 +1,5 @@
 """Where pictures come from: a local folder, or any URL that fsspec can read."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Which StyleRef pictures show characters and which backgrounds, and what the style is measured against."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

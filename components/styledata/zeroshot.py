@@ -1,7 +1,5 @@
 """What a picture shows and how it is made, read by CLIP encoder from ensembles of prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path

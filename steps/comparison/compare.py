@@ -1,7 +1,5 @@
 """Step: turn the records of all cells into tables, claims and an image wall."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from zenml import step

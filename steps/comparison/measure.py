@@ -1,7 +1,5 @@
 """Step: record the scores, costs and images of one cell of a comparison."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from zenml import step

@@ -1,7 +1,5 @@
 """Step: log a comparison to MLflow, a child run for each cell."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from zenml import step

@@ -1,7 +1,5 @@
 """Step: collect or generate the auxiliary (Aux) images that preserve what the base knows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

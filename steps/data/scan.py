@@ -1,7 +1,5 @@
 """Step: turn a folder or URL of images into a style set: the unchanged files and a manifest."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from zenml import step

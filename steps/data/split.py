@@ -1,7 +1,5 @@
 """Step: give each StyleRef image a role, character or background, and choose the held-out reference."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from zenml import step

@@ -1,7 +1,5 @@
 """Step: check the style set by rules; a failed hard rule stops the run before anything trains."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from pathlib import Path

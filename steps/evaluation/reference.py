@@ -1,7 +1,5 @@
 """The pictures of the style that scores are measured to."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from components.core.paths import read_json

@@ -1,7 +1,5 @@
 """Step: write the report, one HTML file that needs no network."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from zenml import step

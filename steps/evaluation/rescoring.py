@@ -1,7 +1,5 @@
 """What the registry's decisions need of the floors beside it: another model drawn and scored as one was, and scores on resamples."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@
 - ``score_joined``: Compute the same scores from the shards' features (`--shards`).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

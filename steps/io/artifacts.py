@@ -1,7 +1,5 @@
 """How folders travel between steps: hashed by content, hard-linked where the store is a local disk, never pickled or packed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

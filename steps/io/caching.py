@@ -1,7 +1,5 @@
 """What a step's cached result depends on besides its inputs: the code of ours that it can reach, and the libraries that compute."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from collections.abc import Iterable
 from pathlib import Path

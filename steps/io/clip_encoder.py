@@ -1,7 +1,5 @@
 """The CLIP encoder that some steps lend to components which must not know where they come from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How a step begins: it says so, and sees to it that it leaves at once, and is made again, when its pod is taken away."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """Where a step does its work before its result is stored, and what becomes of it when the run ends."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

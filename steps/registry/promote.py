@@ -1,7 +1,5 @@
 """Steps: judge a registered version against the gate, and move the alias `champion` if it passes."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from zenml import step

@@ -1,7 +1,5 @@
 """Step: register model, scores and report in MLflow with the alias `challenger`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

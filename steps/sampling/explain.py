@@ -1,7 +1,5 @@
 """Step: draw a few prompts and map where the images attend to each word."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from zenml import step

@@ -1,7 +1,5 @@
 """A prompt bank as requests to a sampler."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@
 - ``join_pictures``: Join the shards of the prompt bank.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """Step: fine-tune the base on the style."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from zenml import step

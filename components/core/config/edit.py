@@ -1,7 +1,5 @@
 """A setting written into a person's configuration file: comments, order and layout stay as they are."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from pathlib import Path

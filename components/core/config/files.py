@@ -1,7 +1,5 @@
 """Configuration files of all kinds: found by path or name, and laid over those that they extend."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The sections of a run: extra keys forbidden, every field documented with its unit."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 

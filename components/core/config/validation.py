@@ -1,7 +1,5 @@
 """Pydantic's complaints as one message that names the key and the nearest known one."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
