@@ -12,10 +12,9 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parent.parent
 # Started as a script, Python looks for modules beside this file and not in the repository.
@@ -280,9 +279,9 @@ def _spelling(option: Any) -> str:
 
 def _kind(annotation: Any) -> str:
     """What stands for an option's value: the choices, or the kind of value."""
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
     annotation = next((item for item in get_args(annotation) if item is not type(None)), annotation)
-    if issubclass(annotation, Enum):
-        return "|".join(str(item.value) for item in annotation)
     return {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}[annotation]
 
 
@@ -294,7 +293,7 @@ def _default(option: Any) -> str:
     if option.required:
         return "required"
     value = option.default
-    return "" if value is None or value is False else f"`{getattr(value, 'value', value)}`"
+    return "" if value is None or value is False else f"`{value}`"
 
 
 def _row(*cells: str) -> str:
