@@ -17,7 +17,6 @@ from benchmarks.report import Results, print_results
 from benchmarks.run import app
 from benchmarks.world import Sizes, World, build_world
 from components.core.config import RunConfig, parse_config
-from components.core.errors import StyleForgeError
 from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
 
 SIZES = Sizes(steps=3, drawn=3, scored=12, reference=6)
@@ -112,12 +111,6 @@ def test_a_cached_run_names_the_steps_that_ran_again(world: World, tmp_path: Pat
     assert Path(written.style.source).is_dir()
     assert written.base == world.config.base
     assert written.registry == RunConfig.model_fields["registry"].default
-
-
-def test_a_run_that_fails_is_named(world: World, tmp_path: Path) -> None:
-    with pytest.raises(StyleForgeError, match=r"exit code 3.*gone wrong"):
-        command = (sys.executable, "-c", "import sys; sys.stderr.write('gone wrong'); sys.exit(3)")
-        measure_cached_run(world.config, tmp_path, Sizes(reference=2), rounds=1, command=command)
 
 
 def test_the_command_prints_a_table_and_writes_json(world: World, tmp_path: Path) -> None:

@@ -1,7 +1,3 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +8,8 @@ from typer.testing import CliRunner
 from cli.app import app
 from cli.doctor import _text_or_file
 from components.cluster.target import PodPlan
-from components.core.paths import REPOSITORY
 from orchestration.preflight import _endpoint, _namespace, plan_pods
 from pipelines.names import STEPS
-from tests.components.cluster.kube import NOTHING, VERSION, FakeApi, node, serve, write_kubeconfig
-from tests.servers import free_port
 
 SETTINGS: dict[str, Any] = yaml.safe_load("""
 settings:
@@ -97,74 +90,7 @@ def test_namespace_by_the_keys_of_either_orchestrator() -> None:
 
 
 # The command
-
-# Several commands in one process, as importing ZenML takes seconds.
-PROGRAM = """
-import json, sys
-from orchestration.environment import prepare_environment
-prepare_environment()
-from orchestration.client import connect
-connect()
-from zenml.client import Client
-from zenml.enums import StackComponentType as Kind
-client = Client()
-artifacts = client.active_stack_model.components[Kind.ARTIFACT_STORE][0]
-registry = client.create_stack_component("registry", "default", Kind.CONTAINER_REGISTRY, {"uri": "localhost:5000"})
-for context in ("there", "dead", "unknown"):
-    where = {"kubernetes_context": context, "kubernetes_namespace": "ns"}
-    made = client.create_stack_component(context, "kubernetes", Kind.ORCHESTRATOR, where)
-    parts = {Kind.ORCHESTRATOR: [made.id], Kind.ARTIFACT_STORE: [artifacts.id], Kind.CONTAINER_REGISTRY: [registry.id]}
-    client.create_stack(context, parts)
-from typer.testing import CliRunner
-from cli.app import app
-for arguments in json.loads(sys.argv[1]):
-    result = CliRunner().invoke(app, ["doctor", "--json", *arguments])
-    print("RESULT", json.dumps([result.exit_code, json.loads(result.stdout.splitlines()[-1]), result.stderr]))
-"""
 POOL = "{labels: {styleforge.dev/pool: gpu}, allocatable: {cpu: 64, memory: 256Gi, nvidia.com/gpu: 8}}"
-COMMANDS = [
-    ["--stack", "dead"], ["--stack", "there", "--namespace", "other", "--assume-pool", POOL], ["--stack", "unknown"],
-    ["--stack", "default"], ["--stack", "nobody"],
-]  # fmt: skip
-
-
-def _in_process(folder: Path, api: FakeApi) -> list[tuple[int, dict[str, Any], str]]:
-    answers: dict[tuple[str, str], Any] = {("GET", "/version"): (200, VERSION)}
-    answers["GET", "/api/v1/nodes"] = (200, {"items": [node(cpu="64", memory="256Gi")]})
-    for path in ("/apis/scheduling.k8s.io/v1/priorityclasses", "/apis/storage.k8s.io/v1/storageclasses"):
-        answers["GET", path] = (200, NOTHING)
-    api.answers = answers
-    write_kubeconfig(folder / "there", api.url, context="there")
-    write_kubeconfig(folder / "dead", f"http://127.0.0.1:{free_port()}", context="dead")
-    files = f"{folder / 'there'}:{folder / 'dead'}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ZENML_", "MLFLOW_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(COMMANDS)], cwd=REPOSITORY, capture_output=True, text=True,
-        env={**kept, "STYLEFORGE_HOME": str(folder / "home"), "KUBECONFIG": files},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    return [tuple(json.loads(line)) for line in lines]
-
-
-def _failed(answer: dict[str, Any]) -> list[str]:
-    return [check["name"] for check in answer["checks"] if not check["ok"] and check["needed"]]
-
-
-@pytest.mark.slow
-def test_the_commands_exits(tmp_path: Path) -> None:
-    with serve(FakeApi()) as api:
-        dead, there, unknown, local, nobody = _in_process(tmp_path, api)
-    assert (dead[0], dead[1]["status"], dead[1]["stack"], dead[1]["namespace"]) == (4, "failed", "dead", "ns")
-    assert _failed(dead[1]) == ["API server"]
-    assert (there[0], there[1]["namespace"]) == (1, "other")
-    assert _failed(there[1]) == ["namespace", "priority classes"]
-    assert "/api/v1/namespaces/other" in api.methods("GET")
-    assert unknown[0] == 1 and _failed(unknown[1]) == ["kubeconfig"]
-    assert "there is no context unknown; expected one of there, dead" in unknown[1]["checks"][0]["detail"]
-    assert local[0] == 0
-    assert local[1]["checks"][0]["detail"] == "the stack default runs on `local`: there is no cluster to check"
-    assert nobody[0] == 2 and "expected one of dead, default, there, unknown" in nobody[2]
 
 
 @pytest.mark.parametrize(

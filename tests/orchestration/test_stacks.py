@@ -13,6 +13,7 @@ import yaml
 from components.core.paths import REPOSITORY
 from tests.components.cluster.kube import write_kubeconfig
 from tests.infra.ci.zenml_server import zenml_server
+from tests.servers import free_port
 from tests.stand_in import Done, StandIn, make_stand_in, new_home
 
 GIVEN = {"STYLEFORGE_BUCKET": "bucket", "STYLEFORGE_KUBE_CONTEXT": "nowhere"}
@@ -164,22 +165,19 @@ def test_notes_say_what_is_missing_for_runs(store: Store) -> None:
     assert store.json("apply", "local")["warnings"] == []
 
 
-def test_zenml_itself_accepts_the_stack_for_runs(store: Store, tmp_path: Path) -> None:
-    pytest.importorskip("s3fs")
-    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", context="nowhere")
-    store.json("apply", "kubernetes", "--set", "components.orchestrator.configuration.incluster=false", STYLEFORGE_S3_SECRET="s3")
-    code = """
-        from zenml.stack import Stack
-        {secret}
-        try:
-            Stack.from_model(client.get_stack("kubernetes")).validate(fail_if_secrets_missing=True)
-            print(json.dumps("valid"))
-        except Exception as error:
-            print(json.dumps(str(error)))
-    """
-    secret = "client.create_secret('s3', {'aws_access_key_id': 'a', 'aws_secret_access_key': 'b'})"
-    assert store.python(code.format(secret=secret), KUBECONFIG=str(kubeconfig)) == "valid"
-    assert "Kubernetes configuration" in store.python(code.format(secret=""), KUBECONFIG=str(tmp_path / "none"))
+def test_the_doctor_ends_as_the_stacks_cluster_does(store: Store, tmp_path: Path) -> None:
+    store.json("apply", "kubernetes")
+    dead = write_kubeconfig(tmp_path / "dead", f"http://127.0.0.1:{free_port()}", context="nowhere")
+    for stack, kubeconfig, code, said in (
+        ("kubernetes", dead, 4, "API server"),
+        ("kubernetes", tmp_path / "none", 1, "kubeconfig"),
+        ("default", dead, 0, "there is no cluster to check"),
+        ("nobody", dead, 2, "expected one of default, kubernetes"),
+    ):
+        environment = store.environment(KUBECONFIG=str(kubeconfig))
+        done = store.stand_in.styleforge("doctor", "--stack", stack, "--namespace", "other", "--json", **environment)
+        assert done.returncode == code and said in done.stdout + done.stderr, done.stdout + done.stderr
+        assert done.json.get("namespace", "other") == "other"
 
 
 # What is refused

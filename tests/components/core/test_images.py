@@ -1,5 +1,6 @@
 import struct
 from pathlib import Path
+from typing import Any
 
 import imagehash
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.core.errors import InputError
-from components.core.images import inspect_image, load_rgb, spread, to_rgb
+from components.core.images import inspect_image, load_rgb, spread
 from tests.components.styledata.helpers import encoded, picture, png_header_bomb
 
 KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -61,24 +62,26 @@ def test_alpha_is_laid_on_white(tmp_path: Path) -> None:
         assert np.abs(pixel - np.array([200 * share + 255 * (1 - share), 255 * (1 - share), 255 * (1 - share)])).max() <= 1
 
 
-def test_transparency_of_palette_gray_and_key_colour(tmp_path: Path) -> None:
-    palette = Image.new("P", (2, 1))
-    palette.putpalette([255, 0, 0, 0, 255, 0])
-    palette.putpixel((1, 0), 1)
-    image = load_rgb(save(tmp_path, encoded(palette, "PNG", transparency=0)))
-    assert [image.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (0, 255, 0)]
-    key = Image.new("RGB", (2, 1), (1, 2, 3))
-    key.putpixel((1, 0), (9, 9, 9))
-    image = load_rgb(save(tmp_path, encoded(key, "PNG", transparency=(1, 2, 3))))
-    assert [image.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (9, 9, 9)]
-    gray = Image.new("LA", (1, 1), (0, 0))
-    assert load_rgb(save(tmp_path, encoded(gray, "PNG"))).getpixel((0, 0)) == (255, 255, 255)
+def two(mode: str, first: Any, second: Any) -> Image.Image:
+    image = Image.new(mode, (2, 1), first)
+    image.putpixel((1, 0), second)
+    return image
 
 
-@pytest.mark.parametrize(("mode", "value", "expected"), [("1", 1, 255), ("L", 77, 77), ("P", 0, 0)])
-def test_gray_bilevel_and_palette(tmp_path: Path, mode: str, value: int, expected: int) -> None:
-    image = load_rgb(save(tmp_path, encoded(Image.new(mode, (3, 3), value), "PNG")))
-    assert image.getpixel((1, 1)) == (expected,) * 3
+@pytest.mark.parametrize(
+    ("image", "options", "pixels"),
+    [
+        (two("1", 1, 0), {}, [(255,) * 3, (0,) * 3]),
+        (two("L", 77, 78), {}, [(77,) * 3, (78,) * 3]),
+        (two("RGB", (1, 2, 3), (9, 9, 9)), {}, [(1, 2, 3), (9, 9, 9)]),
+        (two("RGB", (1, 2, 3), (9, 9, 9)), {"transparency": (1, 2, 3)}, [(255,) * 3, (9, 9, 9)]),
+        (two("L", 77, 78).convert("P"), {"transparency": 77}, [(255,) * 3, (78,) * 3]),
+        (two("LA", (0, 0), (5, 255)), {}, [(255,) * 3, (5,) * 3]),
+    ],
+)
+def test_each_mode_becomes_rgb_on_white(tmp_path: Path, image: Image.Image, options: dict[str, Any], pixels: list[Any]) -> None:
+    found = load_rgb(save(tmp_path, encoded(image, "PNG", **options)))
+    assert [found.getpixel((x, 0)) for x in (0, 1)] == pixels
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -183,8 +186,3 @@ def test_spread_by_hand() -> None:
     halves.paste((30, 0, 0), (0, 0, 32, 64))
     assert spread(halves) == pytest.approx(10.0)
     assert spread(Image.new("RGB", (500, 300), "gray")) == 0.0
-
-
-def test_rgb_stays_bit_equal(tmp_path: Path) -> None:
-    assert np.array_equal(np.asarray(load_rgb(save(tmp_path, encoded(picture(2), "PNG")))), np.asarray(picture(2)))
-    assert np.array_equal(np.asarray(to_rgb(picture(2))), np.asarray(picture(2)))

@@ -1,6 +1,5 @@
 """A tiny finished run on disk: pictures of a style model and its base, a style set, a split, Aux, a validation and a model folder."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.core.paths import write_json, write_jsonl
 from tests.fixtures_models import tiny_clip_folder
 
 CATEGORIES = ("people", "things")
@@ -40,18 +40,8 @@ def write_pictures(folder: Path, tint: tuple[int, int, int], *, seed: int, promp
             text = f"a photo of {index} <b>hats</b> & a man"
             rows.append({"file_name": f"images/{name}", "prompt_id": f"p{index}", "category": CATEGORIES[index % 2], "prompt": text,
                          "full_prompt": f"sks style, {text}", "seed": 1, "repeat": repeat})  # fmt: skip
-    write_rows(folder / "metadata.jsonl", rows)
+    write_jsonl(folder / "metadata.jsonl", rows)
     return folder
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def write_value(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -65,24 +55,24 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
         (images / split).mkdir(parents=True)
         for index in range(count):
             picture(2000 + 50 * len(split) + index, (125, 20, 25)).save(images / split / f"{index}.png")
-    write_value(root / "split" / "split.json", {
+    write_json(root / "split" / "split.json", {
         "method": "folder", "reference": [f"reference/{index}.png" for index in range(12)], "reference_is_style_ref": False,
         "style_ref": [{"path": f"style_ref/{i}.png", "role": "character", "confidence": 1.0, "source": "folder"} for i in range(5)],
         "low_confidence": [],
     })  # fmt: skip
     (root / "aux" / "images").mkdir(parents=True)
     picture(7, (60, 90, 60), 300).save(root / "aux" / "images" / "a.png")
-    write_rows(root / "aux" / "metadata.jsonl", [{"file_name": "images/a.png", "text": "a painting", "prompt": "a photo of style"}])
-    write_value(root / "validation" / "validation.json", {"passed": True, "counts": {"style_ref": 5}, "rules": [
+    write_jsonl(root / "aux" / "metadata.jsonl", [{"file_name": "images/a.png", "text": "a painting", "prompt": "a photo of style"}])
+    write_json(root / "validation" / "validation.json", {"passed": True, "counts": {"style_ref": 5}, "rules": [
         {"name": "decodable", "severity": "hard", "passed": True, "message": "all decode", "failures": []},
         {"name": "near_duplicates", "severity": "soft", "passed": False, "message": "two look alike",
          "failures": [{"path": f"style_ref/{i}.png", "reason": "alike"} for i in range(30)]},
     ]})  # fmt: skip
-    write_rows(root / "model" / "training" / "log.jsonl", [
+    write_jsonl(root / "model" / "training" / "log.jsonl", [
         {"step": step, "loss": 1 / step, "instance_loss": 0.7 / step, "aux_loss": 0.3 / step, "lr": 1e-4,
          **({"validation_loss": 0.5} if step % 20 == 0 else {})} for step in range(1, 101)
     ])  # fmt: skip
-    write_value(root / "model" / "styleforge.json", {
+    write_json(root / "model" / "styleforge.json", {
         "method": "single-styleforge", "base": {"model": "pocket", "revision": None, "digest": "ab" * 32}, "manifest_digest": "cd" * 32,
         "versions": {"diffusers": "0.42.1"},
     })  # fmt: skip

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from components.core.errors import InputError
 from components.evaluation.prompts import CATEGORIES, load_bank
 
-BACKGROUNDS = ("mountains", "beach", "city", "forest", "desert", "field", "night sky", "room", "snow")
-
 
 def write(folder: Path, name: str, text: str) -> Path:
     path = folder / name
@@ -27,24 +25,10 @@ def test_builtin_bank_has_1562_unique_clean_prompts_without_a_style_in_four_even
     counts = Counter(prompt.category for prompt in bank)
     assert set(counts) == set(CATEGORIES) and max(counts.values()) - min(counts.values()) <= 1
     assert Counter(prompt.category for prompt in load_bank("builtin", limit=40)) == dict.fromkeys(CATEGORIES, 10)
+    assert Counter(prompt.category for prompt in load_bank("pocket")) == dict.fromkeys(CATEGORIES, 16)
     for prompt in bank:
         assert prompt.text == " ".join(prompt.text.split()) and prompt.text.isascii()
         assert len(prompt.text.split()) <= 20 and not prompt.text.endswith(".") and not styles.search(prompt.text), prompt.text
-
-
-def test_pocket_bank_speaks_the_pocket_worlds_words() -> None:
-    bank = load_bank("pocket")
-    assert len(bank) == 64 and Counter(prompt.category for prompt in bank) == dict.fromkeys(CATEGORIES, 16)
-    colour = "(?:red|blue|green|yellow|purple|orange|white|black|brown|pink)"
-    person = rf"an? (?:man|woman|boy|girl)(?: with (?:blond|black|brown|red|gray) hair)?(?: in an? {colour} (?:shirt|dress))?"
-    person += rf"(?: wearing an? {colour} hat)?, (?:upper|full) body"
-    place = "(?:" + "|".join(BACKGROUNDS) + ")"
-    thing = rf"an? {colour} (?:car|boat|house|tree|cat|dog|bird|flower)"
-    grammar = re.compile(rf"(?:{person}|{thing})(?:, {place} background)?|(?:a view of )?{place}")
-    for prompt in bank:
-        assert grammar.fullmatch(prompt.text), prompt.text
-        assert len(re.findall(r"\w+|,", prompt.text)) + 8 <= 28, "with 'a photo of sks style,' it must fit 28 tokens"
-        assert ("dress" in prompt.text) <= bool(re.match(r"a (woman|girl).*full body", prompt.text))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import pytest
 
 from components.core.config import parse_config
 from components.core.pages import thumbnail
+from components.core.paths import write_json
 from components.evaluation import charts
 from components.evaluation import report as report_page
 from components.evaluation.report import ReportInputs, render_report
 from components.evaluation.verdict import judge
-from tests.components.evaluation.conftest import FinishedRun, picture, write_value
+from tests.components.evaluation.conftest import FinishedRun, picture
 
 CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
                   "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -159,14 +160,14 @@ def test_a_run_with_gaps_still_has_a_page(finished_run: FinishedRun, tmp_path: P
 
 def test_heat_maps_have_a_section_where_there_are_any(finished_run: FinishedRun, tmp_path: Path) -> None:
     folder = tmp_path / "attention"
-    write_value(folder / "attention.json", {"pictures": []})
+    write_json(folder / "attention.json", {"pictures": []})
     assert 'id="attention"' not in report(finished_run, tmp_path / "none.html", attention=folder)
     for name in ("images/a-r0.png", "heat/a-r0-01-sks.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         picture(3, (90, 20, 20), 256).save(folder / name)
     word = {"word": "<sks>", "file_name": "heat/a-r0-01-sks.png", "lowest": 0.0141, "highest": 0.0772}
     row = {"full_prompt": "<sks> style & a man", "file_name": "images/a-r0.png", "words": [word]}
-    write_value(folder / "attention.json", {"pictures": [row]})
+    write_json(folder / "attention.json", {"pictures": [row]})
     page = report(finished_run, tmp_path / "with.html", attention=folder)
     section = page[page.index('<section id="attention">') :].partition("</section>")[0]
     assert 'href="#attention"' in page and section.count("<img") == 2

@@ -1,29 +1,18 @@
 import base64
 import importlib.metadata
-import io
-import json
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from components.core.content import digest_folder
 from components.core.paths import REPOSITORY, write_json
 from components.registry.packaging import EXAMPLE, package
-from components.registry.tracking import open_tracking
-from components.registry.versions import register_model
 from runs.drawing import draw
 from tests.fixtures_models import tiny_sd_folder
-from tests.servers import background, free_port, wait_for
 
 TEMPLATE = "a painting of {token} style, {prompt}"
 SAMPLING = {"steps": 3, "guidance": 4.0, "scheduler": "euler", "negative_prompt": "a hat", "style_template": TEMPLATE}
@@ -160,73 +149,3 @@ def test_it_loads_where_the_project_is_not_installed(model: Path, tmp_path: Path
     assert Path(source).is_relative_to(model / "code")
     (drawn,) = draw(str(model), ["a man"], tmp_path / "drawn", seed=5)
     assert base64.b64decode(image) == Path(drawn["path"]).read_bytes()
-
-
-# Over HTTP
-
-
-@pytest.fixture(scope="module")
-def served(model: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The registered champion behind MLflow's scoring server; gives its address."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    uri = f"sqlite:///{home}/mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STYLEFORGE_HOME", str(home))
-        register_model(
-            open_tracking(uri), name="tiny", alias="champion", experiment="styleforge", model=model, params={}, tags={}, scores={}
-        )
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/tiny@champion", "--env-manager", "local"]
-    environment = {
-        "MLFLOW_TRACKING_URI": uri, "STYLEFORGE_HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true",
-        # MLflow starts a program by its name.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-    }  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    with background([*command, "--port", str(port)], folder, environment) as (process, log):
-        wait_for(lambda: urllib.request.urlopen(f"{address}/ping", timeout=5).close(), process, "the scoring server", log)
-        yield address
-
-
-def post(address: str, body: Any) -> tuple[int, Any]:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{address}/invocations", data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-@pytest.mark.slow
-def test_pictures_over_http_are_those_of_sample(served: str, model: Path, tmp_path: Path) -> None:
-    drawn = draw(str(model), ["a man", "a dog of sks style"], tmp_path / "drawn", repeats=2, seed=11, changes={"steps": 2, "guidance": 2.5})
-    params = {"seed": 11, "count": 2, "steps": 2, "guidance": 2.5}
-    rows = [{"prompt": "a man"}, {"prompt": "a dog of sks style"}]
-    status, answer = post(served, {"dataframe_records": rows, "params": params})
-    assert status == 200
-    got = {(row["prompt"], row["full_prompt"], row["seed"]): base64.b64decode(row["image"]) for row in answer["predictions"]}
-    want = {(row["prompt"], row["full_prompt"], row["seed"]): Path(row["path"]).read_bytes() for row in drawn}
-    assert len(got) == 4 and got == want
-    assert {key[1] for key in got} == {"a painting of sks style, a man", "a dog of sks style"}
-    with Image.open(io.BytesIO(next(iter(got.values())))) as first:
-        assert (first.format, first.size) == ("PNG", (32, 32)) and np.asarray(first).std() > 1
-    assert {(row["width"], row["height"]) for row in answer["predictions"]} == {(32, 32)}
-
-
-@pytest.mark.slow
-def test_a_prompt_alone_and_the_example_are_enough(served: str, model: Path, tmp_path: Path) -> None:
-    (drawn,) = draw(str(model), ["a man"], tmp_path / "drawn")
-    status, answer = post(served, {"prompt": "a man"})
-    assert status == 200 and base64.b64decode(answer[0]["image"]) == Path(drawn["path"]).read_bytes()
-    status, answer = post(served, (model / "serving_input_example.json").read_bytes())
-    assert status == 200 and [row["prompt"] for row in answer["predictions"]] == [EXAMPLE]
-    # Each bound has its test beside the server's code; these are what MLflow makes of a request.
-    for body, message in (
-        ({"prompt": 3}, "column prompt"),
-        ({"prompt": ["a man", "a dog"]}, "is no text; expected text. Several prompts are several rows"),
-        ({"text": "a man"}, "must be a JSON dictionary with exactly one of the input fields"),
-        ({"prompt": "a man", "seed": "x"}, "'seed'"),
-        ({"inputs": ["a man"] * 5, "params": {"count": 16}}, "prompts × count=80: out of bounds; expected 1 to 64"),
-    ):
-        status, answer = post(served, body)
-        assert status == 400 and message in answer["message"] and "stack_trace" not in answer

@@ -101,14 +101,3 @@ def test_names_are_those_of_the_overlays() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "eks" / "README.md").read_text(encoding="utf-8"), re.S)
     assert claim["spec"]["storageClassName"] in {item["metadata"]["name"] for block in blocks for item in yaml.safe_load_all(block)}
     assert "aws_efs_mount_target.hub_cache" in _resources("eks")
-
-
-@by_cloud
-def test_the_pages_name_what_is_there(cloud: str) -> None:
-    text = (ROOT / cloud / "README.md").read_text(encoding="utf-8")
-    variables = _named(cloud, "variable")
-    assert set(re.findall(r"terraform output(?: -raw| -json)? (\w+)", text)) <= set(_named(cloud, "output"))
-    (example,) = re.findall(r"```hcl\n(.*?)```", text, re.S)
-    assert {name for name, body in variables.items() if "default" not in body} <= set(_plain(hcl2.loads(example))) <= set(variables)
-    assert "postgresql://USER:PASSWORD@HOST:5432/mlflow" in (REPOSITORY / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
-    assert re.search(r"postgresql://\$\{.*:5432/\$\{.*\}\?sslmode=require", str(_read(cloud)))

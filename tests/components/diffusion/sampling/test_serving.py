@@ -1,10 +1,8 @@
 import base64
 import json
-import re
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,10 @@ from mlflow.exceptions import MlflowException
 
 from components.core.config import SamplingSection
 from components.core.errors import InputError
-from components.core.paths import REPOSITORY, write_json
+from components.core.paths import write_json
 from components.diffusion.models.layouts import Drawing
 from components.diffusion.sampling import serving
-from components.diffusion.sampling.limits import PREFIX, Limits, check_request
+from components.diffusion.sampling.limits import Limits, check_request
 from components.diffusion.sampling.serving import StyleModel
 from components.registry.packaging import package
 from runs.drawing import draw
@@ -198,13 +196,6 @@ def test_the_environment_sets_each_limit(model: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv("STYLEFORGE_SERVE_MAX_COUNT", text)
         with pytest.raises(InputError, match=f"STYLEFORGE_SERVE_MAX_COUNT={text}: is no limit; expected a positive whole number"):
             StyleModel(model)
-
-
-def test_the_page_names_each_limit_with_its_default() -> None:
-    page = (REPOSITORY / "docs" / "how-to" / "serve.md").read_text(encoding="utf-8")
-    for field in fields(Limits):
-        assert re.search(rf"^\| `{PREFIX}{field.name.upper()}` \| .* \| {field.default} \|$", page, re.M), field.name
-    assert {serving.BASE, "--timeout"} <= set(re.findall(r"`([\w-]+)", page))
 
 
 # Deltas and their base
