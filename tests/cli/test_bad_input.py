@@ -59,9 +59,6 @@ def leftovers(folder: Path) -> list[Path]:
     return [item for item in places if item.is_file()] + list(home.rglob(".*.tmp*"))
 
 
-# Refused before anything runs
-
-
 def without_vae(folder: Path) -> None:
     (folder / "base" / "vae" / "config.json").unlink()
     (folder / "base" / "vae").rmdir()
@@ -116,9 +113,6 @@ def test_an_unreachable_mlflow(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "127.0.0.1:9" in error["message"] and error["expected"] and error["remedy"]
     assert "pa55word" not in stderr and "pa55word" not in json.dumps(answer)
     assert leftovers(folder) == []
-
-
-# Drawing
 
 
 @pytest.mark.parametrize("command", ["sample", "explain"])

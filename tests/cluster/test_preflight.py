@@ -64,9 +64,6 @@ def _web(cluster: Namespace, image: str) -> str:
     pytest.fail("the web server's pod did not start")
 
 
-# Green
-
-
 def test_sound_cluster(cluster: Namespace, image: str) -> None:
     web = _web(cluster, image)
     started = time.monotonic()
@@ -81,9 +78,6 @@ def test_sound_cluster(cluster: Namespace, image: str) -> None:
     assert checks["MLflow from inside"].detail == web
     assert checks["home in the pod"].detail == "/tmp/home"
     assert _nothing_left(cluster)
-
-
-# Red
 
 
 def _token_of(cluster: Namespace, account: str) -> str:

@@ -48,9 +48,6 @@ def _command_lines(page: Path) -> Iterator[list[str]]:
                 yield words
 
 
-# Generated pages
-
-
 def test_generated_pages_are_current(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "docs" / "generate.py"), "--check"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -72,9 +69,6 @@ def test_every_setting_and_every_option_has_a_meaning() -> None:
     rows = [row for page in (generate.configuration_page(), generate.cli_page()) for row in page.splitlines() if row.startswith("| `")]
     assert len(rows) > len(SETTINGS)
     assert [row for row in rows if re.match(r"\| `[^|]*(\\\|[^|]*)*\| *\|", row)] == []
-
-
-# Links and names
 
 
 def _links(page: Path) -> Iterator[tuple[Path, str]]:
@@ -120,9 +114,6 @@ def test_what_is_named_exists(page: Path) -> None:
             assert {word for word in rest if word.startswith("-")} <= spellings, span
         targets += [shlex.split(span)[1:]] if span.startswith("make ") else []
     assert {next(word for word in words if "=" not in word) for words in targets} <= TARGETS
-
-
-# Configurations and commands
 
 
 @by_page
@@ -179,9 +170,6 @@ def test_command_lines_and_their_overrides_are_taken(page: Path, monkeypatch: py
         else:
             files = (REPOSITORY / "configs" / f"{word}.yaml" for word in words)
             _load(next((file for file in files if file.is_file()), REPOSITORY / "configs" / "pocket.yaml"), overrides)
-
-
-# Tables that stand in the code too
 
 
 def test_manifest_fields_are_those_of_the_code() -> None:

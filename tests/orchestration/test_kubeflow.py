@@ -119,9 +119,6 @@ def test_kfp_loads_it(folder: Path) -> None:
     assert found["tasks"] == {name: sorted(task.get("dependentTasks", [])) for name, task in tasks.items()}
 
 
-# The commands
-
-
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
     made = make_stand_in(tmp_path_factory.mktemp("stand-in"))

@@ -99,9 +99,6 @@ def _actions(result: dict[str, Any]) -> dict[str, str]:
     return {item["type"]: item["action"] for item in result["components"]}
 
 
-# Apply
-
-
 @pytest.mark.parametrize("name", sorted(PARTS))
 def test_a_second_apply_changes_nothing(store: Store, name: str) -> None:
     planned = store.json("apply", name, "--dry-run")
@@ -180,9 +177,6 @@ def test_the_doctor_ends_as_the_stacks_cluster_does(store: Store, tmp_path: Path
         assert done.json.get("namespace", "other") == "other"
 
 
-# What is refused
-
-
 def test_another_flavor_is_refused(store: Store, tmp_path: Path) -> None:
     store.json("apply", _file(tmp_path, kind="local"))
     before = store.stacks()
@@ -217,9 +211,6 @@ def test_wrong_places(store: Store) -> None:
     assert (missing.returncode, "export STYLEFORGE_BUCKET" in missing.stderr.replace("Export", "export")) == (2, True)
 
 
-# Remove
-
-
 def test_removal_takes_what_nobody_else_uses(store: Store) -> None:
     store.json("apply", "kubernetes")
     # Parts that two stacks share are one.
@@ -252,9 +243,6 @@ def test_removals_that_are_refused(store: Store, name: str, code: int, wanted: s
     done = store.stack("remove", name)
     assert (done.returncode, wanted in done.stderr) == (code, True), done.stderr
     assert store.stacks() == before
-
-
-# Two at once
 
 
 def _at_once(store: Store, count: int, *arguments: str, **environment: str) -> list[dict[str, Any]]:

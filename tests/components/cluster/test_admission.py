@@ -76,9 +76,6 @@ def test_pods_that_ask_the_same_are_one_row() -> None:
     assert plan("a", "b", "c", "d", "e").name == "a, b, c and 2 more"
 
 
-# Nodes
-
-
 def test_no_gpu_node_and_no_autoscaler() -> None:
     check = node_check(plan("fine_tune", **GPU), [node("cpu-1"), node("gpu-1", labels={"pool": "gpu"})], [], [])
     assert not check.ok and check.needed
@@ -138,8 +135,6 @@ def test_both_forms_of_the_autoscalers_status(status: str) -> None:
 def test_status_without_pools(status: str) -> None:
     assert node_groups(status) == []
 
-
-# Storage
 
 CLASSES = [
     {"metadata": {"name": "late"}, "volumeBindingMode": "WaitForFirstConsumer"},

@@ -121,9 +121,6 @@ def test_an_installation_that_was_cut_short(server: ApiServer, cluster: Cluster)
     assert remove(cluster, "nightly", NAMESPACE) == ["ConfigMap nightly-config"]
 
 
-# Servers of other ages
-
-
 def test_a_server_without_v1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with api_server("v1beta1", zones=False) as server:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", server.url)))
@@ -143,18 +140,12 @@ def test_a_server_with_v1_and_without_time_zones(server: ApiServer, cluster: Clu
     assert f"{CORE}/configmaps/new-config" not in server.objects
 
 
-# What the pod would miss
-
-
 def test_what_is_missing_is_named(server: ApiServer, cluster: Cluster) -> None:
     for path in (f"{CORE}/secrets/styleforge-runs", f"{CORE}/persistentvolumeclaims/retrain-home"):
         del server.objects[path]
     server.refuse["GET", f"{CORE}/configmaps/runs"] = (403, "forbidden")
     assert put(cluster).missing == ("Secret styleforge-runs", "PersistentVolumeClaim retrain-home")
     assert "PartialObjectMetadata" in server.accepts[f"{CORE}/secrets/styleforge-runs"]
-
-
-# Faults
 
 
 def test_what_the_dry_run_refuses_is_not_written(server: ApiServer, cluster: Cluster) -> None:

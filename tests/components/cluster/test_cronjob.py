@@ -147,9 +147,6 @@ def test_what_a_config_map_cannot_hold(tmp_path: Path) -> None:
         replace(PLAIN, config=long, gate=rule).check()
 
 
-# What travels
-
-
 def travels(*overrides: str, source: str = "s3://bucket", volumes: list[str] = VOLUMES) -> None:
     check_travels(parse_config({"style": {"name": "a", "source": f"{source}/a"}}, overrides=overrides), source, volumes)
 

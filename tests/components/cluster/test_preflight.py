@@ -110,8 +110,6 @@ def test_probe_is_left_out_where_no_node_takes_it(api: FakeApi) -> None:
     assert "/apis/batch/v1/namespaces/ns/jobs" not in api.methods("POST")
 
 
-# Admission
-
 # As Kubernetes 1.20 to 1.34 say it.
 QUOTA = 'pods "a" is forbidden: exceeded quota: small, requested: limits.cpu=2, used: limits.cpu=0, limited: limits.cpu=1'
 RANGE = 'pods "a" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi'

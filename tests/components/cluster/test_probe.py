@@ -62,9 +62,6 @@ def _deleted(api: FakeApi) -> bool:
     return f"{JOBS}/{name}" in api.methods("DELETE")
 
 
-# The Job
-
-
 def test_job_is_like_the_step_but_modest_and_harmless() -> None:
     before = copy.deepcopy(MANIFEST)
     job = job_for(TARGET, PLAN, 40)
@@ -91,9 +88,6 @@ def test_which_pod_it_is_like() -> None:
     assert choose(Target("s", "n", pods=(cpu, PLAN))) is PLAN
     assert choose(Target("s", "n", pods=(gpu, none))) is gpu
     assert choose(Target("s", "n", pods=(none,))) is None
-
-
-# Its life
 
 
 def test_answer_comes_out_of_the_log(api: FakeApi) -> None:
@@ -168,9 +162,6 @@ def test_interrupt_leaves_nothing_behind(api: FakeApi) -> None:
     with pytest.raises(KeyboardInterrupt):
         probe(cluster, TARGET, PLAN, 5)
     assert _deleted(api)
-
-
-# What it saw
 
 
 def _checks(**changes: Any) -> dict[str, Any]:

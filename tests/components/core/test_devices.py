@@ -26,9 +26,6 @@ def _driver(folder: Path, monkeypatch: pytest.MonkeyPatch, *rows: str, code: int
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
-# default_device
-
-
 @needs_no_gpu
 @pytest.mark.parametrize("value", ["", " ", "cpu"])
 def test_a_machine_without_accelerator_works_on_the_cpu(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,9 +63,6 @@ def test_an_accelerator_that_is_there_is_not_touched(monkeypatch: pytest.MonkeyP
     assert default_device() == torch.device("cuda")
 
 
-# What the driver says
-
-
 def test_gpus_and_their_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _driver(tmp_path, monkeypatch, f"570.133.20, {L4}", f"570.133.20, {L4}")
     assert nvidia_gpus() == [Gpu(L4, "570.133.20")] * 2
@@ -87,9 +81,6 @@ def test_drivers_that_are_too_old(driver: str, cuda: str, oldest: int | None) ->
 
 def test_cuda_of_torch_is_what_torch_says() -> None:
     assert cuda_of_torch() == torch.version.cuda
-
-
-# `styleforge doctor`
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,6 @@ def test_rendered_sets_are_kept_and_streams_are_apart(tmp_path) -> None:
     assert first.labels.shape == (5, 3)
 
 
-# Looks in words
-
-
 def test_looks_in_words() -> None:
     rng = random.Random(0)
     for name in (draw_name(rng) for _ in range(500)):

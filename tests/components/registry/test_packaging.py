@@ -45,9 +45,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# The folder
-
-
 def test_it_says_what_goes_in_and_comes_out(model: Path) -> None:
     from mlflow.models import Model
 
@@ -112,8 +109,6 @@ def test_another_card_is_another_model(model: Path, tmp_path: Path) -> None:
     assert first["model_uuid"] != second["model_uuid"]
     assert '"name": "steps", "default": 30' in second["signature"]["params"]
 
-
-# Loading it elsewhere
 
 _ELSEWHERE = """
 import sys

@@ -93,9 +93,6 @@ def test_other_aliases_have_champions_of_their_own(shelf: Shelf) -> None:
             act(shelf, "m/1", alias=alias)
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------------
-
-
 DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "weights.safetensors").write_bytes(b"others"), "were changed"),
     (lambda folder: (folder / "extra.txt").write_text("x"), "were changed"),
@@ -130,9 +127,6 @@ def test_a_version_without_scores_of_another_tool_or_not_there_is_refused(shelf:
     assert "rollback m --to VERSION" in str(caught.value)
 
 
-# --- the same measure -------------------------------------------------------------------------------------------------------
-
-
 def test_a_champion_that_was_scored_otherwise_is_scored_anew_and_never_compared_across(shelf: Shelf, tmp_path: Path) -> None:
     act(shelf, shelf.add("m", 0.5, same="old bank"))
     asked: list[tuple[str, str]] = []
@@ -145,9 +139,6 @@ def test_a_champion_that_was_scored_otherwise_is_scored_anew_and_never_compared_
     result = promote(shelf.tracking, PromotionRequest(candidate, BETTER), replace(TOOLS, rescore=rescore))
     # By the old figures 0.2 would have won against 0.5; on the same bank the champion has 0.1.
     assert asked == [("m/2", "m/1")] and result.rescored and result.gate.verdict == "refuse" and champion(shelf) == "1"
-
-
-# --- development and production ---------------------------------------------------------------------------------------------
 
 
 def test_bytes_are_copied_into_production_once(shelf: Shelf) -> None:
@@ -173,9 +164,6 @@ def test_a_second_promotion_or_a_refusal_of_a_development_version_copies_nothing
     assert not act(shelf, first).passed
     assert not act(shelf, shelf.add("m.dev", 0.3)).passed
     assert [row["version"] for row in list_models(shelf.tracking.uri) if row["name"] == "m"] == ["2", "1"]
-
-
-# --- rollback ---------------------------------------------------------------------------------------------------------------
 
 
 def test_rollbacks_go_back_one_after_the_other(shelf: Shelf) -> None:
@@ -210,9 +198,6 @@ def test_a_lost_entry_does_not_let_the_next_one_overwrite_another(shelf: Shelf) 
     shelf.tracking.client.delete_registered_model_tag("m", "styleforge.history.000001")
     act(shelf, shelf.add("m", 0.2))
     assert [(entry.number, entry.version) for entry in history.read_history(shelf.tracking, "m")] == [(2, "2"), (3, "3")]
-
-
-# --- kill -9 ----------------------------------------------------------------------------------------------------------------
 
 
 class _Dying:
@@ -266,9 +251,6 @@ def test_killed_at_any_point_there_is_the_old_or_the_new_champion(shelf: Shelf, 
         numbers = [entry.number for entry in history.read_history(tracking, "m")]
         assert numbers == list(range(1, len(numbers) + 1))
     assert seen == {"1", "2"}
-
-
-# --- the lock ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_ticket_from_elsewhere_is_passed_over_after_its_lease(shelf: Shelf) -> None:

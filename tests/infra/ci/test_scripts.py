@@ -30,9 +30,6 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
-# Which styles changed
-
-
 @pytest.fixture
 def team(tmp_path: Path) -> Path:
     """A team's repository with two styles, a file beside them, and the checkout of StyleForge where the workflows put it."""
@@ -95,9 +92,6 @@ def test_a_name_that_a_shell_could_read_otherwise_is_refused(team: Path, name: s
 
 def test_no_styles_at_all(tmp_path: Path) -> None:
     assert run("list-styles.sh", folder=tmp_path).strip() == "[]"
-
-
-# One comment
 
 
 @pytest.fixture
@@ -165,9 +159,6 @@ def test_a_long_comment_is_cut_to_what_forges_take(forge: Forge, results: Path) 
     (results / "anime" / "summary.md").write_text("word " * 20_000, encoding="utf-8")
     run("forge.py", "comment", str(results), folder=results, **_github(forge))
     assert len(forge.comments[0]["body"]) < 65_536 and "cut off" in forge.comments[0]["body"]
-
-
-# Pictures on their branch
 
 
 def _push(results: Path, remote: Path, place: str, serial: str, code: int = 0) -> str:

@@ -45,9 +45,6 @@ def test_manifests_are_valid() -> None:
             kubernetes_validate.validate(manifest, version, strict=True)
 
 
-# What holds this set together
-
-
 def test_the_secrets_of_the_page_are_those_in_use() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in (*FILES, REPOSITORY / "zenml.yaml"))
     assert {name for _, name, _ in _secrets()} == set(re.findall(r"(?:secretRef|secretKeyRef): \{name: ([\w-]+)", text))

@@ -67,9 +67,6 @@ def by_hand(attn: Attention, states: torch.Tensor, context: torch.Tensor) -> np.
     return np.mean(maps, axis=0)
 
 
-# The map of one layer
-
-
 @pytest.mark.parametrize("options", [{}, {"qk_norm": "layer_norm"}, {"cross_attention_norm": "layer_norm"}])
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_map_is_what_the_layer_itself_weighs_the_values_with(options: dict[str, str], masked: bool) -> None:
@@ -81,9 +78,6 @@ def test_the_map_is_what_the_layer_itself_weighs_the_values_with(options: dict[s
         torch.testing.assert_close(attn.to_out[0](found @ attn.to_v(normed)), attn(states, context, mask))
     if masked:
         assert found[0, :, 3:].abs().max() == 0
-
-
-# Over layers and steps
 
 
 def test_a_networks_map_is_the_mean_over_its_layers_by_hand(either: Bundle) -> None:
@@ -155,9 +149,6 @@ def test_the_layers_get_their_own_processors_back(bundle: Bundle) -> None:
         assert bundle.family.denoiser.attn_processors != before
         raise RuntimeError("stop")
     assert bundle.family.denoiser.attn_processors == before
-
-
-# Words and their tokens
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,6 @@ def status(error: pytest.ExceptionInfo[MlflowException]) -> int:
     return int(error.value.get_http_status_code())
 
 
-# Drawing
-
-
 def test_loaded_by_mlflow_it_draws_as_sample_does(model: Path, tmp_path: Path) -> None:
     import mlflow.pyfunc
 
@@ -88,9 +85,6 @@ def test_requests_at_the_same_time_get_the_pictures_of_requests_one_by_one(model
     alone = [ask(loaded, prompt) for prompt in prompts]
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(lambda prompt: ask(loaded, prompt), prompts)) == alone
-
-
-# What goes wrong
 
 
 def test_a_request_whose_time_has_passed_is_not_drawn(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,9 +132,6 @@ def test_failures_are_not_the_clients_fault(
             ask(loaded, "a man")
     assert status(error) == code
     assert len(ask(loaded, "a man")) == 1
-
-
-# Limits
 
 
 @pytest.mark.parametrize(
@@ -196,9 +187,6 @@ def test_the_environment_sets_each_limit(model: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv("STYLEFORGE_SERVE_MAX_COUNT", text)
         with pytest.raises(InputError, match=f"STYLEFORGE_SERVE_MAX_COUNT={text}: is no limit; expected a positive whole number"):
             StyleModel(model)
-
-
-# Deltas and their base
 
 
 @pytest.fixture
