@@ -62,7 +62,6 @@ def tiny_sd_folder(path: Path, *, seed: int = 0, prediction_type: str = "epsilon
 
 
 def _networks(unet: dict[str, Any], vae: dict[str, Any]) -> tuple[Any, Any]:
-    """A UNet and a VAE of two levels."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     common: dict[str, Any] = {"block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}

@@ -13,8 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True)
 class Call:
-    """A request that came in."""
-
     method: str
     path: str
     query: Mapping[str, list[str]]

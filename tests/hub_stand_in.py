@@ -30,13 +30,11 @@ class HubStandIn:
 
     @property
     def created(self) -> dict[str, Any]:
-        """The body of the request that made the repository."""
         (body,) = [body for path, _, body in self.requests if path == "/api/repos/create"]
         return dict(json.loads(body))
 
     @property
     def committed(self) -> dict[str, bytes]:
-        """The files of the one commit."""
         (body,) = [body for path, _, body in self.requests if "/commit/" in path]
         rows = [json.loads(line) for line in body.splitlines()]
         return {row["value"]["path"]: base64.b64decode(row["value"]["content"]) for row in rows if row["key"] == "file"}

@@ -271,8 +271,6 @@ def _tell(message: object) -> int:
 
 @dataclass
 class Done:
-    """What a command came to."""
-
     returncode: int
     stdout: str
     stderr: str
@@ -284,14 +282,11 @@ class Done:
 
 @dataclass
 class Running:
-    """A command on its way."""
-
     pid: int
     stdout: Path
     stderr: Path
 
     def wait_for(self, line: str) -> None:
-        """Return once the command has printed ``line``."""
         deadline = time.monotonic() + 120
         while f"{line}\n" not in self.stdout.read_text(encoding="utf-8"):
             assert time.monotonic() < deadline, self.stderr.read_text(encoding="utf-8")
@@ -388,7 +383,6 @@ class StandIn:
 
 
 def make_stand_in(folder: Path) -> StandIn:
-    """Write the copy into ``folder``."""
     for package in FLOORS:
         shutil.copytree(REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "weights"))
     shutil.copyfile(REPOSITORY / "zenml.yaml", folder / "zenml.yaml")

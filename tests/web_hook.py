@@ -11,8 +11,6 @@ from tests.http_server import Call, http_server
 
 @dataclass
 class Hook:
-    """Its address, what came, and how it answers."""
-
     url: str = ""
     messages: list[Any] = field(default_factory=list)
     status: int = 200
@@ -26,7 +24,6 @@ class Hook:
 
 @contextlib.contextmanager
 def web_hook() -> Iterator[Hook]:
-    """Run the server while the block runs."""
     hook = Hook()
     with http_server(hook.answer) as url:
         hook.url = f"{url}/services/secret-part"

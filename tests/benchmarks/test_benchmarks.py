@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks import sampling, scoring, training
 from benchmarks.cached_run import measure_cached_run
-from benchmarks.measure import Comparison, Figure, Prepare, Round, Work, alternate
-from benchmarks.report import Results, print_results
+from benchmarks.measure import Prepare, Work, alternate
 from benchmarks.run import app
 from benchmarks.world import Sizes, World, build_world
 from components.core.config import RunConfig, parse_config
@@ -124,22 +123,3 @@ def test_the_command_prints_a_table_and_writes_json(world: World, tmp_path: Path
     data = json.loads((tmp_path / "bench.json").read_text())
     assert data["parts"]["training"]["ratio"] > 0
     assert data["settings"]["steps"] == 1 and data["machine"]["versions"]["torch"]
-
-
-def test_the_report_holds_every_part(capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks.cached_run import CachedRun
-
-    figure = Figure.of([Round(2.0, 10, 5), Round(1.0, 10, 9), Round(4.0, 10, 7)])
-    assert figure == Figure(rate=5.0, slowest=2.5, fastest=10.0, peak_memory=9, rounds=3)
-    figure = Figure(4.0, 3.0, 5.0, 2_000_000, 3)
-    comparison = Comparison("sampling", "images/s", figure, Figure(2.0, 1.0, 3.0, 1_000_000, 3), 3.0, "one at a time")
-    cached = CachedRun(60.0, 3_000_000, [10.0, 12.0, 11.0], 2_000_000, ["scan"], ["scan"])
-    about = {"device": "cpu", "processor": "a processor", "cores": 2, "threads": 2}
-    results = Results(about, {}, [comparison], cached)
-    print_results(results)
-    printed = capsys.readouterr().out
-    for piece in ("4.0 (3.0 to 5.0)", "≥ 3", "2.00", "11.0", "5.45", "one at a time", "not from the cache: scan"):
-        assert piece in printed
-    data = results.as_json()
-    assert data["parts"]["cached-run"]["ratio"] == pytest.approx(60 / 11)
-    assert (data["parts"]["sampling"]["plain"]["rate"], comparison.ratio) == (2.0, 2.0)

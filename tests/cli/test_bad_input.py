@@ -41,7 +41,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: str) -> tuple[int, str, dict[str, Any]]:
-    """Exit code, stderr, and the JSON of the last line."""
     result = CliRunner().invoke(app, [*arguments, "--json"])
     return result.exit_code, result.stderr, json.loads(result.stdout.splitlines()[-1])
 
@@ -53,7 +52,6 @@ def state(folder: Path) -> dict[str, int]:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What unfinished work would leave in the home."""
     home = folder / "home"
     places = [item for part in ("work", "checkpoints", "pictures", "runs", "zenml") for item in (home / part).rglob("*")]
     return [item for item in places if item.is_file()] + list(home.rglob(".*.tmp*"))

@@ -25,8 +25,6 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
 
 @dataclass
 class Namespace:
-    """A connection and a namespace of one's own."""
-
     api: Cluster
     namespace: str
 

@@ -101,14 +101,12 @@ class Environment:
         )
 
     def call(self, *arguments: str, code: int = 0, **environment: str) -> Any:
-        """The JSON that a command printed, after checking its exit code."""
         process = self.start(*arguments, "--json", **environment)
         stdout, stderr = process.communicate(timeout=3000)
         assert process.returncode == code, f"exit code {process.returncode}\n{stdout[-4000:]}\n{stderr[-8000:]}"
         return json.loads(stdout.splitlines()[-1])
 
     def restart_zenml(self, pause: float) -> None:
-        """Stop ZenML's server and, seconds later, start it again."""
         self.servers.close()
         time.sleep(pause)
         self.servers.enter_context(zenml_server(self.folder / "zenml", self.host, urlsplit(self.zenml).port))
@@ -127,7 +125,6 @@ class Environment:
         return path
 
     def pods(self, **labels: str) -> list[Any]:
-        """Pods of steps and of whoever starts them; ``component`` is ``step`` or ``runner``."""
         selector = ",".join(f"app.kubernetes.io/{key}={value}" for key, value in {"name": "styleforge", **labels}.items())
         return list(client().client.CoreV1Api().list_namespaced_pod(self.namespace, label_selector=selector).items)
 
@@ -138,7 +135,6 @@ def _context() -> str:
 
 
 def apply(namespace: str, *manifests: dict[str, Any]) -> None:
-    """Make objects, or leave those that are there."""
     kubernetes = client()
     for manifest in manifests:
         try:
@@ -184,7 +180,6 @@ def prepare_namespace(namespace: str, mlflow: str, s3: str) -> None:
 
 
 def make_volume(namespace: str, claim: str, folder: Path) -> None:
-    """A volume on the node, and the claim that it is for."""
     folder.mkdir(exist_ok=True)
     # Kubernetes gives no hostPath to the pod's group.
     folder.chmod(0o777)
@@ -200,7 +195,6 @@ def make_volume(namespace: str, claim: str, folder: Path) -> None:
 
 
 def remove_namespace(namespace: str) -> None:
-    """Remove a prepared namespace with its volumes."""
     core = client().client.CoreV1Api()
     core.delete_namespace(namespace)
     for volume in core.list_persistent_volume().items:

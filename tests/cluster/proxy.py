@@ -39,7 +39,6 @@ class _Connection(socketserver.BaseRequestHandler):
 
 @contextlib.contextmanager
 def proxy_to(url: str, host: str) -> Iterator[Proxy]:
-    """A proxy for the server behind ``url``."""
     parts = urlsplit(url)
     assert parts.hostname and parts.port
     with Proxy(host, (parts.hostname, parts.port)) as proxy:

@@ -57,7 +57,6 @@ def _pods(env: Environment, run: str, step: str) -> list[Any]:
 
 
 def _created(env: Environment, run: str, step: str) -> float:
-    """When the first pod of a step was made, in seconds since 1970."""
     return min(float(pod.metadata.creation_timestamp.timestamp()) for pod in _pods(env, run, step))
 
 

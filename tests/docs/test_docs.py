@@ -54,17 +54,6 @@ def test_generated_pages_are_current(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_stale_block_is_named_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("<!-- generated: home -->\noutdated\n<!-- end -->\n")
-    monkeypatch.setattr(generate, "ROOT", tmp_path)
-    monkeypatch.setattr(generate, "PAGES", {page: lambda: generate._filled(page)})
-    for argument, status in (["--check"], 1), ([], 0), (["--check"], 0):
-        monkeypatch.setattr(sys, "argv", ["generate.py", *argument])
-        assert generate.main() == status
-    assert "page.md is stale" in capsys.readouterr().err and "| `zenml/` |" in page.read_text() and "outdated" not in page.read_text()
-
-
 def test_every_setting_and_every_option_has_a_meaning() -> None:
     rows = [row for page in (generate.configuration_page(), generate.cli_page()) for row in page.splitlines() if row.startswith("| `")]
     assert len(rows) > len(SETTINGS)
@@ -149,7 +138,6 @@ def _load(file: Path, overrides: Sequence[str] = ()) -> None:
 
 
 def _find(words: list[str]) -> tuple[str, list[str]]:
-    """The longest known command at the beginning of a line, and the rest."""
     for count in range(len(words), 0, -1):
         if (name := " ".join(words[:count])) in COMMANDS:
             return name, words[count:]

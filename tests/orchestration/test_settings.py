@@ -6,20 +6,13 @@ import yaml
 
 from components.core.errors import ConfigError
 from orchestration.preflight import plan_pods
-from orchestration.settings import POD_ORCHESTRATORS, check_settings, default_settings_file, settings_for
-from pipelines.names import STEPS
+from orchestration.settings import POD_ORCHESTRATORS, check_settings, settings_for
 
 
 def _write(folder: Path, text: str) -> Path:
     path = folder / "zenml.yaml"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def test_the_projects_own_file_is_right() -> None:
-    path = default_settings_file()
-    assert path is not None
-    assert set(check_settings(path)["steps"]) <= set(STEPS)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,6 @@ PARTS = {
 
 
 class Store:
-    """A ZenML store, and commands on it."""
-
     def __init__(self, stand_in: StandIn, home: Path) -> None:
         self.stand_in, self.home = stand_in, home
 
@@ -60,7 +58,6 @@ class Store:
             return connection.execute(text).fetchall()
 
     def python(self, code: str, **environment: str) -> Any:
-        """What a snippet with ``client`` in it prints, as JSON."""
         begin = "import json\nfrom zenml.client import Client\nfrom orchestration.environment import set_source_root\n"
         begin += "set_source_root()\nclient = Client()\n"
         return json.loads(self.stand_in.python(begin + textwrap.dedent(code), **self.environment(**environment)).splitlines()[-1])

@@ -8,7 +8,6 @@ from typing import Any
 
 
 def make_stack() -> None:
-    """Activate a stack with a Kubernetes orchestrator."""
     from orchestration.environment import prepare_environment, set_source_root
 
     prepare_environment()

@@ -17,8 +17,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Machine:
-    """A folder with a style, models and a configuration, and the command to run in it."""
-
     def __init__(self, folder: Path) -> None:
         from components.pocket.render import render_dataset
 

@@ -151,13 +151,6 @@ def test_a_version_without_pictures_has_those_of_its_training(world: World, here
     assert not (here / "out" / "training").exists()
 
 
-def test_a_base_is_exported_too(world: World, here: Path) -> None:
-    code, answer, _ = export(world.base, "--format", "comfyui", "--out", "out", "--dtype", "fp16")
-    assert (code, answer["name"], answer["scored"], answer["pictures"]) == (0, "base", False, 0)
-    assert not (here / "out" / "images").exists()
-    assert "Nothing is recorded of how this model was trained." in (here / "out" / "README.md").read_text()
-
-
 def test_no_file_names_this_machine(world: World, here: Path) -> None:
     for wanted in ("diffusers", "single-file", "comfyui", "a1111-lora"):
         assert export(world.models["lora"], "--format", wanted, "--out", wanted)[0] == 0

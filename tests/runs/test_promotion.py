@@ -7,7 +7,6 @@ from tests.stand_in import Done, StandIn
 
 @pytest.fixture(scope="module")
 def stand_in(finished: StandIn) -> StandIn:
-    """Two versions of one model."""
     finished.run("--set", "training.steps=3")
     return finished
 

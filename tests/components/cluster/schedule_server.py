@@ -35,7 +35,6 @@ class ApiServer:
         return f"/apis/batch/{self.version}/namespaces/{NAMESPACE}/cronjobs"
 
     def put(self, path: str, **content: Any) -> None:
-        """An object of somebody else."""
         name = path.rpartition("/")[2]
         self.objects[path] = self.stored({"kind": "Object", "metadata": {"name": name, "namespace": NAMESPACE}, **content})
 

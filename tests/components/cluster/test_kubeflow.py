@@ -26,7 +26,6 @@ POD = {
 
 
 def of(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The container and the platform of one step."""
     pipeline, platform = documents("p", "d", [dataclasses.replace(SCAN, **changes)])
     container = pipeline["deploymentSpec"]["executors"]["exec-scan"]["container"]
     return container, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-scan"]

@@ -6,7 +6,7 @@ import yaml
 
 from components.core.comparison import Comparison, load_comparison
 from components.core.config import load_config
-from components.core.errors import ConfigError, InputError
+from components.core.errors import ConfigError
 
 RUN = {"style": {"name": "x", "source": "x"}, "training": {"steps": 10, "batch_size": 2}, "sampling": {"guidance": 3.0}}
 COMPARISON: dict[str, Any] = {
@@ -96,8 +96,3 @@ def test_an_ablation_may_change_the_sampler(tmp_path: Path) -> None:
     variants = [{"name": f"g-{value}", "like": "single", "set": {"sampling.guidance": value}} for value in (2, 4)]
     cells = load(tmp_path, ablations=[{"name": "Guidance", "variants": variants}]).cells()
     assert {cell.config.sampling.guidance for cell in cells} == {2.0, 3.0, 4.0}
-
-
-def test_a_missing_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.yaml"):
-        load(tmp_path, run="nowhere.yaml")

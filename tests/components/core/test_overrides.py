@@ -8,7 +8,6 @@ from components.core.config import RunConfig, Section, load_config, parse_config
 from components.core.errors import ConfigError
 from components.core.nested import deep_merge, set_at
 from components.core.overrides import apply_overrides
-from components.core.suggest import did_you_mean
 
 STYLE = {"style": {"name": "glow", "source": "data/glow"}}
 
@@ -83,8 +82,3 @@ def test_mappings_merge_deep_and_all_else_is_replaced() -> None:
     assert deep_merge(below, {"a": {"c": [2], "e": {"f": 1}}, "d": {"g": 1}}) == {"a": {"b": 1, "c": [2], "e": {"f": 1}}, "d": {"g": 1}}
     assert set_at(below, ["a", "x", "y"], 3) == {"a": {"b": 1, "c": [1], "x": {"y": 3}}, "d": 1}
     assert below == {"a": {"b": 1, "c": [1]}, "d": 1}
-
-
-def test_the_nearest_name_is_suggested() -> None:
-    assert did_you_mean("stepz", ["seed", "steps"], "training.") == " (did you mean training.steps?)"
-    assert did_you_mean("x", []) == ""

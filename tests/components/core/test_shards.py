@@ -15,8 +15,3 @@ def test_shards_are_a_partition_and_keep_batches_whole(items: int, batch_size: i
         assert set(batches) <= set(whole)
         seen += batches
     assert sorted(seen) == whole
-
-
-def test_one_shard_is_all() -> None:
-    assert every_nth_batch("abcde", 2, (0, 1)) == list("abcde")
-    assert every_nth_batch("abcde", 2, (1, 2)) == ["c", "d"]

@@ -52,13 +52,11 @@ def xl_copy(tiny_xl_base: Path, tmp_path: Path) -> Path:
 
 
 def edit(file: Path, **changes: Any) -> None:
-    """Change entries of a JSON file."""
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
 @pytest.fixture(scope="session")
 def bases(tiny_base: Path, tiny_v_base: Path, tiny_xl_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A base of each kind of one-file checkpoint."""
     # The second generation's text encoder is OpenCLIP's, which has another activation.
     second = Path(shutil.copytree(tiny_v_base, tmp_path_factory.mktemp("second") / "base"))
     edit(second / "text_encoder" / "config.json", hidden_act="gelu")
@@ -66,8 +64,6 @@ def bases(tiny_base: Path, tiny_v_base: Path, tiny_xl_base: Path, tmp_path_facto
 
 
 class Folders:
-    """The three folders that fine-tuning reads."""
-
     def __init__(self, root: Path) -> None:
         self.style_set, self.split, self.aux, self.out, self.checkpoints = (
             root / name for name in ("style_set", "split", "aux", "model", "ck")

@@ -77,8 +77,6 @@ def battery(place: Place) -> None:
 
 @dataclass(frozen=True)
 class Notes:
-    """Notes which process handed on which checkpoint."""
-
     folder: Path
 
     def __call__(self, checkpoint: Path) -> None:

@@ -36,7 +36,6 @@ def config(**changes: Any) -> CompareConfig:
 
 
 def make_record(folder: Path, *, shift: float, clip_t: float, noise: int, style: int = 0, cost: dict[str, Any] | None = None) -> Path:
-    """A record whose features lie ``shift`` away from the reference of ``style``."""
     rng, fixed = np.random.default_rng([noise, 7]), np.random.default_rng([style, 99])
     count = PROMPTS * REPEATS
     # What belongs to a prompt is the same in every cell, which is what pairing is about.

@@ -26,8 +26,6 @@ ABLATION = {"name": "Aux source", "styles": ["anime"], "variants": [
 
 @dataclass(frozen=True)
 class Rendered:
-    """A comparison with its cells, the folder that it was written to, and its result."""
-
     made: CompareConfig
     cells: list[Outcome]
     folder: Path

@@ -116,8 +116,6 @@ def test_attributes_are_read_from_descriptions() -> None:
 
 def test_psnr_by_hand() -> None:
     class Off(torch.nn.Module):
-        """A "VAE" that is wrong by 10 of 255 levels everywhere."""
-
         device = torch.device("cpu")
 
         def encode(self, x):

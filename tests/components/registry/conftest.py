@@ -9,7 +9,6 @@ from tests.components.registry.made_versions import Shelf
 
 @pytest.fixture
 def shelf(empty_registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    """A registry of the test's own, and a shelf for its models."""
     for name in ("GITHUB_RUN_ID", "GITLAB_CI", "BUILD_URL"):
         monkeypatch.delenv(name, raising=False)
     shutil.copyfile(empty_registry, tmp_path / "mlflow.db")

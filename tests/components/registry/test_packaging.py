@@ -1,8 +1,5 @@
-import base64
 import importlib.metadata
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,6 @@ import yaml
 from components.core.content import digest_folder
 from components.core.paths import REPOSITORY, write_json
 from components.registry.packaging import EXAMPLE, package
-from runs.drawing import draw
 from tests.fixtures_models import tiny_sd_folder
 
 TEMPLATE = "a painting of {token} style, {prompt}"
@@ -108,39 +104,3 @@ def test_another_card_is_another_model(model: Path, tmp_path: Path) -> None:
     first, second = (yaml.safe_load((folder / "MLmodel").read_text()) for folder in (model, other))
     assert first["model_uuid"] != second["model_uuid"]
     assert '"name": "steps", "default": 30' in second["signature"]["params"]
-
-
-_ELSEWHERE = """
-import sys
-sys.path = [place for place in sys.path if place != sys.argv[2]]
-try:
-    import components
-except ModuleNotFoundError:
-    pass
-else:
-    sys.exit(f"this process has {components.__file__}")
-import mlflow.pyfunc
-rows = mlflow.pyfunc.load_model(sys.argv[1]).predict({"prompt": "a man"}, params={"seed": 5})
-import components.diffusion.sampling.sampler
-print(components.diffusion.sampling.sampler.__file__)
-print(rows[0]["image"])
-"""
-
-
-@pytest.mark.slow
-def test_it_loads_where_the_project_is_not_installed(model: Path, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", _ELSEWHERE, str(model), str(REPOSITORY)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    source, image = done.stdout.split()[-2:]
-    assert Path(source).is_relative_to(model / "code")
-    (drawn,) = draw(str(model), ["a man"], tmp_path / "drawn", seed=5)
-    assert base64.b64decode(image) == Path(drawn["path"]).read_bytes()

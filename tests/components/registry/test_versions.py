@@ -122,7 +122,6 @@ def test_references(reference: str, parts: tuple[str, str | None, str | None] | 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real MLflow server that serves artifacts, on a free port of loopback."""
     with mlflow_server(tmp_path_factory.mktemp("server")) as uri:
         yield uri
 

@@ -18,7 +18,6 @@ FROM_HERE = "github.event.pull_request.head.repo.full_name == github.repository"
 
 
 def _linter(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a linter of the packages for development."""
     return subprocess.run([Path(sys.executable).with_name(name), *arguments], capture_output=True, text=True)
 
 

@@ -20,7 +20,6 @@ EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
 
 
 def jobs(workflow: str) -> dict[str, dict[str, Any]]:
-    """The jobs of a workflow of GitHub."""
     return dict(yaml.safe_load(GITHUB[workflow].read_text(encoding="utf-8"))["jobs"])
 
 

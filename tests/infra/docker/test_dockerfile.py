@@ -15,7 +15,6 @@ Instruction = tuple[str, str]
 
 
 def _parse(text: str) -> dict[str, tuple[str, list[Instruction]]]:
-    """Stages by name: what each stands on, and its instructions."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     stages: dict[str, tuple[str, list[Instruction]]] = {}
     current = ""
@@ -36,7 +35,6 @@ STAGES = _parse(FILE.read_text(encoding="utf-8"))
 
 
 def _all(target: str) -> list[Instruction]:
-    """All instructions of a target, those of the stages below it first."""
     base, own = STAGES[target]
     return [*(_all(base) if base in STAGES else []), *own]
 

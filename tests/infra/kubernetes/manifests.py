@@ -48,7 +48,6 @@ def name_of(manifest: Manifest) -> str:
 
 
 def pods(manifests: Iterable[Manifest]) -> Iterator[tuple[str, Manifest, Manifest]]:
-    """Of each workload: its name, itself, and its pod template."""
     for manifest in manifests:
         spec = manifest.get("spec", {})
         if manifest["kind"] == "CronJob":

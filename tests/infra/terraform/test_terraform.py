@@ -25,7 +25,6 @@ def _plain(value: Any) -> Any:
 
 @cache
 def _read(cloud: str) -> dict[str, list[Any]]:
-    """All blocks of a folder by their kind."""
     found: dict[str, list[Any]] = {}
     for file in sorted((ROOT / cloud).glob("*.tf")):
         for kind, blocks in _plain(hcl2.loads(file.read_text(encoding="utf-8"))).items():
@@ -38,7 +37,6 @@ def _named(cloud: str, kind: str) -> dict[str, Any]:
 
 
 def _resources(cloud: str) -> dict[str, Any]:
-    """Bodies by ``type.name``."""
     blocks = _read(cloud)["resource"]
     return {f"{kind}.{name}": body for block in blocks for kind, named in block.items() for name, body in named.items()}
 

@@ -30,13 +30,6 @@ def test_every_pass_holds_every_item_once(size: int, epoch: int) -> None:
     assert sorted(order.at(epoch * size + offset) for offset in range(size)) == list(range(size))
 
 
-def test_the_order_is_a_function_of_the_position() -> None:
-    fresh = EpochOrder(7, 1, "x")
-    forward = [fresh.at(position) for position in range(30)]
-    assert [EpochOrder(7, 1, "x").at(position) for position in reversed(range(30))] == forward[::-1]
-    assert forward[:7] != forward[7:14]
-
-
 def test_a_batch_mixes_both_groups_with_weights_per_sample() -> None:
     batch = mixer().batch(0)
     assert [sample.id[0] for sample in batch.samples] == ["i", "i", "a", "a", "a", "a"]
