@@ -1,6 +1,9 @@
 import re
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, get_args
 
 import fsspec
@@ -13,7 +16,6 @@ from components.core.config import PositiveInt, Probability, RunConfig
 from components.core.errors import ConfigError, InputError
 from components.core.nested import set_at
 from components.styledata.sets import OPEN, SETTINGS, Place, list_sets, read_settings
-from tests.http_server import http_server
 
 FILES = {
     "anime/a.png": "1",
@@ -47,11 +49,18 @@ def test_each_sub_folder_is_a_set_that_may_have_settings(source: str) -> None:
         bad.check()
 
 
-def test_over_http() -> None:
-    pages = {"/sets/": '<a href="anime/">anime</a>', "/sets/anime/": f'<a href="{SETTINGS}">x</a>', f"/sets/anime/{SETTINGS}": "seed: 4"}
-    with http_server(lambda call: (200, pages[call.path]) if call.path in pages else (404, "")) as url:
-        (place,) = list_sets(f"{url}/sets/")
+def test_over_http(tmp_path: Path) -> None:
+    (tmp_path / "sets" / "anime").mkdir(parents=True)
+    (tmp_path / "sets" / "anime" / SETTINGS).write_text("seed: 4")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        (place,) = list_sets(f"http://127.0.0.1:{server.server_port}/sets/")
         assert place.name == "anime" and read_settings(place) == {"seed": 4}
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(
