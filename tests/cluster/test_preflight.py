@@ -29,12 +29,9 @@ def _plan(*steps: str, image: str = "", env: dict[str, str] | None = None, limit
     return PodPlan(steps or ("scan",), {"metadata": {}, "spec": {"containers": [container], "securityContext": user, **spec}})
 
 
-def _examine(cluster: Namespace, *plans: PodPlan, seconds: float = 40, **changes: Any) -> Report:
-    return examine_cluster(Target(stack="test", namespace=cluster.namespace, pods=plans, **changes), seconds=seconds)
-
-
-def _by_name(report: Report) -> dict[str, Check]:
-    return {check.name: check for check in report.checks}
+def _examine(cluster: Namespace, *plans: PodPlan, **changes: Any) -> tuple[Report, dict[str, Check]]:
+    report = examine_cluster(Target(stack="test", namespace=cluster.namespace, pods=plans, **changes), seconds=40)
+    return report, {check.name: check for check in report.checks}
 
 
 def _nothing_left(cluster: Namespace) -> bool:
@@ -67,13 +64,12 @@ def _web(cluster: Namespace, image: str) -> str:
 def test_sound_cluster(cluster: Namespace, image: str) -> None:
     web = _web(cluster, image)
     started = time.monotonic()
-    report = _examine(
+    report, checks = _examine(
         cluster, _plan("register", image=image, env={"MLFLOW_TRACKING_URI": web}), accounts=("default",),
         services=Services(zenml=web, artifacts="/tmp"),
     )  # fmt: skip
     assert time.monotonic() - started < 60
     assert report.healthy, [check for check in report.checks if not check.ok]
-    checks = _by_name(report)
     assert {"namespace", "rights", "service accounts", "nodes for register", "admission", "probe"} <= set(checks)
     assert checks["MLflow from inside"].detail == web
     assert checks["home in the pod"].detail == "/tmp/home"
@@ -101,8 +97,7 @@ def test_forbidden_namespace(cluster: Namespace, image: str, tmp_path: Path, mon
     data |= {"contexts": [{"name": "nobody", "context": {"cluster": place, "user": "nobody"}}], "current-context": "nobody"}
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(data))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    report = _examine(cluster, _plan(image=image))
-    checks = _by_name(report)
+    report, checks = _examine(cluster, _plan(image=image))
     assert not report.healthy and not report.unreachable
     assert "may not create jobs" in checks["rights"].detail
     assert not checks["probe"].ok and not checks["nodes"].needed
@@ -111,34 +106,28 @@ def test_forbidden_namespace(cluster: Namespace, image: str, tmp_path: Path, mon
 
 def test_missing_image(cluster: Namespace) -> None:
     started = time.monotonic()
-    report = _examine(cluster, _plan(image="127.0.0.1:1/no/such:image"))
-    check = _by_name(report)["probe"]
+    check = _examine(cluster, _plan(image="127.0.0.1:1/no/such:image"))[1]["probe"]
     assert time.monotonic() - started < 50
     assert not check.ok and "the image cannot be had (" in check.detail
     assert "127.0.0.1:1/no/such:image" in check.detail and "settings.docker.parent_image" in check.remedy
     assert _nothing_left(cluster)
 
 
-def test_missing_account_and_priority(cluster: Namespace, image: str) -> None:
+def test_a_pod_that_is_refused(cluster: Namespace, image: str) -> None:
     plan = _plan(image=image, serviceAccountName="nobody-there", priorityClassName="sf-no-such-class")
-    checks = _by_name(_examine(cluster, plan, accounts=("nobody-there",)))
-    assert not checks["service accounts"].ok
-    assert not checks["priority classes"].ok
-    assert "nobody-there" in checks["admission of scan"].detail and not checks["admission of scan"].ok
-    assert "the pod is refused" in checks["probe"].detail
+    checks = _examine(cluster, plan, accounts=("nobody-there",))[1]
+    assert not checks["service accounts"].ok and not checks["priority classes"].ok and not checks["admission of scan"].ok
+    assert "nobody-there" in checks["admission of scan"].detail and "the pod is refused" in checks["probe"].detail
 
 
-def test_missing_storage_class(cluster: Namespace, image: str) -> None:
-    cluster.create(
-        "persistentvolumeclaims", "hub",
-        spec={"storageClassName": "sf-no-such-class", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    )  # fmt: skip
+def test_volumes_and_folders(cluster: Namespace, image: str) -> None:
+    claim = {"storageClassName": "sf-no-such-class", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    cluster.create("persistentvolumeclaims", "hub", spec=claim)
     volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in ("hub", "nowhere")]
-    checks = _by_name(_examine(cluster, _plan(image=image, volumes=volumes)))
-    assert "sf-no-such-class is not there" in checks["volume hub"].detail
-    assert "no such claim" in checks["volume nowhere"].detail
+    _, checks = _examine(cluster, _plan(image=image, env={"STYLEFORGE_HOME": "/proc/home"}, volumes=volumes))
+    assert "sf-no-such-class is not there" in checks["volume hub"].detail and "no such claim" in checks["volume nowhere"].detail
     # The probe mounts no claims, so it runs all the same.
-    assert checks["probe"].ok
+    assert checks["probe"].ok and not checks["home in the pod"].ok and "fsGroup" in checks["home in the pod"].remedy
 
 
 def test_quota_and_limit_range(cluster: Namespace, image: str) -> None:
@@ -151,7 +140,7 @@ def test_quota_and_limit_range(cluster: Namespace, image: str) -> None:
         _plan("scan", image=image), _plan("score", image=image, limits={"cpu": "100m", "memory": "2Gi"}),
         _plan("fine_tune", image=image, limits={"cpu": "2"}), _plan("nowhere", image=image, serviceAccountName="no-such-account"),
     )  # fmt: skip
-    checks = _by_name(_examine(cluster, *plans))
+    _, checks = _examine(cluster, *plans)
     refused = {name.removeprefix("admission of "): check for name, check in checks.items() if name.startswith("admission")}
     # The server's own words, which tests/components/cluster imitates.
     assert set(refused) == {"score", "fine_tune", "nowhere"} and not any(check.ok for check in refused.values())
@@ -161,8 +150,3 @@ def test_quota_and_limit_range(cluster: Namespace, image: str) -> None:
     # A dry run makes nothing, and counts for nothing.
     assert cluster.api.get(f"{cluster.path}/resourcequotas/small")["status"]["used"]["pods"] in ("0", "1")
     assert checks["probe"].ok
-
-
-def test_folder_that_cannot_be_written(cluster: Namespace, image: str) -> None:
-    checks = _by_name(_examine(cluster, _plan(image=image, env={"STYLEFORGE_HOME": "/proc/home"})))
-    assert not checks["home in the pod"].ok and "fsGroup" in checks["home in the pod"].remedy

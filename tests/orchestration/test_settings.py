@@ -21,7 +21,6 @@ def _write(folder: Path, text: str) -> Path:
         ("stepz: {}", "unknown key stepz (did you mean steps?)"),
         ("steps: {fine_tuen: {}}", "unknown step steps.fine_tuen (did you mean steps.fine_tune?)"),
         ("steps: {score: {setings: {}}}", "unknown key steps.score.setings (did you mean steps.score.settings?)"),
-        ("steps: {score: {retries: {max_retries: 3}}}", "unknown key steps.score.retries (did you mean steps.score.retry?)"),
         ("steps: {score: {retry: {max_retry: 3}}}", "did you mean steps.score.retry.max_retries?"),
         ("settings: {docker: {parent_image: '${SURELY_UNSET}'}}", "${SURELY_UNSET}: the variable is not set"),
         ("settings: {dokcer: {}}", "unknown settings key settings.dokcer (did you mean settings.docker?)"),

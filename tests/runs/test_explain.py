@@ -59,13 +59,6 @@ def test_a_model_draws_as_it_was_scored_unless_told_otherwise(machine: Path) -> 
     assert drawn("--negative-prompt", "", "--steps", "1", "--guidance", "2") == (1, 2.0, "")
 
 
-def test_without_words_all_that_name_something_are_mapped(machine: Path) -> None:
-    answer, _ = call("explain", "model", "a man wearing a hat", "--out", "all")
-    assert [word["word"] for word in answer["words"]] == ["photo", "sks", "style", "man", "wearing", "hat"]
-    plain, _ = call("explain", "model", "a man wearing a hat", "--plain", "--out", "plain", "--steps", "1")
-    assert [word["word"] for word in plain["words"]] == ["photo", "man", "wearing", "hat"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [

@@ -46,7 +46,6 @@ def _changed(settings: dict[str, Any], *overrides: str) -> set[str]:
     [
         ("scoring.bootstrap=9", END),
         ("registry.alias=other", {"register"}),
-        ("registry.model=other", {"register"}),
         ("style.name=other", {"report", "register"}),
         ("sampling.guidance=2.0", {"sample_bank", "explain", "sample_base", "report", "register"}),
         ("sampling.style_template='{token} {prompt}'", {"sample_bank", "explain", "report", "register"}),
@@ -116,8 +115,6 @@ def test_a_file_is_known_by_its_content_and_its_configuration(settings: dict[str
     ("override", "wanted"),
     [
         ("style.source=nowhere", "style.source=nowhere: no such folder"),
-        ("style.reference=nowhere", "style.reference=nowhere: no such folder"),
-        ("aux.pool=nowhere", "aux.pool=nowhere: no such folder"),
         ("base.model=./nowhere", "base.model=./nowhere: no such file or folder"),
         ("base.model=some/model", "base.model=some/model: a hub model without a revision"),
         ("scoring.extractor=./nowhere", "scoring.extractor=./nowhere"),

@@ -42,11 +42,6 @@ def test_steps_hang_together() -> None:
     assert pipeline["root"]["dag"]["tasks"]["scan"]["inputs"]["parameters"]["parameters"]["runtimeValue"] == {"constant": '{"a": 1}'}
 
 
-def test_a_plain_pod() -> None:
-    container, platform = of()
-    assert set(container) == {"image", "command", "args"} and platform == {}
-
-
 def test_a_pod_in_kubeflows_words() -> None:
     container, platform = of(pod=POD, deadline=60)
     assert container["env"] == [{"name": "A", "value": "1"}]

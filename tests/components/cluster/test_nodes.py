@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.cluster.nodes import amount, matches, misfits, parse_pool, requests_of, tolerated
+from components.cluster.nodes import matches, misfits, parse_pool, requests_of, tolerated
 from components.core.errors import InputError
 from tests.components.cluster.kube import Json, node, pod
 
@@ -97,13 +97,6 @@ def test_requests_of_a_pod() -> None:
     spec["initContainers"] = [{"resources": {"requests": {"cpu": "500m", "memory": "2Gi"}}}]
     # A limit stands for a missing request, and the init container needs more memory than all of the others.
     assert requests_of(spec) == {"cpu": Decimal("1.25"), "memory": Decimal(2 * 2**30)}
-
-
-def test_amounts_for_people() -> None:
-    assert amount("requests.memory", Decimal(3 * 2**29)) == "1.5 GiB"
-    assert amount("memory", Decimal(2**20)) == "1 MiB"
-    assert amount("cpu", Decimal("0.250")) == "0.25"
-    assert amount("pods", Decimal(40)) == "40"
 
 
 def test_pool_becomes_the_node_that_would_come() -> None:

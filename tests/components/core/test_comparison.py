@@ -75,8 +75,6 @@ def test_ablations_share_equal_cells_and_keep_to_their_styles_and_seeds(tmp_path
         ({"methods": [{"name": "single", "like": "dreambooth"}]}, "there is no dreambooth (did you mean single?)"),
         ({"methods": [{"name": "dreambooth", "set": {"seed": 3}}]}, "methods.0.set: seed must be the same for all"),
         ({"methods": [{"name": "dreambooth", "set": {"scoring.bootstrap": 3}}]}, "scoring.bootstrap must be the same"),
-        ({"methods": [{"name": "dreambooth", "set": {"sampling.guidance": 3}}]}, "sampling.guidance must be the same"),
-        ({"methods": [{"name": "dreambooth", "set": {"training.steps": 3}}]}, "training.steps must be the same"),
         ({"methods": [{"name": "dreambooth", "set": {"training.stepz": 3}}]}, "did you mean training.steps"),
         ({"ablations": [ABLATION | {"styles": ["anine"]}]}, "ablations.0.styles: there is no anine (did you mean anime?)"),
         ({"ablations": [ABLATION | {"seeds": [7]}]}, "ablations.0.seeds: there is no 7"),

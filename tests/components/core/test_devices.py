@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from components.core import devices
-from components.core.devices import VARIABLE, Gpu, cuda_of_torch, default_device, driver_too_old, nvidia_gpus
+from components.core.devices import VARIABLE, Gpu, default_device, driver_too_old, nvidia_gpus
 from components.core.errors import ConfigError
 from orchestration import doctor
 
@@ -77,10 +77,6 @@ def test_gpus_and_their_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 )  # fmt: skip
 def test_drivers_that_are_too_old(driver: str, cuda: str, oldest: int | None) -> None:
     assert driver_too_old(Gpu("a", driver), cuda) == oldest
-
-
-def test_cuda_of_torch_is_what_torch_says() -> None:
-    assert cuda_of_torch() == torch.version.cuda
 
 
 @pytest.mark.parametrize(

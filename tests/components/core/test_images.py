@@ -2,7 +2,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -157,12 +156,6 @@ def test_header_bombs_are_refused_before_decoding(tmp_path: Path, monkeypatch: p
         load_rgb(save(tmp_path, small), 9_999)
 
 
-def test_the_smallest_and_the_largest_picture(tmp_path: Path) -> None:
-    assert load_rgb(save(tmp_path, encoded(picture(1, 10, 10), "PNG")), 100).size == (10, 10)
-    facts = inspect_image(save(tmp_path, encoded(Image.new("RGB", (1, 1), "red"), "PNG")))
-    assert (facts.width, facts.height, facts.spread, facts.problem) == (1, 1, 0.0, None)
-
-
 @settings(max_examples=150, deadline=None)
 @given(kind=st.sampled_from(KINDS), cuts=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=12))
 def test_hostile_bytes_never_raise_anything_else(kind: str, cuts: list[tuple[float, int]]) -> None:
@@ -171,14 +164,6 @@ def test_hostile_bytes_never_raise_anything_else(kind: str, cuts: list[tuple[flo
         data[int(place * (len(data) - 1))] = value
     facts = inspect_image(bytes(data), 10_000)
     assert facts.problem or (facts.width and facts.height and len(facts.phash or "") == 16)
-
-
-def test_perceptual_hash_is_the_librarys_and_survives_encoding() -> None:
-    png, jpeg = (inspect_image(encoded(picture(5), kind)).phash for kind in ("PNG", "JPEG"))
-    assert png == str(imagehash.phash(picture(5))) and len(png or "") == 16
-    assert imagehash.hex_to_hash(png) - imagehash.hex_to_hash(jpeg) <= 4
-    other = inspect_image(encoded(picture(6), "PNG")).phash
-    assert imagehash.hex_to_hash(png) - imagehash.hex_to_hash(other) > 8
 
 
 def test_spread_by_hand() -> None:

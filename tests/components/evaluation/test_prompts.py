@@ -3,8 +3,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from components.core.errors import InputError
 from components.evaluation.prompts import CATEGORIES, load_bank
@@ -89,12 +87,3 @@ def test_unknown_and_empty_banks_are_refused(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             load_bank(tmp_path / name if text is None else write(tmp_path, name, text))
-
-
-@given(st.lists(st.text(alphabet=st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1).filter(lambda t: t[0] != "#")))
-def test_every_line_of_a_text_bank_becomes_one_prompt_with_its_own_id(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
-    if not texts:
-        return
-    bank = load_bank(write(tmp_path_factory.mktemp("bank"), "a.txt", "\n".join(texts)))
-    assert [prompt.text for prompt in bank] == texts
-    assert len({prompt.id for prompt in bank}) == len(texts)

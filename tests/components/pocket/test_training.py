@@ -8,7 +8,6 @@ from diffusers import DDPMScheduler
 from components.core.errors import InputError, TrainingDiverged
 from components.core.paths import pocket_weights
 from components.pocket.captions import RARE_TOKENS
-from components.pocket.check import Bar
 from components.pocket.probe import Probe, load_probe, read
 from components.pocket.render import LOOKS, render_set
 from components.pocket.timed import TimedRun
@@ -200,8 +199,3 @@ def test_the_means_of_planes_are_noised_too() -> None:
     # The mean of 256 independent standard normal numbers has the variance 1/256; the offset adds its square.
     assert noise.mean(dim=(2, 3)).var().item() == pytest.approx(1 / 256 + NOISE_OFFSET**2, rel=0.1)
     assert (noise - noise.mean(dim=(2, 3), keepdim=True)).var().item() == pytest.approx(255 / 256, rel=0.02)
-
-
-def test_a_figure_without_a_bar_is_no_test() -> None:
-    assert Bar("ceiling", 3.0, None, "%", 4).passed
-    assert [Bar("quality", value, 30, "dB", 4).passed for value in (29.9, 30.0)] == [False, True]

@@ -149,10 +149,3 @@ def test_qualified_pictures_have_captions_and_no_class_of_the_probe() -> None:
     assert {sample.labels[2] for sample in samples} == {-1}
     assert not {sample.medium for sample in samples} & set(LOOKS)
     assert any(sample.medium.removesuffix(" picture") in sample.caption for sample in samples)
-
-
-def test_a_plain_picture_is_no_medium_in_style_grammars() -> None:
-    rng = random.Random(0)
-    texts = {caption(Scene("beach"), "dark warm picture", rng).removesuffix("a view of beach").removesuffix("beach") for _ in range(400)}
-    assert "a dark warm picture of " in texts and "a photo of dark warm style, " in texts
-    assert not any("picture style" in text for text in texts)

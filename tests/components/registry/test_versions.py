@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from components.registry.versions import (
     source_digest,
     verified_folder,
 )
-from tests.servers import mlflow_server
 
 SCORES: dict[str, Any] = {"style": {"kid": {"value": 0.0123, "low": 0.01, "high": 0.02, "n": 8}}, "base": {}, "drift": None}
 
@@ -118,25 +116,6 @@ def test_references(reference: str, parts: tuple[str, str | None, str | None] | 
             parse_reference(reference)
     else:
         assert parse_reference(reference) == parts
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("server")) as uri:
-        yield uri
-
-
-@pytest.mark.slow
-def test_over_http(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    reference = _register(open_tracking(), _model(tmp_path / "model", '{"n": 1}'))
-    folder = resolve_model("styleforge-test@challenger")
-    assert folder.is_relative_to((tmp_path / "home").resolve())
-    assert (folder / "model_index.json").read_text() == '{"n": 1}'
-    assert (folder / "unet" / "weights.safetensors").read_bytes() == bytes(1000)
-    assert resolve_model(f"styleforge-test/{reference.version}") == folder
-    assert [row["name"] for row in list_models()] == ["styleforge-test"]
-    assert not (tmp_path / "home" / "mlflow" / "mlflow.db").exists()
 
 
 def test_what_loading_leaves_in_the_folder_is_no_change(tracking: Tracking, tmp_path: Path) -> None:

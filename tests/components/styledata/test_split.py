@@ -8,7 +8,7 @@ from PIL import Image
 from components.core.errors import InputError
 from components.core.paths import read_json
 from components.styledata.split import split_style_set
-from components.styledata.zeroshot import PEOPLE, ImageTextEncoder, character_log_odds, ensemble, form_log_odds
+from components.styledata.zeroshot import PEOPLE, ImageTextEncoder, character_log_odds, ensemble
 from tests.components.styledata.helpers import ColourEncoder, scan, style_folder
 
 
@@ -86,10 +86,3 @@ def test_log_odds_by_hand() -> None:
     assert character_log_odds(features, TableEncoder()) == pytest.approx([100.0, -20.0, 0.0])
     directions = ensemble([["a man", "a beach"], ["a girl"]], TableEncoder())
     assert directions == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], [1.0, 0.0]]))
-
-
-def test_form_log_odds_prefer_the_form() -> None:
-    encoder = ColourEncoder()
-    painting, other = (encoder.encode_images([Image.new("RGB", (4, 4), (120, 60, blue))])[0] for blue in (255, 0))
-    odds = form_log_odds(np.stack([painting, other]), "Digital painting".lower(), encoder)
-    assert odds[0] > 0 > odds[1]
