@@ -48,6 +48,12 @@ def test_doctor_is_content_with_a_whole_installation(folder: Path, monkeypatch: 
     assert _call("doctor")[0] == 0
 
 
+def test_pocket_refuses_unknown_names(folder: Path) -> None:
+    assert _call("pocket", "train", "--minutes", "unet")[0] == 2
+    code, _, stderr = _call("pocket", "render", "--style", "anine", "--out", "out")
+    assert code == 2 and "anime" in stderr
+
+
 def test_help_starts_fast_and_imports_nothing_heavy() -> None:
     program = "import sys; from cli.app import app; print([m for m in ('torch','zenml','mlflow','pandas','numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from components.cluster.applied import Applied, apply, list_schedules, remove
-from components.cluster.client import Access, Cluster, connect
+from components.cluster.client import Access, Cluster, ClusterUnreachable, connect
 from components.cluster.cronjob import ScheduleRequest, load_template
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY
@@ -151,6 +151,9 @@ def test_what_is_missing_is_named(server: ApiServer, cluster: Cluster) -> None:
 def test_what_the_dry_run_refuses_is_not_written(server: ApiServer, cluster: Cluster) -> None:
     server.refuse["POST", server.jobs()] = (422, "spec.schedule: Invalid value")
     with pytest.raises(InputError, match=r"spec\.schedule: Invalid value"):
+        put(cluster)
+    server.refuse["POST", server.jobs()] = (503, "not ready")
+    with pytest.raises(ClusterUnreachable, match="not ready"):
         put(cluster)
     assert server.writes == [] and CONFIG not in server.objects
 

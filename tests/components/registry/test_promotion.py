@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from components.core.config import validate_model
 from components.core.content import digest_folder
 from components.core.errors import GateRefused, InputError, ServiceUnreachable
 from components.registry import history
-from components.registry.gate import GateConfig
 from components.registry.lock import lock
 from components.registry.promotion import Promotion, PromotionRequest, Scored, alias_holder, promote, rollback
 from components.registry.tracking import Tracking, open_tracking
@@ -75,13 +73,6 @@ def test_force_needs_a_reason_and_is_on_record(shelf: Shelf) -> None:
     assert result.promoted and result.forced and champion(shelf) == "2"
     entry = history.read_history(shelf.tracking, "m")[-1]
     assert entry.forced and entry.gate == "refuse" and entry.reason == "the studio wants it"
-
-
-def test_undecided_is_not_promoted(shelf: Shelf) -> None:
-    rule = {"metric": "kid", "against": "base", "at_most": 0.5}
-    wide = {"style": {"kid": {"value": 0.4, "low": 0.2, "high": 0.7, "n": 10}}, "base": {"kid": {"value": 1.0, "low": 1.0, "high": 1.0}}}
-    result = act(shelf, shelf.add("m", 0.4, scores=wide), gate=validate_model(GateConfig, {"rules": [rule]}, "gate"))
-    assert result.gate.verdict == "undecided" and not result.passed and champion(shelf) is None
 
 
 def test_other_aliases_have_champions_of_their_own(shelf: Shelf) -> None:
