@@ -3,6 +3,7 @@
 import typer
 
 from cli import art, base, look, pocket, registry, run, schedule, stack
+from cli.caption import caption
 from cli.compile import compile_pipeline, step
 from cli.doctor import doctor
 from cli.plan import plan
@@ -16,7 +17,15 @@ app = typer.Typer(
     help="Teach a text-to-image diffusion model an artistic style, prove it by numbers, and register it.",
 )
 PANELS = {
-    "Run": {"demo": run.demo, "run": run.run, "compare": run.compare, "validate": run.validate, "plan": plan, "config": run.show_config},
+    "Run": {
+        "demo": run.demo,
+        "run": run.run,
+        "compare": run.compare,
+        "validate": run.validate,
+        "plan": plan,
+        "caption": caption,
+        "config": run.show_config,
+    },
     "Look": {
         "models": look.models,
         "sample": look.sample,

@@ -62,7 +62,9 @@ Rules that concern more than one field:
 - `method.instance_prompt` holds `{{token}}`, the place of the identifier.
 - `sampling.style_template` holds `{{token}}` and `{{prompt}}`.
 - `sampling.plain_template` holds `{{prompt}}` and no `{{token}}`.
-- A hub id in `base.model` needs `base.revision`; a hub id in `scoring.extractor` needs `scoring.extractor_revision`.
+- A hub id in `base.model` needs `base.revision`; a hub id in `scoring.extractor` needs `scoring.extractor_revision`; a hub id in
+  `captions.model` needs `captions.revision`.
+- With `captions.model` a prompt of the method holds `{{caption}}`.
 """
 
 COMPARISON_HEAD = """# Comparison

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steps.data.build_aux import build_aux
+from steps.data.caption import caption
 from steps.data.scan import scan
 from steps.data.split import split
 from steps.data.validate import validate
@@ -14,8 +15,20 @@ from steps.training.fine_tune import fine_tune
 
 # Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) gives the step's output.
 Call = Callable[..., Any]
-STEPS = (scan, validate, split, build_aux, fine_tune, sample_bank, sample_base, score)
-SHARDED_STEPS = (scan, validate, split, build_aux, fine_tune, sample_shard, join_pictures, sample_base, extract_shard, score_joined)
+STEPS = (scan, validate, caption, split, build_aux, fine_tune, sample_bank, sample_base, score)
+SHARDED_STEPS = (
+    scan,
+    validate,
+    caption,
+    split,
+    build_aux,
+    fine_tune,
+    sample_shard,
+    join_pictures,
+    sample_base,
+    extract_shard,
+    score_joined,
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,16 @@ class Scored:
 
 
 def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int = 1) -> Scored:
-    """Connect the steps, with sampling and feature extraction divided into ``shards``: no result depends on how many."""
+    """Connect the steps, with sampling and feature extraction divided into ``shards``: no result depends on how many.
+
+    Without a plan for ``caption`` the step is left out. Roles and scores have no use for captions, so those steps take the set as it was.
+    """
     style_set = call(scan, **plan["scan"])
     validation = call(validate, style_set, **plan["validate"])
     division = call(split, style_set, after=[validation], **plan["split"])
-    aux = call(build_aux, style_set, after=[validation], **plan["build_aux"])
-    model = call(fine_tune, style_set, division, aux, **plan["fine_tune"])
+    captioned = call(caption, style_set, after=[validation], **plan["caption"]) if "caption" in plan else style_set
+    aux = call(build_aux, captioned, after=[validation], **plan["build_aux"])
+    model = call(fine_tune, captioned, division, aux, **plan["fine_tune"])
     base_pictures = call(sample_base, after=[validation], **plan["sample_base"])
     pictures = _draw(plan, call, shards, model)
     scores = _judge(plan, call, shards, style_set, division, pictures, base_pictures)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from components.captioning.sources import check_captioner
 from components.core.config import SAMPLER, AuxSection, RunConfig
-from components.core.errors import InputError, Problems
+from components.core.errors import ConfigError, InputError, Problems
 from components.core.fingerprint import fingerprint
 from components.core.model_ref import local_model
 from components.core.paths import home
@@ -26,7 +27,7 @@ def lookups() -> Callable[..., Any]:
 
 
 def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Plan:
-    """The parameters of every step of ``personalize``.
+    """The parameters of every step of ``personalize``; none for ``caption`` where ``captions.model`` is not set.
 
     A step gets exactly the settings that its result depends on, and a digest for each file or folder that they name: so one
     changed setting, picture or weight re-runs what depends on it and nothing else.
@@ -58,7 +59,8 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
             "curated": aux.source == "curated", "pool": _pool(config), "content": found["content"],
         },
-        "validate": {"minimum_side": facts.side, "needs_roles": needs_roles(method)},
+        "validate": {"minimum_side": facts.side, "needs_roles": needs_roles(method), "captioned": bool(config.captions.model)},
+        **_caption_step(config, found),
         "split": {"extractor": extractor},
         "build_aux": _aux_parameters(config, method, base, extractor),
         "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
@@ -106,6 +108,12 @@ def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
     }
     if found["base"]:
         found["facts"] = find(base_facts, base.model, base.revision)
+    if (captions := config.captions).model:
+        found["captioner"] = find(model_digest, captions.model, captions.revision, "captions.model")
+        if found["captioner"]:
+            find(check_captioner, captions.model, captions.revision)
+        with problems.collect():
+            _check_captions_are_read(config)
     problems.raise_all()
     return found
 
@@ -139,6 +147,30 @@ def _aux_part(aux: AuxSection, concept: Concept, concepts: int) -> dict[str, Any
     return part
 
 
+def _caption_step(config: RunConfig, found: dict[str, Any]) -> Plan:
+    if not config.captions.model:
+        return {}
+    settings = config.captions.model_dump(mode="json")
+    return {"caption": {"captions": settings, "splits": captioned_splits(config), "digest": found["captioner"]}}
+
+
+def captioned_splits(config: RunConfig) -> list[str]:
+    """The splits of the style set whose captions go into a prompt of the training."""
+    concepts, aux = method_for(config.method).concepts, effective_aux(config).source
+    of_aux = any("{caption}" in concept.aux_prompt for concept in concepts)
+    of_style = any("{caption}" in concept.prompt for concept in concepts) or (of_aux and aux == "target")
+    return [*(["style_ref"] if of_style else []), *(["aux_pool"] if of_aux and aux == "curated" else [])]
+
+
+def _check_captions_are_read(config: RunConfig) -> None:
+    if not captioned_splits(config):
+        raise ConfigError(
+            f"captions.model={config.captions.model}", "no prompt holds {caption}, so nothing would read what it writes",
+            expected="{caption} in method.instance_prompt or method.aux_prompt",
+            remedy="for example method.instance_prompt: a photo of {token} style, {caption}",
+        )  # fmt: skip
+
+
 def _pool(config: RunConfig) -> str | None:
     return config.aux.pool if effective_aux(config).source == "curated" else None
 
@@ -169,7 +201,7 @@ def model_digest(model: str, revision: str | None, field: str) -> str:
     if not revision:
         raise InputError(
             f"{field}={model}", "a hub model without a revision", expected="a local model, or a hub id with a pinned commit",
-            remedy=f"set {field.split('.')[0]}.{'revision' if field == 'base.model' else 'extractor_revision'}, or fix the path",
+            remedy=f"set {field.split('.')[0]}.{'extractor_revision' if field == 'scoring.extractor' else 'revision'}, or fix the path",
         )  # fmt: skip
     return f"{model}@{revision}"
 

@@ -107,11 +107,12 @@ def load_template() -> Manifest:
 
 def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -> None:
     """Refuse (InputError) the first place that means something on this machine and nothing in the pod; paths on its ``volumes`` do."""
-    base, scoring, url = config.base, config.scoring, "a URL such as s3://bucket/styles"
+    base, captions, scoring, url = config.base, config.captions, config.scoring, "a URL such as s3://bucket/styles"
     places: list[tuple[str, str | None, bool, str]] = [
         ("--source ", source, False, url), ("style.reference=", config.style.reference, False, url),
         ("aux.pool=", config.aux.pool, False, url),
         ("base.model=", base.model, _is_known(base.model, base.revision), "`pocket` or a hub id with base.revision"),
+        ("captions.model=", captions.model, _is_known(captions.model or "", captions.revision), "a hub id with captions.revision"),
         ("scoring.extractor=", scoring.extractor, _is_known(scoring.extractor, scoring.extractor_revision),
          "`pocket` or a hub id with scoring.extractor_revision"),
         ("scoring.inception_weights=", scoring.inception_weights, False, "nothing"),

@@ -47,7 +47,7 @@ HOME = {
     "validation": ("pages of `styleforge validate`", "nothing else is lost"),
     "checkpoints": ("training that can continue", "an interrupted training starts again"),
     "pictures": ("drawing that can continue", "an interrupted drawing starts again"),
-    "cache": ("features, class images, downloads, digests of large files", "they are made again"),
+    "cache": ("features, class images, answers of captioners, downloads, digests of large files", "they are made again"),
     "work": ("work in progress", "safe while nothing runs"),
     "scratch": ("work in progress", "safe while nothing runs"),
     "tmp": ("work in progress", "safe while nothing runs"),

@@ -31,7 +31,8 @@ FOLDER_ROLES = {"character": "character", "characters": "character", "background
 class ImageEntry:
     """One picture of a style set; facts as in :class:`components.core.images.ImageFacts`, caption and role from ``metadata.jsonl``.
 
-    ``path`` is POSIX and relative to ``images/``; ``problem`` is the reason why the picture cannot be used, or None.
+    ``caption_by`` is ``person`` or the model that wrote the caption. ``path`` is POSIX and relative to ``images/``; ``problem`` is the
+    reason why the picture cannot be used, or None.
     """
 
     path: str
@@ -44,6 +45,7 @@ class ImageEntry:
     spread: float | None
     animated: bool
     caption: str | None
+    caption_by: str | None
     role: str | None
     split: str
     problem: str | None
@@ -250,6 +252,7 @@ def _copy(item: _Found, target: Path, max_pixels: int) -> ImageEntry:
         path=item.path,
         sha256=hashlib.sha256(data).hexdigest(),
         caption=item.annotation.caption,
+        caption_by=item.annotation.caption_by,
         role=item.annotation.role,
         split=item.split,
         **asdict(facts),

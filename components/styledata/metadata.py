@@ -1,6 +1,11 @@
-"""The Hugging Face ImageFolder convention: ``metadata.jsonl`` with ``file_name``, ``text`` and our ``role``."""
+"""The Hugging Face ImageFolder convention: ``metadata.jsonl`` with ``file_name``, ``text`` and our ``role``.
+
+A caption that a model wrote has two columns more: ``generated_by``, the model, and ``generated_text``, what it wrote. As soon as ``text``
+is another, somebody has edited it, and it is a person's.
+"""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,15 +14,17 @@ from components.core.errors import InputError, Problems
 from components.styledata.source import walk
 
 METADATA = "metadata.jsonl"
+PERSON = "person"
 ROLES = ("character", "background", "thing")
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What metadata says about one picture; both parts may be missing."""
+    """What metadata says about one picture, as far as it does; ``caption_by`` is ``person`` or the model that wrote the caption."""
 
     caption: str | None = None
     role: str | None = None
+    caption_by: str | None = None
 
 
 def read_metadata(folder: Path, problems: Problems) -> dict[str, Annotation]:
@@ -52,7 +59,7 @@ def _read_file(folder: Path, relative: PurePosixPath, problems: Problems) -> dic
                 raise InputError(where, f"names {row['file_name']}, which is not there", expected="a file relative to this folder")
             if name in annotations:
                 raise InputError(where, f"names {row['file_name']} a second time", expected="one line a picture")
-            annotations[name] = Annotation(_caption(row, where), _role(row, where))
+            annotations[name] = Annotation(_caption(row, where), _role(row, where), written_by(row))
     return annotations
 
 
@@ -66,11 +73,24 @@ def _parse(line: str, where: str) -> dict[str, Any]:
     return row
 
 
+def written_by(row: Mapping[str, Any]) -> str | None:
+    """Who wrote a row's caption: ``person``, a model's ``generated_by``, or None where there is none."""
+    text = _joined(row.get("text"))
+    if not text:
+        return None
+    model = row.get("generated_by")
+    return model if isinstance(model, str) and model and text == _joined(row.get("generated_text")) else PERSON
+
+
+def _joined(text: Any) -> str:
+    return " ".join(text.split()) if isinstance(text, str) else ""
+
+
 def _caption(row: dict[str, Any], where: str) -> str | None:
     text = row.get("text")
     if text is not None and not isinstance(text, str):
         raise InputError(where, f"text is {text!r}", expected="a string")
-    return " ".join(text.split()) or None if text else None
+    return _joined(text) or None
 
 
 def _role(row: dict[str, Any], where: str) -> str | None:

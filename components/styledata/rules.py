@@ -81,7 +81,7 @@ def _row(entry: ImageEntry) -> Row:
     }
 
 
-_NOTHING = ImageEntry("", "", None, None, None, None, None, None, False, None, None, "style_ref", "nothing")
+_NOTHING = ImageEntry("", "", None, None, None, None, None, None, False, None, None, None, "style_ref", "nothing")
 
 
 def _why_ignored(path: str) -> str:
@@ -90,9 +90,12 @@ def _why_ignored(path: str) -> str:
     return "is not a PNG, JPEG, WebP, BMP, TIFF or GIF file by its name"
 
 
-def rules(manifest: Manifest, *, minimum_side: int, needs_roles: bool) -> list[Rule]:
-    """All rules that apply, hard ones first. The held-out reference's quality only warns: it spoils a score and not a model."""
-    found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules()]
+def rules(manifest: Manifest, *, minimum_side: int, needs_roles: bool, captioned: bool = False) -> list[Rule]:
+    """All rules that apply, hard ones first. The held-out reference's quality only warns: it spoils a score and not a model.
+
+    Where pictures without captions are ``captioned`` later, they are not missed.
+    """
+    found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules(captioned)]
     found += _role_rules(manifest, needs_roles)
     return sorted(found, key=lambda rule: rule.severity)
 
@@ -143,14 +146,14 @@ def _identity_rules() -> list[Rule]:
     ]
 
 
-def _caption_rules() -> list[Rule]:
+def _caption_rules(captioned: bool) -> list[Rule]:
     present = "Every StyleRef picture has a caption (text in metadata.jsonl)"
     short = f"Captions have at most {CAPTION_WORDS} words; the text encoder cuts the rest"
     style = ("style_ref",)
-    return [
-        _null("captions_present", "soft", style, "uncaptioned", present, "{uncaptioned}"),
-        _between("caption_length", "soft", style, "caption_words", None, CAPTION_WORDS, short, "its caption has {caption_words:.0f} words"),
-    ]
+    length = _between(
+        "caption_length", "soft", style, "caption_words", None, CAPTION_WORDS, short, "its caption has {caption_words:.0f} words"
+    )
+    return [length] if captioned else [_null("captions_present", "soft", style, "uncaptioned", present, "{uncaptioned}"), length]
 
 
 def _role_rules(manifest: Manifest, needs_roles: bool) -> list[Rule]:

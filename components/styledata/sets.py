@@ -19,6 +19,7 @@ MAX_BYTES = 16 * 2**10
 OPEN: dict[str, float | None] = {
     "seed": 2**32,
     "aux.source": None, "aux.count": 200, "aux.generated_count": 1000, "aux.form": None, "aux.prompt": None,
+    "captions.prompt": None, "captions.omit": None, "captions.max_tokens": 200,
     "method.name": None, "method.identifier": None, "method.instance_prompt": None, "method.aux_prompt": None,
     "method.prior_weight": 10, "method.train_text_encoder": None, "method.identifier_rows": None, "method.style_ref": None,
     "method.style_ref_count": 1000, "method.vectors": 16, "method.initial_word": None,

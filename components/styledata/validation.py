@@ -80,14 +80,14 @@ class ValidationReport:
         return {"passed": self.passed, **asdict(self)}
 
 
-def validate_style_set(style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path) -> ValidationReport:
+def validate_style_set(style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path, captioned: bool = False) -> ValidationReport:
     """Judge a style set; write ``validation.json`` and the self-contained page ``validation.html`` into ``out``.
 
-    ``minimum_side`` is the base's resolution: shorter sides below it warn, below half of it they are refused. Never raises for bad
-    pictures: see :meth:`ValidationReport.raise_if_failed`.
+    ``minimum_side`` is the base's resolution: shorter sides below it warn, below half of it they are refused. Pictures without
+    captions that are ``captioned`` later are not missed. Never raises for bad pictures: see :meth:`ValidationReport.raise_if_failed`.
     """
     manifest = Manifest.load(style_set)
-    chosen = rules(manifest, minimum_side=minimum_side, needs_roles=needs_roles)
+    chosen = rules(manifest, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned)
     report = ValidationReport(
         rules=tuple(_run(chosen, table(manifest, style_set))), counts={name: len(manifest.usable(name)) for name in SPLITS}
     )

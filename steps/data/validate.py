@@ -16,8 +16,8 @@ _logger = logging.getLogger(__name__)
 
 
 @step(environment=code_of(__file__))
-def validate(style_set: Folder, minimum_side: int, needs_roles: bool) -> Annotated[Folder, "validation"]:
-    """Check the style set against the rules; ``minimum_side`` is the base's resolution, in pixels.
+def validate(style_set: Folder, minimum_side: int, needs_roles: bool, captioned: bool = False) -> Annotated[Folder, "validation"]:
+    """Check the style set against the rules; ``minimum_side`` is the base's resolution, in pixels, ``captioned`` that a model will caption.
 
     Raises:
         GateRefused: listing every file at fault with its reason.
@@ -25,7 +25,7 @@ def validate(style_set: Folder, minimum_side: int, needs_roles: bool) -> Annotat
     from components.styledata.validation import validate_style_set
 
     out = scratch("validate")
-    verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, out=out)
+    verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, out=out)
     # A failed step leaves no artifact, and the page is what shows the pictures at fault.
     verdict.raise_if_failed(None if verdict.passed else _keep(out, style_set.digest) / "validation.html")
     for warning in verdict.warnings:

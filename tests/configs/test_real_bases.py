@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from components.core.config import RunConfig, load_config
+from components.core.hub import COMMIT
 from components.core.paths import REPOSITORY, read_jsonl
 from components.diffusion.models.bundle import load_bundle
-from components.diffusion.models.hub import COMMIT
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.models.stable_diffusion import StableDiffusion
 from components.diffusion.sampling.sampler import PromptRequest, sample_bank

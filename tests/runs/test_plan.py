@@ -58,6 +58,7 @@ def _changed(settings: dict[str, Any], *overrides: str) -> set[str]:
         ("sampling.repeats=2", {"sample_bank", "sample_base", "report", "register"}),
         ("attention.prompts=2", {"explain", "report", "register"}),
         ("attention.words=[hat]", {"explain", "report", "register"}),
+        ("captions.max_tokens=9", {"report", "register"}),
     ],
 )
 def test_a_setting_reaches_only_the_steps_that_depend_on_it(settings: dict[str, Any], override: str, steps: set[str]) -> None:
@@ -180,3 +181,53 @@ def test_a_run_in_each_of_several_processes_is_refused(settings: dict[str, Any],
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=r"WORLD_SIZE=2.*training\.processes"):
         plan_run(_config(settings))
+
+
+# Captions
+
+
+@pytest.fixture
+def captioner(tmp_path: Path) -> str:
+    (tmp_path / "vlm").mkdir()
+    (tmp_path / "vlm" / "config.json").write_text('{"model_type": "blip"}')
+    return f"captions.model={tmp_path / 'vlm'}"
+
+
+STYLE, AUX = "method.instance_prompt='a photo of {token} style, {caption}'", "method.aux_prompt='a photo of style, {caption}'"
+
+
+def test_captions_are_a_step_of_their_own_where_a_model_is_set(settings: dict[str, Any], captioner: str, tmp_path: Path) -> None:
+    before = plan_run(_config(settings, STYLE))
+    after = plan_run(_config(settings, STYLE, captioner))
+    assert "caption" not in before and before["validate"]["captioned"] is False
+    assert {step for step in before if before[step] != after[step]} == {"validate", "report", "register"}
+    assert after["caption"]["splits"] == ["style_ref"] and after["validate"]["captioned"] is True
+    longer = plan_run(_config(settings, STYLE, captioner, "captions.max_tokens=9"))
+    assert {step for step in after if after[step] != longer[step]} == {"caption", "report", "register"}
+    (tmp_path / "vlm" / "model.safetensors").write_bytes(b"weights")
+    assert plan_run(_config(settings, STYLE, captioner))["caption"]["digest"] != after["caption"]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "splits"),
+    [
+        ([STYLE, AUX], ["style_ref", "aux_pool"]), ([AUX, "aux.source=curated"], ["aux_pool"]), ([AUX, "aux.source=target"], ["style_ref"]),
+        ([STYLE, AUX, "aux.source=none"], ["style_ref"]), ([STYLE, AUX, "method.name=dreambooth"], ["style_ref"]),
+        (["method.name=multi-styleforge", STYLE, "aux.source=none"], ["style_ref"]),
+    ],
+)  # fmt: skip
+def test_only_pictures_whose_captions_are_read_are_captioned(
+    settings: dict[str, Any], captioner: str, overrides: list[str], splits: list[str]
+) -> None:
+    assert plan_run(_config(settings, captioner, *overrides))["caption"]["splits"] == splits
+
+
+def test_a_captioner_that_nothing_would_read_or_that_cannot_caption(settings: dict[str, Any], captioner: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"captions\.model=.*no prompt holds \{caption\}.*For example method\.instance_prompt"):
+        plan_run(_config(settings, captioner))
+    (tmp_path / "vlm" / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(InputError, match="a clip: no model that turns pictures into text"):
+        plan_run(_config(settings, captioner, STYLE))
+    for model, message in (("./gone", "no such file or folder"), ("owner/vlm", r"without a revision.*Set captions\.revision")):
+        with pytest.raises(InputError, match=rf"captions\.model={model}.*{message}"):
+            plan_run(_config(settings, STYLE, f"captions.model={model}"))

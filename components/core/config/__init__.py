@@ -7,6 +7,7 @@ from components.core.config.sections import (
     SAMPLER,
     AuxSection,
     BaseSection,
+    CaptionsSection,
     ConceptSection,
     LoraSection,
     MethodName,
@@ -24,7 +25,7 @@ from components.core.config.sections import (
 from components.core.config.validation import explain, validate_model
 
 __all__ = [
-    "AS_SCORED", "SAMPLER", "AuxSection", "BaseSection", "ConceptSection", "LoraSection", "MethodName",
+    "AS_SCORED", "SAMPLER", "AuxSection", "BaseSection", "CaptionsSection", "ConceptSection", "LoraSection", "MethodName",
     "MethodSection", "Place", "PositiveInt", "Probability", "RunConfig", "SamplingSection", "ScoringSection",
     "Section", "StyleSection", "TimesSection", "TrainingSection", "builtin_config", "config_text", "explain", "find_config", "load_config",
     "parse_config",

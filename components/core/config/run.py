@@ -22,6 +22,7 @@ class RunConfig(sections.Section):
     seed: int = Field(0, ge=0, description="The one seed of the run; every consumer derives its own stream from it.")
     style: sections.StyleSection
     aux: sections.AuxSection = sections.AuxSection()
+    captions: sections.CaptionsSection = sections.CaptionsSection()
     base: sections.BaseSection = sections.BaseSection()
     method: sections.MethodSection = sections.MethodSection()
     training: sections.TrainingSection = sections.TrainingSection()

@@ -62,6 +62,37 @@ class AuxSection(Section):
     )
 
 
+STYLE_WORDS = (
+    "3d render", "acrylic", "anime", "art", "artistic", "artwork", "black and white", "brushstroke", "cartoon", "cgi", "charcoal",
+    "comic", "cubist", "drawing", "engraving", "etching", "fresco", "gouache", "illustration", "image", "impressionist", "line art",
+    "low poly", "manga", "minimalist", "monochrome", "mosaic", "painting", "pencil", "photo", "photograph", "picture", "pixel art",
+    "pop art", "render", "sepia", "sketch", "style", "stylized", "surrealist", "vector", "vintage", "watercolor", "watercolour", "woodcut",
+)  # fmt: skip
+"""What the identifier stands for, and captions written by a model leave out."""
+
+
+class CaptionsSection(Section):
+    """Captions for pictures that have none, written by a vision-language model."""
+
+    model: str | None = Field(
+        None, description="A folder or hub id of a vision-language model in transformers layout; null: no captions are written."
+    )
+    revision: str | None = Field(None, description="Pinned commit of a hub model; required for hub ids.")
+    prompt: str | None = Field(
+        None,
+        description="What the model is asked; `{omit}` is the list of words to leave out. Default: for models with a chat template a "
+        "request for subject, pose and place, for others nothing: they caption unasked, or continue this text.",
+    )
+    omit: tuple[str, ...] = Field(
+        STYLE_WORDS, description="Words and phrases that the identifier is to stand for: medium and style. No written caption holds one."
+    )
+    max_tokens: PositiveInt = Field(60, description="Longest answer, in tokens.")
+    batch_size: PositiveInt = Field(4, description="Pictures described at once; changes captions by rounding at most.")
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(
+        None, description="Type of the weights; default: bf16 on a GPU that has it, fp16 on one that does not, fp32 elsewhere."
+    )
+
+
 class BaseSection(Section):
     """The text-to-image model to start from."""
 

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from components.core.content import digest_value
 from components.core.errors import InputError, ServiceUnreachable
 from components.core.fingerprint import fingerprint
+from components.core.hub import current_commit, fetch
 from components.core.model_ref import is_hub_id, local_model
 from components.core.paths import read_json
-from components.diffusion.models.hub import current_commit, fetch
 from components.diffusion.models.layouts import (
     FILE_KINDS,
     LAYOUTS,

@@ -32,7 +32,7 @@ def test_three_folders_with_metadata(tmp_path: Path) -> None:
     assert [entry.path for entry in manifest.entries] == sorted(entry.path for entry in manifest.entries)
     assert Manifest.load(tmp_path / "set") == manifest
     row = json.loads((tmp_path / "set/manifest.jsonl").read_text().splitlines()[0])
-    documented = {"path", "sha256", "phash", "width", "height", "mode", "format", "caption", "role", "split", "problem"}
+    documented = {"path", "sha256", "phash", "width", "height", "mode", "format", "caption", "caption_by", "role", "split", "problem"}
     assert documented < set(row) and set(row) - documented == {"spread", "animated"}
 
 
@@ -137,7 +137,7 @@ def test_metadata_in_sub_folders_wins(tmp_path: Path) -> None:
     ]
     (tmp_path / "metadata.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     (tmp_path / "style_ref/metadata.jsonl").write_text('{"file_name": "a.png", "text": "near", "role": "thing"}\n')
-    expected = {"style_ref/a.png": Annotation("near", "thing"), "b.png": Annotation("two blanks here", None)}
+    expected = {"style_ref/a.png": Annotation("near", "thing", "person"), "b.png": Annotation("two blanks here", None, "person")}
     assert read_metadata(tmp_path, Problems()) == expected
 
 

@@ -15,12 +15,12 @@ def entry(style_set: Path, name: str, data: bytes, split: str = "style_ref") -> 
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
     facts = inspect_image(data)
-    return ImageEntry(name, str(hash(data)), facts.phash, 64, 64, "RGB", "PNG", facts.spread, False, None, None, split, None)
+    return ImageEntry(name, str(hash(data)), facts.phash, 64, 64, "RGB", "PNG", facts.spread, False, None, None, None, split, None)
 
 
 def test_exact_within_one_list_names_the_first() -> None:
     entries = [
-        ImageEntry(path, sha, None, None, None, None, None, None, False, None, None, "style_ref", None)
+        ImageEntry(path, sha, None, None, None, None, None, None, False, None, None, None, "style_ref", None)
         for path, sha in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "1"))
     ]
     assert exact_duplicates(entries) == {"c": "a", "d": "a"}

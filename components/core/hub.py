@@ -10,6 +10,7 @@ from pathlib import Path
 from components.core.errors import InputError, ServiceUnreachable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+BASE = "base.model"
 UNUSED_WEIGHTS = ["*.fp16.safetensors", "*.fp16-*.safetensors", "*.non_ema.safetensors"]
 
 
@@ -21,21 +22,22 @@ def current_commit(model: str, ref: str = "main") -> str:
         return str(HfApi().model_info(model, revision=ref).sha)
 
 
-def fetch(model: str, revision: str | None, files: Collection[str], field: str = "base.model") -> Path:
-    """The local folder of a hub model's ``files`` (glob patterns) at a pinned commit. Errors name ``field``.
+def fetch(model: str, revision: str | None, files: Collection[str], field: str = BASE) -> Path:
+    """The local folder of a hub model's ``files`` (glob patterns) at a pinned commit; ``field`` is the setting that names it.
 
     Raises:
         InputError: no full commit hash, no such model or commit, or one that asks for a licence and a token first.
         ServiceUnreachable: the hub does not answer.
     """
     if not revision or not COMMIT.fullmatch(revision):
+        pin = f"run `styleforge base pin {model} --config FILE`, which writes today's"
         raise InputError(
-            "base.revision" if field == "base.model" else f"{field}_revision",
+            f"{field.removesuffix('.model')}.revision" if field.endswith(".model") else f"{field}_revision",
             f"{revision!r} does not pin {model}: a branch or tag can change under a finished run"
             if revision
             else f"missing for the hub model {model}",
             expected="a full commit hash of 40 hex digits",
-            remedy=f"run `styleforge base pin {model} --config FILE`, which writes today's",
+            remedy=pin if field == BASE else f"copy one from https://huggingface.co/{model}/commits/main",
         )
     from huggingface_hub import snapshot_download
 
@@ -44,7 +46,7 @@ def fetch(model: str, revision: str | None, files: Collection[str], field: str =
 
 
 @contextlib.contextmanager
-def _hub_errors(model: str, revision: str, field: str = "base.model") -> Iterator[None]:
+def _hub_errors(model: str, revision: str, field: str = BASE) -> Iterator[None]:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:

@@ -1,0 +1,127 @@
+"""``styleforge caption``: writes captions into a style source for people to read and to correct."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from components.captioning.describe import Picture, describe
+from components.captioning.sources import captioner_id, check_captioner
+from components.core.config import CaptionsSection, RunConfig
+from components.core.errors import ConfigError, InputError
+from components.core.paths import state
+from components.styledata.captions import waiting, write_into_source
+from components.styledata.manifest import ImageEntry, Manifest, scan_style
+from components.styledata.source import is_url
+from orchestration.environment import prepare_environment
+from runs.plan import captioned_splits, effective_aux
+
+_POOL = "aux_pool/"
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A style set as it was scanned, with the folders that its pictures are from: the source, and the pool where it is elsewhere."""
+
+    folder: Path
+    manifest: Manifest
+    splits: tuple[str, ...]
+    source: Path
+    pool: Path | None
+
+    def place(self, entry: ImageEntry) -> tuple[Path, str]:
+        """The folder that a picture is from, and its path there."""
+        if self.pool and entry.split == "aux_pool":
+            return self.pool, entry.path.removeprefix(_POOL)
+        return self.source, entry.path
+
+
+def caption_source(config: RunConfig, *, overwrite: bool = False, dry_run: bool = False) -> dict[str, Any]:
+    """Write captions into ``metadata.jsonl`` of the style's source, batch by batch; those of people stay, whatever is asked.
+
+    StyleRef is captioned, and the Aux pool where its captions go into a prompt. With ``overwrite`` a model's captions are written anew.
+    With ``dry_run`` nothing is loaded or written: ``pictures`` say what would be.
+
+    Returns:
+        ``status``, ``model`` (None in a dry run without one), ``counts`` by what was done, ``files`` that were written, and ``pictures``
+        with ``path``, ``caption``, who it is ``by`` and what was ``done``: ``written``, ``kept``, ``empty`` (the model had nothing of use
+        to say), ``unusable``, or in a dry run ``to write``.
+
+    Raises:
+        InputError: no captioner is set, it cannot be used, or the source is no local folder of pictures.
+        ServiceUnreachable: the hub does not answer.
+    """
+    prepare_environment()
+    by = _captioner(config.captions, dry_run)
+    with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
+        found = _scan(config, Path(scratch) / "style_set")
+        entries = waiting(found.manifest, found.splits, overwrite=overwrite)
+        rows = {entry.path: _row(entry) for entry in found.manifest.entries if entry.split in found.splits}
+        files: set[Path] = set()
+        for entry in entries:
+            rows[entry.path]["done"] = "to write"
+        if not dry_run:
+            for captions in _describe(found, entries, config.captions):
+                files |= _write(found, entries, captions, by or "", overwrite)
+                for path, caption in captions.items():
+                    rows[path] |= {"caption": caption, "by": by, "done": "written"} if caption else {"done": "empty"}
+    counts = Counter(row["done"] for row in rows.values())
+    return {
+        "status": "completed", "model": by, "dry_run": dry_run, "counts": dict(sorted(counts.items())),
+        "files": sorted(str(file) for file in files), "pictures": list(rows.values()),
+    }  # fmt: skip
+
+
+def _captioner(captions: CaptionsSection, dry_run: bool) -> str | None:
+    """What captions will be recorded as written by."""
+    if not captions.model:
+        if dry_run:
+            return None
+        raise ConfigError(
+            "captions.model", "is not set", expected="a folder or hub id of a vision-language model",
+            remedy="set it in the configuration, or with --set captions.model=...; see docs/how-to/captions.md",
+        )  # fmt: skip
+    check_captioner(captions.model, captions.revision)
+    return captioner_id(captions.model, captions.revision)
+
+
+def _scan(config: RunConfig, folder: Path) -> _Set:
+    splits = tuple(dict.fromkeys(("style_ref", *captioned_splits(config))))
+    aux = effective_aux(config)
+    places = {"style.source": config.style.source, **({"aux.pool": aux.pool} if "aux_pool" in splits and aux.pool else {})}
+    for field, place in places.items():
+        if is_url(place):
+            raise InputError(
+                f"{field}={place}", "is a URL, into which no captions are written", expected="a local folder",
+                remedy="copy it, or leave it to `styleforge run`, which captions its own copy",
+            )  # fmt: skip
+    # Held-out pictures need no captions, and a pool that nobody asks for need not be there.
+    style = config.style.model_copy(update={"reference": None})
+    manifest = scan_style(style, aux if "aux_pool" in splits else aux.model_copy(update={"source": "none"}), folder)
+    pool = Path(places["aux.pool"]).expanduser() if "aux.pool" in places else None
+    return _Set(folder, manifest, splits, Path(config.style.source).expanduser(), pool)
+
+
+def _row(entry: ImageEntry) -> dict[str, Any]:
+    done = "unusable" if entry.problem else "kept"
+    return {"path": entry.path, "caption": entry.caption, "by": entry.caption_by, "done": done, "problem": entry.problem}
+
+
+def _describe(found: _Set, entries: list[ImageEntry], settings: CaptionsSection) -> Iterator[dict[str, str]]:
+    pictures = [Picture(entry.path, entry.sha256, partial(entry.load, found.folder)) for entry in entries]
+    return describe(pictures, settings)
+
+
+def _write(found: _Set, entries: list[ImageEntry], captions: Mapping[str, str], by: str, overwrite: bool) -> set[Path]:
+    """Each batch at once, so that what was done before an interruption is there afterwards."""
+    places: dict[Path, dict[str, str]] = {}
+    for entry in entries:
+        if entry.path in captions:
+            root, path = found.place(entry)
+            places.setdefault(root, {})[path] = captions[entry.path]
+    return {file for root, texts in places.items() for file in write_into_source(root, texts, by, overwrite=overwrite)}
