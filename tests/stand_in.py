@@ -52,6 +52,12 @@ def no_aux(out):
     out.mkdir(parents=True)
     write_json(out / "aux.json", {})
 ''',
+    "components/captioning/sources.py": '''
+def captioner_id(model, revision):
+    return f"{model}@1"
+def check_captioner(model, revision):
+    pass
+''',
     "components/captioning/model.py": '''
 Captioner = object
 def request_of(settings, *, chats):

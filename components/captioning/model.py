@@ -113,8 +113,9 @@ class VisionLanguageModel:
             remedy = f"lower captions.batch_size ({self._settings.batch_size}), set captions.precision, or choose a smaller model"
             raise InputError(self._where, f"does not fit into the memory of {self.device}", remedy=remedy) from error
         except ImportError as error:
+            missing, _, _ = _reason(error).partition(". ")
             raise InputError(
-                self._where, f"needs a package that is not installed ({_reason(error)})",
+                self._where, f"needs a package that is not installed ({missing})",
                 remedy="install it; torchvision from where torch came from, in the version for it: see docs/how-to/captions.md",
             ) from error  # fmt: skip
         except Exception as error:

@@ -158,6 +158,7 @@ def travels(*overrides: str, source: str = "s3://bucket", volumes: list[str] = V
         "base.model=file:///data/model", "scoring.extractor=clip", "scoring.inception_weights=inception.pth", "sampling.bank=prompts.csv",
         "aux.pool=pool", "style.reference=/data/reference", "registry.tracking_uri=sqlite:///mlflow.db", "registry.tracking_uri=mlruns",
         "aux.pool=/var/lib/styleforge/../../../data", "aux.pool=/tmp/pool", "aux.pool=zip://*::pool.zip", "aux.pool=memory://pool",
+        "captions.model=models/vlm", "captions.model=owner/vlm",
     ],
 )  # fmt: skip
 def test_a_path_of_this_machine_is_refused(override: str) -> None:
@@ -174,6 +175,7 @@ def test_a_path_of_this_machine_is_refused(override: str) -> None:
         ("aux.pool=s3://bucket/pool",), ("aux.pool=zip://*::s3://bucket/pool.zip",), ("registry.tracking_uri=http://mlflow:5000",),
         ("registry.tracking_uri=sqlite:////var/lib/styleforge/mlflow.db",), ("style.reference=file:///var/lib/styleforge/reference",),
         ("scoring.inception_weights=/var/lib/styleforge/inception.pth",), ("registry.tracking_uri=postgresql://db/mlflow",),
+        ("captions.model=owner/vlm", "captions.revision=abc"), ("captions.model=/var/cache/huggingface/vlm",),
     ],
 )  # fmt: skip
 def test_what_means_the_same_in_the_pod(overrides: tuple[str, ...]) -> None:
