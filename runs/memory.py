@@ -10,8 +10,8 @@ from typing import Any
 from components.core.config import RunConfig
 from components.core.errors import InputError
 from components.core.gpus import GpuMemory, gigabytes, usual_gpu
+from components.core.hub import fetch
 from components.core.model_ref import local_model
-from components.diffusion.models.hub import fetch
 from components.diffusion.models.sources import base_configuration
 from components.diffusion.planning.advice import Change, smallest_change
 from components.diffusion.planning.kept import KeptPlans
