@@ -1,7 +1,5 @@
 """The command that writes captions into a style source."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

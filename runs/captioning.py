@@ -1,7 +1,5 @@
 """``styleforge caption``: writes captions into a style source for people to read and to correct."""
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Where a captioner is: its checked folder, fetched from the hub where need be, and the name by which captions remember it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

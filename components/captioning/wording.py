@@ -1,7 +1,5 @@
 """From a model's answer to a caption: what is shown stays, words for medium and style go."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

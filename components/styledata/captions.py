@@ -1,7 +1,5 @@
 """Captions that a model writes: which pictures wait for one, and how they are laid beside what people have written."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Collection, Iterable, Mapping

@@ -1,7 +1,5 @@
 """Step: write captions for images that have none, with a vision-language model (only where `captions.model` is set)."""
 
-from __future__ import annotations
-
 import logging
 from functools import partial
 from pathlib import Path
