@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from components.cluster.admission import ZENMLS_ACCOUNT
-from components.cluster.client import Access, Manifest, connect
+from components.cluster.client import Access, ClusterError, Manifest, connect
 from components.cluster.in_cluster import version
+from components.cluster.pool_gpus import smallest_gpu
 from components.cluster.target import PodPlan, Services, Target
 from components.core.checks import Check
 from components.core.errors import InputError
+from components.core.gpus import GpuMemory
 from components.core.nested import deep_merge
 from components.registry.tracking import public_uri, tracking_uri
 from orchestration.client import connect as connect_zenml
@@ -66,6 +68,22 @@ def check_access() -> None:
     orchestrator = _component(Client().active_stack_model, "orchestrator")
     if orchestrator is not None and orchestrator.flavor_name == "kubernetes":
         connect(_access(orchestrator)).get("/version")
+
+
+def training_gpu(settings: Path | None) -> GpuMemory | None:
+    """The smallest GPU that the active stack's training may get; None where the cluster does not tell, or we may not ask it."""
+    from zenml.client import Client
+
+    orchestrator = _component(Client().active_stack_model, "orchestrator")
+    if orchestrator is None or orchestrator.flavor_name != "kubernetes":
+        return None
+    known = check_settings(settings) if settings is not None else {}
+    pods = plan_pods(known, dict(orchestrator.configuration), orchestrator.flavor_name, environment={})
+    (training,) = (plan for plan in pods if "fine_tune" in plan.steps)
+    try:
+        return smallest_gpu(training, connect(_access(orchestrator)).items("/api/v1/nodes"))
+    except ClusterError:
+        return None
 
 
 def _stack(client: Client, name: str) -> StackResponse:

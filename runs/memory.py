@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.core.config import RunConfig
-from components.core.errors import InputError
-from components.core.gpus import GpuMemory, gigabytes, usual_gpu
+from components.core.errors import InputError, StyleForgeError
+from components.core.gpus import GpuMemory, gigabytes
 from components.core.hub import fetch
 from components.core.model_ref import local_model
 from components.diffusion.models.sources import base_configuration
@@ -19,6 +20,7 @@ from components.diffusion.planning.records import MemoryPlan
 from components.diffusion.planning.settings import settings_of
 from components.evaluation.prompts import load_bank
 
+_logger = logging.getLogger(__name__)
 USUAL_PICTURES = 20
 """StyleRef pictures of a set that is not on this machine; the papers use 15–20."""
 
@@ -86,12 +88,18 @@ def judge_memory(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict:
     return MemoryVerdict(found, gpu, smallest_change(config, plan, gpu.usable))
 
 
-def check_fits(config: RunConfig, gpu: GpuMemory | None = None) -> MemoryVerdict | None:
-    """Refuse (InputError) a run that does not fit the given GPU, else the usual one; the verdict, or None where no GPU is known."""
-    gpu = gpu or usual_gpu()
+def check_fits(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict | None:
+    """Refuse (InputError) a run that does not fit the GPU; the verdict, or None where no GPU is known."""
     if gpu is None:
         return None
-    verdict = judge_memory(config, gpu)
+    try:
+        verdict = judge_memory(config, gpu)
+    except StyleForgeError:
+        raise
+    except Exception as error:
+        # Models are free to do what cannot be done without memory: a fault of the plan's is none of the run's.
+        _logger.warning("the run's memory could not be planned (%s: %s)", type(error).__name__, error)
+        return None
     if not verdict.fits:
         raise verdict.refusal()
     return verdict

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.core.config import RunConfig
+from components.core.gpus import named_gpu, usual_gpu
 from components.core.paths import read_json, state, write_json
 from components.registry.tracking import is_new, open_tracking, tracking_uri
 from orchestration.client import LOCAL, connect, output_folder, stack_flavors, terminate_as_interrupt
@@ -15,6 +16,7 @@ from orchestration.outcome import RunResult
 from orchestration.remote_errors import error_of
 from orchestration.settings import check_settings, default_settings_file
 from orchestration.submit import submit_and_collect
+from runs.memory import check_fits
 from runs.plan import Plan, plan_run
 from steps.io.sources import within_reach
 
@@ -62,13 +64,16 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, 
     from steps.io import workspace
 
     connect()
-    from orchestration.preflight import check_access
+    from orchestration.preflight import check_access, training_gpu
     from pipelines.personalize import personalize, personalize_sharded
 
     flavors = stack_flavors()
     if LOCAL not in flavors:
         check_access()
+        check_fits(config, named_gpu() or training_gpu(settings))
         plan = within_reach(plan)
+    else:
+        check_fits(config, usual_gpu())
     workspace.sweep()
     remote = LOCAL not in flavors
     pipeline, sharding = (personalize, {}) if shards == 1 else (personalize_sharded, {"shards": shards, "pods": remote})

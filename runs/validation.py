@@ -8,8 +8,10 @@ from typing import Any
 
 from components.core.config import RunConfig, load_config
 from components.core.errors import ConfigError, InputError, Problems, ServiceUnreachable
+from components.core.gpus import usual_gpu
 from components.core.paths import state
 from orchestration.environment import prepare_environment
+from runs.memory import check_fits
 from runs.plan import effective_aux, plan_run
 
 
@@ -17,7 +19,8 @@ def validate_style(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Check all that a run checks before it trains.
 
     Returns:
-        ``status`` (``completed`` or ``refused``), ``counts``, ``rules`` and ``page``, the path of the page that shows them.
+        ``status`` (``completed`` or ``refused``), ``counts``, ``rules``, ``page``, the path of the page that shows them, and
+        ``memory``, what the run takes of the GPU (None where none is known).
 
     Raises:
         InputError: all that is wrong with the configuration, with what it names, and with the set.
@@ -26,9 +29,10 @@ def validate_style(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     prepare_environment()
     problems = Problems()
     config = _usable_config(path, overrides, problems)
-    plan = None
+    plan = memory = None
     with problems.collect():
         plan = plan_run(config)
+        memory = check_fits(config, usual_gpu())
     from components.styledata.manifest import scan_style
     from components.styledata.validation import validate_style_set
 
@@ -48,7 +52,7 @@ def validate_style(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         out = state("validation") / manifest.digest[:16]
         verdict = validate_style_set(style_set, **plan["validate"], out=out)
     outcome = "completed" if verdict.passed else "refused"
-    return {"status": outcome, **verdict.as_json(), "page": str(out / "validation.html")}
+    return {"status": outcome, **verdict.as_json(), "page": str(out / "validation.html"), "memory": memory and memory.sentence()}
 
 
 def _usable_config(path: Path, overrides: Sequence[str], problems: Problems) -> RunConfig:

@@ -102,6 +102,8 @@ def print_validation(outcome: Mapping[str, Any]) -> None:
     for rule in outcome["rules"]:
         say(Text.assemble(mark(rule["passed"], rule["severity"] == "hard"), f" {rule['name']}: {rule['message']}"))
         say(*(f"    {failure['path']}: {failure['reason']}" for failure in rule["failures"]))
+    if outcome["memory"]:
+        say(Text.assemble(mark(True), f" memory: {outcome['memory']}"))
     verdict = "fit for training" if outcome["status"] == "completed" else "refused: fix the files above, then run again"
     say(f"{verdict}; page: {outcome['page']}")
 

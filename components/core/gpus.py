@@ -58,15 +58,19 @@ def gpu_memory(text: str, where: str = "--gpu") -> GpuMemory:
     )  # fmt: skip
 
 
-def usual_gpu() -> GpuMemory | None:
-    """The GPU that runs will have: the one that STYLEFORGE_GPU names, else the smallest of this machine; None where there is neither.
+def named_gpu() -> GpuMemory | None:
+    """The GPU that STYLEFORGE_GPU says runs will have; None where it is not set, InputError where it names none."""
+    named = os.environ.get(VARIABLE, "").strip()
+    return gpu_memory(named, VARIABLE) if named else None
 
-    InputError where the variable names none.
-    """
-    if named := os.environ.get(VARIABLE, "").strip():
-        return gpu_memory(named, VARIABLE)
+
+def usual_gpu() -> GpuMemory | None:
+    """The GPU that STYLEFORGE_GPU names, else the smallest of this machine; None where there is neither."""
+    if named := named_gpu():
+        return named
     if wanted_device() not in ("", "cuda"):
         return None
+    # The driver tells the memory beside the name.
     return min((gpu_memory(gpu.name) for gpu in nvidia_gpus()), key=lambda gpu: gpu.size, default=None)
 
 

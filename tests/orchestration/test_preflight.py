@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from typer.testing import CliRunner
 from cli.app import app
 from cli.doctor import _text_or_file
 from components.cluster.target import PodPlan
-from orchestration.preflight import _endpoint, _namespace, plan_pods
+from orchestration.preflight import _endpoint, _namespace, plan_pods, training_gpu
 from pipelines.names import STEPS
+from tests.components.cluster.kube import VERSION, FakeApi, node, serve, status, write_kubeconfig
 
 SETTINGS: dict[str, Any] = yaml.safe_load("""
 settings:
@@ -111,3 +113,20 @@ def test_pool_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "pool.yaml").write_text(POOL)
     assert _text_or_file(str(tmp_path / "pool.yaml")) == POOL
     assert _text_or_file(POOL) == POOL
+
+
+def test_the_gpu_that_a_training_may_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of the cluster before a pod is; where nodes may not be listed, nothing is known, and no error."""
+    gpu = node("g", labels={"pool": "gpu", "nvidia.com/gpu.memory": "24576"}, gpu="1")
+    settings = tmp_path / "zenml.yaml"
+    settings.write_text(yaml.safe_dump(SETTINGS))
+    orchestrator = SimpleNamespace(flavor_name="kubernetes", configuration={"kubernetes_context": "there"}, connector=None)
+    monkeypatch.setattr("zenml.client.Client", lambda: SimpleNamespace(active_stack_model=None))
+    monkeypatch.setattr("orchestration.preflight._component", lambda stack, kind: orchestrator)
+    answers = {("GET", "/version"): (200, VERSION), ("GET", "/api/v1/nodes"): (200, {"items": [gpu]})}
+    with serve(FakeApi(answers)) as api:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "config", api.url, context="there")))
+        found = training_gpu(settings)
+        assert found is not None and found.size == 24 * 2**30
+        api.answers["GET", "/api/v1/nodes"] = status(403, "nodes is forbidden")
+        assert training_gpu(settings) is None

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from cli.app import app
+from components.core.config import load_config
+from components.core.errors import InputError
+from components.core.gpus import gpu_memory
 from components.core.paths import REPOSITORY
+from components.diffusion.planning.records import MemoryPlan, StepMemory
+from orchestration.client import LOCAL
+from runs.memory import check_fits
+from runs.run import run_personalize
+from runs.validation import validate_style
 from tests.components.diffusion.planning.published import write_base
 from tests.fixtures_models import tiny_clip_folder
 
@@ -62,3 +71,32 @@ def test_a_published_base_is_planned_by_its_configuration_alone(tmp_path: Path) 
     code, said, answer = plan("sd15", *STYLE, *local, "--set", "scoring.extractor_revision=null", "--gpu", "24GB")
     assert code == 0, said
     assert 16 * 0.98e9 < answer["peak"]["bytes"] < 24 * 2**30
+
+
+def test_what_does_not_fit_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plan = MemoryPlan("toy", 64, {}, (StepMemory("train", 2**27),))
+    monkeypatch.setattr("runs.memory.KeptPlans", lambda base, extractor: lambda settings: plan)
+    config = load_config("pocket", ["style.source=s3://somewhere"])
+    assert check_fits(config, None) is None
+    verdict = check_fits(config, gpu_memory("8GB"))
+    assert verdict is not None and verdict.fits and "fits 8GB" in verdict.sentence()
+    monkeypatch.setenv("STYLEFORGE_GPU", "700MB")
+    monkeypatch.setattr("runs.run.connect", lambda: None)
+    monkeypatch.setattr("runs.run.stack_flavors", lambda: {LOCAL})
+    monkeypatch.setattr("runs.run.plan_run", lambda config: {})
+    with pytest.raises(InputError, match="does not fit") as caught:
+        run_personalize(config)
+    assert caught.value.exit_code == 2
+    (tmp_path / "set").mkdir()
+    Image.effect_noise((64, 64), 20).convert("RGB").save(tmp_path / "set" / "0.png")
+    with pytest.raises(InputError, match="does not fit"):
+        validate_style(Path("pocket"), ["style.source=" + str(tmp_path / "set"), "aux.source=none"])
+
+
+def test_a_fault_of_the_plans_keeps_no_run_from_its_work(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(settings: Any) -> None:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+
+    monkeypatch.setattr("runs.memory.KeptPlans", lambda base, extractor: fail)
+    assert check_fits(load_config("pocket", ["style.source=s3://somewhere"]), gpu_memory("1MB")) is None
+    assert "could not be planned" in caplog.text
