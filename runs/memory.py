@@ -1,7 +1,5 @@
 """Does a run fit a GPU? Asked before weights are fetched, and before a pod is."""
 
-from __future__ import annotations
-
 import logging
 import mimetypes
 from dataclasses import dataclass

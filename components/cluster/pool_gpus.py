@@ -1,7 +1,5 @@
 """How much memory the GPU of a pod will have, as far as the labels of nodes tell."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from components.cluster.client import Manifest

@@ -1,7 +1,5 @@
 """What GPUs are called, and how much memory they have."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass

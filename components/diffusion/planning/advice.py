@@ -1,7 +1,5 @@
 """The smallest change of settings with which a run fits, as settings that a configuration can say."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

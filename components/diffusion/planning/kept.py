@@ -1,7 +1,5 @@
 """Plans that were made before: making one takes seconds, and the import of torch; reading it does not."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The memory of each step of a run on one GPU: weights, gradients, optimizer, average, activations and caches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Peaks of what training, drawing and scoring hold beside weights and optimizer, one phase at a time, see ``tracing``."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields

@@ -1,10 +1,8 @@
 """A memory plan as plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class MemoryPlan:
         }  # fmt: skip
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> MemoryPlan:
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`as_json`."""
         steps = ({key: value for key, value in step.items() if key != "total"} for step in data["steps"])
         parts = {name: PartCount(**part) for name, part in data["parts"].items()}

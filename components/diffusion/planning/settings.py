@@ -1,7 +1,5 @@
 """The settings that decide about memory, apart from the configuration, so that a change of one can be tried by itself."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

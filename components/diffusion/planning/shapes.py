@@ -1,7 +1,5 @@
 """A base as its configuration files describe it: every network with its shapes, on the meta device, without a weight."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace

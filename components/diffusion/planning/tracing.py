@@ -4,8 +4,6 @@ The code that trains and draws is run as it is, so that what it keeps for the ba
 counted and not guessed. Attention and autocast are put in as a GPU has them: the meta device knows neither.
 """
 
-from __future__ import annotations
-
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator
