@@ -44,7 +44,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
     aux = effective_aux(config)
     found = _found(config, look_up)
     facts: BaseFacts = found["facts"]
-    check_fit(config, method, facts.layout)
+    check_fit(config, method, facts)
     config = settled(config, facts)
     tracking = tracking_uri(config.registry.tracking_uri)
     look_up(check_reachable, tracking)
@@ -59,7 +59,9 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
             "curated": aux.source == "curated", "pool": _pool(config), "content": found["content"],
         },
-        "validate": {"minimum_side": facts.side, "needs_roles": needs_roles(method), "captioned": bool(config.captions.model)},
+        "validate": {"minimum_side": config.training.resolution or facts.side, "needs_roles": needs_roles(method),
+            "captioned": bool(config.captions.model),
+        },
         **_caption_step(config, found),
         "split": {"extractor": extractor},
         "build_aux": _aux_parameters(config, method, base, extractor),

@@ -248,6 +248,14 @@ class TrainingSection(Section):
         ge=0.0,
         description="Spread of a constant added to each channel's noise: a style that is dark or lit from one side takes sooner.",
     )
+    resolution: PositiveInt | None = Field(
+        None, description="Side in pixels of a square of the area that pictures train at; default: the base's own."
+    )
+    buckets: bool = Field(
+        True,
+        description="Cut each picture to the size of that area, up to 1:2, that keeps most of it, a multiple of the family's step; "
+        "`false` cuts squares.",
+    )
     flip: Probability = Field(0.5, description="Probability of a mirrored variant.")
     crops: PositiveInt = Field(1, description="Cached crop variants a picture (1 = centre crop only).")
     caption_dropout: Probability = Field(0.0, description="Probability of an empty prompt, for classifier-free guidance.")
@@ -281,7 +289,7 @@ class TrainingSection(Section):
         return {**self.model_dump(mode="json", exclude={"processes"}), **whole}
 
 
-SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt")
+SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt", "height", "width")
 """The settings of ``sampling`` that say how one picture is drawn from its prompt."""
 AS_SCORED = ("style_template", "plain_template", *SAMPLER)
 """The settings of ``sampling`` that a style model keeps, so that it is used as it was scored."""
@@ -300,6 +308,8 @@ class SamplingSection(Section):
     guidance: float | None = Field(
         None, ge=1.0, description="Classifier-free guidance scale; 1 turns it off. Default: the base's family's (Stable Diffusion: 7.5)."
     )
+    height: PositiveInt | None = Field(None, description="Height of the pictures in pixels; default: the base's own side.")
+    width: PositiveInt | None = Field(None, description="Width of the pictures in pixels; default: the base's own side.")
     batch_size: PositiveInt = Field(8, description="Pictures drawn at once; changes no picture.")
     style_template: str = Field("a photo of {token} style, {prompt}", description="Prompt of style pictures.")
     plain_template: str = Field(

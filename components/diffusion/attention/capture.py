@@ -88,7 +88,7 @@ def _explain(
 ) -> Iterator[Explanation]:
     for start in range(0, len(jobs), settings.batch_size):
         batch = jobs[start : start + settings.batch_size]
-        with record_attention(bundle.family, len(batch)) as record:
+        with record_attention(bundle.family, len(batch), bundle.family.picture_size(settings)) as record:
             pictures = [picture for _, picture in draw_pictures(bundle, [job.request for job in batch], settings, seed)]
         everything = record.maps().cpu().numpy()
         for job, picture, maps in zip(batch, pictures, everything, strict=True):
@@ -142,14 +142,14 @@ def coarser(size: tuple[int, int], places: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def record_attention(family: Family, pictures: int) -> Iterator[AttentionRecord]:
-    """Within the block each call of the network is recorded, for the last ``pictures`` rows of its batch.
+def record_attention(family: Family, pictures: int, size: tuple[int, int]) -> Iterator[AttentionRecord]:
+    """Within the block each call of the network is recorded, for the last ``pictures`` rows of its batch, of ``size`` (height, width).
 
     The layers' own processors go on computing the result. They are put back at the end.
     """
     from diffusers.models.attention_processor import Attention
 
-    record = AttentionRecord(pictures, family.latent_shape()[1:])
+    record = AttentionRecord(pictures, family.latent_shape(*size)[1:])
     layers: list[Any] = [module for module in family.denoiser.modules() if isinstance(module, Attention) and module.is_cross_attention]
     before = [layer.processor for layer in layers]
     for layer, processor in zip(layers, before, strict=True):

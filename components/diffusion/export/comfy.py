@@ -32,7 +32,8 @@ def workflow(family: Family, settings: SamplingSection, checkpoint: str, lora: s
         model = ["3", 0]
     nodes["4"] = _node("CLIPTextEncode", text=prompt, clip=clip)
     nodes["5"] = _node("CLIPTextEncode", text=settings.negative_prompt, clip=clip)
-    nodes["6"] = _node("EmptyLatentImage", width=family.resolution, height=family.resolution, batch_size=1)
+    height, width = family.picture_size(settings)
+    nodes["6"] = _node("EmptyLatentImage", width=width, height=height, batch_size=1)
     drawing = family.drawing(settings)
     sampler, schedule = SAMPLERS[drawing.scheduler]
     nodes["7"] = _node(

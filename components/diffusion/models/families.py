@@ -88,10 +88,14 @@ class Family(abc.ABC):
         """Side of the pictures that the base was made for, in pixels."""
         return self.layout.side(self.denoiser.config, self.vae.config)
 
+    def picture_size(self, settings: SamplingSection) -> tuple[int, int]:
+        """(height, width) in pixels of the pictures that the settings ask for."""
+        return settings.height or self.resolution, settings.width or self.resolution
+
     @property
-    @abc.abstractmethod
     def size_step(self) -> int:
         """Height and width of a picture must be multiples of so many pixels."""
+        return self.layout.step(self.denoiser.config, self.vae.config)
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a picture of that size in pixels, by default the base's own square.
@@ -189,7 +193,7 @@ class Family(abc.ABC):
         """The denoiser's prediction, shape (N, C, h, w), fp32, for noisy latents of that shape; through a wrapped ``denoiser`` where given.
 
         ``times`` are the objective's or a sampler's, shape (N,), or one for all. ``time_ids`` say how each picture was cut, shape (N, 6),
-        see ``pictures.time_ids``, to families that take them. Default: whole pictures of the base's own size.
+        see ``pictures.time_ids``, to families that take them. Default: whole pictures of the latents' size.
         """
 
     def to(self, device: torch.device) -> Self:

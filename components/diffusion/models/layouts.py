@@ -42,6 +42,11 @@ def _side_of_latents(denoiser: Config, vae: Config) -> int:
     return latent_size(denoiser)[1] * downsampling(vae)
 
 
+def _step_of_unet(denoiser: Config, vae: Config) -> int:
+    """The UNet halves the latents at each level but the last."""
+    return downsampling(vae) * 2 ** (len(denoiser.get("block_out_channels", [0] * 4)) - 1)
+
+
 @dataclass(frozen=True)
 class Layout:
     """A family's folder in diffusers layout, and what is known of its models without opening their weights.
@@ -49,8 +54,8 @@ class Layout:
     ``pipeline`` is the class that ``model_index.json`` names, ``title`` what people call the family; ``parts`` gives each
     sub-folder's library and class, in the order in which digests count them; a model may lack those of ``optional``. The
     scheduler's class is any. ``denoiser`` is the part that denoises. ``side`` gives the side of its pictures in pixels by the
-    configurations of denoiser and VAE, ``drawing`` how they are drawn by default, by the denoiser's; ``schedulers`` are the
-    samplers that fit, ``ways`` those in which parameters can train.
+    configurations of denoiser and VAE, ``step`` what height and width must be multiples of, ``drawing`` how they are drawn by
+    default, by the denoiser's; ``schedulers`` are the samplers that fit, ``ways`` those in which parameters can train.
     """
 
     pipeline: str
@@ -61,6 +66,7 @@ class Layout:
     schedulers: Samplers = field(default_factory=lambda: DISCRETE)
     ways: frozenset[str] = WAYS
     side: Callable[[Config, Config], int] = _side_of_latents
+    step: Callable[[Config, Config], int] = _step_of_unet
     drawing: Callable[[Config], Drawing] = lambda denoiser: Drawing("dpm++", 30, 7.5)
 
     def settled(self, settings: SamplingSection, denoiser: Config) -> Drawing:

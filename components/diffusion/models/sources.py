@@ -74,6 +74,11 @@ class BaseFacts:
         """Side of its pictures in pixels."""
         return self.layout.side(self.denoiser, self.vae)
 
+    @property
+    def step(self) -> int:
+        """What height and width of its pictures must be multiples of, in pixels."""
+        return self.layout.step(self.denoiser, self.vae)
+
 
 def base_facts(model: str, revision: str | None = None) -> BaseFacts:
     """What a base is, read from its configuration files: of a hub model nothing else is fetched.

@@ -10,7 +10,7 @@ import torch
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Denoiser, Family
-from components.diffusion.models.layouts import STABLE_DIFFUSION, downsampling
+from components.diffusion.models.layouts import STABLE_DIFFUSION
 from components.diffusion.objectives.discrete import DiscreteObjective
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -30,11 +30,6 @@ class StableDiffusion(Family):
     def adapter_targets(self) -> tuple[str, ...]:
         """Query, key, value and output of all attention layers."""
         return ("to_q", "to_k", "to_v", "to_out.0")
-
-    @property
-    def size_step(self) -> int:
-        """The UNet halves the latents at each level but the last."""
-        return downsampling(self.vae.config) * 2 ** (len(self.denoiser.config.block_out_channels) - 1)
 
     def _check(self, where: str) -> None:
         predicted = self.objective.prediction_type

@@ -52,8 +52,10 @@ class Request:
     guidance: float
 
 
-def check_request(prompts: Sequence[str], params: Mapping[str, Any], own: Drawing, side: int, limits: Limits | None = None) -> Request:
-    """A request within the limits, for a model with pictures of ``side`` pixels. InputError names the value and its bounds.
+def check_request(
+    prompts: Sequence[str], params: Mapping[str, Any], own: Drawing, size: tuple[int, int], limits: Limits | None = None
+) -> Request:
+    """A request within the limits, for a model with pictures of ``size`` (height, width) pixels. InputError names the value and its bounds.
 
     ``params`` are ``seed``, ``steps``, ``guidance`` and ``count``; what is missing or None gets its default: 0, the model's own, 1.
     The model's own steps and guidance are always allowed, since it was scored with them.
@@ -76,10 +78,10 @@ def check_request(prompts: Sequence[str], params: Mapping[str, Any], own: Drawin
             raise InputError(f"prompt {prompt[:40]!r}…", f"has {len(prompt)} characters", expected=f"at most {limits.prompt}")
     pictures = len(prompts) * value["count"]
     _within("prompts × count", pictures, 1, limits.pictures)
-    fitting = limits.pixels // side**2
+    fitting = limits.pixels // (size[0] * size[1])
     if pictures > fitting:
         raise InputError(
-            "prompts × count", f"{pictures} pictures of {side} × {side} pixels are more than {limits.pixels} pixels",
+            "prompts × count", f"{pictures} pictures of {size[1]} × {size[0]} pixels are more than {limits.pixels} pixels",
             expected=f"at most {fitting} pictures a request",
         )  # fmt: skip
     return Request(tuple(prompts), value["count"], value["seed"], value["steps"], float(value["guidance"]))

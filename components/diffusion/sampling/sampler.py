@@ -177,7 +177,9 @@ def describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, A
     """Everything that a picture depends on, as it is written into its file."""
     row = {key: value for key, value in row_of(job).items() if key not in ("file_name", "category")}
     drawing = {"negative_prompt": settings.negative_prompt, **vars(bundle.family.drawing(settings))}
-    return {"schema": 1, "model": bundle.digest, "size": bundle.family.resolution, **row, **drawing}
+    height, width = bundle.family.picture_size(settings)
+    size = width if height == width else [height, width]
+    return {"schema": 1, "model": bundle.digest, "size": size, **row, **drawing}
 
 
 def row_of(job: Job) -> dict[str, Any]:
@@ -228,7 +230,7 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prom
     Guidance (Ho & Salimans, 2022) runs the prompts and the negative prompt in one batch of 2N.
     """
     family, device = bundle.family, bundle.family.device
-    drawing, shape = family.drawing(settings), family.latent_shape()
+    drawing, shape = family.drawing(settings), family.latent_shape(*family.picture_size(settings))
     scheduler = family.objective.sampler(drawing.scheduler, drawing.steps, shape[1] * shape[2], device)
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
     # A list of one is handled by diffusers as one stream for the batch, which is the same here.

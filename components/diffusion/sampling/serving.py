@@ -74,7 +74,7 @@ class StyleModel:
                 list(model_input["prompt"]),
                 params or {},
                 self._bundle.family.drawing(self._own),
-                self._bundle.family.resolution,
+                self._bundle.family.picture_size(self._own),
                 self._limits,
             )
             requests = prompt_requests(self._card, self._own, request.prompts)
@@ -118,11 +118,11 @@ class StyleModel:
     def _draw(self, requests: Sequence[PromptRequest], request: Request) -> dict[str, list[dict[str, Any]]]:
         settings = self._own.model_copy(update={"repeats": request.count, "steps": request.steps, "guidance": request.guidance})
         drawn: dict[str, list[dict[str, Any]]] = {}
-        side = self._bundle.family.resolution
+        height, width = self._bundle.family.picture_size(self._own)
         with tempfile.TemporaryDirectory(prefix="styleforge-") as name:
             out = sample_bank(self._bundle, requests, settings, request.seed, Path(name))
             for row in sorted(read_jsonl(out / "metadata.jsonl"), key=lambda row: int(row["repeat"])):
-                answer = {key: row[key] for key in ("prompt", "full_prompt", "seed")} | {"width": side, "height": side}
+                answer = {key: row[key] for key in ("prompt", "full_prompt", "seed")} | {"width": width, "height": height}
                 answer["image"] = base64.b64encode((out / row["file_name"]).read_bytes()).decode("ascii")
                 drawn.setdefault(row["prompt"], []).append(answer)
         return drawn

@@ -11,6 +11,7 @@ from PIL.Image import Image
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Family
+from components.diffusion.training.buckets import Size, bucket_for
 from components.diffusion.training.pictures import Variant, cut, time_ids
 from components.diffusion.training.samples import Sample
 
@@ -19,54 +20,75 @@ ENCODE_BATCH = 8
 
 
 class LatentCache:
-    """VAE moments of pictures, keyed by (sample id, variant). With ``enabled`` off it computes the same on every call.
+    """VAE moments of pictures, keyed by (sample id, variant, bucket). With ``enabled`` off it computes the same on every call.
 
-    Moments are cached, not draws from them, so that every step draws a latent of its own. ``seed`` places the crops.
+    Moments are cached, not draws from them, so that every step draws a latent of its own. ``buckets`` are the sizes that pictures are
+    cut to, see :mod:`components.diffusion.training.buckets`; ``seed`` places the crops.
     """
 
-    def __init__(self, family: Family, load_image: LoadImage, device: torch.device, seed: int, *, enabled: bool = True) -> None:
+    def __init__(
+        self, family: Family, load_image: LoadImage, device: torch.device, seed: int, buckets: Sequence[Size], *, enabled: bool = True
+    ) -> None:
         self._family, self._load, self._device, self._seed, self._enabled = family, load_image, device, seed, enabled
-        self._moments: dict[tuple[str, Variant], torch.Tensor] = {}
+        self._buckets = buckets
+        self._moments: dict[tuple[str, Variant, Size], torch.Tensor] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
+
+    def bucket(self, sample: Sample) -> Size:
+        """The size that a sample is cut to, (height, width) in pixels."""
+        return bucket_for(self._size(sample), self._buckets) if len(self._buckets) > 1 else self._buckets[0]
+
+    def by_bucket(self, samples: Sequence[Sample]) -> list[list[int]]:
+        """The places of samples that are cut to one size, for each size; in the order in which the sizes come."""
+        groups: dict[Size, list[int]] = {}
+        for place, sample in enumerate(samples):
+            groups.setdefault(self.bucket(sample), []).append(place)
+        return list(groups.values())
 
     def fill(self, samples: Iterable[Sample], variants: Sequence[Variant]) -> None:
         """Encode every variant of every sample once, in a fixed order. Does nothing where the cache is off."""
         if not self._enabled:
             return
-        requested = {(sample.id, variant): (sample, variant) for sample in samples for variant in variants}
+        requested = {(sample.id, variant, self.bucket(sample)): (sample, variant) for sample in samples for variant in variants}
         missing = [pair for key, pair in requested.items() if key not in self._moments]
-        for start in range(0, len(missing), ENCODE_BATCH):
-            chunk = missing[start : start + ENCODE_BATCH]
-            for (sample, variant), moments in zip(chunk, self._encode(chunk), strict=True):
-                self._moments[sample.id, variant] = moments.clone()
+        for group in self.by_bucket([sample for sample, _ in missing]):
+            for start in range(0, len(group), ENCODE_BATCH):
+                chunk = [missing[place] for place in group[start : start + ENCODE_BATCH]]
+                for (sample, variant), moments in zip(chunk, self._encode(chunk), strict=True):
+                    self._moments[sample.id, variant, self.bucket(sample)] = moments.clone()
 
     def moments(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
-        """Moments of N samples in their variants, shape (N, 2C, h, w), on the VAE's device. InputError names a picture with NaN."""
+        """Moments of N samples of one bucket in their variants, shape (N, 2C, h, w), on the VAE's device.
+
+        InputError names a picture with NaN.
+        """
+        pairs = list(zip(samples, variants, strict=True))
         if not self._enabled:
-            return self._encode(list(zip(samples, variants, strict=True)))
+            return self._encode(pairs)
         self.fill(samples, list(dict.fromkeys(variants)))
-        return torch.stack([self._moments[sample.id, variant] for sample, variant in zip(samples, variants, strict=True)])
+        return torch.stack([self._moments[sample.id, variant, self.bucket(sample)] for sample, variant in pairs])
 
     def time_ids(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
         """How N samples in their variants were cut, see ``pictures.time_ids``: integers of shape (N, 6)."""
-        for sample in samples:
-            if sample.id not in self._sizes:
-                self._sizes[sample.id] = self._load(sample.file).size
-        side = self._family.resolution
         rows = [
-            time_ids(self._sizes[sample.id], side, variant, self._seed, sample.id)
+            time_ids(self._size(sample), self.bucket(sample), variant, self._seed, sample.id)
             for sample, variant in zip(samples, variants, strict=True)
         ]
         return torch.tensor(rows)
+
+    def _size(self, sample: Sample) -> tuple[int, int]:
+        """(width, height) of a sample's picture, in pixels."""
+        if sample.id not in self._sizes:
+            self._sizes[sample.id] = self._load(sample.file).size
+        return self._sizes[sample.id]
 
     def _encode(self, chunk: Sequence[tuple[Sample, Variant]]) -> torch.Tensor:
         views = []
         for sample, variant in chunk:
             picture = self._load(sample.file)
             self._sizes[sample.id] = picture.size
-            views.append(cut(picture, self._family.resolution, variant, self._seed, sample.id))
-        pixels = torch.stack(views)
-        moments = self._family.encode_images(pixels.to(self._device))
+            views.append(cut(picture, self.bucket(sample), variant, self._seed, sample.id))
+        moments = self._family.encode_images(torch.stack(views).to(self._device))
         for (sample, _), row in zip(chunk, moments, strict=True):
             if not torch.isfinite(row).all():
                 raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,7 +14,7 @@ from components.diffusion.models.families import Denoiser, Family
 from components.diffusion.objectives.losses import draw_noise, per_sample_loss
 from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.pictures import Variant
-from components.diffusion.training.samples import Mixer, Sample, step_generator
+from components.diffusion.training.samples import Batch, Mixer, Sample, step_generator
 
 
 class Denoising:
@@ -32,39 +33,52 @@ class Denoising:
 
     def loss(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The weighted loss of one micro-batch, and the plain mean losses of its StyleRef and Aux samples."""
-        batch, device = self.mixer.batch(number), self.accelerator.device
-        with torch.no_grad():
-            moments = self.latents.moments(batch.samples, batch.variants)
-            # Each draw has a generator of its own, and is made for the whole micro-batch: this process takes its own rows.
-            shape = torch.Size((self.mixer.total, moments.shape[1] // 2, *moments.shape[2:]))
-            clean = self.family.sample_latents(moments, self._own(draw_noise(shape, step_generator(self.seed, "latent", number))))
-            noise = self._own(draw_noise(shape, step_generator(self.seed, "noise", number), self.training.noise_offset))
-            times = self._own(self._draw_times(number, shape[-2] * shape[-1]))
-            noisy, target = self.family.objective.corrupt(clean, noise, times)
-        time_ids = self.latents.time_ids(batch.samples, batch.variants)
-        losses = per_sample_loss(self._predict(noisy, times, batch.prompts, time_ids), target)
-        weights = batch.weights.to(device)
-        by_time = self.family.objective.loss_weights(times, self.training)
-        if by_time is not None:
-            weights = weights * by_time
+        batch = self.mixer.batch(number)
+        groups = self.latents.by_bucket(batch.samples)
+        # A group a bucket: pictures of different size cannot be stacked. Sums and means are over the whole micro-batch all the same.
+        parts = [self._losses(batch, number, group) for group in groups]
+        order = torch.tensor(list(itertools.chain(*groups)), device=self.accelerator.device).argsort()
+        losses, by_time = (torch.cat(values)[order] for values in zip(*parts, strict=True))
+        weights = batch.weights.to(self.accelerator.device) * by_time
         plain = losses.detach()
         aux = plain[batch.instances :].mean() if len(plain) > batch.instances else plain.new_zeros(())
         return (losses * weights).sum(), plain[: batch.instances].mean(), aux
 
+    def _losses(self, batch: Batch, number: int, group: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses of the samples of one bucket, and their weights by time, each of shape (N,)."""
+        samples, variants = [batch.samples[place] for place in group], [batch.variants[place] for place in group]
+        prompts, rows = [batch.prompts[place] for place in group], [self.mixer.rows[place] for place in group]
+        with torch.no_grad():
+            moments = self.latents.moments(samples, variants)
+            # Each draw has a generator of its own, and is made for the whole micro-batch: this process takes its own rows.
+            shape = torch.Size((self.mixer.total, moments.shape[1] // 2, *moments.shape[2:]))
+            device = self.accelerator.device
+            clean = self.family.sample_latents(moments, draw_noise(shape, step_generator(self.seed, "latent", number))[rows].to(device))
+            noise = draw_noise(shape, step_generator(self.seed, "noise", number), self.training.noise_offset)[rows].to(device)
+            times = self._draw_times(number, shape[-2] * shape[-1])[rows].to(device)
+            noisy, target = self.family.objective.corrupt(clean, noise, times)
+        losses = per_sample_loss(self._predict(noisy, times, prompts, self.latents.time_ids(samples, variants)), target)
+        by_time = self.family.objective.loss_weights(times, self.training)
+        return losses, torch.ones_like(losses) if by_time is None else by_time
+
     @torch.no_grad()
     def validation(self, samples: Sequence[Sample]) -> float:
         """Mean loss of samples at evenly spread times, on noise that is the same each time."""
-        device, whole = self.accelerator.device, [Variant()] * len(samples)
-        clean = self.family.sample_latents(self.latents.moments(samples, whole), None)
-        noise = draw_noise(clean.shape, torch.Generator().manual_seed(derive_seed(self.seed, "validation"))).to(device)
+        device = self.accelerator.device
         times = self.family.objective.spread_times(len(samples)).to(device)
-        noisy, target = self.family.objective.corrupt(clean, noise, times)
-        time_ids = self.latents.time_ids(samples, whole)
         losses = []
-        for part in torch.arange(len(samples)).split(max(self.mixer.size, 4)):
-            prompts = [samples[index].prompt for index in part.tolist()]
-            rows = part.to(device)
-            losses.append(per_sample_loss(self._predict(noisy[rows], times[rows], prompts, time_ids[part]), target[rows]))
+        for group in self.latents.by_bucket(samples):
+            chosen = [samples[place] for place in group]
+            whole = [Variant()] * len(group)
+            clean = self.family.sample_latents(self.latents.moments(chosen, whole), None)
+            shape = torch.Size((len(samples), *clean.shape[1:]))
+            noise = draw_noise(shape, torch.Generator().manual_seed(derive_seed(self.seed, "validation")))[group].to(device)
+            noisy, target = self.family.objective.corrupt(clean, noise, times[group])
+            time_ids = self.latents.time_ids(chosen, whole)
+            for part in torch.arange(len(group)).split(max(self.mixer.size, 4)):
+                prompts = [chosen[place].prompt for place in part.tolist()]
+                rows = part.to(device)
+                losses.append(per_sample_loss(self._predict(noisy[rows], times[group][rows], prompts, time_ids[part]), target[rows]))
         return float(torch.cat(losses).mean())
 
     def _draw_times(self, number: int, places: int) -> torch.Tensor:
@@ -78,7 +92,3 @@ class Denoising:
         # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
         with self.accelerator.autocast():
             return self.family.predict(noisy, times, self.prompts.encode(prompts, self.encoders), self.denoiser, time_ids)
-
-    def _own(self, drawn: torch.Tensor) -> torch.Tensor:
-        """This process' rows of what was drawn for the whole micro-batch, on its device."""
-        return drawn[self.mixer.rows].to(self.accelerator.device)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from components.core.config import RunConfig
 from components.core.errors import ConfigError
-from components.diffusion.models.layouts import Layout
+from components.diffusion.models.sources import BaseFacts
 from components.diffusion.objectives.schedulers import FLOW
 from components.diffusion.training.methods import METHODS, Method
 
 
-def check_fit(config: RunConfig, method: Method, layout: Layout) -> None:
-    """Refuse (ConfigError) a method, a sampler or a law of times that a family does not have."""
+def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
+    """Refuse (ConfigError) a method, a sampler, a law of times or a size that the base's family does not have."""
+    layout = facts.layout
+    sizes = {
+        "training.resolution": config.training.resolution, "sampling.height": config.sampling.height,
+        "sampling.width": config.sampling.width,
+    }  # fmt: skip
+    for field, size in sizes.items():
+        if size and size % facts.step:
+            raise ConfigError(f"{field}={size}", f"does not go with {layout.title}", expected=f"a multiple of {facts.step} pixels")
     if odd := sorted(method.trains - layout.ways):
         fitting = [name for name, row in METHODS.items() if row.trains <= layout.ways]
         raise ConfigError(

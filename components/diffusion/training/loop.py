@@ -22,6 +22,7 @@ from components.diffusion.export.style_model import Timing, write_model
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.families import Denoiser
 from components.diffusion.training import launch
+from components.diffusion.training.buckets import Size, bucket_sizes
 from components.diffusion.training.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
 from components.diffusion.training.denoising import Denoising
@@ -124,7 +125,7 @@ class Trainer:
             flip=training.flip, crops=training.crops, dropout=training.caption_dropout, seed=config.seed, rank=self.rank,
             world=self.world,
         )  # fmt: skip
-        latents = LatentCache(self.family, load_image, self.device, config.seed, enabled=training.cache_latents)
+        latents = LatentCache(self.family, load_image, self.device, config.seed, self._buckets(), enabled=training.cache_latents)
         prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not encoders)
         self.denoising = Denoising(self.family, denoiser, encoders, latents, prompts, self.mixer, self.accelerator, training, config.seed)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, self._fingerprint(bundle))
@@ -148,6 +149,11 @@ class Trainer:
         denoiser: Denoiser = wrapped.get(self.family.layout.denoiser, self.family.denoiser)
         encoders = {name: model for name, model in wrapped.items() if name in self.family.text_encoders}
         return torch.compile(denoiser) if self.training.compile else denoiser, encoders
+
+    def _buckets(self) -> list[Size]:
+        side = self.training.resolution or self.family.resolution
+        self.family.latent_shape(side, side)
+        return bucket_sizes(side, self.family.size_step) if self.training.buckets else [(side, side)]
 
     def _fingerprint(self, bundle: Bundle) -> str:
         samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]

@@ -1,4 +1,4 @@
-"""Pictures to tensors: upright RGB, aspect ratio kept, cut to the base's square; variants named by what was done to them."""
+"""Pictures to tensors: upright RGB, aspect ratio kept, cut to their bucket; variants named by what was done to them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from components.core.content import derive_seed
+from components.diffusion.training.buckets import Size
 
 MAX_ZOOM = 1.15
-"""Further crops are cut from a picture whose shorter side is up to so many times the resolution."""
+"""Further crops are cut from a picture whose shorter side is up to so many times its view's."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Placement:
     top: int
 
 
-def place(size: tuple[int, int], resolution: int, variant: Variant, seed: int, sample_id: str) -> Placement:
-    """Where a view of a picture of ``size`` (width, height) is cut, before it is mirrored.
+def place(size: tuple[int, int], view: Size, variant: Variant, seed: int, sample_id: str) -> Placement:
+    """Where a view of ``view`` (height, width) pixels of a picture of ``size`` (width, height) is cut, before it is mirrored.
 
-    The shorter side is resized to the resolution, and the centre is cut out. Crops after the first are zoomed by up to
+    The picture is resized until it just covers the view, and the centre is cut out. Crops after the first are zoomed by up to
     ``MAX_ZOOM`` and cut at a place derived from the seed, the sample and the crop's number, so a view is the same whenever
     it is made.
     """
@@ -44,29 +45,30 @@ def place(size: tuple[int, int], resolution: int, variant: Variant, seed: int, s
         generator = torch.Generator().manual_seed(derive_seed(seed, "crop", sample_id, variant.crop))
         first, across, down = torch.rand(3, generator=generator).tolist()
         zoom = 1.0 + first * (MAX_ZOOM - 1.0)
-    scale = resolution * zoom / min(size)
-    width, height = (max(resolution, round(side * scale)) for side in size)
-    return Placement(width, height, round((width - resolution) * across), round((height - resolution) * down))
+    tall, wide = view
+    scale = tall * zoom / size[1] if tall * size[0] >= wide * size[1] else wide * zoom / size[0]
+    width, height = max(wide, round(size[0] * scale)), max(tall, round(size[1] * scale))
+    return Placement(width, height, round((width - wide) * across), round((height - tall) * down))
 
 
-def time_ids(size: tuple[int, int], resolution: int, variant: Variant, seed: int, sample_id: str) -> tuple[int, ...]:
+def time_ids(size: tuple[int, int], view: Size, variant: Variant, seed: int, sample_id: str) -> tuple[int, ...]:
     """What Stable Diffusion XL is told of a view (Podell et al., 2023, section 2.2): six numbers of pixels.
 
     The picture's own height and width; top and left of the cut in the resized picture, which for a mirrored view is the
     mirrored picture; height and width of the view.
     """
-    placed = place(size, resolution, variant, seed, sample_id)
-    left = placed.width - resolution - placed.left if variant.flipped else placed.left
-    return size[1], size[0], placed.top, left, resolution, resolution
+    placed = place(size, view, variant, seed, sample_id)
+    left = placed.width - view[1] - placed.left if variant.flipped else placed.left
+    return size[1], size[0], placed.top, left, *view
 
 
-def cut(picture: Image.Image, resolution: int, variant: Variant, seed: int, sample_id: str) -> torch.Tensor:
-    """One view of a picture as the VAE wants it: float32 in [-1, 1], shape (3, resolution, resolution).
+def cut(picture: Image.Image, view: Size, variant: Variant, seed: int, sample_id: str) -> torch.Tensor:
+    """One view of a picture as the VAE wants it: float32 in [-1, 1], shape (3, height, width).
 
     Resized with Lanczos, never squashed; cut where :func:`place` says; then mirrored where the variant says so.
     """
-    placed = place(picture.size, resolution, variant, seed, sample_id)
-    box = (placed.left, placed.top, placed.left + resolution, placed.top + resolution)
+    placed = place(picture.size, view, variant, seed, sample_id)
+    box = (placed.left, placed.top, placed.left + view[1], placed.top + view[0])
     resized = picture.resize((placed.width, placed.height), Image.Resampling.LANCZOS).crop(box)
     pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32).copy()).permute(2, 0, 1) / 127.5 - 1.0
     return pixels.flip(-1) if variant.flipped else pixels

@@ -119,7 +119,7 @@ def configure(base: Path, **settings: Any) -> RunConfig:
     """A short run on a base; each of ``settings`` is a section's changes, or a value."""
     data: dict[str, Any] = {
         "seed": 3, "style": {"name": "anime", "source": "unused"}, "base": {"model": str(base)},
-        "training": {"steps": 6, "learning_rate": 1e-3, "batch_size": 2, "checkpoint_every": 2, "validate_every": 3},
+        "training": {"steps": 6, "learning_rate": 1e-3, "batch_size": 2, "checkpoint_every": 2, "validate_every": 3, "buckets": False},
         "sampling": {"steps": 3, "repeats": 2, "batch_size": 4},
     }  # fmt: skip
     for section, values in settings.items():

@@ -62,18 +62,18 @@ def test_an_added_token_does_not_move_the_pooled_vector(tiny_xl_base: Path) -> N
 
 def test_the_cut_is_where_the_time_ids_say() -> None:
     # 96 × 48 pixels to 64 high: resized to 128 × 64, the centre square begins 32 from the left.
-    assert time_ids((96, 48), 64, Variant(), 0, "x") == (48, 96, 0, 32, 64, 64)
-    assert time_ids((48, 96), 64, Variant(), 0, "x") == (96, 48, 32, 0, 64, 64)
+    assert time_ids((96, 48), (64, 64), Variant(), 0, "x") == (48, 96, 0, 32, 64, 64)
+    assert time_ids((48, 96), (64, 64), Variant(), 0, "x") == (96, 48, 32, 0, 64, 64)
     pixels = np.random.default_rng(0).integers(0, 255, (48, 96, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels)
     for variant in (Variant(), Variant(2), Variant(2, True)):
-        placed = place(picture.size, 48, variant, 0, "x")
+        placed = place(picture.size, (48, 48), variant, 0, "x")
         source = picture.resize((placed.width, placed.height), Image.Resampling.LANCZOS)
         if variant.flipped:
             source = source.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        _, _, top, left, _, _ = time_ids(picture.size, 48, variant, 0, "x")
+        _, _, top, left, _, _ = time_ids(picture.size, (48, 48), variant, 0, "x")
         wanted = np.asarray(source)[top : top + 48, left : left + 48]
-        ours = (cut(picture, 48, variant, 0, "x").permute(1, 2, 0).numpy() + 1) * 127.5
+        ours = (cut(picture, (48, 48), variant, 0, "x").permute(1, 2, 0).numpy() + 1) * 127.5
         assert np.abs(ours - wanted).max() < 1e-3
 
 
@@ -82,12 +82,12 @@ def test_time_ids_come_with_the_latents(xl: Bundle, tmp_path: Path, enabled: boo
     load = Mock(wraps=load_rgb)
     Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     sample = Sample("a", tmp_path / "a.png", "a man", 1.0)
-    cache = LatentCache(xl.family, load, CPU, 0, enabled=enabled)
+    cache = LatentCache(xl.family, load, CPU, 0, [(32, 32)], enabled=enabled)
     cache.moments([sample], [Variant()])
     ids = cache.time_ids([sample, sample], [Variant(), Variant(1)])
     load.assert_called_once_with(tmp_path / "a.png")
     assert ids.tolist()[0] == [40, 60, 0, 8, 32, 32]
-    assert LatentCache(xl.family, load, CPU, 0).time_ids([sample], [Variant(1)]).tolist() == ids[1:].tolist()
+    assert LatentCache(xl.family, load, CPU, 0, [(32, 32)]).time_ids([sample], [Variant(1)]).tolist() == ids[1:].tolist()
 
 
 def test_training_moves_both_text_encoders_and_resumes(folders: Folders, tiny_xl_base: Path) -> None:

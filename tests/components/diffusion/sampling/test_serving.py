@@ -153,17 +153,17 @@ def test_failures_are_not_the_clients_fault(
 )
 def test_every_bound(prompts: list[Any], params: dict[str, Any], side: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_request(prompts, params, OWN, side)
+        check_request(prompts, params, OWN, (side, side))
 
 
 def test_what_is_just_within_the_bounds_is_taken_and_the_models_own_settings_always() -> None:
     most = {"seed": 2**63 - 1, "steps": 150, "guidance": 30, "count": 16}
-    assert check_request(["a" * 1000] * 4, most, OWN, 512).guidance == 30.0
-    assert check_request(["a"], {"seed": 0, "steps": 1, "guidance": 1, "count": 16}, OWN, 1024).steps == 1
+    assert check_request(["a" * 1000] * 4, most, OWN, (512, 512)).guidance == 30.0
+    assert check_request(["a"], {"seed": 0, "steps": 1, "guidance": 1, "count": 16}, OWN, (1024, 1024)).steps == 1
     own = Drawing("dpm++", 200, 35.0)
-    assert check_request(["a"], {}, own, 64) == check_request(["a"], {"steps": 200, "guidance": 35.0}, own, 64)
+    assert check_request(["a"], {}, own, (64, 64)) == check_request(["a"], {"steps": 200, "guidance": 35.0}, own, (64, 64))
     with pytest.raises(InputError, match="steps=199"):
-        check_request(["a"], {"steps": 199}, own, 64)
+        check_request(["a"], {"steps": 199}, own, (64, 64))
 
 
 def test_the_environment_sets_each_limit(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from components.diffusion.training.samples import Sample
 from tests.components.diffusion.conftest import edit
 
 CPU = torch.device("cpu")
+SQUARE = (32, 32)
 
 
 def sample(tmp_path: Path, name: str = "a", value: int = 0) -> Sample:
@@ -28,17 +29,17 @@ def test_pictures_keep_their_aspect_and_their_centre() -> None:
     # A red left third, green middle, blue right third: the centre square of a 3:1 picture is all green.
     wide = np.zeros((32, 96, 3), dtype=np.uint8)
     wide[:, :32, 0], wide[:, 32:64, 1], wide[:, 64:, 2] = 255, 255, 255
-    pixels = cut(Image.fromarray(wide), 32, Variant(), 0, "x")
+    pixels = cut(Image.fromarray(wide), SQUARE, Variant(), 0, "x")
     assert pixels.shape == (3, 32, 32) and pixels[1].min() > 0.9 and pixels[0].max() < -0.9
 
 
 def test_variants_are_the_same_whenever_they_are_made() -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), dtype=np.uint8))
-    views = [cut(picture, 32, Variant(crop), 0, "x") for crop in range(4)]
-    assert all(torch.equal(view, cut(picture, 32, Variant(crop), 0, "x")) for crop, view in enumerate(views))
+    views = [cut(picture, SQUARE, Variant(crop), 0, "x") for crop in range(4)]
+    assert all(torch.equal(view, cut(picture, SQUARE, Variant(crop), 0, "x")) for crop, view in enumerate(views))
     assert len({view.numpy().tobytes() for view in views}) == 4
-    assert torch.equal(cut(picture, 32, Variant(2, True), 0, "x"), views[2].flip(-1))
-    assert not torch.equal(cut(picture, 32, Variant(2), 0, "y"), views[2])
+    assert torch.equal(cut(picture, SQUARE, Variant(2, True), 0, "x"), views[2].flip(-1))
+    assert not torch.equal(cut(picture, SQUARE, Variant(2), 0, "y"), views[2])
 
 
 def test_to_uint8_rounds_and_clips() -> None:
@@ -59,10 +60,10 @@ def test_scaling_and_shift_come_from_the_vae(copy: Path) -> None:
 
 
 def test_moments_are_kept_and_draws_stay_fresh(bundle: Bundle, tmp_path: Path) -> None:
-    cache = LatentCache(bundle.family, load_rgb, CPU, 0)
+    cache = LatentCache(bundle.family, load_rgb, CPU, 0, [SQUARE])
     one = sample(tmp_path)
     moments = cache.moments([one], [Variant()])
-    distribution = bundle.family.vae.encode(cut(load_rgb(one.file), 32, Variant(), 0, one.id)[None]).latent_dist
+    distribution = bundle.family.vae.encode(cut(load_rgb(one.file), SQUARE, Variant(), 0, one.id)[None]).latent_dist
     torch.testing.assert_close(moments, distribution.parameters)
     noise = torch.randn((2, *distribution.mean.shape), generator=torch.Generator().manual_seed(1))
     draws = [bundle.family.sample_latents(moments, each) for each in noise]
@@ -74,12 +75,12 @@ def test_moments_are_kept_and_draws_stay_fresh(bundle: Bundle, tmp_path: Path) -
 def test_latents_are_keyed_by_picture_and_variant_and_encoded_once(bundle: Bundle, tmp_path: Path) -> None:
     load = Mock(wraps=load_rgb)
     first, second = sample(tmp_path, "a", 1), sample(tmp_path, "b", 2)
-    cache = LatentCache(bundle.family, load, CPU, 0)
+    cache = LatentCache(bundle.family, load, CPU, 0, [SQUARE])
     cache.fill([first, second], [Variant(), Variant(0, True)])
     assert sorted(call.args[0].name for call in load.call_args_list) == ["a.png", "a.png", "b.png", "b.png"]
     pair = cache.moments([second, first], [Variant(), Variant(0, True)])
     assert load.call_count == 4
-    direct = LatentCache(bundle.family, load_rgb, CPU, 0, enabled=False)
+    direct = LatentCache(bundle.family, load_rgb, CPU, 0, [SQUARE], enabled=False)
     latents = bundle.family.sample_latents
     wanted = latents(direct.moments([second, first], [Variant(), Variant(0, True)]), None)
     torch.testing.assert_close(latents(pair, None), wanted, rtol=0, atol=1e-5)
@@ -90,7 +91,7 @@ def test_a_vae_that_overflows_names_the_picture(bundle: Bundle, tmp_path: Path, 
     # Fault 6: fp16 VAEs overflow, and a cache would keep the NaN for the whole training.
     monkeypatch.setattr(type(bundle.family), "encode_images", lambda _, pixels: torch.full((len(pixels), 8, 16, 16), float("nan")))
     with pytest.raises(InputError, match=r"bad\.png.*NaN"):
-        LatentCache(bundle.family, load_rgb, CPU, 0).fill([sample(tmp_path, "bad")], [Variant()])
+        LatentCache(bundle.family, load_rgb, CPU, 0, [SQUARE]).fill([sample(tmp_path, "bad")], [Variant()])
 
 
 def test_each_prompt_is_encoded_once_and_gathered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,29 @@
+"""Aspect-ratio buckets: a picture trains at the size of about the base's area that cuts least of it away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+MAX_RATIO = 2.0
+"""Longer side by shorter side of the most elongated bucket; what a picture has beyond is cut away."""
+
+
+def bucket_sizes(side: int, step: int) -> list[Size]:
+    """The sizes of at most ``side``² pixels, multiples of ``step`` up to ``MAX_RATIO``, as large as their sides allow; the square first."""
+    widths = range(math.ceil(side / math.sqrt(MAX_RATIO) / step) * step, int(side * math.sqrt(MAX_RATIO)) + 1, step)
+    found = {(side * side // width // step * step, width) for width in widths}
+    sizes = {size for size in found | {(width, height) for height, width in found} if max(size) <= MAX_RATIO * min(size)}
+    return [(side, side), *sorted(sizes - {(side, side)})]
+
+
+def bucket_for(size: tuple[int, int], buckets: Sequence[Size]) -> Size:
+    """The bucket of a picture of ``size`` (width, height): the one that keeps most of it; of several the first."""
+    return max(buckets, key=lambda bucket: _part_kept(size, bucket))
+
+
+def _part_kept(size: tuple[int, int], bucket: Size) -> float:
+    across, down = size[0] * bucket[0], size[1] * bucket[1]
+    return min(across, down) / max(across, down)
