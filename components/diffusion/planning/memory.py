@@ -45,7 +45,8 @@ class Planner:
         own = traced.trained.named()
         counts = {name: _count(name, part, settings.of(name), own) for name, part in family.parts.items()}
         side = settings.resolution or family.resolution
-        steps = [*self._training(settings, side, traced, counts), self._sampling(settings, side)]
+        drawn = -(-(settings.drawn or family.resolution) // family.size_step) * family.size_step
+        steps = [*self._training(settings, side, traced, counts), self._sampling(settings, drawn)]
         if (extractor := self._extractor) is not None:
             peak, weights = self._once(("score", settings.scoring_batch), lambda: score(extractor, settings.scoring_batch))
             steps.append(StepMemory("score", weights, activations=peak.most))

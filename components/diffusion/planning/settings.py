@@ -28,8 +28,9 @@ class MemorySettings:
 
     ``instances`` and ``aux`` are the pictures of a micro-batch, ``pictures`` and ``prompts`` what the caches hold, ``bank`` the prompts
     that are drawn. ``half`` is autocast's type in training or ``no``; with ``draws_half`` pictures are drawn in bf16, as GPUs do.
-    ``guidance`` is None for the family's own, and so is ``resolution`` (in pixels). ``storage`` is by part, fp32 where it says nothing.
-    With ``staged`` a part is on the GPU only while it works: the VAE for latents, text encoders for prompts, then the denoiser.
+    ``guidance`` is None for the family's own, and so are ``resolution`` and ``drawn``, the sides in pixels of a training picture and of
+    a drawn one; other shapes count as squares of their area. ``storage`` is by part, fp32 where it says nothing. With ``staged`` a part
+    is on the GPU only while it works: the VAE for latents, text encoders for prompts, then the denoiser.
     """
 
     recipe: Recipe
@@ -47,6 +48,7 @@ class MemorySettings:
     validated: int = VALIDATED
     validation_prompts: int = 0
     resolution: int | None = None
+    drawn: int | None = None
     storage: tuple[tuple[str, Storage], ...] = ()
     staged: bool = False
     sampling_batch: int = 8
@@ -76,6 +78,7 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1) -> Me
     preserves = source != "none" and method.prior_weight > 0
     aux = {"generated": config.aux.generated_count, "curated": config.aux.count, "target": style_refs}.get(source, 0) if preserves else 0
     variants = training.crops * (2 if 0.0 < training.flip < 1.0 else 1)
+    height, width = config.sampling.height, config.sampling.width
     templates = [concept.prompt for concept in method.concepts] + [concept.aux_prompt for concept in method.concepts if preserves]
     prompts = style_refs + aux if any("{caption}" in template for template in templates) else len(set(templates))
     return MemorySettings(
@@ -84,5 +87,6 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1) -> Me
         optimizer=training.optimizer, average=training.ema_decay > 0, cache_latents=training.cache_latents, cache_text=training.cache_text,
         pictures=(style_refs + aux) * variants + VALIDATED, prompts=prompts + (training.caption_dropout > 0),
         validation_prompts=len(training.validation_prompts), sampling_batch=config.sampling.batch_size,
+        resolution=training.resolution, drawn=round((height * width) ** 0.5) if height and width else height or width,
         guidance=config.sampling.guidance, bank=bank, scoring_batch=config.scoring.batch_size,
     )  # fmt: skip

@@ -178,7 +178,7 @@ def test_the_environment_sets_each_limit(model: Path, monkeypatch: pytest.Monkey
         with monkeypatch.context() as patch:
             patch.setenv(f"STYLEFORGE_SERVE_MAX_{name}", "2")
             with pytest.raises(InputError, match=message):
-                check_request(prompts, params, OWN, 64, Limits.from_environment())
+                check_request(prompts, params, OWN, (64, 64), Limits.from_environment())
     for text in ("0", "-1", "many", "1.5", "²"):
         monkeypatch.setenv("STYLEFORGE_SERVE_MAX_COUNT", text)
         with pytest.raises(InputError, match=f"STYLEFORGE_SERVE_MAX_COUNT={text}: is no limit; expected a positive whole number"):
