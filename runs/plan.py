@@ -59,7 +59,8 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
             "curated": aux.source == "curated", "pool": _pool(config), "content": found["content"],
         },
-        "validate": {"minimum_side": config.training.resolution or facts.side, "needs_roles": needs_roles(method),
+        "validate": {
+            "minimum_side": config.training.resolution or facts.side, "needs_roles": needs_roles(method),
             "captioned": bool(config.captions.model),
         },
         **_caption_step(config, found),
