@@ -1,15 +1,29 @@
 """``styleforge pocket``: the small world that everything can be tried in."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import answer, guarded
+from components.pocket.bases import BASES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-PARTS = ("vae", "evaluator", "unet", "decoder", "probe")
-CHECKS = ("vae", "evaluator", "unet", "styles")
+BaseOption = Annotated[str, typer.Option("--base", help="unet: `base.model: pocket`; flow: `base.model: pocket-flow`.")]
+PARTS = {name: tuple(base.minutes) for name, base in BASES.items()}
+CHECKS = {name: base.checks for name, base in BASES.items()}
+
+
+def _any_of(names: dict[str, tuple[str, ...]]) -> str:
+    return "Any of " + ", ".join(dict.fromkeys(name for found in names.values() for name in found)) + "; default: all of the base."
+
+
+def _known(option: str, name: str, what: str, known: Iterable[str]) -> None:
+    from components.core.errors import InputError
+
+    if name not in known:
+        raise InputError(f"{option} {name}", f"no such {what}", expected=f"one of {', '.join(known)}")
 
 
 @app.command()
@@ -31,54 +45,60 @@ def render(
 @app.command()
 @guarded
 def train(
+    base: BaseOption = "unet",
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the weights; default: those of the package.")] = None,
-    part: Annotated[list[str] | None, typer.Option("--part", help=f"Any of {', '.join(PARTS)}; default: all.")] = None,
+    part: Annotated[list[str] | None, typer.Option("--part", help=_any_of(PARTS))] = None,
     minutes: Annotated[list[str] | None, typer.Option("--minutes", metavar="PART=N", help="Time budget of a part, in minutes.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: CUDA where there is one.")] = None,
-    go_on: Annotated[bool, typer.Option("--continue", help="Start the UNet from the weights in --out.")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", help="Start the denoiser from the weights in --out.")] = False,
 ) -> None:
-    """Train the pocket base from scratch; resumable at any moment."""
-    budget = dict(_budget(item) for item in minutes or ())
+    """Train a pocket base from scratch; resumable at any moment. The flow base begins from the UNet base's VAE and text encoder."""
+    _known("--base", base, "base", BASES)
+    for name in part or ():
+        _known("--part", name, f"part of the {base} base", PARTS[base])
+    budget = dict(_budget(item, PARTS[base]) for item in minutes or ())
     from components.core.paths import pocket_weights
     from components.pocket.train import train as train_parts
 
-    folder = train_parts(out or pocket_weights("base").parent, parts=part or PARTS, minutes=budget, device=device, go_on=go_on)
+    folder = train_parts(
+        out or pocket_weights("base").parent, base=base, parts=part or PARTS[base], minutes=budget, device=device, go_on=go_on
+    )
     typer.echo(f"weights are in {folder}")
     answer({"status": "completed", "folder": str(folder)})
 
 
-def _budget(item: str) -> tuple[str, float]:
+def _budget(item: str, parts: tuple[str, ...]) -> tuple[str, float]:
     from components.core.errors import InputError
 
     part, _, number = item.partition("=")
     try:
-        if part not in PARTS:
+        if part not in parts:
             raise ValueError
         return part, float(number)
     except ValueError as error:
         raise InputError(
-            f"--minutes {item}", "not of the form PART=N", expected=f"for example unet=60; parts: {', '.join(PARTS)}"
+            f"--minutes {item}", "not of the form PART=N", expected=f"for example vae=60; parts: {', '.join(parts)}"
         ) from error
 
 
 @app.command()
 @guarded
 def check(
-    part: Annotated[list[str] | None, typer.Option("--part", help=f"Any of {', '.join(CHECKS)}; default: all.")] = None,
+    base: BaseOption = "unet",
+    part: Annotated[list[str] | None, typer.Option("--part", help=_any_of(CHECKS))] = None,
     sheets: Annotated[Path | None, typer.Option("--sheets", help="Folder for contact sheets of what was drawn.")] = None,
 ) -> None:
     """Measure the embedded weights against their quality bars."""
+    _known("--base", base, "base", BASES)
+    for name in part or ():
+        _known("--part", name, f"check of the {base} base", CHECKS[base])
     from orchestration.environment import prepare_environment
 
     prepare_environment()
     from cli.printing.scores import print_bars
-    from components.core.errors import InputError
     from runs.pocket import check as measure
 
-    for name in part or ():
-        if name not in CHECKS:
-            raise InputError(f"--part {name}", "no such check", expected=f"one of {', '.join(CHECKS)}")
-    bars = measure(part or CHECKS, lambda line: typer.echo(line, err=True), sheets=sheets)
+    bars = measure(base, part or CHECKS[base], lambda line: typer.echo(line, err=True), sheets=sheets)
     print_bars(bars)
     reached = all(bar.passed for bar in bars)
     answer({"status": "completed" if reached else "failed", "bars": [vars(bar) for bar in bars]})

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from components.diffusion.sampling.sampler import PromptRequest
 
 
-def demo_config(style: str, overrides: Sequence[str] = (), **rendering: Any) -> RunConfig:
-    """``configs/pocket.yaml`` for a style of the pocket world; ``rendering`` is passed on to :func:`pocket_style`."""
+def demo_config(style: str, overrides: Sequence[str] = (), *, name: str = "pocket", **rendering: Any) -> RunConfig:
+    """The shipped configuration of a pocket base for a style of its world; ``rendering`` is passed on to :func:`pocket_style`."""
     folder = pocket_style(style, **rendering)
-    return load_config(builtin_config("pocket"), [f"style.name={style}", f"style.source={folder}", *overrides])
+    return load_config(builtin_config(name), [f"style.name={style}", f"style.source={folder}", *overrides])
 
 
 def pocket_style(style: str, folder: Path | None = None, reference: int = 400) -> Path:

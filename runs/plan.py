@@ -196,7 +196,7 @@ def model_digest(model: str, revision: str | None, field: str) -> str:
         InputError: there is no such file or folder, the file is no base, or a hub id has no revision.
         ServiceUnreachable: a one-file base's configuration must be fetched, and the hub does not answer.
     """
-    path = local_model(model, field, "base" if field == "base.model" else "evaluator")
+    path = local_model(model, field)
     if path is not None and path.is_file() and field == "base.model":
         return content_digest(path)
     if path is not None:

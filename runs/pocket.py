@@ -11,6 +11,7 @@ from components.core.config import RunConfig, SamplingSection, builtin_config, l
 from components.core.paths import pocket_weights, state
 from components.core.prompting import fill_tokens
 from components.diffusion.training.methods import method_for
+from components.pocket.bases import BASES, PocketBase
 from components.pocket.check import Bar, Question, base_questions, check_evaluator, check_pictures, check_probe, check_vae, style_questions
 from components.pocket.media import STYLES
 from components.pocket.probe import Probe, load_probe
@@ -20,54 +21,55 @@ from runs.drawing import demo_config
 Say = Callable[[str], None]
 
 
-def check(parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] = tuple(STYLES)) -> list[Bar]:
-    """Measure the committed weights: ``parts`` are any of ``vae``, ``evaluator``, ``unet``, ``styles``; the last trains a model a style.
+def check(name: str, parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] = tuple(STYLES)) -> list[Bar]:
+    """Measure the committed weights of a base, by its name in BASES: ``parts`` are any of its checks; ``styles`` trains a model a style.
 
     ``say`` takes a line of progress; contact sheets of what was drawn go into ``sheets``.
     """
+    base = BASES[name]
     bars: list[Bar] = []
     if "vae" in parts:
-        bars += check_vae(pocket_weights("base"))
+        bars += check_vae(pocket_weights(base.folder))
     if "evaluator" in parts:
         bars += check_evaluator(pocket_weights("evaluator"))
-    if "unet" in parts or "styles" in parts:
+    if base.denoiser in parts or "styles" in parts:
         probe = load_probe(pocket_weights("probe"))
         bars += check_probe(probe)
-        if "unet" in parts:
-            bars += _check_base(probe, sheets)
+        if base.denoiser in parts:
+            bars += _check_base(base, probe, sheets)
         if "styles" in parts:
-            bars += _check_styles(probe, say, sheets, styles)
+            bars += _check_styles(base, probe, say, sheets, styles)
     return bars
 
 
-def _check_base(probe: Probe, sheets: Path | None) -> list[Bar]:
+def _check_base(base: PocketBase, probe: Probe, sheets: Path | None) -> list[Bar]:
     questions = base_questions()
-    config = load_config(builtin_config("pocket"))
-    pixels = draw("pocket", questions, config.sampling)
-    _sheet(sheets, "base", pixels)
+    pixels = draw(base.model, questions, load_config(builtin_config(base.model)).sampling)
+    _sheet(sheets, base.model, pixels)
     figures = check_pictures(probe, pixels, questions)
-    return [
-        Bar("UNet: background read right", figures["background"], 97, "%", len(questions)),
-        Bar("UNet: subject read right", figures["subject"], 92, "%", len(questions)),
-    ]
+    title = "UNet" if base.denoiser == "unet" else "Transformer"
+    return [Bar(f"{title}: {what} read right", figures[what], base.bars[what], "%", len(questions)) for what in ("background", "subject")]
 
 
-def _check_styles(probe: Probe, say: Say, sheets: Path | None, styles: Sequence[str]) -> list[Bar]:
-    """Single-StyleForge with the settings of configs/pocket.yaml on each target style."""
+def _check_styles(base: PocketBase, probe: Probe, say: Say, sheets: Path | None, styles: Sequence[str]) -> list[Bar]:
+    """Single-StyleForge with the settings of the base's configuration on each target style."""
     figures: list[dict[str, float]] = []
     count = 0
     for style in styles:
-        config = demo_config(style, folder=state("pocket-styles") / style, reference=4)
+        config = demo_config(style, folder=state("pocket-styles") / style, reference=4, name=base.model)
         questions = style_questions(fill_tokens(config.sampling.style_template, method_for(config.method).tokens))
         with TemporaryDirectory(dir=state("tmp")) as folder:
             pixels = draw(personalize_only(config, Path(folder)), questions, config.sampling)
-        _sheet(sheets, style, pixels)
+        _sheet(sheets, f"{base.model}-{style}", pixels)
         figures.append(check_pictures(probe, pixels, questions, style))
         count += len(questions)
         say(f"{style}: " + ", ".join(f"{name} {value:.1f} %" for name, value in figures[-1].items()))
     means = {name: float(np.mean([found[name] for found in figures])) for name in ("style", "background", "subject")}
     title = f"After Single-StyleForge, mean of {len(styles)} styles: {{}} read right"
-    return [Bar(title.format(name), mean, bar, "%", count) for (name, mean), bar in zip(means.items(), (70, 80, 75), strict=True)]
+    return [
+        Bar(title.format(name), mean, bar, "%", count)
+        for (name, mean), bar in zip(means.items(), (base.bars["style"], 80, 75), strict=True)
+    ]
 
 
 def personalize_only(config: RunConfig, folder: Path) -> Path:

@@ -15,7 +15,7 @@ from components.cluster.cron import UTC_NAMES, parse_cron, zone
 from components.cluster.nodes import quantity
 from components.core.config import RunConfig, config_text
 from components.core.errors import InputError
-from components.core.model_ref import is_hub_id
+from components.core.model_ref import POCKET_BASES, is_hub_id
 from components.core.paths import REPOSITORY
 
 MANAGER = "styleforge-schedule"
@@ -130,7 +130,7 @@ def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -
 
 
 def _is_known(model: str, revision: str | None) -> bool:
-    return model == "pocket" or (bool(revision) and is_hub_id(model))
+    return model in POCKET_BASES or (bool(revision) and is_hub_id(model))
 
 
 def volumes_of(template: Mapping[str, Any]) -> list[str]:

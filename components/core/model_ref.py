@@ -7,25 +7,29 @@ from components.core.errors import InputError
 from components.core.paths import pocket_weights
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+POCKET_BASES = {"pocket": "base", "pocket-flow": "flow"}
+"""Names of the embedded bases, and the part of the weights that each is in."""
+_EMBEDDED = {"base.model": POCKET_BASES, "scoring.extractor": {"pocket": "evaluator"}}
 _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
 
-def local_model(name: str, field: str, pocket: str = "base") -> Path | None:
+def local_model(name: str, field: str) -> Path | None:
     """Path of a model on this machine, file or folder; None for a hub id, InputError for what is neither.
 
-    ``field`` is what an error calls it, ``pocket`` the part of the embedded weights that ``pocket`` stands for here.
+    ``field`` is the setting that names it: it decides what ``pocket`` stands for, and errors call it so.
     """
-    if name == "pocket":
-        path = pocket_weights(pocket)
+    embedded = _EMBEDDED[field]
+    if name in embedded:
+        path = pocket_weights(embedded[name])
         if path.is_dir():
             return path
         remedy = "run `styleforge pocket train`, or install again"
-        raise InputError(f"{field}=pocket", f"the embedded weights are missing ({path})", remedy=remedy)
+        raise InputError(f"{field}={name}", f"the embedded weights are missing ({path})", remedy=remedy)
     if is_hub_id(name):
         return None
     path = Path(name).expanduser()
     if not path.exists():
-        expected = "`pocket`, a folder, a .safetensors file or a hub id owner/name"
+        expected = f"{', '.join(f'`{name}`' for name in embedded)}, a folder, a .safetensors file or a hub id owner/name"
         raise InputError(f"{field}={name}", f"no such file or folder ({path})", expected=expected, remedy=f"fix {field}")
     return path
 

@@ -154,5 +154,5 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def pocket_weights(part: str) -> Path:
-    """Folder of the embedded pocket weights: ``part`` is ``base`` (diffusers layout) or ``evaluator`` (CLIP)."""
+    """Folder of the embedded pocket weights: ``part`` is ``base`` or ``flow`` (diffusers layout), ``evaluator`` (CLIP) or ``probe``."""
     return REPOSITORY / "components" / "pocket" / "weights" / part

@@ -43,7 +43,7 @@ class ClipEncoder:
     def __init__(self, model: str, revision: str | None = None, device: str | None = None, batch_size: int = 64) -> None:
         import torch
 
-        folder = local_model(model, "scoring.extractor", "evaluator")
+        folder = local_model(model, "scoring.extractor")
         self._model, self._tokenizer, self._processor, commit = _load_clip(str(folder or model), None if folder else revision)
         self.device = torch.device(device) if device else default_device("cuda")
         self._model.to(self.device)

@@ -122,3 +122,8 @@ def initialising(part: str) -> Iterator[None]:
 def device_of(name: str | None = None) -> torch.device:
     """The named device, else CUDA where there is one, else the CPU; raises as :func:`default_device`."""
     return torch.device(name) if name else default_device("cuda")
+
+
+def mixed_precision(where: torch.device) -> torch.autocast:
+    """bf16 where matrix products have units for it: CUDA, and CPUs with AMX."""
+    return torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16")))

@@ -20,7 +20,7 @@ from components.core.content import derive_seed
 from components.pocket.captions import in_grammar
 from components.pocket.render import LOOKS, RenderedSet
 from components.pocket.scenes import COLOURS, HAIR
-from components.pocket.timed import TimedRun, device_of, initialising
+from components.pocket.timed import TimedRun, device_of, initialising, mixed_precision
 from components.pocket.tokenizer import text_config
 from components.pocket.train_vae import to_tensor
 
@@ -90,7 +90,7 @@ def train_evaluator(data: RenderedSet, tokenizer: CLIPTokenizer, work: Path, bud
         x = to_tensor(data.pixels[rows]).to(where)
         if rng.random() < 0.5:
             x = x.flip(-1)
-        with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
+        with mixed_precision(where):
             out = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=x)
         contrast = contrastive_loss(out.logits_per_text.float(), tokens.input_ids)
         naming = _naming_loss(heads, out.image_embeds.float(), truth[rows].to(where))

@@ -16,7 +16,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from components.core.content import derive_seed
-from components.pocket.timed import TimedRun, device_of, initialising
+from components.pocket.timed import TimedRun, device_of, initialising, mixed_precision
 from components.pocket.tokenizer import MAX_LENGTH, text_config
 from components.pocket.train_vae import LATENTS
 
@@ -91,13 +91,13 @@ def train_unet(
         times = draw_times(shares, BATCH, generator)
         noisy = scheduler.add_noise(clean, noise, times)
         ids = tokens[torch.where(empty, len(captions), rows)]
-        with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
+        with mixed_precision(where):
             states = text(ids).last_hidden_state
             predicted = unet(noisy.to(where), times.to(where), states).sample
         loss = (predicted.float() - noise.to(where)).square().mean()
         run.learn(loss, [*unet.parameters(), *text.parameters()])
         if step % 5 == 4:
-            _average(averages, (unet, text), min(0.9985, (1 + step) / (10 + step)) ** 5)
+            average(averages, (unet, text), min(0.9985, (1 + step) / (10 + step)) ** 5)
     unet_ema, text_ema = averages
     assert isinstance(unet_ema, UNet2DConditionModel) and isinstance(text_ema, CLIPTextModel)
     return unet_ema.eval(), text_ema.eval()
@@ -130,7 +130,8 @@ def _networks(tokenizer: CLIPTokenizer, start: Path | None) -> tuple[UNet2DCondi
 
 
 @torch.no_grad()
-def _average(averages: torch.nn.ModuleList, models: tuple[torch.nn.Module, ...], decay: float) -> None:
+def average(averages: torch.nn.ModuleList, models: tuple[torch.nn.Module, ...], decay: float) -> None:
+    """Move each average towards its model by ``1 - decay``."""
     for average, model in zip(averages, models, strict=True):
         torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
 

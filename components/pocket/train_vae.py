@@ -10,19 +10,19 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
 from components.core.content import derive_seed
-from components.pocket.timed import TimedRun, device_of, initialising
+from components.pocket.timed import TimedRun, device_of, initialising, mixed_precision
 
 CHANNELS, LATENTS = (32, 48, 64), 8
 BATCH, CROP = 16, 32
 
 
-def new_vae() -> AutoencoderKL:
-    """A fresh VAE with a fixed initialisation."""
+def new_vae(latents: int = LATENTS) -> AutoencoderKL:
+    """A fresh VAE of so many latent channels, with a fixed initialisation."""
     with initialising("vae"):
         return AutoencoderKL(
             in_channels=3,
             out_channels=3,
-            latent_channels=LATENTS,
+            latent_channels=latents,
             block_out_channels=CHANNELS,
             down_block_types=("DownEncoderBlock2D",) * 3,
             up_block_types=("UpDecoderBlock2D",) * 3,
@@ -38,11 +38,44 @@ def to_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_vae(pixels: NDArray[np.uint8], work: Path, budget: float, device: str | None = None) -> AutoencoderKL:
-    """Train for ``budget`` seconds on ``pixels`` (N, 64, 64, 3); returns the VAE in eval mode with its scaling factor set."""
-    vae = new_vae()
-    _train(vae, list(vae.parameters()), pixels, work, "vae", budget, device, rate=1.5e-3)
-    vae.register_to_config(scaling_factor=round(float(1 / encode(vae, pixels[:1024]).std()), 5))
+def train_vae(
+    vae: AutoencoderKL,
+    pixels: NDArray[np.uint8],
+    work: Path,
+    budget: float,
+    device: str | None = None,
+    *,
+    rate: float = 1.5e-3,
+    shifted: bool = False,
+) -> AutoencoderKL:
+    """Train for ``budget`` seconds on ``pixels`` (N, 64, 64, 3); returns the VAE in eval mode with its scaling factor set.
+
+    With ``shifted`` the latents' mean is set as its shift factor too, as SD3 has it.
+    """
+    _train(vae, list(vae.parameters()), pixels, work, "vae", budget, device, rate)
+    latents = encode(vae, pixels[:1024])
+    shift = {"shift_factor": round(float(latents.mean()), 5)} if shifted else {}
+    vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5), **shift)
+    return vae
+
+
+@torch.no_grad()
+def widened_vae(learnt: AutoencoderKL, latents: int) -> AutoencoderKL:
+    """A VAE of more latent channels that begins as ``learnt``: the first channels are its own, and the decoder reads no others yet."""
+    vae, known, before = new_vae(latents), learnt.state_dict(), learnt.config.latent_channels
+    # Of the 2 × L channels of a posterior, half are means and half are variances.
+    kept = {latents: list(range(before)), 2 * latents: [*range(before), *range(latents, latents + before)]}
+    for name, value in vae.state_dict().items():
+        if value.shape == known[name].shape:
+            value.copy_(known[name])
+            continue
+        rows = torch.tensor(kept.get(value.shape[0], range(value.shape[0])))
+        value[rows] = 0.0
+        if value.ndim == 1:
+            value[rows] = known[name]
+        else:
+            columns = torch.tensor(kept.get(value.shape[1], range(value.shape[1])))
+            value[rows[:, None], columns] = known[name]
     return vae
 
 
@@ -74,7 +107,7 @@ def _train(
         rows = rng.integers(0, len(pixels), BATCH)
         top, left = rng.integers(0, (64 - CROP) // 4 + 1, 2) * 4
         x = to_tensor(pixels[rows][:, top : top + CROP, left : left + CROP]).to(where, memory_format=torch.channels_last)
-        with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
+        with mixed_precision(where):
             posterior = vae.encode(x).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(derive_seed(0, f"pocket-{part}-noise", step)))
             decoded = vae.decode(posterior.mean + posterior.std * noise.to(where)).sample
@@ -88,10 +121,11 @@ def _train(
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pixels: NDArray[np.uint8], batch: int = 64) -> torch.Tensor:
-    """Means of the posteriors, unscaled: (N, 8, 16, 16) float32 on the CPU."""
-    parts = [
-        vae.encode(to_tensor(pixels[i : i + batch]).to(vae.device)).latent_dist.mean.float().cpu() for i in range(0, len(pixels), batch)
-    ]
+    """Means of the posteriors, unscaled: (N, C, 16, 16) float32 on the CPU."""
+    vae.to(memory_format=torch.channels_last)
+    with mixed_precision(vae.device):
+        batches = (to_tensor(pixels[i : i + batch]).to(vae.device, memory_format=torch.channels_last) for i in range(0, len(pixels), batch))
+        parts = [vae.encode(x).latent_dist.mean.float().cpu() for x in batches]
     return torch.cat(parts)
 
 

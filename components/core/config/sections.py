@@ -96,7 +96,7 @@ class CaptionsSection(Section):
 class BaseSection(Section):
     """The text-to-image model to start from."""
 
-    model: str = Field("pocket", description="`pocket`, a diffusers folder, a `.safetensors` file, or a hub id.")
+    model: str = Field("pocket", description="`pocket`, `pocket-flow`, a diffusers folder, a `.safetensors` file, or a hub id.")
     revision: str | None = Field(None, description="Pinned commit of a hub model; required for hub ids.")
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from components.core.card import CARD, read_card, sampling_settings
 from components.core.content import digest_value
 from components.core.errors import InputError
-from components.core.model_ref import is_hub_id
+from components.core.model_ref import POCKET_BASES, is_hub_id
 from components.core.paths import pocket_weights, read_json, write_json
 from components.core.prompting import fill_template
 from components.diffusion.export.comfy import workflow
@@ -249,7 +249,7 @@ def _written(
     drawing = family.drawing(settings) if family else STABLE_DIFFUSION.settled(settings, {})
     name = drawing.scheduler
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
-    if family is None and model.card.get("base", {}).get("model") == "pocket":
+    if family is None and model.card.get("base", {}).get("model") in POCKET_BASES:
         notes = [_OTHER_SIZE]
     base = family.scheduler_config if family else _scheduler_of_base(model)
     samplers = samplers_for(base or {})
@@ -265,7 +265,7 @@ def _written(
 def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:
     """The base's scheduler configuration, if the base is a folder on this machine."""
     base = str(model.card.get("base", {}).get("model", ""))
-    folder = pocket_weights("base") if base == "pocket" else Path(base).expanduser()
+    folder = pocket_weights(POCKET_BASES[base]) if base in POCKET_BASES else Path(base).expanduser()
     file = folder / "scheduler" / "scheduler_config.json"
     return dict(read_json(file)) if file.is_file() else None
 
@@ -287,8 +287,8 @@ def public_card(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_public(base: str) -> bool:
-    """Whether a base is known by this name elsewhere: the pocket base, or a model on the hub."""
-    return base == "pocket" or is_hub_id(base)
+    """Whether a base is known by this name elsewhere: a pocket base, or a model on the hub."""
+    return base in POCKET_BASES or is_hub_id(base)
 
 
 def base_name(card: dict[str, Any]) -> str:

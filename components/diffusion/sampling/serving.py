@@ -17,6 +17,7 @@ import torch
 
 from components.core.card import read_card, sampling_settings
 from components.core.errors import InputError
+from components.core.model_ref import POCKET_BASES
 from components.core.paths import REPOSITORY, pocket_weights, read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.deltas import is_delta, read_delta
@@ -140,18 +141,18 @@ def _find_base(folder: Path) -> Path:
     delta = read_delta(folder)
     model = os.environ.get(BASE) or delta.model
     try:
-        return _pocket_base() if model == "pocket" else locate(model, delta.revision)
+        return _pocket_base(model) if model in POCKET_BASES else locate(model, delta.revision)
     except InputError as error:
         raise InputError(
             str(folder), f"is a delta over the base {delta.model}, which is not here ({error.where}: {error.problem})",
             expected="the base that it was trained on",
-            remedy=f"set {BASE} to the base's folder" + (", or install StyleForge, which holds it" if model == "pocket" else ""),
+            remedy=f"set {BASE} to the base's folder" + (", or install StyleForge, which holds it" if model in POCKET_BASES else ""),
         ) from error  # fmt: skip
 
 
-def _pocket_base() -> Path:
+def _pocket_base(model: str) -> Path:
     """The embedded weights. The code beside a registered model has none of its own, so an installed StyleForge is looked for."""
-    here = pocket_weights("base")
+    here = pocket_weights(POCKET_BASES[model])
     if here.is_dir():
         return here
     # Not imported: that would put the installed code before the model's own.

@@ -159,7 +159,7 @@ def test_v_prediction_gets_a_node_and_only_the_base_of_the_training_is_taken(tra
 
 def test_names_of_samplers_and_of_models_that_others_have() -> None:
     assert set(SAMPLERS) == set(DISCRETE) == set(SamplingSection.model_json_schema()["properties"]["scheduler"]["anyOf"][0]["enum"])
-    assert [is_public(name) for name in ("pocket", "owner/name", "/home/base", "./base")] == [True, True, False, False]
+    assert [is_public(name) for name in ("pocket", "pocket-flow", "owner/name", "/home/base", "./base")] == [True, True, True, False, False]
     assert public_card({"base": {"model": "owner/name"}})["base"]["model"] == "owner/name"
 
 

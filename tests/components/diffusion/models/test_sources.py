@@ -73,7 +73,7 @@ def test_one_rule_tells_paths_from_hub_ids(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "owner" / "name").mkdir(parents=True)
     assert local_model("owner/name", "base.model") == Path("owner/name")
     assert local_model("owner/other", "base.model") is None
-    assert local_model("pocket", "base.model", "evaluator") != local_model("pocket", "base.model")
+    assert local_model("pocket", "scoring.extractor") != local_model("pocket", "base.model")
     assert is_hub_id("owner/other") and not is_hub_id("owner/name")
     for wrong in ("./nowhere", "/no/where", "~/nowhere", "a-word", "a/b/c", "owner/base.safetensors", "owner/base.ckpt"):
         with pytest.raises(InputError, match=r"^base\.model=.*no such file or folder"):

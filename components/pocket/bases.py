@@ -1,0 +1,45 @@
+"""The two pocket bases: how each is trained and what it must reach. Light: the command line reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from components.core.model_ref import POCKET_BASES
+
+
+@dataclass(frozen=True)
+class PocketBase:
+    """A base that is trained here.
+
+    ``minutes`` names its parts in their order, with the default time budget of each on two CPU cores: under 8 hours a base.
+    ``checks`` are those that ``styleforge pocket check`` knows; ``bars`` are what its pictures must reach, in %.
+    """
+
+    model: str
+    denoiser: str
+    minutes: dict[str, float]
+    checks: tuple[str, ...]
+    bars: dict[str, float]
+
+    @property
+    def folder(self) -> str:
+        """Its folder among the weights."""
+        return POCKET_BASES[self.model]
+
+
+BASES = {
+    "unet": PocketBase(
+        "pocket",
+        "unet",
+        {"vae": 75.0, "evaluator": 90.0, "unet": 240.0, "decoder": 45.0, "probe": 15.0},
+        ("vae", "evaluator", "unet", "styles"),
+        {"background": 97, "subject": 92, "style": 70},
+    ),
+    "flow": PocketBase(
+        "pocket-flow",
+        "transformer",
+        {"vae": 15.0, "transformer": 420.0, "decoder": 30.0},
+        ("vae", "transformer", "styles"),
+        {"background": 95, "subject": 88, "style": 65},
+    ),
+}

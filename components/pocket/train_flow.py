@@ -1,0 +1,143 @@
+"""The pocket flow base: Stable Diffusion 3's architecture in miniature, its transformer trained from nothing by flow matching.
+
+The two CLIP text encoders are trained with it. As with SD3's, the first has learnt elsewhere: it is the UNet base's. There
+is no T5. x_t = (1 - σ) x₀ + σ ε, target ε - x₀ (Esser et al. 2024), logit-normal times, stratified; 10 % empty captions, EMA.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import SD3Transformer2DModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from components.core.content import derive_seed
+from components.pocket.timed import TimedRun, device_of, initialising, mixed_precision
+from components.pocket.tokenizer import text_config
+from components.pocket.train_unet import TEXT_WIDTH, average, tokenize
+
+LATENTS = 12
+WIDTH, HEADS, LAYERS = 192, 3, 4
+SECOND_WIDTH = 64
+BATCH = 32
+FLOW = {"num_train_timesteps": 1000, "shift": 2.0}
+"""What a picture shows is decided in great noise: so more is learnt, and sampled, there. SD3 has 3, for 128 × 128 latents."""
+
+
+def new_transformer() -> SD3Transformer2DModel:
+    """A fresh transformer: 16 × 16 latents in 64 patches of 2 × 2, queries and keys normalised as in SD3.5."""
+    joint = TEXT_WIDTH + SECOND_WIDTH
+    with initialising("transformer"):
+        model = SD3Transformer2DModel(
+            sample_size=16,
+            patch_size=2,
+            in_channels=LATENTS,
+            out_channels=LATENTS,
+            num_layers=LAYERS,
+            attention_head_dim=WIDTH // HEADS,
+            num_attention_heads=HEADS,
+            joint_attention_dim=joint,
+            caption_projection_dim=WIDTH,
+            pooled_projection_dim=joint,
+            pos_embed_max_size=16,
+            qk_norm="rms_norm",
+        )
+        _begin_at_zero(model)
+    return model
+
+
+def _begin_at_zero(model: SD3Transformer2DModel) -> None:
+    """Each block begins as the identity and the output as zero (adaLN-Zero; Peebles & Xie 2023)."""
+    last = [model.norm_out.linear, model.proj_out]
+    for block in model.transformer_blocks:
+        last += [block.norm1.linear, block.norm1_context.linear]
+    for layer in last:
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+
+
+def new_text_encoders(tokenizer: CLIPTokenizer, first: Path) -> tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
+    """The UNet base's text encoder in the folder ``first`` with a projection that changes nothing yet, and a fresh one of 2 layers."""
+    learnt = CLIPTextModel.from_pretrained(first, torch_dtype=torch.float32)
+    with initialising("text-2"):
+        one, two = (
+            CLIPTextModelWithProjection(text_config(tokenizer, width, layers)) for width, layers in ((TEXT_WIDTH, 3), (SECOND_WIDTH, 2))
+        )
+    one.text_model.load_state_dict(learnt.state_dict())
+    torch.nn.init.eye_(one.text_projection.weight)
+    return one, two
+
+
+def encode_prompts(encoders: tuple[torch.nn.Module, ...], ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token states (N, L, 192) and pooled (N, 192), as SD3 takes them: the last but one hidden states, and the projections."""
+    found = [encoder(ids, output_hidden_states=True) for encoder in encoders]
+    return torch.cat([one.hidden_states[-2] for one in found], dim=-1), torch.cat([one.text_embeds for one in found], dim=-1)
+
+
+def train_flow(
+    latents: torch.Tensor,
+    captions: list[str],
+    tokenizer: CLIPTokenizer,
+    work: Path,
+    budget: float,
+    device: str | None,
+    first: Path,
+    start: Path | None = None,
+) -> tuple[SD3Transformer2DModel, CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
+    """EMA weights of the transformer and the text encoders, trained on shifted and scaled ``latents`` (N, 12, 16, 16).
+
+    Args:
+        first: folder of the text encoder that the first one begins as.
+        start: a flow base in diffusers layout to begin from.
+    """
+    where = device_of(device)
+    transformer, *texts = (part.to(where).train() for part in _networks(tokenizer, first, start))
+    averages = torch.nn.ModuleList(_networks(tokenizer, first, start)).to(where).requires_grad_(False)
+    groups = [
+        {"params": list(transformer.parameters()), "lr": 1e-3},
+        {"params": list(texts[0].parameters()), "lr": 3e-4, "weight_decay": 0.0},
+        {"params": list(texts[1].parameters()), "lr": 6e-4, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
+    modules = {"transformer": transformer, "text": texts[0], "text_2": texts[1], "ema": averages}
+    run = TimedRun(work, "transformer", budget, modules, optimizer)
+    tokens = tokenize(tokenizer, [*captions, ""]).to(where)
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for step in run.steps(warmup=500):
+        generator = torch.Generator().manual_seed(derive_seed(0, "pocket-flow", step))
+        rows = torch.randint(0, len(latents), (BATCH,), generator=generator)
+        empty = torch.rand(BATCH, generator=generator) < 0.1
+        clean = latents[rows].float()
+        noise = torch.randn(clean.shape, generator=generator)
+        sigmas = draw_sigmas(BATCH, generator)
+        level = sigmas[:, None, None, None]
+        noisy, target = (1 - level) * clean + level * noise, noise - clean
+        ids = tokens[torch.where(empty, len(captions), rows)]
+        with mixed_precision(where):
+            states, pooled = encode_prompts((texts[0], texts[1]), ids)
+            predicted = transformer(noisy.to(where), states, pooled, 1000 * sigmas.to(where)).sample
+        run.learn((predicted.float() - target.to(where)).square().mean(), parameters)
+        if step % 5 == 4:
+            average(averages, (transformer, *texts), min(0.9985, (1 + step) / (10 + step)) ** 5)
+    transformer_ema, first_ema, second_ema = averages
+    assert isinstance(transformer_ema, SD3Transformer2DModel)
+    assert isinstance(first_ema, CLIPTextModelWithProjection) and isinstance(second_ema, CLIPTextModelWithProjection)
+    return transformer_ema.eval(), first_ema.eval(), second_ema.eval()
+
+
+def draw_sigmas(count: int, generator: torch.Generator) -> torch.Tensor:
+    """``count`` noise levels sigmoid(N(0, 1)), one from each of as many equally likely strata: (count,) float32, rising."""
+    points = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
+    return torch.special.ndtri(points.clamp(1e-6, 1 - 1e-6)).sigmoid().float()
+
+
+def _networks(
+    tokenizer: CLIPTokenizer, first: Path, start: Path | None
+) -> tuple[SD3Transformer2DModel, CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
+    if start is None:
+        return (new_transformer(), *new_text_encoders(tokenizer, first))
+    one, two = (
+        CLIPTextModelWithProjection.from_pretrained(start / name, torch_dtype=torch.float32) for name in ("text_encoder", "text_encoder_2")
+    )
+    return SD3Transformer2DModel.from_pretrained(start / "transformer", torch_dtype=torch.float32), one, two

@@ -1,0 +1,74 @@
+"""The pocket flow base in training: the widened VAE, noise levels, what diffusers reads; tiny budgets, the real code."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusion3Pipeline
+
+from components.core.errors import InputError
+from components.core.paths import pocket_weights
+from components.pocket import train as training
+from components.pocket.render import render_set
+from components.pocket.tokenizer import MAX_LENGTH, stored_tokenizer
+from components.pocket.train_flow import LATENTS, draw_sigmas, encode_prompts, new_transformer
+from components.pocket.train_unet import tokenize
+from components.pocket.train_vae import to_tensor, widened_vae
+
+
+def test_a_widened_vae_begins_as_the_one_it_learnt_from() -> None:
+    learnt = AutoencoderKL.from_pretrained(pocket_weights("base") / "vae", torch_dtype=torch.float32).eval()
+    wide = widened_vae(learnt, LATENTS).eval()
+    pixels = to_tensor(render_set("test-wide", 2).pixels)
+    with torch.no_grad():
+        narrow, found = learnt.encode(pixels).latent_dist, wide.encode(pixels).latent_dist
+        assert found.mean.shape == (2, LATENTS, 16, 16)
+        assert torch.equal(found.mean[:, :8], narrow.mean) and torch.equal(found.std[:, :8], narrow.std)
+        assert torch.equal(wide.decode(found.mean).sample, learnt.decode(narrow.mean).sample)
+        assert found.mean[:, 8:].std() > 0.1
+
+
+def test_noise_levels_are_logit_normal_and_one_in_each_stratum() -> None:
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.stack([draw_sigmas(4, generator) for _ in range(2000)])
+    # Quartiles of a standard normal: ±0.67449, through the sigmoid.
+    bounds = torch.tensor([0.0, 0.33749, 0.5, 0.66251, 1.0])
+    assert all((levels[:, k] >= bounds[k] - 1e-4).all() and (levels[:, k] <= bounds[k + 1] + 1e-4).all() for k in range(4))
+    logits = levels.logit()
+    assert logits.mean().item() == pytest.approx(0, abs=0.02) and logits.std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_a_fresh_transformer_answers_zero() -> None:
+    states, pooled = torch.randn(2, 4, 192), torch.randn(2, 192)
+    with torch.no_grad():
+        assert not new_transformer()(torch.randn(2, LATENTS, 16, 16), states, pooled, torch.tensor([3.0, 900.0])).sample.any()
+
+
+def test_flow_base_is_trained_resumed_and_read_by_diffusers(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "TRAIN_PICTURES", 8)
+    monkeypatch.setattr(training, "QUALIFIED_PICTURES", 8)
+    monkeypatch.setattr(training.train_flow, "BATCH", 2)
+    with pytest.raises(InputError, match="--base flow: no UNet base"):
+        training.train(tmp_path, base="flow", parts=["vae"], work=tmp_path / "work")
+    (tmp_path / "base").symlink_to(pocket_weights("base"))
+    with pytest.raises(InputError, match="the vae part first"):
+        training.train(tmp_path, base="flow", parts=["transformer"], work=tmp_path / "work")
+    moment = {"vae": 1e-6, "transformer": 1e-6, "decoder": 1e-6}
+    training.train(tmp_path, base="flow", minutes=moment, work=tmp_path / "work")
+    log = tmp_path / "work" / "flow" / "transformer-checkpoint.pt"
+    assert torch.load(log, weights_only=True)["step"] == 1
+
+    folder = tmp_path / "flow"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 16e6
+    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float32)
+    assert pipeline.vae.config.latent_channels == LATENTS
+    assert pipeline.vae.config.shift_factor and pipeline.vae.config.scaling_factor != 1
+    prompt = "a mosaic of a cat, beach background"
+    with torch.no_grad():
+        states, _, pooled, _ = pipeline.encode_prompt(prompt, prompt, prompt, do_classifier_free_guidance=False, max_sequence_length=0)
+        ours = encode_prompts((pipeline.text_encoder, pipeline.text_encoder_2), tokenize(stored_tokenizer(folder / "tokenizer"), [prompt]))
+    assert states.shape == (1, MAX_LENGTH, 192)
+    torch.testing.assert_close((states, pooled), ours)
+    picture = pipeline(prompt, height=64, width=64, num_inference_steps=1, max_sequence_length=0, output_type="np").images
+    assert picture.shape == (1, 64, 64, 3)
+
+    training.train(tmp_path, base="flow", parts=["transformer"], minutes=moment, work=tmp_path / "again", go_on=True)
+    assert (tmp_path / "again" / "flow" / "transformer-checkpoint.pt").is_file()
