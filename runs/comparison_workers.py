@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.logs import is_verbose, set_up
+from components.core.model_ref import POCKET_BASES
 from components.core.paths import pocket_weights, python_module, read_json, state, write_json
 from runs.comparison_plan import CompareOptions
 
@@ -50,7 +51,7 @@ def processes_that_fit(bases: Collection[str]) -> int:
 
 def _size(base: str) -> int:
     """Bytes of a base's weights on this machine; one that is elsewhere takes all there is."""
-    place = pocket_weights("base") if base == "pocket" else Path(base).expanduser()
+    place = pocket_weights(POCKET_BASES[base]) if base in POCKET_BASES else Path(base).expanduser()
     files = [place] if place.is_file() else list(place.rglob("*.safetensors")) if place.is_dir() else None
     return sys.maxsize if files is None else sum(file.stat().st_size for file in files)
 
