@@ -73,7 +73,7 @@ def judge_memory(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict:
         ServiceUnreachable: the hub does not answer.
     """
     extractor, revision, field = config.scoring.extractor, config.scoring.extractor_revision, "scoring.extractor"
-    clip = local_model(extractor, field, "evaluator") or fetch(extractor, revision, ["config.json"], field)
+    clip = local_model(extractor, field) or fetch(extractor, revision, ["config.json"], field)
     plans = KeptPlans(base_configuration(config.base.model, config.base.revision), clip)
     pictures, bank = _style_refs(config), len(load_bank(config.sampling.bank, config.sampling.limit))
 

@@ -103,7 +103,7 @@ def train_flow(
     modules = {"transformer": transformer, "text": texts[0], "text_2": texts[1], "ema": averages}
     run = TimedRun(work, "transformer", budget, modules, optimizer)
     tokens = tokenize(tokenizer, [*captions, ""]).to(where)
-    parameters = [parameter for group in groups for parameter in group["params"]]
+    parameters = [*transformer.parameters(), *texts[0].parameters(), *texts[1].parameters()]
     for step in run.steps(warmup=500):
         generator = torch.Generator().manual_seed(derive_seed(0, "pocket-flow", step))
         rows = torch.randint(0, len(latents), (BATCH,), generator=generator)
