@@ -1,29 +1,21 @@
 """``styleforge pocket``: the small world that everything can be tried in."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import answer, guarded
-from components.pocket.bases import BASES
+from components.pocket.bases import BASES, BaseName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-BaseOption = Annotated[str, typer.Option("--base", help="unet: `base.model: pocket`; flow: `base.model: pocket-flow`.")]
+BaseOption = Annotated[BaseName, typer.Option("--base", help="unet: `base.model: pocket`; flow: `base.model: pocket-flow`.")]
 PARTS = {name: tuple(base.minutes) for name, base in BASES.items()}
 CHECKS = {name: base.checks for name, base in BASES.items()}
 
 
 def _any_of(names: dict[str, tuple[str, ...]]) -> str:
     return "Any of " + ", ".join(dict.fromkeys(name for found in names.values() for name in found)) + "; default: all of the base."
-
-
-def _known(option: str, name: str, what: str, known: Iterable[str]) -> None:
-    from components.core.errors import InputError
-
-    if name not in known:
-        raise InputError(f"{option} {name}", f"no such {what}", expected=f"one of {', '.join(known)}")
 
 
 @app.command()
@@ -53,9 +45,6 @@ def train(
     go_on: Annotated[bool, typer.Option("--continue", help="Start the denoiser from the weights in --out.")] = False,
 ) -> None:
     """Train a pocket base from scratch; resumable at any moment. The flow base begins from the UNet base's VAE and text encoder."""
-    _known("--base", base, "base", BASES)
-    for name in part or ():
-        _known("--part", name, f"part of the {base} base", PARTS[base])
     budget = dict(_budget(item, PARTS[base]) for item in minutes or ())
     from components.core.paths import pocket_weights
     from components.pocket.train import train as train_parts
@@ -89,15 +78,16 @@ def check(
     sheets: Annotated[Path | None, typer.Option("--sheets", help="Folder for contact sheets of what was drawn.")] = None,
 ) -> None:
     """Measure the embedded weights against their quality bars."""
-    _known("--base", base, "base", BASES)
-    for name in part or ():
-        _known("--part", name, f"check of the {base} base", CHECKS[base])
     from orchestration.environment import prepare_environment
 
     prepare_environment()
     from cli.printing.scores import print_bars
+    from components.core.errors import InputError
     from runs.pocket import check as measure
 
+    for name in part or ():
+        if name not in CHECKS[base]:
+            raise InputError(f"--part {name}", f"no such check of the {base} base", expected=f"one of {', '.join(CHECKS[base])}")
     bars = measure(base, part or CHECKS[base], lambda line: typer.echo(line, err=True), sheets=sheets)
     print_bars(bars)
     reached = all(bar.passed for bar in bars)

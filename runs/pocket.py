@@ -11,7 +11,7 @@ from components.core.config import RunConfig, SamplingSection, builtin_config, l
 from components.core.paths import pocket_weights, state
 from components.core.prompting import fill_tokens
 from components.diffusion.training.methods import method_for
-from components.pocket.bases import BASES, PocketBase
+from components.pocket.bases import BASES, BaseName, PocketBase
 from components.pocket.check import Bar, Question, base_questions, check_evaluator, check_pictures, check_probe, check_vae, style_questions
 from components.pocket.media import STYLES
 from components.pocket.probe import Probe, load_probe
@@ -21,7 +21,9 @@ from runs.drawing import demo_config
 Say = Callable[[str], None]
 
 
-def check(name: str, parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] = tuple(STYLES)) -> list[Bar]:
+def check(
+    name: BaseName, parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] = tuple(STYLES)
+) -> list[Bar]:
     """Measure the committed weights of a base, by its name in BASES: ``parts`` are any of its checks; ``styles`` trains a model a style.
 
     ``say`` takes a line of progress; contact sheets of what was drawn go into ``sheets``.

@@ -1,10 +1,11 @@
 """The two pocket bases: how each is trained and what it must reach. Light: the command line reads it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Literal
 
 from components.core.model_ref import POCKET_BASES
+
+BaseName = Literal["unet", "flow"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class PocketBase:
         return POCKET_BASES[self.model]
 
 
-BASES = {
+BASES: dict[BaseName, PocketBase] = {
     "unet": PocketBase(
         "pocket",
         "unet",

@@ -4,8 +4,6 @@
 ``flow``, from the UNet base's VAE, widened, and its text encoder: the transformer with two text encoders, then the decoder.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from components.core.content import digest_folder
 from components.core.errors import InputError
 from components.core.paths import atomic_file, atomic_folder, read_json, state, write_json
 from components.pocket import train_flow
-from components.pocket.bases import BASES
+from components.pocket.bases import BASES, BaseName
 from components.pocket.probe import train_probe
 from components.pocket.render import LOOKS, QUALIFIED, cached_set
 from components.pocket.tokenizer import stored_tokenizer
@@ -46,7 +44,7 @@ class Plan:
     ``out`` gets the weights, ``pictures`` the rendered sets of all bases, ``work`` this base's checkpoints, latents and loss logs.
     """
 
-    base: str
+    base: BaseName
     out: Path
     pictures: Path
     work: Path
@@ -63,7 +61,7 @@ class Plan:
 def train(
     out: Path,
     *,
-    base: str = "unet",
+    base: BaseName = "unet",
     parts: Sequence[str] | None = None,
     minutes: dict[str, float] | None = None,
     work: Path | None = None,

@@ -4,8 +4,6 @@ The two CLIP text encoders are trained with it. As with SD3's, the first has lea
 is no T5. x_t = (1 - σ) x₀ + σ ε, target ε - x₀ (Esser et al. 2024), logit-normal times, stratified; 10 % empty captions, EMA.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
