@@ -16,7 +16,7 @@ EXPECTED = "a folder or hub id of a vision-language model in transformers layout
 
 def captioner_id(model: str, revision: str | None) -> str:
     """What captions are recorded as written by: ``owner/name@commit``, or a folder's name with a digest of its content."""
-    folder = local_model(model, "captions.model", "evaluator")
+    folder = local_model(model, "captions.model")
     return f"{folder.resolve().name}@sha256:{fingerprint(folder)[:16]}" if folder else f"{model}@{revision}"
 
 
@@ -44,7 +44,7 @@ def check_captioner(model: str, revision: str | None) -> None:
 def locate_captioner(model: str, revision: str | None, *, weights: bool = True) -> Path:
     """The folder of a captioner, fetched if need be; without ``weights`` only its texts. Raises as :func:`check_captioner`."""
     where = f"captions.model={model}"
-    folder = local_model(model, "captions.model", "evaluator")
+    folder = local_model(model, "captions.model")
     if folder is None:
         folder = fetch(model, revision, (*TEXTS, *WEIGHTS) if weights else TEXTS, "captions.model")
     elif folder.is_file():

@@ -6,10 +6,11 @@ from pathlib import Path
 from components.core.errors import InputError
 from components.core.paths import pocket_weights
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 POCKET_BASES = {"pocket": "base", "pocket-flow": "flow"}
 """Names of the embedded bases, and the part of the weights that each is in."""
-_EMBEDDED = {"base.model": POCKET_BASES, "scoring.extractor": {"pocket": "evaluator"}}
+_EVALUATOR = {"pocket": "evaluator"}
+"""What ``pocket`` stands for where no base is asked for."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
 
@@ -18,7 +19,7 @@ def local_model(name: str, field: str) -> Path | None:
 
     ``field`` is the setting that names it: it decides what ``pocket`` stands for, and errors call it so.
     """
-    embedded = _EMBEDDED[field]
+    embedded = POCKET_BASES if field == "base.model" else _EVALUATOR
     if name in embedded:
         path = pocket_weights(embedded[name])
         if path.is_dir():
