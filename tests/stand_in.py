@@ -127,6 +127,8 @@ def sample_bank(bundle_or_path, prompts, settings, seed, out, shard=(0, 1)):
     write_jsonl(out / "metadata.jsonl", rows)
 ''',
     "components/diffusion/attention/capture.py": '''
+def has_maps(bundle):
+    return True
 def words_to_map(request, identifiers, chosen=(), count=3):
     return [*identifiers, *chosen]
 ''',

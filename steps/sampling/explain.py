@@ -17,18 +17,19 @@ def explain(
     """Draw ``prompts`` prompts of the bank again, evenly from all categories, each's first repeat, and map the attention of their words.
 
     ``concepts`` and ``bank`` (a digest) are as in ``sample_bank``, ``sampling`` is what decides about a style picture, ``words`` are
-    mapped besides identifiers and "style".
+    mapped besides identifiers and "style". Nothing is drawn where the model's family has no cross-attention.
     """
     from components.diffusion.attention import heatmaps
-    from components.diffusion.attention.capture import words_to_map
+    from components.diffusion.attention.capture import has_maps, words_to_map
     from components.diffusion.models.bundle import load_bundle
     from steps.sampling.requests import bank_requests, spread
 
     out = scratch("explain")
-    if not prompts:
+    bundle = load_bundle(str(model.path)) if prompts else None
+    if bundle is None or not has_maps(bundle):
         return Folder(heatmaps.write_nothing(out))
     settings = SamplingSection(**sampling)
     identifiers = [str(concept["token"]) for concept in concepts]
     chosen = spread(bank_requests(settings.bank, settings.limit, settings.style_template, concepts), prompts)
     mapped = [(request, words_to_map(request, identifiers, words)) for request in chosen]
-    return Folder(heatmaps.explain(load_bundle(str(model.path)), mapped, settings, seed, out))
+    return Folder(heatmaps.explain(bundle, mapped, settings, seed, out))

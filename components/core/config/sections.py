@@ -241,6 +241,10 @@ class TrainingSection(Section):
         "none", description="Weight of a sample's loss by its noise level σ, for flow bases: `sigma_sqrt` 1/σ² (at most 100), `cosmap` "
         "2/(π(1 − 2σ + 2σ²)).",
     )  # fmt: skip
+    guidance_embedding: float | None = Field(
+        None, ge=0.0, description="Guidance scale that a guidance-distilled denoiser (FLUX.1-dev) is told while it trains; default: the "
+        "base's family's (FLUX.1: 1).",
+    )  # fmt: skip
     times: TimesSection = Field(TimesSection(), description="How noisy the StyleRef pictures of a step are.")
     aux_times: TimesSection | None = Field(None, description="The same for the Aux pictures; default: as `times`.")
     noise_offset: float = Field(
@@ -336,7 +340,10 @@ class ScoringSection(Section):
 class AttentionSection(Section):
     """The heat maps of the report: where pictures look at the words of their prompts."""
 
-    prompts: int = Field(4, ge=0, le=64, description="Prompts of the bank that get heat maps, evenly from all categories; 0 for none.")
+    prompts: int = Field(
+        4, ge=0, le=64, description="Prompts of the bank that get heat maps, evenly from all categories; 0 for none. Families without "
+        "cross-attention (Stable Diffusion 3, FLUX) have none.",
+    )  # fmt: skip
     words: tuple[str, ...] = Field(
         (),
         description="Words to map besides the identifiers and `style`, where a prompt holds them; default: the first three words of each "

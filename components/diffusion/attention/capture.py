@@ -75,6 +75,11 @@ def explain_pictures(
     for bit if the batch has the same size. InputError, before anything is drawn, where a word is not in its prompt, or two prompts
     have one id.
     """
+    if not has_maps(bundle):
+        raise InputError(
+            bundle.model, f"{bundle.family.layout.title} has no cross-attention to map", expected="a base of Stable Diffusion 1.x to XL",
+            remedy="set attention.prompts=0",
+        )  # fmt: skip
     places = {
         request.id: {word: token_positions(bundle.family, request.full_prompt, word) for word in dict.fromkeys(words)}
         for request, words in requests
@@ -141,16 +146,25 @@ def coarser(size: tuple[int, int], places: int) -> tuple[int, int]:
     return height, width
 
 
+def has_maps(bundle: Bundle) -> bool:
+    """Whether a model's pictures look at their prompts in layers of their own. In joint transformers both look at both."""
+    return bool(_cross_attention(bundle.family))
+
+
+def _cross_attention(family: Family) -> list[Any]:
+    from diffusers.models.attention_processor import Attention
+
+    return [module for module in family.denoiser.modules() if isinstance(module, Attention) and module.is_cross_attention]
+
+
 @contextlib.contextmanager
 def record_attention(family: Family, pictures: int, size: tuple[int, int]) -> Iterator[AttentionRecord]:
     """Within the block each call of the network is recorded, for the last ``pictures`` rows of its batch, of ``size`` (height, width).
 
     The layers' own processors go on computing the result. They are put back at the end.
     """
-    from diffusers.models.attention_processor import Attention
-
     record = AttentionRecord(pictures, family.latent_shape(*size)[1:])
-    layers: list[Any] = [module for module in family.denoiser.modules() if isinstance(module, Attention) and module.is_cross_attention]
+    layers = _cross_attention(family)
     before = [layer.processor for layer in layers]
     for layer, processor in zip(layers, before, strict=True):
         layer.set_processor(_Recording(processor, record))

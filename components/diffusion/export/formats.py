@@ -11,31 +11,32 @@ from typing import Any
 import torch
 
 from components.core.paths import atomic_file
+from components.diffusion.models.layouts import Layout
 from components.diffusion.training.checkpoints import save_tensors
 from components.diffusion.training.methods import Recipe
 from components.diffusion.training.trainables import lora_alpha
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "kohya.safetensors"
-# What each program calls the two text encoders of a base with two.
-_CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 _KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight", "lora_magnitude_vector.weight": "dora_scale"}
 
 Tensors = Mapping[str, torch.Tensor]
 
 
-def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, pipeline: str) -> list[str]:
+def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, layout: Layout) -> list[str]:
     """Write every such file that a recipe has a use for, and return their names, sorted.
 
-    ``tensors`` are named as in :class:`components.diffusion.training.trainables.Trainables`, ``pipeline`` is diffusers' class.
+    ``tensors`` are named as in :class:`components.diffusion.training.trainables.Trainables`, ``layout`` is the base's family's.
     """
     files = {}
     for token in recipe.tokens if "tokens" in recipe.trains else ():
-        files[f"{file_stem(token)}.safetensors"] = embedding(token, tensors)
+        files[f"{file_stem(token)}.safetensors"] = embedding(token, tensors, layout)
     adapters = {name: value for name, value in tensors.items() if ".lora_" in name}
     if adapters:
-        files[KOHYA_FILE] = kohya_lora(adapters, lora_alpha(recipe), two_encoders="XL" in pipeline)
-        _write_lora(folder, adapters, recipe, pipeline)
+        # kohya's names are those of a UNet.
+        if layout.denoiser == "unet":
+            files[KOHYA_FILE] = kohya_lora(adapters, lora_alpha(recipe), two_encoders="text_encoder_2" in layout.parts)
+        _write_lora(folder, adapters, recipe, layout.pipeline)
     for name, group in files.items():
         save_tensors(folder / name, group)
     return sorted([*files, *([LORA_FILE] if adapters else [])])
@@ -46,12 +47,13 @@ def file_stem(token: str) -> str:
     return re.sub(r"[^\w.-]+", "_", token.strip("<>"))
 
 
-def embedding(token: str, tensors: Tensors) -> dict[str, torch.Tensor]:
-    """A token's rows, each (k, D): ``emb_params`` where the base has one text encoder, ``clip_l`` and ``clip_g`` where two."""
+def embedding(token: str, tensors: Tensors, layout: Layout) -> dict[str, torch.Tensor]:
+    """A token's rows, each (k, D): ``emb_params`` where the base has one text encoder, else ``clip_l``, ``clip_g`` and ``t5xxl``."""
     found = {name.partition(".")[0]: value for name, value in tensors.items() if name.endswith(f".tokens.{token}")}
     if len(found) == 1:
         return {"emb_params": next(iter(found.values()))}
-    return {_CLIP[part]: value for part, value in found.items()}
+    clips = [part for part in found if layout.parts[part][1].startswith("CLIP")]
+    return {("clip_l", "clip_g")[clips.index(part)] if part in clips else "t5xxl": value for part, value in found.items()}
 
 
 def kohya_lora(adapters: Tensors, alpha: float, *, two_encoders: bool) -> dict[str, torch.Tensor]:

@@ -55,6 +55,10 @@ def kind_of(family: Family) -> FileKind:
     files run CLIP's with ``quick_gelu`` and OpenCLIP's with ``gelu``.
     """
     kinds = [kind for kind in FILE_KINDS if kind.layout is family.layout]
+    if not kinds:
+        raise InputError(
+            "--format", f"there is no one-file layout of {family.layout.title} to write", expected="--format diffusers",
+        )  # fmt: skip
     open_clip = family.text_encoders["text_encoder"].config.hidden_act != "quick_gelu"
     return next((kind for kind in kinds if kind.prefixes["text_encoder"].endswith(OPEN_CLIP_PREFIX) == open_clip), kinds[0])
 

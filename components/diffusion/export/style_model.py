@@ -60,7 +60,7 @@ def write_model(
             save_tensors(folder / DELTA_FILE, trained)
         else:
             bundle.save(folder)
-        files = write_formats(folder, trained, method.recipe, bundle.family.layout.pipeline)
+        files = write_formats(folder, trained, method.recipe, bundle.family.layout)
         write_json(folder / CARD, {**describe(config, method, bundle, style_set), "files": files})
         write_jsonl(folder / "training" / "log.jsonl", log)
         write_json(folder / "training" / "timing.json", timing.as_json())

@@ -41,8 +41,6 @@ class Family(abc.ABC):
     layout: ClassVar[Layout]
     """What its folders look like."""
     objective: Objective
-    longest: ClassVar[Mapping[str, int]] = {}
-    """Most tokens that a text encoder is given, where the base was trained with fewer than it takes."""
     text_encoder_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
     """Layers of the text encoders that get an adapter by default, by the ends of their names."""
 
@@ -58,6 +56,21 @@ class Family(abc.ABC):
     def denoiser(self) -> Any:
         """The network that denoises."""
         return self.parts[self.layout.denoiser]
+
+    @classmethod
+    def open(cls, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], folder: Path, where: str) -> Self:
+        """The family of loaded parts; ``folder`` holds the ``model_index.json``, for families that read settings in it."""
+        return cls(parts, scheduler_config, where)
+
+    @property
+    def longest(self) -> Mapping[str, int]:
+        """Most tokens that a text encoder is given, where the base was trained with fewer than it takes."""
+        return {}
+
+    @property
+    def guidance_embedded(self) -> bool:
+        """Whether the denoiser is told the guidance scale, and guides by itself: distilled from one that had to be asked twice."""
+        return False
 
     @property
     def trained_encoders(self) -> tuple[str, ...]:
@@ -188,12 +201,13 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def predict(
         self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, denoiser: Denoiser | None = None,
-        time_ids: torch.Tensor | None = None,
+        time_ids: torch.Tensor | None = None, guidance: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """The denoiser's prediction, shape (N, C, h, w), fp32, for noisy latents of that shape; through a wrapped ``denoiser`` where given.
 
         ``times`` are the objective's or a sampler's, shape (N,), or one for all. ``time_ids`` say how each picture was cut, shape (N, 6),
-        see ``pictures.time_ids``, to families that take them. Default: whole pictures of the latents' size.
+        see ``pictures.time_ids``, to families that take them; by default they are whole pictures of the latents' size. ``guidance`` is
+        the scale that a denoiser with :attr:`guidance_embedded` is told; by default the one that it trains with.
         """
 
     def to(self, device: torch.device) -> Self:

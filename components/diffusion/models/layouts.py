@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.core.config import SamplingSection
-from components.diffusion.objectives.schedulers import DISCRETE, Samplers
+from components.diffusion.objectives.schedulers import DISCRETE, FLOW, Samplers
 
 Config = Mapping[str, Any]
 """A part's ``config.json``."""
@@ -15,6 +15,8 @@ WAYS = frozenset(
     ("denoiser", "denoiser.cross-attention", "denoiser.low-rank", "text_encoder", "text_encoder.low-rank", "tokens", "identifiers")
 )
 """All ways in which parameters train, see :class:`components.diffusion.training.methods.Recipe`."""
+JOINT_WAYS = WAYS - {"denoiser.cross-attention"}
+"""Those of transformers in which picture and prompt attend to each other: no matrix is the prompt's keys and values alone."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,23 @@ STABLE_DIFFUSION_XL = Layout("StableDiffusionXLPipeline", "Stable Diffusion XL",
 STABLE_DIFFUSION = Layout(
     "StableDiffusionPipeline", "Stable Diffusion 1.x/2.x", {part: cls for part, cls in _CLASSES.items() if not part.endswith("_2")}
 )
-LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL)}
+_T5 = {"text_encoder_3": ("transformers", "T5EncoderModel"), "tokenizer_3": ("transformers", "T5TokenizerFast")}
+STABLE_DIFFUSION_3 = Layout(
+    "StableDiffusion3Pipeline",
+    "Stable Diffusion 3/3.5",
+    {
+        "transformer": ("diffusers", "SD3Transformer2DModel"),
+        **{part: cls for part, cls in _CLASSES.items() if part != "unet"},
+        "text_encoder": ("transformers", "CLIPTextModelWithProjection"),
+        **_T5,
+    },
+    denoiser="transformer",
+    optional=frozenset(_T5),
+    schedulers=FLOW,
+    ways=JOINT_WAYS,
+    drawing=lambda denoiser: Drawing("euler", 28, 4.5),
+)
+LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3)}
 TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
 
 

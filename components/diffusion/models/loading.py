@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from components.core.errors import InputError
 from components.diffusion.models.families import Family
-from components.diffusion.models.layouts import STABLE_DIFFUSION_XL, Layout
+from components.diffusion.models.sd3 import StableDiffusion3
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.models.sources import (
     check_folder,
@@ -22,10 +22,13 @@ from components.diffusion.models.sources import (
     first_line,
     present_parts,
     tensor_names,
-    zeros_for_empty_prompt,
 )
 from components.diffusion.models.stable_diffusion import StableDiffusion
 
+FAMILIES: dict[str, type[Family]] = {
+    family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3)
+}  # fmt: skip
+"""The class of each family, by the pipeline that its folders name. A further family is a layout, a class, and a name here."""
 # Parts of pipelines that the work here has no use for.
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 V_PREDICTION_MARK = "v_pred"
@@ -39,7 +42,7 @@ def load_folder(folder: Path) -> Family:
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(str(folder), f"cannot be loaded ({first_line(error)})", expected=f"a whole {layout.title} folder") from error
-    return _family(layout, parts, scheduler, folder, str(folder))
+    return FAMILIES[layout.pipeline].open(parts, scheduler, folder, str(folder))
 
 
 def load_file(path: Path) -> Family:
@@ -67,7 +70,7 @@ def load_file(path: Path) -> Family:
     parts = {part: getattr(pipeline, part) for part in kind.layout.parts if part != "scheduler"}
     _check_whole(path, folder, {part: parts[part] for part in kind.layout.networks})
     scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
-    family = _family(kind.layout, parts, scheduler, folder, str(path))
+    family = FAMILIES[kind.layout.pipeline].open(parts, scheduler, folder, str(path))
     if V_PREDICTION_MARK in tensor_names(path) and family.objective.prediction_type != "v_prediction":
         raise InputError(
             str(path), f"the file is marked as v-prediction, but its configuration in {folder} says {family.objective.prediction_type}",
@@ -109,12 +112,6 @@ def _check_whole(path: Path, folder: Path, networks: dict[str, Any]) -> None:
                 str(path), f"lacks {len(missing)} weights of the {part} that {folder} describes, such as {missing[0]}",
                 expected="a whole checkpoint and its own configuration",
             )  # fmt: skip
-
-
-def _family(layout: Layout, parts: dict[str, Any], scheduler: dict[str, Any], folder: Path, where: str) -> Family:
-    if layout is STABLE_DIFFUSION_XL:
-        return StableDiffusionXL(parts, scheduler, where, zero_empty=zeros_for_empty_prompt(folder))
-    return StableDiffusion(parts, scheduler, where)
 
 
 @contextlib.contextmanager

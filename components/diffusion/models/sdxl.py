@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
+from components.diffusion.models.families import Family
 from components.diffusion.models.layouts import STABLE_DIFFUSION_XL, downsampling
+from components.diffusion.models.sources import zeros_for_empty_prompt
 from components.diffusion.models.stable_diffusion import StableDiffusion
 
 SLICED_FROM = 1024
@@ -31,6 +34,11 @@ class StableDiffusionXL(StableDiffusion):
         self.text_encoders["text_encoder_2"].text_model.eos_token_id = self.tokenizers["text_encoder_2"].eos_token_id
         if self.resolution >= SLICED_FROM:
             self.vae.enable_slicing()
+
+    @classmethod
+    def open(cls, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], folder: Path, where: str) -> Self:
+        """See :meth:`Family.open`: the index says what an empty prompt is."""
+        return cls(parts, scheduler_config, where, zero_empty=zeros_for_empty_prompt(folder))
 
     def _check(self, where: str) -> None:
         super()._check(where)
@@ -75,4 +83,4 @@ class StableDiffusionXL(StableDiffusion):
         return {"added_cond_kwargs": {"text_embeds": conditioning.pooled, "time_ids": time_ids.to(latents.device, torch.float32)}}
 
     def _pipeline_settings(self) -> dict[str, Any]:
-        return {"feature_extractor": [None, None], "image_encoder": [None, None], "force_zeros_for_empty_prompt": self.zero_empty}
+        return {**Family._pipeline_settings(self), "force_zeros_for_empty_prompt": self.zero_empty}

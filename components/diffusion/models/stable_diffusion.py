@@ -61,7 +61,7 @@ class StableDiffusion(Family):
 
     def predict(
         self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, denoiser: Denoiser | None = None,
-        time_ids: torch.Tensor | None = None,
+        time_ids: torch.Tensor | None = None, guidance: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """The UNet's prediction, shape (N, C, h, w), fp32."""
         unet, more = denoiser or self.denoiser, self._added(latents, conditioning, time_ids)

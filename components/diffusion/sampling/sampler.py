@@ -238,13 +238,13 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prom
     latents = torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators]).to(device)
     # Flows begin with noise of one size; schedules of discrete steps with that of their first one.
     latents = latents * float(getattr(scheduler, "init_noise_sigma", 1.0))
-    guided = drawing.guidance != 1.0
+    guided = drawing.guidance != 1.0 and not family.guidance_embedded
     texts = [job.request.full_prompt for job in jobs]
     conditioning = prompts.encode([settings.negative_prompt] * len(jobs) + texts if guided else texts)
     for timestep in scheduler.timesteps:
         doubled = torch.cat([latents, latents]) if guided else latents
         scaled = scheduler.scale_model_input(doubled, timestep) if hasattr(scheduler, "scale_model_input") else doubled
-        prediction = family.predict(scaled, timestep, conditioning)
+        prediction = family.predict(scaled, timestep, conditioning, guidance=drawing.guidance)
         if guided:
             without, with_prompt = prediction.chunk(2)
             prediction = without + drawing.guidance * (with_prompt - without)

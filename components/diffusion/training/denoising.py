@@ -91,4 +91,6 @@ class Denoising:
         """The denoiser's prediction, shape (N, C, h, w), with gradients for what trains."""
         # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
         with self.accelerator.autocast():
-            return self.family.predict(noisy, times, self.prompts.encode(prompts, self.encoders), self.denoiser, time_ids)
+            return self.family.predict(
+                noisy, times, self.prompts.encode(prompts, self.encoders), self.denoiser, time_ids, self.training.guidance_embedding
+            )

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from components.diffusion.export.formats import KOHYA_FILE, LORA_FILE, embedding, file_stem, kohya_lora, sort_metadata
 from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.layouts import STABLE_DIFFUSION, STABLE_DIFFUSION_3
 from tests.components.diffusion.conftest import Trained, predict, predict_with
 
 PIPELINES: dict[str, Any] = {"tiny_base": StableDiffusionPipeline, "tiny_xl_base": StableDiffusionXLPipeline}
@@ -74,7 +75,9 @@ def test_names_by_hand() -> None:
     assert kohya_lora(tensors, 6, two_encoders=True)["lora_te1_text_model_encoder_layers_0_q_proj.alpha"] == 6
     assert file_stem("<sks>") == "sks" and file_stem("<a/b c>") == "a_b_c"
     rows = {"text_encoder.tokens.<a>": torch.zeros(1, 2), "text_encoder.tokens.<b>": torch.ones(1, 2)}
-    assert embedding("<b>", rows)["emb_params"].sum() == 2
+    assert embedding("<b>", rows, STABLE_DIFFUSION)["emb_params"].sum() == 2
+    several = {f"{part}.tokens.<b>": torch.ones(1, 2) for part in ("text_encoder", "text_encoder_2", "text_encoder_3")}
+    assert list(embedding("<b>", several, STABLE_DIFFUSION_3)) == ["clip_l", "clip_g", "t5xxl"]
 
 
 def test_metadata_has_a_fixed_order(tmp_path: Path) -> None:

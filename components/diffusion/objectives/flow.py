@@ -1,0 +1,106 @@
+"""Rectified flow (Liu et al., 2023; Esser et al., 2024): a straight line from the picture to noise, and its velocity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from components.core.config import TrainingSection
+from components.diffusion.objectives.base import Objective
+from components.diffusion.objectives.schedulers import FLOW, make_scheduler
+from components.diffusion.objectives.times import TimeLaw, shifted
+
+SCALE = 1000.0
+"""A time is the noise level σ times so much, in float32, as diffusers' flow schedulers count: never rounded to bf16 or to a step."""
+LEAST_SIGMA = 0.1
+"""1/σ² is that of this level below it: at the least level of 1,000 steps it would be a million, and one sample all of the loss."""
+
+
+class FlowObjective(Objective):
+    """x_t = (1 − σ) · x₀ + σ · ε, and ε − x₀ is predicted. A time is 1000 σ.
+
+    ``patch`` is how many latents along a side make one token of the denoiser: dynamic shifts go by tokens. Where a base's pipeline
+    gives its scheduler something else than the scheduler's configuration says, ``mu`` is the exponent of the shift for so many
+    tokens (and sampling steps, None in training), and ``sigmas`` the unshifted levels of so many steps.
+    """
+
+    schedulers = FLOW
+    weightings = ("none", "sigma_sqrt", "cosmap")
+    prediction_type = "flow"
+
+    def __init__(
+        self, scheduler_config: Mapping[str, Any], *, patch: int = 2, mu: Callable[[int, int | None], float] | None = None,
+        sigmas: Callable[[int], Sequence[float]] | None = None, law: str = "logit-normal",
+    ) -> None:  # fmt: skip
+        super().__init__(scheduler_config)
+        self._patch, self._mu, self._sigmas = patch, mu, sigmas
+        dynamic = bool(scheduler_config.get("use_dynamic_shifting"))
+        static = float(scheduler_config.get("shift") or 1.0)
+        self.times = TimeLaw(law, shift="dynamic" if dynamic else static if static != 1.0 else None, stratified=True)
+
+    def draw_times(self, law: TimeLaw, count: int, generator: torch.Generator, places: int) -> torch.Tensor:
+        """1000 σ, float32 of shape (N,), strictly between 0 and 1000 but for rounding."""
+        levels = law.levels(count, generator, places)
+        if law.shift is not None:
+            factor = self.shift_for(places) if law.shift == "dynamic" else float(law.shift)
+            levels = shifted(levels, factor)
+        return (levels * SCALE).float()
+
+    def shift_for(self, places: int, steps: int | None = None) -> float:
+        """The factor of a dynamic shift, for latents of ``places`` = h · w places."""
+        mu = self.mu_for(places, steps)
+        return mu if self.scheduler_config.get("time_shift_type") == "linear" else math.exp(mu)
+
+    def mu_for(self, places: int, steps: int | None = None) -> float:
+        """The number that diffusers' scheduler is given for a dynamic shift: by default a line through two numbers of tokens."""
+        tokens = places // self._patch**2
+        if self._mu is not None:
+            return self._mu(tokens, steps)
+        config = self.scheduler_config
+        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        slope = (most - least) / (high - low)
+        return float(tokens * slope + (least - slope * low))
+
+    def spread_times(self, count: int) -> torch.Tensor:
+        """1000 σ at the middles of ``count`` equal parts of the line."""
+        return (torch.arange(count) + 0.5) * SCALE / count
+
+    def corrupt(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(1 − σ) · x₀ + σ · ε and ε − x₀ (Esser et al., 2024, section 2)."""
+        level = (times / SCALE).view(-1, 1, 1, 1)
+        return (1.0 - level) * clean + level * noise, noise - clean
+
+    def log_snr(self, times: torch.Tensor) -> torch.Tensor:
+        """2 ln((1 − σ) / σ)."""
+        return -2.0 * torch.logit(times / SCALE)
+
+    def loss_weights(self, times: torch.Tensor, training: TrainingSection) -> torch.Tensor | None:
+        """The weights that the configuration names, times min-SNR-γ where it names γ.
+
+        ``sigma_sqrt`` is 1/σ², at most 100; ``cosmap`` 2 / (π (1 − 2σ + 2σ²)) (Esser et al., 2024, section 3.1). min-SNR-γ (Hang et
+        al., 2023) weighs the error of the picture by min(SNR, γ), which is σ times that of the velocity: min((1 − σ)², γ σ²).
+        """
+        level = times / SCALE
+        found: torch.Tensor | None = None
+        if training.loss_weighting == "sigma_sqrt":
+            found = level.clamp(min=LEAST_SIGMA) ** -2
+        elif training.loss_weighting == "cosmap":
+            found = 2.0 / (math.pi * (1.0 - 2.0 * level + 2.0 * level**2))
+        if training.min_snr_gamma is not None:
+            snr = torch.minimum((1.0 - level) ** 2, training.min_snr_gamma * level**2)
+            found = snr if found is None else found * snr
+        return found
+
+    def sampler(self, name: str, steps: int, places: int, device: torch.device | str = "cpu") -> Any:
+        """Euler's method on the base's own levels, shifted as its pipeline in diffusers does it."""
+        self._check_sampler(name)
+        scheduler = make_scheduler(name, self.scheduler_config)
+        options: dict[str, Any] = {} if self._sigmas is None else {"sigmas": self._sigmas(steps)}
+        if self.scheduler_config.get("use_dynamic_shifting"):
+            options["mu"] = self.mu_for(places, steps)
+        scheduler.set_timesteps(steps, device=device, **options)
+        return scheduler

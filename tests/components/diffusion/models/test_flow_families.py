@@ -1,0 +1,223 @@
+"""The flow families against diffusers' own pipelines, on tiny bases."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from components.core.content import derive_seed
+from components.core.errors import InputError
+from components.core.images import load_rgb
+from components.diffusion.attention.capture import explain_pictures, has_maps
+from components.diffusion.models.bundle import load_bundle
+from components.diffusion.sampling.sampler import PromptRequest, denoise, jobs_for
+from components.diffusion.training.caches import LatentCache, PromptCache
+from components.diffusion.training.loop import Trainer
+from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.samples import read_training_set
+from components.diffusion.training.trainables import Trainables
+from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders
+from tests.tiny_bases import tiny_sd3_folder
+
+PROMPT = "a photo of a dog"
+NO_T5: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None}
+# Folder, what from_pretrained must be told, and what the pipeline must be asked.
+BASES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], dict[str, Any]]] = {
+    "sd3": (tiny_sd3_folder, {}, {"max_sequence_length": 256}),
+    "sd3-no-t5": (lambda path: tiny_sd3_folder(path, t5=False), NO_T5, {"max_sequence_length": 256}),
+    # As wide as its CLIPs: it has never seen a T5, so nothing stands for one.
+    "sd3-small": (lambda path: tiny_sd3_folder(path, t5=False, wide=False), NO_T5, {"max_sequence_length": 0}),
+}
+
+
+@pytest.fixture(scope="module")
+def flow_bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("flow")
+    return {name: make(root / name) for name, (make, _, _) in BASES.items()}
+
+
+def pipeline_of(name: str, folder: Path) -> Any:
+    pipeline = DiffusionPipeline.from_pretrained(folder, **BASES[name][1])
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def noise_of(job: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn((1, *shape), generator=torch.Generator().manual_seed(job.seed))
+
+
+def ours_and_theirs(name: str, model: Path, pipeline: Any, negative: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents of one picture after all steps, by our sampler and by diffusers' pipeline."""
+    bundle = load_bundle(model, device="cpu")
+    settings = configure(model, sampling={"steps": 4, "guidance": 3.0, "negative_prompt": negative}).sampling
+    (job,) = jobs_for([PromptRequest("a", "c", PROMPT, PROMPT)], 1, 0)
+    with torch.inference_mode():
+        ours = denoise(bundle, [job], settings, PromptCache(bundle.family, torch.device("cpu"), keep_states=True))
+        shape = bundle.family.latent_shape()
+        side = bundle.family.resolution
+        theirs = pipeline(
+            PROMPT, negative_prompt=negative, latents=noise_of(job, shape), num_inference_steps=4, guidance_scale=3.0,
+            output_type="latent", height=side, width=side, **BASES[name][2],
+        ).images  # fmt: skip
+    return ours, theirs
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_pictures_are_those_of_diffusers(flow_bases: dict[str, Path], tmp_path: Path, name: str) -> None:
+    ours, theirs = ours_and_theirs(name, flow_bases[name], pipeline_of(name, flow_bases[name]), negative="a man")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    # Saved and loaded it is the same base.
+    bundle = load_bundle(flow_bases[name], device="cpu")
+    saved = bundle.save(tmp_path / "saved")
+    torch.testing.assert_close(ours_and_theirs(name, saved, pipeline_of(name, saved), negative="a man")[1], theirs, rtol=0, atol=0)
+    assert load_bundle(saved, device="cpu").family.parts.keys() == bundle.family.parts.keys()
+
+
+def loss_by_hand(trainer: Trainer, pipeline: Any, name: str) -> float:
+    """λ = 0.5; what the pipeline's own parts give, by the formulae of Esser et al. (2024)."""
+    batch = trainer.mixer.batch(0)
+    kinds = ("latent", "noise", "timestep")
+    latent, noise_, timestep = (torch.Generator().manual_seed(derive_seed(3, kind, 0, 0)) for kind in kinds)
+    mean, log_variance = trainer.denoising.latents.moments(batch.samples, batch.variants).chunk(2, 1)
+    drawn = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=latent)
+    clean = (drawn - pipeline.vae.config.shift_factor) * pipeline.vae.config.scaling_factor
+    noise = torch.randn(clean.shape, generator=noise_)
+    levels = []
+    for _ in range(2):
+        shares = torch.rand(2, generator=timestep, dtype=torch.float64)
+        shares = (torch.randperm(2, generator=timestep) + shares) / 2
+        plain = torch.sigmoid(torch.special.ndtri(shares))
+        levels.append(3.0 * plain / (1 + 2.0 * plain))
+    level = torch.cat(levels).float()
+    noisy = (1 - level).view(-1, 1, 1, 1) * clean + level.view(-1, 1, 1, 1) * noise
+    unique = list(dict.fromkeys(batch.prompts))
+    rows = [unique.index(prompt) for prompt in batch.prompts]
+    states, _, pooled, _ = pipeline.encode_prompt(unique, None, None, do_classifier_free_guidance=False, device="cpu", **BASES[name][2])
+    predicted = pipeline.transformer(noisy, states[rows], pooled[rows], 1000 * level).sample
+    losses = (predicted - (noise - clean)).square().flatten(1).mean(1)
+    return float(losses[:2].mean() + 0.5 * losses[2:].mean())
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_one_training_step_by_hand(folders: Folders, flow_bases: dict[str, Path], name: str) -> None:
+    base = flow_bases[name]
+    config = configure(base, training={"steps": 1}, method={"prior_weight": 0.5})
+    method = method_for(config.method)
+    trainer = Trainer(config, method, read_training_set(*folders.inputs, method), load_bundle(base, device="cpu"), folders.checkpoints)
+    trainer._encode_all()
+    pipeline = pipeline_of(name, base)
+    with torch.no_grad():
+        wanted = loss_by_hand(trainer, pipeline, name)
+    log, _ = trainer.run()
+    assert log[0]["loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "dreambooth": {}, "single-styleforge": {"identifier_rows": True}, "multi-styleforge": {}, "lora": {"train_text_encoder": True},
+    "textual-inversion": {"initial_word": "painting"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["sd3", "sd3-small"])
+def test_every_method_that_applies(tmp_path: Path, flow_bases: dict[str, Path], name: str, method: str) -> None:
+    folders = write_folders(tmp_path / "run", backgrounds=2 if method == "multi-styleforge" else 0)
+    training = {"steps": 2, "learning_rate": 0.02, "min_snr_gamma": 5.0, "noise_offset": 0.1, "caption_dropout": 0.2, "ema_decay": 0.5}
+    out = train(configure(flow_bases[name], method={"name": method, **METHODS[method]}, training=training), folders)
+    base, model = (load_bundle(folder, device="cpu").family for folder in (flow_bases[name], out))
+    token = "<sks>" if method == "textual-inversion" else "sks"
+    before, after = base.encode_prompts([f"a {token}"]), model.encode_prompts([f"a {token}"])
+    noise = torch.randn((1, *base.latent_shape()), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        predictions = [family.predict(noise, torch.tensor(500.0), states) for family, states in ((base, before), (model, after))]
+    assert all(torch.isfinite(prediction).all() for prediction in predictions)
+    assert not torch.equal(*predictions)
+    if (out / "pytorch_lora_weights.safetensors").is_file():
+        pipeline = pipeline_of(name, flow_bases[name])
+        pipeline.load_lora_weights(out)
+        ours, theirs = ours_and_theirs(name, out, pipeline)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+        plain = ours_and_theirs(name, flow_bases[name], pipeline_of(name, flow_bases[name]))[1]
+        assert (theirs - plain).abs().max() > 1e-3
+    elif (out / "model_index.json").is_file():
+        ours, theirs = ours_and_theirs(name, out, pipeline_of(name, out))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["single-styleforge", "lora"])
+def test_interrupted_equals_uninterrupted(tmp_path: Path, folders: Folders, flow_bases: dict[str, Path], method: str) -> None:
+    training = {"ema_decay": 0.9, "gradient_accumulation": 2, "warmup_steps": 2, "caption_dropout": 0.3}
+    config = configure(flow_bases["sd3"], method={"name": method}, training=training)
+    whole = train(config, folders, "whole")
+    cut_power(config, folders, "cut", 4)
+    resumed = train(config, folders, "cut")
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
+    assert files and all((whole / file).read_bytes() == (resumed / file).read_bytes() for file in files)
+
+
+def test_a_second_attention_gets_adapters_too(flow_bases: dict[str, Path]) -> None:
+    # Fault 5: the script's default targets miss SD3.5-medium's `attn2`.
+    family = load_bundle(flow_bases["sd3"], device="cpu").family
+    names = Trainables(family, Recipe(frozenset({"denoiser.low-rank"}))).named()
+    for layer in ("attn.to_q", "attn.add_k_proj", "attn2.to_q", "attn2.to_out.0"):
+        assert f"transformer.transformer_blocks.0.{layer}.lora_B.weight" in names
+
+
+def test_latents_are_cached_by_picture_and_not_by_step(flow_bases: dict[str, Path], folders: Folders) -> None:
+    # Fault 6: keyed by the step's index, captions and latents part after a shuffle.
+    config = configure(flow_bases["sd3-small"])
+    method = method_for(config.method)
+    bundle = load_bundle(flow_bases["sd3-small"], device="cpu")
+    trainer = Trainer(config, method, read_training_set(*folders.inputs, method), bundle, folders.checkpoints)
+    trainer._encode_all()
+    cache = trainer.denoising.latents
+    for number in range(4):
+        batch = trainer.mixer.batch(number)
+        fresh = LatentCache(bundle.family, load_rgb, torch.device("cpu"), config.seed, enabled=False)
+        # Batched otherwise, so equal up to rounding.
+        torch.testing.assert_close(cache.moments(batch.samples, batch.variants), fresh.moments(batch.samples, batch.variants))
+
+
+def test_sizes_that_a_base_cannot_take(flow_bases: dict[str, Path]) -> None:
+    family = load_bundle(flow_bases["sd3"], device="cpu").family
+    assert family.size_step == 4 and family.latent_shape(24, 40) == (8, 12, 20)
+    with pytest.raises(InputError, match="multiples of 4"):
+        family.latent_shape(30, 32)
+    with pytest.raises(InputError, match="at most 64"):
+        family.latent_shape(32, 96)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"pooled_projection_dim": 24}, "pooled vectors have 20 numbers where the transformer takes 24"),
+        ({"joint_attention_dim": 24}, "not of the transformer's size 24"),
+        ({"in_channels": 4}, "takes 4 channels where the VAE gives 8"),
+    ],
+)
+def test_parts_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(InputError, match=wanted):
+        load_bundle(tiny_sd3_folder(tmp_path / "odd", **changes), device="cpu")
+
+
+def test_a_base_without_a_text_encoder(flow_bases: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(flow_bases["sd3"], tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "text_encoder_2")
+    with pytest.raises(InputError, match="has no text_encoder_2"):
+        load_bundle(tmp_path / "copy", device="cpu")
+    # T5 may be missing, but only where the index says so.
+    shutil.rmtree(tmp_path / "copy" / "text_encoder_3")
+    with pytest.raises(InputError, match="has no text_encoder_"):
+        load_bundle(tmp_path / "copy", device="cpu")
+
+
+def test_a_joint_transformer_has_no_maps(flow_bases: dict[str, Path]) -> None:
+    bundle = load_bundle(flow_bases["sd3-small"], device="cpu")
+    settings = configure(flow_bases["sd3-small"]).sampling
+    assert not has_maps(bundle)
+    with pytest.raises(InputError, match="no cross-attention"):
+        explain_pictures(bundle, [(PromptRequest("a", "c", PROMPT, PROMPT), ["dog"])], settings, 0)
