@@ -1,7 +1,5 @@
 """Stable Diffusion 3 and 3.5 (Esser et al., 2024): two CLIP text encoders, a T5 that may be missing, and a joint transformer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The interface of objectives: noise of T discrete steps, or a straight flow from noise to picture, behind one set of questions."""
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar

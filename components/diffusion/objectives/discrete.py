@@ -1,7 +1,5 @@
 """Noise of T discrete steps (Ho et al., 2020), with ε- or v-prediction: Stable Diffusion 1.x, 2.x and XL."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

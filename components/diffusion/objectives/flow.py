@@ -1,7 +1,5 @@
 """Rectified flow (Liu et al., 2023; Esser et al., 2024): a straight line from the picture to noise, and its velocity."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

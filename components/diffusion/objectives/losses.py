@@ -1,7 +1,5 @@
 """What every loss is made of, *per sample*, so that everything composes. What is predicted is the objective's."""
 
-from __future__ import annotations
-
 import torch
 
 

@@ -1,7 +1,5 @@
 """Samplers by name for each kind of objective, made from the noise schedule that the base was trained with."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from typing import Any

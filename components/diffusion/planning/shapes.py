@@ -10,8 +10,7 @@ import torch
 from components.core.errors import InputError
 from components.core.paths import read_json
 from components.diffusion.models.families import Family
-from components.diffusion.models.loading import _family as family_of
-from components.diffusion.models.loading import quiet
+from components.diffusion.models.loading import FAMILIES, quiet
 from components.diffusion.models.sources import check_folder, first_line, present_parts
 from components.diffusion.planning.tracing import META
 
@@ -73,7 +72,7 @@ def family_from_configuration(folder: Path) -> Family:
         if name.startswith("tokenizer"):
             encoder = parts[name.replace("tokenizer", "text_encoder")]
             parts[name] = Tokens(folder / name, encoder.get_input_embeddings().num_embeddings)
-    return family_of(layout, parts, schedule, folder, str(folder))
+    return FAMILIES[layout.pipeline].open(parts, schedule, folder, str(folder))
 
 
 def network_of(folder: Path, library: str, name: str) -> Any:

@@ -1,7 +1,5 @@
 """Whether what a configuration asks for goes with the base's family: known before anything is downloaded or loaded."""
 
-from __future__ import annotations
-
 from components.core.config import RunConfig
 from components.core.errors import ConfigError
 from components.diffusion.models.sources import BaseFacts
