@@ -13,8 +13,11 @@ from components.cluster.in_cluster import public, version
 from components.core.checks import Check
 from components.core.devices import VARIABLE, Gpu, cuda_of_torch, driver_too_old, nvidia_gpus, wanted_device
 from components.core.errors import StyleForgeError
+from components.core.gpus import VARIABLE as GPU_VARIABLE
+from components.core.gpus import usual_gpu
 from components.core.paths import REPOSITORY, home, pocket_weights
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
+from orchestration.shipped import fitting
 
 PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "safetensors", "zenml", "mlflow", "great_expectations", "torchmetrics", "numpy",
@@ -27,7 +30,7 @@ GB = 1e9
 
 def examine() -> list[Check]:
     """All checks, in the order in which one would fix them. None of them raises."""
-    checks: list[Callable[[], Check]] = [_python, _packages, _versions, _home, _disk, _memory, _device, _mlflow, _weights]
+    checks: list[Callable[[], Check]] = [_python, _packages, _versions, _home, _disk, _memory, _device, _gpu_memory, _mlflow, _weights]
     return [_safely(check) for check in checks]
 
 
@@ -104,6 +107,18 @@ def _fault(gpus: Sequence[Gpu]) -> tuple[str, str]:
     if oldest := driver_too_old(gpus[0], built_for):
         return f"{gpus[0].name}, but driver {gpus[0].driver} is too old for torch's CUDA {built_for}", f"install driver {oldest} or newer"
     return "", ""
+
+
+def _gpu_memory() -> Check:
+    """What fits the GPU that runs will have, of the shipped configurations."""
+    gpu = usual_gpu()
+    if gpu is None:
+        return Check("GPU memory", True, f"no GPU is known: `styleforge plan CONFIG` says what a run takes; {GPU_VARIABLE} names the GPU")
+    rows = fitting(gpu.usable)
+    fit = [name if not row.settings else f"{name} with {' '.join(row.settings)}" for name, row in rows.items() if row]
+    others = ", ".join(name for name, row in rows.items() if row is None)
+    detail = f"{gpu.name}, of the shipped configurations it fits {', '.join(fit) or 'none'}" + (f"; not {others}" if fit and others else "")
+    return Check("GPU memory", bool(fit), detail, "" if fit else "`styleforge plan CONFIG` says what would help", needed=False)
 
 
 def _mlflow() -> Check:

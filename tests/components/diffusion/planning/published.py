@@ -15,6 +15,10 @@ CLIP_G = {
     **CLIP_L, "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20, "hidden_act": "gelu",
     "projection_dim": 1280,
 }  # fmt: skip
+CLIP_H = {
+    **CLIP_L, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "hidden_act": "gelu",
+    "projection_dim": 512,
+}  # fmt: skip
 T5_XXL = {
     "vocab_size": 32128, "d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu",
     "relative_attention_num_buckets": 32, "tie_word_embeddings": False,
@@ -59,6 +63,18 @@ BASES: dict[str, tuple[str, dict[str, Part], dict[str, Any]]] = {
         },
         {"_class_name": "PNDMScheduler", **NOISE},
     ),
+    "sd21": (
+        "StableDiffusionPipeline",
+        {
+            "unet": (
+                "diffusers", "UNet2DConditionModel",
+                {"sample_size": 96, "cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
+            ),
+            "vae": ("diffusers", "AutoencoderKL", {**VAE, "sample_size": 768}),
+            "text_encoder": ("transformers", "CLIPTextModel", CLIP_H),
+        },
+        {"_class_name": "DDIMScheduler", **NOISE, "prediction_type": "v_prediction"},
+    ),
     "sdxl": (
         "StableDiffusionXLPipeline",
         {
@@ -86,6 +102,8 @@ BASES: dict[str, tuple[str, dict[str, Part], dict[str, Any]]] = {
 COUNTS: dict[str, tuple[Part, float]] = {
     "Stable Diffusion 1.5's UNet": (BASES["sd15"][1]["unet"], 859.5),
     "Stable Diffusion XL's UNet": (BASES["sdxl"][1]["unet"], 2567.5),
+    "Stable Diffusion 2.1's UNet": (BASES["sd21"][1]["unet"], 865.9),
+    "OpenCLIP-H's text encoder": (BASES["sd21"][1]["text_encoder"], 340.4),
     "CLIP-L": (BASES["sd15"][1]["text_encoder"], 123.1),
     "CLIP-G": (BASES["sdxl"][1]["text_encoder_2"], 694.7),
     "VAE": (BASES["sd15"][1]["vae"], 83.7),
