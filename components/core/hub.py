@@ -11,7 +11,8 @@ from components.core.errors import InputError, ServiceUnreachable
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 BASE = "base.model"
-UNUSED_WEIGHTS = ["*.fp16.safetensors", "*.fp16-*.safetensors", "*.non_ema.safetensors"]
+UNUSED_WEIGHTS = ["*.fp16.safetensors", "*.fp16-*.safetensors", "*.non_ema.safetensors", "*consolidated*.safetensors", "original/*"]
+"""Copies of weights that are fetched in another form: half precision, without moving average, or the layout of the model's authors."""
 
 
 def current_commit(model: str, ref: str = "main") -> str:

@@ -1,6 +1,9 @@
 import json
 from pathlib import Path
+from typing import Any
 
+from orchestration.environment import set_source_root
+from pipelines.names import OPTIONAL, PERSONALIZE
 from tests.pipelines.test_caching import ALL
 from tests.stand_in import StandIn
 
@@ -21,3 +24,23 @@ def test_a_model_captions_what_people_have_not(finished: StandIn) -> None:
     # The pictures, and their captions in the form of a source.
     listed = [json.loads(line)["file_name"] for line in (manifest.parent / "images" / "metadata.jsonl").read_text().splitlines()]
     assert listed == ["0.png", "1.png", "2.png"] and all((manifest.parent / "images" / name).is_file() for name in listed)
+
+
+def test_only_what_trains_reads_the_captions() -> None:
+    """So captions change no role, and `styleforge retrain` knows a set by what it was before a model looked at it."""
+    set_source_root()
+    from pipelines.personalize import connect_steps
+
+    def read(*steps: str) -> dict[str, str]:
+        inputs: dict[str, tuple[str, ...]] = {}
+
+        def call(step: Any, *given: str, after: Any = (), **parameters: Any) -> str:
+            inputs[step.name] = given
+            return str(step.name)
+
+        connect_steps({name: {} for name in steps}, call, 1, False)
+        return {name: given[0] for name, given in inputs.items() if given and given[0] in ("scan", "caption")}
+
+    without = dict.fromkeys(("validate", "split", "build_aux", "fine_tune", "score", "report", "register"), "scan")
+    assert read(*(name for name in PERSONALIZE if name not in OPTIONAL)) == without
+    assert read(*PERSONALIZE) == without | {"caption": "scan", "build_aux": "caption", "fine_tune": "caption"}

@@ -32,15 +32,16 @@ def ask(url: str, home: Path, *weights: str, **variables: str) -> list[str]:
 
 
 def test_texts_for_the_plan_weights_for_the_work_and_never_a_pickle(llava: Path, tmp_path: Path) -> None:
-    for name in ("pytorch_model.bin", "modeling_own.py"):
+    extra = ("pytorch_model.bin", "modeling_own.py", "consolidated.safetensors")
+    for name in extra:
         (llava / name).write_bytes(b"x")
     with hub_stand_in() as hub:
         hub.model = llava
-        name, texts, whole = ask(hub.url, tmp_path, "texts", "all")
+        known_as, texts, whole = ask(hub.url, tmp_path, "texts", "all")
         fetched = list(hub.fetched)
-    for extra in ("pytorch_model.bin", "modeling_own.py"):
-        (llava / extra).unlink()
-    assert name == f"someone/vlm@{REVISION}" and texts == whole and Path(whole).is_relative_to(tmp_path)
+    for name in extra:
+        (llava / name).unlink()
+    assert known_as == f"someone/vlm@{REVISION}" and texts == whole and Path(whole).is_relative_to(tmp_path)
     assert fetched.pop() == "model.safetensors"
     assert {"config.json", "processor_config.json", "tokenizer.json", "chat_template.jinja"} <= set(fetched)
     assert not {name for name in fetched if name.endswith((".bin", ".py", ".safetensors"))}
