@@ -218,7 +218,8 @@ def _digest(config: RunConfig) -> str:
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         style_set = Path(scratch) / "style_set"
         scan_style(config.style, effective_aux(config), style_set)
-        return source_digest(style_set, config, plan["register"]["base_digest"])
+        # As it is registered: with what the base's family decides.
+        return source_digest(style_set, RunConfig.model_validate(plan["register"]["config"]), plan["register"]["base_digest"])
 
 
 def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetResult:
