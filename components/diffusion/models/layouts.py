@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +58,8 @@ class Layout:
     sub-folder's library and class, in the order in which digests count them; a model may lack those of ``optional``. The
     scheduler's class is any. ``denoiser`` is the part that denoises. ``side`` gives the side of its pictures in pixels by the
     configurations of denoiser and VAE, ``step`` what height and width must be multiples of, ``drawing`` how they are drawn by
-    default, by the denoiser's; ``schedulers`` are the samplers that fit, ``ways`` those in which parameters can train.
+    default, by the denoiser's, and ``distilled`` whether that is a distilled base's, whose ``undistilled`` one has that hub id;
+    ``schedulers`` are the samplers that fit, ``ways`` those in which parameters can train.
     """
 
     pipeline: str
@@ -70,11 +72,17 @@ class Layout:
     side: Callable[[Config, Config], int] = _side_of_latents
     step: Callable[[Config, Config], int] = _step_of_unet
     drawing: Callable[[Config], Drawing] = lambda denoiser: Drawing("dpm++", 30, 7.5)
+    distilled: Callable[[Config], bool] = lambda denoiser: False
+    undistilled: str = ""
 
     def settled(self, settings: SamplingSection, denoiser: Config) -> Drawing:
         """How pictures are drawn: what the settings leave open is the family's own, by the denoiser's configuration."""
         own = self.drawing(denoiser)
         return Drawing(settings.scheduler or own.scheduler, settings.steps or own.steps, settings.guidance or own.guidance)
+
+    def is_distilled(self, model: str, denoiser: Config) -> bool:
+        """Whether a base draws in a few steps because it was distilled to: by its denoiser's configuration, or as its name says."""
+        return self.distilled(denoiser) or bool(re.search(r"(?<![a-z])(turbo|lightning|schnell|lcm|hyper)(?![a-z])", model.lower()))
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -93,7 +101,9 @@ _CLASSES = {
     "tokenizer_2": ("transformers", "CLIPTokenizer"),
     "scheduler": ("diffusers", ""),
 }
-STABLE_DIFFUSION_XL = Layout("StableDiffusionXLPipeline", "Stable Diffusion XL", _CLASSES)
+STABLE_DIFFUSION_XL = Layout(
+    "StableDiffusionXLPipeline", "Stable Diffusion XL", _CLASSES, undistilled="stabilityai/stable-diffusion-xl-base-1.0"
+)
 STABLE_DIFFUSION = Layout(
     "StableDiffusionPipeline", "Stable Diffusion 1.x/2.x", {part: cls for part, cls in _CLASSES.items() if not part.endswith("_2")}
 )
@@ -111,9 +121,30 @@ STABLE_DIFFUSION_3 = Layout(
     optional=frozenset(_T5),
     schedulers=FLOW,
     ways=JOINT_WAYS,
+    step=lambda denoiser, vae: downsampling(vae) * int(denoiser.get("patch_size", 2)),
     drawing=lambda denoiser: Drawing("euler", 28, 4.5),
+    undistilled="stabilityai/stable-diffusion-3.5-large",
 )
-LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3)}
+FLUX = Layout(
+    "FluxPipeline",
+    "FLUX.1",
+    {
+        "transformer": ("diffusers", "FluxTransformer2DModel"),
+        **{part: cls for part, cls in _CLASSES.items() if part != "unet"},
+        "text_encoder_2": ("transformers", "T5EncoderModel"),
+        "tokenizer_2": ("transformers", "T5TokenizerFast"),
+    },
+    denoiser="transformer",
+    schedulers=FLOW,
+    ways=JOINT_WAYS,
+    # The transformer takes any size: what it was made for, its VAE says.
+    side=lambda denoiser, vae: int(vae.get("sample_size") or 1024),
+    step=lambda denoiser, vae: downsampling(vae) * 2,
+    drawing=lambda denoiser: Drawing("euler", 28, 3.5) if denoiser.get("guidance_embeds") else Drawing("euler", 4, 1.0),
+    distilled=lambda denoiser: not denoiser.get("guidance_embeds"),
+    undistilled="black-forest-labs/FLUX.1-dev",
+)
+LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX)}
 TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
 
 

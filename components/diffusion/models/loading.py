@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from components.core.errors import InputError
 from components.diffusion.models.families import Family
+from components.diffusion.models.flux import Flux
 from components.diffusion.models.sd3 import StableDiffusion3
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.models.sources import (
@@ -26,7 +27,7 @@ from components.diffusion.models.sources import (
 from components.diffusion.models.stable_diffusion import StableDiffusion
 
 FAMILIES: dict[str, type[Family]] = {
-    family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3)
+    family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux)
 }  # fmt: skip
 """The class of each family, by the pipeline that its folders name. A further family is a layout, a class, and a name here."""
 # Parts of pipelines that the work here has no use for.

@@ -61,11 +61,6 @@ class StableDiffusion3(Family):
         """Attention of picture and prompt; ``to_q`` and the like also name the second attention that 3.5-medium's first blocks have."""
         return ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
-    @property
-    def size_step(self) -> int:
-        """A patch is ``patch_size`` latents along a side."""
-        return downsampling(self.vae.config) * int(self.denoiser.config.patch_size)
-
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w); InputError where the table of positions ends before the picture does."""
         shape = super().latent_shape(height, width)

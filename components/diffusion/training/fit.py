@@ -1,10 +1,14 @@
 """Whether what a configuration asks for goes with the base's family: known before anything is downloaded or loaded."""
 
+import logging
+
 from components.core.config import RunConfig
 from components.core.errors import ConfigError
 from components.diffusion.models.sources import BaseFacts
 from components.diffusion.objectives.schedulers import FLOW
 from components.diffusion.training.methods import METHODS, Method
+
+_logger = logging.getLogger(__name__)
 
 
 def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
@@ -17,6 +21,9 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
     for field, size in sizes.items():
         if size and size % facts.step:
             raise ConfigError(f"{field}={size}", f"does not go with {layout.title}", expected=f"a multiple of {facts.step} pixels")
+    if layout.is_distilled(config.base.model, facts.denoiser):
+        remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
+        _logger.warning("base.model=%s is distilled: training undoes that, and pictures of few steps blur%s", config.base.model, remedy)
     if odd := sorted(method.trains - layout.ways):
         fitting = [name for name, row in METHODS.items() if row.trains <= layout.ways]
         raise ConfigError(

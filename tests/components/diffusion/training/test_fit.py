@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -5,16 +6,17 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.diffusion.models.layouts import LAYOUTS
+from components.diffusion.models.sources import BaseFacts
 from components.diffusion.training.fit import check_fit
 from components.diffusion.training.methods import METHODS, method_for
 from tests.components.diffusion.conftest import configure
 
-SD, SD3 = "StableDiffusionPipeline", "StableDiffusion3Pipeline"
+SD, SD3, FLUX = "StableDiffusionPipeline", "StableDiffusion3Pipeline", "FluxPipeline"
 
 
-def check(pipeline: str, **settings: Any) -> None:
-    config = configure(Path("base"), **settings)
-    check_fit(config, method_for(config.method), LAYOUTS[pipeline])
+def check(pipeline: str, model: str = "base", denoiser: dict[str, Any] | None = None, **settings: Any) -> None:
+    config = configure(Path(model), **settings)
+    check_fit(config, method_for(config.method), BaseFacts(LAYOUTS[pipeline], {"guidance_embeds": True} | (denoiser or {}), {}))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,8 @@ def check(pipeline: str, **settings: Any) -> None:
         (SD, {"training": {"times": {"shift": "dynamic"}}}, r"training\.times\.shift=dynamic"),
         (SD, {"training": {"aux_times": {"shift": "dynamic"}}}, r"training\.aux_times\.shift=dynamic"),
         (SD, {"training": {"loss_weighting": "cosmap"}}, r"training\.loss_weighting=cosmap"),
+        (SD3, {"training": {"resolution": 1000}}, r"training\.resolution=1000: does not go with .* multiple of 16 pixels"),
+        (FLUX, {"sampling": {"height": 1000}}, r"sampling\.height=1000: does not go with FLUX.* multiple of 16 pixels"),
     ],
 )
 def test_what_a_family_does_not_have_is_refused(pipeline: str, settings: dict[str, Any], wanted: str) -> None:
@@ -41,3 +45,21 @@ def test_what_a_family_does_not_have_is_refused(pipeline: str, settings: dict[st
 def test_the_other_methods_go_with_every_family(method: str) -> None:
     for pipeline in LAYOUTS:
         check(pipeline, method={"name": method})
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "model", "denoiser", "undistilled"),
+    [
+        (FLUX, "black-forest-labs/FLUX.1-schnell", {"guidance_embeds": False}, "black-forest-labs/FLUX.1-dev"),
+        (FLUX, "a/folder", {"guidance_embeds": False}, "black-forest-labs/FLUX.1-dev"),
+        (SD3, "stabilityai/stable-diffusion-3.5-large-turbo", {}, "stabilityai/stable-diffusion-3.5-large"),
+        (FLUX, "black-forest-labs/FLUX.1-dev", {}, None),
+        (SD, "someone/hyperreal", {}, None),
+    ],
+)
+def test_distilled_bases_are_warned_of(
+    caplog: pytest.LogCaptureFixture, pipeline: str, model: str, denoiser: dict[str, Any], undistilled: str | None
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="components.diffusion"):
+        check(pipeline, model, denoiser)
+    assert [undistilled in record.getMessage() for record in caplog.records] == ([] if undistilled is None else [True])
