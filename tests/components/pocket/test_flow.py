@@ -8,6 +8,7 @@ from components.core.errors import InputError
 from components.core.paths import pocket_weights
 from components.pocket import train as training
 from components.pocket.render import render_set
+from components.pocket.timed import mixed_precision
 from components.pocket.tokenizer import MAX_LENGTH, stored_tokenizer
 from components.pocket.train_flow import LATENTS, draw_sigmas, encode_prompts, new_transformer
 from components.pocket.train_unet import tokenize
@@ -72,3 +73,13 @@ def test_flow_base_is_trained_resumed_and_read_by_diffusers(tmp_path, monkeypatc
 
     training.train(tmp_path, base="flow", parts=["transformer"], minutes=moment, work=tmp_path / "again", go_on=True)
     assert (tmp_path / "again" / "flow" / "transformer-checkpoint.pt").is_file()
+
+
+def test_mixed_precision_changes_nothing_outside() -> None:
+    allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed
+    before = allowed()
+    query = torch.randn(1, 1, 8, 4, generator=torch.Generator().manual_seed(0))
+    with mixed_precision(torch.device("cpu")):
+        found = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    assert allowed() == before and torch.backends.cuda.flash_sdp_enabled() and not torch.is_autocast_enabled("cpu")
+    torch.testing.assert_close(found.float(), torch.softmax(query @ query.mT / 2, -1) @ query, atol=2e-2, rtol=2e-2)
