@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
+from components.core.model_ref import local_model
 from components.core.paths import pocket_weights, state
 from components.core.prompting import fill_tokens
 from components.diffusion.training.methods import method_for
@@ -29,6 +30,7 @@ def check(
     ``say`` takes a line of progress; contact sheets of what was drawn go into ``sheets``.
     """
     base = BASES[name]
+    local_model(base.model, "base.model")
     bars: list[Bar] = []
     if "vae" in parts:
         bars += check_vae(pocket_weights(base.folder))
