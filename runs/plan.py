@@ -48,7 +48,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
     config = settled(config, facts)
     tracking = tracking_uri(config.registry.tracking_uri)
     look_up(check_reachable, tracking)
-    base = {"model": config.base.model, "revision": config.base.revision, "digest": found["base"]}
+    base = {**config.base.model_dump(mode="json"), "digest": found["base"]}
     extractor = {"model": config.scoring.extractor, "revision": config.scoring.extractor_revision, "digest": found["extractor"]}
     bank = found["bank"]
     sampling = config.sampling.model_dump(mode="json")

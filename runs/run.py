@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from components.core.config import RunConfig
 from components.core.gpus import named_gpu, usual_gpu
 from components.core.paths import read_json, state, write_json
+from components.diffusion.training.fit import check_machine
 from components.registry.tracking import is_new, open_tracking, tracking_uri
 from orchestration.client import LOCAL, connect, output_folder, stack_flavors, terminate_as_interrupt
 from orchestration.environment import prepare_environment
@@ -73,6 +74,7 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, 
         check_fits(config, named_gpu() or training_gpu(settings))
         plan = within_reach(plan)
     else:
+        check_machine(config)
         check_fits(config, usual_gpu())
     workspace.sweep()
     remote = LOCAL not in flavors

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from zenml import step
 
 from steps.io.artifacts import Folder
+from steps.io.base_model import load_base
 from steps.io.caching import code_of
 from steps.io.clip_encoder import encoder_factory
 from steps.io.workspace import scratch
@@ -53,11 +54,9 @@ def _build(
         auxiliary.curate(style_set.path, out, count=part["count"], form=part["form"], encoder=encoder, roles=part["roles"])
     elif source == "generated":
         from components.core.config import SamplingSection
-        from components.diffusion.models.bundle import load_bundle
         from components.diffusion.sampling.sampler import sample_class_pictures
 
-        bundle = load_bundle(base["model"], revision=base.get("revision"))
-        pictures = sample_class_pictures(bundle, part["prompt"], part["count"], SamplingSection(**sampling), seed)
+        pictures = sample_class_pictures(load_base(base), part["prompt"], part["count"], SamplingSection(**sampling), seed)
         auxiliary.pack_generated(pictures, out, part["prompt"])
     elif source == "target":
         auxiliary.copy_target(style_set.path, out, roles=part["roles"])

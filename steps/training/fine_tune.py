@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 from zenml import step
 
-from components.core.config import BaseSection, MethodSection, RunConfig, StyleSection, TrainingSection
+from components.core.config import MethodSection, RunConfig, StyleSection, TrainingSection
 from components.core.paths import read_json, write_json
 from components.core.usage import measured
 from steps.io.artifacts import Folder
+from steps.io.base_model import base_section
 from steps.io.caching import code_of
 from steps.io.checkpoint_store import checkpoint_store_for
 from steps.io.workspace import resumable, scratch
@@ -17,18 +18,27 @@ from steps.io.workspace import resumable, scratch
 def fine_tune(
     style_set: Folder, split: Folder, aux: Folder, seed: int, base: dict[str, Any], method: dict[str, Any], training: dict[str, Any]
 ) -> Annotated[Folder, "model"]:
-    """Fine-tune; a run that was killed goes on from its last checkpoint. ``base`` has ``model``, ``revision`` and ``digest``."""
+    """Fine-tune; a run that was killed goes on from its last checkpoint. ``base`` is its section and ``digest``."""
     from components.diffusion.training.loop import fine_tune as train
 
     config = RunConfig(
         seed=seed,
         # What the style is called and how its pictures are drawn later is no part of training: `register` writes it down.
         style=StyleSection(name="style", source="style_set"),
-        base=BaseSection(model=base["model"], revision=base["revision"]),
+        base=base_section(base),
         method=MethodSection(**method),
         training=TrainingSection(**training),
     )
-    key = [style_set.digest, split.digest, aux.digest, seed, base["digest"], method, config.training.global_batch_config()]
+    key = [
+        style_set.digest,
+        split.digest,
+        aux.digest,
+        seed,
+        base["digest"],
+        base["precision"],
+        method,
+        config.training.global_batch_config(),
+    ]
     checkpoints = resumable("fine_tune", "checkpoints", key=key)
     store = checkpoint_store_for(key)
     if store:

@@ -14,6 +14,7 @@ from components.core.config.sections import (
     MethodSection,
     Place,
     PositiveInt,
+    PrecisionSection,
     Probability,
     SamplingSection,
     ScoringSection,
@@ -26,7 +27,7 @@ from components.core.config.validation import explain, validate_model
 
 __all__ = [
     "AS_SCORED", "SAMPLER", "AuxSection", "BaseSection", "CaptionsSection", "ConceptSection", "LoraSection", "MethodName",
-    "MethodSection", "Place", "PositiveInt", "Probability", "RunConfig", "SamplingSection", "ScoringSection",
+    "MethodSection", "Place", "PositiveInt", "PrecisionSection", "Probability", "RunConfig", "SamplingSection", "ScoringSection",
     "Section", "StyleSection", "TimesSection", "TrainingSection", "builtin_config", "config_text", "explain", "find_config", "load_config",
     "parse_config",
     "read_config", "read_yaml_mapping", "validate_model",

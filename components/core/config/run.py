@@ -39,9 +39,21 @@ class RunConfig(sections.Section):
             raise ValueError("sampling.style_template: must hold {token} and {prompt}")
         if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
             raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
-        if problem := self.training.conflict():
+        if problem := self.training.conflict() or self._fetched_conflict():
             raise ValueError(problem)
         return self
+
+    def _fetched_conflict(self) -> str | None:
+        """What does not go with layers that fetch their weights for the time of a call."""
+        precision, offload = self.base.precision.denoiser, self.base.offload
+        if precision not in ("fp8", "int8", "nf4") and not offload:
+            return None
+        name = "base.offload" if offload else "base.precision.denoiser"
+        if self.training.compile:
+            return f"training.compile: does not go with {name}={offload or precision}; leave one of them out"
+        if self.method.lora.dora:
+            return f"method.lora.dora: reads the frozen weights themselves, which {name}={offload or precision} does not leave in place"
+        return None
 
     @property
     def model_name(self) -> str:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -17,6 +17,7 @@ def _without_credentials(value: str | None) -> str | None:
 
 
 MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "single-styleforge", "multi-styleforge"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8", "nf4"]
 OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "schedule-free"]
 Place = Annotated[str, AfterValidator(_without_credentials)]
 """A folder or URL."""
@@ -93,11 +94,33 @@ class CaptionsSection(Section):
     )
 
 
+class PrecisionSection(Section):
+    """What the frozen weights of a base are held in. Of trained ones `training.weights` says it."""
+
+    denoiser: Precision = Field(
+        "auto", description="Of the network that denoises; `auto`: bf16 on CUDA, fp32 elsewhere. `fp8`, `int8` and `nf4` are for storage."
+    )
+    text_encoders: Precision = Field("auto", description="Of the text encoders; `auto` as above.")
+    vae: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Of the VAE; `auto` is fp32: in fp16 many overflow.")
+
+
+def _for_each(value: Any) -> Any:
+    """A name alone is for the denoiser and the text encoders."""
+    return {"denoiser": value, "text_encoders": value} if isinstance(value, str) else value
+
+
 class BaseSection(Section):
     """The text-to-image model to start from."""
 
     model: str = Field("pocket", description="`pocket`, `pocket-flow`, a diffusers folder, a `.safetensors` file, or a hub id.")
     revision: str | None = Field(None, description="Pinned commit of a hub model; required for hub ids.")
+    precision: Annotated[PrecisionSection, BeforeValidator(_for_each)] = Field(
+        PrecisionSection(),
+        description="Of frozen weights: one name for the denoiser and the text encoders, or one for each part.",
+    )
+    offload: Probability = Field(
+        0.0, description="Share of the denoiser's blocks whose frozen weights stay in the CPU's memory until they are called."
+    )
 
 
 class ConceptSection(Section):
@@ -223,6 +246,10 @@ class TrainingSection(Section):
     gradient_accumulation: PositiveInt = Field(1, description="Micro-batches an optimizer step.")
     gradient_checkpointing: bool = Field(False, description="Trade compute for memory in the denoiser and text encoder.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast type; trainable weights stay fp32.")
+    weights: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="What trained weights are held in; `bf16` takes half the memory, computes so too, and rounds each step stochastically.",
+    )
     optimizer: OptimizerName = Field(
         "adamw",
         description="Optimizer by name; all but `adamw` and `adafactor` come with the extra `optimizers`. See docs/how-to/memory.md.",
@@ -278,6 +305,12 @@ class TrainingSection(Section):
         rates = {rate for rate in (self.text_encoder_learning_rate, self.token_learning_rate) if rate}
         if self.optimizer == "prodigy" and rates - {self.learning_rate}:
             return "training.optimizer: prodigy finds one rate for all; leave text_encoder_learning_rate and token_learning_rate out"
+        if self.weights == "bf16" and self.optimizer in ("prodigy", "schedule-free"):
+            return f"training.weights: {self.optimizer} needs fp32; bf16 goes with adamw, adamw8bit, adafactor and lion"
+        if self.weights == "bf16" and self.ema_decay:
+            return "training.ema_decay: an average of bf16 weights does not move; set 0, or training.weights to fp32"
+        if self.weights == "bf16" and self.mixed_precision == "fp16":
+            return "training.mixed_precision: fp16 does not go with weights in bf16; set bf16 or no"
         if self.optimizer == "schedule-free" and self.schedule != "constant":
             return f"training.schedule: schedule-free takes the place of a schedule; set constant instead of {self.schedule}"
         if self.optimizer == "schedule-free" and self.ema_decay:

@@ -12,11 +12,13 @@ import torch
 
 from components.core.config import AS_SCORED, RunConfig
 from components.core.content import digest_value
+from components.core.devices import default_device
 from components.core.paths import atomic_folder, read_jsonl, write_json, write_jsonl
 from components.core.prompting import fill_tokens
 from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.models.deltas import CARD, DELTA_FILE
+from components.diffusion.models.precision import settle
 from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
 from components.diffusion.training.checkpoints import save_tensors
 from components.diffusion.training.methods import Method
@@ -66,6 +68,9 @@ def write_model(
         write_json(folder / "training" / "timing.json", timing.as_json())
         prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]
         requests = [PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt) for index, prompt in enumerate(prompts)]
+        if requests:
+            device = default_device()
+            bundle.family.lower(settle(config.base.precision, device), device, config.base.offload).to(device)
         for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
             picture.save(folder / "training" / f"{request.id}.png")
 
@@ -81,7 +86,12 @@ def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path)
         "save": method.save,
         "recipe": method.recipe.as_json(),
         "style": config.style.name,
-        "base": {"model": config.base.model, "revision": config.base.revision, "digest": bundle.digest},
+        "base": {
+            "model": config.base.model,
+            "revision": config.base.revision,
+            "digest": bundle.digest,
+            "memory": config.base.model_dump(mode="json", include={"precision", "offload"}),
+        },
         "manifest_digest": digest_value(manifest),
         "style_ref_pictures": sum(row.get("split") == "style_ref" and not row.get("problem") for row in manifest),
         "seed": config.seed,

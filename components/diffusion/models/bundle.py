@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from components.core.card import CARD, read_card
+from components.core.config import BaseSection, validate_model
 from components.core.devices import default_device
 from components.core.errors import InputError
 from components.diffusion.models.deltas import apply_delta, check_base, is_delta, read_delta
 from components.diffusion.models.families import Family
 from components.diffusion.models.loading import load_file, load_folder, quiet
+from components.diffusion.models.precision import Precisions, compute_dtype, kind_of, settle
 from components.diffusion.models.sources import content_digest, locate
+
+CPU, AS_FILES = torch.device("cpu"), Precisions()
 
 
 @dataclass
@@ -38,43 +44,73 @@ class Bundle:
 
 
 def load_bundle(
-    model: str | Path, revision: str | None = None, device: str | torch.device | None = None, base: str | Path | None = None
-) -> Bundle:
-    """Load a model in fp32, in evaluation mode.
+    model: str | Path, revision: str | None = None, device: str | torch.device | None = None, base: str | Path | None = None,
+    memory: BaseSection | None = None,
+) -> Bundle:  # fmt: skip
+    """Load a model in evaluation mode, to draw with or to save.
 
     Args:
         model: ``pocket``, a diffusers folder, a folder with a delta (loaded onto its base), a ``.safetensors`` file, or a hub
             id (``owner/name``), whose ``revision`` is a full commit hash.
         device: default: the accelerator, else the CPU.
         base: where the base of a delta is; default: where it was in training.
+        memory: whose ``precision`` and ``offload`` hold; default: those that a style model was trained with, else the defaults.
 
     Raises:
         InputError: nothing is there, a part is missing, weights are pickled, the architecture is another one, or a delta's
             base is a delta.
+        ConfigError: a precision that this machine does not have.
         ServiceUnreachable: the hub does not answer.
+    """
+    place = torch.device(device) if device else default_device()
+    memory = memory or _recorded(Path(str(model)).expanduser())
+    precisions = settle(memory.precision, place)
+    bundle = load_weights(model, revision, precisions, place, base=base)
+    bundle.family.lower(precisions, place, memory.offload).to(place)
+    return bundle
+
+
+def load_weights(
+    model: str | Path, revision: str | None = None, precisions: Precisions = AS_FILES, device: torch.device = CPU, *,
+    base: str | Path | None = None, whole: Collection[str] = (),
+) -> Bundle:  # fmt: skip
+    """The same on the CPU, before it is brought into ``precisions``: each part in the type that it will compute with on ``device``.
+
+    Parts of the ``whole`` kinds, and those that a delta changes, are in fp32.
     """
     where = str(model)
     folder = Path(where).expanduser()
     if is_delta(folder):
-        return _load_delta(folder, where, device, base)
+        return _load_delta(folder, where, precisions, device, base)
     path = locate(where, revision)
+
+    def types(part: str) -> torch.dtype:
+        return torch.float32 if kind_of(part) in whole else compute_dtype(precisions.of(part), device)
+
     with quiet():
-        family = load_file(path) if path.is_file() else load_folder(path)
-    place = torch.device(device) if device else default_device()
+        family = load_file(path, types) if path.is_file() else load_folder(path, types)
     for part in family.parts.values():
         part.requires_grad_(False).eval()
-    return Bundle(family.to(place), where, revision, path)
+    return Bundle(family, where, revision, path)
 
 
-def _load_delta(folder: Path, where: str, device: str | torch.device | None, base: str | Path | None) -> Bundle:
-    """A delta's base with the delta folded in."""
+def _load_delta(folder: Path, where: str, precisions: Precisions, device: torch.device, base: str | Path | None) -> Bundle:
+    """A delta's base with the delta folded in, in fp32."""
     delta = read_delta(folder)
     if is_delta(Path(base or delta.model).expanduser()):
         raise InputError(
             str(folder), f"its base {base or delta.model} is itself a delta", expected="a whole model as the base",
             remedy="export that delta as a whole model (`styleforge export --format diffusers`) and train on it",
         )  # fmt: skip
-    whole = load_bundle(base or delta.model, delta.revision, "cpu")
-    check_base(delta, whole.digest)
-    apply_delta(whole.family, delta)
-    return Bundle(whole.family.to(torch.device(device) if device else default_device()), where, None, folder)
+    bundle = load_weights(base or delta.model, delta.revision, precisions, device, whole=delta.recipe.kinds())
+    check_base(delta, bundle.digest)
+    apply_delta(bundle.family, delta)
+    return Bundle(bundle.family, where, None, folder)
+
+
+def _recorded(folder: Path) -> BaseSection:
+    """How the base was held when a style model was trained, as its card says; the defaults for any other model."""
+    if not (folder / CARD).is_file():
+        return BaseSection()
+    held = read_card(folder).get("base", {}).get("memory", {})
+    return validate_model(BaseSection, held, f"{folder / CARD}: base.memory")

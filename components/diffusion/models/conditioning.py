@@ -30,6 +30,10 @@ class Conditioning:
         pooled, mask = (None if each is None else each.index_select(0, index) for each in (self.pooled, self.mask))
         return Conditioning(self.states.index_select(0, index), pooled, mask)
 
+    def to(self, device: torch.device) -> Conditioning:
+        """The same on another device."""
+        return Conditioning(*(None if each is None else each.to(device) for each in (self.states, self.pooled, self.mask)))  # type: ignore[arg-type]
+
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """All rows of all parts, of one family, under each other."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,10 +19,15 @@ from components.core.errors import InputError
 from components.core.paths import atomic_file, read_json, write_json
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.layouts import Drawing, Layout, downsampling
+from components.diffusion.models.precision import Precisions, lower, part_bytes, place
 from components.diffusion.models.tokens import expand
 from components.diffusion.objectives.base import Objective
 
 _logger = logging.getLogger(__name__)
+SLICED_FROM = 512
+"""Side in pixels from which a VAE takes one picture at a time: in fp32, eight at once of 1,024 would need 20 GB."""
+ROOM = 0.5
+"""Share of a GPU's memory that all parts together may take. Larger ones take turns."""
 Denoiser = Callable[..., Any]
 """A denoiser as it is called: the module itself, or what an accelerator or a compiler made of it."""
 
@@ -51,6 +56,12 @@ class Family(abc.ABC):
         self.tokenizers: dict[str, Any] = {name: parts[name.replace("text_encoder", "tokenizer")] for name in self.text_encoders}
         self.vae: Any = parts["vae"]
         self.scheduler_config = dict(scheduler_config)
+        self.device = torch.device("cpu")
+        """Where it works; parts that take turns are on the CPU in between."""
+        self.take_turns = False
+        self.precisions = Precisions()
+        if self.resolution >= SLICED_FROM and hasattr(self.vae, "enable_slicing"):
+            self.vae.enable_slicing()
 
     @property
     def denoiser(self) -> Any:
@@ -81,11 +92,6 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def adapter_targets(self) -> tuple[str, ...]:
         """Layers of the denoiser that get an adapter by default, by the ends of their names."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where its networks are."""
-        return next(self.denoiser.parameters()).device
 
     @property
     def idle_parameters(self) -> list[torch.nn.Parameter]:
@@ -127,11 +133,11 @@ class Family(abc.ABC):
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """VAE moments (mean and log variance), shape (N, 2C, h, w), of pictures in [-1, 1], shape (N, 3, H, W).
 
-        Always in fp32: many VAEs overflow in fp16.
+        In the VAE's own precision, whatever the caller's autocast: many overflow in fp16.
         """
         with torch.autocast(pixels.device.type, enabled=False):
-            moments: torch.Tensor = self.vae.encode(pixels.float()).latent_dist.parameters
-        return moments
+            moments: torch.Tensor = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.parameters
+        return moments.float()
 
     def sample_latents(self, moments: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """Latents (z − shift) · scale, shape (N, C, h, w), with both from the VAE's own configuration, never by hand.
@@ -145,10 +151,10 @@ class Family(abc.ABC):
 
     @torch.no_grad()
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures in about [-1, 1], shape (N, 3, H, W), of such latents, decoded in fp32."""
+        """Pictures in about [-1, 1], shape (N, 3, H, W), of such latents, decoded in the VAE's own precision."""
         with torch.autocast(latents.device.type, enabled=False):
-            pixels: torch.Tensor = self.vae.decode(latents.float() / self._scale + self._shift).sample
-        return pixels
+            pixels: torch.Tensor = self.vae.decode((latents.float() / self._scale + self._shift).to(self.vae.dtype)).sample
+        return pixels.float()
 
     @property
     def _scale(self) -> float:
@@ -210,11 +216,32 @@ class Family(abc.ABC):
         the scale that a denoiser with :attr:`guidance_embedded` is told; by default the one that it trains with.
         """
 
-    def to(self, device: torch.device) -> Self:
-        """Move the networks."""
-        for part in self.parts.values():
-            part.to(device)
+    def lower(self, precisions: Precisions, device: torch.device, offload: float = 0.0, but: Collection[str] = ()) -> Self:
+        """Bring frozen weights into their precisions, as they work on ``device``, ``but`` for parts that train as a whole.
+
+        ``offload`` is the share of the denoiser's blocks that stay on the CPU.
+        """
+        self.precisions = precisions
+        for name, part in self.parts.items():
+            if name not in but:
+                lower(part, precisions.of(name), device, offload if name == self.layout.denoiser else 0.0)
         return self
+
+    def to(self, device: torch.device) -> Self:
+        """Make it work on ``device``: move all parts there, or, where they would fill it, let :meth:`turn` do it."""
+        self.device = device
+        if device.type == "cuda":
+            room = ROOM * torch.cuda.get_device_properties(device).total_memory
+            self.take_turns = sum(part_bytes(part) for part in self.parts.values()) > room
+        for part in self.parts.values():
+            place(part, torch.device("cpu") if self.take_turns else device)
+        return self
+
+    def turn(self, *names: str) -> None:
+        """Before parts are called: where parts take turns, move these to the device, and the others off it."""
+        if self.take_turns:
+            for name in sorted(self.parts, key=lambda each: each in names):
+                place(self.parts[name], self.device if name in names else torch.device("cpu"))
 
     def save(self, folder: Path, *, weights: bool = True) -> None:
         """Write the diffusers layout: safetensors and JSON, nothing that depends on the machine or the day.

@@ -1,10 +1,10 @@
-"""From files to a family: a folder in diffusers layout, or one safetensors file in the original layout. fp32, never pickles."""
+"""From files to a family: a folder in diffusers layout, or one safetensors file in the original layout; never pickles."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from components.core.errors import InputError
 from components.diffusion.models.families import Family
 from components.diffusion.models.flux import Flux
+from components.diffusion.models.precision import cast
 from components.diffusion.models.sd3 import StableDiffusion3
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.models.sources import (
@@ -33,21 +34,32 @@ FAMILIES: dict[str, type[Family]] = {
 # Parts of pipelines that the work here has no use for.
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 V_PREDICTION_MARK = "v_pred"
+PartTypes = Callable[[str], torch.dtype]
 
 
-def load_folder(folder: Path) -> Family:
-    """A checked folder in diffusers layout. InputError where a part is missing, damaged, or does not fit the others."""
+def in_fp32(part: str) -> torch.dtype:
+    """All parts in fp32."""
+    return torch.float32
+
+
+def load_folder(folder: Path, types: PartTypes = in_fp32) -> Family:
+    """A checked folder in diffusers layout, weights in the ``types`` of their parts.
+
+    InputError where a part is missing, damaged, or does not fit the others.
+    """
     layout = check_folder(folder)
     try:
-        parts = {part: _load_part(folder, part, *cls) for part, cls in present_parts(folder).items() if part != "scheduler"}
+        parts = {part: _load_part(folder, part, *cls, types(part)) for part, cls in present_parts(folder).items() if part != "scheduler"}
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(str(folder), f"cannot be loaded ({first_line(error)})", expected=f"a whole {layout.title} folder") from error
     return FAMILIES[layout.pipeline].open(parts, scheduler, folder, str(folder))
 
 
-def load_file(path: Path) -> Family:
+def load_file(path: Path, types: PartTypes = in_fp32) -> Family:
     """A one-file checkpoint, with the configuration and tokenizers that :func:`configuration_of` finds; no network beyond that.
+
+    Weights are brought into the ``types`` of their parts.
 
     Raises:
         InputError: the file is no whole checkpoint, or does not fit its configuration.
@@ -70,6 +82,8 @@ def load_file(path: Path) -> Family:
         ) from error  # fmt: skip
     parts = {part: getattr(pipeline, part) for part in kind.layout.parts if part != "scheduler"}
     _check_whole(path, folder, {part: parts[part] for part in kind.layout.networks})
+    for part in kind.layout.networks:
+        cast(parts[part].requires_grad_(False), types(part))
     scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
     family = FAMILIES[kind.layout.pipeline].open(parts, scheduler, folder, str(path))
     if V_PREDICTION_MARK in tensor_names(path) and family.objective.prediction_type != "v_prediction":
@@ -81,7 +95,7 @@ def load_file(path: Path) -> Family:
     return family
 
 
-def _load_part(folder: Path, part: str, library: str, name: str) -> Any:
+def _load_part(folder: Path, part: str, library: str, name: str, dtype: torch.dtype) -> Any:
     import diffusers
     import transformers
 
@@ -92,7 +106,7 @@ def _load_part(folder: Path, part: str, library: str, name: str) -> Any:
     names = [path.name for path in (folder / part).glob("*.safetensors")]
     variant = "fp16" if names and all(".fp16" in name for name in names) else None
     network, report = cls.from_pretrained(
-        folder / part, output_loading_info=True, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, variant=variant
+        folder / part, output_loading_info=True, torch_dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant
     )
     missing = sorted({*report["missing_keys"], *(name for name, value in network.named_parameters() if value.is_meta)})
     if missing:

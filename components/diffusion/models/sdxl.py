@@ -15,9 +15,6 @@ from components.diffusion.models.layouts import STABLE_DIFFUSION_XL, downsamplin
 from components.diffusion.models.sources import zeros_for_empty_prompt
 from components.diffusion.models.stable_diffusion import StableDiffusion
 
-SLICED_FROM = 1024
-"""Side in pixels from which the VAE takes one picture at a time: in fp32, eight at once would need tens of gigabytes."""
-
 
 class StableDiffusionXL(StableDiffusion):
     """Two CLIP text encoders whose penultimate states are joined, the second's pooled projection, and time ids.
@@ -32,8 +29,6 @@ class StableDiffusionXL(StableDiffusion):
         self.zero_empty = zero_empty
         # Published configurations hold a wrong end token; CLIP then looks for the greatest id, which an added token has.
         self.text_encoders["text_encoder_2"].text_model.eos_token_id = self.tokenizers["text_encoder_2"].eos_token_id
-        if self.resolution >= SLICED_FROM:
-            self.vae.enable_slicing()
 
     @classmethod
     def open(cls, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], folder: Path, where: str) -> Self:

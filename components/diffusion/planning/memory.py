@@ -66,9 +66,9 @@ class Planner:
             return sum(part.weights for name, part in counts.items() if not settings.staged or name.startswith(working))
 
         if settings.cache_latents:
-            yield StepMemory("cache latents", weights(VAE), average=average, activations=latents.most, caches=moments)
+            yield StepMemory("cache latents", weights(VAE), activations=latents.most, caches=moments)
         if caches_text:
-            yield StepMemory("cache prompts", weights(TEXT), average=average, activations=prompt.most, caches=caches)
+            yield StepMemory("cache prompts", weights(TEXT), activations=prompt.most, caches=caches)
         optimizer = int(sum(state_bytes(settings.optimizer, value.shape) for value in own.values()))
         state: dict[str, int] = {"optimizer": optimizer, "average": average, "caches": caches}
         working = (traced.family.layout.denoiser, *(() if settings.cache_latents else (VAE,)), *(() if caches_text else (TEXT,)))

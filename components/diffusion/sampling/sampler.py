@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,8 @@ from components.diffusion.training.pictures import to_uint8
 TOLERANCE = 2
 """Greatest difference, in levels of 0–255, between two drawings of one picture in batches of different size, in fp32."""
 CHUNK = "styleforge"
+TOGETHER = 256
+"""Pictures whose prompts are encoded at once where parts take turns on the GPU, and are kept at all."""
 _LEFTOVER = ".*.tmp.png"
 
 
@@ -179,7 +182,9 @@ def describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, A
     drawing = {"negative_prompt": settings.negative_prompt, **vars(bundle.family.drawing(settings))}
     height, width = bundle.family.picture_size(settings)
     size = width if height == width else [height, width]
-    return {"schema": 1, "model": bundle.digest, "size": size, **row, **drawing}
+    lowered = bundle.family.precisions.lowered
+    precision = {"precision": lowered} if lowered else {}
+    return {"schema": 1, "model": bundle.digest, "size": size, **row, **drawing, **precision}
 
 
 def row_of(job: Job) -> dict[str, Any]:
@@ -203,18 +208,26 @@ def _draw(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection) -> Ite
     """Draw pictures batch by batch: yields the jobs and their pixels, uint8 (N, H, W, 3)."""
     if not jobs:
         return
-    device = bundle.family.device
-    prompts = PromptCache(bundle.family, device, keep_states=True)
-    for part in bundle.family.parts.values():
+    family, device = bundle.family, bundle.family.device
+    for part in family.parts.values():
         # Convolutions alone are a quarter to a third faster so, on CPUs as on tensor cores; it moves no value.
         part.to(memory_format=torch.channels_last)
     # bf16 on an accelerator that has it; fp32 on the CPU.
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    together = settings.batch_size * math.ceil(TOGETHER / settings.batch_size)
     for start in range(0, len(jobs), settings.batch_size):
         batch = jobs[start : start + settings.batch_size]
+        if start % together == 0:
+            prompts = PromptCache(family, device, keep_states=True)
+            if family.take_turns:
+                coming = [job.request.full_prompt for job in jobs[start : start + together]]
+                family.turn(*family.text_encoders)
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    prompts.encode([settings.negative_prompt, *coming])
+                family.turn(family.layout.denoiser, "vae")
         # Closed before the yield: the mode is the thread's, and must not reach the caller.
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            pixels = bundle.family.decode_latents(denoise(bundle, batch, settings, prompts))
+            pixels = family.decode_latents(denoise(bundle, batch, settings, prompts))
         if not torch.isfinite(pixels).all():
             bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
             raise StyleForgeError(

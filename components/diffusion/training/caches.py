@@ -17,6 +17,7 @@ from components.diffusion.training.samples import Sample
 
 LoadImage = Callable[[Path], Image]
 ENCODE_BATCH = 8
+HOME = torch.device("cpu")
 
 
 class LatentCache:
@@ -99,7 +100,10 @@ class LatentCache:
 
 
 class PromptCache:
-    """Token ids and conditioning of prompts, each computed once. ``keep_states`` must be off while a text encoder trains."""
+    """Token ids and conditioning of prompts, each computed once. ``keep_states`` must be off while a text encoder trains.
+
+    They wait in the CPU's memory: those of a long text encoder's 512 tokens take 8 MB a prompt.
+    """
 
     def __init__(self, family: Family, device: torch.device, *, keep_states: bool) -> None:
         self._family, self._device, self._keep = family, device, keep_states
@@ -131,5 +135,5 @@ class PromptCache:
         for prompt in unique:
             if prompt not in self._conditioning:
                 # One at a time, so that what a prompt becomes does not depend on which others came with it.
-                self._conditioning[prompt] = self._family.encode_tokens(self._ids([prompt]))
-        return Conditioning.cat([self._conditioning[prompt] for prompt in unique])
+                self._conditioning[prompt] = self._family.encode_tokens(self._ids([prompt])).to(HOME)
+        return Conditioning.cat([self._conditioning[prompt] for prompt in unique]).to(self._device)

@@ -47,3 +47,13 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
             raise ConfigError(
                 f"training.{field}.shift=dynamic", f"is for flow bases, which {layout.title} is not", expected="a number, or none"
             )
+
+
+def check_machine(config: RunConfig) -> None:
+    """Refuse (ConfigError) an optimizer or a precision that this machine, which is to train, does not have."""
+    from components.core.devices import default_device
+    from components.diffusion.models.precision import settle
+    from components.diffusion.training.optimizers import check_optimizer
+
+    check_optimizer(config.training)
+    settle(config.base.precision, default_device())

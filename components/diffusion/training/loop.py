@@ -19,17 +19,20 @@ from components.core.errors import StorageError
 from components.core.images import load_rgb
 from components.core.logs import progress
 from components.diffusion.export.style_model import Timing, write_model
-from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.models.bundle import Bundle, load_weights
 from components.diffusion.models.families import Denoiser
+from components.diffusion.models.precision import PLAIN_DTYPES, settle
 from components.diffusion.training import launch
 from components.diffusion.training.buckets import Size, bucket_sizes
 from components.diffusion.training.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
 from components.diffusion.training.denoising import Denoising
+from components.diffusion.training.fit import check_machine
+from components.diffusion.training.held import Held, put_onto_base
 from components.diffusion.training.log import TrainingLog
 from components.diffusion.training.methods import Method, method_for
 from components.diffusion.training.optimization import MovingAverage, make_accelerator, precision_for, rate_factor
-from components.diffusion.training.optimizers import check_optimizer, learning_rate, make_optimizer
+from components.diffusion.training.optimizers import learning_rate, make_optimizer
 from components.diffusion.training.pictures import Variant
 from components.diffusion.training.rng_state import all_states, forked_rng, restore_state
 from components.diffusion.training.samples import Mixer, TrainingSet, read_training_set
@@ -64,12 +67,12 @@ def fine_tune(
 
     Raises:
         InputError: the base or one of the folders cannot be used.
-        ConfigError: the configuration asks for what is not installed.
+        ConfigError: the configuration asks for what this machine does not have.
         TrainingDiverged: the loss or the gradient became NaN or infinite.
         StorageError: the disk is full or read-only; finished checkpoints are kept.
         ProcessLost: one of several processes died.
     """
-    check_optimizer(config.training)
+    check_machine(config)
     processes = config.training.processes
     if launch.is_worker(processes):
         launch.pin_device()
@@ -80,8 +83,11 @@ def fine_tune(
         return Path(out)
     method = method_for(config.method)
     data = read_training_set(style_set, split, aux, method, seed=config.seed)
+    device = default_device()
+    precisions = settle(config.base.precision, device)
     # Onto the CPU first: each process then moves it to a device of its own.
-    bundle = load_bundle(config.base.model, config.base.revision, "cpu")
+    whole = method.recipe.kinds(adapters=False)
+    bundle = load_weights(config.base.model, config.base.revision, precisions, device, whole=whole)
     # Dropout, where a base has some, draws from the global stream: it gets a seed of its own, and the caller's comes back.
     with forked_rng():
         trainer = Trainer(config, method, data, bundle, checkpoints, load_image, on_checkpoint)
@@ -90,7 +96,10 @@ def fine_tune(
         trained, recipe = trainer.trained.named(), trainer.trained.recipe
         log, timing = trainer.run()
     if trainer.is_main:
-        write_model(config, replace(method, recipe=recipe), bundle, trained, style_set, out, log, timing)
+        tensors = {name: value.detach().float() for name, value in trained.items()}
+        if trainer.held.altered and (method.save == "full" or config.training.validation_prompts):
+            put_onto_base(bundle, recipe, tensors, config.seed)
+        write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing)
     trainer.wait()
     return Path(out)
 
@@ -111,15 +120,14 @@ class Trainer:
         device = default_device()
         self.accelerator = make_accelerator(precision_for(training.mixed_precision, device), training.gradient_accumulation, device)
         self.device = self.accelerator.device
-        self.family.to(self.device)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
-        self.trained = Trainables(self.family, method.recipe, config.seed)
+        self.trained = Trainables(self.family, method.recipe, config.seed, PLAIN_DTYPES[training.weights])
+        self.held = Held(self.family, self.trained, config, self.device, turns=self.world == 1)
         self.parameters = list(self.trained.named().values())
         if training.gradient_checkpointing:
             self._checkpoint_gradients(on=True)
         denoiser, encoders = self._prepare()
-        self.average = MovingAverage(self.parameters, training.ema_decay)
         self.mixer = Mixer(
             data.instances, data.aux, batch_size=training.batch_size, aux_batch_size=training.aux_batch_size or training.batch_size,
             flip=training.flip, crops=training.crops, dropout=training.caption_dropout, seed=config.seed, rank=self.rank,
@@ -142,7 +150,10 @@ class Trainer:
         groups = self.trained.groups(rates)
         self.rates: list[float] = [group["lr"] for group in groups]
         parts = self.trained.parts
-        prepared = self.accelerator.prepare(*parts.values(), make_optimizer(groups, self.training, self.config.seed))
+        optimizer = make_optimizer(groups, self.training, self.config.seed)
+        # Several processes wrap their parts where they are; one alone moves each when its turn comes.
+        moves = [self.world > 1] * len(parts)
+        prepared = self.accelerator.prepare(*parts.values(), optimizer, device_placement=[*moves, True])
         self.models: list[torch.nn.Module] = list(prepared[:-1])
         self.optimizer = prepared[-1]
         wrapped = dict(zip(parts, self.models, strict=True))
@@ -160,12 +171,12 @@ class Trainer:
         without_effect = ("keep_checkpoints", "checkpoint_every", "validation_prompts")
         settings = {name: value for name, value in self.training.global_batch_config().items() if name not in without_effect}
         recipe = self.method.recipe.as_json()
-        return digest_value([bundle.digest, self.method.name, recipe, samples, settings, self.config.seed])
+        return digest_value([bundle.digest, self.method.name, recipe, samples, settings, self.config.seed, self.held.precisions])
 
     def run(self) -> tuple[list[dict[str, Any]], Timing]:
         """Train to the end and leave the final weights in the bundle (the average, if any); returns the log's rows, and what it took."""
-        first = self._resume()
         self._encode_all()
+        first = self._resume()
         start = time.perf_counter()
         pictures = self.mixer.total * self.training.gradient_accumulation
         with progress("fine-tuning", self.training.steps, shown=self.is_main) as advance:
@@ -185,13 +196,25 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _encode_all(self) -> None:
-        """Fill the caches before the first step, in an order that does not depend on where training is taken up."""
+        """Fill the caches, in an order that does not depend on where training is taken up; then what steps call is on the device."""
         mirrored = [flipped for flipped, possible in ((False, self.training.flip < 1.0), (True, self.training.flip > 0.0)) if possible]
         variants = [Variant(crop, flipped) for crop in range(self.training.crops) for flipped in mirrored]
-        self.denoising.latents.fill((*self.data.instances, *self.data.aux), variants)
-        self.denoising.latents.fill(self.data.validation, [Variant()])
+        latents, prompts, family = self.denoising.latents, self.denoising.prompts, self.family
+        if self.training.cache_latents:
+            family.turn("vae")
+        latents.fill((*self.data.instances, *self.data.aux), variants)
+        latents.fill(self.data.validation, [Variant()])
         if not self.denoising.encoders:
-            self.denoising.prompts.encode([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
+            family.turn(*family.text_encoders)
+            prompts.encode([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
+        # What every step calls; what is cached is released.
+        called = {
+            family.layout.denoiser: True, "vae": not self.training.cache_latents,
+            **dict.fromkeys(family.text_encoders, not self.training.cache_text or bool(self.denoising.encoders)),
+        }  # fmt: skip
+        family.turn(*(name for name, needed in called.items() if needed))
+        # Beside the weights, where they are now.
+        self.average = MovingAverage(self.parameters, self.training.ema_decay)
 
     def _step(self, step: int) -> None:
         """One optimizer step with all that belongs to it: log, validation, checkpoint."""
@@ -278,7 +301,9 @@ class Trainer:
         if self.training.gradient_checkpointing:
             self._checkpoint_gradients(on=False)
         self.optimizer.zero_grad()
-        self.trained.fold()
+        if not self.held.altered:
+            self.trained.fold()
+            self.family.to(self.device)
 
     def _checkpoint_gradients(self, *, on: bool) -> None:
         """In diffusers and transformers the same has two names."""

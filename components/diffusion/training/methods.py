@@ -78,6 +78,11 @@ class Recipe:
         trains = frozenset(re.sub(r"^unet\b", "denoiser", way) for way in data["trains"])
         return cls(trains, tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"]))
 
+    def kinds(self, *, adapters: bool = True) -> frozenset[str]:
+        """The kinds of parts (``denoiser``, ``text_encoders``) in which something trains; without ``adapters``, more than those."""
+        ways = [way for way in self.trains if adapters or not way.endswith(".low-rank")]
+        return frozenset("denoiser" if way.startswith("denoiser") else "text_encoders" for way in ways)
+
     def with_targets(self, denoiser: tuple[str, ...], text_encoder: tuple[str, ...]) -> Recipe:
         """The recipe with no target of adapters left open; those given here are a family's own."""
         changes = {"targets": self.lora.targets or denoiser, "text_encoder_targets": self.lora.text_encoder_targets or text_encoder}

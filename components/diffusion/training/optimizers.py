@@ -1,7 +1,5 @@
 """Optimizers by name, each from a library that is kept up: what they take, what they hold, what does not go with them."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from collections.abc import Callable, Sequence

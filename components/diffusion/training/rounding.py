@@ -1,7 +1,5 @@
 """Weights that train in bf16: each optimizer step is computed in fp32 and rounded at random, so that small updates are not lost."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -68,8 +66,11 @@ class StochasticallyRounded(torch.optim.Optimizer):
         self._steps = own["steps"]
         for group, rate in zip(self.param_groups, own["rates"], strict=True):
             group["lr"] = rate
+        values = [value for group in self.param_groups for value in group["params"]]
         for index, optimizer in enumerate(optimizer for inner in self._inner for optimizer in inner):
             state = state_dict["state"].get(index)
+            # State goes to where the parameter is, which may have moved since.
+            optimizer.param_groups[0]["params"][0].data = torch.empty(0, device=values[index].device)
             optimizer.load_state_dict({"state": {0: state} if state else {}, "param_groups": [{**groups[index], "params": [0]}]})
 
 

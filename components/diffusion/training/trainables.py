@@ -16,6 +16,7 @@ import torch
 from components.core.content import derive_seed
 from components.core.errors import ConfigError, InputError
 from components.diffusion.models.families import Family
+from components.diffusion.models.precision import cast
 from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
 from components.diffusion.training.methods import Recipe
 from components.diffusion.training.rng_state import forked_rng
@@ -167,20 +168,25 @@ class IdentifierRows(ParameterSet):
 class Trainables:
     """All parameter sets of a recipe, put into a family's parts, whose own parameters are frozen. ``seed`` is for what begins at random.
 
+    What trains is brought into ``weights``, along with the rest of its part where more than adapters train.
+
     Raises:
         ConfigError: LoRA targets that the base does not have.
         InputError: a new token that the base has already.
     """
 
-    def __init__(self, family: Family, recipe: Recipe, seed: int = 0) -> None:
+    def __init__(self, family: Family, recipe: Recipe, seed: int = 0, weights: torch.dtype = torch.float32) -> None:
         self._family = family
         self.recipe = recipe.with_targets(family.adapter_targets, family.text_encoder_targets)
         # Nothing depends on them, so they get no gradient, and several processes would wait for one.
         self._idle = {id(value) for value in family.idle_parameters}
         self.sets = [found for name, part in family.parts.items() for found in self._sets(name, part, seed)]
-        for part in self.parts.values():
-            # Trained in fp32: half-precision weights lose small updates, and fp16 ones overflow.
-            part.float().train()
+        for name, part in self.parts.items():
+            part.train()
+            if name in self.whole:
+                cast(part, weights)
+        for value in self.named().values():
+            value.data = value.data.to(weights)
 
     def _sets(self, name: str, part: torch.nn.Module, seed: int) -> list[ParameterSet]:
         recipe, lora = self.recipe, self.recipe.lora
@@ -210,6 +216,11 @@ class Trainables:
         """The parts that hold trained parameters, by name, in the family's order."""
         names = {found.part for found in self.sets}
         return {name: part for name, part in self._family.parts.items() if name in names}
+
+    @property
+    def whole(self) -> set[str]:
+        """Those of which more than adapters trains."""
+        return {found.part for found in self.sets if not isinstance(found, LowRank)}
 
     def groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer, one a set, with the ``rates`` of ``denoiser``, ``text_encoder`` and ``tokens``."""

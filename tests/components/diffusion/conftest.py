@@ -115,7 +115,7 @@ def folders(tmp_path: Path) -> Folders:
     return write_folders(tmp_path / "run")
 
 
-def configure(base: Path, **settings: Any) -> RunConfig:
+def configure(base: Path, /, **settings: Any) -> RunConfig:
     """A short run on a base; each of ``settings`` is a section's changes, or a value."""
     data: dict[str, Any] = {
         "seed": 3, "style": {"name": "anime", "source": "unused"}, "base": {"model": str(base)},
