@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -100,11 +100,24 @@ def _check_all(path: Path, where: str, section: Any) -> None:
 def _check_model(path: Path, where: str, kind: tuple[str, str], section: Any) -> None:
     module, name = kind
     model: type[BaseModel] = getattr(importlib.import_module(module), name)
+    values = _mapping(path, where, section)
+    _known_fields(path, where, model, values)
     try:
-        model.model_validate(dict(_mapping(path, where, section)), extra="forbid")
+        model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ConfigError(str(path), explain(model, first, [where]), expected=f"what ZenML's {name} takes") from error
+
+
+def _known_fields(path: Path, where: str, model: type[BaseModel], values: Mapping[str, Any]) -> None:
+    # Not pydantic's extra="forbid": ZenML's models drop what they do not know before it is looked for.
+    _known(path, f"{where}.", values, tuple(model.model_fields), "key")
+    for key, value in values.items():
+        annotation = model.model_fields[key].annotation
+        candidates = (item for item in (annotation, *get_args(annotation)) if isinstance(item, type))
+        nested = next((item for item in candidates if issubclass(item, BaseModel)), None)
+        if nested is not None and isinstance(value, Mapping):
+            _known_fields(path, f"{where}.{key}", nested, value)
 
 
 def _mapping(path: Path, where: str, value: Any) -> Mapping[str, Any]:
