@@ -77,7 +77,7 @@ def explain_pictures(
     """
     if not has_maps(bundle):
         raise InputError(
-            bundle.model, f"{bundle.family.layout.title} has no cross-attention to map", expected="a base of Stable Diffusion 1.x to XL",
+            bundle.model, f"{bundle.family.layout.title} has no cross-attention to map", expected="a base with a UNet",
             remedy="set attention.prompts=0",
         )  # fmt: skip
     places = {

@@ -23,7 +23,7 @@ from components.diffusion.export.original import write_original
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
 from components.diffusion.models.families import Family
-from components.diffusion.models.layouts import STABLE_DIFFUSION, Drawing
+from components.diffusion.models.layouts import FILE_KINDS, Drawing
 from components.diffusion.models.loading import quiet
 from components.diffusion.models.tokens import row_names
 from components.diffusion.objectives.schedulers import make_scheduler, samplers_for
@@ -245,8 +245,8 @@ def _written(
     embeddings: dict[str, tuple[str, list[str]]] | None = None,
 ) -> Written:  # fmt: skip
     settings = sampling_settings(model.card)
-    # Files without a base are those of programs that know Stable Diffusion alone.
-    drawing = family.drawing(settings) if family else STABLE_DIFFUSION.settled(settings, {})
+    # Files without a base are those of programs that read one-file checkpoints.
+    drawing = family.drawing(settings) if family else FILE_KINDS[0].layout.settled(settings, {})
     name = drawing.scheduler
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
     if family is None and model.card.get("base", {}).get("model") in POCKET_BASES:

@@ -181,6 +181,8 @@ FILE_KINDS = (
     # 2.0 and 2.1 come with ε- and with v-prediction, at 512 and 768 pixels, and the weights do not tell which.
     FileKind("Stable Diffusion 2.x", STABLE_DIFFUSION, {**_UNET_AND_VAE, "text_encoder": "cond_stage_model.model."}, None),
 )
+FILE_TITLES = " or ".join(dict.fromkeys(kind.layout.title for kind in FILE_KINDS))
+"""The families that are read from one file. Others come as folders: their text encoders are not in the files that people share."""
 # What is often taken for a base, by the beginning of a tensor's name.
 NO_BASES = {
     "lora_unet_": "a LoRA",

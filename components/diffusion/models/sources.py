@@ -18,6 +18,7 @@ from components.core.model_ref import is_hub_id, local_model
 from components.core.paths import read_json
 from components.diffusion.models.layouts import (
     FILE_KINDS,
+    FILE_TITLES,
     LAYOUTS,
     NO_BASES,
     STABLE_DIFFUSION_XL,
@@ -228,7 +229,7 @@ def file_kind(path: Path) -> FileKind:
     raise InputError(
         str(path),
         f"this is {taken_for}, not a whole base" if taken_for else f"no checkpoint that is known here (its tensors: {some})",
-        expected=f"a checkpoint of {TITLES} in the original layout, with UNet, VAE and text encoders",
+        expected=f"a checkpoint of {FILE_TITLES} in the original layout, with UNet, VAE and text encoders",
         remedy="give the whole checkpoint, or a diffusers folder",
     )
 

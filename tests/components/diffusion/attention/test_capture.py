@@ -91,7 +91,7 @@ def test_a_networks_map_is_the_mean_over_its_layers_by_hand(either: Bundle) -> N
     ]
     conditioning = family.encode_prompts(["", "", PROMPT, "a dog"])
     latents = noise(4, *family.latent_shape())
-    with torch.no_grad(), record_attention(family, pictures=2) as record:
+    with torch.no_grad(), record_attention(family, 2, (32, 32)) as record:
         for step in (900, 100):
             family.predict(latents, torch.tensor(step), conditioning)
     for hook in hooks:
@@ -145,7 +145,7 @@ def test_the_batch_does_not_matter_to_a_map(bundle: Bundle) -> None:
 
 def test_the_layers_get_their_own_processors_back(bundle: Bundle) -> None:
     before = dict(bundle.family.denoiser.attn_processors)
-    with pytest.raises(RuntimeError, match="stop"), record_attention(bundle.family, 1):
+    with pytest.raises(RuntimeError, match="stop"), record_attention(bundle.family, 1, (32, 32)):
         assert bundle.family.denoiser.attn_processors != before
         raise RuntimeError("stop")
     assert bundle.family.denoiser.attn_processors == before
