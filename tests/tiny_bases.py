@@ -105,3 +105,46 @@ def tiny_flux_folder(path: Path, *, guided: bool = True, seed: int = 0) -> Path:
     scheduler = FlowMatchEulerDiscreteScheduler(**shifts)
     FluxPipeline(scheduler=scheduler, tokenizer=first, tokenizer_2=tokenizer, **parts).save_pretrained(path, safe_serialization=True)
     return path
+
+
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+def tiny_qwen(folder: Path, width: int = 16, layers: int = 2) -> tuple[Any, Any]:
+    """A Qwen3 of so many layers, and its byte-level tokenizer with a chat template like the real one, saved into ``folder``."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3Model
+
+    vocabulary = {token: index for index, token in enumerate([*sorted(ByteLevel.alphabet()), "<|endoftext|>"])}
+    tokenizer = Qwen2TokenizerFast(vocab=vocabulary, merges=[], model_max_length=4096, chat_template=CHAT)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.save_pretrained(folder)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer) + 5, hidden_size=width, intermediate_size=32, num_hidden_layers=layers, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, max_position_embeddings=1024,
+    )  # fmt: skip
+    return Qwen3Model(config), tokenizer
+
+
+def tiny_z_image_folder(path: Path, *, seed: int = 0, **transformer: Any) -> Path:
+    """Save a Z-Image-shaped pipeline of 32 pixels."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        reader, tokenizer = tiny_qwen(path / "tokenizer")
+        sizes = {
+            "in_channels": 8, "dim": 32, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2, "cap_feat_dim": 16,
+            "axes_dims": [4, 6, 6], "axes_lens": [640, 16, 16],
+        }  # fmt: skip
+        parts = {"transformer": ZImageTransformer2DModel(**{**sizes, **transformer}), "vae": tiny_vae(), "text_encoder": reader}
+        # They are made without values.
+        for filling in (parts["transformer"].x_pad_token, parts["transformer"].cap_pad_token):
+            torch.nn.init.normal_(filling)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
+    ZImagePipeline(scheduler=scheduler, tokenizer=tokenizer, **parts).save_pretrained(path, safe_serialization=True)
+    return path

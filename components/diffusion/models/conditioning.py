@@ -25,6 +25,12 @@ class Conditioning:
         """Number of prompts."""
         return len(self.states)
 
+    def own_states(self) -> list[torch.Tensor]:
+        """The states of each prompt's own tokens, shapes (l, D); of shapes alone (meta tensors) all, as of prompts of full length."""
+        if self.mask is None or self.mask.is_meta:
+            return list(self.states)
+        return [states[mask] for states, mask in zip(self.states, self.mask, strict=True)]
+
     def index_select(self, index: torch.Tensor) -> Conditioning:
         """The rows that ``index`` (integers, shape (M,)) names, in its order."""
         pooled, mask = (None if each is None else each.index_select(0, index) for each in (self.pooled, self.mask))

@@ -186,15 +186,19 @@ class Family(abc.ABC):
                 _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
         options: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         return {
-            name: tokenizer(expand(prompts, tokenizer), max_length=self.limits[name], **options).input_ids
+            name: tokenizer(self.written(prompts, tokenizer), max_length=self.limits[name], **options).input_ids
             for name, tokenizer in self.tokenizers.items()
         }
+
+    def written(self, prompts: Sequence[str], tokenizer: Any) -> list[str]:
+        """The prompts as a tokenizer gets them: new tokens of several rows are written out."""
+        return expand(prompts, tokenizer)
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
         """Number of tokens of each prompt, start and end included, uncut, in the text encoder that reads most."""
         limits = self.limits
         reader = self.tokenizers[max(limits, key=lambda name: limits[name])]
-        return [len(ids) for ids in reader(expand(prompts, reader), truncation=False, verbose=False).input_ids]
+        return [len(ids) for ids in reader(self.written(prompts, reader), truncation=False, verbose=False).input_ids]
 
     @abc.abstractmethod
     def encode_tokens(self, tokens: Mapping[str, torch.Tensor], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:

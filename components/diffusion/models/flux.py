@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Denoiser, Family
 from components.diffusion.models.layouts import FLUX
-from components.diffusion.objectives.flow import SCALE, FlowObjective
+from components.diffusion.objectives.flow import SCALE, FlowObjective, even_levels
 
 CLIP, T5 = "text_encoder", "text_encoder_2"
 PATCH = 2
@@ -45,7 +44,7 @@ class Flux(Family):
 
     def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str) -> None:
         super().__init__(parts, scheduler_config, where)
-        self.objective = FlowObjective(scheduler_config, patch=PATCH, sigmas=lambda steps: np.linspace(1.0, 1.0 / steps, steps).tolist())
+        self.objective = FlowObjective(scheduler_config, patch=PATCH, sigmas=even_levels)
         config, clip, t5 = self.denoiser.config, self.text_encoders[CLIP].config, self.text_encoders[T5].config
         latent = PATCH**2 * self.vae.config.latent_channels
         facts = (

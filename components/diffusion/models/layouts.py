@@ -18,6 +18,8 @@ WAYS = frozenset(
 """All ways in which parameters train, see :class:`components.diffusion.training.methods.Recipe`."""
 JOINT_WAYS = WAYS - {"denoiser.cross-attention"}
 """Those of transformers in which picture and prompt attend to each other: no matrix is the prompt's keys and values alone."""
+TEXT_WAYS = frozenset(("text_encoder", "text_encoder.low-rank", "identifiers"))
+"""Those that families lack whose prompts a language model reads: it is as large as the denoiser and stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ def downsampling(vae: Config) -> int:
 
 def _side_of_latents(denoiser: Config, vae: Config) -> int:
     return latent_size(denoiser)[1] * downsampling(vae)
+
+
+def _side_of_vae(denoiser: Config, vae: Config) -> int:
+    """Of transformers that take any size: what they were made for, their VAE says."""
+    return int(vae.get("sample_size") or 1024)
+
+
+def _step_of_pairs(denoiser: Config, vae: Config) -> int:
+    """Two latents along a side are one token."""
+    return downsampling(vae) * 2
 
 
 def _step_of_unet(denoiser: Config, vae: Config) -> int:
@@ -137,14 +149,31 @@ FLUX = Layout(
     denoiser="transformer",
     schedulers=FLOW,
     ways=JOINT_WAYS,
-    # The transformer takes any size: what it was made for, its VAE says.
-    side=lambda denoiser, vae: int(vae.get("sample_size") or 1024),
-    step=lambda denoiser, vae: downsampling(vae) * 2,
+    side=_side_of_vae,
+    step=_step_of_pairs,
     drawing=lambda denoiser: Drawing("euler", 28, 3.5) if denoiser.get("guidance_embeds") else Drawing("euler", 4, 1.0),
     distilled=lambda denoiser: not denoiser.get("guidance_embeds"),
     undistilled="black-forest-labs/FLUX.1-dev",
 )
-LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX)}
+_READ_BY_QWEN = {
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "Qwen3Model"),
+    "tokenizer": ("transformers", "Qwen2TokenizerFast"),
+    "scheduler": ("diffusers", ""),
+}
+Z_IMAGE = Layout(
+    "ZImagePipeline",
+    "Z-Image",
+    {"transformer": ("diffusers", "ZImageTransformer2DModel"), **_READ_BY_QWEN},
+    denoiser="transformer",
+    schedulers=FLOW,
+    ways=JOINT_WAYS - TEXT_WAYS,
+    side=_side_of_vae,
+    step=_step_of_pairs,
+    drawing=lambda denoiser: Drawing("euler", 50, 5.0),
+    undistilled="Tongyi-MAI/Z-Image",
+)
+LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, Z_IMAGE)}
 TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
 
 

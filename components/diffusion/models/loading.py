@@ -26,9 +26,10 @@ from components.diffusion.models.sources import (
     tensor_names,
 )
 from components.diffusion.models.stable_diffusion import StableDiffusion
+from components.diffusion.models.z_image import ZImage
 
 FAMILIES: dict[str, type[Family]] = {
-    family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux)
+    family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, ZImage)
 }  # fmt: skip
 """The class of each family, by the pipeline that its folders name. A further family is a layout, a class, and a name here."""
 # Parts of pipelines that the work here has no use for.

@@ -29,7 +29,7 @@ from components.diffusion.models.layouts import (
 
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 SAFE_ONLY = "pickled weights can run code when they are opened, so only safetensors are read"
-TEXTS = (".json", ".txt")
+TEXTS = (".json", ".txt", ".jinja")
 
 
 def locate(model: str, revision: str | None = None) -> Path:

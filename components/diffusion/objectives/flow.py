@@ -17,6 +17,11 @@ LEAST_SIGMA = 0.1
 """1/σ² is that of this level below it: at the least level of 1,000 steps it would be a million, and one sample all of the loss."""
 
 
+def even_levels(steps: int) -> list[float]:
+    """Unshifted levels from 1 to 1/steps, as most pipelines give them to their scheduler."""
+    return [1.0 - step / steps for step in range(steps)]
+
+
 class FlowObjective(Objective):
     """x_t = (1 − σ) · x₀ + σ · ε, and ε − x₀ is predicted. A time is 1000 σ.
 

@@ -38,6 +38,10 @@ class Tokens:
         mask = torch.ones(shape, dtype=torch.long)
         return SimpleNamespace(input_ids=torch.zeros(shape, dtype=torch.long), attention_mask=mask)
 
+    def apply_chat_template(self, messages: Sequence[dict[str, str]], **options: Any) -> str:
+        """What is said, and nothing around it."""
+        return messages[-1]["content"]
+
     def get_vocab(self) -> dict[str, int]:
         """Only what was added: any new token is new."""
         return dict(self.added_tokens_encoder)

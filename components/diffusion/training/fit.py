@@ -4,6 +4,7 @@ import logging
 
 from components.core.config import RunConfig
 from components.core.errors import ConfigError
+from components.diffusion.models.layouts import TEXT_WAYS
 from components.diffusion.models.sources import BaseFacts
 from components.diffusion.objectives.schedulers import FLOW
 from components.diffusion.training.methods import METHODS, Method
@@ -24,7 +25,11 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
     if layout.is_distilled(config.base.model, facts.denoiser):
         remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
         _logger.warning("base.model=%s is distilled: training undoes that, and pictures of few steps blur%s", config.base.model, remedy)
-    if odd := sorted(method.trains - layout.ways):
+    for field in ("train_text_encoder", "identifier_rows"):
+        if getattr(config.method, field) and not layout.ways & TEXT_WAYS:
+            raise ConfigError(f"method.{field}", f"{layout.title} keeps its text encoder, a language model, as it is", expected="false")
+    # What was not asked for by name is left out, see Trainables.
+    if odd := sorted(method.trains - layout.ways - (frozenset() if layout.ways & TEXT_WAYS else TEXT_WAYS)):
         fitting = [name for name, row in METHODS.items() if row.trains <= layout.ways]
         raise ConfigError(
             f"method.name={method.name}", f"trains {odd[0]}, which {layout.title} does not have", expected=f"one of {', '.join(fitting)}"

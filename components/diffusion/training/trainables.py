@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from components.core.content import derive_seed
 from components.core.errors import ConfigError, InputError
 from components.diffusion.models.families import Family
+from components.diffusion.models.layouts import TEXT_WAYS
 from components.diffusion.models.precision import cast
 from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
 from components.diffusion.training.methods import Recipe
@@ -177,7 +179,9 @@ class Trainables:
 
     def __init__(self, family: Family, recipe: Recipe, seed: int = 0, weights: torch.dtype = torch.float32) -> None:
         self._family = family
-        self.recipe = recipe.with_targets(family.adapter_targets, family.text_encoder_targets)
+        # What a method does with text encoders by default it leaves out where there is none to train.
+        trains = recipe.trains if family.trained_encoders else recipe.trains - TEXT_WAYS
+        self.recipe = replace(recipe, trains=trains).with_targets(family.adapter_targets, family.text_encoder_targets)
         # Nothing depends on them, so they get no gradient, and several processes would wait for one.
         self._idle = {id(value) for value in family.idle_parameters}
         self.sets = [found for name, part in family.parts.items() for found in self._sets(name, part, seed)]

@@ -1,6 +1,5 @@
 """The flow families against diffusers' own pipelines, on tiny bases."""
 
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,29 +22,20 @@ from components.diffusion.training.methods import Recipe, method_for
 from components.diffusion.training.samples import read_training_set
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders
-from tests.tiny_bases import tiny_flux_folder, tiny_sd3_folder
+from tests.components.diffusion.models.flow_bases import BASES
+from tests.tiny_bases import tiny_sd3_folder, tiny_z_image_folder
 
 PROMPT = "a photo of a dog"
-NO_T5: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None}
-# Folder, what from_pretrained must be told, and what the pipeline must be asked.
-BASES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], dict[str, Any]]] = {
-    "sd3": (tiny_sd3_folder, {}, {"max_sequence_length": 256}),
-    "sd3-no-t5": (lambda path: tiny_sd3_folder(path, t5=False), NO_T5, {"max_sequence_length": 256}),
-    # As wide as its CLIPs: it has never seen a T5, so nothing stands for one.
-    "sd3-small": (lambda path: tiny_sd3_folder(path, t5=False, wide=False), NO_T5, {"max_sequence_length": 0}),
-    "flux-dev": (tiny_flux_folder, {}, {"max_sequence_length": 512}),
-    "flux-schnell": (lambda path: tiny_flux_folder(path, guided=False), {}, {"max_sequence_length": 256}),
-}
 
 
 @pytest.fixture(scope="module")
 def flow_bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("flow")
-    return {name: make(root / name) for name, (make, _, _) in BASES.items()}
+    return {name: base.make(root / name) for name, base in BASES.items()}
 
 
 def pipeline_of(name: str, folder: Path) -> Any:
-    pipeline = DiffusionPipeline.from_pretrained(folder, **BASES[name][1])
+    pipeline = DiffusionPipeline.from_pretrained(folder, **BASES[name].told)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -57,21 +47,18 @@ def noise_of(job: Any, shape: tuple[int, ...]) -> torch.Tensor:
 def ours_and_theirs(name: str, model: Path, pipeline: Any, negative: str = "") -> tuple[torch.Tensor, torch.Tensor]:
     """Latents of one picture after all steps, by our sampler and by diffusers' pipeline."""
     bundle = load_bundle(model, device="cpu")
+    negative = negative if BASES[name].negative else ""
     settings = configure(model, sampling={"steps": 4, "guidance": 3.0, "negative_prompt": negative}).sampling
     (job,) = jobs_for([PromptRequest("a", "c", PROMPT, PROMPT)], 1, 0)
     with torch.inference_mode():
         ours = denoise(bundle, [job], settings, PromptCache(bundle.family, torch.device("cpu"), keep_states=True))
-        shape = bundle.family.latent_shape()
-        side = bundle.family.resolution
-        packed = hasattr(pipeline, "_pack_latents")
-        noise = noise_of(job, shape)
-        # Without a guidance embedding, guidance is that of Ho & Salimans (2022).
-        more = {"true_cfg_scale": 3.0} if name == "flux-schnell" else {}
+        base, side = BASES[name], bundle.family.resolution
+        options = {**base.asked, **base.guidance(3.0), **({"negative_prompt": negative} if base.negative else {})}
         theirs = pipeline(
-            PROMPT, negative_prompt=negative, latents=pipeline._pack_latents(noise, 1, *shape) if packed else noise, guidance_scale=3.0,
-            output_type="latent", height=side, width=side, num_inference_steps=4, **BASES[name][2], **more,
+            PROMPT, latents=base.given(pipeline, noise_of(job, bundle.family.latent_shape())), output_type="latent", height=side,
+            width=side, num_inference_steps=4, **options,
         ).images  # fmt: skip
-    return ours, pipeline._unpack_latents(theirs, side, side, pipeline.vae_scale_factor) if packed else theirs
+    return ours, base.taken(pipeline, theirs)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -92,32 +79,17 @@ def loss_by_hand(trainer: Trainer, pipeline: Any, name: str) -> float:
     latent, noise_, timestep = (torch.Generator().manual_seed(derive_seed(3, kind, 0, 0)) for kind in kinds)
     mean, log_variance = trainer.denoising.latents.moments(batch.samples, batch.variants).chunk(2, 1)
     drawn = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=latent)
-    clean = (drawn - pipeline.vae.config.shift_factor) * pipeline.vae.config.scaling_factor
+    clean = BASES[name].clean(pipeline, mean, drawn)
     noise = torch.randn(clean.shape, generator=noise_)
-    levels = []
+    levels, factor = [], BASES[name].shift
     for _ in range(2):
         shares = torch.rand(2, generator=timestep, dtype=torch.float64)
         shares = (torch.randperm(2, generator=timestep) + shares) / 2
         plain = torch.sigmoid(torch.special.ndtri(shares))
-        # 64 tokens: μ lies on the line through 0.5 at 256 and 1.15 at 4,096.
-        factor = {"sd3": 3.0, "flux-dev": math.exp(0.5 - 192 * 0.65 / 3840), "flux-schnell": 1.0}[name if "flux" in name else "sd3"]
         levels.append(factor * plain / (1 + (factor - 1) * plain))
     level = torch.cat(levels).float()
     noisy = (1 - level).view(-1, 1, 1, 1) * clean + level.view(-1, 1, 1, 1) * noise
-    unique = list(dict.fromkeys(batch.prompts))
-    rows = [unique.index(prompt) for prompt in batch.prompts]
-    options = {"device": "cpu", **BASES[name][2]}
-    if "flux" in name:
-        states, pooled, text_ids = pipeline.encode_prompt(unique, None, **options)
-        predicted = pipeline.transformer(
-            pipeline._pack_latents(noisy, *noisy.shape), states[rows], pooled[rows], level,
-            pipeline._prepare_latent_image_ids(4, 8, 8, "cpu", torch.float32), text_ids,
-            torch.ones(4) if name == "flux-dev" else None,
-        ).sample  # fmt: skip
-        predicted = pipeline._unpack_latents(predicted, 32, 32, pipeline.vae_scale_factor)
-    else:
-        states, _, pooled, _ = pipeline.encode_prompt(unique, None, None, do_classifier_free_guidance=False, **options)
-        predicted = pipeline.transformer(noisy, states[rows], pooled[rows], 1000 * level).sample
+    predicted = BASES[name].velocity(pipeline, noisy, level, batch.prompts, BASES[name].asked)
     losses = (predicted - (noise - clean)).square().flatten(1).mean(1)
     return float(losses[:2].mean() + 0.5 * losses[2:].mean())
 
@@ -142,12 +114,18 @@ METHODS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["sd3", "sd3-small", "flux-dev"])
+# A text encoder that no method trains is not asked for either; what differs between the methods is shown by the families above.
+PAIRS = [(name, method) for name in ("sd3", "sd3-small", "flux-dev") for method in METHODS] + [
+    (name, method) for name, base in BASES.items() if not base.trains_text for method in ("dreambooth", "lora", "textual-inversion")
+]
+
+
+@pytest.mark.parametrize(("name", "method"), PAIRS)
 def test_every_method_that_applies(tmp_path: Path, flow_bases: dict[str, Path], name: str, method: str) -> None:
     folders = write_folders(tmp_path / "run", backgrounds=2 if method == "multi-styleforge" else 0)
     training = {"steps": 2, "learning_rate": 0.02, "min_snr_gamma": 5.0, "noise_offset": 0.1, "caption_dropout": 0.2, "ema_decay": 0.5}
-    out = train(configure(flow_bases[name], method={"name": method, **METHODS[method]}, training=training), folders)
+    settings = {key: value for key, value in METHODS[method].items() if BASES[name].trains_text or value is not True}
+    out = train(configure(flow_bases[name], method={"name": method, **settings}, training=training), folders)
     base, model = (load_bundle(folder, device="cpu").family for folder in (flow_bases[name], out))
     token = "<sks>" if method == "textual-inversion" else "sks"
     before, after = base.encode_prompts([f"a {token}"]), model.encode_prompts([f"a {token}"])
@@ -168,7 +146,7 @@ def test_every_method_that_applies(tmp_path: Path, flow_bases: dict[str, Path], 
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "method"), [("sd3", "single-styleforge"), ("flux-dev", "lora")])
+@pytest.mark.parametrize(("name", "method"), [("sd3", "single-styleforge"), ("flux-dev", "lora"), ("z-image", "lora")])
 def test_interrupted_equals_uninterrupted(folders: Folders, flow_bases: dict[str, Path], name: str, method: str) -> None:
     training = {"ema_decay": 0.9, "gradient_accumulation": 2, "warmup_steps": 2, "caption_dropout": 0.3}
     config = configure(flow_bases[name], method={"name": method}, training=training)
@@ -192,6 +170,7 @@ def test_interrupted_equals_uninterrupted(folders: Folders, flow_bases: dict[str
             ("single_transformer_blocks.1.proj_mlp", "single_transformer_blocks.1.proj_out", "transformer_blocks.0.ff_context.net.2"),
             "proj_out",
         ),
+        ("z-image", ("layers.1.attention.to_out.0", "layers.1.feed_forward.w2", "context_refiner.0.attention.to_q"), "cap_embedder.1"),
     ],
 )
 def test_adapters_are_where_the_style_sits(flow_bases: dict[str, Path], name: str, wanted: tuple[str, ...], left_out: str) -> None:
@@ -217,9 +196,10 @@ def test_latents_are_cached_by_picture_and_not_by_step(flow_bases: dict[str, Pat
         torch.testing.assert_close(cache.moments(batch.samples, batch.variants), fresh.moments(batch.samples, batch.variants))
 
 
-def test_sizes_that_a_base_cannot_take(flow_bases: dict[str, Path]) -> None:
-    family = load_bundle(flow_bases["sd3"], device="cpu").family
-    assert family.size_step == 4 and family.latent_shape(24, 40) == (8, 12, 20)
+@pytest.mark.parametrize(("name", "shape"), [("sd3", (8, 12, 20)), ("z-image", (8, 12, 20))])
+def test_sizes_that_a_base_cannot_take(flow_bases: dict[str, Path], name: str, shape: tuple[int, int, int]) -> None:
+    family = load_bundle(flow_bases[name], device="cpu").family
+    assert family.size_step == 4 and family.latent_shape(24, 40) == shape
     with pytest.raises(InputError, match="multiples of 4"):
         family.latent_shape(30, 32)
     with pytest.raises(InputError, match="at most 64"):
@@ -234,26 +214,33 @@ def test_packing_is_that_of_the_pipeline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "wanted"),
+    ("make", "changes", "wanted"),
     [
-        ({"pooled_projection_dim": 24}, "pooled vectors have 20 numbers where the transformer takes 24"),
-        ({"joint_attention_dim": 24}, "not of the transformer's size 24"),
-        ({"in_channels": 4}, "takes 4 channels where the VAE gives 8"),
+        (tiny_sd3_folder, {"pooled_projection_dim": 24}, "pooled vectors have 20 numbers where the transformer takes 24"),
+        (tiny_sd3_folder, {"joint_attention_dim": 24}, "not of the transformer's size 24"),
+        (tiny_sd3_folder, {"in_channels": 4}, "takes 4 channels where the VAE gives 8"),
+        (tiny_z_image_folder, {"cap_feat_dim": 24}, "gives states of 16 numbers where the transformer takes 24"),
+        (tiny_z_image_folder, {"in_channels": 4}, "takes 4 channels where the VAE gives 8"),
     ],
 )
-def test_parts_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], wanted: str) -> None:
+def test_parts_that_do_not_fit(tmp_path: Path, make: Callable[..., Path], changes: dict[str, Any], wanted: str) -> None:
     with pytest.raises(InputError, match=wanted):
-        load_bundle(tiny_sd3_folder(tmp_path / "odd", **changes), device="cpu")
+        load_bundle(make(tmp_path / "odd", **changes), device="cpu")
 
 
-def test_a_base_without_a_text_encoder(flow_bases: dict[str, Path], tmp_path: Path) -> None:
-    shutil.copytree(flow_bases["sd3"], tmp_path / "copy")
-    shutil.rmtree(tmp_path / "copy" / "text_encoder_2")
-    with pytest.raises(InputError, match="has no text_encoder_2"):
+def test_a_reader_of_chats_without_a_template(flow_bases: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(flow_bases["z-image"], tmp_path / "copy")
+    (tmp_path / "copy" / "tokenizer" / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="tokenizer: has no chat template"):
         load_bundle(tmp_path / "copy", device="cpu")
+
+
+@pytest.mark.parametrize(("name", "part"), [("sd3", "text_encoder_2"), ("sd3", "text_encoder_3"), ("z-image", "text_encoder")])
+def test_a_base_without_a_text_encoder(flow_bases: dict[str, Path], tmp_path: Path, name: str, part: str) -> None:
     # T5 may be missing, but only where the index says so.
-    shutil.rmtree(tmp_path / "copy" / "text_encoder_3")
-    with pytest.raises(InputError, match="has no text_encoder_"):
+    shutil.copytree(flow_bases[name], tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / part)
+    with pytest.raises(InputError, match=f"has no {part}"):
         load_bundle(tmp_path / "copy", device="cpu")
 
 

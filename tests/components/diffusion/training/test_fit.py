@@ -11,7 +11,7 @@ from components.diffusion.training.fit import check_fit
 from components.diffusion.training.methods import METHODS, method_for
 from tests.components.diffusion.conftest import configure
 
-SD, SD3, FLUX = "StableDiffusionPipeline", "StableDiffusion3Pipeline", "FluxPipeline"
+SD, SD3, FLUX, Z_IMAGE = "StableDiffusionPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline"
 
 
 def check(pipeline: str, model: str = "base", denoiser: dict[str, Any] | None = None, **settings: Any) -> None:
@@ -33,6 +33,9 @@ def check(pipeline: str, model: str = "base", denoiser: dict[str, Any] | None = 
         (SD, {"training": {"loss_weighting": "cosmap"}}, r"training\.loss_weighting=cosmap"),
         (SD3, {"training": {"resolution": 1000}}, r"training\.resolution=1000: does not go with .* multiple of 16 pixels"),
         (FLUX, {"sampling": {"height": 1000}}, r"sampling\.height=1000: does not go with FLUX.* multiple of 16 pixels"),
+        (Z_IMAGE, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: Z-Image keeps its text encoder"),
+        (Z_IMAGE, {"method": {"identifier_rows": True}}, r"method\.identifier_rows: Z-Image keeps its text encoder"),
+        (Z_IMAGE, {"method": {"name": "custom-diffusion"}}, r"trains denoiser\.cross-attention.*one of dreambooth"),
     ],
 )
 def test_what_a_family_does_not_have_is_refused(pipeline: str, settings: dict[str, Any], wanted: str) -> None:
@@ -53,6 +56,8 @@ def test_the_other_methods_go_with_every_family(method: str) -> None:
         (FLUX, "black-forest-labs/FLUX.1-schnell", {"guidance_embeds": False}, "black-forest-labs/FLUX.1-dev"),
         (FLUX, "a/folder", {"guidance_embeds": False}, "black-forest-labs/FLUX.1-dev"),
         (SD3, "stabilityai/stable-diffusion-3.5-large-turbo", {}, "stabilityai/stable-diffusion-3.5-large"),
+        (Z_IMAGE, "Tongyi-MAI/Z-Image-Turbo", {}, "train on Tongyi-MAI/Z-Image instead"),
+        (Z_IMAGE, "Tongyi-MAI/Z-Image", {}, None),
         (FLUX, "black-forest-labs/FLUX.1-dev", {}, None),
         (SD, "someone/hyperreal", {}, None),
     ],

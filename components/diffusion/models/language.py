@@ -1,0 +1,97 @@
+"""What families have in common whose prompts are read by a language model: one text encoder, which no method trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from components.core.errors import InputError
+from components.diffusion.models.conditioning import Conditioning
+from components.diffusion.models.families import Family
+from components.diffusion.models.layouts import downsampling
+
+READER = "text_encoder"
+
+
+class LanguageModelFamily(Family):
+    """Prompts are states of ``layers`` of a language model that reads at most ``most_tokens``, what is written around them included.
+
+    ``states`` names the denoiser's setting of their width. Where ``masked``, the denoiser attends to a prompt's own tokens alone,
+    elsewhere to what fills it up too. ``tokenizer`` must have a chat template where ``chat`` says whether the model would think.
+    """
+
+    layers: ClassVar[tuple[int, ...]] = (-2,)
+    most_tokens: ClassVar[int] = 512
+    states: ClassVar[str]
+    masked: ClassVar[bool] = True
+    chat: ClassVar[bool | None] = None
+
+    def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str) -> None:
+        super().__init__(parts, scheduler_config, where)
+        tokenizer = self.tokenizers[READER]
+        # Some of these tokenizers fill up on the left by default; the pipelines do it on the right.
+        tokenizer.padding_side = "right"
+        if self.chat is not None and getattr(tokenizer, "chat_template", "") is None:
+            raise InputError(
+                f"{where}/tokenizer", "has no chat template", expected="chat_template.jinja, or chat_template in tokenizer_config.json",
+                remedy="save the whole pipeline with save_pretrained",
+            )  # fmt: skip
+        config, reader = self.denoiser.config, self.text_encoders[READER].config
+        given, wanted = len(self.layers) * reader.hidden_size, config[self.states]
+        if reader.num_hidden_layers < max(self.layers):
+            raise InputError(
+                f"{where}/{READER}", f"has {reader.num_hidden_layers} layers", expected=f"at least {max(self.layers)}",
+            )  # fmt: skip
+        if given != wanted:
+            raise InputError(
+                f"{where}/{READER}", f"gives states of {given} numbers where the transformer takes {wanted}",
+                expected="matching parts",
+            )  # fmt: skip
+        if config.in_channels != (channels := self.latent_shape()[0]):
+            raise InputError(
+                f"{where}/transformer", f"takes {config.in_channels} channels where the VAE gives {channels}", expected="matching parts"
+            )
+
+    @property
+    def longest(self) -> Mapping[str, int]:
+        """As many tokens as in the pipeline."""
+        return {READER: self.most_tokens}
+
+    @property
+    def trained_encoders(self) -> tuple[str, ...]:
+        """None: the language model is as large as the transformer and stays as it is."""
+        return ()
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, h, w); InputError where a denoiser's table of positions ends before the picture does."""
+        channels, rows, columns = super().latent_shape(height, width)
+        token, factor = self.size_step, downsampling(self.vae.config)
+        most = [int(count) * token for count in self.denoiser.config.get("axes_lens", ())[1:]]
+        if most and (rows * factor > most[0] or columns * factor > most[1]):
+            raise InputError(
+                f"{columns * factor} × {rows * factor} pixels", f"{self.layout.title} has positions for {most[1]} × {most[0]}",
+                expected=f"at most {most[1]} × {most[0]} pixels",
+            )  # fmt: skip
+        return channels, rows, columns
+
+    def written(self, prompts: Sequence[str], tokenizer: Any) -> list[str]:
+        """As what a user says in a chat, by the tokenizer's template, up to where the answer would begin."""
+        plain = super().written(prompts, tokenizer)
+        if self.chat is None:
+            return plain
+        options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": self.chat}
+        return [tokenizer.apply_chat_template([{"role": "user", "content": prompt}], **options) for prompt in plain]
+
+    def encode_tokens(self, tokens: Mapping[str, torch.Tensor], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+        """States (N, L, D), fp32, the layers' joined by features; with the mask of the prompts' own tokens where ``masked``."""
+        ids = tokens[READER]
+        mask = ids != self.tokenizers[READER].pad_token_id
+        # Shapes alone have no values that a mask could be judged by.
+        seen: dict[str, Any] = {} if ids.is_meta else {"attention_mask": mask.long()}
+        reader = (encoders or {}).get(READER, self.text_encoders[READER])
+        hidden = reader(input_ids=ids, output_hidden_states=True, use_cache=False, **seen).hidden_states
+        states = torch.cat([hidden[layer].float() for layer in self.layers], dim=-1)
+        return Conditioning(states, mask=mask if self.masked else None)
+
+    def _pipeline_settings(self) -> dict[str, Any]:
+        return {}
