@@ -25,6 +25,7 @@ from components.diffusion.models.deltas import Delta, check_base, is_delta, read
 from components.diffusion.models.families import Family
 from components.diffusion.models.layouts import FILE_KINDS, Drawing
 from components.diffusion.models.loading import quiet
+from components.diffusion.models.sources import check_folder
 from components.diffusion.models.tokens import row_names
 from components.diffusion.objectives.schedulers import make_scheduler, samplers_for
 
@@ -122,6 +123,10 @@ def _why_not(model: StyleModel, target: str) -> str:
     low_rank, tokens = model.low_rank, model.trains == {"tokens"}
     if target == "diffusers":
         return ""
+    if target in ("single-file", "comfyui") and (model.folder / "model_index.json").is_file():
+        layout = check_folder(model.folder, weights=False)
+        if layout not in [kind.layout for kind in FILE_KINDS]:
+            return f"other programs' one file of {layout.title} is not written here"
     if target == "single-file" and tokens:
         return "it trained new tokens alone, so the checkpoint would be its base's"
     if (target == "a1111-lora" and not low_rank) or (target == "a1111-embedding" and not tokens):

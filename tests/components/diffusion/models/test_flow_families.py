@@ -1,5 +1,6 @@
 """The flow families against diffusers' own pipelines, on tiny bases."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.diffusion.attention.capture import explain_pictures, has_maps
+from components.diffusion.export.portable import check_format, formats_of, open_model
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.flux import pack, picture_ids, unpack
 from components.diffusion.sampling.sampler import PromptRequest, denoise, jobs_for
@@ -250,3 +252,14 @@ def test_a_joint_transformer_has_no_maps(flow_bases: dict[str, Path]) -> None:
     assert not has_maps(bundle)
     with pytest.raises(InputError, match="no cross-attention"):
         explain_pictures(bundle, [(PromptRequest("a", "c", PROMPT, PROMPT), ["dog"])], settings, 0)
+
+
+def test_other_programs_formats_are_refused(flow_bases: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(flow_bases["sd3-small"], tmp_path / "model")
+    recipe = Recipe(frozenset({"denoiser"})).as_json()
+    card = {"method": "dreambooth", "recipe": recipe, "base": {"model": "b", "revision": None, "digest": "d"}}
+    (tmp_path / "model" / "styleforge.json").write_text(json.dumps(card))
+    model = open_model(tmp_path / "model")
+    assert formats_of(model) == ["diffusers"]
+    with pytest.raises(InputError, match=r"one file of Stable Diffusion 3/3\.5 is not written here"):
+        check_format(model, "single-file", "--format")
