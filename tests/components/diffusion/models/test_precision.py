@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,6 +180,20 @@ def test_what_comes_in_is_brought_into_the_parts_type_but_for_times_and_position
     assert set(call(part)) == {fp32}
     lower(part, "bf16", CPU)
     assert call(part) == (bf16, fp32, fp32, bf16, fp32, bf16)
+
+
+def test_processes_need_not_agree_on_what_is_frozen(tmp_path: Path) -> None:
+    """The transport between them has no fp8."""
+    part = build()
+    part.last.requires_grad_(True)
+    lower(part, "fp8", CPU)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(part)
+        wrapped(torch.randn(2, 16, 8)).sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert part.last.weight.grad is not None
 
 
 def configuration(**base: Any) -> RunConfig:

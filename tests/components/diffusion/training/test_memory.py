@@ -17,7 +17,7 @@ from components.diffusion.sampling.sampler import PromptRequest, draw_pictures, 
 from components.diffusion.training.fit import check_machine
 from components.diffusion.training.loop import Trainer
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train
-from tests.tiny_bases import tiny_sd3_folder
+from tests.tiny_bases import tiny_flux_folder, tiny_sd3_folder
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 LORA: dict[str, Any] = {"name": "lora", "train_text_encoder": True}
@@ -37,6 +37,11 @@ def lora(base: Path, *, steps: int = 2, method: Any = None, **memory: Any) -> An
 @pytest.fixture(scope="module")
 def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sd3_folder(tmp_path_factory.mktemp("sd3") / "base")
+
+
+@pytest.fixture(scope="module")
+def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_flux_folder(tmp_path_factory.mktemp("flux") / "base")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def test_adapters_train_in_fp32_over_what_is_held_in_less(name: str, tiny_base: 
 
 
 @pytest.mark.parametrize("name", ["bf16", "nf4"])
-@pytest.mark.parametrize("base", ["tiny_xl_base", "tiny_sd3"])
+@pytest.mark.parametrize("base", ["tiny_xl_base", "tiny_sd3", "tiny_flux"])
 def test_positions_times_and_sizes_stay_as_fine_as_they_are(base: str, name: str, folders: Folders, request: pytest.FixtureRequest) -> None:
     """Of what a denoiser is told, states and latents alone are brought into its type, in every family."""
     folder = request.getfixturevalue(base)
