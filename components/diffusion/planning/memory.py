@@ -76,6 +76,11 @@ class Planner:
         yield StepMemory("train", weights(*working), peak.gradients, activations=peak.most - peak.gradients, **state)
         seen = min(settings.validated, max(settings.micro_batch, 4))
         validates = self._predict(settings, side, seen, settings.half).most
+        if not caches_text:
+            read = min(seen, settings.prompts)
+            key = ("prompts", settings.storage, read, settings.half)
+            plain = self._plain(settings)
+            validates = max(validates, self._once(key, lambda: plain.encode_prompts(read, settings.half)).most)
         if not settings.cache_latents:
             validates = max(validates, self._latents(settings, side, settings.validated).most)
         yield StepMemory("validate", weights(*working), activations=validates, **state)
@@ -100,7 +105,7 @@ class Planner:
         return self._once(("latents", count, side), lambda: self._plain(settings).encode_latents(count, side))
 
     def _prompt(self, settings: MemorySettings) -> Peak:
-        return self._once(("prompt", settings.storage), lambda: self._plain(settings).encode_prompt())
+        return self._once(("prompt", settings.storage), lambda: self._plain(settings).encode_prompts())
 
     def _predict(self, settings: MemorySettings, side: int, count: int, half: str) -> Peak:
         key = ("predict", settings.storage, side, count, half)

@@ -66,11 +66,11 @@ class Phases:
             moments = self.family.encode_images(torch.empty((count, 3, side, side), device=META))
         return Peak(live.peak, kept=moments.nbytes // count)
 
-    def encode_prompt(self) -> Peak:
-        """The frozen text encoders read one prompt; kept is its conditioning."""
-        with torch.no_grad(), self._watch() as (live, _):
-            conditioning = self._encode(1)
-        return Peak(live.peak, kept=_bytes(conditioning))
+    def encode_prompts(self, count: int = 1, half: str = "no") -> Peak:
+        """The text encoders read ``count`` prompts at once: one, where they are cached; kept is the conditioning of one."""
+        with torch.no_grad(), self._watch(half) as (live, _):
+            conditioning = self._encode(count)
+        return Peak(live.peak, kept=_bytes(conditioning) // count)
 
     def train(self, settings: MemorySettings, side: int) -> Peak:
         """Forward and backward pass of a micro-batch; with accumulation of two, the first of which leaves its gradients."""

@@ -66,7 +66,7 @@ def family_from_configuration(folder: Path) -> Family:
     present, parts = present_parts(folder), dict[str, Any]()
     try:
         with quiet():
-            for name in present.keys() & {*layout.networks}:
+            for name in (name for name in layout.networks if name in present):
                 parts[name] = network_of(folder / name, *present[name]).requires_grad_(False).eval()
         schedule = read_json(folder / "scheduler" / "scheduler_config.json")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

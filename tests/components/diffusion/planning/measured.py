@@ -38,14 +38,19 @@ def measure(config: RunConfig, folders: Folders, root: Path, *, pictures: int = 
     # What was there before the record begins leaves it unseen.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         bundle = load_bundle(config.base.model, device="cpu")
-        own_weights(bundle.family)
+        weights = own_weights(bundle.family)
+        with record_function(MARK + "loaded"):
+            pass
         if pictures:
             requests = [PromptRequest(str(index), "", "a man", "a man") for index in range(pictures)]
             with record_function(MARK + "sample"):
                 list(draw_pictures(bundle, requests, config.sampling, 0))
         else:
             train(config, folders, bundle, root)
-    return by_phase(record)
+    peaks = by_phase(record)
+    # What was read of the files may stay a while, in the host's memory.
+    files = peaks.pop("loaded") - weights
+    return {name: peak - files for name, peak in peaks.items()}
 
 
 def train(config: RunConfig, folders: Folders, bundle: Bundle, root: Path) -> None:
@@ -64,11 +69,12 @@ def train(config: RunConfig, folders: Folders, bundle: Bundle, root: Path) -> No
         trainer._step(2)
 
 
-def own_weights(family: Family) -> None:
-    """Take the weights from files that are mapped into memory, of which the allocator knows nothing."""
-    for part in family.parts.values():
-        for tensor in (*part.parameters(), *part.buffers()):
-            tensor.data = tensor.data.clone()
+def own_weights(family: Family) -> int:
+    """Take the weights from files that are mapped into memory, of which the allocator knows nothing; returns their bytes."""
+    tensors = [tensor for part in family.parts.values() for tensor in (*part.parameters(), *part.buffers())]
+    for tensor in tensors:
+        tensor.data = tensor.data.clone()
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def by_phase(record: profile) -> dict[str, int]:
@@ -83,4 +89,6 @@ def by_phase(record: profile) -> dict[str, int]:
             for name, start, end in spans:
                 if start <= event.start_ns() <= end:
                     peaks[name] = max(peaks[name], level)
+        elif event.name().startswith(MARK):
+            peaks[event.name()[len(MARK) :]] = max(peaks[event.name()[len(MARK) :]], level)
     return peaks
