@@ -95,7 +95,7 @@ class Planner:
         prompt, drawn = self._prompt(settings), self._drawing(settings, side, settings.sampling_batch)
         states = settings.bank * prompt.kept
         if not settings.staged:
-            return StepMemory("sample", sum(counts.values()), activations=drawn.most, caches=states)
+            return StepMemory("sample", sum(counts.values()), activations=max(drawn.most, prompt.most), caches=states)
         texts = sum(weights for name, weights in counts.items() if name.startswith(TEXT))
         reads = StepMemory("sample", texts, activations=prompt.most, caches=states)
         draws = StepMemory("sample", sum(counts.values()) - texts, activations=drawn.most, caches=states)

@@ -19,10 +19,10 @@ from components.diffusion.training.samples import read_training_set
 from tests.components.diffusion.conftest import configure, write_folders
 from tests.components.diffusion.planning.measured import measure
 from tests.components.diffusion.planning.published import write_base
-from tests.tiny_bases import tiny_sd3_folder
+from tests.tiny_bases import tiny_flux_folder, tiny_sd3_folder
 
 TOLERANCE = 0.15
-FAMILIES = ("pocket", "tiny_xl_base", "tiny_sd3_base")
+FAMILIES = ("pocket", "tiny_xl_base", "tiny_sd3_base", "tiny_flux_base")
 CASES = [
     ("pocket", "single-styleforge", {"ema_decay": 0.9, "gradient_accumulation": 2}),
     ("tiny_xl_base", "single-styleforge", {"gradient_checkpointing": True, "optimizer": "adafactor"}),
@@ -32,6 +32,7 @@ CASES = [
     ("tiny_xl_base", "textual-inversion", {}),
     ("tiny_sd3_base", "lora", {}),
     ("tiny_sd3_base", "dreambooth", {"gradient_checkpointing": True}),
+    ("tiny_flux_base", "lora", {}),
 ]
 
 
@@ -39,6 +40,11 @@ CASES = [
 def base(request: pytest.FixtureRequest) -> Path:
     name = request.param
     return pocket_weights("base") if name == "pocket" else Path(request.getfixturevalue(name))
+
+
+@pytest.fixture(scope="session")
+def tiny_flux_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_flux_folder(tmp_path_factory.mktemp("flux") / "base")
 
 
 @pytest.fixture(scope="session")
