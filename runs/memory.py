@@ -78,7 +78,7 @@ def judge_memory(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict:
     pictures, bank = _style_refs(config), len(load_bank(config.sampling.bank, config.sampling.limit))
 
     def plan(changed: RunConfig) -> MemoryPlan:
-        return plans(settings_of(changed, style_refs=pictures, bank=bank))
+        return plans(settings_of(changed, style_refs=pictures, bank=bank, size=gpu.size if gpu else None))
 
     found = plan(config)
     if gpu is None or found.peak.total <= gpu.usable:

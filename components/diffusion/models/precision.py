@@ -116,7 +116,7 @@ def lower(part: torch.nn.Module, precision: str, device: torch.device, offload: 
     cast(part, dtype)
     if dtype != torch.float32:
         part.register_forward_pre_hook(lambda _, inputs, named: _brought(inputs, named, dtype), with_kwargs=True)
-    away = {layer for index, block in enumerate(blocks(part)) if _chosen(index, offload) for layer in block.modules()}
+    away = {layer for index, block in enumerate(blocks(part)) if is_away(index, offload) for layer in block.modules()}
     layers = [layer for layer in held_layers(part) if form or layer in away]
     holding = Holding(part) if layers else None
     for layer in layers:
@@ -152,7 +152,8 @@ def part_bytes(part: torch.nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in tensors.values())
 
 
-def _chosen(index: int, share: float) -> bool:
+def is_away(index: int, share: float) -> bool:
+    """Whether the block of this index is one of the ``share`` that stays on the CPU."""
     return math.floor((index + 1) * share + 1e-9) > math.floor(index * share + 1e-9)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from components.core.config import SamplingSection
-from components.diffusion.planning.phases import Peak, Phases, matrices, score
+from components.diffusion.models.families import ROOM
+from components.diffusion.models.precision import PLAIN_DTYPES, weight_bytes
+from components.diffusion.planning.phases import Peak, Phases, away_layers, fetched_layers, score
 from components.diffusion.planning.records import MemoryPlan, PartCount, StepMemory
-from components.diffusion.planning.settings import BITS, MemorySettings, Storage
+from components.diffusion.planning.settings import MemorySettings, Storage
 from components.diffusion.planning.shapes import family_from_configuration
 from components.diffusion.training.caches import ENCODE_BATCH
 from components.diffusion.training.optimizers import state_bytes
@@ -17,8 +19,8 @@ from components.diffusion.training.trainables import Trainables
 
 VAE, TEXT = "vae", "text_encoder"
 """How the names of these parts begin in every family."""
-BLOCKS_AT_ONCE = 2
-"""Offloaded blocks that lie on the GPU: the one that works, and the next."""
+COPIES = 12
+"""Bytes a number of the largest tensor while weights in bf16 move: weight, gradient and update in fp32."""
 
 
 class Planner:
@@ -58,7 +60,7 @@ class Planner:
         latents, prompt = self._latents(settings, side), self._prompt(settings)
         caches_text = settings.cache_text and not traced.trained.parts.keys() & traced.family.text_encoders.keys()
         moments = settings.pictures * latents.kept if settings.cache_latents else 0
-        caches = moments + (settings.prompts * prompt.kept if caches_text else 0)
+        caches = moments + (settings.prompts * prompt.kept if caches_text and not settings.on_gpu else 0)
         average = sum(value.nbytes for value in own.values()) if settings.average else 0
 
         def weights(*working: str) -> int:
@@ -73,32 +75,32 @@ class Planner:
         state: dict[str, int] = {"optimizer": optimizer, "average": average, "caches": caches}
         working = (traced.family.layout.denoiser, *(() if settings.cache_latents else (VAE,)), *(() if caches_text else (TEXT,)))
         peak = self._train(settings, side, traced)
-        yield StepMemory("train", weights(*working), peak.gradients, activations=peak.most - peak.gradients, **state)
+        copies = COPIES * max(value.numel() for value in own.values()) if settings.weights == "bf16" else 0
+        yield StepMemory("train", weights(*working), peak.gradients, activations=max(peak.most - peak.gradients, copies), **state)
         seen = min(settings.validated, max(settings.micro_batch, 4))
-        validates = self._predict(settings, side, seen, settings.half).most
+        validates = traced.predict(seen, side, settings.half).most
         if not caches_text:
-            read = min(seen, settings.prompts)
-            key = ("prompts", settings.storage, read, settings.half)
-            plain = self._plain(settings)
-            validates = max(validates, self._once(key, lambda: plain.encode_prompts(read, settings.half)).most)
+            validates = max(validates, traced.encode_prompts(min(seen, settings.prompts), settings.half).most)
         if not settings.cache_latents:
             validates = max(validates, self._latents(settings, side, settings.validated).most)
         yield StepMemory("validate", weights(*working), activations=validates, **state)
-        if count := min(settings.validation_prompts, settings.sampling_batch):
+        # What is held otherwise than its files hold it is loaded anew for these, and drawn on the CPU.
+        as_files = all(storage == Storage() for storage in settings.storage) and settings.weights == "fp32"
+        if (count := min(settings.validation_prompts, settings.sampling_batch)) and as_files:
             drawn = self._drawing(settings, side, count)
             yield StepMemory("draw samples", weights(traced.family.layout.denoiser, VAE), activations=drawn.most, **state)
 
     def _sampling(self, settings: MemorySettings, side: int) -> StepMemory:
-        """The states of all prompts stay on the GPU until the last picture is drawn."""
+        """Prompts' states wait in the host's memory; parts take turns where all together are too large."""
         family = self._plain(settings).family
         counts = {name: _count(name, part, settings.of(name), {}).weights for name, part in family.parts.items()}
         prompt, drawn = self._prompt(settings), self._drawing(settings, side, settings.sampling_batch)
-        states = settings.bank * prompt.kept
-        if not settings.staged:
-            return StepMemory("sample", sum(counts.values()), activations=max(drawn.most, prompt.most), caches=states)
+        states, everything = 0 if settings.on_gpu else settings.bank * prompt.kept, sum(counts.values())
+        if settings.size is None or everything <= ROOM * settings.size:
+            return StepMemory("sample", everything, activations=max(drawn.most, prompt.most), caches=states)
         texts = sum(weights for name, weights in counts.items() if name.startswith(TEXT))
         reads = StepMemory("sample", texts, activations=prompt.most, caches=states)
-        draws = StepMemory("sample", sum(counts.values()) - texts, activations=drawn.most, caches=states)
+        draws = StepMemory("sample", everything - texts, activations=drawn.most, caches=states)
         return max(reads, draws, key=lambda step: step.total)
 
     def _latents(self, settings: MemorySettings, side: int, count: int = ENCODE_BATCH) -> Peak:
@@ -107,20 +109,17 @@ class Planner:
     def _prompt(self, settings: MemorySettings) -> Peak:
         return self._once(("prompt", settings.storage), lambda: self._plain(settings).encode_prompts())
 
-    def _predict(self, settings: MemorySettings, side: int, count: int, half: str) -> Peak:
-        key = ("predict", settings.storage, side, count, half)
-        return self._once(key, lambda: self._plain(settings).predict(count, side, half))
-
     def _drawing(self, settings: MemorySettings, side: int, count: int) -> Peak:
-        half, plain = "bf16" if settings.draws_half else "no", self._plain(settings)
-        guided = (settings.guidance or plain.family.drawing(SamplingSection()).guidance) != 1.0
+        half, plain = "bf16" if settings.on_gpu else "no", self._plain(settings)
+        guidance = settings.guidance or plain.family.drawing(SamplingSection()).guidance
+        guided = guidance != 1.0 and not plain.family.guidance_embedded
         key = ("draw", settings.storage, side, count, guided, half)
         return self._once(key, lambda: plain.predict(count, side, half, guided=guided, decodes=True))
 
     def _train(self, settings: MemorySettings, side: int, traced: Phases) -> Peak:
         key = (
-            "train", settings.recipe, settings.storage, side, settings.micro_batch, min(settings.accumulation, 2), settings.checkpointing,
-            settings.half, settings.cache_latents, settings.cache_text, min(settings.prompts, settings.micro_batch),
+            "train", settings.recipe, settings.storage, settings.weights, side, settings.micro_batch, min(settings.accumulation, 2),
+            settings.checkpointing, settings.half, settings.cache_latents, settings.cache_text, min(settings.prompts, settings.micro_batch),
         )  # fmt: skip
         return self._once(key, lambda: traced.train(settings, side))
 
@@ -132,9 +131,9 @@ class Planner:
 
         def make() -> Phases:
             family = family_from_configuration(self._base)
-            return Phases(family, settings, Trainables(family, settings.recipe))
+            return Phases(family, settings, Trainables(family, settings.recipe, weights=PLAIN_DTYPES[settings.weights]))
 
-        return self._once(("trained", settings.recipe, settings.storage, settings.checkpointing), make)
+        return self._once(("trained", settings.recipe, settings.storage, settings.weights, settings.checkpointing), make)
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._known:
@@ -151,23 +150,12 @@ def _count(name: str, part: torch.nn.Module, storage: Storage, trained: Mapping[
 
 def weights_on_gpu(part: torch.nn.Module, storage: Storage, own: set[int]) -> int:
     """Bytes of a part's parameters and buffers on the GPU; ``own`` are the ids of those that train."""
-    packed = {id(weight) for weight in matrices(part, storage)}
-
-    def size(value: torch.Tensor) -> float:
-        if id(value) in own or not value.is_floating_point():
-            return value.nbytes
-        return value.numel() * (BITS[storage.kind] if id(value) in packed else min(8.0 * value.element_size(), 32.0)) / 8
-
-    total = sum(size(value) for value in (*part.parameters(), *part.buffers()))
-    if storage.offloaded:
-        blocks = [sum(size(value) for value in block.parameters()) for block in _blocks(part)]
-        away = storage.offloaded * sum(blocks)
-        total -= max(0.0, away - BLOCKS_AT_ONCE * max(blocks, default=0.0))
-    return int(total)
-
-
-def _blocks(part: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The blocks that one after the other can come from the host: the members of a network's own lists."""
-    for child in part.children():
-        if isinstance(child, torch.nn.ModuleList):
-            yield from child
+    away, sizes = away_layers(part, storage), dict[int, float]()
+    for layer in fetched_layers(part, storage):
+        for value in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
+            sizes[id(value)] = 0.0 if layer in away else value.nbytes
+        if layer not in away:
+            weight = layer.get_parameter("weight")
+            sizes[id(weight)] = weight_bytes(storage.kind, weight.shape)
+    values = (*part.parameters(), *part.buffers())
+    return int(sum(value.nbytes if id(value) in own else sizes.get(id(value), value.nbytes) for value in values))

@@ -10,6 +10,7 @@ import torch
 from components.core.paths import read_json
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Family
+from components.diffusion.models.precision import blocks, held_layers, is_away, lower
 from components.diffusion.objectives.losses import per_sample_loss
 from components.diffusion.planning.settings import QUANTIZED, MemorySettings, Storage
 from components.diffusion.planning.tracing import META, GpuFunctions, LiveBytes, backward, on_gpu
@@ -38,26 +39,20 @@ class Phases:
 
     def __init__(self, family: Family, settings: MemorySettings, trained: Trainables | None = None) -> None:
         self.family, self.trained = family, trained
-        self._own = {id(value) for value in trained.named().values()} if trained else set()
-        kinds = {name: settings.of(name) for name in family.parts}
+        self._keeps = settings.checkpointing and trained is not None
+        self._fetched: list[torch.Tensor] = []
         for name, part in family.parts.items():
-            self._cast(part, kinds[name])
-        self._stored = [weight for name, part in family.parts.items() for weight in matrices(part, kinds[name])]
-        # Frozen weights that are not fp32 meet trained ones that are: autocast brings both together.
-        self._needs_half = any(storage.kind != "fp32" for name, storage in kinds.items() if name != "vae")
-
-    def _cast(self, part: torch.nn.Module, storage: Storage) -> None:
-        """Matrices of fewer bits are bf16 here, as all else of their part."""
-        if storage.kind != "fp32":
-            for value in (*part.parameters(), *part.buffers()):
-                if value.is_floating_point() and id(value) not in self._own:
-                    value.data = value.data.to(TYPES.get(storage.kind, torch.bfloat16))
+            whole, storage = trained is not None and name in trained.whole, settings.of(name)
+            # Fewer bits are for storage: a GPU computes in bf16.
+            packed = "bf16" if settings.on_gpu else "fp32"
+            lower(part, settings.weights if whole else packed if storage.kind in QUANTIZED else storage.kind, META)
+            self._fetched += [] if whole else [layer.get_parameter("weight") for layer in fetched_layers(part, storage)]
 
     @contextlib.contextmanager
     def _watch(self, half: str = "no") -> Iterator[tuple[LiveBytes, GpuFunctions]]:
         """Count what comes into being within the block, in autocast's type ``half``."""
         live = LiveBytes(tensor for part in self.family.parts.values() for tensor in (*part.parameters(), *part.buffers()))
-        with on_gpu(TYPES.get(half, torch.bfloat16 if self._needs_half else None), self._stored) as functions, live:
+        with on_gpu(TYPES.get(half), self._fetched, keeps=self._keeps) as functions, live:
             yield live, functions
 
     def encode_latents(self, count: int, side: int) -> Peak:
@@ -147,12 +142,15 @@ def score(folder: Path, batch: int) -> tuple[Peak, int]:
     return Peak(live.peak), sum(tensor.nbytes for tensor in weights)
 
 
-def matrices(part: torch.nn.Module, storage: Storage) -> list[torch.Tensor]:
-    """The frozen matrices of a part that are kept in fewer bits."""
-    if storage.kind not in QUANTIZED:
-        return []
-    linear = (module for module in part.modules() if isinstance(module, torch.nn.Linear))
-    return [module.weight for module in linear if not module.weight.requires_grad]
+def fetched_layers(part: torch.nn.Module, storage: Storage) -> list[torch.nn.Module]:
+    """The frozen layers of a part whose matrices are written out for each product: kept in fewer bits, or in the host's memory."""
+    away = away_layers(part, storage)
+    return [layer for layer in held_layers(part) if storage.kind in QUANTIZED or layer in away]
+
+
+def away_layers(part: torch.nn.Module, storage: Storage) -> set[torch.nn.Module]:
+    """The layers of the blocks that wait in the host's memory, see ``precision.lower``."""
+    return {layer for index, block in enumerate(blocks(part)) if is_away(index, storage.offloaded) for layer in block.modules()}
 
 
 def _bytes(conditioning: Conditioning) -> int:

@@ -6,17 +6,15 @@ from typing import Any
 from components.core.config import RunConfig
 from components.diffusion.training.methods import Recipe, method_for
 
-BITS = {"fp32": 32.0, "bf16": 16.0, "fp16": 16.0, "fp8": 8.0, "int8": 8.0, "nf4": 4.5}
-"""Bits of a frozen weight as it lies on the GPU. NF4 has a scale of 32 bits for each block of 64 (Dettmers et al., 2023)."""
 QUANTIZED = ("fp8", "int8", "nf4")
-"""Types that only matrices are kept in; all else of such a part is bf16."""
+"""Precisions of matrices that are written out in bf16 for each product."""
 VALIDATED = 16
 """Most validation pictures, see ``read_training_set``."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """How the frozen weights of a part lie: their type (see :data:`BITS`), and the share of its blocks that wait in the host's memory."""
+    """How the frozen weights of a part lie: their precision, and the share of its blocks that wait in the host's memory."""
 
     kind: str = "fp32"
     offloaded: float = 0.0
@@ -27,10 +25,12 @@ class MemorySettings:
     """What a run's memory depends on besides the base.
 
     ``instances`` and ``aux`` are the pictures of a micro-batch, ``pictures`` and ``prompts`` what the caches hold, ``bank`` the prompts
-    that are drawn. ``half`` is autocast's type in training or ``no``; with ``draws_half`` pictures are drawn in bf16, as GPUs do.
+    that are drawn. ``half`` is autocast's type in training or ``no``.
     ``guidance`` is None for the family's own, and so are ``resolution`` and ``drawn``, the sides in pixels of a training picture and of
-    a drawn one; other shapes count as squares of their area. ``storage`` is by part, fp32 where it says nothing. With ``staged`` a part
-    is on the GPU only while it works: the VAE for latents, text encoders for prompts, then the denoiser.
+    a drawn one; other shapes count as squares of their area. ``denoiser``, ``text_encoders`` and ``vae`` say how these lie where they are
+    frozen, ``weights`` in what precision trained weights are. With ``staged`` training has a part on the GPU only while it works: the
+    VAE for latents, text encoders for prompts, then the denoiser; drawing does where all parts take too much of ``size``, the GPU's bytes.
+    ``on_gpu`` is False for the CPU, where nothing is in half precision or elsewhere.
     """
 
     recipe: Recipe
@@ -49,11 +49,15 @@ class MemorySettings:
     validation_prompts: int = 0
     resolution: int | None = None
     drawn: int | None = None
-    storage: tuple[tuple[str, Storage], ...] = ()
+    denoiser: Storage = Storage()
+    text_encoders: Storage = Storage()
+    vae: Storage = Storage()
+    weights: str = "fp32"
     staged: bool = False
+    size: int | None = None
+    on_gpu: bool = True
     sampling_batch: int = 8
     guidance: float | None = None
-    draws_half: bool = True
     bank: int = 1
     scoring_batch: int = 64
 
@@ -64,15 +68,24 @@ class MemorySettings:
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON value."""
-        return {**vars(self), "recipe": self.recipe.as_json(), "storage": [[part, vars(storage)] for part, storage in self.storage]}
+        parts = {name: vars(getattr(self, name)) for name in ("denoiser", "text_encoders", "vae")}
+        return {**vars(self), **parts, "recipe": self.recipe.as_json()}
 
     def of(self, part: str) -> Storage:
-        """How a part lies."""
-        return dict(self.storage).get(part, Storage())
+        """How a part lies, by its name in the layout."""
+        return self.text_encoders if part.startswith("text_encoder") else self.vae if part == "vae" else self.denoiser
+
+    @property
+    def storage(self) -> tuple[Storage, Storage, Storage]:
+        """How all parts lie."""
+        return self.denoiser, self.text_encoders, self.vae
 
 
-def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1) -> MemorySettings:
-    """What a configuration says. ``style_refs`` is the number of StyleRef pictures, ``bank`` that of the prompts to draw."""
+def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1, size: int | None = None, on_gpu: bool = True) -> MemorySettings:
+    """What a configuration says, on a GPU of ``size`` bytes (None: not known), or on the CPU.
+
+    ``style_refs`` is the number of StyleRef pictures, ``bank`` that of the prompts to draw.
+    """
     method, training = method_for(config.method), config.training
     source = config.aux.source or method.preserves
     preserves = source != "none" and method.prior_weight > 0
@@ -81,6 +94,8 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1) -> Me
     height, width = config.sampling.height, config.sampling.width
     templates = [concept.prompt for concept in method.concepts] + [concept.aux_prompt for concept in method.concepts if preserves]
     prompts = style_refs + aux if any("{caption}" in template for template in templates) else len(set(templates))
+    precision, usual = config.base.precision, "bf16" if on_gpu else "fp32"
+    denoiser, text_encoders = (usual if each == "auto" else each for each in (precision.denoiser, precision.text_encoders))
     return MemorySettings(
         recipe=method.recipe, instances=training.batch_size, aux=(training.aux_batch_size or training.batch_size) if preserves else 0,
         accumulation=training.gradient_accumulation, checkpointing=training.gradient_checkpointing, half=training.mixed_precision,
@@ -89,4 +104,7 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1) -> Me
         validation_prompts=len(training.validation_prompts), sampling_batch=config.sampling.batch_size,
         resolution=training.resolution, drawn=round((height * width) ** 0.5) if height and width else height or width,
         guidance=config.sampling.guidance, bank=bank, scoring_batch=config.scoring.batch_size,
+        denoiser=Storage(denoiser, config.base.offload), text_encoders=Storage(text_encoders),
+        vae=Storage("fp32" if precision.vae == "auto" else precision.vae), weights=training.weights,
+        staged=on_gpu and training.processes == 1, size=size, on_gpu=on_gpu,
     )  # fmt: skip

@@ -142,26 +142,36 @@ class _Attention(torch.autograd.Function):
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
-class _StoredLinear(torch.autograd.Function):
-    """A frozen matrix in fewer bits: written out in the computing type for each product, and kept for none (Dettmers et al., 2023)."""
+class _Fetched(torch.autograd.Function):
+    """A product with a frozen matrix that lies elsewhere or in fewer bits: it is written out for it, and again for the backward pass.
+
+    Where a block is computed again (``keeps``), it stays from then until the block's backward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(weight)
-        return F.linear(states, torch.empty_like(weight, dtype=states.dtype))
+    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, product: Callable[..., torch.Tensor], keeps: bool) -> torch.Tensor:
+        fresh = torch.empty_like(weight, dtype=states.dtype)
+        ctx.save_for_backward(fresh if keeps else weight)
+        ctx.keeps, ctx.shape = keeps, states.shape
+        return product(states, fresh)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        return gradients[0] @ torch.empty_like(weight, dtype=gradients[0].dtype), None
+        _fresh = weight if ctx.keeps else torch.empty_like(weight, dtype=gradients[0].dtype)
+        return gradients[0].new_empty(ctx.shape), None, None, None
 
 
 @dataclass
 class GpuFunctions(TorchFunctionMode):
-    """Functions as they are on a GPU: fused attention, autocast to ``half`` (None: off), and matrices ``stored`` in fewer bits, by id."""
+    """Functions as they are on a GPU: fused attention, autocast to ``half`` (None: off), and matrices that are ``fetched``, by id.
+
+    ``keeps`` is whether blocks are computed again in the backward pass.
+    """
 
     half: torch.dtype | None = None
-    stored: frozenset[int] = frozenset()
+    fetched: frozenset[int] = frozenset()
+    keeps: bool = False
     _casts: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -176,16 +186,14 @@ class GpuFunctions(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             given = (*args, *(kwargs[key] for key in ("query", "key", "value")[len(args) :]))
             return _Attention.apply(*given[:3])
-        if func is F.linear and id(args[1]) in self.stored:
-            output = _StoredLinear.apply(args[0], args[1])
-            bias = kwargs.get("bias", args[2] if len(args) > 2 else None)
-            return output if bias is None else output + bias
+        if name in ("linear", "conv2d") and len(args) > 1 and id(args[1]) in self.fetched:
+            return _Fetched.apply(args[0], args[1], lambda states, weight: func(states, weight, *args[2:], **kwargs), self.keeps)
         return func(*args, **kwargs)
 
     def _cast(self, value: Any, wanted: torch.dtype) -> Any:
         if isinstance(value, torch.Tensor):
             # A matrix in fewer bits is written out in the type of what it meets, whatever that is.
-            if not value.is_floating_point() or value.dtype in (wanted, torch.float64) or id(value) in self.stored:
+            if not value.is_floating_point() or value.dtype in (wanted, torch.float64) or id(value) in self.fetched:
                 return value
             if not (value.requires_grad and value.is_leaf and torch.is_grad_enabled()):
                 return value.to(wanted)
@@ -212,9 +220,9 @@ class GpuFunctions(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def on_gpu(half: torch.dtype | None = None, stored: Iterable[torch.Tensor] = ()) -> Iterator[GpuFunctions]:
-    """Within the block, code on the meta device takes the functions that it would take on a GPU."""
-    functions = GpuFunctions(half, frozenset(map(id, stored)))
+def on_gpu(half: torch.dtype | None = None, fetched: Iterable[torch.Tensor] = (), *, keeps: bool = False) -> Iterator[GpuFunctions]:
+    """Within the block, code on the meta device takes the functions that it would take on a GPU, see :class:`GpuFunctions`."""
+    functions = GpuFunctions(half, frozenset(map(id, fetched)), keeps)
     with patch.object(torch, "autocast", functions.autocast), functions:
         yield functions
 

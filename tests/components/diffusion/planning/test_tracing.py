@@ -91,7 +91,7 @@ def test_autocast_copies_frozen_weights_each_time_and_trained_ones_once() -> Non
 def test_a_matrix_in_fewer_bits_is_written_out_for_the_product_and_not_kept() -> None:
     weight = empty(1024, 1024, dtype=torch.bfloat16)
     states = empty(8, 1024, dtype=torch.bfloat16, requires_grad=True)
-    with on_gpu(stored=[weight]), LiveBytes([weight, states]) as live:
+    with on_gpu(fetched=[weight]), LiveBytes([weight, states]) as live:
         output = F.linear(states, weight)
         assert live.now == output.nbytes
         assert live.peak == output.nbytes + weight.nbytes
