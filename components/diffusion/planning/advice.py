@@ -65,6 +65,33 @@ def _optimizer(config: RunConfig) -> Settings | None:
     return {"training.optimizer": "adamw8bit" if importlib.util.find_spec("bitsandbytes") else "adafactor"}
 
 
+def _frozen_half(config: RunConfig) -> Settings | None:
+    """Frozen weights as they are on a GPU by default."""
+    precision = config.base.precision
+    fp32 = [name for name in ("denoiser", "text_encoders") if getattr(precision, name) == "fp32"]
+    return {f"base.precision.{name}": "bf16" for name in fp32} or None
+
+
+def _fewer_bits(config: RunConfig) -> Settings | None:
+    """8 bits, then 4; those of 4 need a library."""
+    if config.base.precision.denoiser in ("fp8", "int8"):
+        return {"base.precision.denoiser": "nf4"} if importlib.util.find_spec("bitsandbytes") else None
+    return None if config.base.precision.denoiser == "nf4" else {"base.precision.denoiser": "fp8"}
+
+
+def _text_bits(config: RunConfig) -> Settings | None:
+    return {"base.precision.text_encoders": "fp8"} if config.base.precision.text_encoders in ("auto", "fp32", "bf16", "fp16") else None
+
+
+def _offload(config: RunConfig) -> Settings | None:
+    """A quarter more of the denoiser's blocks in the host's memory."""
+    return {"base.offload": min(1.0, config.base.offload + 0.25)} if config.base.offload < 1 else None
+
+
+def _trained_half(config: RunConfig) -> Settings | None:
+    return {"training.weights": "bf16"} if config.training.weights == "fp32" else None
+
+
 def _average(config: RunConfig) -> Settings | None:
     return {"training.ema_decay": 0.0} if config.training.ema_decay else None
 
@@ -83,7 +110,8 @@ def _low_rank(config: RunConfig) -> Settings | None:
 
 
 LADDER: tuple[Callable[[RunConfig], Settings | None], ...] = (
-    _checkpointing, _smaller_drawing, _smaller_scoring, _smaller_batch, _half, _optimizer, _average, _frozen_text, _low_rank,
+    _checkpointing, _frozen_half, _smaller_drawing, _smaller_scoring, _smaller_batch, _half, _optimizer, _average, _fewer_bits, _text_bits,
+    _offload, _trained_half, _frozen_text, _low_rank, _fewer_bits, _offload,
 )  # fmt: skip
 """Changes from cheap to dear, each as the settings it would set; None where there is nothing to change. The same one may be made again."""
 
