@@ -88,7 +88,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
 
 def settled(config: RunConfig, facts: BaseFacts) -> RunConfig:
     """The configuration with the settings of ``sampling`` that the base's family decides."""
-    drawing = vars(facts.layout.settled(config.sampling, facts.denoiser))
+    drawing = vars(facts.layout.settled(config.sampling, facts.denoiser, facts.index))
     return config.model_copy(update={"sampling": config.sampling.model_copy(update=drawing)})
 
 

@@ -148,3 +148,29 @@ def tiny_z_image_folder(path: Path, *, seed: int = 0, **transformer: Any) -> Pat
     scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
     ZImagePipeline(scheduler=scheduler, tokenizer=tokenizer, **parts).save_pretrained(path, safe_serialization=True)
     return path
+
+
+def tiny_flux2_folder(path: Path, *, distilled: bool = False, seed: int = 0, **transformer: Any) -> Path:
+    """Save a FLUX.2-klein-shaped pipeline of 32 pixels; its VAE keeps statistics as if it had been trained."""
+    import torch
+    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        # As many layers as the real one is read at.
+        reader, tokenizer = tiny_qwen(path / "tokenizer", width=8, layers=28)
+        sizes = {
+            "in_channels": 16, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2,
+            "joint_attention_dim": 24, "timestep_guidance_channels": 16, "axes_dims_rope": (4, 4, 4, 4), "guidance_embeds": False,
+        }  # fmt: skip
+        vae = AutoencoderKLFlux2(
+            latent_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, sample_size=32,
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        )  # fmt: skip
+        vae.bn.running_mean.normal_()
+        vae.bn.running_var.uniform_(0.5, 2.0)
+        parts = {"transformer": Flux2Transformer2DModel(**{**sizes, **transformer}), "vae": vae, "text_encoder": reader}
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    pipeline = Flux2KleinPipeline(scheduler=scheduler, tokenizer=tokenizer, is_distilled=distilled, **parts)
+    pipeline.save_pretrained(path, safe_serialization=True)
+    return path

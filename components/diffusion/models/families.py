@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import torch
@@ -45,6 +46,8 @@ class Family(abc.ABC):
 
     layout: ClassVar[Layout]
     """What its folders look like."""
+    index: Mapping[str, Any] = MappingProxyType({})
+    """What ``model_index.json`` says, for families that have settings in it."""
     objective: Objective
     text_encoder_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
     """Layers of the text encoders that get an adapter by default, by the ends of their names."""
@@ -70,8 +73,10 @@ class Family(abc.ABC):
 
     @classmethod
     def open(cls, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], folder: Path, where: str) -> Self:
-        """The family of loaded parts; ``folder`` holds the ``model_index.json``, for families that read settings in it."""
-        return cls(parts, scheduler_config, where)
+        """The family of loaded parts; ``folder`` holds the ``model_index.json``."""
+        family = cls(parts, scheduler_config, where)
+        family.index = read_json(folder / "model_index.json")
+        return family
 
     @property
     def longest(self) -> Mapping[str, int]:
@@ -100,7 +105,7 @@ class Family(abc.ABC):
 
     def drawing(self, settings: SamplingSection) -> Drawing:
         """How pictures are drawn: what the settings leave open is the family's own."""
-        return self.layout.settled(settings, self.denoiser.config)
+        return self.layout.settled(settings, self.denoiser.config, self.index)
 
     @property
     def resolution(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from components.core.config import SamplingSection
@@ -69,9 +70,10 @@ class Layout:
     ``pipeline`` is the class that ``model_index.json`` names, ``title`` what people call the family; ``parts`` gives each
     sub-folder's library and class, in the order in which digests count them; a model may lack those of ``optional``. The
     scheduler's class is any. ``denoiser`` is the part that denoises. ``side`` gives the side of its pictures in pixels by the
-    configurations of denoiser and VAE, ``step`` what height and width must be multiples of, ``drawing`` how they are drawn by
-    default, by the denoiser's, and ``distilled`` whether that is a distilled base's, whose ``undistilled`` one has that hub id;
-    ``schedulers`` are the samplers that fit, ``ways`` those in which parameters can train.
+    configurations of denoiser and VAE, ``step`` what height and width must be multiples of; ``drawing`` is how they are drawn by
+    default. ``distilled`` says by the denoiser's configuration and the index (``model_index.json``) whether a base was distilled to
+    draw in a few steps, ``quick`` how it then does, and ``undistilled`` is the hub id of the one to train on. ``schedulers`` are the
+    samplers that fit, ``ways`` those in which parameters can train.
     """
 
     pipeline: str
@@ -83,18 +85,19 @@ class Layout:
     ways: frozenset[str] = WAYS
     side: Callable[[Config, Config], int] = _side_of_latents
     step: Callable[[Config, Config], int] = _step_of_unet
-    drawing: Callable[[Config], Drawing] = lambda denoiser: Drawing("dpm++", 30, 7.5)
-    distilled: Callable[[Config], bool] = lambda denoiser: False
+    drawing: Drawing = Drawing("dpm++", 30, 7.5)
+    quick: Drawing | None = None
+    distilled: Callable[[Config, Config], bool] = lambda denoiser, index: False
     undistilled: str = ""
 
-    def settled(self, settings: SamplingSection, denoiser: Config) -> Drawing:
-        """How pictures are drawn: what the settings leave open is the family's own, by the denoiser's configuration."""
-        own = self.drawing(denoiser)
+    def settled(self, settings: SamplingSection, denoiser: Config, index: Config = MappingProxyType({})) -> Drawing:
+        """How pictures are drawn: what the settings leave open is the family's own, by the denoiser's configuration and the index."""
+        own = self.quick if self.quick and self.distilled(denoiser, index) else self.drawing
         return Drawing(settings.scheduler or own.scheduler, settings.steps or own.steps, settings.guidance or own.guidance)
 
-    def is_distilled(self, model: str, denoiser: Config) -> bool:
-        """Whether a base draws in a few steps because it was distilled to: by its denoiser's configuration, or as its name says."""
-        return self.distilled(denoiser) or bool(re.search(r"(?<![a-z])(turbo|lightning|schnell|lcm|hyper)(?![a-z])", model.lower()))
+    def is_distilled(self, model: str, denoiser: Config, index: Config) -> bool:
+        """Whether a base draws in a few steps because it was distilled to: by its configuration, or as its name says."""
+        return self.distilled(denoiser, index) or bool(re.search(r"(?<![a-z])(turbo|lightning|schnell|lcm|hyper)(?![a-z])", model.lower()))
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -134,7 +137,7 @@ STABLE_DIFFUSION_3 = Layout(
     schedulers=FLOW,
     ways=JOINT_WAYS,
     step=lambda denoiser, vae: downsampling(vae) * int(denoiser.get("patch_size", 2)),
-    drawing=lambda denoiser: Drawing("euler", 28, 4.5),
+    drawing=Drawing("euler", 28, 4.5),
     undistilled="stabilityai/stable-diffusion-3.5-large",
 )
 FLUX = Layout(
@@ -151,10 +154,12 @@ FLUX = Layout(
     ways=JOINT_WAYS,
     side=_side_of_vae,
     step=_step_of_pairs,
-    drawing=lambda denoiser: Drawing("euler", 28, 3.5) if denoiser.get("guidance_embeds") else Drawing("euler", 4, 1.0),
-    distilled=lambda denoiser: not denoiser.get("guidance_embeds"),
+    drawing=Drawing("euler", 28, 3.5),
+    quick=Drawing("euler", 4, 1.0),
+    distilled=lambda denoiser, index: not denoiser.get("guidance_embeds"),
     undistilled="black-forest-labs/FLUX.1-dev",
 )
+# Without the head that would answer: only states of inner layers are read.
 _READ_BY_QWEN = {
     "vae": ("diffusers", "AutoencoderKL"),
     "text_encoder": ("transformers", "Qwen3Model"),
@@ -170,10 +175,24 @@ Z_IMAGE = Layout(
     ways=JOINT_WAYS - TEXT_WAYS,
     side=_side_of_vae,
     step=_step_of_pairs,
-    drawing=lambda denoiser: Drawing("euler", 50, 5.0),
+    drawing=Drawing("euler", 50, 5.0),
     undistilled="Tongyi-MAI/Z-Image",
 )
-LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, Z_IMAGE)}
+FLUX_2_KLEIN = Layout(
+    "Flux2KleinPipeline",
+    "FLUX.2 klein",
+    {"transformer": ("diffusers", "Flux2Transformer2DModel"), **_READ_BY_QWEN, "vae": ("diffusers", "AutoencoderKLFlux2")},
+    denoiser="transformer",
+    schedulers=FLOW,
+    ways=JOINT_WAYS - TEXT_WAYS,
+    side=_side_of_vae,
+    step=_step_of_pairs,
+    drawing=Drawing("euler", 50, 4.0),
+    quick=Drawing("euler", 4, 1.0),
+    distilled=lambda denoiser, index: bool(index.get("is_distilled")),
+    undistilled="black-forest-labs/FLUX.2-klein-base-4B",
+)
+LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, Z_IMAGE, FLUX_2_KLEIN)}
 TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
 
 

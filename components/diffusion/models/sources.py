@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,12 @@ def base_configuration(model: str, revision: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """What a base's configuration files say: its family's layout, and the configurations of its denoiser and VAE."""
+    """What a base's configuration files say: its family's layout, the configurations of its denoiser and VAE, and the index."""
 
     layout: Layout
     denoiser: Mapping[str, Any]
     vae: Mapping[str, Any]
+    index: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
@@ -97,7 +98,7 @@ def base_facts(model: str, revision: str | None = None) -> BaseFacts:
                 remedy="save the whole pipeline with save_pretrained, or fix base.model",
             )  # fmt: skip
         found.append(read_json(file))
-    return BaseFacts(layout, *found)
+    return BaseFacts(layout, *found, _read_index(folder))
 
 
 def pin(model: str, ref: str = "main") -> tuple[str, str]:

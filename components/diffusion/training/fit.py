@@ -22,7 +22,7 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
     for field, size in sizes.items():
         if size and size % facts.step:
             raise ConfigError(f"{field}={size}", f"does not go with {layout.title}", expected=f"a multiple of {facts.step} pixels")
-    if layout.is_distilled(config.base.model, facts.denoiser):
+    if layout.is_distilled(config.base.model, facts.denoiser, facts.index):
         remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
         _logger.warning("base.model=%s is distilled: training undoes that, and pictures of few steps blur%s", config.base.model, remedy)
     for field in ("train_text_encoder", "identifier_rows"):

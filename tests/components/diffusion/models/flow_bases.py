@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.tiny_bases import tiny_flux_folder, tiny_sd3_folder, tiny_z_image_folder
+from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_sd3_folder, tiny_z_image_folder
 
 Velocity = Callable[[Any, torch.Tensor, torch.Tensor, Sequence[str], dict[str, Any]], torch.Tensor]
 
@@ -68,6 +68,25 @@ def _z_image(pipeline: Any, noisy: torch.Tensor, level: torch.Tensor, prompts: S
     return -torch.stack(pipeline.transformer(list(noisy.unsqueeze(2)), 1 - level, states).sample).squeeze(2)
 
 
+def _normalised(pipeline: Any, squares: torch.Tensor) -> torch.Tensor:
+    """Squares of the VAE's latents, by the statistics that it keeps of them."""
+    kept = pipeline.vae.bn
+    center, spread = (each.view(1, -1, 1, 1) for each in (kept.running_mean, (kept.running_var + kept.eps).sqrt()))
+    return (squares - center) / spread
+
+
+def _squares(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+    return _normalised(pipeline, pipeline._patchify_latents(latents))
+
+
+def _klein(pipeline: Any, noisy: torch.Tensor, level: torch.Tensor, prompts: Sequence[str], asked: dict[str, Any]) -> torch.Tensor:
+    states, text_ids = pipeline.encode_prompt(list(prompts), device="cpu")
+    ids = pipeline._prepare_latent_ids(noisy)
+    tokens = pipeline.transformer(pipeline._pack_latents(noisy), states, level, ids, text_ids).sample
+    velocity: torch.Tensor = pipeline._unpack_latents_with_ids(tokens, ids)
+    return velocity
+
+
 _NO_T5: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None}
 # 64 tokens: μ lies on the line through 0.5 at 256 and 1.15 at 4,096.
 _DYNAMIC = math.exp(0.5 - 192 * 0.65 / 3840)
@@ -82,6 +101,10 @@ BASES = {
     "flux-schnell": FlowBase(
         lambda path: tiny_flux_folder(path, guided=False), _flux, 1.0, asked={"max_sequence_length": 256},
         guidance=lambda scale: {"true_cfg_scale": scale}, **_PACKED,
+    ),
+    "flux2-klein": FlowBase(
+        tiny_flux2_folder, _klein, math.exp(0.00016927 * 64 + 0.45666666), taken=_squares,
+        clean=lambda pipeline, mean, drawn: _normalised(pipeline, mean), negative=False, trains_text=False,
     ),
     "z-image": FlowBase(
         tiny_z_image_folder, _z_image, 6.0, guidance=lambda scale: {"guidance_scale": scale - 1}, trains_text=False

@@ -1,6 +1,7 @@
 """The flow families against diffusers' own pipelines, on tiny bases."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline, FluxPipeline
+from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
+from components.core.config import SamplingSection
 from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.core.images import load_rgb
@@ -17,6 +20,7 @@ from components.diffusion.attention.capture import explain_pictures, has_maps
 from components.diffusion.export.portable import check_format, formats_of, open_model
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.flux import pack, picture_ids, unpack
+from components.diffusion.models.flux2 import shift_exponent
 from components.diffusion.sampling.sampler import PromptRequest, denoise, jobs_for
 from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.loop import Trainer
@@ -25,7 +29,7 @@ from components.diffusion.training.samples import read_training_set
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders
 from tests.components.diffusion.models.flow_bases import BASES
-from tests.tiny_bases import tiny_sd3_folder, tiny_z_image_folder
+from tests.tiny_bases import tiny_flux2_folder, tiny_sd3_folder, tiny_z_image_folder
 
 PROMPT = "a photo of a dog"
 
@@ -57,7 +61,7 @@ def ours_and_theirs(name: str, model: Path, pipeline: Any, negative: str = "") -
         base, side = BASES[name], bundle.family.resolution
         options = {**base.asked, **base.guidance(3.0), **({"negative_prompt": negative} if base.negative else {})}
         theirs = pipeline(
-            PROMPT, latents=base.given(pipeline, noise_of(job, bundle.family.latent_shape())), output_type="latent", height=side,
+            prompt=PROMPT, latents=base.given(pipeline, noise_of(job, bundle.family.latent_shape())), output_type="latent", height=side,
             width=side, num_inference_steps=4, **options,
         ).images  # fmt: skip
     return ours, base.taken(pipeline, theirs)
@@ -148,7 +152,9 @@ def test_every_method_that_applies(tmp_path: Path, flow_bases: dict[str, Path], 
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "method"), [("sd3", "single-styleforge"), ("flux-dev", "lora"), ("z-image", "lora")])
+@pytest.mark.parametrize(
+    ("name", "method"), [("sd3", "single-styleforge"), ("flux-dev", "lora"), ("z-image", "lora"), ("flux2-klein", "lora")]
+)
 def test_interrupted_equals_uninterrupted(folders: Folders, flow_bases: dict[str, Path], name: str, method: str) -> None:
     training = {"ema_decay": 0.9, "gradient_accumulation": 2, "warmup_steps": 2, "caption_dropout": 0.3}
     config = configure(flow_bases[name], method={"name": method}, training=training)
@@ -170,6 +176,15 @@ def test_interrupted_equals_uninterrupted(folders: Folders, flow_bases: dict[str
         (
             "flux-dev",
             ("single_transformer_blocks.1.proj_mlp", "single_transformer_blocks.1.proj_out", "transformer_blocks.0.ff_context.net.2"),
+            "proj_out",
+        ),
+        (
+            "flux2-klein",
+            (
+                "single_transformer_blocks.1.attn.to_qkv_mlp_proj",
+                "single_transformer_blocks.1.attn.to_out",
+                "transformer_blocks.0.attn.to_out.0",
+            ),
             "proj_out",
         ),
         ("z-image", ("layers.1.attention.to_out.0", "layers.1.feed_forward.w2", "context_refiner.0.attention.to_q"), "cap_embedder.1"),
@@ -198,14 +213,16 @@ def test_latents_are_cached_by_picture_and_not_by_step(flow_bases: dict[str, Pat
         torch.testing.assert_close(cache.moments(batch.samples, batch.variants), fresh.moments(batch.samples, batch.variants))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("sd3", (8, 12, 20)), ("z-image", (8, 12, 20))])
+@pytest.mark.parametrize(("name", "shape"), [("sd3", (8, 12, 20)), ("z-image", (8, 12, 20)), ("flux2-klein", (16, 6, 10))])
 def test_sizes_that_a_base_cannot_take(flow_bases: dict[str, Path], name: str, shape: tuple[int, int, int]) -> None:
     family = load_bundle(flow_bases[name], device="cpu").family
     assert family.size_step == 4 and family.latent_shape(24, 40) == shape
     with pytest.raises(InputError, match="multiples of 4"):
         family.latent_shape(30, 32)
-    with pytest.raises(InputError, match="at most 64"):
-        family.latent_shape(32, 96)
+    if name != "flux2-klein":
+        # Its positions have no end.
+        with pytest.raises(InputError, match="at most 64"):
+            family.latent_shape(32, 96)
 
 
 def test_packing_is_that_of_the_pipeline() -> None:
@@ -213,6 +230,34 @@ def test_packing_is_that_of_the_pipeline() -> None:
     packed = pack(latents)
     assert torch.equal(packed, FluxPipeline._pack_latents(latents, 2, 8, 6, 10)) and torch.equal(unpack(packed, 6, 10), latents)
     assert torch.equal(picture_ids(6, 10, torch.device("cpu")), FluxPipeline._prepare_latent_image_ids(2, 3, 5, "cpu", torch.float32))
+
+
+def test_normalised_latents_are_those_of_the_pipeline(flow_bases: dict[str, Path]) -> None:
+    family, pipeline = load_bundle(flow_bases["flux2-klein"], device="cpu").family, pipeline_of("flux2-klein", flow_bases["flux2-klein"])
+    pixels = torch.rand((2, 3, 32, 48), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        latents = family.sample_latents(family.encode_images(pixels), torch.randn(2, 16, 8, 12))
+        torch.testing.assert_close(latents, pipeline._encode_vae_image(pixels, None))
+        mean = pipeline.vae.encode(pixels).latent_dist.mode()
+        torch.testing.assert_close(family.decode_latents(latents), pipeline.vae.decode(mean).sample)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "steps", "factor"), [(4096, None, 3.158), (4096, 200, 3.158), (4096, 10, 9.546), (256, None, 1.649), (9216, 10, 7.513)]
+)
+def test_the_shift_goes_by_tokens_and_steps(tokens: int, steps: int | None, factor: float) -> None:
+    # Fault 1: in training too, where it is FLUX.1's line.
+    assert math.exp(shift_exponent(tokens, steps)) == pytest.approx(factor, rel=1e-3)
+    if steps:
+        assert shift_exponent(tokens, steps) == pytest.approx(compute_empirical_mu(tokens, steps), abs=1e-12)
+
+
+def test_a_distilled_base_is_drawn_in_few_steps_and_saved_as_one(tmp_path: Path) -> None:
+    bundle = load_bundle(tiny_flux2_folder(tmp_path / "base", distilled=True), device="cpu")
+    saved = bundle.save(tmp_path / "saved")
+    for folder in (tmp_path / "base", saved):
+        drawing = load_bundle(folder, device="cpu").family.drawing(SamplingSection())
+        assert (drawing.steps, drawing.guidance) == (4, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +268,7 @@ def test_packing_is_that_of_the_pipeline() -> None:
         (tiny_sd3_folder, {"in_channels": 4}, "takes 4 channels where the VAE gives 8"),
         (tiny_z_image_folder, {"cap_feat_dim": 24}, "gives states of 16 numbers where the transformer takes 24"),
         (tiny_z_image_folder, {"in_channels": 4}, "takes 4 channels where the VAE gives 8"),
+        (tiny_flux2_folder, {"in_channels": 8}, "takes 8 channels where the VAE gives 16"),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path: Path, make: Callable[..., Path], changes: dict[str, Any], wanted: str) -> None:

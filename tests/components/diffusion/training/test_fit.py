@@ -11,12 +11,14 @@ from components.diffusion.training.fit import check_fit
 from components.diffusion.training.methods import METHODS, method_for
 from tests.components.diffusion.conftest import configure
 
-SD, SD3, FLUX, Z_IMAGE = "StableDiffusionPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline"
+SD, SD3, FLUX = "StableDiffusionPipeline", "StableDiffusion3Pipeline", "FluxPipeline"
+Z_IMAGE, KLEIN = "ZImagePipeline", "Flux2KleinPipeline"
 
 
-def check(pipeline: str, model: str = "base", denoiser: dict[str, Any] | None = None, **settings: Any) -> None:
-    config = configure(Path(model), **settings)
-    check_fit(config, method_for(config.method), BaseFacts(LAYOUTS[pipeline], {"guidance_embeds": True} | (denoiser or {}), {}))
+def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None, **settings: Any) -> None:
+    """``says`` is what both the denoiser's configuration and the index say."""
+    config, found = configure(Path(model), **settings), {"guidance_embeds": True} | (says or {})
+    check_fit(config, method_for(config.method), BaseFacts(LAYOUTS[pipeline], found, {}, found))
 
 
 @pytest.mark.parametrize(
@@ -51,20 +53,22 @@ def test_the_other_methods_go_with_every_family(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "model", "denoiser", "undistilled"),
+    ("pipeline", "model", "says", "undistilled"),
     [
         (FLUX, "black-forest-labs/FLUX.1-schnell", {"guidance_embeds": False}, "black-forest-labs/FLUX.1-dev"),
         (FLUX, "a/folder", {"guidance_embeds": False}, "black-forest-labs/FLUX.1-dev"),
         (SD3, "stabilityai/stable-diffusion-3.5-large-turbo", {}, "stabilityai/stable-diffusion-3.5-large"),
         (Z_IMAGE, "Tongyi-MAI/Z-Image-Turbo", {}, "train on Tongyi-MAI/Z-Image instead"),
         (Z_IMAGE, "Tongyi-MAI/Z-Image", {}, None),
+        (KLEIN, "a/folder", {"is_distilled": True}, "train on black-forest-labs/FLUX.2-klein-base-4B instead"),
+        (KLEIN, "black-forest-labs/FLUX.2-klein-base-9B", {"is_distilled": False}, None),
         (FLUX, "black-forest-labs/FLUX.1-dev", {}, None),
         (SD, "someone/hyperreal", {}, None),
     ],
 )
 def test_distilled_bases_are_warned_of(
-    caplog: pytest.LogCaptureFixture, pipeline: str, model: str, denoiser: dict[str, Any], undistilled: str | None
+    caplog: pytest.LogCaptureFixture, pipeline: str, model: str, says: dict[str, Any], undistilled: str | None
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="components.diffusion"):
-        check(pipeline, model, denoiser)
+        check(pipeline, model, says)
     assert [undistilled in record.getMessage() for record in caplog.records] == ([] if undistilled is None else [True])
