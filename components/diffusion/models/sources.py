@@ -98,7 +98,8 @@ def base_facts(model: str, revision: str | None = None) -> BaseFacts:
                 remedy="save the whole pipeline with save_pretrained, or fix base.model",
             )  # fmt: skip
         found.append(read_json(file))
-    return BaseFacts(layout, *found, _read_index(folder))
+    denoiser, vae = found
+    return BaseFacts(layout, denoiser, vae, _read_index(folder))
 
 
 def pin(model: str, ref: str = "main") -> tuple[str, str]:
