@@ -9,6 +9,7 @@ from typing import Any
 from components.core.comparison import Cell, load_comparison
 from components.core.errors import InputError
 from components.core.paths import state, write_json
+from components.diffusion.training.fit import check_machine
 from orchestration.client import connect, terminate_as_interrupt
 from orchestration.environment import prepare_environment
 from orchestration.settings import check_settings, default_settings_file
@@ -41,6 +42,9 @@ def run_comparison(options: CompareOptions) -> CompareResult:
         check_settings(settings)
     with terminate_as_interrupt():
         connect()
+        if on_this_machine():
+            for cell in cells:
+                check_machine(cell.config)
         errors = _run_workers(options, cells, plan, settings)
         for cell in plan["cells"]:
             cell["error"] = (errors or {}).get(cell["id"])

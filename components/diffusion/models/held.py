@@ -52,8 +52,9 @@ def _from_nf4(held: torch.Tensor, scale: torch.Tensor | None, shape: torch.Size,
     from bitsandbytes.functional import QuantState, dequantize_4bit, get_4bit_type
 
     code = get_4bit_type("nf4", device=held.device)
-    # As a matrix: a kernel as small as 1×1 would be taken to its slow way on the CPU.
-    rows = torch.Size((shape[0], shape.numel() // shape[0]))
+    # An odd number of columns, as kernels of 1×1 have, would be taken to its slow way on the CPU.
+    columns = shape.numel() // shape[0]
+    rows = torch.Size((shape[0], columns) if columns % 2 == 0 else (1, shape.numel()))
     state = QuantState(absmax=scale, shape=rows, code=code, blocksize=BLOCK, quant_type="nf4", dtype=dtype)
     weight: torch.Tensor = dequantize_4bit(held, state)
     return weight.view(shape)

@@ -90,8 +90,8 @@ def test_pickled_and_damaged_weights_are_refused_with_the_reason(copy: Path, tmp
 def test_what_is_no_model_is_refused(copy: Path, tmp_path: Path) -> None:
     edit(copy / "scheduler" / "scheduler_config.json", prediction_type="sample")
     refused(copy, "prediction_type is 'sample'")
-    edit(copy / "model_index.json", _class_name="FluxPipeline")
-    refused(copy, "FluxPipeline")
+    edit(copy / "model_index.json", _class_name="KandinskyPipeline")
+    refused(copy, "KandinskyPipeline")
     (tmp_path / "notes.txt").write_text("x")
     refused(tmp_path / "notes.txt", r"\.txt file is no model")
     refused(tmp_path, r"no model_index\.json")

@@ -105,6 +105,14 @@ def test_the_gradient_is_that_of_the_weights_that_were_held(name: str) -> None:
     assert all(torch.equal(own, wanted) for own, wanted in zip(run(part, torch.float32), run(plain, torch.float32), strict=True))
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("shape", [(32, 85), (8, 4, 3, 3), (16, 8, 1, 1)])
+def test_matrices_of_any_shape_come_back(name: str, shape: tuple[int, ...]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    decoded = FORMATS[name].decode(*FORMATS[name].encode(weight), weight.shape, torch.float32)
+    assert off(decoded, weight) < WORST[name]
+
+
 def test_autograd_keeps_no_fetched_weight() -> None:
     part = build()
     lower(part, "fp8", CPU)
