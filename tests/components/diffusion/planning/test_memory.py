@@ -26,14 +26,19 @@ TOLERANCE = 0.15
 FAMILIES = ("pocket", "tiny_xl_base", "tiny_sd3_base", "tiny_flux_base")
 CASES = [
     ("pocket", "single-styleforge", {"ema_decay": 0.9, "gradient_accumulation": 2}),
-    ("tiny_xl_base", "single-styleforge", {"gradient_checkpointing": True, "optimizer": "adafactor"}),
-    ("pocket", "lora", {"gradient_checkpointing": True}),
     ("tiny_xl_base", "lora", {"cache_text": False}),
-    ("pocket", "custom-diffusion", {"cache_latents": False}),
-    ("tiny_xl_base", "textual-inversion", {}),
-    ("tiny_sd3_base", "lora", {}),
     ("tiny_sd3_base", "dreambooth", {"gradient_checkpointing": True}),
     ("tiny_flux_base", "lora", {}),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            ("pocket", "lora", {"gradient_checkpointing": True}),
+            ("pocket", "custom-diffusion", {"cache_latents": False}),
+            ("tiny_xl_base", "single-styleforge", {"gradient_checkpointing": True, "optimizer": "adafactor"}),
+            ("tiny_xl_base", "textual-inversion", {}),
+            ("tiny_sd3_base", "lora", {}),
+        )
+    ),
 ]
 
 
