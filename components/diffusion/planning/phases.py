@@ -76,7 +76,7 @@ class Phases:
             for name in parts.keys() & encoders.keys():
                 encoders[name].gradient_checkpointing_enable()
         moving = {name: part for name, part in parts.items() if name in encoders}
-        with torch.no_grad(), on_gpu():
+        with torch.no_grad(), self._watch():
             cached = None if moving or not settings.cache_text else self._encode(settings.micro_batch)
         with self._watch(settings.half) as (live, functions):
             for _ in range(min(settings.accumulation, 2)):
@@ -104,7 +104,7 @@ class Phases:
 
     def predict(self, count: int, side: int, half: str, *, guided: bool = False, decodes: bool = False) -> Peak:
         """The denoiser sees ``count`` pictures, ``guided`` twice as many; with ``decodes`` the VAE draws them then."""
-        with torch.no_grad(), on_gpu():
+        with torch.no_grad(), self._watch():
             conditioning = self._encode(2 * count if guided else count)
         with torch.no_grad(), self._watch(half) as (live, _):
             latents = self._latents(count, side)

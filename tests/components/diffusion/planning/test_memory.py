@@ -20,10 +20,10 @@ from components.diffusion.training.samples import read_training_set
 from tests.components.diffusion.conftest import configure, write_folders
 from tests.components.diffusion.planning.measured import measure
 from tests.components.diffusion.planning.published import write_base
-from tests.tiny_bases import tiny_flux_folder, tiny_sd3_folder
+from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_sd3_folder
 
 TOLERANCE = 0.15
-FAMILIES = ("pocket", "tiny_xl_base", "tiny_sd3_base", "tiny_flux_base")
+FAMILIES = ("pocket", "tiny_xl_base", "tiny_sd3_base", "tiny_flux_base", "tiny_flux2_base")
 CASES = [
     ("pocket", "single-styleforge", {"ema_decay": 0.9, "gradient_accumulation": 2}),
     ("tiny_xl_base", "lora", {"cache_text": False}),
@@ -51,6 +51,11 @@ def base(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def tiny_flux_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_flux_folder(tmp_path_factory.mktemp("flux") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_flux2_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_flux2_folder(tmp_path_factory.mktemp("flux2") / "base")
 
 
 @pytest.fixture(scope="session")
