@@ -174,3 +174,30 @@ def tiny_flux2_folder(path: Path, *, distilled: bool = False, seed: int = 0, **t
     pipeline = Flux2KleinPipeline(scheduler=scheduler, tokenizer=tokenizer, is_distilled=distilled, **parts)
     pipeline.save_pretrained(path, safe_serialization=True)
     return path
+
+
+def tiny_lumina2_folder(path: Path, *, seed: int = 0, **transformer: Any) -> Path:
+    """Save a Lumina-Image-2.0-shaped pipeline of 32 pixels, with a Gemma 2 of two layers that knows single characters."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, Lumina2Pipeline, Lumina2Transformer2DModel
+    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizerFast
+
+    characters = ["▁", *(chr(code) for code in range(33, 127))]
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *characters])}
+    tokenizer = GemmaTokenizerFast(vocab=vocabulary, merges=[], model_max_length=4096)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        reader = Gemma2Model(
+            Gemma2Config(
+                vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+                num_key_value_heads=1, head_dim=8, max_position_embeddings=512,
+            )
+        )  # fmt: skip
+        sizes = {
+            "sample_size": 16, "in_channels": 8, "hidden_size": 32, "num_layers": 2, "num_refiner_layers": 1, "num_attention_heads": 2,
+            "num_kv_heads": 1, "multiple_of": 16, "axes_dim_rope": (4, 6, 6), "axes_lens": (300, 16, 16), "cap_feat_dim": 16,
+        }  # fmt: skip
+        parts = {"transformer": Lumina2Transformer2DModel(**{**sizes, **transformer}), "vae": tiny_vae(), "text_encoder": reader}
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
+    Lumina2Pipeline(scheduler=scheduler, tokenizer=tokenizer, **parts).save_pretrained(path, safe_serialization=True)
+    return path

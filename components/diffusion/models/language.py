@@ -86,10 +86,10 @@ class LanguageModelFamily(Family):
         """States (N, L, D), fp32, the layers' joined by features; with the mask of the prompts' own tokens where ``masked``."""
         ids = tokens[READER]
         mask = ids != self.tokenizers[READER].pad_token_id
-        # Shapes alone have no values that a mask could be judged by.
-        seen: dict[str, Any] = {} if ids.is_meta else {"attention_mask": mask.long()}
+        # Shapes alone have no values that a mask could be made of: full prompts need none.
+        seen: Any = {"full_attention": None, "sliding_attention": None} if ids.is_meta else mask.long()
         reader = (encoders or {}).get(READER, self.text_encoders[READER])
-        hidden = reader(input_ids=ids, output_hidden_states=True, use_cache=False, **seen).hidden_states
+        hidden = reader(input_ids=ids, attention_mask=seen, output_hidden_states=True, use_cache=False).hidden_states
         states = torch.cat([hidden[layer].float() for layer in self.layers], dim=-1)
         return Conditioning(states, mask=mask if self.masked else None)
 

@@ -192,7 +192,24 @@ FLUX_2_KLEIN = Layout(
     distilled=lambda denoiser, index: bool(index.get("is_distilled")),
     undistilled="black-forest-labs/FLUX.2-klein-base-4B",
 )
-LAYOUTS = {layout.pipeline: layout for layout in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, Z_IMAGE, FLUX_2_KLEIN)}
+LUMINA_2 = Layout(
+    "Lumina2Pipeline",
+    "Lumina-Image 2.0",
+    {
+        "transformer": ("diffusers", "Lumina2Transformer2DModel"),
+        "vae": ("diffusers", "AutoencoderKL"),
+        "text_encoder": ("transformers", "Gemma2Model"),
+        "tokenizer": ("transformers", "GemmaTokenizerFast"),
+        "scheduler": ("diffusers", ""),
+    },
+    denoiser="transformer",
+    schedulers=FLOW,
+    ways=JOINT_WAYS - TEXT_WAYS,
+    step=_step_of_pairs,
+    drawing=Drawing("euler", 30, 4.0),
+)
+_FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, Z_IMAGE, FLUX_2_KLEIN, LUMINA_2)
+LAYOUTS = {layout.pipeline: layout for layout in _FAMILIES}
 TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
 
 

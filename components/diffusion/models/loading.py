@@ -15,6 +15,7 @@ from components.core.errors import InputError
 from components.diffusion.models.families import Family
 from components.diffusion.models.flux import Flux
 from components.diffusion.models.flux2 import Flux2Klein
+from components.diffusion.models.lumina2 import Lumina2
 from components.diffusion.models.precision import cast
 from components.diffusion.models.sd3 import StableDiffusion3
 from components.diffusion.models.sdxl import StableDiffusionXL
@@ -30,7 +31,7 @@ from components.diffusion.models.stable_diffusion import StableDiffusion
 from components.diffusion.models.z_image import ZImage
 
 FAMILIES: dict[str, type[Family]] = {
-    family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, ZImage, Flux2Klein)
+    family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, ZImage, Flux2Klein, Lumina2)
 }  # fmt: skip
 """The class of each family, by the pipeline that its folders name. A further family is a layout, a class, and a name here."""
 # Parts of pipelines that the work here has no use for.

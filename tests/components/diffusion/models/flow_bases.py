@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_sd3_folder, tiny_z_image_folder
+from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_lumina2_folder, tiny_sd3_folder, tiny_z_image_folder
 
 Velocity = Callable[[Any, torch.Tensor, torch.Tensor, Sequence[str], dict[str, Any]], torch.Tensor]
 
@@ -87,6 +87,12 @@ def _klein(pipeline: Any, noisy: torch.Tensor, level: torch.Tensor, prompts: Seq
     return velocity
 
 
+def _lumina2(pipeline: Any, noisy: torch.Tensor, level: torch.Tensor, prompts: Sequence[str], asked: dict[str, Any]) -> torch.Tensor:
+    states, mask, _, _ = pipeline.encode_prompt(list(prompts), do_classifier_free_guidance=False)
+    prediction: torch.Tensor = pipeline.transformer(noisy, 1 - level, states, mask).sample
+    return -prediction
+
+
 _NO_T5: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None}
 # 64 tokens: μ lies on the line through 0.5 at 256 and 1.15 at 4,096.
 _DYNAMIC = math.exp(0.5 - 192 * 0.65 / 3840)
@@ -109,4 +115,6 @@ BASES = {
     "z-image": FlowBase(
         tiny_z_image_folder, _z_image, 6.0, guidance=lambda scale: {"guidance_scale": scale - 1}, trains_text=False
     ),
+    # Its pipeline writes nothing before a negative prompt, and normalises guidance unless told not to.
+    "lumina2": FlowBase(tiny_lumina2_folder, _lumina2, 6.0, asked={"cfg_normalization": False}, negative=False, trains_text=False),
 }  # fmt: skip

@@ -153,7 +153,7 @@ def test_every_method_that_applies(tmp_path: Path, flow_bases: dict[str, Path], 
 
 
 @pytest.mark.parametrize(
-    ("name", "method"), [("sd3", "single-styleforge"), ("flux-dev", "lora"), ("z-image", "lora"), ("flux2-klein", "lora")]
+    ("name", "method"), [("sd3", "single-styleforge"), *((name, "lora") for name in ("flux-dev", "flux2-klein", "lumina2", "z-image"))]
 )
 def test_interrupted_equals_uninterrupted(folders: Folders, flow_bases: dict[str, Path], name: str, method: str) -> None:
     training = {"ema_decay": 0.9, "gradient_accumulation": 2, "warmup_steps": 2, "caption_dropout": 0.3}
@@ -187,6 +187,7 @@ def test_interrupted_equals_uninterrupted(folders: Folders, flow_bases: dict[str
             ),
             "proj_out",
         ),
+        ("lumina2", ("layers.1.attn.to_v", "layers.1.feed_forward.linear_3", "noise_refiner.0.attn.to_q"), "x_embedder"),
         ("z-image", ("layers.1.attention.to_out.0", "layers.1.feed_forward.w2", "context_refiner.0.attention.to_q"), "cap_embedder.1"),
     ],
 )
@@ -213,7 +214,9 @@ def test_latents_are_cached_by_picture_and_not_by_step(flow_bases: dict[str, Pat
         torch.testing.assert_close(cache.moments(batch.samples, batch.variants), fresh.moments(batch.samples, batch.variants))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("sd3", (8, 12, 20)), ("z-image", (8, 12, 20)), ("flux2-klein", (16, 6, 10))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("sd3", (8, 12, 20)), ("z-image", (8, 12, 20)), ("flux2-klein", (16, 6, 10)), ("lumina2", (8, 12, 20))]
+)
 def test_sizes_that_a_base_cannot_take(flow_bases: dict[str, Path], name: str, shape: tuple[int, int, int]) -> None:
     family = load_bundle(flow_bases[name], device="cpu").family
     assert family.size_step == 4 and family.latent_shape(24, 40) == shape

@@ -1,0 +1,54 @@
+"""Lumina-Image 2.0 (Qin et al., 2025): a transformer over picture and prompt, FLUX.1's VAE, and Gemma 2, told what it is for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from components.diffusion.models.conditioning import Conditioning
+from components.diffusion.models.families import Denoiser
+from components.diffusion.models.language import LanguageModelFamily
+from components.diffusion.models.layouts import LUMINA_2
+from components.diffusion.objectives.flow import SCALE, FlowObjective, even_levels
+
+SYSTEM = (
+    "You are an assistant designed to generate superior images with the superior degree of image-text alignment based on textual "
+    "prompts or user prompts. <Prompt Start> "
+)
+
+
+class Lumina2(LanguageModelFamily):
+    """A transformer that counts time from noise to picture and predicts x₀ − ε.
+
+    Guidance is plain, as everywhere here; its pipeline in diffusers also gives the guided prediction the length of the unguided
+    one, unless ``cfg_normalization`` is off.
+    """
+
+    layout = LUMINA_2
+    most_tokens = 256
+    states = "cap_feat_dim"
+
+    def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str) -> None:
+        super().__init__(parts, scheduler_config, where)
+        self.objective = FlowObjective(scheduler_config, patch=self.denoiser.config.patch_size, sigmas=even_levels)
+
+    @property
+    def adapter_targets(self) -> tuple[str, ...]:
+        """Attention and MLPs of all blocks."""
+        mlps = (f"feed_forward.linear_{number}" for number in (1, 2, 3))
+        return ("to_q", "to_k", "to_v", "to_out.0", *mlps)
+
+    def written(self, prompts: Sequence[str], tokenizer: Any) -> list[str]:
+        """After the words that the base was trained with; an empty prompt has none."""
+        return [SYSTEM + prompt if prompt else prompt for prompt in super().written(prompts, tokenizer)]
+
+    def predict(
+        self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, denoiser: Denoiser | None = None,
+        time_ids: torch.Tensor | None = None, guidance: float | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """The velocity ε − x₀, shape (N, C, h, w), fp32."""
+        prediction: torch.Tensor = (denoiser or self.denoiser)(
+            hidden_states=latents, timestep=1.0 - times.expand(len(latents)) / SCALE, encoder_hidden_states=conditioning.states,
+            encoder_attention_mask=conditioning.mask, return_dict=False,
+        )[0]  # fmt: skip
+        return -prediction.float()
