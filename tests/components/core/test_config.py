@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.core.comparison import load_comparison
@@ -55,6 +55,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         load_config(tmp_path / "bad.yaml")
 
 
+@settings(deadline=None)
 @given(steps=st.integers(1, 10**6), rate=st.floats(1e-8, 1.0), seed=st.integers(0, 2**31))
 def test_a_configuration_survives_the_way_through_yaml(steps: int, rate: float, seed: int) -> None:
     config = parse_config({**STYLE, "seed": seed, "training": {"steps": steps, "learning_rate": rate}})
