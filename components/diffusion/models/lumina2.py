@@ -17,6 +17,17 @@ SYSTEM = (
 )
 
 
+class _FullMask(torch.Tensor):
+    """A mask of shapes alone (a meta tensor): the transformer asks for its lengths as numbers, and all are full."""
+
+    # What is made of it is a plain tensor again.
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def sum(self, *_: Any, **__: Any) -> torch.Tensor:
+        """L for each of N rows, with values."""
+        return torch.full(self.shape[:1], self.shape[1])
+
+
 class Lumina2(LanguageModelFamily):
     """A transformer that counts time from noise to picture and predicts x₀ − ε.
 
@@ -47,8 +58,11 @@ class Lumina2(LanguageModelFamily):
         time_ids: torch.Tensor | None = None, guidance: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """The velocity ε − x₀, shape (N, C, h, w), fp32."""
+        mask = conditioning.mask
+        if mask is not None and mask.is_meta:
+            mask = mask.as_subclass(_FullMask)
         prediction: torch.Tensor = (denoiser or self.denoiser)(
             hidden_states=latents, timestep=1.0 - times.expand(len(latents)) / SCALE, encoder_hidden_states=conditioning.states,
-            encoder_attention_mask=conditioning.mask, return_dict=False,
+            encoder_attention_mask=mask, return_dict=False,
         )[0]  # fmt: skip
         return -prediction.float()

@@ -21,6 +21,7 @@ from components.diffusion.export.portable import check_format, formats_of, open_
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.flux import pack, picture_ids, unpack
 from components.diffusion.models.flux2 import shift_exponent
+from components.diffusion.planning.shapes import family_from_configuration
 from components.diffusion.sampling.sampler import PromptRequest, denoise, jobs_for
 from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.loop import Trainer
@@ -277,6 +278,14 @@ def test_a_distilled_base_is_drawn_in_few_steps_and_saved_as_one(tmp_path: Path)
 def test_parts_that_do_not_fit(tmp_path: Path, make: Callable[..., Path], changes: dict[str, Any], wanted: str) -> None:
     with pytest.raises(InputError, match=wanted):
         load_bundle(make(tmp_path / "odd", **changes), device="cpu")
+
+
+@pytest.mark.parametrize("name", [name for name, base in BASES.items() if not base.trains_text])
+def test_shapes_alone_are_enough_for_a_plan(flow_bases: dict[str, Path], name: str) -> None:
+    family = family_from_configuration(flow_bases[name])
+    states = family.encode_tokens({reader: ids.to("meta") for reader, ids in family.tokenize(["", ""]).items()})
+    noisy = torch.empty((2, *family.latent_shape()), device="meta")
+    assert family.predict(noisy, torch.empty(2, device="meta"), states).shape == noisy.shape
 
 
 def test_a_reader_of_chats_without_a_template(flow_bases: dict[str, Path], tmp_path: Path) -> None:
