@@ -21,7 +21,7 @@ class _FullMask(torch.Tensor):
     """A mask of shapes alone (a meta tensor): the transformer asks for its lengths as numbers, and all are full."""
 
     # What is made of it is a plain tensor again.
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def sum(self, *_: Any, **__: Any) -> torch.Tensor:
         """L for each of N rows, with values."""
