@@ -125,7 +125,7 @@ These options are common to {common_to}:
 def configuration_page() -> str:
     """The reference of all settings, from the pydantic models."""
     schema = RunConfig.model_json_schema()
-    parts = [CONFIGURATION_HEAD.format(note=NOTE.format(source="components/core/config/sections.py"))]
+    parts = [CONFIGURATION_HEAD.format(note=NOTE.format(source="components/core/config/"))]
     top = {name: field for name, field in schema["properties"].items() if "$ref" not in field}
     sections = {name: field["$ref"].rpartition("/")[2] for name, field in schema["properties"].items() if "$ref" in field}
     parts.append(_section("Top level", "", {"properties": top, "required": schema.get("required", [])}))

@@ -1,6 +1,7 @@
 """What a run is: a model of typed sections, and how it is read from YAML."""
 
 from components.core.config.files import builtin_config, config_text, find_config, read_config, read_yaml_mapping
+from components.core.config.method import ConceptSection, LoraSection, MethodName, MethodSection
 from components.core.config.run import RunConfig, load_config, parse_config
 from components.core.config.sections import (
     AS_SCORED,
@@ -8,10 +9,6 @@ from components.core.config.sections import (
     AuxSection,
     BaseSection,
     CaptionsSection,
-    ConceptSection,
-    LoraSection,
-    MethodName,
-    MethodSection,
     Place,
     PositiveInt,
     PrecisionSection,

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from components.core.config import sections
 from components.core.config.files import read_config
+from components.core.config.method import MethodSection
 from components.core.config.validation import validate_model
 from components.core.content import digest_value
 from components.core.nested import leaves
@@ -24,7 +25,7 @@ class RunConfig(sections.Section):
     aux: sections.AuxSection = sections.AuxSection()
     captions: sections.CaptionsSection = sections.CaptionsSection()
     base: sections.BaseSection = sections.BaseSection()
-    method: sections.MethodSection = sections.MethodSection()
+    method: MethodSection = MethodSection()
     training: sections.TrainingSection = sections.TrainingSection()
     sampling: sections.SamplingSection = sections.SamplingSection()
     scoring: sections.ScoringSection = sections.ScoringSection()
@@ -46,7 +47,12 @@ class RunConfig(sections.Section):
     def _fetched_conflict(self) -> str | None:
         """What does not go with layers that fetch their weights for the time of a call."""
         precision, offload = self.base.precision.denoiser, self.base.offload
-        if precision not in ("fp8", "int8", "nf4") and not offload:
+        packed, lora = ("fp8", "int8", "nf4"), self.method.lora
+        for part, trains in (("denoiser", True), ("text_encoders", self.method.train_text_encoder)):
+            # Their updates are brought into the form of the matrix, which a packed one does not have.
+            if trains and getattr(self.base.precision, part) in packed and self.method.name == "lora" and lora.kind in ("lokr", "loha"):
+                return f"method.lora.kind={lora.kind}: needs base.precision.{part} of 16 bits or more, or kind lora or oft"
+        if precision not in packed and not offload:
             return None
         name = "base.offload" if offload else "base.precision.denoiser"
         if self.training.compile:

@@ -16,7 +16,6 @@ def _without_credentials(value: str | None) -> str | None:
     return value
 
 
-MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "single-styleforge", "multi-styleforge"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8", "nf4"]
 OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "schedule-free"]
 Place = Annotated[str, AfterValidator(_without_credentials)]
@@ -120,83 +119,6 @@ class BaseSection(Section):
     )
     offload: Probability = Field(
         0.0, description="Share of the denoiser's blocks whose frozen weights stay in the CPU's memory until they are called."
-    )
-
-
-class ConceptSection(Section):
-    """One component of a style and the identifier token that is bound to it (Multi-StyleForge)."""
-
-    identifier: str = Field(min_length=1, description="Rare identifier token that is bound to the component.")
-    roles: tuple[Literal["character", "background", "thing"], ...] = Field(
-        min_length=1, description="Roles of the StyleRef pictures that show the component."
-    )
-    categories: tuple[str, ...] | None = Field(
-        None, description="Categories of the prompt bank that ask for this token; default: those that show the roles."
-    )
-    instance_prompt: str | None = Field(None, description="Prompt of its StyleRef pictures; default: `method.instance_prompt`.")
-    aux_prompt: str | None = Field(None, description="Prompt of its Aux pictures; default: `method.aux_prompt`.")
-    aux_count: PositiveInt | None = Field(None, description="Number of its Aux pictures; default: an equal share of the `aux` section's.")
-    aux_form: str | None = Field(None, description="Form of art of its curated Aux pictures; default: `aux.form`.")
-
-
-class LoraSection(Section):
-    """Low-rank adapters."""
-
-    rank: PositiveInt = Field(4, description="Rank of the update of each matrix.")
-    alpha: PositiveInt | None = Field(None, description="The update is scaled by alpha / rank; default: the rank, so by 1.")
-    targets: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Layers of the denoiser that get an adapter, by the end of their names; default: the base's "
-        "family's (Stable Diffusion: `to_q`, `to_k`, `to_v`, `to_out.0`).",
-    )  # fmt: skip
-    text_encoder_targets: tuple[str, ...] | None = Field(
-        None,
-        min_length=1,
-        description="The same in the text encoders, where they train; default: `q_proj`, `k_proj`, `v_proj`, `out_proj`.",
-    )
-    dora: bool = Field(False, description="Weight-decomposed updates (DoRA): direction and magnitude apart.")
-
-
-class MethodSection(Section):
-    """The fine-tuning method: what is bound, what trains, what preserves."""
-
-    name: MethodName = Field("single-styleforge", description="Fine-tuning method.")
-    identifier: str = Field(
-        "sks", min_length=1,
-        description="Rare identifier token that is bound to the style. Methods that learn a token of its own write it `<sks>`.",
-    )  # fmt: skip
-    instance_prompt: str = Field(
-        "a photo of {token} style",
-        description="Prompt of StyleRef pictures; `{token}` is the identifier, `{caption}` (optional) the picture's own caption.",
-    )
-    aux_prompt: str = Field(
-        "a photo of style", description="Prompt of Aux pictures; may hold `{caption}`. Also the class prompt of generated Aux."
-    )
-    prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the Aux loss.")
-    train_text_encoder: bool | None = Field(
-        None, description="Train the text encoder (LoRA: its adapters) with a learning rate of its own, or keep it frozen; default: as the "
-        "method does: yes for dreambooth and the StyleForges, no for lora. The others never do.",
-    )  # fmt: skip
-    identifier_rows: bool = Field(
-        False, description="Where the whole text encoder trains: let the identifiers' own embedding rows move apart from it, with "
-        "`training.token_learning_rate`, so that binding the style needs no rate that unsettles the words for what pictures show.",
-    )  # fmt: skip
-    concepts: tuple[ConceptSection, ...] = Field(
-        (), description="Components with a token each (multi-styleforge); default: `sks` for characters, `ukj` for backgrounds and things."
-    )
-    style_ref: Literal["both", "people", "backgrounds"] = Field("both", description="StyleRef pictures that are used, by their role.")
-    style_ref_count: PositiveInt | None = Field(
-        None, description="Number of StyleRef pictures that are used, drawn from the seed and evenly from the roles; default: all."
-    )
-    vectors: PositiveInt = Field(1, description="Embedding rows of a learnt token (textual-inversion, custom-diffusion).")
-    initial_word: str | None = Field(
-        None, description="Word whose embedding a learnt token begins with; default: `painting` (textual-inversion), the identifier itself "
-        "(custom-diffusion).",
-    )  # fmt: skip
-    lora: LoraSection = Field(LoraSection(), description="Low-rank adapters (lora).")
-    save: Literal["full", "delta"] | None = Field(
-        None,
-        description="Write a `full` model, or only what differs from the base (`delta`), to be loaded onto it; default: delta for lora, "
-        "textual-inversion and custom-diffusion, full for the others.",
     )
 
 

@@ -1,10 +1,11 @@
-"""Files that other programs load: embeddings for AUTOMATIC1111 and ComfyUI, LoRA for diffusers and in kohya's format."""
+"""Files that other programs load: embeddings for AUTOMATIC1111 and ComfyUI, adapters for diffusers and in kohya's format."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ import torch
 from components.core.paths import atomic_file
 from components.diffusion.models.layouts import Layout
 from components.diffusion.training.checkpoints import save_tensors
+from components.diffusion.training.low_rank import peft_options
 from components.diffusion.training.methods import Recipe
-from components.diffusion.training.trainables import lora_alpha
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "kohya.safetensors"
 _KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight", "lora_magnitude_vector.weight": "dora_scale"}
+PORTABLE_KINDS = ("lora", "lokr", "loha")
+"""Kinds of adapters that other programs read. OFT's files elsewhere hold rotations of a layer's output, ours turn its input."""
+_ADAPTER = re.compile(r"\.(?=(?:lora|lokr|hada|pissa)_)")
+"""What parts a layer's name from its adapter's."""
+_OUTER = re.compile(r"\.(?:lora_B\.weight|lokr_w1|lokr_w1_a|hada_w1_a)$")
+"""The one factor of an update that takes up its scale."""
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -31,15 +38,22 @@ def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, layout: Layout
     files = {}
     for token in recipe.tokens if "tokens" in recipe.trains else ():
         files[f"{file_stem(token)}.safetensors"] = embedding(token, tensors, layout)
-    adapters = {name: value for name, value in tensors.items() if ".lora_" in name}
+    kind, unet = recipe.lora.kind, layout.denoiser == "unet"
+    adapters = {name: value for name, value in tensors.items() if _ADAPTER.search(name)} if kind in PORTABLE_KINDS else {}
     if adapters:
+        recipe, adapters = without_origin(recipe, adapters)
         # kohya's names are those of a UNet.
-        if layout.denoiser == "unet":
-            files[KOHYA_FILE] = kohya_lora(adapters, lora_alpha(recipe), two_encoders="text_encoder_2" in layout.parts)
+        if unet:
+            files[KOHYA_FILE] = kohya_lora(adapters, recipe, two_encoders="text_encoder_2" in layout.parts)
+        else:
+            # ComfyUI reads these files too, and of the scale what is in the tensors.
+            recipe, adapters = scaled(recipe, adapters)
+    lora = bool(adapters) and (kind != "loha" or not unet)
+    if lora:
         _write_lora(folder, adapters, recipe, layout.pipeline)
     for name, group in files.items():
         save_tensors(folder / name, group)
-    return sorted([*files, *([LORA_FILE] if adapters else [])])
+    return sorted([*files, *([LORA_FILE] if lora else [])])
 
 
 def file_stem(token: str) -> str:
@@ -56,24 +70,55 @@ def embedding(token: str, tensors: Tensors, layout: Layout) -> dict[str, torch.T
     return {("clip_l", "clip_g")[clips.index(part)] if part in clips else "t5xxl": value for part, value in found.items()}
 
 
-def kohya_lora(adapters: Tensors, alpha: float, *, two_encoders: bool) -> dict[str, torch.Tensor]:
+def without_origin(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str, torch.Tensor]]:
+    """Adapters for the base as it was, of twice the rank where they began from a part of it: B·A − B₀·A₀ is [B, −B₀]·[A, A₀]."""
+    if recipe.lora.init != "pissa":
+        return recipe, dict(adapters)
+    joined = {}
+    for name, value in adapters.items():
+        layer, _, kind = name.partition(".lora_")
+        if kind:
+            signed, along = (adapters[f"{layer}.pissa_A"], 0) if kind == "A.weight" else (-adapters[f"{layer}.pissa_B"], 1)
+            joined[name] = torch.cat([value.detach().cpu(), signed.cpu()], dim=along)
+    changes = {"init": "gaussian", "rank": 2 * recipe.lora.rank, "alpha": 2 * recipe.alpha}
+    return replace(recipe, lora=recipe.lora.model_copy(update=changes)), joined
+
+
+def scaled(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str, torch.Tensor]]:
+    """Adapters whose scale alpha / rank is in the tensors, and so 1."""
+    scale = recipe.alpha / recipe.lora.rank
+    held = {name: value * scale if scale != 1 and _OUTER.search(name) else value for name, value in adapters.items()}
+    return replace(recipe, lora=recipe.lora.model_copy(update={"alpha": None})), held
+
+
+def kohya_lora(adapters: Tensors, recipe: Recipe, *, two_encoders: bool) -> dict[str, torch.Tensor]:
     """Adapters under kohya's names: ``lora_unet_…``, ``lora_te_…`` (``lora_te1_…``, ``lora_te2_…``), each with its alpha.
 
+    LoKr and LoHa have their tensors' names from LyCORIS, as in peft. Programs do not agree on when LoKr's alpha counts, so it is the rank.
     diffusers' ``convert_state_dict_to_kohya`` writes the rank for every alpha, leaves DoRA's magnitudes unnamed, and calls the
     one text encoder of Stable Diffusion 1.x ``te1``.
     """
+    if recipe.lora.kind != "lora":
+        recipe, adapters = scaled(recipe, adapters)
     prefixes = {"unet": "lora_unet", "text_encoder": "lora_te1" if two_encoders else "lora_te", "text_encoder_2": "lora_te2"}
     renamed: dict[str, torch.Tensor] = {}
     for name, value in adapters.items():
         part, _, rest = name.partition(".")
-        layer, _, kind = rest.partition(".lora_")
+        layer, kind = rest[: _place(rest) - 1], rest[_place(rest) :]
         if part != "unet" and not layer.startswith("text_model."):
             # The public files were made when CLIP's layers were one level deeper.
             layer = f"text_model.{layer}"
         key = f"{prefixes[part]}_{layer.replace('.', '_')}"
-        renamed[f"{key}.{_KOHYA[f'lora_{kind}']}"] = value.reshape(-1, 1) if "magnitude" in kind else value
-        renamed[f"{key}.alpha"] = torch.tensor(float(alpha))
+        renamed[f"{key}.{_KOHYA.get(kind, kind)}"] = value.reshape(-1, 1) if "magnitude" in kind else value
+        renamed[f"{key}.alpha"] = torch.tensor(float(recipe.alpha))
     return renamed
+
+
+def _place(name: str) -> int:
+    """Where an adapter's own name begins behind its layer's."""
+    found = _ADAPTER.search(name)
+    assert found is not None
+    return found.start() + 1
 
 
 def _write_lora(folder: Path, adapters: Tensors, recipe: Recipe, pipeline: str) -> None:
@@ -89,9 +134,9 @@ def _write_lora(folder: Path, adapters: Tensors, recipe: Recipe, pipeline: str) 
     for part, group in layers.items():
         options[f"{part}_lora_layers"] = group
         targets = list((lora.text_encoder_targets if part.startswith("text_encoder") else lora.targets) or ())
-        options[f"{part}_lora_adapter_metadata"] = {
-            "r": lora.rank, "lora_alpha": lora_alpha(recipe), "target_modules": targets, "use_dora": lora.dora,
-        }  # fmt: skip
+        if lora.blocks and not part.startswith("text_encoder"):
+            targets = sorted({name[: _place(name) - 1] for name in group})
+        options[f"{part}_lora_adapter_metadata"] = {**peft_options(recipe), "target_modules": targets}
     getattr(diffusers, pipeline).save_lora_weights(folder, **options, weight_name=LORA_FILE, safe_serialization=True)
     sort_metadata(folder / LORA_FILE)
 

@@ -18,7 +18,7 @@ from components.core.model_ref import POCKET_BASES, is_hub_id
 from components.core.paths import pocket_weights, read_json, write_json
 from components.core.prompting import fill_template
 from components.diffusion.export.comfy import workflow
-from components.diffusion.export.formats import KOHYA_FILE, file_stem
+from components.diffusion.export.formats import KOHYA_FILE, PORTABLE_KINDS, file_stem
 from components.diffusion.export.original import write_original
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
@@ -77,6 +77,16 @@ class StyleModel:
         """Whether nothing but low-rank updates trained."""
         return bool(self.trains) and all(way.endswith(".low-rank") for way in self.trains)
 
+    @property
+    def kind(self) -> str:
+        """The kind of the low-rank updates, if there are any."""
+        return self.record.recipe.lora.kind if self.record else ""
+
+    @property
+    def lora(self) -> Path | None:
+        """The file of the low-rank updates in kohya's format, where nothing else trained and their kind has one."""
+        return self.folder / KOHYA_FILE if self.low_rank and self.kind in PORTABLE_KINDS else None
+
 
 @dataclass(frozen=True)
 class Written:
@@ -131,8 +141,10 @@ def _why_not(model: StyleModel, target: str) -> str:
         return "it trained new tokens alone, so the checkpoint would be its base's"
     if (target == "a1111-lora" and not low_rank) or (target == "a1111-embedding" and not tokens):
         return f"it trained {', '.join(sorted(model.trains))}" if model.trains else "nothing is recorded of what it trained"
+    if target == "a1111-lora" and model.lora is None:
+        return f"its adapters are of kind {model.kind}, which no other program reads"
     # The files for other programs that training wrote; a whole pipeline that such a model was merged into lacks them.
-    files = [*model.embeddings.values(), *([model.folder / KOHYA_FILE] if low_rank else [])]
+    files = [*model.embeddings.values(), *([model.lora] if model.lora else [])]
     gone = [file.name for file in files if not file.is_file()]
     return f"{', '.join(gone)} is not in {model.folder}" if gone and (target != "single-file" or model.embeddings) else ""
 
@@ -154,7 +166,8 @@ def write_format(model: StyleModel, target: str, name: str, out: Path, dtype: st
         return _write_comfyui(model, name, out, DTYPES[dtype])
     if target == "a1111-embedding":
         return _written(model, embeddings=_copy_embeddings(model, out))
-    shutil.copyfile(model.folder / KOHYA_FILE, out / f"{name}.safetensors")
+    assert model.lora is not None
+    shutil.copyfile(model.lora, out / f"{name}.safetensors")
     return _written(model)
 
 
@@ -180,14 +193,14 @@ def _write_single_file(model: StyleModel, name: str, out: Path, dtype: torch.dty
 
 def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
     """Everything that the workflow loads, the checkpoint of an unchanged base included."""
-    lora = f"{name}.safetensors" if model.low_rank else None
+    lora = f"{name}.safetensors" if model.lora else None
     unchanged = lora is not None or model.trains == {"tokens"}
     family = _base(model) if unchanged else load_bundle(model.folder, device="cpu").family
     checkpoint = f"{base_name(model.card)}.safetensors" if unchanged else f"{name}.safetensors"
     _checkpoint(model, family, out / "checkpoints" / checkpoint, dtype)
-    if lora:
+    if lora and model.lora:
         (out / "loras").mkdir()
-        shutil.copyfile(model.folder / KOHYA_FILE, out / "loras" / lora)
+        shutil.copyfile(model.lora, out / "loras" / lora)
     embeddings = _copy_embeddings(model, out / "embeddings") if model.embeddings else {}
     settings = sampling_settings(model.card)
     tokens = [f"embedding:{file_stem(token)}" if token in embeddings else token for token in model.tokens]

@@ -65,7 +65,7 @@ def apply_delta(family: Family, delta: Delta) -> None:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise InputError(str(file), f"damaged ({str(error).splitlines()[0]})", expected="a whole safetensors file") from error
-    trained = Trainables(family, delta.recipe)
+    trained = Trainables(family, delta.recipe, seed=None)
     trained.load(tensors, str(file))
     trained.fold()
 

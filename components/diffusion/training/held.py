@@ -31,10 +31,10 @@ class Held:
         family.device, family.take_turns = device, turns
 
 
-def put_onto_base(bundle: Bundle, recipe: Recipe, trained: Mapping[str, torch.Tensor], seed: int) -> None:
+def put_onto_base(bundle: Bundle, recipe: Recipe, trained: Mapping[str, torch.Tensor]) -> None:
     """Load a bundle's base anew, in fp32, and fold what was trained into it: what loading a delta gives, bit for bit."""
     family = load_weights(bundle.model, bundle.revision).family
-    result = Trainables(family, recipe, seed)
+    result = Trainables(family, recipe, seed=None)
     result.load(trained, bundle.model)
     result.fold()
     bundle.family = family

@@ -93,12 +93,12 @@ def fine_tune(
         trainer = Trainer(config, method, data, bundle, checkpoints, load_image, on_checkpoint)
         torch.manual_seed(derive_seed(config.seed, "dropout", trainer.rank))
         # Named before they are folded into the parts: what a delta holds.
-        trained, recipe = trainer.trained.named(), trainer.trained.recipe
+        trained, recipe = trainer.trained.tensors(), trainer.trained.recipe
         log, timing = trainer.run()
     if trainer.is_main:
         tensors = {name: value.detach().float() for name, value in trained.items()}
         if trainer.held.altered and (method.save == "full" or config.training.validation_prompts):
-            put_onto_base(bundle, recipe, tensors, config.seed)
+            put_onto_base(bundle, recipe, tensors)
         write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing)
     trainer.wait()
     return Path(out)
@@ -260,7 +260,7 @@ class Trainer:
             optimizer, plain = flatten_optimizer(self.optimizer.state_dict())
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
             tensors: dict[str, Mapping[str, torch.Tensor]] = {
-                "weights": self.trained.named(), "optimizer": optimizer, "random": random, "average": self.average.tensors(),
+                "weights": self.trained.tensors(), "optimizer": optimizer, "random": random, "average": self.average.tensors(),
             }  # fmt: skip
             path = self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log.rows, "scaler": scaler})
             if self.on_checkpoint:

@@ -49,6 +49,9 @@ class Concept:
         }  # fmt: skip
 
 
+_LATER = {"kind", "init", "blocks"}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Which parameters of a base train, and so what a delta holds.
@@ -67,9 +70,12 @@ class Recipe:
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON value, see :meth:`from_json`."""
+        lora = self.lora
+        # What came later is written where it is used: the digests of earlier models hold.
+        later = lora.model_dump(mode="json", include=_LATER, exclude_defaults=True)
         return {
             "trains": sorted(self.trains), "tokens": list(self.tokens), "vectors": self.vectors, "initial_word": self.initial_word,
-            "lora": self.lora.model_dump(mode="json"),
+            "lora": lora.model_dump(mode="json", exclude=_LATER) | later,
         }  # fmt: skip
 
     @classmethod
@@ -82,6 +88,11 @@ class Recipe:
         """The kinds of parts (``denoiser``, ``text_encoders``) in which something trains; without ``adapters``, more than those."""
         ways = [way for way in self.trains if adapters or not way.endswith(".low-rank")]
         return frozenset("denoiser" if way.startswith("denoiser") else "text_encoders" for way in ways)
+
+    @property
+    def alpha(self) -> int:
+        """The numerator of the updates' scale: what the configuration says, else the rank."""
+        return self.lora.rank if self.lora.alpha is None else self.lora.alpha
 
     def with_targets(self, denoiser: tuple[str, ...], text_encoder: tuple[str, ...]) -> Recipe:
         """The recipe with no target of adapters left open; those given here are a family's own."""
@@ -149,6 +160,7 @@ METHODS = {
 def method_for(config: MethodSection) -> Method:
     """The method that a run's ``method:`` section describes. ConfigError where a setting does not go with it."""
     row = METHODS[config.name]
+    _check_lora(config.lora)
     trains = _trains(config, row)
     concepts = _concepts(config, row, learnt="tokens" in trains)
     recipe = Recipe(
@@ -162,6 +174,19 @@ def method_for(config: MethodSection) -> Method:
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
         CONTENT[config.style_ref], config.style_ref_count,
     )  # fmt: skip
+
+
+def _check_lora(lora: LoraSection) -> None:
+    """Refuse (ConfigError) settings that the kind of adapter does not have."""
+    where = f"method.lora.kind={lora.kind}"
+    if lora.dora and lora.kind != "lora":
+        raise ConfigError(where, "has no magnitudes apart (dora)", expected="kind lora, or dora: false")
+    if lora.init == "pissa" and (lora.kind != "lora" or lora.dora):
+        raise ConfigError("method.lora.init=pissa", "begins plain LoRA alone", expected="kind lora without dora, or init: gaussian")
+    if lora.kind == "oft" and lora.alpha is not None:
+        raise ConfigError("method.lora.alpha", "a rotation has no scale", expected="none with kind oft")
+    if lora.kind == "oft" and lora.rank < 2:
+        raise ConfigError(f"method.lora.rank={lora.rank}", "one number cannot be rotated", expected="2 or more with kind oft")
 
 
 def _trains(config: MethodSection, row: _Row) -> frozenset[str]:

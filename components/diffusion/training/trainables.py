@@ -6,44 +6,24 @@ and the loading of a delta (put in, filled, folded).
 
 from __future__ import annotations
 
-import abc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from components.core.content import derive_seed
-from components.core.errors import ConfigError, InputError
+from components.core.errors import InputError
 from components.diffusion.models.families import Family
 from components.diffusion.models.layouts import TEXT_WAYS
 from components.diffusion.models.precision import cast
 from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
+from components.diffusion.training.low_rank import LowRank
 from components.diffusion.training.methods import Recipe
-from components.diffusion.training.rng_state import forked_rng
+from components.diffusion.training.parameters import ParameterSet
 
 _logger = logging.getLogger(__name__)
-ADAPTER = "default"
 CROSS_ATTENTION = ("attn2.to_k.weight", "attn2.to_v.weight")
-
-
-class ParameterSet(abc.ABC):
-    """Parameters of one part of a base that train together.
-
-    ``part`` is the part's name, ``rate`` which learning rate moves them: ``denoiser``, ``text_encoder`` or ``tokens``.
-    """
-
-    part: str
-    rate: str
-
-    @abc.abstractmethod
-    def named(self) -> dict[str, torch.nn.Parameter]:
-        """The parameters by the names that they have in checkpoints and deltas, in a fixed order."""
-
-    @abc.abstractmethod
-    def fold(self) -> None:
-        """Put the result into the part's own weights and take out what was put in, if anything was."""
 
 
 class OwnParameters(ParameterSet):
@@ -64,58 +44,6 @@ class OwnParameters(ParameterSet):
 
     def fold(self) -> None:
         """Nothing to do: the part's own weights have moved."""
-
-
-class LowRank(ParameterSet):
-    """Low-rank updates B·A of matrices, scaled by alpha / rank (Hu et al., 2021, section 4.1), through peft.
-
-    A begins Gaussian from a seed of its own, B zero. With DoRA each matrix' column magnitudes train as well.
-    """
-
-    def __init__(
-        self, part: str, rate: str, module: torch.nn.Module, targets: Sequence[str], idle: set[int], recipe: Recipe, seed: int
-    ) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
-
-        self.part, self.rate, self._module = part, rate, module
-        lora = recipe.lora
-        config = LoraConfig(
-            r=lora.rank, lora_alpha=lora_alpha(recipe), target_modules=list(targets), init_lora_weights="gaussian", use_dora=lora.dora,
-        )  # fmt: skip
-        with forked_rng():
-            torch.manual_seed(derive_seed(seed, "low-rank", part))
-            try:
-                inject_adapter_in_model(config, module, ADAPTER)
-            except ValueError as error:
-                field = "text_encoder_targets" if rate == "text_encoder" else "targets"
-                raise ConfigError(
-                    f"method.lora.{field}", f"the {part} has no such layers ({', '.join(targets)})", expected="ends of its layers' names"
-                ) from error
-        for layer in self._layers().values():
-            if id(layer.get_base_layer().weight) in idle:
-                layer.requires_grad_(False)
-
-    def _layers(self) -> dict[str, Any]:
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        return {name: layer for name, layer in self._module.named_modules() if isinstance(layer, BaseTunerLayer)}
-
-    def named(self) -> dict[str, torch.nn.Parameter]:
-        """``unet.….to_q.lora_A.weight``, ``….lora_B.weight`` and, with DoRA, ``….lora_magnitude_vector.weight``."""
-        return {
-            f"{self.part}.{name.replace(f'.{ADAPTER}.', '.')}": value
-            for name, value in self._module.named_parameters()
-            if f".{ADAPTER}." in name and ".lora_" in name and value.requires_grad
-        }
-
-    def fold(self) -> None:
-        """Add the updates to the matrices (in their own precision) and put the plain layers back."""
-        for name, layer in self._layers().items():
-            layer.merge(safe_merge=True, adapter_names=[ADAPTER])
-            self._module.set_submodule(name, layer.get_base_layer())
-        # peft leaves a note of its configuration on the module, and diffusers would look for the adapters that are gone.
-        if hasattr(self._module, "peft_config"):
-            del self._module.peft_config
 
 
 class TokenRows(ParameterSet):
@@ -168,17 +96,19 @@ class IdentifierRows(ParameterSet):
 
 
 class Trainables:
-    """All parameter sets of a recipe, put into a family's parts, whose own parameters are frozen. ``seed`` is for what begins at random.
+    """All parameter sets of a recipe, put into a family's parts, whose own parameters are frozen.
+
+    ``seed`` is for what begins at random; None where all of it will be loaded.
 
     What trains is brought into ``weights``, along with the rest of its part where more than adapters train.
 
     Raises:
-        ConfigError: LoRA targets that the base does not have.
+        ConfigError: adapters for layers that the base does not have, or that its layers cannot take.
         InputError: a new token that the base has already.
     """
 
-    def __init__(self, family: Family, recipe: Recipe, seed: int = 0, weights: torch.dtype = torch.float32) -> None:
-        self._family = family
+    def __init__(self, family: Family, recipe: Recipe, seed: int | None = 0, weights: torch.dtype = torch.float32) -> None:
+        self._family, self._given = family, recipe.lora
         # What a method does with text encoders by default it leaves out where there is none to train.
         trains = recipe.trains if family.trained_encoders else recipe.trains - TEXT_WAYS
         self.recipe = replace(recipe, trains=trains).with_targets(family.adapter_targets, family.text_encoder_targets)
@@ -192,8 +122,8 @@ class Trainables:
         for value in self.named().values():
             value.data = value.data.to(weights)
 
-    def _sets(self, name: str, part: torch.nn.Module, seed: int) -> list[ParameterSet]:
-        recipe, lora = self.recipe, self.recipe.lora
+    def _sets(self, name: str, part: torch.nn.Module, seed: int | None) -> list[ParameterSet]:
+        recipe = self.recipe
         is_encoder = name in self._family.text_encoders
         if not is_encoder and name != self._family.layout.denoiser:
             return []
@@ -206,8 +136,9 @@ class Trainables:
         if f"{kind}.cross-attention" in trains:
             found.append(OwnParameters(name, kind, part, self._idle, CROSS_ATTENTION))
         if f"{kind}.low-rank" in trains:
-            targets = lora.text_encoder_targets if is_encoder else lora.targets
-            found.append(LowRank(name, kind, part, targets or (), self._idle, recipe, seed))
+            field = "text_encoder_targets" if is_encoder else "targets"
+            # What a family names by default need not all be in each of its models.
+            found.append(LowRank(name, kind, part, field, self._idle, recipe, seed, named=getattr(self._given, field) is not None))
         # After the encoder's own parameters have been named: these put a wrapper around its table.
         if is_encoder and "identifiers" in trains:
             found.append(IdentifierRows(name, part, self._family.tokenizers[name], recipe))
@@ -234,15 +165,22 @@ class Trainables:
         """All trained parameters by name, in a fixed order."""
         return {name: value for found in self.sets for name, value in found.named().items()}
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that a checkpoint or a delta must hold: the trained parameters, and what they begin from where that is not the base alone."""
+        return {**self.named(), **{name: value for found in self.sets for name, value in found.origin().items()}}
+
     @torch.no_grad()
     def load(self, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-        """Copy saved values into the parameters. InputError names a tensor that is missing, is one too many, or has another shape."""
-        wanted = self.named()
+        """Copy saved :meth:`tensors` in. InputError names a tensor that is missing, is one too many, or has another shape."""
+        wanted = self.tensors()
         if odd := sorted(set(wanted) ^ set(tensors)):
             raise InputError(where, f"{'lacks' if odd[0] in wanted else 'holds'} {odd[0]}", expected="exactly what its method trains")
         for name, value in wanted.items():
             if value.shape != tensors[name].shape:
                 raise InputError(where, f"{name} has shape {list(tensors[name].shape)}", expected=f"{list(value.shape)}, as the base")
+        for found in self.sets:
+            found.begin_from({name: tensors[name] for name in found.origin()})
+        for name, value in self.named().items():
             value.copy_(tensors[name])
 
     def fold(self) -> None:
@@ -251,8 +189,3 @@ class Trainables:
             found.fold()
         for part in self._family.parts.values():
             part.requires_grad_(False).eval()
-
-
-def lora_alpha(recipe: Recipe) -> int:
-    """The scale's numerator: what the configuration says, else the rank."""
-    return recipe.lora.rank if recipe.lora.alpha is None else recipe.lora.alpha

@@ -8,9 +8,11 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from components.core.config import LoraSection
 from components.diffusion.export.formats import KOHYA_FILE, LORA_FILE, embedding, file_stem, kohya_lora, sort_metadata
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.layouts import STABLE_DIFFUSION, STABLE_DIFFUSION_3
+from components.diffusion.training.methods import Recipe
 from tests.components.diffusion.conftest import Trained, predict, predict_with
 
 PIPELINES: dict[str, Any] = {"tiny_base": StableDiffusionPipeline, "tiny_xl_base": StableDiffusionXLPipeline}
@@ -66,13 +68,14 @@ def test_names_by_hand() -> None:
         f"{layer}.lora_magnitude_vector.weight": torch.ones(4),
         "text_encoder.encoder.layers.0.q_proj.lora_A.weight": torch.ones(2, 4),
     }  # fmt: skip
-    assert set(kohya_lora(tensors, 6, two_encoders=False)) == {
+    recipe = Recipe(frozenset({"denoiser.low-rank"}), lora=LoraSection(rank=2, alpha=6))
+    assert set(kohya_lora(tensors, recipe, two_encoders=False)) == {
         "lora_unet_mid_to_out_0.lora_down.weight", "lora_unet_mid_to_out_0.lora_up.weight", "lora_unet_mid_to_out_0.alpha",
         "lora_unet_mid_to_out_0.dora_scale", "lora_te_text_model_encoder_layers_0_q_proj.lora_down.weight",
         "lora_te_text_model_encoder_layers_0_q_proj.alpha",
     }  # fmt: skip
-    assert kohya_lora(tensors, 6, two_encoders=False)["lora_unet_mid_to_out_0.dora_scale"].shape == (4, 1)
-    assert kohya_lora(tensors, 6, two_encoders=True)["lora_te1_text_model_encoder_layers_0_q_proj.alpha"] == 6
+    assert kohya_lora(tensors, recipe, two_encoders=False)["lora_unet_mid_to_out_0.dora_scale"].shape == (4, 1)
+    assert kohya_lora(tensors, recipe, two_encoders=True)["lora_te1_text_model_encoder_layers_0_q_proj.alpha"] == 6
     assert file_stem("<sks>") == "sks" and file_stem("<a/b c>") == "a_b_c"
     rows = {"text_encoder.tokens.<a>": torch.zeros(1, 2), "text_encoder.tokens.<b>": torch.ones(1, 2)}
     assert embedding("<b>", rows, STABLE_DIFFUSION)["emb_params"].sum() == 2

@@ -43,6 +43,16 @@ def test_every_other_format_is_refused_with_those_that_there_are(
             assert caught.value.exit_code == 2
 
 
+def test_rotations_leave_as_whole_models_alone(trained: Trained, tmp_path: Path) -> None:
+    model = open_model(trained("lora", lora={"kind": "oft"}))
+    assert formats_of(model) == WHOLE
+    with pytest.raises(InputError, match="its adapters are of kind oft, which no other program reads") as caught:
+        check_format(model, "a1111-lora", "export x")
+    assert caught.value.exit_code == 2
+    write_format(model, "comfyui", "mine", tmp_path)
+    assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["mine.safetensors"]
+
+
 @pytest.mark.parametrize("name", ["lora", "textual-inversion", "custom-diffusion", "single-styleforge"])
 def test_files_of_each_format_are_the_whole_model(trained: Trained, tmp_path: Path, tiny_base: Path, name: str) -> None:
     folder = trained(name, **({"vectors": 2} if name == "textual-inversion" else {}))

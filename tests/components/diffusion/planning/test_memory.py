@@ -27,6 +27,7 @@ FAMILIES = ("pocket", "tiny_xl_base", "tiny_sd3_base", "tiny_flux_base", "tiny_f
 CASES = [
     ("pocket", "single-styleforge", {"ema_decay": 0.9, "gradient_accumulation": 2}),
     ("tiny_xl_base", "lora", {"cache_text": False}),
+    ("tiny_xl_base", "lora lokr", {"cache_text": False}),
     ("tiny_sd3_base", "dreambooth", {"gradient_checkpointing": True}),
     ("tiny_flux_base", "lora", {}),
     *(
@@ -75,7 +76,8 @@ def settings_for(config: RunConfig, style: int, aux: int) -> MemorySettings:
 
 @pytest.mark.parametrize(("base", "name", "training"), CASES, indirect=["base"], ids=lambda value: str(value) if value else "")
 def test_the_plan_is_what_training_allocates(base: Path, name: str, training: dict[str, Any], tmp_path: Path) -> None:
-    config = short(base, {"method": {"name": name}, "training": training})
+    name, _, kind = name.partition(" ")
+    config = short(base, {"method": {"name": name, **({"lora": {"kind": kind}} if kind else {})}, "training": training})
     aux = 4 if method_for(config.method).preserves != "none" else 0
     plan = Planner(base).plan(settings_for(config, 5, aux))
     measured = measure(config, write_folders(tmp_path / "run", aux=aux), tmp_path / "checkpoints")

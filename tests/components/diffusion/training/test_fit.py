@@ -11,6 +11,7 @@ from components.diffusion.training.fit import check_fit
 from components.diffusion.training.methods import METHODS, method_for
 from tests.components.diffusion.conftest import configure
 
+TEXT_TOO = {"name": "lora", "train_text_encoder": True}
 SD, SD3, FLUX = "StableDiffusionPipeline", "StableDiffusion3Pipeline", "FluxPipeline"
 Z_IMAGE, KLEIN = "ZImagePipeline", "Flux2KleinPipeline"
 
@@ -34,6 +35,16 @@ def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None
         (SD, {"training": {"aux_times": {"shift": "dynamic"}}}, r"training\.aux_times\.shift=dynamic"),
         (SD, {"training": {"loss_weighting": "cosmap"}}, r"training\.loss_weighting=cosmap"),
         (SD3, {"training": {"resolution": 1000}}, r"training\.resolution=1000: does not go with .* multiple of 16 pixels"),
+        (
+            SD3,
+            {"base": {"model": "x", "precision": "nf4"}, "method": {"name": "lora", "lora": {"kind": "lokr"}}},
+            r"method\.lora\.kind=lokr: needs base\.precision\.denoiser of 16 bits",
+        ),
+        (
+            SD3,
+            {"base": {"model": "x", "precision": {"text_encoders": "fp8"}}, "method": {**TEXT_TOO, "lora": {"kind": "loha"}}},
+            r"method\.lora\.kind=loha: needs base\.precision\.text_encoders of 16 bits",
+        ),
         (FLUX, {"sampling": {"height": 1000}}, r"sampling\.height=1000: does not go with FLUX.* multiple of 16 pixels"),
         (Z_IMAGE, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: Z-Image keeps its text encoder"),
         (Z_IMAGE, {"method": {"identifier_rows": True}}, r"method\.identifier_rows: Z-Image keeps its text encoder"),

@@ -35,6 +35,7 @@ def size(folder: Path) -> int:
 METHODS: dict[str, dict[str, Any]] = {
     "dreambooth": {}, "single-styleforge": {"train_text_encoder": False}, "textual-inversion": {"vectors": 2}, "lora": {},
     "custom-diffusion": {}, "single-styleforge-apart": {"name": "single-styleforge", "identifier_rows": True},
+    "pissa": {"name": "lora", "lora": {"init": "pissa"}},
 }  # fmt: skip
 
 
