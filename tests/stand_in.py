@@ -31,7 +31,7 @@ class Verdict:
     def __init__(self, refused): self.passed = not refused
     def raise_if_failed(self, page=None):
         if not self.passed: raise GateRefused("style data", f"refused.png is not wanted; {page}")
-def validate_style_set(style_set, *, minimum_side, needs_roles, captioned, out):
+def validate_style_set(style_set, *, minimum_side, needs_roles, out, captioned=False):
     out.mkdir(parents=True)
     write_json(out / "validation.json", {"minimum_side": minimum_side})
     return Verdict(any(row["path"] == "refused.png" for row in read_jsonl(style_set / "manifest.jsonl")))
@@ -71,13 +71,13 @@ class VisionLanguageModel:
         return [f"A watercolor painting of house {number}." for number in numbers]
 ''',
     "components/diffusion/models/bundle.py": '''
-def load_bundle(model, revision=None, device=None, base=None):
+def load_bundle(model, revision=None, device=None, base=None, memory=None):
     return model
 ''',
     "components/diffusion/training/loop.py": '''
 import os, time
 from components.core.content import digest_folder
-from components.diffusion.training import objective
+from components.diffusion.objectives import losses
 from components.core.paths import write_json, write_jsonl
 def fine_tune(config, style_set, split, aux, out, checkpoints, *, load_image=None, on_checkpoint=None):
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -92,14 +92,14 @@ def fine_tune(config, style_set, split, aux, out, checkpoints, *, load_image=Non
         while not os.path.exists("go"):
             time.sleep(0.05)
     print("trained", file=open("trainings.txt", "a"))
-    facts = [digest_folder(style_set), digest_folder(aux), config.model_dump(mode="json"), objective.NAME]
+    facts = [digest_folder(style_set), digest_folder(aux), config.model_dump(mode="json"), losses.NAME]
     (out / "training").mkdir(parents=True)
     write_json(out / "model_index.json", facts)
     write_json(out / "styleforge.json", {"schema": 1, "identifier": config.method.identifier, "manifest_digest": "m"})
     write_json(out / "training" / "timing.json", {"seconds": time.time()})
     write_jsonl(out / "training" / "log.jsonl", [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}])
 ''',
-    "components/diffusion/training/objective.py": "NAME = 'mse'\n",
+    "components/diffusion/objectives/losses.py": "NAME = 'mse'\n",
     "components/diffusion/sampling/sampler.py": '''
 from dataclasses import dataclass
 from PIL import Image
@@ -164,7 +164,7 @@ def score_and_keep(out, folders, reference, *, reference_kind, settings, seed, t
 class ReportInputs:
     def __init__(self, *folders):
         pass
-def render_report(out, config, scores, inputs, limits=None):
+def render_report(out, config, scores, inputs):
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("<!doctype html><title>report</title>" + str(sorted(config.flat().items())))
 ''',

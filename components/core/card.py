@@ -22,8 +22,12 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise InputError(str(file), f"is no card of a model ({error})", expected="the file as StyleForge wrote it") from error
 
 
+# Cards of Stable Diffusion models that were written before families had settings of their own leave these out.
+_BEFORE_FAMILIES = {"scheduler": "dpm++", "steps": 30, "guidance": 7.5}
+
+
 def sampling_settings(card: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> SamplingSection:
     """How pictures are drawn with a model: as it was scored, but for ``changes`` that are not None; ConfigError for a bad setting."""
-    kept = {key: value for key, value in card.get("sampling", {}).items() if key in AS_SCORED}
+    kept = _BEFORE_FAMILIES | {key: value for key, value in card.get("sampling", {}).items() if key in AS_SCORED}
     chosen = {key: value for key, value in (changes or {}).items() if value is not None}
     return validate_model(SamplingSection, kept | chosen, "sampling")

@@ -20,7 +20,7 @@ def test_touching_nothing_reruns_nothing(finished: StandIn) -> None:
 
 def test_a_helper_edited_without_effect_reruns_its_step_alone(finished: StandIn) -> None:
     # Its output is the same, and what follows knows it by its content.
-    finished.edit("components/diffusion/training/objective.py")
+    finished.edit("components/diffusion/objectives/losses.py")
     assert finished.again() == {"fine_tune"}
 
 

@@ -132,12 +132,12 @@ def test_latents_are_kept_for_one_vae_only(tmp_path) -> None:
     vae = new_vae()
     first = cached_latents(tmp_path, vae, "one", pixels, mirror=True)
     assert first.shape == (4, 8, 16, 16)
-    # Only close: a batch of another size rounds differently.
+    # Only close: a batch of another size rounds differently, and some processors encode in bf16.
     by_hand, unmirrored = (encode(vae, view)[0] * vae.config.scaling_factor for view in (pixels[3:, :, ::-1], pixels[3:]))
-    torch.testing.assert_close(first[3].float(), by_hand, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(first[3].float(), by_hand, rtol=1e-2, atol=5e-3)
     assert (first[3].float() - unmirrored).abs().max() > 1e-2
     as_they_are = cached_latents(tmp_path, vae, "three", pixels, mirror=False)
-    torch.testing.assert_close(as_they_are[3].float(), unmirrored, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(as_they_are[3].float(), unmirrored, rtol=1e-2, atol=5e-3)
     for value in vae.parameters():
         torch.nn.init.normal_(value.data, std=0.05)
     assert torch.equal(cached_latents(tmp_path, vae, "one", pixels, mirror=True), first)
