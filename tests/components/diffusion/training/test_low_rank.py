@@ -79,7 +79,10 @@ def test_a_kind_begins_as_the_base_and_is_folded_as_it_predicts(tiny_base: Path,
     assert all(torch.equal(value, folded[name]) for name, value in weights(again).items())
 
 
-@pytest.mark.parametrize("kind", [name for name in KINDS if name not in ("lora", "dora")])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(name, marks=() if name == "pissa" else pytest.mark.slow) for name in KINDS if name not in ("lora", "dora")],
+)
 def test_a_kind_resumes_bit_for_bit_and_is_saved_small(tiny_base: Path, folders: Folders, kind: str) -> None:
     method = {"name": "lora", "save": "delta", "train_text_encoder": True, "lora": {"rank": 2, **KINDS[kind]}}
     config = configure(tiny_base, method=method, training={"steps": 4, "ema_decay": 0.9, "gradient_checkpointing": True})

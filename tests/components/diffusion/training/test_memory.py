@@ -59,7 +59,7 @@ def test_adapters_train_in_fp32_over_what_is_held_in_less(name: str, tiny_base: 
 
 
 @pytest.mark.parametrize("name", ["bf16", "nf4"])
-@pytest.mark.parametrize("base", ["xl", *FLOWS])
+@pytest.mark.parametrize("base", ["xl", *(pytest.param(name, marks=() if name == "sd3" else pytest.mark.slow) for name in FLOWS)])
 def test_positions_times_and_sizes_stay_as_fine_as_they_are(
     base: str, name: str, folders: Folders, tiny_xl_base: Path, tmp_path: Path
 ) -> None:
@@ -149,7 +149,7 @@ def test_drawing_in_turns_draws_the_same(bundle: Bundle, tmp_path: Path, monkeyp
     ("method", "memory", "training"),
     [
         (LORA, {"precision": "nf4", "offload": 0.5}, {"gradient_checkpointing": True}),
-        ({"name": "dreambooth"}, {}, {"weights": "bf16", "gradient_checkpointing": True}),
+        pytest.param({"name": "dreambooth"}, {}, {"weights": "bf16", "gradient_checkpointing": True}, marks=pytest.mark.slow),
         ({"name": "textual-inversion"}, {"precision": "bf16"}, {"weights": "bf16", "optimizer": "lion"}),
     ],
     ids=["nf4", "bf16", "tokens"],
