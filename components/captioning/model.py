@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from components.captioning.sources import EXPECTED, locate_captioner
 from components.core.config import CaptionsSection
 from components.core.devices import default_device
-from components.core.errors import InputError
+from components.core.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -113,14 +113,14 @@ class VisionLanguageModel:
             remedy = f"lower captions.batch_size ({self._settings.batch_size}), set captions.precision, or choose a smaller model"
             raise InputError(self._where, f"does not fit into the memory of {self.device}", remedy=remedy) from error
         except ImportError as error:
-            missing, _, _ = _reason(error).partition(". ")
+            missing, _, _ = first_line(error).partition(". ")
             raise InputError(
                 self._where, f"needs a package that is not installed ({missing})",
                 remedy="install it; torchvision from where torch came from, in the version for it: see docs/how-to/captions.md",
             ) from error  # fmt: skip
         except Exception as error:
             remedy = "set captions.prompt to what the model's card asks for" if hasattr(self, "prompt") else ""
-            raise InputError(self._where, f"{what} ({_reason(error)})", expected=EXPECTED, remedy=remedy) from error
+            raise InputError(self._where, f"{what} ({first_line(error)})", expected=EXPECTED, remedy=remedy) from error
 
 
 def _without_prompt(output: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -141,10 +141,6 @@ def _type_of(precision: str | None, device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()[:300]
 
 
 @contextlib.contextmanager

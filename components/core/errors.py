@@ -123,3 +123,8 @@ def known_error(error: BaseException) -> Exception:
             return StorageError("ZenML's database", "the disk is full", remedy=FULL)
         current = current.__cause__ or current.__context__
     return error if isinstance(error, Exception) else RuntimeError(str(error))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 300 characters, for a message of our own; without one the error's kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].strip()[:300]

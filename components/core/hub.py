@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from components.core.errors import InputError, ServiceUnreachable
+from components.core.errors import InputError, ServiceUnreachable, first_line
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 BASE = "base.model"
@@ -59,13 +59,9 @@ def _hub_errors(model: str, revision: str, field: str = BASE) -> Iterator[None]:
         ) from error  # fmt: skip
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise InputError(
-            f"{field}={model}", f"not on the hub at {revision} ({_first_line(error)})", expected="a public or accessible model"
+            f"{field}={model}", f"not on the hub at {revision} ({first_line(error)})", expected="a public or accessible model"
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise ServiceUnreachable(
-            "huggingface.co", f"{model} cannot be fetched ({_first_line(error)})", remedy="check the network, or give a local folder"
+            "huggingface.co", f"{model} cannot be fetched ({first_line(error)})", remedy="check the network, or give a local folder"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

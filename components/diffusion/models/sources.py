@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from components.core.content import digest_value
-from components.core.errors import InputError, ServiceUnreachable
+from components.core.errors import InputError, ServiceUnreachable, first_line
 from components.core.fingerprint import fingerprint
 from components.core.hub import current_commit, fetch
 from components.core.model_ref import is_hub_id, local_model
@@ -75,11 +75,6 @@ class BaseFacts:
     def side(self) -> int:
         """Side of its pictures in pixels."""
         return self.layout.side(self.denoiser, self.vae)
-
-    @property
-    def step(self) -> int:
-        """What height and width of its pictures must be multiples of, in pixels."""
-        return self.layout.step(self.denoiser, self.vae)
 
 
 def base_facts(model: str, revision: str | None = None) -> BaseFacts:
@@ -290,9 +285,3 @@ def _fetch(model: str, revision: str | None, endings: Collection[str]) -> Path:
     """Download a pinned hub model's index and, of its parts, the files with these endings."""
     parts = dict.fromkeys(part for layout in LAYOUTS.values() for part in layout.parts)
     return fetch(model, revision, ["model_index.json", *(f"{part}/*{ending}" for part in parts for ending in endings)])
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for a message of our own."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

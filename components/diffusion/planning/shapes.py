@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from components.core.errors import InputError
+from components.core.errors import InputError, first_line
 from components.core.paths import read_json
 from components.diffusion.models.families import Family
 from components.diffusion.models.loading import FAMILIES, quiet
-from components.diffusion.models.sources import check_folder, first_line, present_parts
+from components.diffusion.models.sources import check_folder, present_parts
 from components.diffusion.planning.tracing import META
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from components.core.card import read_card, sampling_settings
-from components.core.errors import InputError
+from components.core.errors import InputError, first_line
 from components.core.model_ref import POCKET_BASES
 from components.core.paths import REPOSITORY, pocket_weights, read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.deltas import is_delta, read_delta
-from components.diffusion.models.sources import first_line, locate
+from components.diffusion.models.sources import locate
 from components.diffusion.sampling.limits import PREFIX, Limits, Request, check_request
 from components.diffusion.sampling.requests import prompt_requests
 from components.diffusion.sampling.sampler import PromptRequest, sample_bank
