@@ -16,6 +16,7 @@ from components.core.errors import InputError
 from components.core.model_ref import POCKET_BASES
 from components.core.paths import atomic_folder, read_json
 from components.core.prompting import fill_template, fill_tokens
+from components.diffusion.models.layouts import LAYOUTS, Layout
 from components.registry.card import write_card
 from components.registry.hub import open_hub
 from orchestration.environment import prepare_environment
@@ -215,7 +216,7 @@ def _facts(
         "grid": "images/grid.png" if pictures else "",
         "files": _files(target, name, options.format),
         "notes": written.notes,
-        "tags": ["stable-diffusion-xl" if "XL" in written.pipeline else "stable-diffusion", *([method] if method else [])],
+        "tags": [LAYOUTS.get(written.pipeline, Layout).tag, *([method] if method else [])],
     }
 
 

@@ -127,12 +127,17 @@ class Family(abc.ABC):
         InputError for a size that the family cannot take.
         """
         height, width = height or self.resolution, width or self.resolution
-        if height % self.size_step or width % self.size_step:
-            raise InputError(
-                f"{width} × {height} pixels", f"{self.layout.title} does not take this size", expected=f"multiples of {self.size_step}"
-            )
+        if expected := self._fitting((height, width)):
+            raise InputError(f"{width} × {height} pixels", f"{self.layout.title} does not take this size", expected=expected)
         factor = downsampling(self.vae.config)
         return int(self.vae.config.latent_channels), height // factor, width // factor
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether pictures of a size, (height, width) in pixels, can be drawn and trained on."""
+        return self._fitting(size) is None
+
+    def _fitting(self, size: tuple[int, int]) -> str | None:
+        return self.layout.fitting(size, self.denoiser.config, self.vae.config)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:

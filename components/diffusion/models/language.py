@@ -8,7 +8,6 @@ import torch
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Family
-from components.diffusion.models.layouts import downsampling
 
 READER = "text_encoder"
 
@@ -61,18 +60,6 @@ class LanguageModelFamily(Family):
     def trained_encoders(self) -> tuple[str, ...]:
         """None: the language model is as large as the transformer and stays as it is."""
         return ()
-
-    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, h, w); InputError where a denoiser's table of positions ends before the picture does."""
-        channels, rows, columns = super().latent_shape(height, width)
-        token, factor = self.size_step, downsampling(self.vae.config)
-        most = [int(count) * token for count in self.denoiser.config.get("axes_lens", ())[1:]]
-        if most and (rows * factor > most[0] or columns * factor > most[1]):
-            raise InputError(
-                f"{columns * factor} × {rows * factor} pixels", f"{self.layout.title} has positions for {most[1]} × {most[0]}",
-                expected=f"at most {most[1]} × {most[0]} pixels",
-            )  # fmt: skip
-        return channels, rows, columns
 
     def written(self, prompts: Sequence[str], tokenizer: Any) -> list[str]:
         """As what a user says in a chat, by the tokenizer's template, up to where the answer would begin."""

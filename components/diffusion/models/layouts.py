@@ -63,28 +63,43 @@ def _step_of_unet(denoiser: Config, vae: Config) -> int:
     return downsampling(vae) * 2 ** (len(denoiser.get("block_out_channels", [0] * 4)) - 1)
 
 
+def _largest_by_table(denoiser: Config, vae: Config) -> tuple[int, int]:
+    """One table of positions serves both sides."""
+    side = int(denoiser.get("pos_embed_max_size") or 96) * downsampling(vae) * int(denoiser.get("patch_size", 2))
+    return side, side
+
+
+def _largest_by_axes(denoiser: Config, vae: Config) -> tuple[int, int] | None:
+    """Positions of prompt, rows and columns have a table each; without their lengths there is no end."""
+    _, *lengths = denoiser.get("axes_lens") or [0]
+    return (int(lengths[0]) * _step_of_pairs(denoiser, vae), int(lengths[1]) * _step_of_pairs(denoiser, vae)) if lengths else None
+
+
 @dataclass(frozen=True)
 class Layout:
     """A family's folder in diffusers layout, and what is known of its models without opening their weights.
 
-    ``pipeline`` is the class that ``model_index.json`` names, ``title`` what people call the family; ``parts`` gives each
-    sub-folder's library and class, in the order in which digests count them; a model may lack those of ``optional``. The
-    scheduler's class is any. ``denoiser`` is the part that denoises. ``side`` gives the side of its pictures in pixels by the
-    configurations of denoiser and VAE, ``step`` what height and width must be multiples of; ``drawing`` is how they are drawn by
-    default. ``distilled`` says by the denoiser's configuration and the index (``model_index.json``) whether a base was distilled to
-    draw in a few steps, ``quick`` how it then does, and ``undistilled`` is the hub id of the one to train on. ``schedulers`` are the
-    samplers that fit, ``ways`` those in which parameters can train.
+    ``pipeline`` is the class that ``model_index.json`` names, ``title`` what people call the family, ``tag`` what the hub does;
+    ``parts`` gives each sub-folder's library and class, in the order in which digests count them; a model may lack those of
+    ``optional``. The scheduler's class is any. ``denoiser`` is the part that denoises. ``side`` gives the side of its pictures in
+    pixels by the configurations of denoiser and VAE, ``step`` what height and width must be multiples of, ``largest`` their bounds
+    (None: there are none); ``drawing`` is how they are drawn by default. ``distilled`` says by the denoiser's configuration and the
+    index (``model_index.json``) whether a base was distilled to draw in a few steps, ``quick`` how it then does, and
+    ``undistilled`` is the hub id of the one to train on. ``schedulers`` are the samplers that fit, ``ways`` those in which
+    parameters can train.
     """
 
     pipeline: str
     title: str
     parts: Mapping[str, tuple[str, str]]
+    tag: str = "stable-diffusion"
     denoiser: str = "unet"
     optional: frozenset[str] = frozenset()
     schedulers: Samplers = field(default_factory=lambda: DISCRETE)
     ways: frozenset[str] = WAYS
     side: Callable[[Config, Config], int] = _side_of_latents
     step: Callable[[Config, Config], int] = _step_of_unet
+    largest: Callable[[Config, Config], tuple[int, int] | None] = lambda denoiser, vae: None
     drawing: Drawing = Drawing("dpm++", 30, 7.5)
     quick: Drawing | None = None
     distilled: Callable[[Config, Config], bool] = lambda denoiser, index: False
@@ -94,6 +109,15 @@ class Layout:
         """How pictures are drawn: what the settings leave open is the family's own, by the denoiser's configuration and the index."""
         own = self.quick if self.quick and self.distilled(denoiser, index) else self.drawing
         return Drawing(settings.scheduler or own.scheduler, settings.steps or own.steps, settings.guidance or own.guidance)
+
+    def fitting(self, size: tuple[int, int], denoiser: Config, vae: Config) -> str | None:
+        """What a (height, width) in pixels that the family cannot take should have been; None for one that it can."""
+        if any(side % self.step(denoiser, vae) for side in size):
+            return f"a multiple of {self.step(denoiser, vae)} pixels on each side"
+        largest = self.largest(denoiser, vae)
+        if largest and (size[0] > largest[0] or size[1] > largest[1]):
+            return f"at most {largest[0]} pixels in height and {largest[1]} in width"
+        return None
 
     def is_distilled(self, model: str, denoiser: Config, index: Config) -> bool:
         """Whether a base draws in a few steps because it was distilled to: by its configuration, or as its name says."""
@@ -117,7 +141,11 @@ _CLASSES = {
     "scheduler": ("diffusers", ""),
 }
 STABLE_DIFFUSION_XL = Layout(
-    "StableDiffusionXLPipeline", "Stable Diffusion XL", _CLASSES, undistilled="stabilityai/stable-diffusion-xl-base-1.0"
+    "StableDiffusionXLPipeline",
+    "Stable Diffusion XL",
+    _CLASSES,
+    "stable-diffusion-xl",
+    undistilled="stabilityai/stable-diffusion-xl-base-1.0",
 )
 STABLE_DIFFUSION = Layout(
     "StableDiffusionPipeline", "Stable Diffusion 1.x/2.x", {part: cls for part, cls in _CLASSES.items() if not part.endswith("_2")}
@@ -132,11 +160,13 @@ STABLE_DIFFUSION_3 = Layout(
         "text_encoder": ("transformers", "CLIPTextModelWithProjection"),
         **_T5,
     },
+    tag="stable-diffusion-3",
     denoiser="transformer",
     optional=frozenset(_T5),
     schedulers=FLOW,
     ways=JOINT_WAYS,
     step=lambda denoiser, vae: downsampling(vae) * int(denoiser.get("patch_size", 2)),
+    largest=_largest_by_table,
     drawing=Drawing("euler", 28, 4.5),
     undistilled="stabilityai/stable-diffusion-3.5-large",
 )
@@ -149,6 +179,7 @@ FLUX = Layout(
         "text_encoder_2": ("transformers", "T5EncoderModel"),
         "tokenizer_2": ("transformers", "T5TokenizerFast"),
     },
+    tag="flux",
     denoiser="transformer",
     schedulers=FLOW,
     ways=JOINT_WAYS,
@@ -170,11 +201,13 @@ Z_IMAGE = Layout(
     "ZImagePipeline",
     "Z-Image",
     {"transformer": ("diffusers", "ZImageTransformer2DModel"), **_READ_BY_QWEN},
+    tag="z-image",
     denoiser="transformer",
     schedulers=FLOW,
     ways=JOINT_WAYS - TEXT_WAYS,
     side=_side_of_vae,
     step=_step_of_pairs,
+    largest=_largest_by_axes,
     drawing=Drawing("euler", 50, 5.0),
     undistilled="Tongyi-MAI/Z-Image",
 )
@@ -182,6 +215,7 @@ FLUX_2_KLEIN = Layout(
     "Flux2KleinPipeline",
     "FLUX.2 klein",
     {"transformer": ("diffusers", "Flux2Transformer2DModel"), **_READ_BY_QWEN, "vae": ("diffusers", "AutoencoderKLFlux2")},
+    tag="flux2",
     denoiser="transformer",
     schedulers=FLOW,
     ways=JOINT_WAYS - TEXT_WAYS,
@@ -202,10 +236,12 @@ LUMINA_2 = Layout(
         "tokenizer": ("transformers", "GemmaTokenizerFast"),
         "scheduler": ("diffusers", ""),
     },
+    tag="lumina2",
     denoiser="transformer",
     schedulers=FLOW,
     ways=JOINT_WAYS - TEXT_WAYS,
     step=_step_of_pairs,
+    largest=_largest_by_axes,
     drawing=Drawing("euler", 30, 4.0),
 )
 _FAMILIES = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, FLUX, Z_IMAGE, FLUX_2_KLEIN, LUMINA_2)

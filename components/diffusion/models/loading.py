@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from components.core.errors import InputError
+from components.core.errors import InputError, first_line
 from components.diffusion.models.families import Family
 from components.diffusion.models.flux import Flux
 from components.diffusion.models.flux2 import Flux2Klein
@@ -23,7 +23,6 @@ from components.diffusion.models.sources import (
     check_folder,
     configuration_of,
     file_kind,
-    first_line,
     present_parts,
     tensor_names,
 )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Denoiser, Family
-from components.diffusion.models.layouts import STABLE_DIFFUSION_3, downsampling
+from components.diffusion.models.layouts import STABLE_DIFFUSION_3
 from components.diffusion.objectives.flow import FlowObjective
 
 T5, T5_TOKENS = "text_encoder_3", 256
@@ -60,16 +60,6 @@ class StableDiffusion3(Family):
     def adapter_targets(self) -> tuple[str, ...]:
         """Attention of picture and prompt; ``to_q`` and the like also name the second attention that 3.5-medium's first blocks have."""
         return ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-
-    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, h, w); InputError where the table of positions ends before the picture does."""
-        shape = super().latent_shape(height, width)
-        most = int(self.denoiser.config.pos_embed_max_size) * self.size_step
-        if max(shape[1:]) * downsampling(self.vae.config) > most:
-            raise InputError(
-                f"{width} × {height} pixels", f"{self.layout.title} has positions for {most} pixels a side", expected=f"at most {most}"
-            )
-        return shape
 
     def encode_tokens(self, tokens: Mapping[str, torch.Tensor], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
         """States (N, L, D), fp32: the CLIPs' before their last layer, joined and filled up with zeros to D, then T5's. Pooled (N, P).

@@ -20,8 +20,6 @@ class Objective(abc.ABC):
 
     schedulers: ClassVar[Samplers]
     """The samplers that fit, by name."""
-    weightings: ClassVar[tuple[str, ...]] = ("none",)
-    """Names of loss weights by time, see ``training.loss_weighting``; min-SNR-γ goes with every objective."""
     prediction_type: str
     """What is predicted: ``epsilon``, ``v_prediction`` or ``flow``."""
     times: TimeLaw

@@ -31,18 +31,17 @@ class FlowObjective(Objective):
     """
 
     schedulers = FLOW
-    weightings = ("none", "sigma_sqrt", "cosmap")
     prediction_type = "flow"
 
     def __init__(
         self, scheduler_config: Mapping[str, Any], *, patch: int = 2, mu: Callable[[int, int | None], float] | None = None,
-        sigmas: Callable[[int], Sequence[float]] | None = None, law: str = "logit-normal",
+        sigmas: Callable[[int], Sequence[float]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(scheduler_config)
         self._patch, self._mu, self._sigmas = patch, mu, sigmas
         dynamic = bool(scheduler_config.get("use_dynamic_shifting"))
         static = float(scheduler_config.get("shift") or 1.0)
-        self.times = TimeLaw(law, shift="dynamic" if dynamic else static if static != 1.0 else None, stratified=True)
+        self.times = TimeLaw("logit-normal", shift="dynamic" if dynamic else static if static != 1.0 else None, stratified=True)
 
     def draw_times(self, law: TimeLaw, count: int, generator: torch.Generator, places: int) -> torch.Tensor:
         """1000 σ, float32 of shape (N,), strictly between 0 and 1000 but for rounding."""

@@ -164,7 +164,8 @@ class Trainer:
     def _buckets(self) -> list[Size]:
         side = self.training.resolution or self.family.resolution
         self.family.latent_shape(side, side)
-        return bucket_sizes(side, self.family.size_step) if self.training.buckets else [(side, side)]
+        sizes = bucket_sizes(side, self.family.size_step) if self.training.buckets else [(side, side)]
+        return [size for size in sizes if self.family.takes(size)]
 
     def _fingerprint(self, bundle: Bundle) -> str:
         samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]

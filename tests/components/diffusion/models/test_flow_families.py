@@ -226,7 +226,7 @@ def test_latents_are_cached_by_picture_and_not_by_step(flow_bases: dict[str, Pat
 def test_sizes_that_a_base_cannot_take(flow_bases: dict[str, Path], name: str, shape: tuple[int, int, int]) -> None:
     family = load_bundle(flow_bases[name], device="cpu").family
     assert family.size_step == 4 and family.latent_shape(24, 40) == shape
-    with pytest.raises(InputError, match="multiples of 4"):
+    with pytest.raises(InputError, match="a multiple of 4 pixels"):
         family.latent_shape(30, 32)
     if name != "flux2-klein":
         # Its positions have no end.

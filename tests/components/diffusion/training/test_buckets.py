@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.core.content import digest_file
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, InputError
 from components.core.images import load_rgb
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.sources import base_facts
@@ -22,6 +22,7 @@ from components.diffusion.training.methods import method_for
 from components.diffusion.training.pictures import Variant, cut, place
 from components.diffusion.training.samples import Mixer, Sample, TrainingSet
 from tests.components.diffusion.conftest import Folders, configure, train
+from tests.tiny_bases import tiny_sd3_folder
 
 
 @given(side=st.integers(2, 24), step=st.sampled_from([8, 16, 64]))
@@ -159,3 +160,16 @@ def test_a_size_that_the_family_cannot_take_is_refused_by_the_plan(tiny_base: Pa
     config = configure(tiny_base, **{section: {name: 42}})
     with pytest.raises(ConfigError, match=rf"{field}=42: .*a multiple of 4 pixels"):
         check_fit(config, method_for(config.method), base_facts(str(tiny_base)))
+
+
+def test_a_bucket_that_the_family_has_no_positions_for_is_left_out(tmp_path: Path) -> None:
+    base = tiny_sd3_folder(tmp_path / "base")
+    family = load_bundle(base, device="cpu").family
+    side = family.layout.largest(family.denoiser.config, family.vae.config)[0]  # type: ignore[index]
+    config = configure(base, training={"buckets": True, "resolution": side})
+    data = mixed_set(tmp_path / "set", [(60, 40)], [(50, 50)])
+    trainer = Trainer(config, method_for(config.method), data, load_bundle(base, device="cpu"), tmp_path / "ck")
+    assert max(bucket_sizes(side, family.size_step))[0] > side
+    assert trainer.denoising.latents.bucket(data.instances[0]) == (side, side)
+    with pytest.raises(InputError, match=f"at most {side} pixels"):
+        family.latent_shape(side, side + family.size_step)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, InputError
 from components.diffusion.models.layouts import LAYOUTS
 from components.diffusion.models.sources import BaseFacts
 from components.diffusion.training.fit import check_fit
@@ -46,6 +46,8 @@ def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None
             r"method\.lora\.kind=loha: needs base\.precision\.text_encoders of 16 bits",
         ),
         (FLUX, {"sampling": {"height": 1000}}, r"sampling\.height=1000: does not go with FLUX.* multiple of 16 pixels"),
+        (SD3, {"training": {"resolution": 2048}}, r"training\.resolution=2048: .*at most 1536 pixels in height and 1536 in width"),
+        (SD3, {"sampling": {"width": 2048}}, r"sampling\.width=2048: .*at most 1536 pixels in height and 1536 in width"),
         (Z_IMAGE, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: Z-Image keeps its text encoder"),
         (Z_IMAGE, {"method": {"identifier_rows": True}}, r"method\.identifier_rows: Z-Image keeps its text encoder"),
         (Z_IMAGE, {"method": {"name": "custom-diffusion"}}, r"trains denoiser\.cross-attention.*one of dreambooth"),
@@ -55,6 +57,12 @@ def test_what_a_family_does_not_have_is_refused(pipeline: str, settings: dict[st
     with pytest.raises(ConfigError, match=wanted) as caught:
         check(pipeline, **settings)
     assert caught.value.exit_code == 2
+
+
+def test_all_that_does_not_go_with_a_family_is_said_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        check(SD3, method={"name": "custom-diffusion"}, sampling={"scheduler": "ddim", "height": 1000}, training={"resolution": 2048})
+    assert all(field in str(caught.value) for field in ("method.name", "sampling.scheduler", "sampling.height", "training.resolution"))
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "custom-diffusion"])
