@@ -4,7 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# Each is there when its installation is complete.
+INSTALLED := $(VENV)/.installed
+DEVELOPING := $(VENV)/.developing
 ARGS ?=
 # For `make image`: cpu or cuda; docker, podman or buildah; the name with the registry, if it is to be pushed.
 TARGET ?= cpu
@@ -13,43 +15,53 @@ IMAGE ?= styleforge
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types check docs bench image cluster kfp clean
+.PHONY: help setup dev demo test test-all lint types check docs bench image cluster kfp clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints.txt infra/install.py
+define install
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "StyleForge needs Python 3.11, 3.12 or 3.13; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python infra/install.py --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python infra/install.py --quiet -c constraints.txt -e '.$(1)'
+endef
+
+$(INSTALLED): pyproject.toml constraints.txt infra/install.py
+	$(call install)
 	touch $@
 
-setup: $(STAMP)  ## Make the environment and install
+$(DEVELOPING): pyproject.toml constraints.txt infra/install.py
+	$(call install,[dev])
+	touch $(INSTALLED) $@
 
-demo: $(STAMP)  ## Render a style set and run the whole job on the pocket base
+setup: $(INSTALLED)  ## Make the environment and install
+
+dev: $(DEVELOPING)  ## The same, with what tests, lint and types need
+
+demo: $(INSTALLED)  ## Render a style set and run the whole job on the pocket base
 	$(BIN)/styleforge demo $(ARGS)
 
 # A process for each core with one thread, since the tests' networks are so small that threads cost more than they give. A process takes
 # up to 1.5 GB. Tests of a file share what they set up.
 PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-test: $(STAMP)  ## Run the tests that guard behaviour
+test: $(DEVELOPING)  ## Run the tests that guard behaviour
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(STAMP)  ## Run these, and the exhaustive and slow ones
+test-all: $(DEVELOPING)  ## Run these, and the exhaustive and slow ones
 	$(PYTEST) $(ARGS)
 
-lint: $(STAMP)  ## Lint and check formatting
+lint: $(DEVELOPING)  ## Lint and check formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)  ## Check types
+types: $(DEVELOPING)  ## Check types
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## Write the generated reference pages
+docs: $(DEVELOPING)  ## Write the generated reference pages
 	$(BIN)/python docs/generate.py
 
-bench: $(STAMP)  ## Measure training, sampling and scoring against the baseline
+bench: $(DEVELOPING)  ## Measure training, sampling and scoring against the baseline
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 # The format of OCI has no health check.

@@ -49,7 +49,7 @@ def test_pip_installs_where_uv_cannot_be_had(monkeypatch: pytest.MonkeyPatch, st
 
 @pytest.mark.slow
 def test_plain_pip_finds_what_is_pinned_installed() -> None:
-    """`pip install -e '.[dev]' -c constraints.txt` resolves, and has nothing to add to what `make setup` installed."""
+    """`pip install -e '.[dev]' -c constraints.txt` resolves, and has nothing to add to what `make dev` installed."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-build-isolation", "-c", "constraints.txt", "-e", ".[dev]"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip().splitlines()[-1] == "Would install styleforge-0.1.0"
