@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ SAVE_EVERY = 120.0
 """Seconds between checkpoints; so much work at most is lost by an interruption."""
 LOG_EVERY = 25
 """Steps between two rows of the log."""
+COMPILING = 600.0
+"""Shortest training, in seconds, that is compiled: a step of the flow base's then takes half the time."""
 
 
 class TimedRun:
@@ -123,6 +127,15 @@ def initialising(part: str) -> Iterator[None]:
 def device_of(name: str | None = None) -> torch.device:
     """The named device, else CUDA where there is one, else the CPU; raises as :func:`default_device`."""
     return torch.device(name) if name else default_device("cuda")
+
+
+def compiled(function: Callable[..., torch.Tensor], where: torch.device, budget: float) -> Callable[..., torch.Tensor]:
+    """``function`` by torch.compile if a training of ``budget`` seconds earns the minute or two that it takes, else as it is.
+
+    On a CPU it needs a C++ compiler.
+    """
+    compiler = where.type != "cpu" or shutil.which(os.environ.get("CXX", "g++"))
+    return torch.compile(function) if compiler and budget > COMPILING else function
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from diffusers import SD3Transformer2DModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from components.core.content import derive_seed
-from components.pocket.timed import TimedRun, device_of, initialising, mixed_precision
+from components.pocket.timed import TimedRun, compiled, device_of, initialising, mixed_precision
 from components.pocket.tokenizer import text_config
 from components.pocket.train_unet import TEXT_WIDTH, average, tokenize
 
@@ -102,6 +102,12 @@ def train_flow(
     run = TimedRun(work, "transformer", budget, modules, optimizer)
     tokens = tokenize(tokenizer, [*captions, ""]).to(where)
     parameters = [*transformer.parameters(), *texts[0].parameters(), *texts[1].parameters()]
+
+    def velocity(noisy: torch.Tensor, ids: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
+        states, pooled = encode_prompts((texts[0], texts[1]), ids)
+        return transformer(noisy, states, pooled, 1000 * sigmas).sample
+
+    predict = compiled(velocity, where, budget)
     for step in run.steps(warmup=500):
         generator = torch.Generator().manual_seed(derive_seed(0, "pocket-flow", step))
         rows = torch.randint(0, len(latents), (BATCH,), generator=generator)
@@ -113,8 +119,7 @@ def train_flow(
         noisy, target = (1 - level) * clean + level * noise, noise - clean
         ids = tokens[torch.where(empty, len(captions), rows)]
         with mixed_precision(where):
-            states, pooled = encode_prompts((texts[0], texts[1]), ids)
-            predicted = transformer(noisy.to(where), states, pooled, 1000 * sigmas.to(where)).sample
+            predicted = predict(noisy.to(where), ids, sigmas.to(where))
         run.learn((predicted.float() - target.to(where)).square().mean(), parameters)
         if step % 5 == 4:
             average(averages, (transformer, *texts), min(0.9985, (1 + step) / (10 + step)) ** 5)
