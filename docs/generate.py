@@ -25,14 +25,18 @@ from components.cluster.stacks import StackDefinition  # noqa: E402
 from components.core import errors  # noqa: E402
 from components.core.comparison import CompareConfig  # noqa: E402
 from components.core.config import RunConfig  # noqa: E402
+from components.core.gpus import gpu_memory  # noqa: E402
 from components.core.paths import HOME  # noqa: E402
+from components.diffusion.models.layouts import FILE_KINDS, LAYOUTS, TEXT_WAYS, Layout  # noqa: E402
+from components.diffusion.training.methods import METHODS  # noqa: E402
 from components.registry.gate import GateConfig  # noqa: E402
 from orchestration.settings import SETTINGS  # noqa: E402
+from orchestration.shipped import shipped  # noqa: E402
 from pipelines.names import STEPS  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
 NOTE = "This page is written by `docs/generate.py` from `{source}`. Do not edit it here.\n"
-PARTLY = ("concepts.md", "how-to/real-art.md", "operations.md", "reference/files.md", "reference/zenml-yaml.md")
+PARTLY = ("../README.md", "concepts.md", "how-to/real-art.md", "operations.md", "reference/files.md", "reference/zenml-yaml.md")
 """Pages with generated blocks."""
 # Options that every command has; said once, at the top of the page.
 COMMON = ("--json", "--verbose", "--log-format")
@@ -40,7 +44,7 @@ COMMON = ("--json", "--verbose", "--log-format")
 CONFIGURATION_HEAD = """# Configuration
 
 {note}
-A run is one YAML file. Start from `configs/pocket.yaml`, `sd15.yaml`, `sd21.yaml` or `sdxl.yaml`. Only `style.name` and `style.source` are
+A run is one YAML file. Start from `configs/pocket.yaml`, or for another base from one of [these](../../README.md#bases). Only `style.name` and `style.source` are
 required:
 
 ```yaml
@@ -345,6 +349,34 @@ def families_table() -> str:
     return _table("family | look | licence | author | package", rows)
 
 
+CONFIGURATIONS = {
+    "StableDiffusionPipeline": ("sd15", "sd21"), "StableDiffusionXLPipeline": ("sdxl",), "StableDiffusion3Pipeline": ("sd35-medium",),
+    "FluxPipeline": ("flux-dev",), "Flux2KleinPipeline": ("flux2-klein",), "ZImagePipeline": ("z-image",),
+}  # fmt: skip
+"""Those that ship for a family, by its pipeline."""
+CARDS = (4, 6, 8, 10, 12, 16, 24, 32, 40, 48, 80)
+"""Memory of GPUs as they are sold, in GB."""
+
+
+def bases_table() -> str:
+    """The families of bases, and what works with each."""
+    rows = [(layout.title, *_works(layout)) for layout in LAYOUTS.values()]
+    return _table("base | start from | methods | text encoders train | one file | heat maps | a LoRA fits", rows)
+
+
+def _works(layout: Layout) -> Iterator[str]:
+    trains = bool(layout.ways & TEXT_WAYS)
+    left_out = [name for name, row in METHODS.items() if row.trains - layout.ways - (frozenset() if trains else TEXT_WAYS)]
+    names = CONFIGURATIONS.get(layout.pipeline, ())
+    need = min((row.size for row in shipped() if row.configuration in names), default=None)
+    yield ", ".join(f"[`{name}`](configs/{name}.yaml)" for name in names) or "a file of your own"
+    yield f"all but {', '.join(left_out)}" if left_out else "all"
+    yield "yes" if trains else "no"
+    yield "yes" if layout in [kind.layout for kind in FILE_KINDS] else "no"
+    yield "yes" if "denoiser.cross-attention" in layout.ways else "no"
+    yield f"{next(card for card in CARDS if gpu_memory(f'{card}GB').usable >= need)} GB" if need else "ask `styleforge plan`"
+
+
 def settings_table() -> str:
     """The settings keys of zenml.yaml, with ZenML's model of each."""
     return _table("settings key | ZenML's model", [(f"`{key}`", f"`{model}`") for key, (_, model) in SETTINGS.items()])
@@ -361,6 +393,7 @@ BLOCKS = {
     "settings-keys": settings_table,
     "home": home_table,
     "families": families_table,
+    "bases": bases_table,
 }
 
 
@@ -395,12 +428,12 @@ def main() -> int:
     outdated = stale()
     if parser.parse_args().check:
         for path in outdated:
-            print(f"{path.relative_to(ROOT)} is stale: run `make docs`", file=sys.stderr)
+            print(f"{path.resolve().relative_to(ROOT)} is stale: run `make docs`", file=sys.stderr)
         return 1 if outdated else 0
     for path in outdated:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(PAGES[path](), encoding="utf-8")
-        print(path.relative_to(ROOT))
+        print(path.resolve().relative_to(ROOT))
     return 0
 
 

@@ -9,23 +9,36 @@ import pytest
 import torch
 from PIL import Image
 
-from components.core.config import RunConfig, load_config
+from components.core.config import RunConfig, TimesSection, load_config
 from components.core.hub import COMMIT
 from components.core.paths import REPOSITORY, read_jsonl
 from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.families import Family
+from components.diffusion.models.flux import Flux
+from components.diffusion.models.flux2 import Flux2Klein
+from components.diffusion.models.sd3 import StableDiffusion3
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.models.stable_diffusion import StableDiffusion
+from components.diffusion.models.z_image import ZImage
 from components.diffusion.sampling.sampler import PromptRequest, sample_bank
 from components.diffusion.training.loop import fine_tune
 from components.diffusion.training.methods import method_for
 from tests.components.diffusion.conftest import write_folders
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 from tests.fixtures_original import SIZES
+from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_sd3_folder, tiny_z_image_folder
 
 NAMES = ("sd15", "sd21", "sdxl")
-FAMILIES = {"sd15": StableDiffusion, "sd21": StableDiffusion, "sdxl": StableDiffusionXL}
+FAMILIES: dict[str, type[Family]] = {
+    "sd15": StableDiffusion, "sd21": StableDiffusion, "sdxl": StableDiffusionXL, "sd35-medium": StableDiffusion3, "flux-dev": Flux,
+    "flux2-klein": Flux2Klein, "z-image": ZImage,
+}  # fmt: skip
+FLOWS = sorted(FAMILIES.keys() - set(NAMES))
 # Only what makes it large: nothing else of the configurations is changed.
-SMALLER = ("training.steps=2", "training.checkpoint_every=1", "training.validate_every=2", "sampling.steps=2", "sampling.repeats=1")
+SMALLER = (
+    "training.steps=2", "training.checkpoint_every=1", "training.validate_every=2", "training.resolution=null", "sampling.steps=2",
+    "sampling.repeats=1",
+)  # fmt: skip
 
 
 def configuration(name: str, *overrides: str) -> RunConfig:
@@ -39,6 +52,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "sd15": tiny_sd_folder(root / "sd15"),
         "sd21": tiny_sd_folder(root / "sd21", prediction_type="v_prediction"),
         "sdxl": tiny_sdxl_folder(root / "sdxl"),
+        "sd35-medium": tiny_sd3_folder(root / "sd35"),
+        "flux-dev": tiny_flux_folder(root / "flux"),
+        "flux2-klein": tiny_flux2_folder(root / "flux2"),
+        "z-image": tiny_z_image_folder(root / "z-image"),
     }
 
 
@@ -60,7 +77,19 @@ def test_it_holds_the_papers_settings(name: str) -> None:
     assert config.scoring.extractor_revision and COMMIT.fullmatch(config.scoring.extractor_revision)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FLOWS)
+def test_it_holds_the_settings_of_the_public_script(name: str) -> None:
+    config = configuration(name)
+    training, drawing = config.training, config.sampling
+    assert config.method.name == "lora" and training.learning_rate == (4e-4 if name == "sd35-medium" else 1e-4)
+    assert (training.steps, training.batch_size, training.gradient_accumulation) == (500, 1, 4)
+    assert (training.schedule, training.gradient_checkpointing, training.mixed_precision) == ("constant", True, "bf16")
+    # Both as the family has them.
+    assert training.times == TimesSection() and (drawing.scheduler, drawing.steps, drawing.guidance) == (None, None, None)
+    assert config.base.revision and COMMIT.fullmatch(config.base.revision)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_it_trains_saves_loads_and_samples(name: str, tiny: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
@@ -87,14 +116,16 @@ def test_it_trains_saves_loads_and_samples(name: str, tiny: dict[str, Path], tmp
 
     bundle, base = load_bundle(out, device="cpu"), load_bundle(tiny[name], device="cpu")
     assert type(bundle.family) is FAMILIES[name]
-    assert bundle.family.objective.prediction_type == ("v_prediction" if name == "sd21" else "epsilon")
-    for part in ("unet", *base.family.text_encoders):
+    predicts = {"sd15": "epsilon", "sd21": "v_prediction", "sdxl": "epsilon"}
+    assert bundle.family.objective.prediction_type == predicts.get(name, "flow")
+    for part in (bundle.family.layout.denoiser, *(base.family.text_encoders if name in NAMES else ())):
         before, after = base.family.parts[part].state_dict(), bundle.family.parts[part].state_dict()
-        assert any(not torch.equal(before[key], after[key]) for key in before), part
+        moved = [key for key in after.keys() & before.keys() if not torch.equal(before[key], after[key])]
+        assert moved or any(value.any() for key, value in after.items() if "lora_B" in key), part
     requests = [PromptRequest("p0", "people", "a man", "a photo of sks style, a man")]
     drawn = sample_bank(bundle, requests, config.sampling, config.seed, tmp_path / "drawn")
     with Image.open(drawn / "images" / "p0-r0.png") as picture:
-        assert picture.size == (32, 32)
+        assert picture.size == (base.family.resolution,) * 2
 
 
 def test_published_sizes_fit_together_and_come_to_what_the_configurations_say(monkeypatch: pytest.MonkeyPatch) -> None:

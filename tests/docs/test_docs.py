@@ -95,6 +95,8 @@ def test_what_is_named_exists(page: Path) -> None:
         words = span.split()
         if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]*", span):
             assert (REPOSITORY / span).exists(), span
+        if test := re.fullmatch(r"(tests/[\w/]+\.py)::(\w+)", span):
+            assert f"def {test[2]}(" in (REPOSITORY / test[1]).read_text(encoding="utf-8"), span
         setting = re.match(rf"(({'|'.join(SECTIONS)})\.[a-z_]+)\b(?!\.)", span)
         assert setting is None or setting[1].endswith(".json") or setting[1] in known, span
         if words[0] == "styleforge" and span not in groups:

@@ -15,7 +15,7 @@ def test_the_doctor_says_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("STYLEFORGE_GPU", gpu)
         (found[gpu],) = (check for check in examine() if check.name == "GPU memory")
     assert [check.ok for check in found.values()] == [True, True, False]
-    assert found["80GB"].detail == "80GB, of the shipped configurations it fits sd15, sd21, sdxl"
+    assert found["80GB"].detail == f"80GB, of the shipped configurations it fits {', '.join(CHANGES)}"
     assert "sdxl with method.name=lora" in found["24GB"].detail
     assert not any(check.needed for check in found.values())
     assert fitting(gpu_memory("24GB").usable)["sd15"] is shipped()[0]

@@ -73,12 +73,23 @@ class LanguageModelFamily(Family):
         """States (N, L, D), fp32, the layers' joined by features; with the mask of the prompts' own tokens where ``masked``."""
         ids = tokens[READER]
         mask = ids != self.tokenizers[READER].pad_token_id
-        # Shapes alone have no values that a mask could be made of: full prompts need none.
-        seen: Any = {"full_attention": None, "sliding_attention": None} if ids.is_meta else mask.long()
         reader = (encoders or {}).get(READER, self.text_encoders[READER])
+        seen: Any = _masks_of_shapes(reader, ids) if ids.is_meta else mask.long()
         hidden = reader(input_ids=ids, attention_mask=seen, output_hidden_states=True, use_cache=False).hidden_states
         states = torch.cat([hidden[layer].float() for layer in self.layers], dim=-1)
         return Conditioning(states, mask=mask if self.masked else None)
 
     def _pipeline_settings(self) -> dict[str, Any]:
         return {}
+
+
+def _masks_of_shapes(reader: torch.nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor | None]:
+    """The masks of each kind of layer for full prompts, for shapes alone, which have no values to make them of.
+
+    Fused attention needs none; Gemma 2, which bounds its weights, has to write them out.
+    """
+    length, plain = ids.shape[1], reader.config._attn_implementation == "eager"
+    return {
+        kind: torch.empty((len(ids), 1, length, length), device=ids.device) if plain else None
+        for kind in ("full_attention", "sliding_attention")
+    }

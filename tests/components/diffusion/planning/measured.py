@@ -42,7 +42,8 @@ def measure(config: RunConfig, folders: Folders, root: Path, *, pictures: int = 
         with record_function(MARK + "loaded"):
             pass
         if pictures:
-            requests = [PromptRequest(str(index), "", "a man", "a man") for index in range(pictures)]
+            prompt = method_for(config.method).concepts[0].aux_prompt
+            requests = [PromptRequest(str(index), "", prompt, prompt) for index in range(pictures)]
             with record_function(MARK + "sample"):
                 list(draw_pictures(bundle, requests, config.sampling, 0))
         else:

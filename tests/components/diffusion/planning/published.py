@@ -46,12 +46,18 @@ SD35_LARGE = {
     "sample_size": 128, "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "pos_embed_max_size": 192,
     "qk_norm": "rms_norm",
 }  # fmt: skip
+VAE_FLUX_2 = {"block_out_channels": [128, 256, 512, 512], "latent_channels": 32, "sample_size": 1024}
 KLEIN_4B = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680, "guidance_embeds": False}
 
 TOKENIZERS = {
     "CLIPTextModel": ("CLIPTokenizer", 77), "CLIPTextModelWithProjection": ("CLIPTokenizer", 77), "T5EncoderModel": ("T5Tokenizer", 512),
+    "Qwen3ForCausalLM": ("Qwen2Tokenizer", 131072), "Qwen3Model": ("Qwen2Tokenizer", 131072),
 }  # fmt: skip
 """Each text encoder's tokenizer, and the length that it cuts to."""
+FLOW = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15,
+    "base_image_seq_len": 256, "max_image_seq_len": 4096,
+}  # fmt: skip
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "epsilon"}
 BASES: dict[str, tuple[str, dict[str, Part], dict[str, Any]]] = {
     "sd15": (
@@ -93,10 +99,36 @@ BASES: dict[str, tuple[str, dict[str, Part], dict[str, Any]]] = {
             "text_encoder": ("transformers", "CLIPTextModel", CLIP_L),
             "text_encoder_2": ("transformers", "T5EncoderModel", T5_XXL),
         },
+        FLOW,
+    ),
+    "sd35-medium": (
+        "StableDiffusion3Pipeline",
         {
-            "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5,
-            "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096,
+            "transformer": ("diffusers", "SD3Transformer2DModel", SD35_MEDIUM),
+            "vae": ("diffusers", "AutoencoderKL", {**VAE_16, "scaling_factor": 1.5305, "shift_factor": 0.0609}),
+            "text_encoder": ("transformers", "CLIPTextModelWithProjection", CLIP_L),
+            "text_encoder_2": ("transformers", "CLIPTextModelWithProjection", CLIP_G),
+            "text_encoder_3": ("transformers", "T5EncoderModel", T5_XXL),
         },
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0},
+    ),
+    "flux2-klein": (
+        "Flux2KleinPipeline",
+        {
+            "transformer": ("diffusers", "Flux2Transformer2DModel", KLEIN_4B),
+            "vae": ("diffusers", "AutoencoderKLFlux2", VAE_FLUX_2),
+            "text_encoder": ("transformers", "Qwen3ForCausalLM", QWEN3_4B),
+        },
+        FLOW,
+    ),
+    "z-image": (
+        "ZImagePipeline",
+        {
+            "transformer": ("diffusers", "ZImageTransformer2DModel", {}),
+            "vae": ("diffusers", "AutoencoderKL", {**VAE_16, "scaling_factor": 0.3611, "shift_factor": 0.1159}),
+            "text_encoder": ("transformers", "Qwen3Model", QWEN3_4B),
+        },
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 6.0},
     ),
 }  # fmt: skip
 COUNTS: dict[str, tuple[Part, float]] = {

@@ -13,16 +13,21 @@ from tests.components.diffusion.planning.published import write_base
 
 CHECKPOINTING = "training.gradient_checkpointing=true"
 LORA = ("method.name=lora", "training.learning_rate=null", CHECKPOINTING)
-CHANGES: dict[str, tuple[tuple[str, ...], ...]] = dict.fromkeys(("sd15", "sd21", "sdxl"), ((), LORA))
+INT8, NF4 = (("base.precision=int8",), ("base.precision=nf4",))
+CHANGES: dict[str, tuple[tuple[str, ...], ...]] = {
+    **dict.fromkeys(("sd15", "sd21", "sdxl"), ((), LORA)),
+    **dict.fromkeys(("sd35-medium", "flux2-klein", "z-image"), ((), INT8)),
+    "flux-dev": ((), NF4),
+}
 
 
 def planned(name: str) -> Iterator[Shipped]:
-    """The rows of one configuration, planned now, for 20 StyleRef pictures and the built-in bank."""
+    """The rows of one configuration, planned now, for 20 StyleRef pictures and the built-in bank, on a GPU that just holds it."""
     with tempfile.TemporaryDirectory() as folder:
         planner = Planner(write_base(name, Path(folder)))
         for settings in CHANGES[name]:
             config = load_config(name, settings)
-            yield Shipped(name, settings, planner.plan(settings_of(config, bank=1562)).peak.total)
+            yield Shipped(name, settings, planner.plan(settings_of(config, bank=1562, size=1)).peak.total)
 
 
 if __name__ == "__main__":

@@ -20,16 +20,20 @@ from components.diffusion.training.samples import read_training_set
 from tests.components.diffusion.conftest import configure, write_folders
 from tests.components.diffusion.planning.measured import measure
 from tests.components.diffusion.planning.published import write_base
-from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_sd3_folder
+from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_lumina2_folder, tiny_sd3_folder, tiny_z_image_folder
 
 TOLERANCE = 0.15
-FAMILIES = ("pocket", "tiny_xl_base", "tiny_sd3_base", "tiny_flux_base", "tiny_flux2_base")
+TINY = {
+    "tiny_sd3": tiny_sd3_folder, "tiny_flux": tiny_flux_folder, "tiny_flux2": tiny_flux2_folder, "tiny_z_image": tiny_z_image_folder,
+    "tiny_lumina2": tiny_lumina2_folder,
+}  # fmt: skip
+FAMILIES = ("pocket", "tiny_xl_base", *TINY)
 CASES = [
     ("pocket", "single-styleforge", {"ema_decay": 0.9, "gradient_accumulation": 2}),
     ("tiny_xl_base", "lora", {"cache_text": False}),
     ("tiny_xl_base", "lora lokr", {"cache_text": False}),
-    ("tiny_sd3_base", "dreambooth", {"gradient_checkpointing": True}),
-    ("tiny_flux_base", "lora", {}),
+    ("tiny_sd3", "dreambooth", {"gradient_checkpointing": True}),
+    *((name, "lora", {}) for name in TINY if name != "tiny_sd3"),
     *(
         pytest.param(*case, marks=pytest.mark.slow)
         for case in (
@@ -37,36 +41,30 @@ CASES = [
             ("pocket", "custom-diffusion", {"cache_latents": False}),
             ("tiny_xl_base", "single-styleforge", {"gradient_checkpointing": True, "optimizer": "adafactor"}),
             ("tiny_xl_base", "textual-inversion", {}),
-            ("tiny_sd3_base", "lora", {}),
+            ("tiny_sd3", "lora", {}),
         )
     ),
 ]
 
 
 @pytest.fixture
-def base(request: pytest.FixtureRequest) -> Path:
-    name = request.param
-    return pocket_weights("base") if name == "pocket" else Path(request.getfixturevalue(name))
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base by name: the pocket base, a fixture's, or a tiny one of a family."""
+    if request.param == "pocket":
+        return pocket_weights("base")
+    if request.param == "tiny_xl_base":
+        return Path(request.getfixturevalue(request.param))
+    return TINY[request.param](tmp_path_factory.mktemp(request.param) / "base")
 
 
-@pytest.fixture(scope="session")
-def tiny_flux_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_flux_folder(tmp_path_factory.mktemp("flux") / "base")
-
-
-@pytest.fixture(scope="session")
-def tiny_flux2_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_flux2_folder(tmp_path_factory.mktemp("flux2") / "base")
-
-
-@pytest.fixture(scope="session")
-def tiny_sd3_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_sd3_folder(tmp_path_factory.mktemp("sd3") / "base")
+LONG = " ".join(["a man with red hair in a wood"] * 70)
+"""Plans assume the longest prompts: a language model sees no more tokens than a prompt has."""
 
 
 def short(base: Path, sections: dict[str, Any]) -> RunConfig:
+    method = {"instance_prompt": f"{{token}} {LONG}", "aux_prompt": LONG, **sections.get("method", {"name": "single-styleforge"})}
     training = {"steps": 4, "validate_every": 2, "checkpoint_every": 100, "flip": 0.5, **sections.get("training", {})}
-    return configure(base, **{**sections, "training": training, "sampling": {"batch_size": 4, "steps": 1}})
+    return configure(base, **{**sections, "method": method, "training": training, "sampling": {"batch_size": 4, "steps": 1}})
 
 
 def settings_for(config: RunConfig, style: int, aux: int) -> MemorySettings:

@@ -1,0 +1,60 @@
+"""Every family with every method through the whole pipeline: a tiny base of each is trained, drawn, scored and registered."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.diffusion.models.layouts import (
+    FLUX,
+    FLUX_2_KLEIN,
+    LUMINA_2,
+    STABLE_DIFFUSION_3,
+    STABLE_DIFFUSION_XL,
+    TEXT_WAYS,
+    Z_IMAGE,
+    Layout,
+)  # fmt: skip
+from components.diffusion.training.methods import METHODS
+from tests.fixtures_models import tiny_sdxl_folder
+from tests.pipelines.test_end_to_end import Machine
+from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_lumina2_folder, tiny_sd3_folder, tiny_z_image_folder
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+FAMILIES: dict[str, tuple[Layout, Callable[[Path], Path]]] = {
+    "xl": (STABLE_DIFFUSION_XL, tiny_sdxl_folder),
+    "sd3": (STABLE_DIFFUSION_3, tiny_sd3_folder),
+    "flux": (FLUX, tiny_flux_folder),
+    "flux2-klein": (FLUX_2_KLEIN, tiny_flux2_folder),
+    "z-image": (Z_IMAGE, tiny_z_image_folder),
+    "lumina2": (LUMINA_2, tiny_lumina2_folder),
+}
+
+
+def takes(layout: Layout, method: str) -> bool:
+    """Text encoders that never train are left out of a method by default."""
+    return METHODS[method].trains <= layout.ways | (frozenset() if layout.ways & TEXT_WAYS else TEXT_WAYS)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    machine = Machine(tmp_path_factory.mktemp("machine"))
+    for name, (_, make) in FAMILIES.items():
+        make(machine.folder / name)
+    return machine
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_whole_pipeline(machine: Machine, name: str, method: str) -> None:
+    options = {"base.model": name, "method.name": method, "style.name": f"{name}-{method}", "sampling.repeats": "1"}
+    changes = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+    if not takes(FAMILIES[name][0], method):
+        message = machine.call("run", "config.yaml", *changes, code=2)["error"]["message"]
+        assert method in message and FAMILIES[name][0].title in message
+        return
+    result = machine.call("run", "config.yaml", *changes)
+    assert result["status"] == "completed" and set(result["scores"]) >= {"kid", "fid", "clip_t", "clip_i"}
+    assert Path(result["report"]).is_file()
+    drawn = machine.call("sample", f"{result['model']['name']}@challenger", "a man", "--out", f"{name}-{method}")["pictures"]
+    assert all(Path(machine.folder, picture["path"]).is_file() for picture in drawn)
