@@ -83,7 +83,7 @@ class LanguageModelFamily(Family):
         return {}
 
 
-def _masks_of_shapes(reader: torch.nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor | None]:
+def _masks_of_shapes(reader: Any, ids: torch.Tensor) -> dict[str, torch.Tensor | None]:
     """The masks of each kind of layer for full prompts, for shapes alone, which have no values to make them of.
 
     Fused attention needs none; Gemma 2, which bounds its weights, has to write them out.
