@@ -134,6 +134,19 @@ def test_the_halves_of_b_lora(tiny_xl_base: Path) -> None:
     assert names and all(name.startswith("unet.up_blocks.0.attentions.1.") for name in names)
 
 
+def test_the_style_half_of_a_b_lora_draws_by_itself(tiny_xl_base: Path, folders: Folders) -> None:
+    """As docs/how-to/adapters.md has it: both halves train together, and diffusers takes one."""
+    lora = {"rank": 2, "blocks": ["up_blocks.0.attentions.0", "up_blocks.0.attentions.1"]}
+    out = train(configure(tiny_xl_base, method={"name": "lora", "lora": lora}, training={"steps": 2, "learning_rate": 0.05}), folders)
+    tensors = load_file(out / LORA_FILE)
+    halves = {half: {name: value for name, value in tensors.items() if f".attentions.{half}." in name} for half in (0, 1)}
+    assert halves[0] and halves[1] and len(tensors) == len(halves[0]) + len(halves[1])
+    pipeline = DiffusionPipeline.from_pretrained(tiny_xl_base)
+    pipeline.load_lora_weights(halves[1])
+    active = [name for name, value in pipeline.unet.named_parameters() if "lora_B" in name and value.any()]
+    assert active and all(name.startswith("up_blocks.0.attentions.1.") for name in active)
+
+
 # LoRA through the pipeline; LoKr through the denoiser, for of these families' pipelines none takes it.
 @pytest.mark.parametrize("kind", ["lora", "pissa", "lokr"])
 @pytest.mark.parametrize("name", ["tiny_xl_base", "sd3", "flux"])
