@@ -1,6 +1,7 @@
 """The layout of the original one-file checkpoints, which AUTOMATIC1111 and ComfyUI load: a model's tensors under its names.
 
-:mod:`components.diffusion.models.loading` reads such files, :data:`components.diffusion.models.layouts.FILE_KINDS` tells their kinds apart.
+:mod:`components.diffusion.models.loading` reads such files,
+:data:`components.diffusion.models.layouts.WHOLE_KINDS` tells their kinds apart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 
 from components.core.errors import InputError
 from components.diffusion.models.families import Family
-from components.diffusion.models.layouts import FILE_KINDS, FileKind
+from components.diffusion.models.layouts import WHOLE_KINDS, FileKind
 from components.diffusion.models.loading import V_PREDICTION_MARK
 from components.diffusion.training.checkpoints import save_tensors
 
@@ -54,7 +55,7 @@ def kind_of(family: Family) -> FileKind:
     1.x and 2.x have one diffusers layout. What tells them apart is the text encoder's activation: programs that read the
     files run CLIP's with ``quick_gelu`` and OpenCLIP's with ``gelu``.
     """
-    kinds = [kind for kind in FILE_KINDS if kind.layout is family.layout]
+    kinds = [kind for kind in WHOLE_KINDS if kind.layout is family.layout]
     if not kinds:
         raise InputError(
             "--format", f"there is no one-file layout of {family.layout.title} to write", expected="--format diffusers",

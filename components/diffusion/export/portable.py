@@ -23,9 +23,9 @@ from components.diffusion.export.original import write_original
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
 from components.diffusion.models.families import Family
-from components.diffusion.models.layouts import FILE_KINDS, Drawing
+from components.diffusion.models.layouts import WHOLE_KINDS, Drawing
 from components.diffusion.models.loading import quiet
-from components.diffusion.models.sources import check_folder
+from components.diffusion.models.sources import check_folder, folder_beside
 from components.diffusion.models.tokens import row_names
 from components.diffusion.objectives.schedulers import make_scheduler, samplers_for
 
@@ -135,7 +135,7 @@ def _why_not(model: StyleModel, target: str) -> str:
         return ""
     if target in ("single-file", "comfyui") and (model.folder / "model_index.json").is_file():
         layout = check_folder(model.folder, weights=False)
-        if layout not in [kind.layout for kind in FILE_KINDS]:
+        if layout not in [kind.layout for kind in WHOLE_KINDS]:
             return f"other programs' one file of {layout.title} is not written here"
     if target == "single-file" and tokens:
         return "it trained new tokens alone, so the checkpoint would be its base's"
@@ -264,7 +264,7 @@ def _written(
 ) -> Written:  # fmt: skip
     settings = sampling_settings(model.card)
     # Files without a base are those of programs that read one-file checkpoints.
-    drawing = family.drawing(settings) if family else FILE_KINDS[0].layout.settled(settings, {})
+    drawing = family.drawing(settings) if family else WHOLE_KINDS[0].layout.settled(settings, {})
     name = drawing.scheduler
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
     if family is None and model.card.get("base", {}).get("model") in POCKET_BASES:
@@ -281,9 +281,11 @@ def _written(
 
 
 def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:
-    """The base's scheduler configuration, if the base is a folder on this machine."""
+    """The base's scheduler configuration, if the base is a folder on this machine, or a file with one beside it."""
     base = str(model.card.get("base", {}).get("model", ""))
     folder = pocket_weights(POCKET_BASES[base]) if base in POCKET_BASES else Path(base).expanduser()
+    if folder.is_file():
+        folder = folder_beside(folder) or folder
     file = folder / "scheduler" / "scheduler_config.json"
     return dict(read_json(file)) if file.is_file() else None
 

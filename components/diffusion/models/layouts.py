@@ -253,46 +253,79 @@ TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
 class FileKind:
     """A kind of one-file checkpoint in the original layout.
 
-    ``prefixes`` begin the names of the tensors of each network that the file must hold. ``configuration`` is the hub id and
-    the pinned commit of a folder with the kind's configuration and tokenizers; None where files of the kind differ in what
-    only a configuration says.
+    A file is of the kind if each of ``marks`` begins a tensor's name, and none of ``others`` does, the denoiser's prefix left out.
+    ``prefixes`` begin the names of the tensors of each network that a file may hold; what it does not hold comes from the folder beside
+    it. ``configuration`` is the hub id and the pinned commit of a folder with the kind's configuration and tokenizers; None where files
+    of the kind differ in what only a configuration says. The denoiser of a ``bare`` kind is also shared alone, mostly without its prefix.
     """
 
     title: str
     layout: Layout
     prefixes: Mapping[str, str]
     configuration: tuple[str, str] | None
+    marks: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    bare: bool = False
 
 
-_UNET_AND_VAE = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
-# The first kind whose text encoders are all there is the file's.
-FILE_KINDS = (
+DENOISER_PREFIX = "model.diffusion_model."
+_UNET_AND_VAE = {"unet": DENOISER_PREFIX, "vae": "first_stage_model."}
+_XL_CLIPS, _OPEN_CLIP = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."), "cond_stage_model.model."
+WHOLE_KINDS = (
     FileKind(
         "Stable Diffusion XL",
         STABLE_DIFFUSION_XL,
-        {**_UNET_AND_VAE, "text_encoder": "conditioner.embedders.0.transformer.", "text_encoder_2": "conditioner.embedders.1.model."},
+        {**_UNET_AND_VAE, "text_encoder": _XL_CLIPS[0], "text_encoder_2": _XL_CLIPS[1]},
         ("stabilityai/stable-diffusion-xl-base-1.0", "462165984030d82259a11f4367a4eed129e94a7b"),
+        _XL_CLIPS,
     ),
     FileKind(
         "Stable Diffusion 1.x",
         STABLE_DIFFUSION,
         {**_UNET_AND_VAE, "text_encoder": "cond_stage_model.transformer."},
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"),
+        ("cond_stage_model.transformer.",),
     ),
     # 2.0 and 2.1 come with ε- and with v-prediction, at 512 and 768 pixels, and the weights do not tell which.
-    FileKind("Stable Diffusion 2.x", STABLE_DIFFUSION, {**_UNET_AND_VAE, "text_encoder": "cond_stage_model.model."}, None),
+    FileKind("Stable Diffusion 2.x", STABLE_DIFFUSION, {**_UNET_AND_VAE, "text_encoder": _OPEN_CLIP}, None, (_OPEN_CLIP,)),
 )
+"""The kinds that hold all networks, which export writes too."""
+
+
+def _bare(layout: Layout, marks: tuple[str, ...], others: tuple[str, ...] = (), **prefixes: str) -> FileKind:
+    return FileKind(layout.title, layout, {layout.denoiser: DENOISER_PREFIX, **prefixes}, None, marks, others, bare=True)
+
+
+_SHARED_CLIP, _SHARED_T5 = "text_encoders.clip_l.transformer.", "text_encoders.t5xxl.transformer."
+FILE_KINDS = (
+    *WHOLE_KINDS,
+    _bare(
+        STABLE_DIFFUSION_3, ("joint_blocks.", "context_embedder."), vae="first_stage_model.", text_encoder=_SHARED_CLIP,
+        text_encoder_2="text_encoders.clip_g.transformer.", text_encoder_3=_SHARED_T5,
+    ),
+    _bare(FLUX, ("double_blocks.0.img_mod.", "single_blocks."), vae="vae.", text_encoder=_SHARED_CLIP, text_encoder_2=_SHARED_T5),
+    _bare(Z_IMAGE, ("layers.0.adaLN_modulation.0.", "cap_embedder."), vae="vae."),
+    _bare(FLUX_2_KLEIN, ("double_blocks.", "single_stream_modulation."), ("guidance_in.",)),
+    _bare(LUMINA_2, ("layers.0.adaLN_modulation.1.", "cap_embedder."), vae="vae."),
+)  # fmt: skip
+"""All kinds that are read. The first whose marks are all there is the file's."""
 FILE_TITLES = " or ".join(dict.fromkeys(kind.layout.title for kind in FILE_KINDS))
-"""The families that are read from one file. Others come as folders: their text encoders are not in the files that people share."""
-# What is often taken for a base, by the beginning of a tensor's name.
+# What is often taken for a base, by the beginning of a tensor's name, the denoiser's prefix left out.
 NO_BASES = {
     "lora_unet_": "a LoRA",
     "lora_te": "a LoRA",
+    "lora_transformer_": "a LoRA",
+    "transformer.": "a LoRA",
+    "diffusion_model.": "a LoRA",
     "conditioner.embedders.0.model.": "the Stable Diffusion XL refiner",
     "control_model.": "a ControlNet",
     "emb_params": "a textual-inversion embedding",
     "clip_l": "a textual-inversion embedding",
-    "double_blocks.": "a Flux transformer",
-    "model.diffusion_model.double_blocks.": "a Flux checkpoint",
-    "model.diffusion_model.joint_blocks.": "a Stable Diffusion 3 checkpoint",
+    "distilled_guidance_layer.": "Chroma",
+    "single_stream_modulation.": "FLUX.2 dev",
+    "double_blocks.": "a transformer of the Flux kind",
+    "transformer_blocks.": "a transformer of a diffusers folder",
+    "down_blocks.": "a network of a diffusers folder",
 }
+# Where one of these ends a tensor's name, the file holds integers, or floats of 8 bits, that mean nothing without their scales.
+SCALED = (".scale_weight", ".weight_scale", "scaled_fp8", ".comfy_quant", ".absmax", ".quant_map", ".qweight", ".SCB")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,7 @@ from components.diffusion.models.lumina2 import Lumina2
 from components.diffusion.models.precision import cast
 from components.diffusion.models.sd3 import StableDiffusion3
 from components.diffusion.models.sdxl import StableDiffusionXL
-from components.diffusion.models.sources import (
-    check_folder,
-    configuration_of,
-    file_kind,
-    present_parts,
-    tensor_names,
-)
+from components.diffusion.models.sources import OneFile, check_folder, one_file, present_parts
 from components.diffusion.models.stable_diffusion import StableDiffusion
 from components.diffusion.models.z_image import ZImage
 
@@ -33,8 +27,6 @@ FAMILIES: dict[str, type[Family]] = {
     family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, ZImage, Flux2Klein, Lumina2)
 }  # fmt: skip
 """The class of each family, by the pipeline that its folders name. A further family is a layout, a class, and a name here."""
-# Parts of pipelines that the work here has no use for.
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 V_PREDICTION_MARK = "v_pred"
 PartTypes = Callable[[str], torch.dtype]
 
@@ -52,14 +44,18 @@ def load_folder(folder: Path, types: PartTypes = in_fp32) -> Family:
     layout = check_folder(folder)
     try:
         parts = {part: _load_part(folder, part, *cls, types(part)) for part, cls in present_parts(folder).items() if part != "scheduler"}
-        scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+        scheduler = _schedule(folder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(str(folder), f"cannot be loaded ({first_line(error)})", expected=f"a whole {layout.title} folder") from error
     return FAMILIES[layout.pipeline].open(parts, scheduler, folder, str(folder))
 
 
+def _schedule(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")))
+
+
 def load_file(path: Path, types: PartTypes = in_fp32) -> Family:
-    """A one-file checkpoint, with the configuration and tokenizers that :func:`configuration_of` finds; no network beyond that.
+    """A one-file checkpoint, with the rest from where :func:`one_file` finds it; no network beyond that.
 
     Weights are brought into the ``types`` of their parts.
 
@@ -67,34 +63,83 @@ def load_file(path: Path, types: PartTypes = in_fp32) -> Family:
         InputError: the file is no whole checkpoint, or does not fit its configuration.
         ServiceUnreachable: the configuration must be fetched, and the hub does not answer.
     """
-    import diffusers
+    from safetensors.torch import load_file as load_tensors
 
-    kind, folder = file_kind(path), configuration_of(path)
-    pipeline_class = getattr(diffusers, kind.layout.pipeline)
-    unused: dict[str, Any] = {name: None for name in UNUSED if name in pipeline_class._optional_components}
+    file = one_file(path)
+    folder, parts = file.folder, dict[str, Any]()
     try:
-        pipeline = pipeline_class.from_single_file(
-            str(path), config=str(folder), local_files_only=True, torch_dtype=torch.float32, **unused
-        )
+        tensors = load_tensors(path)
+        for part, cls in present_parts(folder).items():
+            if part in file.prefixes:
+                parts[part] = _convert_part(path, file, part, *cls, tensors, types(part))
+            elif part != "scheduler":
+                parts[part] = _load_part(folder, part, *cls, types(part))
+        scheduler = _schedule(folder)
+    except InputError:
+        raise
     except Exception as error:
         # The conversion has no errors of its own: whatever key or shape it stumbles over is the file's or its configuration's.
         raise InputError(
             str(path), f"cannot be loaded with the configuration in {folder} ({first_line(error)})",
-            expected=f"a {kind.title} checkpoint and its own configuration",
+            expected=f"a {file.kind.title} checkpoint and its own configuration",
         ) from error  # fmt: skip
-    parts = {part: getattr(pipeline, part) for part in kind.layout.parts if part != "scheduler"}
-    _check_whole(path, folder, {part: parts[part] for part in kind.layout.networks})
-    for part in kind.layout.networks:
-        cast(parts[part].requires_grad_(False), types(part))
-    scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
-    family = FAMILIES[kind.layout.pipeline].open(parts, scheduler, folder, str(path))
-    if V_PREDICTION_MARK in tensor_names(path) and family.objective.prediction_type != "v_prediction":
+    family = FAMILIES[file.kind.layout.pipeline].open(parts, scheduler, folder, str(path))
+    if V_PREDICTION_MARK in tensors and family.objective.prediction_type != "v_prediction":
         raise InputError(
             str(path), f"the file is marked as v-prediction, but its configuration in {folder} says {family.objective.prediction_type}",
             expected="prediction_type v_prediction in scheduler/scheduler_config.json",
             remedy=f"put its own configuration into {path.with_suffix('')}/",
         )  # fmt: skip
     return family
+
+
+def _convert_part(
+    path: Path, file: OneFile, part: str, library: str, name: str, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
+) -> Any:
+    """A network that a file holds, by diffusers' conversion of its tensors' names."""
+    import diffusers
+    import transformers
+    from accelerate import init_empty_weights
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm, create_diffusers_t5_model_from_checkpoint
+
+    prefix, others = file.prefixes[part], tuple(each for name, each in file.prefixes.items() if name != part)
+    # Of a denoiser that is shared alone the conversion of some families takes the bare names only, of others both.
+    start = len(prefix) if part == file.kind.layout.denoiser and file.kind.bare else 0
+    own = {each[start:]: value for each, value in tensors.items() if each.startswith(prefix) and (prefix or not each.startswith(others))}
+    if library == "transformers":
+        read = create_diffusers_t5_model_from_checkpoint if name.startswith("T5") else create_diffusers_clip_model_from_ldm
+        network = read(getattr(transformers, name), own, config=str(file.folder), subfolder=part, torch_dtype=dtype, local_files_only=True)
+        network.tie_weights()
+    else:
+        cls = getattr(diffusers, name)
+        with init_empty_weights():
+            network = cls.from_config(cls.load_config(file.folder / part, local_files_only=True))
+        converted = SINGLE_FILE_LOADABLE_CLASSES[name]["checkpoint_mapping_fn"](checkpoint=own, config=network.config)
+        _check_fits(path, file, part, converted, network.state_dict())
+        network.load_state_dict(converted, strict=False, assign=True)
+        network.eval()
+    missing = [each for each, value in network.named_parameters() if value.is_meta]
+    if missing:
+        # diffusers leaves what a file does not hold without memory, and says nothing.
+        raise InputError(
+            str(path), f"lacks {len(missing)} weights of the {part} that {file.folder} describes, such as {missing[0]}",
+            expected="a whole checkpoint and its own configuration",
+        )  # fmt: skip
+    cast(network.requires_grad_(False), dtype)
+    return network
+
+
+def _check_fits(path: Path, file: OneFile, part: str, found: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    """Refuse tensors that the configuration has no place for: left out, they would make the file another, smaller model."""
+    wrong = [name for name, value in found.items() if name not in described or described[name].shape != value.shape]
+    if wrong:
+        shapes = [f"{tuple(each[wrong[0]].shape)}" if wrong[0] in each else "nothing" for each in (found, described)]
+        raise InputError(
+            str(path), f"cannot be loaded with the configuration in {file.folder}: of its {part} {len(wrong)} tensors do not fit, such as "
+            f"{wrong[0]}, {shapes[0]} where the configuration has {shapes[1]}",
+            expected=f"a {file.kind.title} checkpoint and its own configuration",
+        )  # fmt: skip
 
 
 def _load_part(folder: Path, part: str, library: str, name: str, dtype: torch.dtype) -> Any:
@@ -118,17 +163,6 @@ def _load_part(folder: Path, part: str, library: str, name: str, dtype: torch.dt
             remedy="save the whole pipeline with save_pretrained",
         )  # fmt: skip
     return network
-
-
-def _check_whole(path: Path, folder: Path, networks: dict[str, Any]) -> None:
-    """diffusers leaves what a file does not hold without memory, or at random, and says nothing."""
-    for part, network in networks.items():
-        missing = [name for name, value in network.named_parameters() if value.is_meta]
-        if missing:
-            raise InputError(
-                str(path), f"lacks {len(missing)} weights of the {part} that {folder} describes, such as {missing[0]}",
-                expected="a whole checkpoint and its own configuration",
-            )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,12 @@ from components.core.hub import current_commit, fetch
 from components.core.model_ref import is_hub_id, local_model
 from components.core.paths import read_json
 from components.diffusion.models.layouts import (
+    DENOISER_PREFIX,
     FILE_KINDS,
     FILE_TITLES,
     LAYOUTS,
     NO_BASES,
+    SCALED,
     STABLE_DIFFUSION_XL,
     TITLES,
     FileKind,
@@ -109,11 +112,12 @@ def pin(model: str, ref: str = "main") -> tuple[str, str]:
 
 
 def content_digest(path: Path) -> str:
-    """sha256 of a located model: the files of its parts, or the one file and its configuration. Logs and other files do not count."""
+    """sha256 of a located model: the files of its parts, or the one file and what the folder beside it gives. Other files do not count."""
     if path.is_file():
-        folder = configuration_of(path)
-        files = [file for part in _present(folder) for file in sorted((folder / part).glob("*")) if file.suffix in TEXTS]
-        return digest_value([fingerprint(path), [[file.relative_to(folder).as_posix(), fingerprint(file)] for file in files]])
+        file = one_file(path)
+        folder = file.folder
+        files = [each for part in _present(folder) for each in sorted((folder / part).glob("*")) if each.suffix in file.endings(part)]
+        return digest_value([fingerprint(path), [[each.relative_to(folder).as_posix(), fingerprint(each)] for each in files]])
     layout = _layout(path)
     parts: list[list[Any]] = [[part, fingerprint(path / part)] for part in _present(path)]
     if layout is STABLE_DIFFUSION_XL:
@@ -210,25 +214,42 @@ def file_kind(path: Path) -> FileKind:
             remedy="convert it to safetensors on a machine where it may do no harm",
         )
     names = tensor_names(path)
+    inner = [name.removeprefix(DENOISER_PREFIX) for name in names]
     for kind in FILE_KINDS:
-        texts = [prefix for part, prefix in kind.prefixes.items() if part.startswith("text_encoder")]
-        if all(_any(names, prefix) for prefix in texts):
-            for part, prefix in kind.prefixes.items():
-                if not _any(names, prefix):
-                    name = "VAE" if part == "vae" else part
-                    raise InputError(
-                        str(path), f"a {kind.title} file without {name} (no tensor's name begins with {prefix})",
-                        expected="a whole checkpoint", remedy="give one that holds all its parts, or a diffusers folder",
-                    )  # fmt: skip
+        if all(_any(inner, mark) for mark in kind.marks) and not any(_any(inner, other) for other in kind.others):
+            _check_readable(path, kind, names)
             return kind
     some = ", ".join(names[:3]) + ", …" if names else "none"
-    taken_for = next((what for prefix, what in NO_BASES.items() if _any(names, prefix)), "")
+    taken_for = next((what for prefix, what in NO_BASES.items() if _any(inner, prefix)), "")
     raise InputError(
         str(path),
-        f"this is {taken_for}, not a whole base" if taken_for else f"no checkpoint that is known here (its tensors: {some})",
-        expected=f"a checkpoint of {FILE_TITLES} in the original layout, with UNet, VAE and text encoders",
+        f"this is {taken_for}, not a base that is read from one file" if taken_for
+        else f"no checkpoint that is known here (its tensors: {some})",
+        expected=f"a checkpoint of {FILE_TITLES} in the original layout",
         remedy="give the whole checkpoint, or a diffusers folder",
-    )
+    )  # fmt: skip
+
+
+def _check_readable(path: Path, kind: FileKind, names: Collection[str]) -> None:
+    """Refuse a file without a denoiser, with numbers that mean nothing without scales, or with a network that is not read from files."""
+    part, prefix = kind.layout.denoiser, kind.prefixes[kind.layout.denoiser]
+    if not kind.bare and not _any(names, prefix):
+        raise InputError(
+            str(path), f"a {kind.title} file without {part} (no tensor's name begins with {prefix})",
+            expected="a whole checkpoint", remedy="give one that holds all its parts, or a diffusers folder",
+        )  # fmt: skip
+    if scaled := next((name for name in names if name.endswith(SCALED)), None):
+        raise InputError(
+            str(path), f"a {kind.title} file whose weights are quantized (it holds {scaled})", expected="weights in fp32, bf16 or fp16",
+            remedy="give the file before it was quantized; base.precision holds its weights in 8 or 4 bits",
+        )  # fmt: skip
+    networks = {found[0] for name in names if (found := re.match(r"(vae|first_stage_model|text_encoders\.\w+\.transformer)\.", name))}
+    if kind.bare and (unread := sorted(networks - {*kind.prefixes.values()})):
+        raise InputError(
+            str(path), f"a {kind.title} file that also holds {', '.join(unread)}*, which is not read from one file",
+            expected=f"only {', '.join(each + '*' for each in kind.prefixes.values())}",
+            remedy=f"give the {part} alone, with the other parts in a folder beside it, or a diffusers folder",
+        )  # fmt: skip
 
 
 def tensor_names(path: Path) -> list[str]:
@@ -244,11 +265,62 @@ def _any(names: Collection[str], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
+@dataclass(frozen=True)
+class OneFile:
+    """A one-file checkpoint, and the ``folder`` with its configuration.
+
+    ``prefixes`` begin the names of the tensors of each network that the file holds. Those of ``rest`` come from the folder.
+    """
+
+    kind: FileKind
+    folder: Path
+    prefixes: Mapping[str, str]
+    rest: tuple[str, ...]
+
+    def endings(self, part: str) -> tuple[str, ...]:
+        """How the files of a part in the folder end that belong to the model."""
+        return (*TEXTS, ".safetensors") if part in self.rest else TEXTS
+
+
+def one_file(path: Path) -> OneFile:
+    """What a file holds, and where the rest of the model is.
+
+    InputError where a network is in neither file nor folder; else as :func:`configuration_of`.
+    """
+    kind, folder = file_kind(path), configuration_of(path)
+    prefixes = _prefixes(path, kind)
+    rest = tuple(part for part in kind.layout.networks if part in _present(folder) and part not in prefixes)
+    if missing := [part for part in rest if not any((folder / part).glob("*.safetensors"))]:
+        pickled = next((each.name for part in missing for each in sorted((folder / part).iterdir()) if each.suffix in PICKLED), None)
+        raise InputError(
+            str(path),
+            f"a {kind.title} file without {_named(missing)}, and {folder} has no weights of {'it' if len(missing) == 1 else 'them'}"
+            + (f" as safetensors ({pickled}: {SAFE_ONLY})" if pickled else ""),
+            expected=f"*.safetensors in {', '.join(f'{part}/' for part in missing)} of that folder",
+            remedy="copy them there from a diffusers folder of the base",
+        )
+    return OneFile(kind, folder, prefixes, rest)
+
+
+def _prefixes(path: Path, kind: FileKind) -> dict[str, str]:
+    names, denoiser = tensor_names(path), kind.layout.denoiser
+    found = {part: prefix for part, prefix in kind.prefixes.items() if _any(names, prefix)}
+    return found if denoiser in found else {denoiser: "", **found}
+
+
+def _named(parts: Collection[str]) -> str:
+    return ", ".join("VAE" if part == "vae" else part for part in parts)
+
+
+def folder_beside(path: Path) -> Path | None:
+    """The folder beside a file that is called like it, else the one it lies in, if there is a ``model_index.json``."""
+    return next((folder for folder in (path.with_suffix(""), path.parent) if (folder / "model_index.json").is_file()), None)
+
+
 def configuration_of(path: Path) -> Path:
     """The folder with the configuration and tokenizers of a one-file checkpoint, in diffusers layout; weights are not needed.
 
-    It is the folder beside the file that is called like it, else the folder it lies in, if there is a ``model_index.json``;
-    else the kind's pinned configuration from the hub.
+    It is :func:`folder_beside`, else the kind's pinned configuration from the hub.
 
     Raises:
         InputError: the configuration is of another family or lacks a part, or is missing where the kind has no usual one.
@@ -256,17 +328,22 @@ def configuration_of(path: Path) -> Path:
     """
     kind = file_kind(path)
     beside = f"put the base's model_index.json and its configuration folders into {path.with_suffix('')}/"
-    for folder in (path.with_suffix(""), path.parent):
-        if (folder / "model_index.json").is_file():
-            if check_folder(folder, weights=False) is not kind.layout:
-                raise InputError(
-                    str(folder), f"its model_index.json is of another family than {path.name}, a {kind.title} file",
-                    expected=kind.layout.pipeline, remedy=beside,
-                )  # fmt: skip
-            return folder
+    if folder := folder_beside(path):
+        if check_folder(folder, weights=False) is not kind.layout:
+            raise InputError(
+                str(folder), f"its model_index.json is of another family than {path.name}, a {kind.title} file",
+                expected=kind.layout.pipeline, remedy=beside,
+            )  # fmt: skip
+        return folder
+    held = _prefixes(path, kind)
+    if missing := [part for part in kind.layout.networks if part not in held and part not in kind.layout.optional]:
+        raise InputError(
+            str(path), f"a {kind.title} file without {_named(missing)}", expected="a diffusers folder beside it that has the rest",
+            remedy=f"{beside}, with the weights of {_named(missing)}, or give a diffusers folder",
+        )  # fmt: skip
     if kind.configuration is None:
         raise InputError(
-            str(path), f"{kind.title} files differ in what they predict and in size, and the weights do not tell",
+            str(path), f"{kind.title} files differ in size and schedule or in what they predict, and the weights do not tell",
             expected="a configuration beside the file", remedy=beside,
         )  # fmt: skip
     model, revision = kind.configuration
