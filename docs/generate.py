@@ -44,8 +44,8 @@ COMMON = ("--json", "--verbose", "--log-format")
 CONFIGURATION_HEAD = """# Configuration
 
 {note}
-A run is one YAML file. Start from `configs/pocket.yaml`, or for another base from one of [these](../../README.md#bases). Only `style.name` and `style.source` are
-required:
+A run is one YAML file. Start from `configs/pocket.yaml`, or for another base from one of [these](../../README.md#bases).
+Only `style.name` and `style.source` are required:
 
 ```yaml
 style:
@@ -372,7 +372,8 @@ def _works(layout: Layout) -> Iterator[str]:
     yield ", ".join(f"[`{name}`](configs/{name}.yaml)" for name in names) or "a file of your own"
     yield f"all but {', '.join(left_out)}" if left_out else "all"
     yield "yes" if trains else "no"
-    yield "yes" if layout in [kind.layout for kind in FILE_KINDS] else "no"
+    kinds = [kind for kind in FILE_KINDS if kind.layout is layout]
+    yield "no" if not kinds else "yes" if any(kind.configuration for kind in kinds) else "with a folder"
     yield "yes" if "denoiser.cross-attention" in layout.ways else "no"
     yield f"{next(card for card in CARDS if gpu_memory(f'{card}GB').usable >= need)} GB" if need else "ask `styleforge plan`"
 

@@ -1,5 +1,6 @@
 """Every family with every method through the whole pipeline: a tiny base of each is trained, drawn, scored and registered."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from components.diffusion.models.layouts import (
 )  # fmt: skip
 from components.diffusion.training.methods import METHODS
 from tests.fixtures_models import tiny_sdxl_folder
+from tests.fixtures_original import write_flow
 from tests.pipelines.test_end_to_end import Machine
 from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_lumina2_folder, tiny_sd3_folder, tiny_z_image_folder
 
@@ -58,3 +60,20 @@ def test_the_whole_pipeline(machine: Machine, name: str, method: str) -> None:
     assert Path(result["report"]).is_file()
     drawn = machine.call("sample", f"{result['model']['name']}@challenger", "a man", "--out", f"{name}-{method}")["pictures"]
     assert all(Path(machine.folder, picture["path"]).is_file() for picture in drawn)
+
+
+def test_the_whole_pipeline_from_one_file(machine: Machine) -> None:
+    shutil.copytree(machine.folder / "z-image", machine.folder / "alone", ignore=shutil.ignore_patterns("diffusion_pytorch_model.*"))
+    shutil.copytree(machine.folder / "z-image" / "vae", machine.folder / "alone" / "vae", dirs_exist_ok=True)
+    write_flow(machine.folder / "z-image", machine.folder / "alone.safetensors", "z-image")
+    settings = ("--set", "method.name=lora", "--set", "style.name=alone", "--set", "sampling.repeats=1", "--set")
+    plans = [machine.call("plan", "config.yaml", *settings, f"base.model={base}") for base in ("alone.safetensors", "z-image")]
+    assert plans[0] == plans[1]
+    result = machine.call("run", "config.yaml", *settings, "base.model=alone.safetensors")
+    assert result["status"] == "completed"
+    again = machine.call("run", "config.yaml", *settings, "base.model=alone.safetensors")
+    assert again["scores"] == result["scores"]
+    model = f"{result['model']['name']}@challenger"
+    assert machine.call("sample", model, "a man", "--out", "alone-drawn")["pictures"]
+    machine.call("export", model, "--format", "diffusers", "--out", "alone-diffusers")
+    assert (machine.folder / "alone-diffusers" / "transformer" / "config.json").is_file()
