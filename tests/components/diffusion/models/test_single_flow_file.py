@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from components.core.errors import InputError
+from components.diffusion.export.portable import open_model, write_format
 from components.diffusion.models.bundle import load_bundle, load_weights
 from components.diffusion.models.sources import base_configuration, base_facts, content_digest, file_kind, locate
 from components.diffusion.planning.shapes import family_from_configuration
@@ -147,6 +148,13 @@ def test_a_lora_trained_on_a_file_is_that_trained_on_the_folder(flow_bases: dict
     edit(tmp_path / "model" / "scheduler" / "scheduler_config.json", shift=2.0)
     with pytest.raises(InputError, match="is a delta of the base"):
         load_bundle(by_file, device="cpu")
+
+
+def test_what_is_exported_without_its_base_names_the_files_scheduler(flow_bases: dict[str, Path], tmp_path: Path) -> None:
+    file = file_of(flow_bases, "sd3", tmp_path)
+    out = train(configure(file, method={"name": "textual-inversion"}, training={"steps": 1}), write_folders(tmp_path / "run"))
+    written = write_format(open_model(out), "a1111-embedding", "mine", tmp_path / "embedding")
+    assert written.scheduler == "FlowMatchEulerDiscreteScheduler"
 
 
 def test_types_are_those_of_the_parts(flow_bases: dict[str, Path], tmp_path: Path) -> None:
