@@ -39,7 +39,7 @@ BASES: dict[BaseName, PocketBase] = {
     "flow": PocketBase(
         "pocket-flow",
         "transformer",
-        {"vae": 15.0, "transformer": 420.0, "decoder": 30.0},
+        {"vae": 15.0, "transformer": 90.0, "decoder": 15.0},
         ("vae", "transformer", "styles"),
         {"background": 95, "subject": 88, "style": 65},
     ),
