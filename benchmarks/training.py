@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from components.diffusion.models.families import Family
     from components.diffusion.training.loop import Trainer
 
-NOTE = "no latent cache: each picture is read and encoded in each step; each prompt is tokenized and encoded as often as it occurs"
+NOTE = (
+    "no latent cache: each picture is read and encoded in each step; each prompt is tokenized and encoded as often as it occurs; "
+    "attention by torch's default kernel"
+)
 
 
 class PlainPrompts:
@@ -68,5 +72,6 @@ def new_trainer(world: World, *, plain: bool) -> Trainer:
     bundle = load_bundle(config.base.model, config.base.revision)
     trainer = Trainer(config, method, data, bundle, Path(tempfile.mkdtemp(dir=world.folder)))
     if plain:
+        trainer.denoising.attention = nullcontext
         trainer.denoising.prompts = PlainPrompts(trainer.family, trainer.device)  # type: ignore[assignment]
     return trainer

@@ -7,6 +7,8 @@ import os
 import runpy
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +45,25 @@ def default_device(*kinds: str) -> torch.device:
 
     found = _usable(wanted) if (wanted := wanted_device()) else _accelerator()
     return found if found and (not kinds or found.type in kinds) else torch.device("cpu")
+
+
+@contextmanager
+def half_attention(device: torch.device) -> Iterator[None]:
+    """Within the block, attention in bf16 on a CPU is plain products: the fused kernel's backward pass takes five times as long there."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    if device.type != "cpu":
+        yield
+        return
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    # The setting is for all devices, whatever its name says; without it the products are in fp32.
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def _accelerator() -> torch.device | None:

@@ -8,15 +8,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from components.core.content import derive_seed
-from components.core.devices import default_device
+from components.core.devices import default_device, half_attention
 from components.core.errors import TrainingDiverged
 from components.core.logs import progress
 from components.core.paths import atomic_file, storage_errors
@@ -141,13 +140,6 @@ def compiled(function: Callable[..., torch.Tensor], where: torch.device, budget:
 @contextmanager
 def mixed_precision(where: torch.device) -> Iterator[None]:
     """bf16 where matrix products have units for it: CUDA, and CPUs with AMX."""
-    cpu = where.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    with ExitStack() as stack:
-        if cpu:
-            # On the CPU the fused attention's backward pass takes five times as long in bf16 as plain products do.
-            before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-            torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
-            stack.callback(torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp, before)
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(torch.autocast(where.type, torch.bfloat16, enabled=cpu or where.type == "cuda"))
+    half = where.type == "cuda" or (where.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16")))
+    with half_attention(where) if half else nullcontext(), torch.autocast(where.type, torch.bfloat16, enabled=half):
         yield

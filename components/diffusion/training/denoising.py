@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
 
 from components.core.config import TrainingSection
 from components.core.content import derive_seed
+from components.core.devices import half_attention
 from components.diffusion.models.families import Denoiser, Family
 from components.diffusion.objectives.losses import draw_noise, per_sample_loss
 from components.diffusion.training.caches import LatentCache, PromptCache
@@ -29,6 +31,7 @@ class Denoising:
     ) -> None:  # fmt: skip
         self.family, self.denoiser, self.encoders, self.latents, self.prompts = family, denoiser, encoders, latents, prompts
         self.mixer, self.accelerator, self.training, self.seed = mixer, accelerator, training, seed
+        self.attention = half_attention if accelerator.mixed_precision == "bf16" else nullcontext
         self.laws = [family.objective.law(training.times), family.objective.law(training.aux_times or training.times)]
 
     def loss(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -90,7 +93,7 @@ class Denoising:
     def _predict(self, noisy: torch.Tensor, times: torch.Tensor, prompts: Sequence[str], time_ids: torch.Tensor) -> torch.Tensor:
         """The denoiser's prediction, shape (N, C, h, w), with gradients for what trains."""
         # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), self.attention(self.accelerator.device):
             return self.family.predict(
                 noisy, times, self.prompts.encode(prompts, self.encoders), self.denoiser, time_ids, self.training.guidance_embedding
             )
