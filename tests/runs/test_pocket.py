@@ -7,11 +7,12 @@ import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
 
-from components.core.config import SamplingSection
+from components.core.config import SamplingSection, load_config
 from components.core.errors import InputError
 from components.core.paths import pocket_weights
 from components.diffusion.models.bundle import load_bundle
-from components.pocket.check import base_questions
+from components.pocket.check import base_questions, check_pictures
+from components.pocket.probe import load_probe
 from components.pocket.tokenizer import MAX_LENGTH, stored_tokenizer
 from components.pocket.train import save_flow
 from components.pocket.train_flow import LATENTS, new_text_encoders, new_transformer
@@ -43,6 +44,14 @@ def test_a_flow_base_draws_here_as_in_diffusers(flow: Path) -> None:
     torch.testing.assert_close((ours.states, ours.pooled), (states, pooled))
     pictures = draw(flow, [question], SamplingSection(steps=2, guidance=2.0))
     assert pictures.shape == (1, 64, 64, 3) and pictures.dtype == np.uint8
+
+
+def test_the_flow_base_draws_what_it_is_asked_for() -> None:
+    """A few pictures, in half the steps: `styleforge pocket check --base flow` has the bars."""
+    questions = base_questions(24)
+    settings = load_config("pocket-flow").sampling.model_copy(update={"steps": 10})
+    found = check_pictures(load_probe(pocket_weights("probe")), draw("pocket-flow", questions, settings), questions)
+    assert found["background"] >= 90 and found["subject"] >= 75
 
 
 def test_a_base_without_weights_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
