@@ -68,9 +68,13 @@ def _only_for_flows(training: TrainingSection, title: str) -> Iterator[ConfigErr
 
 def check_machine(config: RunConfig) -> None:
     """Refuse (ConfigError) an optimizer or a precision that this machine, which is to train, does not have."""
-    from components.core.devices import default_device
-    from components.diffusion.models.precision import settle
-    from components.diffusion.training.optimizers import check_optimizer
+    # A run that comes from the cache takes seconds, and torch alone takes one of them to be imported: not for what every machine has.
+    if config.training.optimizer != "adamw":
+        from components.diffusion.training.optimizers import check_optimizer
 
-    check_optimizer(config.training)
-    settle(config.base.precision, default_device())
+        check_optimizer(config.training)
+    if set(config.base.precision.model_dump().values()) != {"auto"}:
+        from components.core.devices import default_device
+        from components.diffusion.models.precision import settle
+
+        settle(config.base.precision, default_device())
