@@ -31,7 +31,9 @@ class Denoising:
     ) -> None:  # fmt: skip
         self.family, self.denoiser, self.encoders, self.latents, self.prompts = family, denoiser, encoders, latents, prompts
         self.mixer, self.accelerator, self.training, self.seed = mixer, accelerator, training, seed
-        self.attention = half_attention if accelerator.mixed_precision == "bf16" else nullcontext
+        # Checkpointing computes blocks again in the backward pass, outside of the block that chooses the kernel, and needs the same one.
+        plain = accelerator.mixed_precision == "bf16" and not training.gradient_checkpointing
+        self.attention = half_attention if plain else nullcontext
         self.laws = [family.objective.law(training.times), family.objective.law(training.aux_times or training.times)]
 
     def loss(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
