@@ -110,6 +110,13 @@ class Layout:
         own = self.quick if self.quick and self.distilled(denoiser, index) else self.drawing
         return Drawing(settings.scheduler or own.scheduler, settings.steps or own.steps, settings.guidance or own.guidance)
 
+    def lacks(self, trains: frozenset[str]) -> frozenset[str]:
+        """The ways among those of a method in which nothing of the family trains.
+
+        Where a language model reads the prompts, a method that trains text encoders leaves them as they are.
+        """
+        return trains - self.ways - (frozenset() if self.ways & TEXT_WAYS else TEXT_WAYS)
+
     def fitting(self, size: tuple[int, int], denoiser: Config, vae: Config) -> str | None:
         """What a (height, width) in pixels that the family cannot take should have been; None for one that it can."""
         if any(side % self.step(denoiser, vae) for side in size):

@@ -65,6 +65,13 @@ def test_all_that_does_not_go_with_a_family_is_said_at_once() -> None:
     assert all(field in str(caught.value) for field in ("method.name", "sampling.scheduler", "sampling.height", "training.resolution"))
 
 
+@pytest.mark.parametrize("pipeline", [SD3, Z_IMAGE])
+def test_a_method_that_does_not_go_is_refused_with_those_that_do(pipeline: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(pipeline, method={"name": "custom-diffusion"})
+    assert all(name in str(caught.value) for name in METHODS)
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "custom-diffusion"])
 def test_the_other_methods_go_with_every_family(method: str) -> None:
     for pipeline in LAYOUTS:
