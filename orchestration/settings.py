@@ -2,13 +2,14 @@
 
 import importlib
 from collections.abc import Collection, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from components.core.config import explain, read_yaml_mapping
-from components.core.content import digest_value
+from components.core.content import digest_file, digest_value
 from components.core.errors import ConfigError
 from components.core.nested import deep_merge
 from components.core.paths import REPOSITORY, state, write_json
@@ -70,12 +71,21 @@ def _for_stack(section: Mapping[str, Any], flavors: Collection[str]) -> dict[str
 def check_settings(path: Path) -> dict[str, Any]:
     """Read ``zenml.yaml``, fill in what it takes from the environment, and refuse whatever ZenML would pass over in silence.
 
-    InputError for a missing file or no YAML; ConfigError for an unknown step or key, a wrong type, or an unset variable.
+    InputError for a missing file or no YAML; ConfigError for an unknown step or key, a wrong type, or an unset variable. What has
+    passed once is not checked again: importing ZenML's models takes longer than all else that a cached run does.
     """
     data = expand(read_yaml_mapping(path), str(path))
+    passed = state("cache", "settings") / f"{digest_value([data, STEPS, version('zenml'), digest_file(Path(__file__))])[:24]}.passed"
+    if not passed.is_file():
+        _check(path, data)
+        passed.touch()
+    return {**data, "steps": data.get("steps") or {}}
+
+
+def _check(path: Path, data: Mapping[str, Any]) -> None:
     _known(path, "", data, TOP_KEYS, "key")
     _check_all(path, "settings", data.get("settings"))
-    steps = data["steps"] = _mapping(path, "steps", data.get("steps"))
+    steps = _mapping(path, "steps", data.get("steps"))
     _known(path, "steps.", steps, STEPS, "step")
     for name, section in steps.items():
         step = _mapping(path, f"steps.{name}", section)
@@ -87,7 +97,6 @@ def check_settings(path: Path) -> dict[str, Any]:
         if "retry" in step:
             _check_model(path, f"steps.{name}.retry", RETRY, step["retry"])
         _check_all(path, f"steps.{name}.settings", step.get("settings"))
-    return data
 
 
 def _check_all(path: Path, where: str, section: Any) -> None:

@@ -71,3 +71,15 @@ def test_the_preflight_and_the_check_know_the_same_orchestrators(tmp_path: Path)
         text = f"settings: {{orchestrator.{flavor}: {{pod_settings: {{labels: {{a: b}}}}}}}}"
         pods = plan_pods(check_settings(_write(tmp_path, text)), {}, flavor, environment={})
         assert {"a": "b"} in [plan.manifest["metadata"].get("labels") for plan in pods]
+
+
+def test_what_has_passed_is_not_checked_again_and_what_has_not_is(tmp_path, monkeypatch):
+    right = _write(tmp_path, "settings:\n  docker:\n    dockerfile: Dockerfile\n")
+    first = check_settings(right)
+    monkeypatch.setattr("orchestration.settings.SETTINGS", {"docker": ("no.such.module", "DockerSettings")})
+    assert check_settings(right) == first
+    wrong = _write(tmp_path, "settings:\n  docker:\n    no_such_key: 1\n")
+    monkeypatch.undo()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="no_such_key"):
+            check_settings(wrong)
