@@ -71,6 +71,10 @@ class Family(abc.ABC):
         """The network that denoises."""
         return self.parts[self.layout.denoiser]
 
+    def called(self, denoiser: Denoiser | None) -> Denoiser:
+        """The wrapped ``denoiser`` where one is given, else the own one. Not by its truth, which a compiled module refuses to have."""
+        return self.denoiser if denoiser is None else denoiser
+
     @classmethod
     def open(cls, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], folder: Path, where: str) -> Self:
         """The family of loaded parts; ``folder`` holds the ``model_index.json``."""

@@ -96,7 +96,7 @@ class Flux(Family):
         """The velocity ε − x₀, shape (N, C, h, w), fp32."""
         count, _, height, width = latents.shape
         scale = TRAINED_GUIDANCE if guidance is None else guidance
-        prediction: torch.Tensor = (denoiser or self.denoiser)(
+        prediction: torch.Tensor = self.called(denoiser)(
             hidden_states=pack(latents), timestep=times.expand(count) / SCALE, encoder_hidden_states=conditioning.states,
             pooled_projections=conditioning.pooled, txt_ids=latents.new_zeros((conditioning.states.shape[1], 3)),
             img_ids=picture_ids(height, width, latents.device),

@@ -93,7 +93,7 @@ class Flux2Klein(LanguageModelFamily):
         """The velocity ε − x₀, shape (N, C, h, w), fp32."""
         count, _, rows, columns = latents.shape
         text = conditioning.states.shape[1]
-        prediction: torch.Tensor = (denoiser or self.denoiser)(
+        prediction: torch.Tensor = self.called(denoiser)(
             hidden_states=latents.flatten(2).transpose(1, 2), timestep=times.expand(count) / SCALE,
             encoder_hidden_states=conditioning.states, txt_ids=token_ids(1, 1, text, latents.device).expand(count, -1, -1),
             img_ids=token_ids(rows, columns, 1, latents.device).expand(count, -1, -1), guidance=None, return_dict=False,

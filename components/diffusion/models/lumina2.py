@@ -61,7 +61,7 @@ class Lumina2(LanguageModelFamily):
         mask = conditioning.mask
         if mask is not None and mask.is_meta:
             mask = mask.as_subclass(_FullMask)
-        prediction: torch.Tensor = (denoiser or self.denoiser)(
+        prediction: torch.Tensor = self.called(denoiser)(
             hidden_states=latents, timestep=1.0 - times.expand(len(latents)) / SCALE, encoder_hidden_states=conditioning.states,
             encoder_attention_mask=mask, return_dict=False,
         )[0]  # fmt: skip

@@ -84,7 +84,7 @@ class StableDiffusion3(Family):
         time_ids: torch.Tensor | None = None, guidance: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """The velocity ε − x₀, shape (N, C, h, w), fp32."""
-        prediction: torch.Tensor = (denoiser or self.denoiser)(
+        prediction: torch.Tensor = self.called(denoiser)(
             hidden_states=latents, timestep=times.expand(len(latents)), encoder_hidden_states=conditioning.states,
             pooled_projections=conditioning.pooled, return_dict=False,
         )[0]  # fmt: skip

@@ -64,7 +64,7 @@ class StableDiffusion(Family):
         time_ids: torch.Tensor | None = None, guidance: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """The UNet's prediction, shape (N, C, h, w), fp32."""
-        unet, more = denoiser or self.denoiser, self._added(latents, conditioning, time_ids)
+        unet, more = self.called(denoiser), self._added(latents, conditioning, time_ids)
         prediction: torch.Tensor = unet(latents, times, encoder_hidden_states=conditioning.states, return_dict=False, **more)[0]
         return prediction.float()
 

@@ -37,5 +37,5 @@ class ZImage(LanguageModelFamily):
     ) -> torch.Tensor:  # fmt: skip
         """The velocity ε − x₀, shape (N, C, h, w), fp32."""
         frames, reached = list(latents.unsqueeze(2)), (SCALE - times.expand(len(latents))) / SCALE
-        predictions = (denoiser or self.denoiser)(frames, reached, conditioning.own_states(), return_dict=False)[0]
+        predictions = self.called(denoiser)(frames, reached, conditioning.own_states(), return_dict=False)[0]
         return -torch.stack(list(predictions)).squeeze(2).float()

@@ -10,7 +10,7 @@ from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.training.loop import Trainer
 from components.diffusion.training.methods import method_for
 from components.diffusion.training.samples import read_training_set
-from tests.components.diffusion.conftest import Folders, configure, edit
+from tests.components.diffusion.conftest import Folders, configure, edit, train
 
 
 def test_rows_of_a_conditioning_stay_together() -> None:
@@ -79,3 +79,14 @@ def test_one_training_step_by_hand(folders: Folders, bases: dict[str, Path], tmp
         for name, part in parts.items():
             values = trainer.family.parts[name].state_dict()
             assert all(torch.equal(values[key], value) for key, value in part.state_dict().items()), name
+
+
+@pytest.mark.parametrize("name", ["sd1", "sdxl"])
+def test_a_compiled_denoiser_trains(name: str, bases: dict[str, Path], folders: Folders) -> None:
+    """The same weights as without a compiler, which here passes every call through."""
+    settings = {"steps": 1}
+    with torch.compiler.set_stance("force_eager"):
+        compiled = train(configure(bases[name], training={**settings, "compile": True}), folders, "compiled")
+    plain = train(configure(bases[name], training=settings), folders, "plain")
+    weights = {file.relative_to(plain): file.read_bytes() for file in plain.rglob("*.safetensors")}
+    assert weights == {file.relative_to(compiled): file.read_bytes() for file in compiled.rglob("*.safetensors")}

@@ -326,3 +326,14 @@ def test_other_programs_formats_are_refused(flow_bases: dict[str, Path], tmp_pat
     assert formats_of(model) == ["diffusers"]
     with pytest.raises(InputError, match=r"one file of Stable Diffusion 3/3\.5 is not written here"):
         check_format(model, "single-file", "--format")
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_compiled_denoiser_trains(name: str, flow_bases: dict[str, Path], folders: Folders) -> None:
+    """The same weights as without a compiler, which here passes every call through."""
+    settings = {"steps": 1}
+    with torch.compiler.set_stance("force_eager"):
+        compiled = train(configure(flow_bases[name], training={**settings, "compile": True}), folders, "compiled")
+    plain = train(configure(flow_bases[name], training=settings), folders, "plain")
+    weights = {file.relative_to(plain): file.read_bytes() for file in plain.rglob("*.safetensors")}
+    assert weights == {file.relative_to(compiled): file.read_bytes() for file in compiled.rglob("*.safetensors")}
