@@ -12,7 +12,8 @@ from benchmarks.measure import Prepare, Work
 from benchmarks.world import World
 
 if TYPE_CHECKING:
-    from components.evaluation.features import ClipEncoder, Extractor, Features
+    from components.evaluation.extractors.base import Extractor, Features
+    from components.evaluation.extractors.clip import ClipEncoder
     from components.evaluation.metrics import Bootstrap
     from components.evaluation.pictures import Picture
 
@@ -49,7 +50,7 @@ def plain(world: World) -> Prepare:
 
 def load_encoder(world: World) -> ClipEncoder:
     """The run's CLIP."""
-    from components.evaluation.features import ClipEncoder
+    from components.evaluation.extractors.clip import ClipEncoder
 
     scoring = world.config.scoring
     return ClipEncoder(scoring.extractor, scoring.extractor_revision, batch_size=scoring.batch_size)
@@ -90,7 +91,7 @@ class PlainScores:
     """Each score as a function of its own from files to a number with its interval, as separate scripts would do it."""
 
     def __init__(self, world: World, encoder: ClipEncoder) -> None:
-        from components.evaluation.features import InceptionExtractor
+        from components.evaluation.extractors.inception import InceptionExtractor
         from components.evaluation.pictures import read_pictures
 
         self.world, self.encoder, self.settings = world, encoder, world.config.scoring

@@ -73,7 +73,7 @@ def build_world(config: RunConfig, folder: Path, sizes: Sizes) -> World:
         folder: an empty folder.
         sizes: how much work.
     """
-    from components.evaluation.features import ClipEncoder
+    from components.evaluation.extractors.clip import ClipEncoder
     from components.pocket.render import render_dataset
     from components.styledata.auxiliary import curate
     from components.styledata.manifest import scan_style

@@ -5,6 +5,7 @@ import typer
 from cli import art, base, look, pocket, registry, run, schedule, stack
 from cli.caption import caption
 from cli.compile import compile_pipeline, step
+from cli.convert import convert
 from cli.doctor import doctor
 from cli.plan import plan
 from cli.retrain import retrain
@@ -33,6 +34,7 @@ PANELS = {
         "export": look.export,
         "summary": look.summary,
         "measures": art.measures,
+        "convert": convert,
     },
     "Decide": {"promote": registry.promote, "rollback": registry.rollback, "history": registry.history, "prune": registry.prune},
     "Operate": {"doctor": doctor, "retrain": retrain, "compile": compile_pipeline, "step": step},

@@ -14,9 +14,9 @@ from components.art.packages import needed, require
 from components.art.raster import rasterize, require_resvg, trim
 from components.core.content import derive_seed
 from components.core.errors import InputError
-from components.evaluation.colours import ColourExtractor
-from components.evaluation.efficientnet import MODEL, NAMES, EfficientNetExtractor, encode_together
-from components.evaluation.features import ClipEncoder, Extractor, Features
+from components.evaluation.extractors.base import Extractor, Features
+from components.evaluation.extractors.efficientnet import NAMES, EfficientNetExtractor, encode_together
+from components.evaluation.extractors.factory import make_extractor
 from components.evaluation.metrics import Bootstrap
 from components.evaluation.style_reading import Reading, read_style_and_content
 
@@ -57,15 +57,16 @@ def measure(names: Sequence[str], options: MeasureOptions, *, say: Callable[[str
     """Render every concept by every family, each trimmed to its ink, and judge each extractor on these images.
 
     Args:
-        names: ``colours``, ``efficientnet-lite0`` with or without a statistic, or a CLIP: ``pocket``, a folder or a hub id.
+        names: of extractors, as :func:`components.evaluation.extractors.factory.make_extractor` takes them.
         options: the images.
         say: takes a line of progress.
 
     Raises:
         InputError: an extractor or a family that cannot be had, fewer than two families or concepts.
+        ServiceUnreachable: an extractor on the hub, which does not answer.
     """
     require_resvg()
-    extractors = [make_extractor(name) for name in names]
+    extractors = [make_extractor(name, "EXTRACTOR") for name in names]
     drawings = list(_drawings(options))
     say(f"rendering {len(drawings)} images")
     images = [rasterize(trim(drawing), options.side) for drawing in drawings]
@@ -92,18 +93,6 @@ def _encode(extractors: Sequence[Extractor], images: Sequence[Image], say: Calla
             say(f"encoding with {', '.join(layer.name for layer in layers)}")
             together = {id(layer): features for layer, features in zip(layers, encode_together(layers, images), strict=True)}
         yield together[id(extractor)]
-
-
-def make_extractor(name: str) -> Extractor:
-    """The extractor of this name.
-
-    Raises:
-        InputError: there is none, or a package that it needs is not installed.
-        ServiceUnreachable: a hub id, and the hub does not answer.
-    """
-    if name == ColourExtractor.name:
-        return ColourExtractor()
-    return EfficientNetExtractor(name) if name.partition(":")[0] == MODEL else ClipEncoder(name)
 
 
 def _drawings(options: MeasureOptions) -> Iterator[Drawing]:

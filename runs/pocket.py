@@ -79,7 +79,7 @@ def _check_styles(base: PocketBase, probe: Probe, say: Say, sheets: Path | None,
 def personalize_only(config: RunConfig, folder: Path) -> Path:
     """Scan, split, build Aux and fine-tune, without the pipeline around it; returns the model's folder."""
     from components.diffusion.training.loop import fine_tune
-    from components.evaluation.features import ClipEncoder
+    from components.evaluation.extractors.clip import ClipEncoder
     from components.styledata.auxiliary import curate
     from components.styledata.manifest import scan_style
     from components.styledata.split import split_style_set

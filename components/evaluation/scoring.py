@@ -20,7 +20,8 @@ from components.core.errors import InputError
 from components.core.images import decode_rgb
 from components.core.metrics import SCORES
 from components.evaluation import metrics
-from components.evaluation.features import Extractor, Extractors, FeatureCache, Features, encode_texts_cached
+from components.evaluation.extractors.base import Extractor, Features
+from components.evaluation.features import Extractors, FeatureCache, encode_texts_cached
 from components.evaluation.pictures import Picture, digest_pictures, read_pictures, reading_order
 from components.evaluation.replicates import PictureValues
 

@@ -11,7 +11,7 @@ def encoder_factory(extractor: Mapping[str, Any]) -> Callable[[], Any]:
     """
 
     def build() -> Any:
-        from components.evaluation.features import ClipEncoder
+        from components.evaluation.extractors.clip import ClipEncoder
 
         return ClipEncoder(str(extractor["model"]), revision=extractor.get("revision"))
 

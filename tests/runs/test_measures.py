@@ -3,7 +3,7 @@ import pytest
 from components.art.families import FAMILIES
 from components.art.packages import fetch
 from components.core.errors import InputError
-from runs.measures import EXTRACTORS, MeasureOptions, make_extractor, measure
+from runs.measures import MeasureOptions, measure
 from tests.made_art import Registry, registry
 
 __all__ = ["registry"]
@@ -42,9 +42,3 @@ def test_refusals(registry: Registry, options: MeasureOptions, found: str) -> No
 def test_absent_families(registry: Registry) -> None:
     with pytest.raises(InputError, match=r"noto@1\.0\.0 is not here.*styleforge art fetch"):
         measure([], OPTIONS)
-
-
-def test_names_of_extractors() -> None:
-    assert [make_extractor(name).name for name in EXTRACTORS[:3]] == ["colours", "pocket", "efficientnet-lite0"]
-    with pytest.raises(InputError, match="no-such-folder"):
-        make_extractor("no-such-folder")

@@ -12,7 +12,9 @@ from PIL import Image
 from transformers import CLIPModel
 
 from components.core.errors import InputError
-from components.evaluation.features import ClipEncoder, FeatureCache, InceptionExtractor, encode_texts_cached
+from components.evaluation.extractors.clip import ClipEncoder
+from components.evaluation.extractors.inception import InceptionExtractor
+from components.evaluation.features import FeatureCache, encode_texts_cached
 from tests.components.evaluation.conftest import picture
 
 

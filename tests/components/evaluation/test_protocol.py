@@ -7,7 +7,8 @@ import pytest
 
 from components.core.config import ScoringSection
 from components.core.errors import InputError
-from components.evaluation.features import ClipEncoder, Extractors
+from components.evaluation.extractors.clip import ClipEncoder
+from components.evaluation.features import Extractors
 from components.evaluation.protocol import paired_replicates, read_bank, read_protocol, score_again, score_and_keep
 from tests.components.evaluation.conftest import FinishedRun, write_pictures
 from tests.fixtures_models import tiny_clip_folder

@@ -10,7 +10,7 @@ from components.core.config import ScoringSection
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.evaluation import metrics, scoring
-from components.evaluation.features import ClipEncoder
+from components.evaluation.extractors.clip import ClipEncoder
 from components.evaluation.pictures import read_pictures
 from components.evaluation.scoring import extract, score, without_tokens
 from tests.components.evaluation.conftest import FinishedRun

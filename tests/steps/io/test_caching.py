@@ -92,7 +92,7 @@ def test_builds_of_one_version_share_their_results(monkeypatch: pytest.MonkeyPat
     [
         ("scan", "components/styledata/manifest.py", "components/diffusion"),
         ("validate", "components/styledata/validation.html.j2", "components/diffusion"),
-        ("split", "components/evaluation/features.py", "components/diffusion"),
+        ("split", "components/evaluation/extractors/clip.py", "components/diffusion"),
         ("fine_tune", "components/diffusion/objectives/losses.py", "components/evaluation"),
         ("sample_bank", "components/evaluation/prompts.py", "components/styledata"),
         ("explain", "components/diffusion/attention/heatmaps.py", "components/diffusion/training/loop.py"),

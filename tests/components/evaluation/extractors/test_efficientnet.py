@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.evaluation.colours import ColourExtractor
-from components.evaluation.efficientnet import EfficientNetExtractor, encode_together
+from components.evaluation.extractors.colours import ColourExtractor
+from components.evaluation.extractors.efficientnet import EfficientNetExtractor, encode_together
 
 
 def _images(count: int) -> list[Image.Image]:

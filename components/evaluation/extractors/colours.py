@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image
 
-from components.evaluation.features import Features
+from components.evaluation.extractors.base import Features
 
 _BINS = 4
 
@@ -17,6 +17,7 @@ class ColourExtractor:
     name = "colours"
     resize = "none"
     batch_size = 1
+    unit_norm = False
 
     def encode_images(self, images: Sequence[Image]) -> Features:
         """(N, 64) float32; each row sums to 1."""

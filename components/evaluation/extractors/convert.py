@@ -1,0 +1,62 @@
+"""Published weights of CSD and SSCD as safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from components.core.content import digest_file
+from components.core.errors import InputError
+from components.core.paths import atomic_file
+from components.evaluation.extractors import csd, sscd
+from components.evaluation.extractors.weights import read_checkpoint, tensors_of
+
+Network = Literal["csd", "sscd"]
+
+
+class _Published(NamedTuple):
+    """How a network is published: its weights in a checkpoint, its network of them, and where they are to be had."""
+
+    select: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    build: Callable[[Mapping[str, Any], str], Any]
+    hint: str
+
+
+_PUBLISHED: dict[Network, _Published] = {
+    "csd": _Published(csd.select, csd.build, csd.HINT),
+    "sscd": _Published(sscd.select, sscd.build, sscd.HINT),
+}
+
+
+def convert(network: Network, file: Path, out: Path | None = None) -> Path:
+    """Write a published checkpoint as safetensors, whole or not at all; the same checkpoint gives the same bytes.
+
+    Args:
+        network: which one.
+        file: what its authors published, saved by torch. It is read as tensors only.
+        out: default: the same name, ending in .safetensors.
+
+    Returns:
+        The file written; its header says which network it is, and from which file.
+
+    Raises:
+        InputError: no such file; TorchScript, safetensors or a pickle of anything but tensors; weights of another network.
+    """
+    from safetensors.torch import save_file
+
+    out = out or file.with_suffix(".safetensors")
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out {out}", "no .safetensors file", expected="a name that ends in .safetensors")
+    published = _PUBLISHED[network]
+    content = published.select(read_checkpoint(file, network, published.hint))
+    if not isinstance(content, Mapping):
+        raise InputError(str(file), f"its weights are a {type(content).__name__}", expected="a state dict", remedy=published.hint)
+    tensors = tensors_of(content)
+    published.build(tensors, str(file))
+    # One entry, for safetensors writes several in any order.
+    header = {"styleforge": json.dumps({"network": network, "source": file.name, "sha256": digest_file(file)}, sort_keys=True)}
+    with atomic_file(out) as temporary:
+        save_file(tensors, temporary, metadata=header)
+    return out

@@ -1,0 +1,52 @@
+"""Extractors by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import InputError
+from components.core.model_ref import is_hub_id
+from components.evaluation.extractors import csd, efficientnet, sscd
+from components.evaluation.extractors.base import Extractor
+from components.evaluation.extractors.clip import ClipEncoder
+from components.evaluation.extractors.colours import ColourExtractor
+from components.evaluation.extractors.statistics import split_name
+from components.evaluation.extractors.vision import VisionExtractor, model_type
+
+
+def make_extractor(name: str, field: str, *, device: str | None = None, batch_size: int | None = None) -> Extractor:
+    """The extractor of this name.
+
+    Args:
+        name: ``colours``; ``pocket``, a folder, or a hub id as ``owner/name`` or ``owner/name@commit``, of a CLIP or another image model of
+            transformers; ``efficientnet-lite0``; each network of these also with a statistic of a layer, ``:moments-L`` or ``:gram-L``;
+            ``csd:FILE``, ``csd-content:FILE`` or ``sscd:FILE``.
+        field: the setting or argument that names it, for errors.
+        device: torch device; default: CUDA where there is one.
+        batch_size: images at once; default: the extractor's own.
+
+    Raises:
+        InputError: there is none; a package is not installed; weights are missing, pickled or of another network.
+        ServiceUnreachable: a hub id, and the hub does not answer.
+    """
+    options: dict[str, Any] = {"field": field, "device": device} | ({"batch_size": batch_size} if batch_size else {})
+    kind, _, rest = name.partition(":")
+    if name == ColourExtractor.name:
+        return ColourExtractor()
+    if kind == efficientnet.MODEL:
+        return efficientnet.EfficientNetExtractor(name, **options)
+    if kind in {*csd.NAMES, sscd.NAME}:
+        if not rest:
+            raise InputError(f"{field}={name}", "no file is named", expected=f"{kind}:FILE.safetensors")
+        file = Path(rest).expanduser()
+        return sscd.SscdExtractor(file, **options) if kind == sscd.NAME else csd.CsdExtractor(file, csd.NAMES[kind], **options)
+    model, statistic = split_name(name)
+    owner, at, commit = model.partition("@")
+    if at and is_hub_id(owner) and not Path(model).expanduser().exists():
+        model, revision = owner, commit
+    else:
+        revision = None
+    if statistic is None and model_type(model, revision, field) == "clip":
+        return ClipEncoder(model, revision, **options)
+    return VisionExtractor(model, revision, statistic, **options)

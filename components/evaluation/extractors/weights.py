@@ -1,0 +1,113 @@
+"""Files of single networks: what is read of them, and how they are refused. Nothing of a file is ever run."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import InputError, first_line
+
+_NUMPY_SCALAR = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+
+
+class _Nothing:
+    """Stands for what a checkpoint holds beside tensors, and does nothing with what it is given."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+def read_safetensors(file: Path, where: str, network: str) -> dict[str, Any]:
+    """The tensors of a file that ``styleforge convert`` wrote, or that has the same names.
+
+    Raises:
+        InputError: no such file, or no safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    remedy = f"run `styleforge convert {network} FILE` on the published weights"
+    if not file.is_file():
+        raise InputError(where, f"no such file ({file})", expected="a .safetensors file", remedy=remedy)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise InputError(where, f"not a safetensors file ({first_line(error)})", expected="a .safetensors file", remedy=remedy) from error
+
+
+def read_checkpoint(file: Path, network: str, hint: str) -> Mapping[str, Any]:
+    """What torch saved into a file, with tensors only: numpy's scalars and argparse's Namespace come back as empty objects.
+
+    ``hint`` says what is published, as the remedy of a file that is none of it.
+
+    Raises:
+        InputError: no such file, TorchScript, safetensors, or a pickle of anything else.
+    """
+    import torch
+
+    where, expected = str(file), f"a state dict of {network.upper()}, saved by torch"
+    if not file.is_file():
+        raise InputError(where, "no such file", expected=expected, remedy=hint)
+    zipped = zipfile.is_zipfile(file)
+    if zipped and _is_torchscript(file):
+        raise InputError(where, "a TorchScript archive, whose code would have to run", expected=expected, remedy=hint)
+    if _is_safetensors(file):
+        raise InputError(where, "safetensors already", expected=expected, remedy=f"use it as it is: {network}:{file}")
+    inert: list[Any] = [(_Nothing, name) for name in (*_NUMPY_SCALAR, "numpy.dtype", "argparse.Namespace")]
+    try:
+        with torch.serialization.safe_globals(inert):
+            # Mapped, the optimizer's state that published checkpoints hold is not read.
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped or None)
+    except Exception as error:  # whatever reading a zip, a pickle or something else altogether raises
+        raise InputError(where, f"cannot be read as tensors ({first_line(error)})", expected=expected, remedy=hint) from error
+    if not isinstance(content, Mapping):
+        raise InputError(where, f"holds a {type(content).__name__}", expected=expected, remedy=hint)
+    return content
+
+
+def tensors_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of a state dict in float32, without the ``module.`` that training on several GPUs puts before their names."""
+    import torch
+
+    tensors = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return {name: value.float().contiguous() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def fill(model: Any, tensors: Mapping[str, Any], where: str, network: str) -> Any:
+    """The model with these weights, for inference.
+
+    Raises:
+        InputError: other names or shapes than the model's.
+    """
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    given = {name: tuple(value.shape) for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    if own != given:
+        name = min(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        raise another(where, network, f"{name} is {given.get(name, 'missing')}, not {own.get(name, 'part of it')}")
+    model.load_state_dict(dict(tensors), strict=False)
+    return model.eval().requires_grad_(False)
+
+
+def another(where: str, network: str, reason: str) -> InputError:
+    """The error of a file that holds another network."""
+    return InputError(
+        where, f"weights of another network ({reason})", expected=f"those of {network.upper()}", remedy="give its own weights"
+    )
+
+
+def _is_torchscript(file: Path) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        return any("/code/" in name or name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _is_safetensors(file: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np"):
+            return True
+    except SafetensorError:
+        return False
