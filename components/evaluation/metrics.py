@@ -1,4 +1,4 @@
-"""FID, KID, CLIP-T and CLIP-I over plain arrays, each with a bootstrap interval.
+"""FID, KID, CMMD, CLIP-T and CLIP-I over plain arrays, each with a bootstrap interval.
 
 The formulae are checked against torchmetrics and by hand in the tests. They stand here, rather than torchmetrics being called,
 because an interval needs hundreds of evaluations on resampled rows, which these do from one kernel matrix or one set of moments.
@@ -6,7 +6,7 @@ because an interval needs hundreds of evaluations on resampled rows, which these
 Pictures of one prompt are not independent, so resampling draws whole prompts (``groups``), not single pictures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,29 @@ from components.core.errors import InputError
 Array = NDArray[np.float64]
 
 _BLOCK = 1024
+_CMMD_SIGMA = 10
+_CMMD_SCALE = 1000
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How alike two images are: ``matrix`` gives (n, m) values of rows (n, d) and (m, d), ``diagonal`` the (n,) of rows with themselves."""
+
+    matrix: Callable[[Array, Array], Array]
+    diagonal: Callable[[Array], Array]
+
+
+CUBIC = Kernel(lambda a, b: (a @ b.T / a.shape[1] + 1.0) ** 3, lambda a: ((a * a).sum(axis=1) / a.shape[1] + 1.0) ** 3)
+"""KID's, (x·y/d + 1)³."""
+
+
+def _gauss(a: Array, b: Array) -> Array:
+    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
+    return np.exp(-squares / (2 * _CMMD_SIGMA**2))
+
+
+GAUSS = Kernel(_gauss, lambda a: np.ones(len(a)))
+"""CMMD's, exp(−|x − y|² / (2 · 10²))."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +54,32 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: number of resamples, level, and the seed of their own stream."""
+    """How intervals are made: number of resamples, level, and the seed of their own stream.
+
+    ``small_sample`` makes up for what resampling leaves out: quantiles of B resamples lie inside those of all resamples, and the spread of
+    n rows drawn from n is too narrow by √((n − 1) / n), and by Student's quantile over the normal one. Without it, 95 % intervals of a mean
+    of normal values hold the truth 94 % of the time with 100 values, 93 % with 40 and 92 % with 20; with it 95 % (docs/science.md).
+    """
 
     resamples: int = 200
     confidence: float = 0.95
     seed: int = 0
+    small_sample: bool = False
 
-    def interval(self, value: float, replicates: ArrayLike) -> tuple[float, float]:
-        """``value`` with the spread of ``replicates``, not their centre: resampling biases FID upwards (repeated rows lower the rank)."""
+    def interval(self, value: float, replicates: ArrayLike, n: int | None = None) -> tuple[float, float]:
+        """``value`` with the spread of ``replicates``, not their centre: resampling biases FID upwards (repeated rows lower the rank).
+
+        ``n`` is the number of independent units that were resampled, for ``small_sample``.
+        """
         spread = np.asarray(replicates, float)
         if len(spread) < 2:
             return value, value
-        tail = (1 - self.confidence) / 2
-        low, high = np.quantile(spread - spread.mean(), [tail, 1 - tail])
+        tail, widening, method = (1 - self.confidence) / 2, 1.0, "linear"
+        if self.small_sample and n is not None and n > 1:
+            from scipy.stats import norm, t
+
+            widening, method = float(t.ppf(1 - tail, n - 1) / norm.ppf(1 - tail) * np.sqrt(n / (n - 1))), "weibull"
+        low, high = widening * np.quantile(spread - spread.mean(), [tail, 1 - tail], method=method)  # type: ignore[call-overload]
         return value + min(float(low), 0.0), value + max(float(high), 0.0)
 
 
@@ -64,7 +100,7 @@ def mean_with_interval(values: ArrayLike, groups: Sequence[object] | None, boots
     totals = weights.sum(axis=0)
     replicates = (values @ weights)[totals > 0] / totals[totals > 0]
     value = float(values.mean())
-    return Estimate(value, *bootstrap.interval(value, replicates), n=len(values))
+    return Estimate(value, *bootstrap.interval(value, replicates, len(set(groups or range(len(values))))), n=len(values))
 
 
 def clip_t_values(images: ArrayLike, texts: ArrayLike) -> Array:
@@ -118,7 +154,7 @@ def kid(features: ArrayLike, reference: ArrayLike, *, subset_size: int, subsets:
     values = []
     for _ in range(subsets):
         a, b = x[rng.choice(len(x), size, replace=False)], y[rng.choice(len(y), size, replace=False)]
-        values.append(_mmd(_kernel(a, a), _kernel(b, b), _kernel(a, b)))
+        values.append(_mmd(a, b, CUBIC))
     return float(np.mean(values))
 
 
@@ -132,57 +168,82 @@ def kid_with_interval(
     subsets: int,
     seed: int,
 ) -> Estimate:
-    """:func:`kid` with an interval over resampled prompts and reference pictures.
-
-    All replicates come from one pass over the kernel matrix: with row counts w, Σ w_i w_j k_ij over i ≠ j divided by
-    Σ w_i w_j over i ≠ j. Leaving out i = j also for repeated rows keeps a replicate from counting a picture as its own double.
-    """
+    """:func:`kid` with an interval over resampled prompts and reference pictures."""
     x, y = _two_sets(features, reference)
     value = kid(x, y, subset_size=subset_size, subsets=subsets, seed=seed)
+    return Estimate(value, *_mmd_interval(value, x, y, groups, bootstrap, CUBIC), n=len(x))
+
+
+def cmmd(features: ArrayLike, reference: ArrayLike) -> float:
+    """CMMD (Jayasumana et al. 2024, arXiv 2401.09603): 1,000 times the squared MMD, with a Gaussian kernel, of rows brought to unit norm.
+
+    Made for CLIP's image embeddings. Unbiased, so slightly negative values occur; the authors' code counts every picture as its own double
+    and comes out higher, the more so the fewer the pictures.
+    """
+    x, y = (_to_unit_norm(rows) for rows in _two_sets(features, reference))
+    return _CMMD_SCALE * float(mmd_replicates(x, y, np.ones((len(x), 1)), np.ones((len(y), 1)), GAUSS)[0])
+
+
+def cmmd_with_interval(features: ArrayLike, reference: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap) -> Estimate:
+    """:func:`cmmd` with an interval over resampled prompts and reference pictures."""
+    x, y = (_to_unit_norm(rows) for rows in _two_sets(features, reference))
+    value = cmmd(x, y)
+    return Estimate(value, *_mmd_interval(value, x, y, groups, bootstrap, GAUSS, _CMMD_SCALE), n=len(x))
+
+
+def _mmd_interval(
+    value: float, x: Array, y: Array, groups: Sequence[object] | None, bootstrap: Bootstrap, kernel: Kernel, scale: float = 1.0
+) -> tuple[float, float]:
     rng = np.random.default_rng(bootstrap.seed)
     left = group_weights(groups or range(len(x)), bootstrap.resamples, rng)
     right = group_weights(range(len(y)), bootstrap.resamples, rng)
-    replicates = kid_replicates(x, y, left, right)
-    return Estimate(value, *bootstrap.interval(value, replicates[np.isfinite(replicates)]), n=len(x))
+    replicates = scale * mmd_replicates(x, y, left, right, kernel)
+    return bootstrap.interval(value, replicates[np.isfinite(replicates)], min(len(set(groups or range(len(x)))), len(y)))
 
 
-def kid_replicates(features: ArrayLike, reference: ArrayLike, weights: Array, reference_weights: Array) -> Array:
-    """(B,) KIDs of B resamples with row counts (n, B) and (m, B) as of :func:`group_weights`; NaN where one holds a single row."""
+def mmd_replicates(
+    features: ArrayLike, reference: ArrayLike, weights: Array, reference_weights: Array, kernel: Kernel = CUBIC
+) -> Array:  # fmt: skip
+    """(B,) squared MMDs of B resamples with row counts (n, B) and (m, B) as of :func:`group_weights`; NaN where one holds a single row.
+
+    All come from one pass over the kernel matrix: with row counts w, Σ w_i w_j k_ij over i ≠ j divided by Σ w_i w_j over i ≠ j. Leaving out
+    i = j also for repeated rows keeps a replicate from counting a picture as its own double.
+    """
     x, y = _two_sets(features, reference)
     with np.errstate(invalid="ignore", divide="ignore"):
-        within = _weighted_within(x, weights) + _weighted_within(y, reference_weights)
-        return within - 2 * _weighted_between(x, weights, y, reference_weights)
+        within = _weighted_within(x, weights, kernel) + _weighted_within(y, reference_weights, kernel)
+        return within - 2 * _weighted_between(x, weights, y, reference_weights, kernel)
 
 
-def _kernel(a: Array, b: Array) -> Array:
-    return (a @ b.T / a.shape[1] + 1.0) ** 3
-
-
-def _mmd(k_xx: Array, k_yy: Array, k_xy: Array) -> float:
-    """Unbiased squared MMD (Gretton et al. 2012, eq. 3) from three kernel matrices."""
+def _mmd(x: Array, y: Array, kernel: Kernel) -> float:
+    """Unbiased squared MMD (Gretton et al. 2012, eq. 3)."""
+    k_xx, k_yy, k_xy = kernel.matrix(x, x), kernel.matrix(y, y), kernel.matrix(x, y)
     n, m = len(k_xx), len(k_yy)
     within = (k_xx.sum() - np.trace(k_xx)) / (n * (n - 1)) + (k_yy.sum() - np.trace(k_yy)) / (m * (m - 1))
     return float(within - 2 * k_xy.mean())
 
 
-def _weighted_within(x: Array, weights: Array) -> Array:
+def _weighted_within(x: Array, weights: Array, kernel: Kernel) -> Array:
     """(B,) weighted means of k(x_i, x_j) over i ≠ j, in blocks so that no n × n matrix is kept."""
     total = np.zeros(weights.shape[1])
     for start in range(0, len(x), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        total += np.einsum("ib,ib->b", weights[rows], _kernel(x[rows], x) @ weights)
-    diagonal = ((x * x).sum(axis=1) / x.shape[1] + 1.0) ** 3
+        total += np.einsum("ib,ib->b", weights[rows], kernel.matrix(x[rows], x) @ weights)
     squares = weights**2
-    return (total - diagonal @ squares) / (weights.sum(axis=0) ** 2 - squares.sum(axis=0))
+    return (total - kernel.diagonal(x) @ squares) / (weights.sum(axis=0) ** 2 - squares.sum(axis=0))
 
 
-def _weighted_between(x: Array, left: Array, y: Array, right: Array) -> Array:
+def _weighted_between(x: Array, left: Array, y: Array, right: Array, kernel: Kernel) -> Array:
     """(B,) weighted means of k(x_i, y_j) over all pairs."""
     total = np.zeros(left.shape[1])
     for start in range(0, len(x), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        total += np.einsum("ib,ib->b", left[rows], _kernel(x[rows], y) @ right)
+        total += np.einsum("ib,ib->b", left[rows], kernel.matrix(x[rows], y) @ right)
     return total / (left.sum(axis=0) * right.sum(axis=0))
+
+
+def _to_unit_norm(rows: Array) -> Array:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 def _frechet(x: Array, x_weights: Array, y: Array, y_weights: Array) -> float:
@@ -214,8 +275,8 @@ def _two_sets(features: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
     x, y = np.asarray(features, float), np.asarray(reference, float)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"expected two (n, d) arrays of one d, got {x.shape} and {y.shape}")
-    _need(len(x), 2, "FID and KID, drawn pictures")
-    _need(len(y), 2, "FID and KID, reference pictures")
+    _need(len(x), 2, "distances of sets, drawn pictures")
+    _need(len(y), 2, "distances of sets, reference pictures")
     return x, y
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.metrics import Array, kid_replicates
+from components.evaluation.metrics import Array, mmd_replicates
 
 VALUES = "values.safetensors"
 _SETS = ("features", "reference")
@@ -43,7 +43,7 @@ def replicates(folder: Path, prompts: Sequence[str], resamples: int, seed: int) 
     weights = prompt_weights(prompts, resamples, seed)
     count = len(arrays["reference"])
     reference = np.random.default_rng([seed, 1]).multinomial(count, np.full(count, 1 / count), size=resamples)
-    found = {"kid": kid_replicates(arrays["features"], arrays["reference"], weights, reference.T.astype(float))}
+    found = {"kid": mmd_replicates(arrays["features"], arrays["reference"], weights, reference.T.astype(float))}
     return found | {name: array @ weights / weights.sum(axis=0) for name, array in arrays.items() if name not in _SETS}
 
 

@@ -91,13 +91,13 @@ def test_a_claim_about_several_others(verdicts: list[str]) -> None:
     assert (joined == NOT_HELD) == (NOT_HELD in verdicts)
 
 
-def test_kid_replicates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mmd_replicates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     # Rows counted once give the unbiased estimate itself; a row counted twice is as if it were there twice, but never its own pair.
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((5, 3)), rng.standard_normal((5, 3)) + 0.5
     weights = np.array([[1, 2], [1, 0], [1, 1], [1, 1], [1, 1]], float)
     monkeypatch.setattr(metrics, "_BLOCK", 2)
-    found = metrics.kid_replicates(x, y, weights, np.ones((5, 2)))
+    found = metrics.mmd_replicates(x, y, weights, np.ones((5, 2)))
     assert found[0] == pytest.approx(metrics.kid(x, y, subset_size=5, subsets=1, seed=0))
     w, kernel = weights[:, 1], lambda a, b: (a @ b.T / 3 + 1) ** 3
     pairs = np.outer(w, w) * (1 - np.eye(5))
