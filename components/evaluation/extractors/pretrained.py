@@ -71,7 +71,7 @@ class Source:
             model, info = self.load(loader, use_safetensors=True, output_loading_info=True, **options)
         missing = sorted(info["missing_keys"])
         if lacking := [name for name in missing if not name.startswith(may_lack)]:
-            problem = f"weights of another network: {len(lacking)} of {self.what} are missing, such as {lacking[0]}"
+            problem = f"weights of another network: {len(lacking)} of its tensors are missing, such as {lacking[0]}"
             raise InputError(self.where, problem, expected=self.expected)
         return model.eval().float(), missing
 

@@ -47,9 +47,16 @@ def test_the_id_follows_the_weights_not_the_path(clip_folder: Path, tmp_path: Pa
 
 
 def test_what_is_no_clip_or_pickled_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
     folder = shutil.copytree(clip_folder, tmp_path / "pickled")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    partial = shutil.copytree(clip_folder, tmp_path / "partial")
+    tensors = load_file(partial / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if not name.startswith("visual_projection")}
+    save_file(kept, partial / "model.safetensors", {"format": "pt"})
     for name, message in (
+        ("partial", "weights of another network: 1 of its tensors are missing, such as visual_projection.weight"),
         ("pickled", r"scoring\.extractor=.*safetensors"),
         ("", "cannot be loaded as a CLIP"),
         ("none", "no such file or"),
