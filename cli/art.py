@@ -70,9 +70,9 @@ def measures(
         list[str] | None,
         typer.Argument(
             metavar="EXTRACTOR...",
-            help="`colours`, `pocket`, a folder or hub id of an image model, `efficientnet-lite0`, `csd:FILE`, `csd-content:FILE`, "
-            "`sscd:FILE`; with `:moments-L` or `:gram-L` statistics of a layer. Default: `colours`, `pocket` and `efficientnet-lite0`, "
-            "its last layer and statistics of blocks 2 and 6.",
+            help="`colours`, `texture`, `look`, `pocket`, a folder or hub id of an image model, `efficientnet-lite0`, `csd:FILE`, "
+            "`csd-content:FILE`, `sscd:FILE`; with `:moments-L` or `:gram-L` statistics of a layer. Default: `colours`, `texture`, `look`, "
+            "`pocket` and `efficientnet-lite0`, its last layer and statistics of blocks 2 and 6.",
         ),
     ] = None,
     families: Families = None,

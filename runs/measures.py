@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 JUDGES = ("noto", "noto-v1", "twemoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "openmoji")
 """Families with the most concepts in common."""
-EXTRACTORS = ("colours", "pocket", *NAMES)
+EXTRACTORS = ("colours", "texture", "look", "pocket", *NAMES)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ from components.evaluation.extractors.base import Extractor
 from components.evaluation.extractors.clip import ClipEncoder
 from components.evaluation.extractors.colours import ColourExtractor
 from components.evaluation.extractors.statistics import split_name
+from components.evaluation.extractors.texture import LookExtractor, TextureExtractor
 from components.evaluation.extractors.vision import VisionExtractor, model_type
+
+WITHOUT_NETWORK: dict[str, Callable[[], Extractor]] = {item.name: item for item in (ColourExtractor, TextureExtractor, LookExtractor)}
 
 
 def make_extractor(name: str, field: str, *, device: str | None = None, batch_size: int | None = None) -> Extractor:
     """The extractor of this name.
 
     Args:
-        name: ``colours``; ``pocket``, a folder, or a hub id as ``owner/name`` or ``owner/name@commit``, of a CLIP or another image model of
-            transformers; ``efficientnet-lite0``; each network of these also with a statistic of a layer, ``:moments-L`` or ``:gram-L``;
-            ``csd:FILE``, ``csd-content:FILE`` or ``sscd:FILE``.
+        name: ``colours``, ``texture`` or ``look``, the two together; ``pocket``, a folder, or a hub id as ``owner/name`` or
+            ``owner/name@commit``, of a CLIP or another image model of transformers; ``efficientnet-lite0``; each network of these also with
+            a statistic of a layer, ``:moments-L`` or ``:gram-L``; ``csd:FILE``, ``csd-content:FILE`` or ``sscd:FILE``.
         field: the setting or argument that names it, for errors.
         device: torch device; default: CUDA where there is one.
         batch_size: images at once; default: the extractor's own.
@@ -32,8 +36,8 @@ def make_extractor(name: str, field: str, *, device: str | None = None, batch_si
     """
     options: dict[str, Any] = {"field": field, "device": device} | ({"batch_size": batch_size} if batch_size else {})
     kind, _, rest = name.partition(":")
-    if name == ColourExtractor.name:
-        return ColourExtractor()
+    if name in WITHOUT_NETWORK:
+        return WITHOUT_NETWORK[name]()
     if kind == efficientnet.MODEL:
         return efficientnet.EfficientNetExtractor(name, **options)
     if kind in {*csd.NAMES, sscd.NAME}:
