@@ -105,7 +105,7 @@ def build(tensors: Mapping[str, Any], where: str) -> tuple[Any, dict[Head, Any]]
         hidden_size=width, intermediate_size=4 * width, num_hidden_layers=len(layers), num_attention_heads=width // _HEAD_WIDTH,
         patch_size=patch, image_size=patch * round(places**0.5), hidden_act="quick_gelu",
     )  # fmt: skip
-    return fill(CLIPVisionModel(config), _rename(backbone), where, "csd"), heads
+    return fill(lambda: CLIPVisionModel(config), _rename(backbone), where, "csd"), heads
 
 
 def _rename(backbone: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def build(tensors: Mapping[str, Any], where: str) -> tuple[Any, tuple[Any, Any]]
         embedding_size=len(backbone["conv1.weight"]), depths=depths, layer_type="bottleneck",
         hidden_sizes=[len(backbone[f"layer{stage}.0.conv3.weight"]) for stage in range(1, 5)],
     )  # fmt: skip
-    return fill(ResNetModel(config), {_transformers(name): value for name, value in backbone.items()}, where, NAME), head
+    return fill(lambda: ResNetModel(config), {_transformers(name): value for name, value in backbone.items()}, where, NAME), head
 
 
 def _transformers(name: str) -> str:

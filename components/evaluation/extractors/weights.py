@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,18 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.float().contiguous() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def fill(model: Any, tensors: Mapping[str, Any], where: str, network: str) -> Any:
-    """The model with these weights, for inference.
+def fill(make: Callable[[], Any], tensors: Mapping[str, Any], where: str, network: str) -> Any:
+    """The model that ``make`` builds, with these weights, for inference.
 
     Raises:
         InputError: other names or shapes than the model's.
     """
+    import torch
+    from transformers.initialization import no_init_weights
+
+    # To draw weights that are then replaced takes seconds, and random numbers that a caller may count on.
+    with no_init_weights(), torch.random.fork_rng(devices=[]):
+        model = make()
     own = {name: tuple(value.shape) for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     given = {name: tuple(value.shape) for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
     if own != given:
