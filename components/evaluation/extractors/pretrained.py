@@ -43,14 +43,17 @@ class Source:
         """What ``loader``, a ``from_pretrained``, reads.
 
         Raises:
-            InputError: missing, pickled, damaged, or weights of another network.
+            InputError: missing, pickled, damaged, or weights of another network; or it needs a package that is not installed.
             ServiceUnreachable: a hub id, and the hub does not answer.
         """
         from safetensors import SafetensorError
 
         try:
             return loader(str(self.folder or self.model), revision=self.revision, **options)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        except ImportError as error:
+            problem = f"{self.what} that needs a package which is not installed ({first_line(error)})"
+            raise InputError(self.where, problem, remedy="install it, or take another model") from error
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = first_line(error)
             if isinstance(error, ConnectionError) or "connect" in reason.lower() or "offline" in reason.lower():
                 raise ServiceUnreachable(self.where, f"the hub does not answer ({reason})", remedy="name a local folder instead") from error

@@ -22,7 +22,7 @@ class VisionExtractor:
     """Embeddings of an image model, or statistics over the places of one of its hidden layers.
 
     An embedding is the model's own: of unit norm where text shares its space (SigLIP), else its pooled output, or the class token where the
-    weights have no pooler, as they are. Images go through the model's own processor, by Pillow.
+    weights have no pooler, as they are. Images go through the model's own processor, by Pillow where it can be (DINOv3 needs torchvision).
 
     Args:
         model: ``pocket``, a folder or a hub id; safetensors only.
@@ -45,6 +45,8 @@ class VisionExtractor:
 
         source = Source.find(model, revision, field, "an image model", _EXPECTED)
         config = source.load(AutoConfig.from_pretrained, **_NO_CODE)
+        if hasattr(config, "mask_ratio"):
+            config.mask_ratio = 0.0  # a masked autoencoder would leave out other patches each time
         self._statistic = statistic
         if statistic:
             _shorten(config, statistic, source)
@@ -59,7 +61,8 @@ class VisionExtractor:
         self.batch_size = batch_size
         self.unit_norm = statistic is None and hasattr(self._model, "get_image_features")
         suffix = f":{statistic}" if statistic else ""
-        self.id = f"vision:{source.digest(self._model)}{suffix}"
+        backend = _backend(self._processor)
+        self.id = f"vision:{source.digest(self._model)}{suffix}" + (f":{backend}" if backend != "pil" else "")
         self.name = source.name + suffix
         self.resize = describe_resize(self._processor)
 
@@ -115,10 +118,15 @@ def describe_resize(processor: Any) -> str:
     if getattr(processor, "do_resize", True):
         edge = size.get("shortest_edge")
         to = f"shortest side to {edge} px" if edge else f"{size.get('width')} × {size.get('height')} px"
-        steps.append(f"{to}, PIL {Image.Resampling(processor.resample).name.lower()} with antialiasing")
+        library = "PIL" if _backend(processor) == "pil" else _backend(processor)
+        steps.append(f"{to}, {library} {Image.Resampling(int(processor.resample)).name.lower()} with antialiasing")
     if getattr(processor, "do_center_crop", False):
         steps.append("centre crop")
     return ", ".join(steps) or "none"
+
+
+def _backend(processor: Any) -> str:
+    return str(getattr(processor, "backend", "pil"))
 
 
 def _image_encoder(model: Any) -> Any:

@@ -89,7 +89,7 @@ def vision_folder(tmp_path: Path) -> Callable[..., Path]:
         sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
         if kind == "ConvNext":
             sizes = {"hidden_sizes": [8, 12], "depths": [1, 1], "num_stages": 2}  # type: ignore[dict-item]
-        if kind in ("ViT", "SiglipVision"):
+        if kind in ("ViT", "ViTMAE", "SiglipVision"):
             sizes["intermediate_size"] = 32
         config = getattr(transformers, f"{kind}Config")(**sizes, **settings)
         with torch.random.fork_rng():

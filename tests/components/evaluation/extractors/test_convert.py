@@ -98,6 +98,10 @@ def test_bad_input(tmp_path: Path) -> None:
         assert caught.value.where == str(tmp_path / f"{name}.pt") and caught.value.expected and caught.value.remedy
     with pytest.raises(InputError, match=r"ends in \.safetensors"):
         convert("csd", tmp_path / "other.pt", tmp_path / "out.bin")
+    same = (tmp_path / "other.pt").rename(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="would be replaced"):
+        convert("sscd", same)
+    same.rename(tmp_path / "other.pt")
     assert not (tmp_path / "ran").exists()
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".safetensors" or path.name.startswith(".")]
 

@@ -56,6 +56,23 @@ def test_a_pooler_that_the_weights_lack_is_not_drawn_at_random(vision_folder: Ca
         np.testing.assert_allclose(make_extractor(str(folder), "x", device="cpu").encode_images(pictures), expected, atol=1e-5)
 
 
+def test_a_masked_autoencoder_sees_every_patch(vision_folder: Callable[..., Path]) -> None:
+    folder, pictures = vision_folder("ViTMAE"), images(2)
+    first, second = (make_extractor(str(folder), "x", device="cpu").encode_images(pictures) for _ in range(2))
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_a_processor_that_needs_torchvision_is_refused_without_it(vision_folder: Callable[..., Path]) -> None:
+    from components.evaluation.extractors.pretrained import Source
+
+    def needs_a_package(source: str, revision: str | None) -> None:
+        raise ImportError("DINOv3ViTImageProcessor requires the Torchvision library")
+
+    source = Source.find(str(vision_folder("Dinov2")), None, "x", "an image model", "")
+    with pytest.raises(InputError, match=r"not installed \(DINOv3.*Install it"):
+        source.load(needs_a_package)
+
+
 @pytest.mark.parametrize(("kind", "settings"), [("Dinov2", {}), ("Dinov2WithRegisters", {"num_register_tokens": 3}), ("SiglipVision", {})])
 @pytest.mark.parametrize("layer", [0, 1, 3])
 def test_statistics_are_of_patches_alone(kind: str, settings: dict[str, int], layer: int, vision_folder: Callable[..., Path]) -> None:
