@@ -16,6 +16,7 @@ from components.diffusion.models.sources import BaseFacts, base_facts, content_d
 from components.diffusion.training.fit import check_fit
 from components.diffusion.training.launch import refuse_external_launcher
 from components.diffusion.training.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
+from components.evaluation.features import measure_extractors
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
 
 Plan = dict[str, dict[str, Any]]
@@ -78,7 +79,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
         },
         "score": {
             "seed": config.seed, "tokens": list(method.tokens), "scoring": dump["scoring"],
-            "weights": {"extractor": found["extractor"], "inception": found["inception"]},
+            "weights": {"extractor": found["extractor"], "inception": found["inception"], **found["measures"]},
         },
         # Where the model is registered is no part of what the page says about it.
         "report": {"config": {key: value for key, value in dump.items() if key != "registry"}},
@@ -107,6 +108,7 @@ def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
         "base": find(model_digest, base.model, base.revision, "base.model"),
         "extractor": find(model_digest, scoring.extractor, scoring.extractor_revision, "scoring.extractor"),
         "inception": find(_inception_digest, scoring.inception_weights),
+        "measures": {key: find(_extractor_digest, name, f"scoring.{key}") for key, name in measure_extractors(scoring).items()},
         "bank": find(_bank_digest, sampling.bank, sampling.limit),
     }
     if found["base"]:
@@ -189,6 +191,12 @@ def _folder_digest(place: str, field: str) -> str:
     return fingerprint(folder)
 
 
+_REVISIONS = {
+    "base.model": "base.revision", "captions.model": "captions.revision", "scoring.extractor": "scoring.extractor_revision",
+}  # fmt: skip
+"""Fields that name a model, with the field of its commit."""
+
+
 def model_digest(model: str, revision: str | None, field: str) -> str:
     """What tells a model from any other: the digest of its local files, or the hub id with its pinned revision.
 
@@ -204,7 +212,7 @@ def model_digest(model: str, revision: str | None, field: str) -> str:
     if not revision:
         raise InputError(
             f"{field}={model}", "a hub model without a revision", expected="a local model, or a hub id with a pinned commit",
-            remedy=f"set {field.split('.')[0]}.{'extractor_revision' if field == 'scoring.extractor' else 'revision'}, or fix the path",
+            remedy=f"write it as {model}@COMMIT" if field not in _REVISIONS else f"set {_REVISIONS[field]}, or fix the path",
         )  # fmt: skip
     return f"{model}@{revision}"
 
@@ -217,6 +225,17 @@ def _inception_digest(weights: str | None) -> str | None:
         expected = "torch-fidelity's Inception weights"
         raise InputError(f"scoring.inception_weights={weights}", "no such file", expected=expected, remedy="fix the path or remove the key")
     return fingerprint(path)
+
+
+def _extractor_digest(name: str, field: str) -> str | None:
+    """What tells an extractor of the measures from another of its name: the digest of its weights, None where it has none of its own."""
+    from components.evaluation.extractors.factory import weights_of
+
+    found = weights_of(name)
+    if found is None:
+        return None
+    model, revision = found
+    return model_digest(model, revision, field)
 
 
 def _bank_digest(bank: str, limit: int | None) -> str:

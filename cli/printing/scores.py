@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components.core.metrics import MAIN, SCORES, SPECS, Metric
+from components.core.metrics import MAIN, SPECS, Metric, scores_in
 
 if TYPE_CHECKING:
     from components.core.checks import Check
@@ -47,7 +47,7 @@ def mark(good: bool, needed: bool = True) -> Text:
 def print_result(result: RunResult) -> None:
     """The scores beside the base's, the registered model, and where the report is."""
     both = (result.scores or {}, result.base_scores or {})
-    rows = ([SPECS[key].title, *(_score(SPECS[key], scores.get(key)) for scores in both)] for key in SCORES)
+    rows = ([SPECS[key].title, *(_score(SPECS[key], scores.get(key)) for scores in both)] for key in scores_in(both[0]))
     print_table(("", "style", "base"), rows)
     if result.context.get("reference") == "style_ref":
         say("No reference pictures were held out: FID and KID rest on the StyleRef pictures themselves.")
@@ -77,7 +77,7 @@ def print_comparison(compared: CompareResult) -> None:
     for name in group["variants"]:
         entries, costs = words.variant_entries(result, group, name), words.cost_texts(result, name)
         rows.append([names[name], *map(_entry, entries), costs["training s"], costs["saved MB"]])
-    print_table(("method", *(SPECS[metric].title for metric in SCORES), "training s", "saved MB"), rows)
+    print_table(("method", *(SPECS[metric].title for metric in words.overview(result)), "training s", "saved MB"), rows)
     for claim in result["claims"]:
         sign = Text("?", "yellow") if claim["verdict"] == "undecided" else mark(claim["verdict"] == "held")
         say(Text.assemble(sign, f" {claim['name']}: {claim['verdict']}. {words.claim_note(result, claim)}".rstrip()))

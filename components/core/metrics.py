@@ -70,6 +70,30 @@ SPECS: dict[str, Metric] = {
         Metric("fid", "FID", True, "squared feature units", "distance to the style"),
         Metric("clip_t", "CLIP-T", False, _POINTS, "match with the prompt", bounded=True, paired=True),
         Metric("clip_i", "CLIP-I", False, _POINTS, "similarity to the reference", bounded=True, paired=True),
+        Metric("style_score", "style", False, "1 = StyleRef's own", "similarity to StyleRef, 1 as alike as its own pictures", paired=True),
+        Metric(
+            "style_held_out", "style, held out", False, "1 = the reference's own",
+            "similarity to the held-out reference, 1 as alike as its own pictures", paired=True,
+        ),
+        Metric(
+            "copies", "copies, %", True, "percent", "pictures nearer to one of StyleRef than its own are to one another", bounded=True,
+            paired=True,
+        ),
+        Metric(
+            "leakage", "leakage, %", True, "percent", "pictures that fit a caption of StyleRef better than their prompt", bounded=True,
+            paired=True,
+        ),
+        Metric("diversity", "diversity", False, _POINTS, "how unlike one another the pictures are", bounded=True),
+        Metric("kd", "KD × 10³", True, "natural", "distance to the style in the features of scoring.kd_extractor", factor=1000.0),
+        Metric("cmmd", "CMMD", True, "natural × 10³", "distance to the style with a Gaussian kernel"),
+        Metric(
+            "binding", "style by the token", False, "style", "style with the token less that without it, on the same seeds",
+            group="drift", source="binding",
+        ),
+        Metric(
+            "drift_style_score", "style without the token", True, "style", "similarity to StyleRef without the token",
+            group="drift", source="style_score",
+        ),
         Metric(
             "drift_kid", "drift KID × 10³", True, "natural", "distance to the base's pictures without the token", factor=1000.0,
             group="drift", source="kid_to_base",
@@ -87,6 +111,8 @@ SPECS: dict[str, Metric] = {
 }  # fmt: skip
 SCORES = tuple(key for key, metric in SPECS.items() if metric.group == "style")
 """The scores of a model's pictures, in the order of tables."""
+MEASURES = SCORES[4:]
+"""Those that a run may leave out."""
 PAIRED = tuple(key for key in SCORES if SPECS[key].paired)
 MAIN = ("kid", "clip_t")
 """How near to the style, and how well prompts are followed: what short tables, the plot and the verdict show."""
@@ -99,9 +125,14 @@ else:
     PairedName = Literal[PAIRED]
 
 
+def scores_in(scores: Mapping[str, Any]) -> list[str]:
+    """The scores that are there, in the order of tables."""
+    return [key for key in SCORES if scores.get(key)]
+
+
 def score_rows(style: Mapping[str, Any], base: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """For each score there is its title, the model's and the base's value with intervals, and the number of pictures, as text."""
-    shown = (SPECS[key] for key in SCORES if style.get(key))
+    shown = (SPECS[key] for key in scores_in(style))
     return [(m.title, m.interval(style[m.key]), m.interval(base.get(m.key)), str(style[m.key].get("n", "–"))) for m in shown]
 
 

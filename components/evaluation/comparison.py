@@ -8,7 +8,7 @@ import numpy as np
 
 from components.core.comparison import ALL_STYLES, Claim, CompareConfig, Variant
 from components.core.content import derive_seed
-from components.core.metrics import SCORES, SPECS
+from components.core.metrics import MEASURES, SCORES, SPECS, scores_in
 from components.evaluation.record import Record, resample
 from components.evaluation.significance import Resampled, advantages, decide, join, mean_over_seeds
 
@@ -31,6 +31,7 @@ class Outcome:
 def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The cells as one plain result, ``comparison.json``. KID in natural units, CLIP scores 0–100, seconds, bytes."""
     found = _Cells(config, outcomes)
+    measured = found.measured()
     groups: list[tuple[str, Sequence[Variant]]] = [("methods", config.methods), *((item.name, item.variants) for item in config.ablations)]
     return {
         "schema": SCHEMA,
@@ -41,9 +42,9 @@ def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any
         "styles": [style.name for style in config.styles],
         "seeds": list(config.seeds),
         "variants": [{"name": item.name, "label": item.title, "steps": found.steps(item.name)} for item in config.variants],
-        "base": {metric: found.base_row(metric) for metric in SCORES},
+        "base": {metric: found.base_row(metric) for metric in measured},
         "tables": [
-            {"name": name, "variants": [item.name for item in variants], "metrics": {m: table(found, variants, m) for m in SCORES}}
+            {"name": name, "variants": [item.name for item in variants], "metrics": {m: table(found, variants, m) for m in measured}}
             for name, variants in groups
         ],
         "claims": [decide_claim(found, claim) for claim in config.claims],
@@ -72,7 +73,13 @@ class _Cells:
 
     def value(self, variant: str, style: str, seed: int, metric: str, group: str = "style") -> float | None:
         record = self.record(variant, style, seed)
-        return None if record is None else float(record.scores[group][metric]["value"])
+        score = None if record is None else record.scores[group].get(metric)
+        return None if score is None else float(score["value"])
+
+    def measured(self) -> list[str]:
+        """The scores that any cell has."""
+        known = [set(scores_in(outcome.record.scores["style"])) for outcome in self.outcomes if outcome.record]
+        return [key for key in SCORES if key not in MEASURES or any(key in scores for scores in known)]
 
     def resampled(self, variant: str, style: str, seed: int, metric: str) -> Resampled | None:
         outcome = self._known.get((variant, style, seed))
@@ -81,7 +88,7 @@ class _Cells:
         if outcome.id not in self._resampled:
             # One seed for all: the same prompts for every cell, which is what makes differences paired.
             self._resampled[outcome.id] = resample(outcome.record, self.config.resamples, derive_seed(0, "comparison"))
-        return self._resampled[outcome.id][metric]
+        return self._resampled[outcome.id].get(metric)
 
     def steps(self, variant: str) -> int | None:
         return next((outcome.steps for outcome in self.outcomes if variant in outcome.variants), None)

@@ -6,7 +6,7 @@ from typing import Any
 
 from components.core.comparison import CompareConfig
 from components.core.images import load_rgb
-from components.core.metrics import SCORES, SPECS
+from components.core.metrics import SPECS
 from components.core.pages import thumbnail, write_page
 from components.core.paths import write_json, write_text
 from components.evaluation import comparison_text as text
@@ -79,7 +79,7 @@ def _page(
         "summary": text.summary(result),
         "equal": text.equal_text(result),
         "intervals": text.intervals_text(result),
-        "columns": [SPECS[metric].title for metric in SCORES],
+        "columns": [SPECS[metric].title for metric in text.overview(result)],
         "overview": _overview(result),
         "plot": tradeoff(result),
         "claims": [_claim(result, claim) for claim in result["claims"]],
@@ -104,7 +104,8 @@ def _overview(result: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name in group["variants"]
     ]  # fmt: skip
-    return {"rows": rows, "base": [text.base_entry(result, column, metric) for metric in SCORES], "costs": list(rows[0]["costs"])}
+    base = [text.base_entry(result, column, metric) for metric in text.overview(result)]
+    return {"rows": rows, "base": base, "costs": list(rows[0]["costs"])}
 
 
 def _tables(result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.core.comparison import ALL_STYLES
-from components.core.metrics import MAIN, SCORES, SPECS
+from components.core.metrics import MAIN, MEASURES, SPECS
 
 Result = Mapping[str, Any]
 _CSV = ("variant", "style", "seed", "steps", "status")
@@ -46,16 +46,26 @@ def base_entry(result: Result, column: str, metric: str) -> Number | None:
 
 
 def variant_entries(result: Result, group: Mapping[str, Any], name: str) -> list[Number | None]:
-    """A variant's entries in the last column, every score: the mean over styles, or its only style."""
+    """A variant's entries in the last column, of the scores of :func:`overview`: the mean over styles, or its only style."""
     column = columns(result)[-1]
-    found = {metric: group["metrics"][metric] for metric in SCORES}
-    return [entry(found[metric]["rows"][name], column, metric, found[metric]["ranks"], name) for metric in SCORES]
+    found = group["metrics"]
+    return [entry(found[metric]["rows"][name], column, metric, found[metric]["ranks"], name) for metric in overview(result)]
+
+
+def overview(result: Result) -> list[str]:
+    """The scores of the table over all styles: not every measure, so that it stays readable."""
+    return [metric for metric in measured(result) if metric not in MEASURES or metric in ("style_score", "copies")]
+
+
+def measured(result: Result) -> list[str]:
+    """The scores of this comparison, in the order of tables."""
+    return list(result["base"])
 
 
 def style_tables(result: Result) -> list[tuple[str, Mapping[str, Any], Sequence[str], bool]]:
     """Title, group, scores of each table by style, and whether the base is in it: the methods' (of several styles), and the ablations'."""
     methods, *ablations = result["tables"]
-    found = [("By style", methods, SCORES, True)] if len(result["styles"]) > 1 else []
+    found = [("By style", methods, measured(result), True)] if len(result["styles"]) > 1 else []
     return [*found, *((f"Ablation: {group['name']}", group, MAIN, False) for group in ablations)]
 
 
@@ -149,7 +159,7 @@ def intervals_text(result: Result) -> str:
 
 def csv_text(result: Result) -> str:
     """One row a variant, style and seed: scores with their intervals, costs, and the reason of a failure."""
-    scores = [f"{metric}{part}" for metric in SCORES for part in ("", "_low", "_high")]
+    scores = [f"{metric}{part}" for metric in measured(result) for part in ("", "_low", "_high")]
     sink = io.StringIO()
     writer = csv.DictWriter(sink, [*_CSV, *scores, *_CSV_COSTS, "error"], lineterminator="\n")
     writer.writeheader()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,32 +15,46 @@ from components.core.content import digest_value
 from components.core.paths import state, storage_errors
 from components.evaluation.extractors.base import Extractor, Features
 from components.evaluation.extractors.clip import ClipEncoder
+from components.evaluation.extractors.factory import make_extractor
 from components.evaluation.extractors.inception import InceptionExtractor
 
 
 @dataclass(frozen=True)
 class Extractors:
-    """The networks that scores are made with: a CLIP, and Inception where its weights are given."""
+    """The networks that scores are made with: a CLIP, Inception where its weights are given, and those of the measures, by setting."""
 
     clip: ClipEncoder
     inception: InceptionExtractor | None = None
+    measures: Mapping[str, Extractor] = field(default_factory=dict)
 
     @classmethod
     def load(cls, settings: ScoringSection) -> Extractors:
         """The networks of a scoring section."""
         clip = ClipEncoder(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
         weights = settings.inception_weights
-        return cls(clip, InceptionExtractor(weights, batch_size=settings.batch_size) if weights else None)
+        loaded: dict[str, Extractor] = {}
+        for key, name in measure_extractors(settings).items():
+            loaded[key] = next((loaded[other] for other in loaded if getattr(settings, other) == name), None) or make_extractor(
+                name, f"scoring.{key}", batch_size=settings.batch_size
+            )
+        return cls(clip, InceptionExtractor(weights, batch_size=settings.batch_size) if weights else None, loaded)
 
     @property
     def all(self) -> list[Extractor]:
-        """Each of them."""
-        return [self.clip] if self.inception is None else [self.clip, self.inception]
+        """Each of them, once."""
+        known: list[Extractor] = [self.clip, *([self.inception] if self.inception else []), *self.measures.values()]
+        return list({extractor.id: extractor for extractor in known}.values())
 
     @property
     def distribution(self) -> Extractor:
         """The one that FID and KID are measured in."""
         return self.inception or self.clip
+
+
+def measure_extractors(settings: ScoringSection) -> dict[str, str]:
+    """Settings that name an extractor, with its name, of the measures that are asked for."""
+    needed = {"style_extractor": "style_score" in settings.measures, "copy_extractor": "copies" in settings.measures, "kd_extractor": True}
+    return {key: name for key, needs in needed.items() if needs and (name := getattr(settings, key))}
 
 
 class FeatureCache:

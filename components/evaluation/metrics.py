@@ -40,6 +40,8 @@ def _gauss(a: Array, b: Array) -> Array:
 
 GAUSS = Kernel(_gauss, lambda a: np.ones(len(a)))
 """CMMD's, exp(−|x − y|² / (2 · 10²))."""
+COSINE = Kernel(lambda a, b: a @ b.T, lambda a: (a * a).sum(axis=1))
+"""The product, a cosine where rows have norm 1."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,17 @@ def clip_i_values(images: ArrayLike, reference: ArrayLike) -> Array:
     """(N,) mean over the (M, d) reference embeddings of 100 · max(cos, 0) (CLIP-I of Ruiz et al. 2023, §4.2)."""
     cosines = np.asarray(images, float) @ np.asarray(reference, float).T
     return 100.0 * np.maximum(cosines, 0.0).mean(axis=1)
+
+
+def diversity_with_interval(features: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap) -> Estimate:
+    """100 · (1 − mean cosine of two different rows), with an interval over resampled groups: 0 where all pictures are alike."""
+    x = _to_unit_norm(np.asarray(features, float))
+    _need(len(x), 2, "diversity")
+    weights = group_weights(groups or range(len(x)), bootstrap.resamples, np.random.default_rng(bootstrap.seed))
+    value = 100.0 * (1.0 - float(_weighted_within(x, np.ones((len(x), 1)), COSINE)[0]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        replicates = 100.0 * (1.0 - _weighted_within(x, weights, COSINE))
+    return Estimate(value, *bootstrap.interval(value, replicates[np.isfinite(replicates)], len(set(groups or range(len(x))))), n=len(x))
 
 
 def fid(features: ArrayLike, reference: ArrayLike) -> float:

@@ -11,34 +11,41 @@ from components.core.config import ScoringSection
 from components.core.content import derive_seed, digest_value
 from components.core.errors import InputError
 from components.core.paths import atomic_folder, read_json, read_jsonl, write_json, write_jsonl
+from components.evaluation.extraction import extract
 from components.evaluation.features import Extractors
 from components.evaluation.metrics import Array
 from components.evaluation.pictures import Picture, read_pictures
 from components.evaluation.replicates import VALUES as VALUES
 from components.evaluation.replicates import replicates
-from components.evaluation.scoring import Scorer, extract, score
+from components.evaluation.scoring import NO_STYLE_REF, Scorer, score
+from components.evaluation.yardstick import StyleRef, Yardstick
 
 SCORES = "scores.json"
 PROTOCOL = "protocol.json"
 BANK = "bank.jsonl"
 REFERENCE = "reference.safetensors"
+YARDSTICK = "yardstick.safetensors"
 _SAME = (
     "extractor_id", "fid_kid_id", "resize", "fid_kid_resize", "picture_format", "kid_subset_size", "kid_subsets", "kid_kernel", "reference",
     "confidence",
 )  # fmt: skip
 """Parts of a score's context that must be equal where two scores are compared."""
+_WITHOUT_MEASURES: dict[str, Any] = {"measures": (), "kd_extractor": None}
+"""What evaluations of versions before the measures leave out."""
 
 
 def score_and_keep(
     out: Path, folders: Mapping[str, Path], reference: Sequence[Path], *, reference_kind: str, settings: ScoringSection, seed: int,
-    tokens: Sequence[str], digests: Mapping[str, Any], extractors: Extractors | None = None,
+    tokens: Sequence[str], digests: Mapping[str, Any], style_ref: StyleRef = NO_STYLE_REF, extractors: Extractors | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write into ``out`` a model's scores (see :func:`components.evaluation.scoring.score`) and how they came to be.
 
     That is ``scores.json`` (with ``digests`` added), ``protocol.json``, the prompts, the reference's features by extractor (not its
-    pictures), and the values of every picture, which paired comparisons draw on.
+    pictures), the yardstick, and the values of every picture, which paired comparisons draw on.
     """
-    scores, scorer, sets = score(folders, reference, settings, seed, tokens, reference_kind=reference_kind, extractors=extractors)
+    scores, scorer, sets = score(
+        folders, reference, settings, seed, tokens, reference_kind=reference_kind, style_ref=style_ref, extractors=extractors
+    )
     scores["digests"] |= digests
     with atomic_folder(out) as folder:
         write_json(folder / SCORES, scores)
@@ -55,10 +62,12 @@ def _write_protocol(folder: Path, scores: Mapping[str, Any], scorer: Scorer, dra
     rows = [prompts[key] for key in sorted(prompts)]
     features = {f"{index}": table.of(item, scorer.reference) for index, item in enumerate(scorer.extractors.all)}
     save_file(features, folder / REFERENCE)
+    scorer.yardstick.save(folder / YARDSTICK)
     write_jsonl(folder / BANK, rows)
     write_json(folder / PROTOCOL, {
         "same": {
-            **{key: scores["context"][key] for key in _SAME}, "bank": digest_value([rows, _repeats(drawn)]),
+            **{key: scores["context"][key] for key in _SAME}, "measures": scores["context"].get("measures"),
+            "style_ref": scores["digests"].get("style_ref"), "bank": digest_value([rows, _repeats(drawn)]),
             "reference_digest": scores["digests"]["reference"],
         },
         "repeats": _repeats(drawn), "seed": scores["context"]["seed"], "scoring": scorer.settings.model_dump(mode="json"),
@@ -89,7 +98,7 @@ def score_again(folder: Path, pictures: Path, tokens: Sequence[str], out: Path, 
     from safetensors.numpy import load_file
 
     protocol = read_protocol(folder)
-    settings = ScoringSection(**protocol["scoring"])
+    settings = ScoringSection(**{**_WITHOUT_MEASURES, **protocol["scoring"]})
     extractors = extractors or Extractors.load(settings)
     if [item.id for item in extractors.all] != protocol["extractors"]:
         raise InputError(
@@ -104,13 +113,15 @@ def score_again(folder: Path, pictures: Path, tokens: Sequence[str], out: Path, 
     arrays = load_file(folder / REFERENCE)
     for index, item in enumerate(extractors.all):
         table.vectors[item.id].update(zip(protocol["reference"], np.asarray(arrays[f"{index}"], np.float32), strict=True))
-    scorer = Scorer(extractors, table, reference, settings, protocol["seed"], tokens)
+    yardstick = Yardstick.load(folder / YARDSTICK)
+    scorer = Scorer(extractors, table, reference, settings, protocol["seed"], tokens, yardstick)
     scores = {"style": scorer.scores(drawn), "context": scorer.context(protocol["same"]["reference"], {"style": len(drawn)})}
     values = scorer.values(drawn)
     with atomic_folder(out) as made:
         values.save(made)
-        for name in (BANK, REFERENCE):
-            shutil.copyfile(folder / name, made / name)
+        for name in (BANK, REFERENCE, YARDSTICK):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, made / name)
         write_json(made / PROTOCOL, {**protocol, "pictures": values.prompts})
         write_json(made / SCORES, scores)
     return scores

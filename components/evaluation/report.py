@@ -7,7 +7,7 @@ from typing import Any
 
 from components.core.config import RunConfig
 from components.core.images import load_rgb
-from components.core.metrics import SCORES, SPECS, Metric
+from components.core.metrics import SPECS, Metric, scores_in
 from components.core.pages import thumbnail, write_page
 from components.core.paths import read_json, read_jsonl
 from components.core.prompting import fill_template
@@ -49,7 +49,7 @@ def render_report(out: Path, config: RunConfig, scores: Mapping[str, Any], input
         "verdict": judge(dict(scores)),
         "scores": scores,
         "hero": [_picture(ours.path) for ours, _ in in_turn(pick_pairs(style, [], HERO), HERO)],
-        "rows": [_row(SPECS[key], scores["style"][key], scores["base"][key]) for key in SCORES],
+        "rows": [_row(SPECS[key], scores["style"][key], scores["base"][key]) for key in scores_in(scores["style"])],
         "drift": drift_rows(scores.get("drift")),
         "categories": category_rows(scores.get("by_category") or {}),
         "grids": {category: [_pair(*pair) for pair in items] for category, items in pairs.items()},

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL.Image import Image
 
 from components.core.config import ScoringSection
 from components.core.content import derive_seed, digest_value
 from components.core.errors import InputError
-from components.core.images import decode_rgb
+from components.core.images import load_rgb
 from components.core.metrics import SCORES
 from components.evaluation import metrics
-from components.evaluation.extractors.base import Extractor, Features
+from components.evaluation.extraction import FeatureTable, extract, scored_paths
+from components.evaluation.extractors.base import Features
 from components.evaluation.features import Extractors, FeatureCache, encode_texts_cached
 from components.evaluation.pictures import Picture, digest_pictures, read_pictures, reading_order
 from components.evaluation.replicates import PictureValues
+from components.evaluation.yardstick import StyleRef, Yardstick, check_apart, to_unit, variants
 
 log = logging.getLogger(__name__)
 
 SCORES_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """Features of every picture to score, an array an extractor, and the pictures' content hashes."""
-
-    hashes: dict[Path, str]
-    vectors: dict[str, dict[str, Features]]
-
-    def of(self, extractor: Extractor, paths: Iterable[Path]) -> Features:
-        """(N, d) features of N pictures, in their order."""
-        return np.stack([self.vectors[extractor.id][self.hashes[path]] for path in paths])
+NO_STYLE_REF = StyleRef()
 
 
 def score(
     folders: Mapping[str, Path], reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str], *,
-    reference_kind: str = "held-out", extractors: Extractors | None = None,
+    reference_kind: str = "held-out", style_ref: StyleRef = NO_STYLE_REF, extractors: Extractors | None = None,
 ) -> tuple[dict[str, Any], Scorer, dict[str, list[Picture]]]:  # fmt: skip
     """Score a style model's pictures beside its base's.
 
@@ -54,11 +42,16 @@ def score(
         seed: the run's; subsets and resamples have streams of their own.
         tokens: bound to the style; CLIP-T is scored against prompts without them.
         reference_kind: ``style_ref`` when no reference is held out and the training pictures stand in.
+        style_ref: the training pictures; without them there is no measure of :class:`Yardstick`.
 
     Returns:
-        ``style``, ``base`` (kid, fid, clip_t, clip_i: value, low, high, n each), ``drift``, ``by_category``, ``context``, ``digests``.
+        ``style``, ``base`` (kid, fid, clip_t, clip_i and the measures: value, low, high, n each), ``drift``, ``by_category``,
+        ``measures`` (what the held-out reference gets, and notes on what was not measured), ``context``, ``digests``.
         KID in natural units, FID in squared feature units, CLIP scores 0–100. Then the scorer that knows all features, and the pictures
         of each folder.
+
+    Raises:
+        InputError: fewer than two reference pictures, or StyleRef pictures among them.
     """
     extractors = extractors or Extractors.load(settings)
     if len(reference) < 2:
@@ -66,55 +59,46 @@ def score(
         raise InputError("scoring: reference", f"{len(reference)} picture(s)", expected=expected, remedy="set style.reference")
     sets = {name: read_pictures(folder) for name, folder in folders.items()}
     table = extract(scored_paths(sets.values(), reference), extractors.all, settings.batch_size)
-    scorer = Scorer(extractors, table, list(reference), settings, seed, tokens)
+    held_out = reference if reference_kind == "held-out" else []
+    yardstick, own = build_yardstick(style_ref, held_out, [picture.path for picture in sets["base"]], settings, extractors, table)
+    scorer = Scorer(extractors, table, list(reference), settings, seed, tokens, yardstick)
     digests = {name: digest_pictures(table.hashes, [p.path for p in pictures]) for name, pictures in sets.items()}
     scores = {
         "schema": SCORES_SCHEMA,
         "style": scorer.scores(sets["style"]),
         "base": scorer.scores(sets["base"]),
-        "drift": scorer.drift(sets["plain"], sets["base"]) if "plain" in sets else None,
+        "drift": scorer.drift(sets["plain"], sets["base"], sets["style"]) if "plain" in sets else None,
         "by_category": scorer.by_category(sets["style"], sets["base"]),
+        **({"measures": {"reference": scorer.of_reference() if held_out else {}, "notes": yardstick.notes}} if settings.measures else {}),
         "context": scorer.context(reference_kind, {name: len(pictures) for name, pictures in sets.items()})
         | {"prompts_cut": scorer.count_cut_prompts(sets["style"])},
-        "digests": digests | {"reference": digest_value(sorted(table.hashes[path] for path in reference))},
+        "digests": digests | {"reference": digest_value(sorted(table.hashes[path] for path in reference)), **own},
     }
     return scores, scorer, sets
 
 
-def scored_paths(sets: Iterable[Iterable[Picture]], reference: Sequence[Path]) -> list[Path]:
-    """The files that scores are made of, each once, in the order in which their features are extracted."""
-    return list(dict.fromkeys([*(picture.path for pictures in sets for picture in pictures), *reference]))
-
-
-def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: int) -> FeatureTable:
-    """Features by every extractor: each file is read once, and decoded once if any extractor has not seen its content."""
-    caches = {extractor.id: FeatureCache(extractor.id) for extractor in extractors}
-    table = FeatureTable({}, {extractor.id: {} for extractor in extractors})
-    unique = list(dict.fromkeys(paths))
-    # Reading and decoding release the interpreter's lock, so two threads keep the network fed.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for start in range(0, len(unique), batch_size):
-            batch = unique[start : start + batch_size]
-            contents = list(pool.map(Path.read_bytes, batch))
-            hashes = [hashlib.sha256(content).hexdigest() for content in contents]
-            table.hashes.update(zip(batch, hashes, strict=True))
-            missing = {extractor.id: _missing(hashes, caches[extractor.id], table.vectors[extractor.id]) for extractor in extractors}
-            places = sorted({hashes.index(hash_) for keys in missing.values() for hash_ in keys})
-            decoded = pool.map(lambda i, c=contents, b=batch: decode_rgb(c[i], str(b[i])), places)
-            images: dict[str, Image] = {hashes[place]: image for place, image in zip(places, decoded, strict=True)}
-            for extractor in extractors:
-                if keys := missing[extractor.id]:
-                    fresh = dict(zip(keys, extractor.encode_images([images[key] for key in keys]), strict=True))
-                    caches[extractor.id].put(fresh)
-                    table.vectors[extractor.id].update(fresh)
-    return table
-
-
-def _missing(hashes: list[str], cache: FeatureCache, known: dict[str, Features]) -> list[str]:
-    """Hashes that neither this pass nor the cache knows; what the cache knows goes into ``known``."""
-    unknown = [hash_ for hash_ in dict.fromkeys(hashes) if hash_ not in known]
-    known.update(cache.get(unknown))
-    return [hash_ for hash_ in unknown if hash_ not in known]
+def build_yardstick(
+    style_ref: StyleRef, reference: Sequence[Path], base: Sequence[Path], settings: ScoringSection, extractors: Extractors,
+    table: FeatureTable,
+) -> tuple[Yardstick, dict[str, str]]:  # fmt: skip
+    """What drawn pictures are measured by, and StyleRef's digest; features of ``base`` and the held-out ``reference`` are in the table."""
+    yardstick = Yardstick({})
+    if not style_ref.paths or not settings.measures:
+        return yardstick, {}
+    asked, used = settings.measures, extractors.measures
+    own = extract(style_ref.paths, [used["style_extractor"]] if "style_score" in asked else [], settings.batch_size)
+    check_apart({path: own.hashes[path] for path in style_ref.paths}, {path: table.hashes[path] for path in reference})
+    if "style_score" in asked:
+        style = used["style_extractor"]
+        held_out = table.of(style, reference) if reference else None
+        yardstick.add_style(table.of(style, base), own.of(style, style_ref.paths), held_out)
+    if "copies" in asked:
+        rows = [used["copy_extractor"].encode_images(variants(load_rgb(path))) for path in style_ref.paths]
+        yardstick.add_copies(np.stack(rows))
+    if "leakage" in asked:
+        captions = [caption for caption in style_ref.captions if caption]
+        yardstick.add_captions(extractors.clip.encode_texts(captions))
+    return yardstick, {"style_ref": digest_value(sorted(own.hashes.values()))}
 
 
 def without_tokens(prompt: str, tokens: Sequence[str]) -> str:
@@ -128,31 +112,66 @@ class Scorer:
     """Scores of sets of pictures whose features, and the reference's, are already in the table. Arguments as :func:`score`."""
 
     def __init__(
-        self, extractors: Extractors, table: FeatureTable, reference: list[Path], settings: ScoringSection, seed: int, tokens: Sequence[str]
-    ) -> None:
+        self, extractors: Extractors, table: FeatureTable, reference: list[Path], settings: ScoringSection, seed: int,
+        tokens: Sequence[str], yardstick: Yardstick | None = None,
+    ) -> None:  # fmt: skip
         self.extractors, self.table, self.reference, self.settings = extractors, table, reference, settings
-        self.seed, self.tokens = seed, list(tokens)
+        self.seed, self.tokens, self.yardstick = seed, list(tokens), yardstick or Yardstick({})
         self.clip = extractors.clip
         self._texts = FeatureCache(self.clip.id)
 
     def scores(self, pictures: list[Picture]) -> dict[str, Any]:
         """All scores of a set, each with value, low, high and n."""
-        return {name: self.one(name, pictures) for name in SCORES}
+        return {name: self.one(name, pictures) for name in SCORES if name in MEANS or name in DISTANCES or self.measured(name)}
+
+    def measured(self, name: str) -> bool:
+        """Whether a measure that is not made in any case is asked for, and can be made."""
+        if name in KEPT:
+            return self.yardstick.has(name)
+        return name in self.settings.measures or (name == "kd" and "kd_extractor" in self.extractors.measures)
+
+    @property
+    def means(self) -> list[str]:
+        """The scores of this run that are means over pictures."""
+        return [*MEANS, *(name for name in KEPT if self.yardstick.has(name))]
 
     def one(self, name: str, pictures: list[Picture]) -> dict[str, Any]:
         """One score of a set."""
         if name in DISTANCES:
             return DISTANCES[name](self, pictures, self.reference)
-        return vars(metrics.mean_with_interval(MEANS[name](self, pictures), _groups(pictures), self._bootstrap(name)))
+        if name in SETS:
+            return vars(SETS[name](self, pictures, self._measure_bootstrap(name)))
+        if name in MEANS:
+            return vars(metrics.mean_with_interval(self.mean_values(name, pictures), _groups(pictures), self._bootstrap(name)))
+        return self._measure(name, self.mean_values(name, pictures), _groups(pictures))
+
+    def _measure(self, name: str, values: metrics.Array, groups: list[str] | None, purpose: str = "") -> dict[str, Any]:
+        found = vars(metrics.mean_with_interval(values, groups, self._measure_bootstrap(f"{name}{purpose}")))
+        if name in ("copies", "leakage"):  # shares of pictures
+            found |= {"low": max(found["low"], 0.0), "high": min(found["high"], 100.0)}
+        return found
+
+    def mean_values(self, name: str, pictures: list[Picture]) -> metrics.Array:
+        """(N,) values of the pictures in a score that is their mean."""
+        return MEANS[name](self, pictures) if name in MEANS else self.kept_values(name, [picture.path for picture in pictures], pictures)
+
+    def kept_values(self, name: str, paths: Sequence[Path], pictures: list[Picture] | None = None) -> metrics.Array:
+        """(N,) values in a measure of the yardstick."""
+        extractor = self.extractors.measures.get(KEPT[name], self.clip)
+        texts = self._own_texts(pictures) if pictures and name == "leakage" else None
+        return self.yardstick.values(name, self.table.of(extractor, paths), texts)
 
     def values(self, pictures: list[Picture]) -> PictureValues:
         """The values of a set's pictures one by one."""
-        means = {name: values(self, pictures) for name, values in MEANS.items()}
+        means = {name: self.mean_values(name, pictures) for name in self.means}
         features = self.distribution_features(p.path for p in pictures)
         return PictureValues(_groups(pictures), {**means, "features": features, "reference": self.distribution_features(self.reference)})
 
     def _bootstrap(self, purpose: str) -> metrics.Bootstrap:
         return metrics.Bootstrap(self.settings.bootstrap, self.settings.confidence, derive_seed(self.seed, "bootstrap", purpose))
+
+    def _measure_bootstrap(self, purpose: str) -> metrics.Bootstrap:
+        return replace(self._bootstrap(purpose), small_sample=True)
 
     def distribution_features(self, paths: Iterable[Path]) -> Features:
         """Features for FID and KID: Inception's, or CLIP's embedding scaled to norm √d.
@@ -179,9 +198,12 @@ class Scorer:
 
     def clip_t(self, pictures: list[Picture]) -> metrics.Array:
         """(N,) CLIP-T of each picture."""
+        return metrics.clip_t_values(self.table.of(self.clip, (p.path for p in pictures)), self._own_texts(pictures))
+
+    def _own_texts(self, pictures: list[Picture]) -> Features:
         texts = [without_tokens(picture.prompt, self.tokens) for picture in pictures]
         known = encode_texts_cached(self.clip, texts, self._texts)
-        return metrics.clip_t_values(self.table.of(self.clip, (p.path for p in pictures)), np.stack([known[text] for text in texts]))
+        return np.stack([known[text] for text in texts])
 
     def clip_i(self, pictures: list[Picture]) -> metrics.Array:
         """(N,) CLIP-I of each picture."""
@@ -195,19 +217,58 @@ class Scorer:
             log.warning("CLIP-T reads only the first %d tokens; %d prompt(s) are longer, as %r", limit, len(cut), cut[0])
         return len(cut)
 
-    def drift(self, plain: list[Picture], base: list[Picture]) -> dict[str, Any]:
-        """How far the model moved on prompts without its tokens, against the base."""
-        found = {f"{name}{end}": self.one(name, pictures) for name in MEANS for end, pictures in (("", plain), ("_base", base))}
+    def kd(self, pictures: list[Picture], bootstrap: metrics.Bootstrap) -> metrics.Estimate:
+        """KID to the reference in the features of another extractor (Stein et al. 2023, arXiv 2306.04675), brought to norm √d."""
+        extractor = self.extractors.measures["kd_extractor"]
+        drawn, reference = (
+            to_unit(np.asarray(self.table.of(extractor, paths), float)) for paths in ([p.path for p in pictures], self.reference)
+        )
+        scale = np.sqrt(drawn.shape[1])
+        return metrics.kid_with_interval(
+            scale * drawn, scale * reference, _groups(pictures), bootstrap, subset_size=self.settings.kid_subset_size,
+            subsets=self.settings.kid_subsets, seed=derive_seed(self.seed, "kid subsets"),
+        )  # fmt: skip
+
+    def cmmd(self, pictures: list[Picture], bootstrap: metrics.Bootstrap) -> metrics.Estimate:
+        """CMMD to the reference."""
+        drawn, reference = (self.table.of(self.clip, paths) for paths in ([p.path for p in pictures], self.reference))
+        return metrics.cmmd_with_interval(drawn, reference, _groups(pictures), bootstrap)
+
+    def diversity(self, pictures: list[Picture], bootstrap: metrics.Bootstrap) -> metrics.Estimate:
+        """How unlike one another the pictures are, in the CLIP's features."""
+        return metrics.diversity_with_interval(self.table.of(self.clip, (p.path for p in pictures)), _groups(pictures), bootstrap)
+
+    def drift(self, plain: list[Picture], base: list[Picture], style: list[Picture]) -> dict[str, Any]:
+        """How far the model moved on prompts without its tokens, against the base; and how much of the style the tokens bring."""
+        found = {f"{name}{end}": self.one(name, pictures) for name in self.means for end, pictures in (("", plain), ("_base", base))}
+        if self.yardstick.has("style_score"):
+            found["binding"] = self._binding(style, plain)
         return found | {"kid_to_base": self.kid(plain, [picture.path for picture in base])}
+
+    def _binding(self, style: list[Picture], plain: list[Picture]) -> dict[str, Any]:
+        """Style score with the tokens less that without, of the same prompts and seeds."""
+        without = {(picture.prompt_id, picture.repeat): picture for picture in plain}
+        pairs = [(ours, without[key]) for ours in style if (key := (ours.prompt_id, ours.repeat)) in without]
+        ours, theirs = (self.mean_values("style_score", list(side)) for side in zip(*pairs, strict=True))
+        groups = [picture.prompt_id for picture, _ in pairs]
+        return self._measure("binding", ours - theirs, groups)
+
+    def of_reference(self) -> dict[str, Any]:
+        """What the held-out reference gets in the measures of StyleRef: as far as the style's own pictures go."""
+        found = {}
+        for name in ("style_score", "copies"):
+            if self.yardstick.has(name):
+                found[name] = self._measure(name, self.kept_values(name, self.reference), None, " of the reference")
+        return found
 
     def by_category(self, style: list[Picture], base: list[Picture]) -> dict[str, Any]:
         """The scores that are means over pictures, of the pictures of each category."""
         found: dict[str, Any] = {}
         for category in sorted({picture.category for picture in style}, key=reading_order):
             ours, theirs = ([p for p in pictures if p.category == category] for pictures in (style, base))
-            found[category] = {name: self.one(name, ours) for name in MEANS}
+            found[category] = {name: self.one(name, ours) for name in self.means}
             if theirs:
-                found[category] |= {f"{name}_base": self.one(name, theirs) for name in MEANS}
+                found[category] |= {f"{name}_base": self.one(name, theirs) for name in self.means}
         return found
 
     def context(self, reference_kind: str, counts: dict[str, int]) -> dict[str, Any]:
@@ -235,6 +296,16 @@ class Scorer:
             "reference": reference_kind,
             "reference_n": len(self.reference),
             "pictures": counts,
+            **({"measures": self._measures()} if settings.measures or settings.kd_extractor else {}),
+        }
+
+    def _measures(self) -> dict[str, Any]:
+        """What the measures were made with."""
+        used = {key.removesuffix("_extractor"): extractor for key, extractor in self.extractors.measures.items()}
+        return {
+            "names": [name for name in SCORES if name not in MEANS and name not in DISTANCES and self.measured(name)],
+            "extractors": {key: extractor.name for key, extractor in used.items()},
+            "ids": {key: extractor.id for key, extractor in used.items()},
         }
 
 
@@ -242,6 +313,12 @@ DISTANCES: dict[str, Callable[[Scorer, list[Picture], list[Path]], dict[str, Any
 """Scores of a whole set, with their intervals."""
 MEANS: dict[str, Callable[[Scorer, list[Picture]], metrics.Array]] = {"clip_t": Scorer.clip_t, "clip_i": Scorer.clip_i}
 """Scores that are means of values of single pictures, as (N,) values."""
+SETS: dict[str, Callable[[Scorer, list[Picture], metrics.Bootstrap], metrics.Estimate]] = {
+    "kd": Scorer.kd, "cmmd": Scorer.cmmd, "diversity": Scorer.diversity,
+}  # fmt: skip
+"""Optional measures of a whole set."""
+KEPT = {"style_score": "style_extractor", "style_held_out": "style_extractor", "copies": "copy_extractor", "leakage": "extractor"}
+"""Optional measures that are means of values of single pictures by the yardstick, with the setting that names their extractor."""
 
 
 def _groups(pictures: list[Picture]) -> list[str]:

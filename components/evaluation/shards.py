@@ -7,9 +7,9 @@ from components.core.config import ScoringSection
 from components.core.content import digest_value
 from components.core.paths import atomic_folder
 from components.core.shards import Shard, every_nth_batch
+from components.evaluation.extraction import extract, scored_paths
 from components.evaluation.features import Extractors, FeatureCache
 from components.evaluation.pictures import read_pictures
-from components.evaluation.scoring import extract, scored_paths
 
 _EXTRACTOR = "extractor"
 

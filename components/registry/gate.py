@@ -25,7 +25,8 @@ class Rule(Section):
 
     metric: MetricName = Field(
         description="The score: `kid`, `fid` (natural units), `clip_t`, `clip_i` (0–100), the same without the identifier against the base "
-        "(`drift_kid`, `drift_clip_t`, `drift_clip_i`), or `n`, the number of scored pictures."
+        "(`drift_kid`, `drift_clip_t`, `drift_clip_i`, `drift_style_score`), a measure that the run made (`style_score`, `style_held_out`, "
+        "`copies`, `leakage`, `diversity`, `kd`, `cmmd`, `binding`), or `n`, the number of scored pictures."
     )
     against: Literal["base", "champion"] | None = Field(
         None, description="Whose score the limit is a multiple of; default: the limit is a score itself."
@@ -45,8 +46,8 @@ class Rule(Section):
             raise ValueError(f"rule on {self.metric}: needs exactly one of at_most and at_least")
         if self.against and self.metric == "n":
             raise ValueError("rule on n: a number of pictures is held against a number")
-        if self.against == "base" and self.metric == "drift_kid":
-            raise ValueError("rule on drift_kid: it is measured to the base already; leave against out")
+        if self.against == "base" and self.metric in ("drift_kid", "binding"):
+            raise ValueError(f"rule on {self.metric}: it is measured to the base already; leave against out")
         if self.against == "champion" and SPECS[self.metric].group == "drift":
             raise ValueError(f"rule on {self.metric}: drift is held against the base or against a number")
         return self

@@ -18,6 +18,7 @@ def _without_credentials(value: str | None) -> str | None:
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8", "nf4"]
 OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "schedule-free"]
+Measure = Literal["style_score", "copies", "leakage", "diversity", "cmmd"]
 Place = Annotated[str, AfterValidator(_without_credentials)]
 """A folder or URL."""
 
@@ -284,6 +285,16 @@ class ScoringSection(Section):
     extractor_revision: str | None = Field(None, description="Pinned commit of a hub extractor.")
     inception_weights: str | None = Field(
         None, description="Local torch-fidelity Inception weights for FID/KID; default: FID/KID in the CLIP's image features."
+    )
+    measures: tuple[Measure, ...] = Field(
+        ("style_score", "copies", "leakage", "diversity"),
+        description="Measured besides FID, KID, CLIP-T and CLIP-I: `style_score` (to StyleRef and to the held-out reference), `copies`, "
+        "`leakage` of what StyleRef shows, `diversity`, `cmmd`; `[]` for none.",
+    )
+    style_extractor: str = Field("look", description="Extractor of the style score, by a name that `styleforge measures` takes.")
+    copy_extractor: str = Field("thumbnail", description="Extractor that finds copies, such as `sscd:FILE`.")
+    kd_extractor: str | None = Field(
+        None, description="Extractor of KD, KID in features such as DINOv2's (`facebook/dinov2-base@COMMIT`); default: no KD."
     )
     kid_subset_size: PositiveInt = Field(100, description="KID subset size; capped at n.")
     kid_subsets: PositiveInt = Field(50, description="Number of KID subsets.")

@@ -14,16 +14,19 @@ from components.evaluation.extractors.clip import ClipEncoder
 from components.evaluation.extractors.colours import ColourExtractor
 from components.evaluation.extractors.statistics import split_name
 from components.evaluation.extractors.texture import LookExtractor, TextureExtractor
+from components.evaluation.extractors.thumbnail import ThumbnailExtractor
 from components.evaluation.extractors.vision import VisionExtractor, model_type
 
-WITHOUT_NETWORK: dict[str, Callable[[], Extractor]] = {item.name: item for item in (ColourExtractor, TextureExtractor, LookExtractor)}
+WITHOUT_NETWORK: dict[str, Callable[[], Extractor]] = {
+    item.name: item for item in (ColourExtractor, TextureExtractor, LookExtractor, ThumbnailExtractor)
+}
 
 
 def make_extractor(name: str, field: str, *, device: str | None = None, batch_size: int | None = None) -> Extractor:
     """The extractor of this name.
 
     Args:
-        name: ``colours``, ``texture`` or ``look``, the two together; ``pocket``, a folder, or a hub id as ``owner/name`` or
+        name: ``colours``, ``texture``, ``look`` (the two together) or ``thumbnail``; ``pocket``, a folder, or a hub id as ``owner/name`` or
             ``owner/name@commit``, of a CLIP or another image model of transformers; ``efficientnet-lite0``; each network of these also with
             a statistic of a layer, ``:moments-L`` or ``:gram-L``; ``csd:FILE``, ``csd-content:FILE`` or ``sscd:FILE``.
         field: the setting or argument that names it, for errors.
@@ -46,11 +49,21 @@ def make_extractor(name: str, field: str, *, device: str | None = None, batch_si
         file = Path(rest).expanduser()
         return sscd.SscdExtractor(file, **options) if kind == sscd.NAME else csd.CsdExtractor(file, csd.NAMES[kind], **options)
     model, statistic = split_name(name)
-    owner, at, commit = model.partition("@")
-    if at and is_hub_id(owner) and not Path(model).expanduser().exists():
-        model, revision = owner, commit
-    else:
-        revision = None
+    model, revision = _pinned(model)
     if statistic is None and model_type(model, revision, field) == "clip":
         return ClipEncoder(model, revision, **options)
     return VisionExtractor(model, revision, statistic, **options)
+
+
+def weights_of(name: str) -> tuple[str, str | None] | None:
+    """The file, folder or hub id of an extractor's weights, with its commit; None for those that come in a package or have none."""
+    kind, _, rest = name.partition(":")
+    if name in WITHOUT_NETWORK or kind == efficientnet.MODEL:
+        return None
+    return (rest, None) if kind in {*csd.NAMES, sscd.NAME} else _pinned(split_name(name)[0])
+
+
+def _pinned(model: str) -> tuple[str, str | None]:
+    """A model and its commit: ``owner/name@commit`` is a hub id unless it is a file that is there."""
+    owner, at, commit = model.partition("@")
+    return (owner, commit) if at and is_hub_id(owner) and not Path(model).expanduser().exists() else (model, None)

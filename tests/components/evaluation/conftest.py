@@ -54,7 +54,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     for split, count in (("style_ref", 5), ("reference", 12)):
         (images / split).mkdir(parents=True)
         for index in range(count):
-            picture(2000 + 50 * len(split) + index, (125, 20, 25)).save(images / split / f"{index}.png")
+            picture(2000 + 50 * count + index, (125, 20, 25)).save(images / split / f"{index}.png")
     write_json(root / "split" / "split.json", {
         "method": "folder", "reference": [f"reference/{index}.png" for index in range(12)], "reference_is_style_ref": False,
         "style_ref": [{"path": f"style_ref/{i}.png", "role": "character", "confidence": 1.0, "source": "folder"} for i in range(5)],

@@ -7,9 +7,11 @@ import pytest
 
 from components.core.config import ScoringSection
 from components.core.errors import InputError
+from components.core.paths import write_json
 from components.evaluation.extractors.clip import ClipEncoder
 from components.evaluation.features import Extractors
 from components.evaluation.protocol import paired_replicates, read_bank, read_protocol, score_again, score_and_keep
+from components.evaluation.yardstick import StyleRef
 from tests.components.evaluation.conftest import FinishedRun, write_pictures
 from tests.fixtures_models import tiny_clip_folder
 
@@ -19,7 +21,8 @@ def keep(run: FinishedRun, clip_folder: Path, out: Path, **changes: Any) -> dict
     settings = ScoringSection(extractor=str(clip_folder), bootstrap=20, kid_subset_size=8, kid_subsets=5)
     reference = changes.pop("reference", run.reference)
     arguments: dict[str, Any] = {"reference_kind": "held-out", "settings": settings, "seed": 3, "tokens": ["sks"], "digests": {}}
-    return score_and_keep(out, folders, reference, **{**arguments, **changes})
+    own = StyleRef([run.root / "style_set" / "images" / "style_ref" / f"{index}.png" for index in range(5)], ["a hat"] * 5)
+    return score_and_keep(out, folders, reference, **{**arguments, "style_ref": own, **changes})
 
 
 @pytest.fixture
@@ -76,3 +79,21 @@ def test_differences_between_models_are_paired(finished_run: FinishedRun, scored
         np.testing.assert_allclose(ours[metric], same[metric], rtol=1e-3, atol=1e-5)
         assert np.std(ours[metric]) > 0
     assert np.quantile(base["kid"] - ours["kid"], 0.025) > 0
+
+
+def test_other_measures_are_another_protocol_and_an_evaluation_of_before_them_has_none(
+    finished_run: FinishedRun, scored: tuple[Path, dict[str, Any]], clip_folder: Path, tmp_path: Path
+) -> None:
+    folder, scores = scored
+    settings = ScoringSection(extractor=str(clip_folder), bootstrap=20, kid_subset_size=8, kid_subsets=5, measures=("copies",))
+    keep(finished_run, clip_folder, tmp_path / "other", settings=settings)
+    assert read_protocol(tmp_path / "other")["same"] != read_protocol(folder)["same"]
+    # What an earlier version kept: no measures in its settings, one extractor, no yardstick.
+    protocol = read_protocol(folder)
+    known = ("measures", "style_extractor", "copy_extractor", "kd_extractor")
+    protocol["scoring"] = {key: value for key, value in protocol["scoring"].items() if key not in known}
+    write_json(folder / "protocol.json", {**protocol, "extractors": protocol["extractors"][:1]})
+    (folder / "yardstick.safetensors").unlink()
+    again = score_again(folder, finished_run.root / "style", ["sks"], tmp_path / "again")
+    assert set(again["style"]) == {"kid", "fid", "clip_t", "clip_i"}
+    assert again["style"]["kid"]["value"] == pytest.approx(scores["style"]["kid"]["value"], rel=1e-3, abs=1e-5)

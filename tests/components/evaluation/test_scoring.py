@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from components.core.config import ScoringSection
+from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.core.images import load_rgb
-from components.evaluation import metrics, scoring
+from components.evaluation import extraction, metrics
+from components.evaluation.extraction import extract
 from components.evaluation.extractors.clip import ClipEncoder
+from components.evaluation.extractors.factory import make_extractor
 from components.evaluation.pictures import read_pictures
-from components.evaluation.scoring import extract, score, without_tokens
+from components.evaluation.scoring import score, without_tokens
+from components.evaluation.yardstick import StyleRef
 from tests.components.evaluation.conftest import FinishedRun
 
 
@@ -30,7 +34,7 @@ def test_scores_have_the_shape_that_others_rely_on(finished_run: FinishedRun, cl
     scores = run_score(finished_run, clip_folder)
     json.dumps(scores, allow_nan=False)
     for model in ("style", "base"):
-        assert set(scores[model]) == {"kid", "fid", "clip_t", "clip_i"}
+        assert set(scores[model]) == {"kid", "fid", "clip_t", "clip_i", "diversity"}
         for estimate in scores[model].values():
             assert set(estimate) == {"value", "low", "high", "n"} and estimate["n"] == 16
             assert estimate["low"] <= estimate["value"] <= estimate["high"]
@@ -60,7 +64,7 @@ def test_the_same_run_gives_the_same_scores_and_asks_nothing_twice(
     finished_run: FinishedRun, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_score(finished_run, clip_folder)
-    monkeypatch.setattr(scoring, "decode_rgb", lambda *_: pytest.fail("decoded although all features are known"))
+    monkeypatch.setattr(extraction, "decode_rgb", lambda *_: pytest.fail("decoded although all features are known"))
     assert run_score(finished_run, clip_folder) == first
     other = run_score(finished_run, clip_folder, seed=1)
     assert other["style"]["clip_t"]["value"] == first["style"]["clip_t"]["value"]
@@ -79,8 +83,8 @@ def test_each_picture_is_decoded_once_for_all_extractors(finished_run: FinishedR
             return np.array([np.asarray(image).mean(axis=(0, 1)) for image in images], np.float32)
 
     decoded: list[str] = []
-    real = scoring.decode_rgb
-    monkeypatch.setattr(scoring, "decode_rgb", lambda content, name: (decoded.append(name), real(content, name))[1])
+    real = extraction.decode_rgb
+    monkeypatch.setattr(extraction, "decode_rgb", lambda content, name: (decoded.append(name), real(content, name))[1])
     extractors = [Means("a"), Means("b")]
     paths = [*finished_run.reference, *finished_run.reference]
     copy = finished_run.root / "copy.png"
@@ -132,3 +136,56 @@ def test_folders_without_listing_or_with_missing_pictures_are_refused(finished_r
     (folder / "metadata.jsonl").write_text("")
     with pytest.raises(InputError, match="lists no picture"):
         read_pictures(folder)
+
+
+def style_ref(run: FinishedRun) -> StyleRef:
+    return StyleRef([run.root / "style_set" / "images" / "style_ref" / f"{index}.png" for index in range(5)], ["0 hats", "", "", "", ""])
+
+
+def test_measures_stand_beside_the_scores_and_change_no_bit_of_them(finished_run: FinishedRun, clip_folder: Path) -> None:
+    asked = settings(clip_folder, measures=("style_score", "copies", "leakage", "diversity", "cmmd"), kd_extractor="thumbnail")
+    with_measures = run_score(finished_run, clip_folder, settings=asked, style_ref=style_ref(finished_run))
+    without = run_score(finished_run, clip_folder, settings=settings(clip_folder, measures=()), style_ref=style_ref(finished_run))
+    json.dumps(with_measures, allow_nan=False)
+    measures = {"style_score", "style_held_out", "copies", "leakage", "diversity", "cmmd", "kd"}
+    for model in ("style", "base"):
+        assert set(with_measures[model]) == {*without[model], *measures}
+        assert {key: with_measures[model][key] for key in without[model]} == without[model]
+        for name in measures:
+            estimate = with_measures[model][name]
+            assert estimate["low"] <= estimate["value"] <= estimate["high"] and estimate["n"] == 16
+    assert {key: with_measures["drift"][key] for key in without["drift"]} == without["drift"]
+    style, base = with_measures["style"], with_measures["base"]
+    assert style["style_score"]["low"] > base["style_score"]["high"] and style["style_held_out"]["low"] > base["style_held_out"]["high"]
+    assert base["style_score"]["value"] == pytest.approx(0.0, abs=0.2)
+    # The pictures without the token are like the base's, so all of the style comes by the token.
+    binding = with_measures["drift"]["binding"]
+    assert binding["n"] == 16 and binding["value"] > 0.5
+    assert set(with_measures["by_category"]["people"]) >= {"style_score", "style_score_base", "copies"}
+    found = with_measures["measures"]
+    assert set(found["reference"]) == {"style_score", "copies"} and found["reference"]["style_score"]["n"] == 12 and found["notes"] == []
+    assert with_measures["context"]["measures"]["extractors"] == {"style": "look", "copy": "thumbnail", "kd": "thumbnail"}
+    assert "measures" not in without and "measures" not in without["context"]
+
+
+def test_kd_is_kid_in_other_features(finished_run: FinishedRun, clip_folder: Path) -> None:
+    scores = run_score(finished_run, clip_folder, settings=settings(clip_folder, measures=(), kd_extractor="thumbnail"))
+    extractor = make_extractor("thumbnail", "test")
+    drawn, reference = (
+        extractor.encode_images([load_rgb(path) for path in paths]) * np.sqrt(192)
+        for paths in ([picture.path for picture in read_pictures(finished_run.root / "style")], finished_run.reference)
+    )
+    expected = metrics.kid(drawn, reference, subset_size=8, subsets=5, seed=derive_seed(0, "kid subsets"))
+    assert scores["style"]["kd"]["value"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_reference_that_holds_a_picture_of_styleref_is_refused(finished_run: FinishedRun, clip_folder: Path) -> None:
+    own = style_ref(finished_run)
+    with pytest.raises(InputError, match="holds images of StyleRef"):
+        run_score(finished_run, clip_folder, reference=[*finished_run.reference, own.paths[2]], style_ref=own)
+
+
+def test_without_a_held_out_reference_the_style_is_measured_by_styleref_alone(finished_run: FinishedRun, clip_folder: Path) -> None:
+    own = style_ref(finished_run)
+    scores = run_score(finished_run, clip_folder, reference=own.paths, reference_kind="style_ref", style_ref=own)
+    assert "style_score" in scores["style"] and "style_held_out" not in scores["style"] and scores["measures"]["reference"] == {}

@@ -1,0 +1,26 @@
+"""An image at a glance: where it is light and dark, and of which colour. Finds copies without a network."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL.Image import Image, Resampling
+
+from components.evaluation.extractors.base import Features, to_unit_norm
+
+_SIDE = 8
+
+
+class ThumbnailExtractor:
+    """The image at 8 × 8 pixels, (N, 192): the product of two is the correlation of the thumbnails, whatever brightness and contrast."""
+
+    id = f"thumbnail:{_SIDE}"
+    name = "thumbnail"
+    resize = f"{_SIDE} × {_SIDE} px, PIL box"
+    batch_size = 1
+    unit_norm = True
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """(N, 192) float32 of norm 1."""
+        small = [np.asarray(image.convert("RGB").resize((_SIDE, _SIDE), Resampling.BOX), float).ravel() for image in images]
+        rows = np.asarray(small, float).reshape(len(images), 3 * _SIDE**2)
+        return to_unit_norm(rows - rows.mean(axis=1, keepdims=True))

@@ -1,0 +1,164 @@
+"""What a style's own images say of drawn ones: how near they come, whether they are copies, whether what StyleRef shows leaks in.
+
+Everything that this needs of StyleRef, the reference and the base's images is kept as arrays, so that another model can be measured
+in the same way without an image of the style.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import ImageOps
+from PIL.Image import Image, Resampling
+
+from components.core.errors import InputError
+from components.evaluation.metrics import Array
+
+FEWEST = 5
+"""StyleRef images below which no limit is set for copies: the 99th percentile of so few distances means nothing."""
+LEAST_SELF_SIMILARITY = 0.05
+"""Below it a set's images are no more like one another than like the base's, so that nothing can be measured by it."""
+_CROP = 0.8
+_CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class StyleRef:
+    """The images that the style was learned from: files, and captions (empty where there is none)."""
+
+    paths: Sequence[Path] = ()
+    captions: Sequence[str] = ()
+
+
+class Yardstick:
+    """Measures of single images, from arrays that are kept with the scores. What cannot be measured has no array, and a note says why.
+
+    Style features are standardised by the base's images of the same prompts: 0 is the middle of what the base draws, and a direction
+    counts by how much the base varies along it.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[np.floating]], notes: Sequence[str] = ()) -> None:
+        self.arrays, self.notes = dict(arrays), list(notes)
+
+    def has(self, measure: str) -> bool:
+        """Whether it can be measured: ``style_score``, ``style_held_out``, ``copies`` or ``leakage``."""
+        return measure in self.arrays
+
+    def values(self, measure: str, features: ArrayLike, own_texts: ArrayLike | None = None) -> Array:
+        """(N,) values of N images; for ``leakage`` also the (N, d) embeddings of their own prompts.
+
+        ``style_score`` and ``style_held_out``: mean cosine to StyleRef or the reference over the set's own mean cosine, so that 1 is as
+        alike as its images are. ``copies``: 100 where the nearest StyleRef image, mirrored or cropped too, is nearer than 99 % of
+        StyleRef's images are to their nearest, else 0. ``leakage``: 100 where the caption of a StyleRef image fits better than the
+        image's own prompt, else 0.
+        """
+        kept, rows = np.asarray(self.arrays[measure], float), np.asarray(features, float)
+        if measure == "leakage":
+            assert own_texts is not None
+            return 100.0 * ((rows @ kept.T).max(axis=1) > np.einsum("nd,nd->n", rows, np.asarray(own_texts, float)))
+        if measure == "copies":
+            return 100.0 * ((to_unit(rows) @ kept.T).max(axis=1) > float(self.arrays["copies_limit"][0]))
+        return (self._standardised(rows) @ kept.T).mean(axis=1) / self_similarity(kept)
+
+    def _standardised(self, rows: Array) -> Array:
+        return to_unit((rows - self.arrays["style_centre"]) / self.arrays["style_scale"])
+
+    def add_style(self, base: ArrayLike, style_ref: ArrayLike, reference: ArrayLike | None) -> None:
+        """Take (N, d) style features of the base's images, StyleRef, and the reference where one is held out."""
+        base = np.asarray(base, float)
+        spread = base.std(axis=0)
+        self.arrays["style_centre"] = base.mean(axis=0)
+        # A feature that the base never changes is measured by the largest of its steps that floats can hold: it does not count.
+        self.arrays["style_scale"] = np.where(spread > 1e-6, spread, np.inf)
+        for name, what, rows in (("style_score", "StyleRef", style_ref), ("style_held_out", "the reference", reference)):
+            if rows is None:
+                continue
+            unit = self._standardised(np.asarray(rows, float))
+            if len(unit) < 2:
+                self.notes.append(f"{name}: {what} is a single image, so there is no telling how alike its own are")
+            elif (own := self_similarity(unit)) < LEAST_SELF_SIMILARITY:
+                self.notes.append(f"{name}: the images of {what} are hardly more alike than the base's ({own:.2f}; needed: "
+                                  f"{LEAST_SELF_SIMILARITY}), so nothing can be measured by them")  # fmt: skip
+            else:
+                self.arrays[name] = unit
+
+    def add_copies(self, variants: ArrayLike) -> None:
+        """Take (M, V, d) features of StyleRef's images, each with its :func:`variants`, the image itself first."""
+        rows = np.asarray(variants, float)
+        if len(rows) < FEWEST:
+            self.notes.append(f"copies: {len(rows)} StyleRef images are too few to say how near two of them may be (needed: {FEWEST})")
+            return
+        rows = to_unit(rows)
+        self.arrays["copies"] = rows.reshape(-1, rows.shape[-1])
+        self.arrays["copies_limit"] = np.array([copy_limit(rows)])
+
+    def add_captions(self, captions: ArrayLike) -> None:
+        """Take (C, d) embeddings of StyleRef's captions, of norm 1."""
+        rows = np.asarray(captions, float)
+        if len(rows):
+            self.arrays["leakage"] = rows
+        else:
+            self.notes.append("leakage: StyleRef has no captions, so what its images show is not known")
+
+    def save(self, path: Path) -> None:
+        """Write the arrays into one safetensors file."""
+        from safetensors.numpy import save_file
+
+        save_file({name: np.ascontiguousarray(array, np.float32) for name, array in sorted(self.arrays.items())}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Yardstick:
+        """Read what :meth:`save` wrote; without the file, one that measures nothing."""
+        from safetensors.numpy import load_file
+
+        return cls(load_file(path)) if path.is_file() else cls({})
+
+
+def to_unit(rows: Array) -> Array:
+    """Rows, along the last axis, of norm 1; a row of zeros stays."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def self_similarity(unit: Array) -> float:
+    """Mean cosine of two different rows of norm 1."""
+    n = len(unit)
+    return float(((unit @ unit.T).sum() - n) / (n * (n - 1)))
+
+
+def copy_limit(variants: Array) -> float:
+    """99th percentile, over a set's images, of the cosine to the nearest other image or a variant of it; ``variants`` (M, V, d)."""
+    count = len(variants)
+    near = np.einsum("id,jvd->ijv", variants[:, 0], variants).max(axis=2)
+    near[np.arange(count), np.arange(count)] = -1.0
+    return float(np.quantile(near.max(axis=1), 0.99))
+
+
+def variants(image: Image) -> list[Image]:
+    """The image and its crops to 80 % a side at the corners and the middle, each also mirrored: what a copy may look like."""
+    width, height = image.size
+    box = (round(width * _CROP), round(height * _CROP))
+    made = [image]
+    for right, down in _CORNERS:
+        x, y = round((width - box[0]) * right), round((height - box[1]) * down)
+        made.append(image.crop((x, y, x + box[0], y + box[1])).resize(image.size, Resampling.BICUBIC))
+    return [item for one in made for item in (one, ImageOps.mirror(one))]
+
+
+def check_apart(style_ref: Mapping[Path, str], reference: Mapping[Path, str]) -> None:
+    """Refuse a held-out reference that holds images of StyleRef; arguments are files with content hashes.
+
+    Raises:
+        InputError: naming each of them: scores to such a reference reward copies.
+    """
+    known = {digest: path for path, digest in style_ref.items()}
+    found = [f"{path.name} is {known[digest].name}" for path, digest in reference.items() if digest in known]
+    if found:
+        listing = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+        raise InputError(
+            "style.reference", f"holds images of StyleRef ({listing})", expected="images that are held out of the training",
+            remedy="take them out of one of the two",
+        )  # fmt: skip
