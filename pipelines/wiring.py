@@ -12,10 +12,11 @@ from steps.data.validate import validate
 from steps.evaluation.score import extract_shard, score, score_joined
 from steps.sampling.sample_bank import join_pictures, sample_bank, sample_base, sample_shard
 from steps.training.fine_tune import fine_tune
+from steps.training.select import select
 
 # Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) gives the step's output.
 Call = Callable[..., Any]
-STEPS = (scan, validate, caption, split, build_aux, fine_tune, sample_bank, sample_base, score)
+STEPS = (scan, validate, caption, split, build_aux, fine_tune, select, sample_bank, sample_base, score)
 SHARDED_STEPS = (
     scan,
     validate,
@@ -23,6 +24,7 @@ SHARDED_STEPS = (
     split,
     build_aux,
     fine_tune,
+    select,
     sample_shard,
     join_pictures,
     sample_base,
@@ -48,7 +50,8 @@ class Scored:
 def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int = 1) -> Scored:
     """Connect the steps, with sampling and feature extraction divided into ``shards``: no result depends on how many.
 
-    Without a plan for ``caption`` the step is left out. Roles and scores have no use for captions, so those steps take the set as it was.
+    Without a plan for ``caption`` or ``select`` the step is left out. Roles and scores have no use for captions, so those steps take the
+    set as it was.
     """
     style_set = call(scan, **plan["scan"])
     validation = call(validate, style_set, **plan["validate"])
@@ -56,6 +59,8 @@ def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: i
     captioned = call(caption, style_set, after=[validation], **plan["caption"]) if "caption" in plan else style_set
     aux = call(build_aux, captioned, after=[validation], **plan["build_aux"])
     model = call(fine_tune, captioned, division, aux, **plan["fine_tune"])
+    if "select" in plan:
+        model = call(select, model, style_set, division, **plan["select"])
     base_pictures = call(sample_base, after=[validation], **plan["sample_base"])
     pictures = _draw(plan, call, shards, model)
     scores = _judge(plan, call, shards, style_set, division, pictures, base_pictures)

@@ -20,6 +20,8 @@ from components.evaluation.features import measure_extractors
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
 
 Plan = dict[str, dict[str, Any]]
+NAMED = 5
+"""Prompts that a message names."""
 
 
 def lookups() -> Callable[..., Any]:
@@ -28,7 +30,8 @@ def lookups() -> Callable[..., Any]:
 
 
 def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Plan:
-    """The parameters of every step of ``personalize``; none for ``caption`` where ``captions.model`` is not set.
+    """The parameters of every step of ``personalize``; none for ``caption`` where ``captions.model`` is not set, nor for
+    ``select`` where there is nothing to choose from.
 
     A step gets exactly the settings that its result depends on, and a digest for each file or folder that they name: so one
     changed setting, picture or weight re-runs what depends on it and nothing else.
@@ -67,7 +70,11 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
         **_caption_step(config, found),
         "split": {"extractor": extractor},
         "build_aux": _aux_parameters(config, method, base, extractor),
-        "fine_tune": {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]},
+        "fine_tune": {
+            "seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"],
+            **({"candidates": config.selection.candidates} if config.selection.candidates > 1 else {}),
+        },
+        **_select_step(config, method, base, found),
         "sample_bank": {"seed": config.seed, "concepts": concepts, "sampling": sampling, "bank": bank},
         "explain": {
             "seed": config.seed, "concepts": concepts, "bank": bank, **dump["attention"],
@@ -101,7 +108,7 @@ def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
         with problems.collect():
             return look_up(function, *arguments)
 
-    base, scoring, sampling = config.base, config.scoring, config.sampling
+    base, scoring, sampling, selection = config.base, config.scoring, config.sampling, config.selection
     places = {"style.source": config.style.source, "style.reference": config.style.reference, "aux.pool": _pool(config)}
     found: dict[str, Any] = {
         "content": " ".join(f"{field}={find(_folder_digest, place, field)}" for field, place in places.items() if place),
@@ -110,6 +117,7 @@ def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
         "inception": find(_inception_digest, scoring.inception_weights),
         "measures": {key: find(_extractor_digest, name, f"scoring.{key}") for key, name in measure_extractors(scoring).items()},
         "bank": find(_bank_digest, sampling.bank, sampling.limit),
+        "selection": find(_selection_digest, selection.bank, selection.limit, sampling.bank, sampling.limit) if selection.chooses else None,
     }
     if found["base"]:
         found["facts"] = find(base_facts, base.model, base.revision)
@@ -157,6 +165,23 @@ def _caption_step(config: RunConfig, found: dict[str, Any]) -> Plan:
         return {}
     settings = config.captions.model_dump(mode="json")
     return {"caption": {"captions": settings, "splits": captioned_splits(config), "digest": found["captioner"]}}
+
+
+def _select_step(config: RunConfig, method: Method, base: dict[str, Any], found: dict[str, Any]) -> Plan:
+    """Nothing where there is nothing to choose from."""
+    selection, sampling = config.selection, config.sampling
+    if not selection.chooses:
+        return {}
+    drawing = sampling.model_copy(update={"bank": selection.bank, "limit": selection.limit, "repeats": selection.repeats})
+    rules = selection.model_dump(mode="json", exclude={"candidates", "bank", "limit", "repeats"})
+    return {
+        "select": {
+            "seed": config.seed, "base": base, "concepts": [concept.as_json() for concept in method.concepts],
+            "tokens": list(method.tokens), "sampling": drawing.model_dump(mode="json"), "bank": found["selection"],
+            "scoring": config.scoring.model_dump(mode="json"),
+            "weights": {"extractor": found["extractor"], "inception": found["inception"]}, "selection": rules,
+        },
+    }  # fmt: skip
 
 
 def captioned_splits(config: RunConfig) -> list[str]:
@@ -243,6 +268,21 @@ def _bank_digest(bank: str, limit: int | None) -> str:
 
     load_bank(bank, limit)
     return fingerprint(bank_path(bank))
+
+
+def _selection_digest(own: str, own_limit: int | None, bank: str, limit: int | None) -> str:
+    """The digest of the bank to select by, ``own``, which must share no prompt with the one to score by."""
+    from components.evaluation.prompts import load_bank, shared_prompts
+
+    digest = _bank_digest(own, own_limit)
+    if shared := shared_prompts(load_bank(own, own_limit), load_bank(bank, limit)):
+        named = ", ".join(repr(text) for text in shared[:NAMED]) + (f" and {len(shared) - NAMED} more" if len(shared) > NAMED else "")
+        raise InputError(
+            f"selection.bank={own}", f"shares prompts with sampling.bank={bank}: {named}",
+            expected="prompts that the scores do not see: a choice looks better on those that it was made by than it is",
+            remedy="take them out of one of the two, or set selection.bank to another bank",
+        )  # fmt: skip
+    return digest
 
 
 def needs_roles(method: Method) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from components.core.config import RunConfig
 from components.core.gpus import named_gpu, usual_gpu
-from components.core.paths import read_json, state, write_json
+from components.core.paths import link_or_copy, read_json, state, write_json
 from components.diffusion.training.fit import check_machine
 from components.registry.tracking import is_new, open_tracking, tracking_uri
 from orchestration.client import LOCAL, connect, output_folder, stack_flavors, terminate_as_interrupt
@@ -111,8 +111,6 @@ def _gather_steps(run: PipelineRunResponse, result: RunResult) -> None:
 
 
 def _gather_outputs(run: PipelineRunResponse, result: RunResult) -> None:
-    from steps.io.artifacts import link_or_copy
-
     scores = read_json(output_folder(run, "score") / "scores.json")
     result.scores, result.base_scores = scores["style"], scores["base"]
     result.drift, result.context = scores.get("drift"), scores.get("context") or {}

@@ -1,10 +1,12 @@
 """Inline SVG for the report: it takes its colours from the page's CSS, so it follows light, dark and print."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+from components.core.metrics import Metric
 
 Point = tuple[float, float]
 
@@ -110,3 +112,29 @@ def axis(values: Sequence[float], from_zero: bool) -> list[float]:
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
     first = math.floor(low / step)
     return [round((first + index) * step, 10) for index in range(math.ceil((high - first * step) / step - 1e-9) + 1)]
+
+
+def choice_curve(rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limit: float | None = None) -> str:
+    """SVG of one score of what can be chosen, by ``x`` (``step`` or ``guidance``), with intervals: the chosen ringed, a limit dashed."""
+    points = [(float(row[x]), row["scores"][metric.key], bool(row["chosen"])) for row in rows if metric.key in row["scores"]]
+    if not points:
+        return ""
+    ends = [score[end] * metric.factor for _, score, _ in points for end in ("low", "high", "value")]
+    lines = [] if limit is None else [limit * metric.factor]
+    places = [place for place, _, _ in points]
+    frame = Frame(_WIDTH, _HEIGHT, (60, 24, 14, 50), axis([*places, *([0.0] if x == "step" else [])], False), axis([*ends, *lines], False))
+    parts = [frame.grid(), f'<text x="60" y="{_HEIGHT - 4}">{"training step" if x == "step" else x}</text>']
+    for value in lines:
+        _, y = frame.at(frame.x_axis[0], value)
+        parts.append(f'<path class="line dashed s-base" d="M60 {y:.1f}H{_WIDTH - 24}"/>')
+    spots = [frame.at(place, score["value"] * metric.factor) for place, score, _ in points]
+    parts.append('<path class="line s-style" d="M' + "L".join(f"{across:.1f} {down:.1f}" for across, down in spots) + '"/>')
+    for (place, score, chosen), (across, down) in zip(points, spots, strict=True):
+        (_, low), (_, high) = (frame.at(place, score[end] * metric.factor) for end in ("low", "high"))
+        parts.append(f'<path class="line thin s-style" d="M{across:.1f} {low:.1f}V{high:.1f}"/>')
+        parts.append(f'<circle class="dot s-style" cx="{across:.1f}" cy="{down:.1f}" r="4"/>')
+        if chosen:
+            parts.append(f'<circle class="ring s-style" cx="{across:.1f}" cy="{down:.1f}" r="9"/>')
+    told = ", ".join(f"{place:g}: {metric.text(score['value'])}{' (chosen)' if chosen else ''}" for place, score, chosen in points)
+    label = escape(f"{metric.label} by {x}: {told}")
+    return f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'

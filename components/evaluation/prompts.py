@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from components.core.errors import InputError
 
 BANKS = Path(__file__).parent / "banks"
-BUILTIN_BANKS = ("builtin", "pocket")
+BUILTIN_BANKS = ("builtin", "pocket", "builtin-selection", "pocket-selection")
+"""``builtin`` has 1,562 prompts, the others 64 each; those to select by share none with those to score by."""
 CATEGORIES = ("people", "people in places", "backgrounds", "things")
 UNCATEGORISED = "other"
 
@@ -33,7 +34,7 @@ class Prompt:
 
 
 def load_bank(name_or_path: str | Path, limit: int | None = None) -> list[Prompt]:
-    """Read a prompt bank: ``builtin`` (1,562 prompts), ``pocket`` (64), or a file; only the first ``limit`` prompts if given.
+    """Read a prompt bank, one of :data:`BUILTIN_BANKS` or a file; only the first ``limit`` prompts if given.
 
     Files are ``.txt`` (a prompt a line), ``.csv``/``.tsv`` with a header (``prompt``/``text``, optional ``id`` and ``category``, whatever
     their case, so PartiPrompts fits), or ``.jsonl`` with these keys. Empty lines and lines that begin with ``#`` are skipped. The built-in
@@ -65,6 +66,16 @@ def bank_path(name_or_path: str | Path) -> Path:
         expected = f"one of {', '.join(BUILTIN_BANKS)}, or a txt, csv, tsv or jsonl file"
         raise InputError(str(name_or_path), "no such prompt bank", expected=expected, remedy="fix sampling.bank")
     return path
+
+
+def shared_prompts(first: Sequence[Prompt], second: Sequence[Prompt]) -> list[str]:
+    """Texts of ``first`` that are in ``second`` too, whatever their case and punctuation."""
+    known = {_words(prompt.text) for prompt in second}
+    return [prompt.text for prompt in first if _words(prompt.text) in known]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", text.casefold()))
 
 
 def _collect(path: Path, reader: Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]) -> list[Prompt]:

@@ -39,7 +39,12 @@ def replicates(folder: Path, prompts: Sequence[str], resamples: int, seed: int) 
     """
     from safetensors.numpy import load_file
 
-    arrays = {name: np.asarray(array, float) for name, array in load_file(folder / VALUES).items()}
+    return resampled(PictureValues(list(prompts), load_file(folder / VALUES)), resamples, seed)
+
+
+def resampled(values: PictureValues, resamples: int, seed: int) -> dict[str, Array]:
+    """The same of values in memory."""
+    arrays, prompts = {name: np.asarray(array, float) for name, array in values.arrays.items()}, values.prompts
     weights = prompt_weights(prompts, resamples, seed)
     count = len(arrays["reference"])
     reference = np.random.default_rng([seed, 1]).multinomial(count, np.full(count, 1 / count), size=resamples)

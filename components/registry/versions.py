@@ -13,7 +13,8 @@ from urllib.request import url2pathname
 from components.core.config import RunConfig
 from components.core.content import digest_file, digest_folder, digest_value
 from components.core.errors import GateRefused, InputError
-from components.core.paths import atomic_folder, state
+from components.core.paths import atomic_folder, read_json, state
+from components.registry.candidates import log_candidates
 from components.registry.lock import is_queue
 from components.registry.tracking import (
     Tracking,
@@ -37,6 +38,8 @@ EVALUATION = "evaluation"
 EVALUATION_DIGEST = f"{TAG_PREFIX}evaluation_digest"
 SOURCE_DIGEST = "source_digest"
 """Tag of a version, under ``styleforge.``: what it was made from, as :func:`source_digest` gives it."""
+SELECTION = Path("training") / "selection" / "selection.json"
+"""What was compared before a model's checkpoint and guidance were chosen; not every model has it."""
 MODEL_FILES = ("model_index.json", "delta.safetensors")
 
 
@@ -65,8 +68,9 @@ def register_model(
 ) -> ModelRef:
     """Record a run and register its model folder, copied as it is, as a new version that gets ``alias``.
 
-    ``tags`` go on run and version under ``styleforge.``; ``scores`` become metrics, and the style's values tags of the version. If
-    MLflow stops answering on the way, the run is marked failed and no version is made.
+    ``tags`` go on run and version under ``styleforge.``; ``scores`` become metrics, and the style's values tags of the version; what
+    a checkpoint was chosen from becomes LoggedModels. If MLflow stops answering on the way, the run is marked failed and no version is
+    made.
     """
     facts = {f"{TAG_PREFIX}{key}": str(value) for key, value in tags.items()}
     facts[ARTIFACT_DIGEST] = artifact_digest(model)
@@ -83,7 +87,10 @@ def register_model(
         client.log_artifacts(run_id, str(model), "model")
         ensure_model(tracking, name)
         source = f"{client.get_run(run_id).info.artifact_uri}/model"
-        version = client.create_model_version(name, source, run_id=run_id, tags=facts | _score_tags(scores))
+        chosen = (
+            log_candidates(tracking, experiment, run_id, name, read_json(selection)) if (selection := model / SELECTION).is_file() else None
+        )
+        version = client.create_model_version(name, source, run_id=run_id, tags=facts | _score_tags(scores), model_id=chosen)
         client.set_registered_model_alias(name, alias, str(version.version))
     return ModelRef(name, str(version.version), alias, run_id)
 

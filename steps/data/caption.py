@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.core.config import CaptionsSection
-from steps.io.artifacts import Folder, link_or_copy
+from components.core.paths import link_or_copy
+from steps.io.artifacts import Folder
 from steps.io.caching import code_of
 from steps.io.workspace import scratch
 

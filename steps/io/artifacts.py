@@ -1,7 +1,5 @@
 """How folders travel between steps: hashed by content, hard-linked where the store is a local disk, never pickled or packed."""
 
-import contextlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +9,7 @@ from zenml.materializers.base_materializer import BaseMaterializer
 
 from components.core.content import digest_folder
 from components.core.errors import StorageError
-from components.core.paths import atomic_folder, state, storage_errors
+from components.core.paths import atomic_folder, link_or_copy, state, storage_errors
 from steps.io.transfer import download, upload
 
 # Times differ from run to run though the work is the same: they are kept, but are no part of the content.
@@ -101,12 +99,3 @@ class FolderMaterializer(BaseMaterializer):
     @property
     def _local(self) -> bool:
         return "://" not in self.uri
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link ``source`` as ``target``; copy where the two are on different disks or links are not allowed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):
-        os.link(source, target)
-        return
-    shutil.copyfile(source, target)

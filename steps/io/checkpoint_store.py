@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from zenml.artifact_stores import BaseArtifactStore
 
 FOLDER = "styleforge/checkpoints"
+CANDIDATES = "candidates"
+"""The folder of candidates among the checkpoints, here as on the disk."""
 _logger = logging.getLogger(__name__)
 
 
@@ -30,21 +32,35 @@ class CheckpointStore:
     uri: str
 
     def fetch(self, folder: Path) -> None:
-        """Bring the newest checkpoint into ``folder``, unless that has it or a newer one. Trouble with the store is only told."""
+        """Bring the newest checkpoint into ``folder``, unless that has it or a newer one, and the candidates before it.
+
+        Trouble with the store is only told.
+        """
         from components.diffusion.training.checkpoints import STATE
 
         with _troubles("cannot be read; training begins with what is here"):
             names = [name for name in self._names() if self._store.exists(f"{self.uri}/{name}/{STATE}")]
             if not names or any(item.name >= names[-1] for item in folder.glob("step-*")):
                 return
+            # First: a checkpoint without the candidates before it is of no use.
+            if self._store.exists(f"{self.uri}/{CANDIDATES}"):
+                with atomic_folder(folder / CANDIDATES) as temporary:
+                    download(self._store, f"{self.uri}/{CANDIDATES}", temporary)
             with atomic_folder(folder / names[-1]) as temporary:
                 download(self._store, f"{self.uri}/{names[-1]}", temporary)
             _logger.info("took %s from the artifact store", names[-1])
 
     def keep(self, checkpoint: Path) -> None:
-        """Store a checkpoint, then remove the older ones. Trouble with the store is only told: the training goes on."""
+        """Store a checkpoint's folder, then remove the older ones; or store a candidate's file.
+
+        Trouble with the store is only told: the training goes on.
+        """
         from components.diffusion.training.checkpoints import STATE
 
+        if checkpoint.is_file():
+            with _troubles("did not take a candidate; should this machine be lost now, training goes on from before it"):
+                upload(self._store, checkpoint.parent, [Path(checkpoint.name)], f"{self.uri}/{CANDIDATES}")
+            return
         with _troubles("did not take a checkpoint; should this machine be lost now, training goes on from an older one"):
             older = self._names()
             files = [item.relative_to(checkpoint) for item in checkpoint.rglob("*") if item.is_file()]
@@ -62,7 +78,8 @@ class CheckpointStore:
                 self._store.rmtree(self.uri)
 
     def _names(self) -> list[str]:
-        return sorted(str(name) for name in self._store.listdir(self.uri)) if self._store.exists(self.uri) else []
+        names = [str(name) for name in self._store.listdir(self.uri)] if self._store.exists(self.uri) else []
+        return sorted(name for name in names if name != CANDIDATES)
 
     @property
     def _store(self) -> BaseArtifactStore:

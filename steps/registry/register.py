@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.core.config import AS_SCORED, RunConfig
-from components.core.paths import read_json, read_jsonl, write_json
+from components.core.paths import link_or_copy, read_json, read_jsonl, write_json
 from components.registry.packaging import shipped_files
 from components.registry.versions import EVALUATION
-from steps.io.artifacts import Folder, link_or_copy
+from steps.io.artifacts import Folder
 from steps.io.caching import code_of
 from steps.io.workspace import scratch
 
@@ -58,7 +58,9 @@ def _finish_model(run: RunConfig, model: Folder, scores: Folder, target: Path) -
         link_or_copy(scores.path / relative, target / EVALUATION / relative)
     source = model.path / "styleforge.json"
     card = read_json(source) if source.is_file() else {"schema": 1}
-    drawing = run.sampling.model_dump(mode="json", include=set(AS_SCORED))
+    drawing: dict[str, Any] = run.sampling.model_dump(mode="json", include=set(AS_SCORED))
+    if chosen := card.get("selection"):
+        drawing["guidance"] = chosen["guidance"]
     card |= {"style": run.style.name, "sampling": drawing, "model_digest": model.digest, "config_digest": run.digest()}
     write_json(target / "styleforge.json", card)
     return target

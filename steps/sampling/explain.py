@@ -22,13 +22,13 @@ def explain(
     from components.diffusion.attention import heatmaps
     from components.diffusion.attention.capture import has_maps, words_to_map
     from components.diffusion.models.bundle import load_bundle
-    from steps.sampling.requests import bank_requests, spread
+    from steps.sampling.requests import as_chosen, bank_requests, spread
 
     out = scratch("explain")
     bundle = load_bundle(str(model.path)) if prompts else None
     if bundle is None or not has_maps(bundle):
         return Folder(heatmaps.write_nothing(out))
-    settings = SamplingSection(**sampling)
+    settings = as_chosen(model.path, SamplingSection(**sampling))
     identifiers = [str(concept["token"]) for concept in concepts]
     chosen = spread(bank_requests(settings.bank, settings.limit, settings.style_template, concepts), prompts)
     mapped = [(request, words_to_map(request, identifiers, words)) for request in chosen]

@@ -25,9 +25,9 @@ def draw_bank(out: Path, model: Folder, seed: int, concepts: list[dict[str, Any]
     """Draw the bank into ``style/`` and, once a prompt and for the drift, ``plain/``; pictures that are there and right are kept."""
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling import sampler
-    from steps.sampling.requests import bank_requests
+    from steps.sampling.requests import as_chosen, bank_requests
 
-    settings = SamplingSection(**sampling)
+    settings = as_chosen(model.path, SamplingSection(**sampling))
     bundle = load_bundle(str(model.path))
     styled = bank_requests(settings.bank, settings.limit, settings.style_template, concepts)
     sampler.sample_bank(bundle, styled, settings, seed, out / "style", shard)

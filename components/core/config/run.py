@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from components.core.config import sections
 from components.core.config.files import read_config
 from components.core.config.method import MethodSection
+from components.core.config.selection import SelectionSection
 from components.core.config.validation import validate_model
 from components.core.content import digest_value
 from components.core.nested import leaves
@@ -28,6 +29,7 @@ class RunConfig(sections.Section):
     method: MethodSection = MethodSection()
     training: sections.TrainingSection = sections.TrainingSection()
     sampling: sections.SamplingSection = sections.SamplingSection()
+    selection: SelectionSection = SelectionSection()
     scoring: sections.ScoringSection = sections.ScoringSection()
     attention: sections.AttentionSection = sections.AttentionSection()
     registry: sections.RegistrySection = sections.RegistrySection()
@@ -40,6 +42,8 @@ class RunConfig(sections.Section):
             raise ValueError("sampling.style_template: must hold {token} and {prompt}")
         if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
             raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
+        if self.selection.candidates > self.training.steps:
+            raise ValueError(f"selection.candidates: {self.selection.candidates} of {self.training.steps} steps; set at most one a step")
         if problem := self.training.conflict() or self._fetched_conflict():
             raise ValueError(problem)
         return self

@@ -15,6 +15,7 @@ from components.core.content import digest_value
 from components.core.devices import default_device
 from components.core.paths import atomic_folder, read_jsonl, write_json, write_jsonl
 from components.core.prompting import fill_tokens
+from components.diffusion.export.candidates import write_candidates
 from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.models.deltas import CARD, DELTA_FILE
@@ -51,9 +52,10 @@ class Timing:
 
 def write_model(
     config: RunConfig, method: Method, bundle: Bundle, trained: Mapping[str, torch.Tensor], style_set: Path, out: Path,
-    log: list[dict[str, Any]], timing: Timing,
+    log: list[dict[str, Any]], timing: Timing, candidates: Mapping[int, Path],
 ) -> None:  # fmt: skip
     """Write the finished style model, whole or not at all: all of it, or, as a delta, only ``trained``; and files for other programs.
+    ``candidates`` are files of what was trained until earlier steps, which are put beside it.
 
     Everything in the folder is a function of the run's inputs, but ``training/timing.json``.
     """
@@ -63,7 +65,9 @@ def write_model(
         else:
             bundle.save(folder)
         files = write_formats(folder, trained, method.recipe, bundle.family.layout)
-        write_json(folder / CARD, {**describe(config, method, bundle, style_set), "files": files})
+        card = describe(config, method, bundle, style_set)
+        write_json(folder / CARD, {**card, "files": files})
+        write_candidates(folder, candidates, card)
         write_jsonl(folder / "training" / "log.jsonl", log)
         write_json(folder / "training" / "timing.json", timing.as_json())
         prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]

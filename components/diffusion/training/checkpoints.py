@@ -66,10 +66,12 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
         return path
 
-    def newest(self, device: torch.device | str = "cpu") -> Checkpoint | None:
-        """The newest whole checkpoint of this run, or None."""
+    def newest(self, device: torch.device | str = "cpu", before: int | None = None) -> Checkpoint | None:
+        """The newest whole checkpoint of this run, of those of an earlier step than ``before`` if that is given; or None."""
         self._remove_leftovers()
         for path in reversed(self._all()):
+            if before is not None and int(path.name.removeprefix("step-")) >= before:
+                continue
             try:
                 found = self._read(path, device)
             except Exception as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from components.diffusion.models.precision import PLAIN_DTYPES, settle
 from components.diffusion.training import launch
 from components.diffusion.training.buckets import Size, bucket_sizes
 from components.diffusion.training.caches import LatentCache, LoadImage, PromptCache
+from components.diffusion.training.candidates import Candidates
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
 from components.diffusion.training.denoising import Denoising
 from components.diffusion.training.fit import check_machine
@@ -60,10 +62,11 @@ def fine_tune(
         split: folder of the split step (``split.json``).
         aux: folder of the Aux step (``metadata.jsonl``, ``images/``); one without rows means that nothing preserves.
         out: in diffusers layout, with ``styleforge.json`` and ``training/``.
-        checkpoints: a folder that the caller keys by what the run depends on, and removes after success.
+        checkpoints: a folder that the caller keys by what the run depends on, and removes after success. The candidates of
+            ``selection`` lie there too, until they are part of the model.
         load_image: reads one picture file as RGB.
-        on_checkpoint: called with the folder of each checkpoint once it is written. With several processes it is the first that calls
-            it, and this and ``load_image`` must be such that they can be pickled.
+        on_checkpoint: called with the folder of each checkpoint, and the file of each candidate, once it is written. With several
+            processes it is the first that calls it, and this and ``load_image`` must be such that they can be pickled.
 
     Raises:
         InputError: the base or one of the folders cannot be used.
@@ -99,7 +102,7 @@ def fine_tune(
         tensors = {name: value.detach().float() for name, value in trained.items()}
         if trainer.held.altered and (method.save == "full" or config.training.validation_prompts):
             put_onto_base(bundle, recipe, tensors)
-        write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing)
+        write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing, trainer.candidates.files())
     trainer.wait()
     return Path(out)
 
@@ -136,7 +139,9 @@ class Trainer:
         latents = LatentCache(self.family, load_image, self.device, config.seed, self._buckets(), enabled=training.cache_latents)
         prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not encoders)
         self.denoising = Denoising(self.family, denoiser, encoders, latents, prompts, self.mixer, self.accelerator, training, config.seed)
-        self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, self._fingerprint(bundle))
+        fingerprint = self._fingerprint(bundle)
+        self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, fingerprint)
+        self.candidates = Candidates(checkpoints, training.steps, config.selection.candidates, fingerprint)
         self.on_checkpoint = on_checkpoint
         self.log = TrainingLog(self.accelerator, self.checkpoints)
 
@@ -187,8 +192,7 @@ class Trainer:
                 self._step(step)
                 rate = pictures * (step - first) / max(time.perf_counter() - start, 1e-9)
                 advance(1, f"{self.log.note()}{rate:.1f} images/s")
-        self.average.finish()
-        self.optimizer.eval()
+        self._settle()
         self._release()
         return self.log.rows, Timing(time.perf_counter() - start, (self.training.steps - first) * pictures, first, self._gpu())
 
@@ -235,6 +239,8 @@ class Trainer:
             self.log.rows[-1]["validation_loss"] = self.denoising.validation(self.data.validation)
             for each in (self.optimizer, *self.models):
                 each.train()
+        if step in self.candidates.steps:
+            self._leave_candidate(step)
         if saves:
             self._save(step)
 
@@ -254,6 +260,33 @@ class Trainer:
                 self.optimizer.zero_grad()
         return torch.cat([totals, norm.detach().reshape(1)])
 
+    def _leave_candidate(self, step: int) -> None:
+        """Write what the model would be if this step were the last; before a checkpoint of the step, so that none is ahead of it."""
+        with self._as_at_the_end():
+            if self.is_main:
+                path = self.candidates.write(step, self.trained.tensors())
+                if self.on_checkpoint:
+                    self.on_checkpoint(path)
+        self.wait()
+
+    @contextlib.contextmanager
+    def _as_at_the_end(self) -> Iterator[None]:
+        """Give the weights the values that they would end with, for the time of a block: the average's, and a schedule-free optimizer's."""
+        moved = bool(self.training.ema_decay) or self.training.optimizer == "schedule-free"
+        # Going back by the optimizer's own arithmetic would round.
+        before = [value.detach().clone() for value in self.parameters] if moved else []
+        self._settle()
+        try:
+            yield
+        finally:
+            self.optimizer.train()
+            for value, old in zip(self.parameters if moved else [], before, strict=True):
+                value.data.copy_(old)
+
+    def _settle(self) -> None:
+        self.average.finish()
+        self.optimizer.eval()
+
     def _save(self, step: int) -> None:
         """Write a checkpoint: the first process does, with the random state of each, and the others wait for it."""
         random = all_states(self.device, self.rank, self.world)
@@ -271,6 +304,11 @@ class Trainer:
     def _resume(self) -> int:
         """Take up the newest checkpoint, if there is one. Returns its step, or 0."""
         found: Checkpoint | None = self.checkpoints.newest()
+        if found and (lost := self.candidates.missing(found.step)):
+            _logger.warning(
+                "%s: the candidate of step %d is lost; training goes on from before it, and makes it again", self.candidates.folder, lost[0]
+            )
+            found = self.checkpoints.newest(before=lost[0])
         steps = self.accelerator.gather(torch.tensor([found.step if found else 0], device=self.device)).tolist()
         if len(set(steps)) > 1:
             raise StorageError(

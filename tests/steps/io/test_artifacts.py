@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.core.errors import StorageError
-from steps.io.artifacts import Folder, FolderMaterializer, content_digest, link_or_copy
+from components.core.paths import link_or_copy
+from steps.io.artifacts import Folder, FolderMaterializer, content_digest
 
 
 class MemoryStore:

@@ -1,0 +1,50 @@
+"""The section of what is chosen after training: a checkpoint and a guidance scale."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from components.core.config.sections import PositiveInt, Probability, Section
+from components.core.metrics import SCORES
+
+if TYPE_CHECKING:
+    ScoreName = str
+else:
+    ScoreName = Literal[SCORES]
+
+
+class SelectionSection(Section):
+    """Choosing among checkpoints of the training, and among guidance scales, by pictures of a bank of its own."""
+
+    candidates: PositiveInt = Field(
+        1,
+        le=64,
+        description="Checkpoints to choose from, evenly spaced through the training, the last among them; 1: the last is taken.",
+    )
+    guidances: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
+        (), description="Guidance scales to choose from besides `sampling.guidance`; none: that one is taken."
+    )
+    bank: str = Field(
+        "builtin-selection", description="`builtin-selection`, `pocket-selection` (64 prompts each), or a file as of `sampling.bank`. It "
+        "must share no prompt with `sampling.bank`: a choice looks better on the prompts that it was made by than it is.",
+    )  # fmt: skip
+    limit: PositiveInt | None = Field(None, description="Use only the first so many prompts of the bank.")
+    repeats: PositiveInt = Field(1, description="Pictures a prompt.")
+    score: ScoreName = Field(
+        "kid",
+        description="Score that decides, measured to StyleRef and never to the reference; the best wins among those inside the limits.",
+    )
+    clip_t_margin: Probability = Field(0.1, description="Share of the base's CLIP-T, on the same prompts, that a choice may lose.")
+    limits: dict[ScoreName, float] = Field(
+        {}, description="Further limits by score: at most this much of a score of which less is better, at least this much of any other."
+    )
+    confidence: float = Field(
+        0.68, gt=0.0, lt=1.0,
+        description="Level of the paired interval inside of which two choices tie. Of those that tie with the best the earlier checkpoint "
+        "is taken, and the guidance nearer to `sampling.guidance`. 0.68 is one standard error.",
+    )  # fmt: skip
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose from."""
+        return self.candidates > 1 or bool(self.guidances)

@@ -1,0 +1,57 @@
+"""Candidates in a model's folder: each a delta that can be drawn with, and the chosen one as the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from components.core.card import CARD
+from components.core.paths import atomic_folder, link_or_copy, read_json, write_json
+from components.diffusion.export.formats import write_formats
+from components.diffusion.models.bundle import load_weights
+from components.diffusion.models.deltas import DELTA_FILE
+from components.diffusion.training.candidates import FOLDER
+from components.diffusion.training.methods import Recipe
+
+
+def write_candidates(folder: Path, files: Mapping[int, Path], card: Mapping[str, Any]) -> None:
+    """Put candidates into a model's folder, by step, each with the model's ``card``."""
+    for step, file in files.items():
+        place = folder / FOLDER / f"step-{step:08d}"
+        link_or_copy(file, place / DELTA_FILE)
+        write_json(place / CARD, {**card, "save": "delta", "files": [], "step": step})
+
+
+def read_candidates(model: Path) -> dict[int, Path]:
+    """Folders to draw with, by step and in its order; the last is the model's own."""
+    found = {int(place.name.removeprefix("step-")): place for place in (model / FOLDER).glob("step-*")}
+    return {**dict(sorted(found.items())), int(read_json(model / CARD)["training"]["steps"]): model}
+
+
+def take_candidate(model: Path, step: int, out: Path, selection: Mapping[str, Any]) -> Path:
+    """Write into ``out`` the model as if its training had ended at ``step``, without the other candidates; returns it.
+
+    Saved as the method saves: a whole model or a delta, with the files for other programs. The training's log stays as it is;
+    ``selection`` goes into the card.
+    """
+    source = read_candidates(model)[step]
+    with atomic_folder(out) as folder:
+        card = read_json(model / CARD)
+        for file in sorted(item.relative_to(model) for item in model.rglob("*") if item.is_file()):
+            # Of another candidate's files only the log and the times are this one's too.
+            stays = file.parts[0] != FOLDER if source == model else file.parts[0] == "training" and file.suffix != ".png"
+            if stays and file.as_posix() != CARD:
+                link_or_copy(model / file, folder / file)
+        if source != model:
+            bundle = load_weights(source)
+            if card["save"] == "delta":
+                link_or_copy(source / DELTA_FILE, folder / DELTA_FILE)
+            else:
+                bundle.save(folder)
+            recipe = Recipe.from_json(card["recipe"])
+            card["files"] = write_formats(folder, load_file(source / DELTA_FILE), recipe, bundle.family.layout)
+        write_json(folder / CARD, {**card, "selection": dict(selection)})
+    return Path(out)

@@ -1,0 +1,118 @@
+"""The rule by which a checkpoint and a guidance scale are chosen: the best style score inside limits, and ties to the one preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.core.config import ScoringSection
+from components.core.content import derive_seed
+from components.core.metrics import SPECS
+from components.evaluation.features import Extractors
+from components.evaluation.metrics import Bootstrap
+from components.evaluation.pictures import read_pictures
+from components.evaluation.replicates import resampled
+from components.evaluation.scoring import Scorer, extract, scored_paths
+from components.evaluation.significance import Resampled, advantages
+
+CLIP_T = "clip_t"
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``score`` decides; ``limits`` are held by values, see :func:`excess`; ``confidence`` is the level of the intervals of ties."""
+
+    score: str
+    limits: Mapping[str, float]
+    confidence: float
+
+    @property
+    def scores(self) -> list[str]:
+        """All scores that it looks at."""
+        return list(dict.fromkeys([self.score, *self.limits]))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One that can be chosen, with its scores (value, low, high, n each) and, where pairs can be compared, the first score's replicates."""
+
+    step: int
+    guidance: float
+    scores: Mapping[str, Mapping[str, Any]]
+    replicates: Resampled | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The index of the chosen one, that of the best score, and of each whether it is inside the limits and ties with the best."""
+
+    chosen: int
+    best: int
+    inside: list[bool]
+    tied: list[bool]
+
+
+class Judge:
+    """Scores options on the selection bank. ``reference`` are StyleRef's pictures; ``tokens`` as of ``scoring.score``."""
+
+    def __init__(self, reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str]) -> None:
+        self._reference, self._settings, self._seed, self._tokens = list(reference), settings, seed, tokens
+        self._extractors = Extractors.load(settings)
+
+    def scores(self, pictures: Path, names: Sequence[str]) -> dict[str, Any]:
+        """The named scores of a folder of pictures."""
+        drawn = read_pictures(pictures)
+        scorer = self._scorer(drawn)
+        return {name: scorer.one(name, drawn) for name in names}
+
+    def option(self, step: int, guidance: float, pictures: Path, rule: Rule) -> Option:
+        """A folder of pictures as an option."""
+        drawn = read_pictures(pictures)
+        scorer = self._scorer(drawn)
+        scores = {name: scorer.one(name, drawn) for name in rule.scores}
+        # One seed for all: the same prompts and StyleRef pictures, which is what makes differences paired.
+        known = resampled(scorer.values(drawn), RESAMPLES, derive_seed(self._seed, "selection"))
+        spread = known.get(rule.score)
+        return Option(step, guidance, scores, None if spread is None else Resampled(float(scores[rule.score]["value"]), spread))
+
+    def _scorer(self, drawn: Sequence[Any]) -> Scorer:
+        table = extract(scored_paths([drawn], self._reference), self._extractors.all, self._settings.batch_size)
+        return Scorer(self._extractors, table, self._reference, self._settings, self._seed, self._tokens)
+
+
+def choose(options: Sequence[Option], rule: Rule) -> Choice:
+    """Choose among options, which come in the order of preference: the first that ties with the best inside the limits.
+
+    Where none is inside them, only those are looked at that are outside by the least.
+    """
+    outside = [excess(option.scores, rule.limits) for option in options]
+    least = max(min(outside), 0.0)
+    allowed = [index for index, amount in enumerate(outside) if amount <= least]
+    sign = 1.0 if SPECS[rule.score].lower else -1.0
+    best = min(allowed, key=lambda index: sign * float(options[index].scores[rule.score]["value"]))
+    tied = [index in allowed and (index == best or _ties(options[best], options[index], rule)) for index in range(len(options))]
+    return Choice(tied.index(True), best, [amount <= 0.0 for amount in outside], tied)
+
+
+def excess(scores: Mapping[str, Mapping[str, Any]], limits: Mapping[str, float]) -> float:
+    """By how much scores are outside limits, as a share of the limit, the worst of them; at most 0 where all are inside."""
+    amounts = [
+        (1.0 if SPECS[name].lower else -1.0) * (float(scores[name]["value"]) - limit) / max(abs(limit), 1e-12)
+        for name, limit in limits.items()
+    ]
+    return max(amounts, default=0.0)
+
+
+def _ties(best: Option, other: Option, rule: Rule) -> bool:
+    """Whether the paired interval of the best's advantage holds zero."""
+    if best.replicates is None or other.replicates is None:
+        return False
+    gap = advantages(best.replicates, other.replicates, lower=SPECS[rule.score].lower, margin=0.0)
+    spread = gap.replicates[np.isfinite(gap.replicates)]
+    low, _ = Bootstrap(len(spread), rule.confidence).interval(gap.value, spread)
+    return low <= 0

@@ -1,0 +1,52 @@
+"""The report's section on what was chosen: curves over checkpoints and guidance scales, and the same prompts drawn by each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.core.images import load_rgb
+from components.core.metrics import SPECS
+from components.core.pages import thumbnail
+from components.core.paths import read_json
+from components.evaluation import charts
+from components.evaluation.selection import CLIP_T
+from components.evaluation.selection_record import FILE
+
+SIDE = 160
+
+
+def selection_section(model: Path) -> dict[str, Any] | None:
+    """What the template shows of a model's ``training/selection``; None for a model that was not chosen among others."""
+    folder = model / "training" / "selection"
+    if not (folder / FILE).is_file():
+        return None
+    found = read_json(folder / FILE)
+    groups = [("checkpoints", "step", "checkpoint"), ("guidances", "guidance", "guidance scale")]
+    score = SPECS[found["score"]]
+    return {
+        "chosen": found["chosen"], "default": found["default"], "moved": found["chosen"] != found["default"], "prompts": found["prompts"],
+        "reference_n": found["reference_n"], "confidence": found["confidence"], "score": score,
+        "floor": SPECS[CLIP_T].text(found["limits"][CLIP_T]),
+        "groups": [_group(folder, found, rows, x, title) for key, x, title in groups if len(rows := found[key]) > 1],
+    }  # fmt: skip
+
+
+def _group(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], x: str, title: str) -> dict[str, Any]:
+    score, limits = SPECS[found["score"]], found["limits"]
+    others = [SPECS[name] for name in limits if name != found["score"]]
+    return {
+        "title": title,
+        "curves": [
+            (metric.title, charts.choice_curve(rows, x, metric, limits.get(metric.key))) for metric in (score, *others)
+        ],
+        "columns": [_column(folder, row, x, score) for row in rows],
+        "prompts": [item["prompt"] for item in rows[0]["strip"]],
+    }  # fmt: skip
+
+
+def _column(folder: Path, row: Mapping[str, Any], x: str, score: Any) -> dict[str, Any]:
+    state = "chosen" if row["chosen"] else "outside the limits" if not row["inside"] else "ties with the best" if row["tied"] else ""
+    return {
+        "name": f"{row[x]:g}", "value": score.text(row["scores"][score.key]["value"]), "state": state, "chosen": row["chosen"],
+        "pictures": [thumbnail(load_rgb(folder / item["file"]), SIDE) for item in row["strip"]],
+    }  # fmt: skip

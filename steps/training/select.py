@@ -1,0 +1,83 @@
+"""Step: choose a checkpoint of the training and a guidance scale, by pictures of the selection bank."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from zenml import step
+
+from components.core.config import SamplingSection, ScoringSection, SelectionSection
+from components.core.content import digest_value
+from components.core.paths import read_json, state, write_json
+from steps.io.artifacts import Folder
+from steps.io.base_model import load_base
+from steps.io.caching import code_of
+from steps.io.workspace import resumable, scratch
+
+
+@step(environment=code_of(__file__))
+def select(
+    model: Folder, style_set: Folder, split: Folder, seed: int, base: dict[str, Any], concepts: list[dict[str, Any]], tokens: list[str],
+    sampling: dict[str, Any], bank: str, scoring: dict[str, Any], weights: dict[str, Any], selection: dict[str, Any],
+) -> Annotated[Folder, "chosen"]:  # fmt: skip
+    """Draw the selection bank with each candidate and guidance, score it to StyleRef, and give the chosen model.
+
+    ``sampling`` is the run's with the selection's bank, ``bank`` that bank's digest, ``weights`` digests of the extractors' files.
+    Its card holds the chosen guidance, ``training/selection/`` what was compared. The reference is never looked at.
+    """
+    from components.diffusion.export.candidates import read_candidates, take_candidate
+    from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.sampling import sampler
+    from components.evaluation.selection import CLIP_T, Judge, Rule
+    from components.evaluation.selection_record import Drawn, search, write_selection
+    from steps.sampling.requests import bank_requests
+
+    started = time.monotonic()
+    settings, rules = SamplingSection(**sampling), SelectionSection(**selection)
+    work = resumable("select", "pictures", key=[model.digest, seed, concepts, sampling, bank])
+    styled = bank_requests(settings.bank, settings.limit, settings.style_template, concepts)
+    folders = read_candidates(model.path)
+    loaded: dict[int, Any] = {}
+
+    def draw(at: int, guidance: float) -> Path:
+        if at not in loaded:
+            loaded.clear()  # One model in memory at a time.
+            loaded[at] = load_bundle(str(folders[at]))
+        return sampler.sample_bank(
+            loaded[at], styled, settings.model_copy(update={"guidance": guidance}), seed, work / f"step-{at:08d}-g{guidance:g}"
+        )
+
+    reference = [style_set.path / "images" / row["path"] for row in read_json(split.path / "split.json")["style_ref"]]
+    judge = Judge(reference, ScoringSection(**scoring), seed, tokens)
+    baseline = judge.scores(_base_pictures(base, settings, seed, bank), [CLIP_T])
+    floor = (1 - rules.clip_t_margin) * baseline[CLIP_T]["value"]
+    rule = Rule(rules.score, {CLIP_T: floor, **rules.limits}, rules.confidence)
+    found = search(
+        list(folders), [float(settings.guidance or 1.0), *rules.guidances], rule,
+        lambda at, guidance: Drawn(at, guidance, folder := draw(at, guidance), judge.option(at, guidance, folder, rule)),
+    )  # fmt: skip
+    out = scratch("select")
+    take_candidate(model.path, found.step, out, {"step": found.step, "guidance": found.guidance})
+    record = {"bank": settings.bank, "prompts": len(styled), "reference_n": len(reference), "base": baseline}
+    write_selection(out / "training" / "selection", found, rule, record)
+    write_json(out / "training" / "selection" / "timing.json", {"seconds": round(time.monotonic() - started, 3)})
+    return Folder(out)
+
+
+def _base_pictures(base: dict[str, Any], settings: SamplingSection, seed: int, bank: str) -> Path:
+    """The bank drawn with the base, which all styles share: kept under the home by what it depends on."""
+    from filelock import FileLock
+
+    from components.diffusion.sampling import sampler
+    from steps.sampling.requests import bank_requests
+
+    plain = settings.model_copy(update={"style_template": SamplingSection().style_template})
+    place = state("cache", "selection") / digest_value([base["digest"], base["precision"], seed, plain.model_dump(mode="json"), bank])[:24]
+    with FileLock(place.with_suffix(".lock")):
+        # Nothing is loaded where the pictures are there.
+        if (place / "done").is_file():
+            return place
+        requests = bank_requests(plain.bank, plain.limit, plain.plain_template)
+        sampler.sample_bank(load_base(base), requests, plain, seed, place)
+        (place / "done").touch()
+    return place

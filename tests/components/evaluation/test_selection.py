@@ -1,0 +1,103 @@
+"""The rule: the best inside the limits, ties to the one preferred; and what is kept of a search."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.core.paths import read_json, write_jsonl
+from components.evaluation.selection import Option, Rule, choose, excess
+from components.evaluation.selection_page import selection_section
+from components.evaluation.selection_record import Drawn, search, write_selection
+from components.evaluation.significance import Resampled
+
+RULE = Rule("kid", {"clip_t": 50.0}, 0.68)
+NOISE = np.random.default_rng(0).normal(0, 0.01, 400)
+
+
+def option(kid: float, clip_t: float = 60.0, own: float = 0.0, step: int = 0, guidance: float = 1.0) -> Option:
+    """``own`` is the spread that is not common to all options."""
+    spread = kid + NOISE + own * np.random.default_rng(int(1e4 * kid)).normal(size=len(NOISE))
+    scores = {name: {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 8} for name, value in (("kid", kid), ("clip_t", clip_t))}
+    return Option(step, guidance, scores, Resampled(kid, spread))
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        # What is common to all is no reason for a tie.
+        ([option(0.12), option(0.10), option(0.11)], 1),
+        # A difference inside its own interval is one, and goes to the first.
+        ([option(0.105, own=0.02), option(0.10, own=0.02), option(0.3)], 0),
+        # The best is outside a limit, and what ties with it as well.
+        ([option(0.05, 49.0), option(0.2), option(0.1)], 2),
+        # None is inside: the one that is outside by the least, however good the others are.
+        ([option(0.05, 40.0), option(0.2, 49.0), option(0.1, 45.0)], 1),
+    ],
+)
+def test_the_rule(options: list[Option], chosen: int) -> None:
+    assert choose(options, RULE).chosen == chosen
+
+
+def test_a_score_that_is_better_higher_and_one_without_pairs() -> None:
+    options = [option(0.1, 60.0), option(0.1, 61.0), option(0.1, 59.0)]
+    assert choose(options, Rule("clip_t", {}, 0.68)).best == 1
+    # Without replicates nothing ties.
+    alone = [Option(each.step, each.guidance, each.scores) for each in options]
+    assert choose(alone, Rule("clip_t", {}, 0.68)).chosen == 1
+
+
+def test_limits_are_on_the_right_side() -> None:
+    scores = option(0.2, 60.0).scores
+    assert excess(scores, {"kid": 0.1}) == pytest.approx(1.0) and excess(scores, {"clip_t": 80.0}) == pytest.approx(0.25)
+    assert excess(scores, {"kid": 0.3, "clip_t": 50.0}) < 0 and excess(scores, {}) == 0
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Callable[[dict[tuple[int, float], float]], Callable[[int, float], Drawn]]:
+    """Options whose KID is told, with two pictures each."""
+
+    def of(kids: dict[tuple[int, float], float]) -> Callable[[int, float], Drawn]:
+        def drawn(step: int, guidance: float) -> Drawn:
+            folder = tmp_path / f"{step}-{guidance}"
+            (folder / "images").mkdir(parents=True)
+            rows: list[dict[str, Any]] = []
+            for name, category in (("a", "people"), ("b", "things")):
+                Image.new("RGB", (8, 8), (step % 255, 0, 0)).save(folder / "images" / f"{name}.png")
+                rows.append({"file_name": f"images/{name}.png", "prompt_id": name, "category": category, "prompt": f"a {category}"})
+            write_jsonl(folder / "metadata.jsonl", rows)
+            return Drawn(step, guidance, folder, option(kids[step, guidance], step=step, guidance=guidance))
+
+        return drawn
+
+    return of
+
+
+def test_a_search_draws_each_once_and_prefers_the_default(draw: Any, tmp_path: Path) -> None:
+    kids = {(30, 2.5): 0.3, (30, 1.5): 0.1, (30, 2.0): 0.2, (10, 1.5): 0.2, (20, 1.5): 0.05}
+    # Drawing one twice would fail: its folder is there.
+    found = search([10, 20, 30], [2.5, 1.5, 2.0], RULE, draw(kids))
+    assert (found.step, found.guidance) == (20, 1.5)
+    assert [item.guidance for item in found.guidances] == [2.5, 2.0, 1.5] and [item.step for item in found.checkpoints] == [10, 20, 30]
+    record = {"bank": "pocket-selection", "prompts": 2, "reference_n": 20, "base": {}}
+    write_selection(tmp_path / "model" / "training" / "selection", found, RULE, record)
+    written = read_json(tmp_path / "model" / "training" / "selection" / "selection.json")
+    assert written["chosen"] == {"step": 20, "guidance": 1.5} and written["default"] == {"step": 30, "guidance": 2.5}
+    assert [row["chosen"] for row in written["checkpoints"]] == [False, True, False]
+    section = selection_section(tmp_path / "model")
+    assert section is not None and [group["title"] for group in section["groups"]] == ["checkpoint", "guidance scale"]
+    assert [column["state"] for column in section["groups"][0]["columns"]] == ["", "chosen", ""]
+    assert all(len(column["pictures"]) == 2 for group in section["groups"] for column in group["columns"])
+    assert all("ring" in curve for group in section["groups"] for _, curve in group["curves"])
+
+
+def test_ties_go_to_the_default_guidance(draw: Any) -> None:
+    kids = {(30, 2.5): 0.1, (30, 1.5): 0.1}
+    assert search([30], [2.5, 1.5], RULE, draw(kids)).guidance == 2.5
+
+
+def test_without_a_choice_there_is_no_section(tmp_path: Path) -> None:
+    assert selection_section(tmp_path) is None
