@@ -70,11 +70,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
         **_caption_step(config, found),
         "split": {"extractor": extractor},
         "build_aux": _aux_parameters(config, method, base, extractor),
-        "fine_tune": {
-            "seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"],
-            **({"candidates": config.selection.candidates} if config.selection.candidates > 1 else {}),
-        },
-        **_select_step(config, method, base, found),
+        **_training_steps(config, method, base, found),
         "sample_bank": {"seed": config.seed, "concepts": concepts, "sampling": sampling, "bank": bank},
         "explain": {
             "seed": config.seed, "concepts": concepts, "bank": bank, **dump["attention"],
@@ -167,14 +163,18 @@ def _caption_step(config: RunConfig, found: dict[str, Any]) -> Plan:
     return {"caption": {"captions": settings, "splits": captioned_splits(config), "digest": found["captioner"]}}
 
 
-def _select_step(config: RunConfig, method: Method, base: dict[str, Any], found: dict[str, Any]) -> Plan:
-    """Nothing where there is nothing to choose from."""
-    selection, sampling = config.selection, config.sampling
+def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], found: dict[str, Any]) -> Plan:
+    """``fine_tune``, and ``select`` where there is something to choose from."""
+    selection, sampling, dump = config.selection, config.sampling, config.model_dump(mode="json")
+    training = {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]}
+    if selection.candidates > 1:
+        training["candidates"] = selection.candidates
     if not selection.chooses:
-        return {}
+        return {"fine_tune": training}
     drawing = sampling.model_copy(update={"bank": selection.bank, "limit": selection.limit, "repeats": selection.repeats})
     rules = selection.model_dump(mode="json", exclude={"candidates", "bank", "limit", "repeats"})
     return {
+        "fine_tune": training,
         "select": {
             "seed": config.seed, "base": base, "concepts": [concept.as_json() for concept in method.concepts],
             "tokens": list(method.tokens), "sampling": drawing.model_dump(mode="json"), "bank": found["selection"],

@@ -108,8 +108,10 @@ class _Cells:
         """Mean seconds and largest memory and bytes over the variant's cells."""
         costs = [record.cost for record in self.records(variant)]
         seconds = [cost["seconds"] for cost in costs if cost.get("seconds") is not None]
+        selection = [cost["selection_seconds"] for cost in costs if cost.get("selection_seconds") is not None]
         return {
             "seconds": float(np.mean(seconds)) if seconds else None,
+            "selection_seconds": float(np.mean(selection)) if selection else None,
             "peak_memory_bytes": max((cost["peak_memory_bytes"] for cost in costs if cost.get("peak_memory_bytes")), default=None),
             "saved_bytes": max((cost["saved_bytes"] for cost in costs), default=None),
             "devices": sorted({cost["device"] for cost in costs if cost.get("device")}),

@@ -11,7 +11,7 @@ from components.core.metrics import MAIN, MEASURES, SPECS
 
 Result = Mapping[str, Any]
 _CSV = ("variant", "style", "seed", "steps", "status")
-_CSV_COSTS = ("seconds", "peak_memory_bytes", "saved_bytes", "device")
+_CSV_COSTS = ("seconds", "selection_seconds", "peak_memory_bytes", "saved_bytes", "device")
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,16 @@ def labels(result: Result) -> dict[str, str]:
 
 
 def cost_texts(result: Result, name: str) -> dict[str, str]:
-    """Seconds, peak memory and saved megabytes of a variant, as text."""
+    """Seconds, peak memory and saved megabytes of a variant, as text; seconds of the selection where any variant has one."""
     cost = result["costs"][name]
     largest = max((item["saved_bytes"] or 0 for item in result["costs"].values()), default=0)
     saved = cost["saved_bytes"]
+    selected = any(item.get("selection_seconds") is not None for item in result["costs"].values())
+    selection = cost.get("selection_seconds")
     share = f" ({100 * saved / largest:.1f} %)" if saved and largest and saved < largest else ""
     return {
         "training s": "–" if cost["seconds"] is None else f"{cost['seconds']:.0f}",
+        **({"selection s": "–" if selection is None else f"{selection:.0f}"} if selected else {}),
         "peak MB": "–" if cost["peak_memory_bytes"] is None else f"{cost['peak_memory_bytes'] / 1e6:.0f}",
         "saved MB": "–" if saved is None else f"{saved / 1e6:.2f}{share}" if saved < 1e7 else f"{saved / 1e6:.1f}{share}",
     }

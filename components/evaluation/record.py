@@ -90,9 +90,10 @@ def _copy_wall(shown: list[tuple[Picture, Picture | None]], folder: Path) -> lis
 
 
 def _cost(model: Path) -> dict[str, Any]:
-    """Seconds and peak memory of a training. One that was interrupted is reckoned up to all of its steps."""
+    """Seconds and peak memory of a training, and seconds of the selection after it. An interrupted training is reckoned up to all steps."""
     timing, card = model / "training" / "timing.json", model / "styleforge.json"
     found = read_json(timing) if timing.is_file() else {}
+    selection = model / "training" / "selection" / "timing.json"
     steps = (read_json(card).get("training") or {}).get("steps") if card.is_file() else None
     seconds, resumed = found.get("seconds"), found.get("resumed_from") or 0
     if seconds is not None and steps and 0 < resumed < steps:
@@ -100,4 +101,5 @@ def _cost(model: Path) -> dict[str, Any]:
     return {
         "seconds": seconds, "resumed": bool(resumed), "peak_memory_bytes": found.get("peak_memory_bytes"),
         "device": found.get("device"), "steps": steps,
+        **({"selection_seconds": read_json(selection)["seconds"]} if selection.is_file() else {}),
     }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from components.core.config import ScoringSection
+from components.core.config import Limit, ScoringSection
 from components.core.content import derive_seed
 from components.core.metrics import SPECS
 from components.evaluation.features import Extractors
@@ -25,16 +25,16 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Rule:
-    """``score`` decides; ``limits`` are held by values, see :func:`excess`; ``confidence`` is the level of the intervals of ties."""
+    """``score`` decides inside of ``limits``, which are held by values; ``confidence`` is the level of the intervals of ties."""
 
     score: str
-    limits: Mapping[str, float]
+    limits: Sequence[Limit]
     confidence: float
 
     @property
     def scores(self) -> list[str]:
         """All scores that it looks at."""
-        return list(dict.fromkeys([self.score, *self.limits]))
+        return list(dict.fromkeys([self.score, *(limit.metric for limit in self.limits)]))
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,9 @@ def choose(options: Sequence[Option], rule: Rule) -> Choice:
     return Choice(tied.index(True), best, [amount <= 0.0 for amount in outside], tied)
 
 
-def excess(scores: Mapping[str, Mapping[str, Any]], limits: Mapping[str, float]) -> float:
-    """By how much scores are outside limits, as a share of the limit, the worst of them; at most 0 where all are inside."""
-    amounts = [
-        (1.0 if SPECS[name].lower else -1.0) * (float(scores[name]["value"]) - limit) / max(abs(limit), 1e-12)
-        for name, limit in limits.items()
-    ]
-    return max(amounts, default=0.0)
+def excess(scores: Mapping[str, Mapping[str, Any]], limits: Sequence[Limit]) -> float:
+    """By how much scores are outside limits, the worst of them; at most 0 where all are inside."""
+    return max((limit.excess(float(scores[limit.metric]["value"])) for limit in limits), default=0.0)
 
 
 def _ties(best: Option, other: Option, rule: Rule) -> bool:

@@ -9,7 +9,6 @@ from components.core.metrics import SPECS
 from components.core.pages import thumbnail
 from components.core.paths import read_json
 from components.evaluation import charts
-from components.evaluation.selection import CLIP_T
 from components.evaluation.selection_record import FILE
 
 SIDE = 160
@@ -26,13 +25,20 @@ def selection_section(model: Path) -> dict[str, Any] | None:
     return {
         "chosen": found["chosen"], "default": found["default"], "moved": found["chosen"] != found["default"], "prompts": found["prompts"],
         "reference_n": found["reference_n"], "confidence": found["confidence"], "score": score,
-        "floor": SPECS[CLIP_T].text(found["limits"][CLIP_T]),
+        "limits": [
+            (SPECS[name].label, "at least" if least else "at most", SPECS[name].text(value)) for name, value, least in _limits(found)
+        ],
         "groups": [_group(folder, found, rows, x, title) for key, x, title in groups if len(rows := found[key]) > 1],
     }  # fmt: skip
 
 
+def _limits(found: Mapping[str, Any]) -> list[tuple[str, float, bool]]:
+    """Score, limit, and whether it is a lower one."""
+    return [(row["metric"], row["at_least"] if "at_least" in row else row["at_most"], "at_least" in row) for row in found["limits"]]
+
+
 def _group(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], x: str, title: str) -> dict[str, Any]:
-    score, limits = SPECS[found["score"]], found["limits"]
+    score, limits = SPECS[found["score"]], {name: value for name, value, _ in _limits(found)}
     others = [SPECS[name] for name in limits if name != found["score"]]
     return {
         "title": title,

@@ -60,10 +60,11 @@ def search(steps: Sequence[int], guidances: Sequence[float], rule: Rule, draw: C
 
 def write_selection(folder: Path, found: Found, rule: Rule, record: Mapping[str, Any]) -> None:
     """Write ``selection.json`` and the pictures of the strips."""
+    limits = [limit.model_dump(mode="json", exclude_none=True) for limit in rule.limits]
     with atomic_folder(folder) as made:
         strips = {(item.step, item.guidance): _strip(item, made) for item in (*found.guidances, *found.checkpoints)}
         write_json(made / FILE, {
-            "schema": SCHEMA, **record, "score": rule.score, "limits": dict(rule.limits), "confidence": rule.confidence,
+            "schema": SCHEMA, **record, "score": rule.score, "limits": limits, "confidence": rule.confidence,
             "default": {"step": found.checkpoints[-1].step, "guidance": found.guidances[0].guidance},
             "chosen": {"step": found.step, "guidance": found.guidance},
             "guidances": sorted(_rows(found.guidances, found.by_guidance, strips), key=lambda row: float(row["guidance"])),

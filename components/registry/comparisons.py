@@ -10,7 +10,7 @@ from components.registry.tracking import Tracking, score_metrics
 TAG_PREFIX = "styleforge."
 PARENT_TAG = "mlflow.parentRunId"
 """The tag by which MLflow's pages nest runs."""
-_COSTS = ("seconds", "peak_memory_bytes", "saved_bytes")
+_COSTS = ("seconds", "selection_seconds", "peak_memory_bytes", "saved_bytes")
 
 
 def log_comparison(

@@ -38,6 +38,8 @@ EVALUATION = "evaluation"
 EVALUATION_DIGEST = f"{TAG_PREFIX}evaluation_digest"
 SOURCE_DIGEST = "source_digest"
 """Tag of a version, under ``styleforge.``: what it was made from, as :func:`source_digest` gives it."""
+LOGGED_MODEL = f"{TAG_PREFIX}logged_model"
+"""Tag of a version that was chosen: the id of its LoggedModel, see :mod:`components.registry.candidates`."""
 SELECTION = Path("training") / "selection" / "selection.json"
 """What was compared before a model's checkpoint and guidance were chosen; not every model has it."""
 MODEL_FILES = ("model_index.json", "delta.safetensors")
@@ -90,7 +92,9 @@ def register_model(
         chosen = (
             log_candidates(tracking, experiment, run_id, name, read_json(selection)) if (selection := model / SELECTION).is_file() else None
         )
-        version = client.create_model_version(name, source, run_id=run_id, tags=facts | _score_tags(scores), model_id=chosen)
+        # MLflow's own stores keep no model id of a version.
+        tags = facts | _score_tags(scores) | ({LOGGED_MODEL: chosen} if chosen else {})
+        version = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=chosen)
         client.set_registered_model_alias(name, alias, str(version.version))
     return ModelRef(name, str(version.version), alias, run_id)
 

@@ -57,7 +57,7 @@ def _finish_model(run: RunConfig, model: Folder, scores: Folder, target: Path) -
     for relative in scores.files():
         link_or_copy(scores.path / relative, target / EVALUATION / relative)
     source = model.path / "styleforge.json"
-    card = read_json(source) if source.is_file() else {"schema": 1}
+    card: dict[str, Any] = read_json(source) if source.is_file() else {"schema": 1}
     drawing: dict[str, Any] = run.sampling.model_dump(mode="json", include=set(AS_SCORED))
     if chosen := card.get("selection"):
         drawing["guidance"] = chosen["guidance"]

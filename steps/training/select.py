@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from zenml import step
 
-from components.core.config import SamplingSection, ScoringSection, SelectionSection
+from components.core.config import Limit, SamplingSection, ScoringSection, SelectionSection
 from components.core.content import digest_value
 from components.core.paths import read_json, state, write_json
 from steps.io.artifacts import Folder
@@ -51,7 +51,7 @@ def select(
     judge = Judge(reference, ScoringSection(**scoring), seed, tokens)
     baseline = judge.scores(_base_pictures(base, settings, seed, bank), [CLIP_T])
     floor = (1 - rules.clip_t_margin) * baseline[CLIP_T]["value"]
-    rule = Rule(rules.score, {CLIP_T: floor, **rules.limits}, rules.confidence)
+    rule = Rule(rules.score, [Limit(metric=CLIP_T, at_least=floor), *rules.limits], rules.confidence)
     found = search(
         list(folders), [float(settings.guidance or 1.0), *rules.guidances], rule,
         lambda at, guidance: Drawn(at, guidance, folder := draw(at, guidance), judge.option(at, guidance, folder, rule)),

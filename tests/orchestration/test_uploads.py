@@ -42,6 +42,10 @@ def checkpoint(step, text):
 checkpoints = CheckpointStore(f"{store.path}/styleforge/checkpoints/x")
 checkpoints.keep(checkpoint(10, "ten"))
 checkpoints.keep(checkpoint(20, "twenty"))
+candidate = Path("checkpoints/candidates/step-00000015-0123456789abcdef.safetensors")
+candidate.parent.mkdir()
+candidate.write_text("fifteen")
+checkpoints.keep(candidate)
 found["kept"] = sorted(store.listdir(checkpoints.uri))
 # Half-written by a machine that was lost: without its state a checkpoint is none.
 with store.open(f"{checkpoints.uri}/step-00000030/weights.safetensors", "wb") as file:
@@ -85,8 +89,11 @@ def test_pictures_and_checkpoints_travel_through_the_artifact_store(tmp_path: Pa
     # What was there first is not overwritten by what came after.
     assert {key: value for key, value in found["first"].items() if key != ".whole"} == {"a/1.png": "one", "metadata.jsonl": "{}"}
     assert found["second"]["a/1.png"] == "changed" and ".hidden" not in found["second"]
-    assert found["kept"] == ["step-00000020"]
-    assert found["fetched"] == {"step-00000020/state.json": "{}", "step-00000020/weights.safetensors": "twenty"}
+    assert found["kept"] == ["candidates", "step-00000020"]
+    assert found["fetched"] == {
+        "step-00000020/state.json": "{}", "step-00000020/weights.safetensors": "twenty",
+        "candidates/step-00000015-0123456789abcdef.safetensors": "fifteen",
+    }  # fmt: skip
     assert not found["left"] and not found["nothing"]
     # A store that is away costs the training nothing but a line.
     assert found["said"][0].startswith("the artifact store did not take a checkpoint")

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from components.core.config import RunConfig, parse_config
-from components.core.errors import InputError
+from components.core.errors import ConfigError, InputError
 from components.diffusion.models.sources import base_facts
 from runs.plan import plan_run
 
@@ -231,3 +231,43 @@ def test_a_captioner_that_nothing_would_read_or_that_cannot_caption(settings: di
     for model, message in (("./gone", "no such file or folder"), ("owner/vlm", r"without a revision.*Set captions\.revision")):
         with pytest.raises(InputError, match=rf"captions\.model={model}.*{message}"):
             plan_run(_config(settings, STYLE, f"captions.model={model}"))
+
+
+# Selection
+
+CHOICE = ("selection.candidates=4", "selection.guidances=[1.5, 2.5]")
+
+
+def test_selection_is_a_step_of_its_own_and_asks_training_for_candidates(settings: dict[str, Any]) -> None:
+    before, after = plan_run(_config(settings)), plan_run(_config(settings, *CHOICE))
+    assert "select" not in before and "candidates" not in before["fine_tune"]
+    assert {step for step in before if before[step] != after[step]} == {"fine_tune", "report", "register"}
+    assert after["fine_tune"] == {**before["fine_tune"], "candidates": 4}
+    chosen = after["select"]
+    assert (chosen["sampling"]["bank"], chosen["sampling"]["repeats"]) == ("builtin-selection", 1)
+    assert chosen["sampling"]["guidance"] == after["sample_bank"]["sampling"]["guidance"] == 7.5
+    assert chosen["selection"]["guidances"] == [1.5, 2.5] and chosen["tokens"] == ["sks"]
+    # Another rule trains nothing anew, and neither does another guidance.
+    for override in (
+        "selection.clip_t_margin=0.2",
+        "selection.guidances=[3]",
+        "selection.limit=8",
+        "selection.limits=[{metric: clip_i, at_least: 20}]",
+    ):
+        other = plan_run(_config(settings, *CHOICE, override))
+        assert {step for step in after if after[step] != other[step]} == {"select", "report", "register"}
+    only = plan_run(_config(settings, "selection.guidances=[1.5]"))
+    assert only["fine_tune"] == before["fine_tune"] and "select" in only
+
+
+def test_a_bank_to_select_by_that_the_scores_see_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("a tree\nA house!\n", encoding="utf-8")
+    bank = f"selection.bank={tmp_path / 'own.txt'}"
+    with pytest.raises(InputError, match=r"selection\.bank=.*shares prompts with sampling\.bank=.*: 'A house!'"):
+        plan_run(_config(settings, *CHOICE, bank))
+    # Nobody draws it.
+    plan_run(_config(settings, bank))
+    # Only the prompts that are drawn count.
+    plan_run(_config(settings, *CHOICE, bank, "sampling.limit=1"))
+    with pytest.raises(ConfigError, match=r"selection\.score"):
+        _config(settings, "selection.score=beauty")

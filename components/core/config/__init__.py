@@ -20,11 +20,11 @@ from components.core.config.sections import (
     TimesSection,
     TrainingSection,
 )
-from components.core.config.selection import SelectionSection
+from components.core.config.selection import Limit, SelectionSection
 from components.core.config.validation import explain, validate_model
 
 __all__ = [
-    "AS_SCORED", "SAMPLER", "AuxSection", "BaseSection", "CaptionsSection", "ConceptSection", "LoraSection", "MethodName",
+    "AS_SCORED", "SAMPLER", "AuxSection", "BaseSection", "CaptionsSection", "ConceptSection", "Limit", "LoraSection", "MethodName",
     "MethodSection", "Place", "PositiveInt", "PrecisionSection", "Probability", "RunConfig", "SamplingSection", "ScoringSection",
     "Section", "SelectionSection", "StyleSection", "TimesSection", "TrainingSection", "builtin_config", "config_text", "explain",
     "find_config", "load_config", "parse_config", "read_config", "read_yaml_mapping", "validate_model",

@@ -42,8 +42,6 @@ class RunConfig(sections.Section):
             raise ValueError("sampling.style_template: must hold {token} and {prompt}")
         if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
             raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
-        if self.selection.candidates > self.training.steps:
-            raise ValueError(f"selection.candidates: {self.selection.candidates} of {self.training.steps} steps; set at most one a step")
         if problem := self.training.conflict() or self._fetched_conflict():
             raise ValueError(problem)
         return self

@@ -1,8 +1,8 @@
 """The section of what is chosen after training: a checkpoint and a guidance scale."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.core.config.sections import PositiveInt, Probability, Section
 from components.core.metrics import SCORES
@@ -11,6 +11,26 @@ if TYPE_CHECKING:
     ScoreName = str
 else:
     ScoreName = Literal[SCORES]
+
+
+class Limit(Section):
+    """What one score of a choice must reach."""
+
+    metric: ScoreName = Field(description="The score.")
+    at_most: float | None = Field(None, description="Largest value.")
+    at_least: float | None = Field(None, description="Smallest value; either this or `at_most`.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("must have either at_most or at_least")
+        return self
+
+    def excess(self, value: float) -> float:
+        """By how much a value is outside, as a share of the limit; at most 0 inside."""
+        limit = self.at_most if self.at_most is not None else self.at_least
+        assert limit is not None
+        return (value - limit if self.at_most is not None else limit - value) / max(abs(limit), 1e-12)
 
 
 class SelectionSection(Section):
@@ -35,9 +55,7 @@ class SelectionSection(Section):
         description="Score that decides, measured to StyleRef and never to the reference; the best wins among those inside the limits.",
     )
     clip_t_margin: Probability = Field(0.1, description="Share of the base's CLIP-T, on the same prompts, that a choice may lose.")
-    limits: dict[ScoreName, float] = Field(
-        {}, description="Further limits by score: at most this much of a score of which less is better, at least this much of any other."
-    )
+    limits: tuple[Limit, ...] = Field((), description="Further limits, such as `{metric: clip_i, at_least: 25}`.")
     confidence: float = Field(
         0.68, gt=0.0, lt=1.0,
         description="Level of the paired interval inside of which two choices tie. Of those that tie with the best the earlier checkpoint "

@@ -62,8 +62,7 @@ def fine_tune(
         split: folder of the split step (``split.json``).
         aux: folder of the Aux step (``metadata.jsonl``, ``images/``); one without rows means that nothing preserves.
         out: in diffusers layout, with ``styleforge.json`` and ``training/``.
-        checkpoints: a folder that the caller keys by what the run depends on, and removes after success. The candidates of
-            ``selection`` lie there too, until they are part of the model.
+        checkpoints: a folder that the caller keys by what the run depends on, and removes after success; for candidates too.
         load_image: reads one picture file as RGB.
         on_checkpoint: called with the folder of each checkpoint, and the file of each candidate, once it is written. With several
             processes it is the first that calls it, and this and ``load_image`` must be such that they can be pickled.

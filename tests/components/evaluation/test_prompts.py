@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
-from components.evaluation.prompts import CATEGORIES, load_bank
+from components.evaluation.prompts import CATEGORIES, Prompt, load_bank, shared_prompts
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -87,3 +87,17 @@ def test_unknown_and_empty_banks_are_refused(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             load_bank(tmp_path / name if text is None else write(tmp_path, name, text))
+
+
+@pytest.mark.parametrize(("selection", "scoring"), [("builtin-selection", "builtin"), ("pocket-selection", "pocket")])
+def test_banks_to_select_by_share_no_prompt_with_those_to_score_by(selection: str, scoring: str) -> None:
+    prompts = load_bank(selection)
+    assert len(prompts) == 64 and len({prompt.text for prompt in prompts}) == 64
+    assert shared_prompts(prompts, load_bank(scoring)) == []
+    assert not {prompt.id for prompt in prompts} & {prompt.id for prompt in load_bank(scoring)}
+    assert Counter(prompt.category for prompt in load_bank(selection, limit=40)) == dict.fromkeys(CATEGORIES, 10)
+
+
+def test_case_and_punctuation_make_no_other_prompt() -> None:
+    first, second = [Prompt("1", "A red car,  parked"), Prompt("2", "a dog")], [Prompt("3", "a red car parked.")]
+    assert shared_prompts(first, second) == ["A red car,  parked"]

@@ -8,20 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.core.config import Limit
 from components.core.paths import read_json, write_jsonl
 from components.evaluation.selection import Option, Rule, choose, excess
 from components.evaluation.selection_page import selection_section
 from components.evaluation.selection_record import Drawn, search, write_selection
 from components.evaluation.significance import Resampled
 
-RULE = Rule("kid", {"clip_t": 50.0}, 0.68)
+RULE = Rule("kid", [Limit(metric="clip_t", at_least=50.0)], 0.68)
 NOISE = np.random.default_rng(0).normal(0, 0.01, 400)
 
 
 def option(kid: float, clip_t: float = 60.0, own: float = 0.0, step: int = 0, guidance: float = 1.0) -> Option:
     """``own`` is the spread that is not common to all options."""
     spread = kid + NOISE + own * np.random.default_rng(int(1e4 * kid)).normal(size=len(NOISE))
-    scores = {name: {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 8} for name, value in (("kid", kid), ("clip_t", clip_t))}
+    scores = {
+        name: {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 8} for name, value in (("kid", kid), ("clip_t", clip_t))
+    }
     return Option(step, guidance, scores, Resampled(kid, spread))
 
 
@@ -44,16 +47,21 @@ def test_the_rule(options: list[Option], chosen: int) -> None:
 
 def test_a_score_that_is_better_higher_and_one_without_pairs() -> None:
     options = [option(0.1, 60.0), option(0.1, 61.0), option(0.1, 59.0)]
-    assert choose(options, Rule("clip_t", {}, 0.68)).best == 1
+    assert choose(options, Rule("clip_t", [], 0.68)).best == 1
     # Without replicates nothing ties.
     alone = [Option(each.step, each.guidance, each.scores) for each in options]
-    assert choose(alone, Rule("clip_t", {}, 0.68)).chosen == 1
+    assert choose(alone, Rule("clip_t", [], 0.68)).chosen == 1
 
 
 def test_limits_are_on_the_right_side() -> None:
     scores = option(0.2, 60.0).scores
-    assert excess(scores, {"kid": 0.1}) == pytest.approx(1.0) and excess(scores, {"clip_t": 80.0}) == pytest.approx(0.25)
-    assert excess(scores, {"kid": 0.3, "clip_t": 50.0}) < 0 and excess(scores, {}) == 0
+    kid, clip_t = Limit(metric="kid", at_most=0.1), Limit(metric="clip_t", at_least=80.0)
+    assert excess(scores, [kid]) == pytest.approx(1.0) and excess(scores, [clip_t]) == pytest.approx(0.25)
+    assert excess(scores, [kid, clip_t]) == pytest.approx(1.0)
+    assert excess(scores, [Limit(metric="kid", at_most=0.3), Limit(metric="clip_t", at_least=50.0)]) < 0 and excess(scores, []) == 0
+    for wrong in ({}, {"at_most": 1.0, "at_least": 0.0}):
+        with pytest.raises(ValueError, match="either at_most or at_least"):
+            Limit(metric="kid", **wrong)
 
 
 @pytest.fixture
