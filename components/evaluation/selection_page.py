@@ -9,8 +9,8 @@ from components.core.metrics import SPECS
 from components.core.pages import thumbnail
 from components.core.paths import read_json
 from components.evaluation import charts
-from components.evaluation.selection_record import FILE
 
+FILE = "selection.json"
 SIDE = 160
 
 

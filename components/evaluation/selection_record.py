@@ -13,8 +13,8 @@ from components.core.images import load_rgb
 from components.core.paths import atomic_folder, write_json
 from components.evaluation.pictures import in_turn, pick_pairs, read_pictures
 from components.evaluation.selection import Choice, Option, Rule, choose
+from components.evaluation.selection_page import FILE
 
-FILE = "selection.json"
 SCHEMA = 1
 STRIP, SIDE = 4, 256
 """Prompts of a strip, and the longest side of its pictures."""
