@@ -169,6 +169,8 @@ def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], fou
     training = {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]}
     if selection.candidates > 1:
         training["candidates"] = selection.candidates
+    if config.training.validation_prompts:
+        training["sampling"] = sampling.model_dump(mode="json", include={*SAMPLER, "batch_size"})
     if not selection.chooses:
         return {"fine_tune": training}
     drawing = sampling.model_copy(update={"bank": selection.bank, "limit": selection.limit, "repeats": selection.repeats})

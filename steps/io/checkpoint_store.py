@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from zenml.artifact_stores import BaseArtifactStore
 
 FOLDER = "styleforge/checkpoints"
-CANDIDATES = "candidates"
-"""The folder of candidates among the checkpoints, here as on the disk."""
+BESIDE = ("candidates", "previews")
+"""Folders of files among the checkpoints, here as on the disk."""
 _logger = logging.getLogger(__name__)
 
 
@@ -32,7 +32,7 @@ class CheckpointStore:
     uri: str
 
     def fetch(self, folder: Path) -> None:
-        """Bring the newest checkpoint into ``folder``, unless that has it or a newer one, and the candidates before it.
+        """Bring the newest checkpoint into ``folder``, unless that has it or a newer one, and the candidates and previews before it.
 
         Trouble with the store is only told.
         """
@@ -43,23 +43,24 @@ class CheckpointStore:
             if not names or any(item.name >= names[-1] for item in folder.glob("step-*")):
                 return
             # First: a checkpoint without the candidates before it is of no use.
-            if self._store.exists(f"{self.uri}/{CANDIDATES}"):
-                with atomic_folder(folder / CANDIDATES) as temporary:
-                    download(self._store, f"{self.uri}/{CANDIDATES}", temporary)
+            for name in BESIDE:
+                if self._store.exists(f"{self.uri}/{name}"):
+                    with atomic_folder(folder / name) as temporary:
+                        download(self._store, f"{self.uri}/{name}", temporary)
             with atomic_folder(folder / names[-1]) as temporary:
                 download(self._store, f"{self.uri}/{names[-1]}", temporary)
             _logger.info("took %s from the artifact store", names[-1])
 
     def keep(self, checkpoint: Path) -> None:
-        """Store a checkpoint's folder, then remove the older ones; or store a candidate's file.
+        """Store a checkpoint's folder, then remove the older ones; or store the file of a candidate or preview.
 
         Trouble with the store is only told: the training goes on.
         """
         from components.diffusion.training.checkpoints import STATE
 
         if checkpoint.is_file():
-            with _troubles("did not take a candidate; should this machine be lost now, training goes on from before it"):
-                upload(self._store, checkpoint.parent, [Path(checkpoint.name)], f"{self.uri}/{CANDIDATES}")
+            with _troubles(f"did not take {checkpoint.name}; should this machine be lost now, it is gone or made again"):
+                upload(self._store, checkpoint.parent, [Path(checkpoint.name)], f"{self.uri}/{checkpoint.parent.name}")
             return
         with _troubles("did not take a checkpoint; should this machine be lost now, training goes on from an older one"):
             older = self._names()
@@ -79,7 +80,7 @@ class CheckpointStore:
 
     def _names(self) -> list[str]:
         names = [str(name) for name in self._store.listdir(self.uri)] if self._store.exists(self.uri) else []
-        return sorted(name for name in names if name != CANDIDATES)
+        return sorted(name for name in names if name not in BESIDE)
 
     @property
     def _store(self) -> BaseArtifactStore:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from zenml import step
 
-from components.core.config import MethodSection, RunConfig, SelectionSection, StyleSection, TrainingSection
+from components.core.config import MethodSection, RunConfig, SamplingSection, SelectionSection, StyleSection, TrainingSection
 from components.core.paths import read_json, write_json
 from components.core.usage import measured
 from steps.io.artifacts import Folder
@@ -17,11 +17,11 @@ from steps.io.workspace import resumable, scratch
 @step(environment=code_of(__file__))
 def fine_tune(
     style_set: Folder, split: Folder, aux: Folder, seed: int, base: dict[str, Any], method: dict[str, Any], training: dict[str, Any],
-    candidates: int = 1,
+    candidates: int = 1, sampling: dict[str, Any] | None = None,
 ) -> Annotated[Folder, "model"]:  # fmt: skip
     """Fine-tune; a run that was killed goes on from its last checkpoint. ``base`` is its section and ``digest``.
 
-    With more ``candidates`` than one the model's folder holds the earlier ones too, as deltas.
+    With more ``candidates`` than one the model's folder holds the earlier ones too, as deltas. ``sampling`` is for previews.
     """
     from components.diffusion.training.loop import fine_tune as train
 
@@ -33,6 +33,7 @@ def fine_tune(
         method=MethodSection(**method),
         training=TrainingSection(**training),
         selection=SelectionSection(candidates=candidates),
+        sampling=SamplingSection(**(sampling or {})),
     )
     key = [
         style_set.digest,

@@ -220,11 +220,16 @@ class TrainingSection(Section):
     keep_checkpoints: PositiveInt = Field(2, description="Number of newest checkpoints kept.")
     validate_every: PositiveInt = Field(100, description="Steps between validation losses (fixed noise and timesteps).")
     validation_prompts: tuple[str, ...] = Field(
-        (), description="Prompts drawn at the end of training for the log; `{token}` is the identifier."
+        (), description="Prompts of previews, drawn at the end of training and from the exported file; `{token}` is the identifier."
+    )
+    preview_every: PositiveInt | None = Field(
+        None, description="Steps between previews on the way, with the base's pictures of the same prompts and seeds beside; null: none."
     )
 
     def conflict(self) -> str | None:
-        """What does not go with the optimizer, as a message; None where all does."""
+        """What does not go together, such as a setting and the optimizer, as a message; None where all does."""
+        if self.preview_every and not self.validation_prompts:
+            return "training.preview_every: there is nothing to draw; set training.validation_prompts"
         rates = {rate for rate in (self.text_encoder_learning_rate, self.token_learning_rate) if rate}
         if self.optimizer == "prodigy" and rates - {self.learning_rate}:
             return "training.optimizer: prodigy finds one rate for all; leave text_encoder_learning_rate and token_learning_rate out"

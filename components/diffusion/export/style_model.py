@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,18 @@ import torch
 from components.core.config import AS_SCORED, RunConfig
 from components.core.content import digest_value
 from components.core.devices import default_device
-from components.core.paths import atomic_folder, read_jsonl, write_json, write_jsonl
-from components.core.prompting import fill_tokens
+from components.core.paths import atomic_folder, link_or_copy, read_jsonl, write_json, write_jsonl
 from components.diffusion.export.candidates import write_candidates
+from components.diffusion.export.exported import compare_exported
 from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.models.deltas import CARD, DELTA_FILE
 from components.diffusion.models.precision import settle
-from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+from components.diffusion.sampling.sampler import draw_pictures
 from components.diffusion.training.checkpoints import save_tensors
 from components.diffusion.training.methods import Method
 from components.diffusion.training.optimizers import learning_rate
+from components.diffusion.training.previews import preview_requests
 
 SCHEMA = 1
 LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
@@ -50,12 +51,19 @@ class Timing:
         return {**rates, "images": self.images, "resumed_from": self.resumed_from, **gpu}
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a training left on its way: a file for each candidate, by step, and previews."""
+
+    candidates: Mapping[int, Path]
+    previews: Sequence[Path]
+
+
 def write_model(
     config: RunConfig, method: Method, bundle: Bundle, trained: Mapping[str, torch.Tensor], style_set: Path, out: Path,
-    log: list[dict[str, Any]], timing: Timing, candidates: Mapping[int, Path],
+    log: list[dict[str, Any]], timing: Timing, made: Made,
 ) -> None:  # fmt: skip
     """Write the finished style model, whole or not at all: all of it, or, as a delta, only ``trained``; and files for other programs.
-    ``candidates`` are files of what was trained until earlier steps, which are put beside it.
 
     Everything in the folder is a function of the run's inputs, but ``training/timing.json``.
     """
@@ -67,16 +75,17 @@ def write_model(
         files = write_formats(folder, trained, method.recipe, bundle.family.layout)
         card = describe(config, method, bundle, style_set)
         write_json(folder / CARD, {**card, "files": files})
-        write_candidates(folder, candidates, card)
+        write_candidates(folder, made.candidates, card)
+        for preview in made.previews:
+            link_or_copy(preview, folder / "training" / "previews" / preview.name)
         write_jsonl(folder / "training" / "log.jsonl", log)
         write_json(folder / "training" / "timing.json", timing.as_json())
-        prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]
-        requests = [PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt) for index, prompt in enumerate(prompts)]
-        if requests:
+        if requests := preview_requests(config, method.tokens):
             device = default_device()
             bundle.family.lower(settle(config.base.precision, device), device, config.base.offload).to(device)
-        for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
-            picture.save(folder / "training" / f"{request.id}.png")
+            for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
+                picture.save(folder / "training" / f"{request.id}.png")
+            compare_exported(folder, config, requests)
 
 
 def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path) -> dict[str, Any]:

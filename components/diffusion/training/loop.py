@@ -19,7 +19,7 @@ from components.core.devices import default_device
 from components.core.errors import StorageError
 from components.core.images import load_rgb
 from components.core.logs import progress
-from components.diffusion.export.style_model import Timing, write_model
+from components.diffusion.export.style_model import Made, Timing, write_model
 from components.diffusion.models.bundle import Bundle, load_weights
 from components.diffusion.models.families import Denoiser
 from components.diffusion.models.precision import PLAIN_DTYPES, settle
@@ -36,6 +36,7 @@ from components.diffusion.training.methods import Method, method_for
 from components.diffusion.training.optimization import MovingAverage, make_accelerator, precision_for, rate_factor
 from components.diffusion.training.optimizers import learning_rate, make_optimizer
 from components.diffusion.training.pictures import Variant
+from components.diffusion.training.previews import Previews
 from components.diffusion.training.rng_state import all_states, forked_rng, restore_state
 from components.diffusion.training.samples import Mixer, TrainingSet, read_training_set
 from components.diffusion.training.trainables import Trainables
@@ -101,7 +102,7 @@ def fine_tune(
         tensors = {name: value.detach().float() for name, value in trained.items()}
         if trainer.held.altered and (method.save == "full" or config.training.validation_prompts):
             put_onto_base(bundle, recipe, tensors)
-        write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing, trainer.candidates.files())
+        write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing, trainer.made())
     trainer.wait()
     return Path(out)
 
@@ -141,7 +142,8 @@ class Trainer:
         fingerprint = self._fingerprint(bundle)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, fingerprint)
         self.candidates = Candidates(checkpoints, training.steps, config.selection.candidates, fingerprint)
-        self.on_checkpoint = on_checkpoint
+        self.previews = Previews(checkpoints, config, method.tokens)
+        self.bundle, self.on_checkpoint = bundle, on_checkpoint
         self.log = TrainingLog(self.accelerator, self.checkpoints)
 
     def _prepare(self) -> tuple[Denoiser, dict[str, torch.nn.Module]]:
@@ -173,7 +175,7 @@ class Trainer:
 
     def _fingerprint(self, bundle: Bundle) -> str:
         samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]
-        without_effect = ("keep_checkpoints", "checkpoint_every", "validation_prompts")
+        without_effect = ("keep_checkpoints", "checkpoint_every", "validation_prompts", "preview_every")
         settings = {name: value for name, value in self.training.global_batch_config().items() if name not in without_effect}
         recipe = self.method.recipe.as_json()
         return digest_value([bundle.digest, self.method.name, recipe, samples, settings, self.config.seed, self.held.precisions])
@@ -185,6 +187,8 @@ class Trainer:
         start = time.perf_counter()
         pictures = self.mixer.total * self.training.gradient_accumulation
         with progress("fine-tuning", self.training.steps, shown=self.is_main) as advance:
+            if first == 0 and self.previews.due(0):
+                self._preview(0)
             if first:
                 advance(first, f"resumed at step {first}")
             for step in range(first + 1, self.training.steps + 1):
@@ -194,6 +198,10 @@ class Trainer:
         self._settle()
         self._release()
         return self.log.rows, Timing(time.perf_counter() - start, (self.training.steps - first) * pictures, first, self._gpu())
+
+    def made(self) -> Made:
+        """What it left on its way."""
+        return Made(self.candidates.files(), self.previews.files())
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -211,14 +219,17 @@ class Trainer:
         if not self.denoising.encoders:
             family.turn(*family.text_encoders)
             prompts.encode([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
-        # What every step calls; what is cached is released.
-        called = {
-            family.layout.denoiser: True, "vae": not self.training.cache_latents,
-            **dict.fromkeys(family.text_encoders, not self.training.cache_text or bool(self.denoising.encoders)),
-        }  # fmt: skip
-        family.turn(*(name for name, needed in called.items() if needed))
+        self._turn_to_steps()
         # Beside the weights, where they are now.
         self.average = MovingAverage(self.parameters, self.training.ema_decay)
+
+    def _turn_to_steps(self) -> None:
+        """Put on the device what every step calls; what is cached is released."""
+        called = {
+            self.family.layout.denoiser: True, "vae": not self.training.cache_latents,
+            **dict.fromkeys(self.family.text_encoders, not self.training.cache_text or bool(self.denoising.encoders)),
+        }  # fmt: skip
+        self.family.turn(*(name for name, needed in called.items() if needed))
 
     def _step(self, step: int) -> None:
         """One optimizer step with all that belongs to it: log, validation, checkpoint."""
@@ -240,6 +251,8 @@ class Trainer:
                 each.train()
         if step in self.candidates.steps:
             self._leave_candidate(step)
+        if self.previews.due(step):
+            self._preview(step)
         if saves:
             self._save(step)
 
@@ -266,6 +279,20 @@ class Trainer:
                 path = self.candidates.write(step, self.trained.tensors())
                 if self.on_checkpoint:
                     self.on_checkpoint(path)
+        self.wait()
+
+    def _preview(self, step: int) -> None:
+        """Draw the previews with the weights as they would end; no random stream and no weight knows of it afterwards."""
+        with self._as_at_the_end(), forked_rng():
+            for model in self.models:
+                model.eval()
+            if self.is_main:
+                path = self.previews.draw(self.bundle, step)
+                if self.on_checkpoint:
+                    self.on_checkpoint(path)
+            for model in self.models:
+                model.train()
+        self._turn_to_steps()
         self.wait()
 
     @contextlib.contextmanager

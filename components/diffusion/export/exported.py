@@ -1,0 +1,69 @@
+"""The model once more from the file that other programs load: the same prompts and seeds, compared with the model's own pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors import safe_open
+
+from components.core.config import RunConfig
+from components.core.devices import default_device
+from components.core.paths import write_json
+from components.diffusion.export.formats import LORA_FILE
+from components.diffusion.export.portable import formats_of, open_model, write_format
+from components.diffusion.models.bundle import Bundle, load_weights
+from components.diffusion.models.loading import quiet
+from components.diffusion.models.precision import settle
+from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+
+FILE = "exported.json"
+
+
+def compare_exported(folder: Path, config: RunConfig, requests: Sequence[PromptRequest]) -> None:
+    """Draw ``requests`` from a model folder's exported file, and write the pictures and their distance from the model's beside those.
+
+    ``training/exported.json`` has the file's kind and, for each prompt, the mean and the largest difference in levels of 0–255. Nothing
+    is written where the model has no such file: its own folder is all there is.
+    """
+    with tempfile.TemporaryDirectory(prefix="styleforge-") as scratch:
+        kind, bundle = _load(folder, config, Path(scratch))
+        if bundle is None:
+            return
+        device = default_device()
+        bundle.family.lower(settle(config.base.precision, device), device, config.base.offload).to(device)
+        rows = []
+        for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
+            name = f"{request.id.replace('validation', 'exported')}.png"
+            picture.save(folder / "training" / name)
+            with Image.open(folder / "training" / f"{request.id}.png") as own:
+                difference = np.abs(np.asarray(own.convert("RGB"), float) - np.asarray(picture.convert("RGB"), float))
+            rows.append({"prompt": request.full_prompt, "model": f"{request.id}.png", "exported": name, **_summary(difference)})
+    write_json(folder / "training" / FILE, {"file": kind, "pictures": rows})
+
+
+def _summary(difference: Any) -> dict[str, float]:
+    return {"mean": round(float(difference.mean()), 3), "largest": float(difference.max())}
+
+
+def _load(folder: Path, config: RunConfig, scratch: Path) -> tuple[str, Bundle | None]:
+    """The exported file as a bundle, and what it is: the LoRA on its base by diffusers' own loader, else the one-file checkpoint."""
+    if (folder / LORA_FILE).is_file():
+        with safe_open(folder / LORA_FILE, "pt") as opened:
+            parts = {name.partition(".")[0] for name in opened.keys()}  # noqa: SIM118
+        bundle = load_weights(config.base.model, config.base.revision)
+        denoiser = bundle.family.layout.denoiser
+        # Those of text encoders are loaded by pipelines alone.
+        if parts == {denoiser}:
+            with quiet():
+                bundle.family.parts[denoiser].load_lora_adapter(folder, prefix=denoiser, weight_name=LORA_FILE)  # type: ignore[operator]
+            return LORA_FILE, bundle
+    model = open_model(folder)
+    if "single-file" not in formats_of(model):
+        return "", None
+    write_format(model, "single-file", "model", scratch)
+    return "one-file checkpoint", load_weights(scratch / "model.safetensors")
