@@ -13,7 +13,7 @@ from components.core.paths import read_json, read_jsonl
 from components.core.prompting import fill_template
 from components.evaluation import charts
 from components.evaluation.pictures import Picture, in_turn, pick_pairs, read_pictures
-from components.evaluation.selection_page import selection_section
+from components.evaluation.selection_page import preview_rows, selection_section
 from components.evaluation.verdict import judge, overlap, percent, percent_range, relative_change
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -58,6 +58,7 @@ def render_report(out: Path, config: RunConfig, scores: Mapping[str, Any], input
         "counts": {"pictures": len(style), "prompts": len({p.prompt_id for p in style})},
         "sheets": _sheets(inputs),
         "selection": selection_section(inputs.model),
+        "previews": preview_rows(inputs.model),
         "reference_is_style_ref": scores["context"]["reference"] != "held-out",
         "loss": charts.loss_curve(read_jsonl(log)) if log.is_file() else "",
         "validation": _validation(inputs.validation),

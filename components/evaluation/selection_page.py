@@ -1,4 +1,4 @@
-"""The report's section on what was chosen: curves over checkpoints and guidance scales, and the same prompts drawn by each."""
+"""What the report shows of a training's way: what was chosen, with curves and the same prompts drawn by each, and previews."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,8 @@ from components.core.paths import read_json
 from components.evaluation import charts
 
 FILE = "selection.json"
-SIDE = 160
+EXPORTED = "exported.json"
+SIDE, SHEET = 160, 480
 
 
 def selection_section(model: Path) -> dict[str, Any] | None:
@@ -30,6 +31,23 @@ def selection_section(model: Path) -> dict[str, Any] | None:
         ],
         "groups": [_group(folder, found, rows, x, title) for key, x, title in groups if len(rows := found[key]) > 1],
     }  # fmt: skip
+
+
+def preview_rows(model: Path) -> dict[str, Any] | None:
+    """The sheets of the steps, and the model's pictures beside those of its exported file; None where none were drawn."""
+    folder = model / "training"
+    sheets = [(int(file.stem.removeprefix("step-")), file) for file in sorted((folder / "previews").glob("step-*.png"))]
+    exported = read_json(folder / EXPORTED) if (folder / EXPORTED).is_file() else None
+    if not sheets and exported is None:
+        return None
+    return {
+        "sheets": [{"step": step, "picture": thumbnail(load_rgb(file), SHEET)} for step, file in sheets],
+        "file": exported["file"] if exported else "",
+        "exported": [
+            {**row, "own": thumbnail(load_rgb(folder / row["model"]), SIDE), "other": thumbnail(load_rgb(folder / row["exported"]), SIDE)}
+            for row in (exported["pictures"] if exported else [])
+        ],
+    }
 
 
 def _limits(found: Mapping[str, Any]) -> list[tuple[str, float, bool]]:

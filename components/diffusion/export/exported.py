@@ -60,7 +60,7 @@ def _load(folder: Path, config: RunConfig, scratch: Path) -> tuple[str, Bundle |
         # Those of text encoders are loaded by pipelines alone.
         if parts == {denoiser}:
             with quiet():
-                bundle.family.parts[denoiser].load_lora_adapter(folder, prefix=denoiser, weight_name=LORA_FILE)  # type: ignore[operator]
+                bundle.family.parts[denoiser].load_lora_adapter(folder, prefix=denoiser, weight_name=LORA_FILE)
             return LORA_FILE, bundle
     model = open_model(folder)
     if "single-file" not in formats_of(model):

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.core.config import Limit
 from components.core.paths import write_json, write_jsonl
+from components.evaluation.selection import Option, Rule
+from components.evaluation.selection_record import Drawn, search, write_selection
+from components.evaluation.significance import Resampled
 from tests.fixtures_models import tiny_clip_folder
 
 CATEGORIES = ("people", "things")
@@ -44,6 +48,34 @@ def write_pictures(folder: Path, tint: tuple[int, int, int], *, seed: int, promp
     return folder
 
 
+def option(kid: float, clip_t: float = 60.0, own: float = 0.0, step: int = 0, guidance: float = 1.0) -> Option:
+    """``own`` is the spread that is not common to all options."""
+    common = np.random.default_rng(0).normal(0, 0.01, 400)
+    spread = kid + common + own * np.random.default_rng(int(1e4 * kid)).normal(size=len(common))
+    scores = {
+        name: {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 8} for name, value in (("kid", kid), ("clip_t", clip_t))
+    }
+    return Option(step, guidance, scores, Resampled(kid, spread))
+
+
+def write_selection_of(root: Path) -> None:
+    """Five checkpoints and three guidance scales that were compared, and what was drawn from the exported file."""
+
+    def drawn(step: int, guidance: float) -> Drawn:
+        folder = write_pictures(root / "selection" / f"{step}-{guidance}", (step, 20, 20), seed=step, prompts=4, repeats=1)
+        return Drawn(step, guidance, folder, option(0.1 + abs(60 - step) / 400 + abs(guidance - 2) / 9, step=step, guidance=guidance))
+
+    rule = Rule("kid", [Limit(metric="clip_t", at_least=54.0)], 0.68)
+    record = {"bank": "pocket-selection", "prompts": 4, "reference_n": 5, "base": {}}
+    training = root / "model" / "training"
+    write_selection(training / "selection", search([20, 40, 60, 80, 100], [2.5, 2.0, 1.5], rule, drawn), rule, record)
+    for index, name in enumerate(("validation_00.png", "exported_00.png", "previews/step-00000000.png", "previews/step-00000050.png")):
+        (training / name).parent.mkdir(exist_ok=True)
+        picture(index, (60, 60, 60)).save(training / name)
+    rows = [{"prompt": "a dog", "model": "validation_00.png", "exported": "exported_00.png", "mean": 0.01, "largest": 1.0}]
+    write_json(training / "exported.json", {"file": "one-file checkpoint", "pictures": rows})
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     root = tmp_path_factory.mktemp("run")
@@ -72,6 +104,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
         {"step": step, "loss": 1 / step, "instance_loss": 0.7 / step, "aux_loss": 0.3 / step, "lr": 1e-4,
          **({"validation_loss": 0.5} if step % 20 == 0 else {})} for step in range(1, 101)
     ])  # fmt: skip
+    write_selection_of(root)
     write_json(root / "model" / "styleforge.json", {
         "method": "single-styleforge", "base": {"model": "pocket", "revision": None, "digest": "ab" * 32}, "manifest_digest": "cd" * 32,
         "versions": {"diffusers": "0.42.1"},

@@ -116,7 +116,9 @@ def test_page_holds_everything_and_refers_to_nothing(full: Path) -> None:
     page = full.read_text(encoding="utf-8")
     check_refers_to_nothing(page)
     for words in ("The style took", "KID × 10³", "StyleRef", "Aux", "Reference", "near duplicates", "and 10 more", "caption_dropout",
-                  "cdcdcdcdcdcdcdcd", "diffusers 0.42.1", "<svg", "validation"):  # fmt: skip
+                  "cdcdcdcdcdcdcdcd", "diffusers 0.42.1", "<svg", "validation",
+                  "the checkpoint of step 60 at guidance 2", "without the choice: step 100 at 2.5",
+                  "CLIP-T at least 54.00", "From the exported file"):  # fmt: skip
         assert words in page
     assert page.index("Verdict") < page.index('id="scores"') < page.index('id="pictures"')
     # What users write is escaped.

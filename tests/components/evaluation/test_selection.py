@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,19 +12,9 @@ from components.core.paths import read_json, write_jsonl
 from components.evaluation.selection import Option, Rule, choose, excess
 from components.evaluation.selection_page import selection_section
 from components.evaluation.selection_record import Drawn, search, write_selection
-from components.evaluation.significance import Resampled
+from tests.components.evaluation.conftest import option
 
 RULE = Rule("kid", [Limit(metric="clip_t", at_least=50.0)], 0.68)
-NOISE = np.random.default_rng(0).normal(0, 0.01, 400)
-
-
-def option(kid: float, clip_t: float = 60.0, own: float = 0.0, step: int = 0, guidance: float = 1.0) -> Option:
-    """``own`` is the spread that is not common to all options."""
-    spread = kid + NOISE + own * np.random.default_rng(int(1e4 * kid)).normal(size=len(NOISE))
-    scores = {
-        name: {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 8} for name, value in (("kid", kid), ("clip_t", clip_t))
-    }
-    return Option(step, guidance, scores, Resampled(kid, spread))
 
 
 @pytest.mark.parametrize(
