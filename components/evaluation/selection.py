@@ -108,7 +108,8 @@ def _ties(best: Option, other: Option, rule: Rule) -> bool:
     """Whether the paired interval of the best's advantage holds zero."""
     if best.replicates is None or other.replicates is None:
         return False
-    gap = advantages(best.replicates, other.replicates, lower=SPECS[rule.score].lower, margin=0.0)
+    with np.errstate(invalid="ignore"):  # Of a resample with a single picture there is no KID.
+        gap = advantages(best.replicates, other.replicates, lower=SPECS[rule.score].lower, margin=0.0)
     spread = gap.replicates[np.isfinite(gap.replicates)]
     low, _ = Bootstrap(len(spread), rule.confidence).interval(gap.value, spread)
     return low <= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from components.registry.tracking import Tracking
@@ -40,3 +41,14 @@ def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, 
     for model_id in found.values():
         client.finalize_logged_model(model_id, "READY")
     return chosen
+
+
+def log_previews(tracking: Tracking, run_id: str, folder: Path) -> None:
+    """Log the previews of a training, ``step-….png``, as one image of a run that changes with the step."""
+    from PIL import Image
+
+    for file in sorted(folder.glob("step-*.png")):
+        with Image.open(file) as picture:
+            tracking.client.log_image(
+                run_id, picture.convert("RGB"), key="preview", step=int(file.stem.removeprefix("step-")), synchronous=True
+            )

@@ -14,7 +14,7 @@ from components.core.config import RunConfig
 from components.core.content import digest_file, digest_folder, digest_value
 from components.core.errors import GateRefused, InputError
 from components.core.paths import atomic_folder, read_json, state
-from components.registry.candidates import log_candidates
+from components.registry.candidates import log_candidates, log_previews
 from components.registry.lock import is_queue
 from components.registry.tracking import (
     Tracking,
@@ -86,6 +86,7 @@ def register_model(
             client.log_artifact(run_id, str(report), "report")
         for picture in pictures:
             client.log_artifact(run_id, str(picture), "pictures")
+        log_previews(tracking, run_id, model / "training" / "previews")
         client.log_artifacts(run_id, str(model), "model")
         ensure_model(tracking, name)
         source = f"{client.get_run(run_id).info.artifact_uri}/model"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from components.core.paths import write_json
 from components.registry.tracking import Tracking, open_tracking
@@ -28,9 +29,12 @@ def test_each_option_is_a_logged_model_and_the_version_the_chosen_one(tracking: 
         "guidances": [_row(20, 1.5, 0.2), _row(20, 2.5, 0.3)], "checkpoints": [_row(10, 1.5, 0.1), _row(20, 1.5, 0.2)],
         "chosen": {"step": 10, "guidance": 1.5},
     })  # fmt: skip
+    (model / "training" / "previews").mkdir()
+    Image.new("RGB", (8, 8)).save(model / "training" / "previews" / "step-00000100.png")
     reference = register_model(
         tracking, name="styleforge-test", alias="challenger", experiment="styleforge", model=model, params={}, tags={}, scores=SCORES
     )
+    assert any("preview%step%100" in item.path for item in tracking.client.list_artifacts(reference.run_id, "images"))
     found = tracking.client.search_logged_models([tracking.experiment("styleforge")], order_by=[{"field_name": "name"}])
     # What was drawn for both choices is one option.
     assert {(each.params["step"], each.params["guidance"]) for each in found} == {("10", "1.5"), ("20", "1.5"), ("20", "2.5")}

@@ -1,0 +1,75 @@
+"""The step that chooses, with tiny models: everything after it draws with the chosen checkpoint and guidance."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.core.card import read_card, sampling_settings
+from components.core.config import SamplingSection, parse_config
+from components.core.paths import read_json, write_json
+from components.diffusion.export.candidates import read_candidates
+from components.diffusion.models.bundle import load_bundle
+from steps.io import workspace
+from steps.io.artifacts import Folder
+from steps.sampling.requests import as_chosen
+from tests.components.diffusion.conftest import Folders, configure, train, write_folders
+from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    yield tmp_path / "home"
+    workspace.release({"select"})
+
+
+def run_select(folders: Folders, model: Path, base: Path, clip: Path, bank: Path, **selection: Any) -> Folder:
+    from steps.training.select import select
+
+    parameters = {
+        "seed": 3, "concepts": [{"token": "sks", "categories": None}], "tokens": ["sks"], "bank": "digest", "weights": {},
+        "base": {"model": str(base), "precision": {}, "digest": "base"},
+        "sampling": {"bank": str(bank), "repeats": 1, "steps": 2, "guidance": 2.5, "batch_size": 4},
+        "scoring": {"extractor": str(clip), "bootstrap": 5, "kid_subsets": 3, "kid_subset_size": 4}, "selection": selection,
+    }  # fmt: skip
+    return select.entrypoint(Folder(model), Folder(folders.style_set), Folder(folders.split), **parameters)
+
+
+def test_the_chosen_model_is_what_later_steps_draw_with(home: Path, tmp_path: Path) -> None:
+    base, clip = tiny_sd_folder(tmp_path / "base"), tiny_clip_folder(tmp_path / "clip")
+    folders = write_folders(tmp_path / "run", reference=2)
+    model = train(configure(base, selection={"candidates": 3}, training={"learning_rate": 1e-2}), folders)
+    # From here on nobody may open the reference: it is no picture any more.
+    for index in range(2):
+        (folders.style_set / "images" / "reference" / f"{index}.png").write_text("not looked at")
+    bank = tmp_path / "bank.tsv"
+    bank.write_text("id\tcategory\tprompt\na\tpeople\ta man\nb\tthings\ta house\nc\tthings\ta dog\nd\tpeople\ta woman\n")
+    chosen = run_select(folders, model, base, clip, bank, guidances=[1.0, 4.0], clip_t_margin=1.0)
+    found = read_json(chosen.path / "training" / "selection" / "selection.json")
+    assert [row["step"] for row in found["checkpoints"]] == [2, 4, 6] and [row["guidance"] for row in found["guidances"]] == [1.0, 2.5, 4.0]
+    card = read_json(chosen.path / "styleforge.json")
+    assert card["selection"] == found["chosen"]
+    step, guidance = found["chosen"]["step"], found["chosen"]["guidance"]
+    expected = load_bundle(read_candidates(model)[step]).family.denoiser.state_dict()
+    assert all(value.equal(expected[name]) for name, value in load_bundle(chosen.path).family.denoiser.state_dict().items())
+    assert as_chosen(chosen.path, SamplingSection(guidance=9.0)).guidance == guidance
+    assert as_chosen(model, SamplingSection(guidance=9.0)).guidance == 9.0
+    assert (chosen.path / "training" / "selection" / "timing.json").is_file() and not (chosen.path / "candidates").exists()
+    # Interrupted before its end, it draws nothing twice, and gives the same model.
+    drawn = {file: file.stat().st_mtime_ns for file in home.rglob("*.png")}
+    again = run_select(folders, model, base, clip, bank, guidances=[1.0, 4.0], clip_t_margin=1.0)
+    assert again.digest == chosen.digest
+    assert all(file.stat().st_mtime_ns == time for file, time in drawn.items() if file.is_relative_to(home / "pictures"))
+
+
+def test_what_is_registered_is_drawn_with_as_it_was_scored(tmp_path: Path, home: Path) -> None:
+    from steps.registry.register import _finish_model
+
+    model, scores = tmp_path / "model", tmp_path / "scores"
+    scores.mkdir()
+    write_json(model / "styleforge.json", {"schema": 1, "selection": {"step": 2, "guidance": 1.5}})
+    run = parse_config({"style": {"name": "x", "source": "x"}, "sampling": {"guidance": 7.0}})
+    finished = _finish_model(run, Folder(model), Folder(scores), tmp_path / "out")
+    assert sampling_settings(read_card(finished)).guidance == 1.5
