@@ -34,7 +34,8 @@ def test_each_option_is_a_logged_model_and_the_version_the_chosen_one(tracking: 
     reference = register_model(
         tracking, name="styleforge-test", alias="challenger", experiment="styleforge", model=model, params={}, tags={}, scores=SCORES
     )
-    assert any("preview%step%100" in item.path for item in tracking.client.list_artifacts(reference.run_id, "images"))
+    logged = [item.path for item in tracking.client.list_artifacts(reference.run_id, "images")]
+    assert any(path.startswith("images/preview") and "100" in path for path in logged), logged
     found = tracking.client.search_logged_models([tracking.experiment("styleforge")], order_by=[{"field_name": "name"}])
     # What was drawn for both choices is one option.
     assert {(each.params["step"], each.params["guidance"]) for each in found} == {("10", "1.5"), ("20", "1.5"), ("20", "2.5")}
