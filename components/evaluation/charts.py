@@ -114,13 +114,15 @@ def axis(values: Sequence[float], from_zero: bool) -> list[float]:
     return [round((first + index) * step, 10) for index in range(math.ceil((high - first * step) / step - 1e-9) + 1)]
 
 
-def choice_curve(rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limit: float | None = None) -> str:
-    """SVG of one score of what can be chosen, by ``x`` (``step`` or ``guidance``), with intervals: the chosen ringed, a limit dashed."""
-    points = [(float(row[x]), row["scores"][metric.key], bool(row["chosen"])) for row in rows if metric.key in row["scores"]]
-    if not points:
-        return ""
+def choice_curve(rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limit: float | None = None, *, paired: bool = False) -> str:
+    """SVG of one score of what can be chosen, by ``x`` (``step`` or ``guidance``), with intervals: the chosen ringed, a limit dashed.
+
+    ``paired`` intervals are those of the difference from the best, whose level is a line: the best's own has none.
+    """
+    points = [(float(row[x]), _from_best(rows, row, metric) if paired else row["scores"][metric.key], bool(row["chosen"])) for row in rows]
     ends = [score[end] * metric.factor for _, score, _ in points for end in ("low", "high", "value")]
     lines = [] if limit is None else [limit * metric.factor]
+    lines += [row["scores"][metric.key]["value"] * metric.factor for row in rows if paired and row["best"]]
     places = [place for place, _, _ in points]
     frame = Frame(_WIDTH, _HEIGHT, (60, 24, 14, 50), axis([*places, *([0.0] if x == "step" else [])], False), axis([*ends, *lines], False))
     parts = [frame.grid(), f'<text x="60" y="{_HEIGHT - 4}">{"training step" if x == "step" else x}</text>']
@@ -138,3 +140,10 @@ def choice_curve(rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limi
     told = ", ".join(f"{place:g}: {metric.text(score['value'])}{' (chosen)' if chosen else ''}" for place, score, chosen in points)
     label = escape(f"{metric.label} by {x}: {told}")
     return f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _from_best(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], metric: Metric) -> dict[str, float]:
+    """A row's score with the interval of its difference from the best."""
+    best = next(float(each["scores"][metric.key]["value"]) for each in rows if each["best"])
+    ends = [best + (1.0 if metric.lower else -1.0) * float(row["behind"][end]) for end in ("low", "high")]
+    return {"value": float(row["scores"][metric.key]["value"]), "low": min(ends), "high": max(ends)}

@@ -42,12 +42,14 @@ def replicates(folder: Path, prompts: Sequence[str], resamples: int, seed: int) 
     return resampled(PictureValues(list(prompts), load_file(folder / VALUES)), resamples, seed)
 
 
-def resampled(values: PictureValues, resamples: int, seed: int) -> dict[str, Array]:
-    """The same of values in memory."""
+def resampled(values: PictureValues, resamples: int, seed: int, *, same_reference: bool = False) -> dict[str, Array]:
+    """The same of values in memory; with ``same_reference`` the reference is no sample but what it is."""
     arrays, prompts = {name: np.asarray(array, float) for name, array in values.arrays.items()}, values.prompts
     weights = prompt_weights(prompts, resamples, seed)
     count = len(arrays["reference"])
     reference = np.random.default_rng([seed, 1]).multinomial(count, np.full(count, 1 / count), size=resamples)
+    if same_reference:
+        reference = np.ones_like(reference)
     found = {"kid": mmd_replicates(arrays["features"], arrays["reference"], weights, reference.T.astype(float))}
     return found | {name: array @ weights / weights.sum(axis=0) for name, array in arrays.items() if name not in _SETS}
 

@@ -49,12 +49,16 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """The index of the chosen one, that of the best score, and of each whether it is inside the limits and ties with the best."""
+    """The index of the chosen one, that of the best score, and of each whether it is inside the limits and ties with the best.
+
+    ``behind`` is by how much the best one's score is better, with the ends of its paired interval; without pairs they are that value.
+    """
 
     chosen: int
     best: int
     inside: list[bool]
     tied: list[bool]
+    behind: list[tuple[float, float, float]]
 
 
 class Judge:
@@ -75,8 +79,8 @@ class Judge:
         drawn = read_pictures(pictures)
         scorer = self._scorer(drawn)
         scores = {name: scorer.one(name, drawn) for name in rule.scores}
-        # One seed for all: the same prompts and StyleRef pictures, which is what makes differences paired.
-        known = resampled(scorer.values(drawn), RESAMPLES, derive_seed(self._seed, "selection"))
+        # One seed for all: the same prompts, which is what makes differences paired. StyleRef is what all are held to.
+        known = resampled(scorer.values(drawn), RESAMPLES, derive_seed(self._seed, "selection"), same_reference=True)
         spread = known.get(rule.score)
         return Option(step, guidance, scores, None if spread is None else Resampled(float(scores[rule.score]["value"]), spread))
 
@@ -95,8 +99,9 @@ def choose(options: Sequence[Option], rule: Rule) -> Choice:
     allowed = [index for index, amount in enumerate(outside) if amount <= least]
     sign = 1.0 if SPECS[rule.score].lower else -1.0
     best = min(allowed, key=lambda index: sign * float(options[index].scores[rule.score]["value"]))
-    tied = [index in allowed and (index == best or _ties(options[best], options[index], rule)) for index in range(len(options))]
-    return Choice(tied.index(True), best, [amount <= 0.0 for amount in outside], tied)
+    behind = [_behind(options[best], option, rule) for option in options]
+    tied = [index in allowed and (index == best or low <= 0.0) for index, (_, low, _) in enumerate(behind)]
+    return Choice(tied.index(True), best, [amount <= 0.0 for amount in outside], tied, behind)
 
 
 def excess(scores: Mapping[str, Mapping[str, Any]], limits: Sequence[Limit]) -> float:
@@ -104,12 +109,14 @@ def excess(scores: Mapping[str, Mapping[str, Any]], limits: Sequence[Limit]) -> 
     return max((limit.excess(float(scores[limit.metric]["value"])) for limit in limits), default=0.0)
 
 
-def _ties(best: Option, other: Option, rule: Rule) -> bool:
-    """Whether the paired interval of the best's advantage holds zero."""
+def _behind(best: Option, other: Option, rule: Rule) -> tuple[float, float, float]:
+    """By how much the best is better, and the paired interval of that."""
+    lower = SPECS[rule.score].lower
     if best.replicates is None or other.replicates is None:
-        return False
+        values = [float(option.scores[rule.score]["value"]) for option in (best, other)]
+        gap = (1.0 if lower else -1.0) * (values[1] - values[0])
+        return gap, gap, gap
     with np.errstate(invalid="ignore"):  # Of a resample with a single picture there is no KID.
-        gap = advantages(best.replicates, other.replicates, lower=SPECS[rule.score].lower, margin=0.0)
-    spread = gap.replicates[np.isfinite(gap.replicates)]
-    low, _ = Bootstrap(len(spread), rule.confidence).interval(gap.value, spread)
-    return low <= 0
+        found = advantages(best.replicates, other.replicates, lower=lower, margin=0.0)
+    spread = found.replicates[np.isfinite(found.replicates)]
+    return found.value, *Bootstrap(len(spread), rule.confidence).interval(found.value, spread)

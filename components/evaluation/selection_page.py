@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.images import load_rgb
-from components.core.metrics import SPECS
+from components.core.metrics import SPECS, Metric
 from components.core.pages import thumbnail
 from components.core.paths import read_json
 from components.evaluation import charts
@@ -58,18 +58,18 @@ def _limits(found: Mapping[str, Any]) -> list[tuple[str, float, bool]]:
 def _group(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], x: str, title: str) -> dict[str, Any]:
     score, limits = SPECS[found["score"]], {name: value for name, value, _ in _limits(found)}
     others = [SPECS[name] for name in limits if name != found["score"]]
+
+    def curve(metric: Metric) -> str:
+        return charts.choice_curve(rows, x, metric, limits.get(metric.key), paired=metric is score)
+
     return {
-        "title": title,
-        "curves": [
-            (metric.title, charts.choice_curve(rows, x, metric, limits.get(metric.key))) for metric in (score, *others)
-        ],
-        "columns": [_column(folder, row, x, score) for row in rows],
-        "prompts": [item["prompt"] for item in rows[0]["strip"]],
+        "title": title, "curves": [(metric.title, curve(metric)) for metric in (score, *others)],
+        "columns": [_column(folder, row, x, score) for row in rows], "prompts": [item["prompt"] for item in rows[0]["strip"]],
     }  # fmt: skip
 
 
-def _column(folder: Path, row: Mapping[str, Any], x: str, score: Any) -> dict[str, Any]:
-    state = "chosen" if row["chosen"] else "outside the limits" if not row["inside"] else "ties with the best" if row["tied"] else ""
+def _column(folder: Path, row: Mapping[str, Any], x: str, score: Metric) -> dict[str, Any]:
+    state = "chosen" if row["chosen"] else "outside the limits" if not row["inside"] else "a tie" if row["tied"] else ""
     return {
         "name": f"{row[x]:g}", "value": score.text(row["scores"][score.key]["value"]), "state": state, "chosen": row["chosen"],
         "pictures": [thumbnail(load_rgb(folder / item["file"]), SIDE) for item in row["strip"]],

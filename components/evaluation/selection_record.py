@@ -76,6 +76,7 @@ def _rows(items: Sequence[Drawn], choice: Choice, strips: Mapping[tuple[int, flo
     return [
         {
             "step": item.step, "guidance": item.guidance, "scores": {name: dict(score) for name, score in item.option.scores.items()},
+            "behind": dict(zip(("value", "low", "high"), choice.behind[index], strict=True)),
             "inside": choice.inside[index], "tied": choice.tied[index], "best": index == choice.best, "chosen": index == choice.chosen,
             "strip": strips[item.step, item.guidance],
         }
