@@ -11,7 +11,8 @@ class Metric:
 
     ``group`` and ``source`` say where it is in ``scores.json``; ``factor`` and ``digits`` how it is shown; ``bounded`` scores keep
     all their digits in tables, where the others are rounded to three. ``paired`` scores have values on resamples that all models
-    share (see ``components/evaluation/replicates.py``), so that claims and the gate can tell small differences.
+    share (see ``components/evaluation/replicates.py``), so that claims and the gate can tell small differences. Where the base's value
+    is zero by design, a change in percent says nothing: such scores are not ``proportional``.
     """
 
     key: str
@@ -25,6 +26,7 @@ class Metric:
     paired: bool = False
     group: Literal["style", "drift", "count"] = "style"
     source: str = ""
+    proportional: bool = True
 
     @property
     def better(self) -> str:
@@ -70,18 +72,21 @@ SPECS: dict[str, Metric] = {
         Metric("fid", "FID", True, "squared feature units", "distance to the style"),
         Metric("clip_t", "CLIP-T", False, _POINTS, "match with the prompt", bounded=True, paired=True),
         Metric("clip_i", "CLIP-I", False, _POINTS, "similarity to the reference", bounded=True, paired=True),
-        Metric("style_score", "style", False, "1 = StyleRef's own", "similarity to StyleRef, 1 as alike as its own pictures", paired=True),
+        Metric(
+            "style_score", "style", False, "1 = StyleRef's own", "similarity to StyleRef, 1 as alike as its own pictures", paired=True,
+            proportional=False,
+        ),
         Metric(
             "style_held_out", "style, held out", False, "1 = the reference's own",
-            "similarity to the held-out reference, 1 as alike as its own pictures", paired=True,
+            "similarity to the held-out reference, 1 as alike as its own pictures", paired=True, proportional=False,
         ),
         Metric(
             "copies", "copies, %", True, "percent", "pictures nearer to one of StyleRef than its own are to one another", bounded=True,
-            paired=True,
+            paired=True, proportional=False,
         ),
         Metric(
             "leakage", "leakage, %", True, "percent", "pictures that fit a caption of StyleRef better than their prompt", bounded=True,
-            paired=True,
+            paired=True, proportional=False,
         ),
         Metric("diversity", "diversity", False, _POINTS, "how unlike one another the pictures are", bounded=True),
         Metric("kd", "KD × 10³", True, "natural", "distance to the style in the features of scoring.kd_extractor", factor=1000.0),
@@ -91,7 +96,7 @@ SPECS: dict[str, Metric] = {
             group="drift", source="binding",
         ),
         Metric(
-            "drift_style_score", "style without the token", True, "style", "similarity to StyleRef without the token",
+            "drift_style_score", "style without the token", True, "style", "similarity to StyleRef without the token", proportional=False,
             group="drift", source="style_score",
         ),
         Metric(

@@ -7,14 +7,16 @@ from typing import Any
 
 from components.core.config import RunConfig
 from components.core.images import load_rgb
-from components.core.metrics import SPECS, Metric, scores_in
+from components.core.metrics import MEASURES, SCORES, SPECS
 from components.core.pages import thumbnail, write_page
 from components.core.paths import read_json, read_jsonl
 from components.core.prompting import fill_template
 from components.evaluation import charts
 from components.evaluation.pictures import Picture, in_turn, pick_pairs, read_pictures
+from components.evaluation.proof_page import proof
+from components.evaluation.score_rows import score_row
 from components.evaluation.selection_page import preview_rows, selection_section
-from components.evaluation.verdict import judge, overlap, percent, percent_range, relative_change
+from components.evaluation.verdict import judge, percent_range
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -50,7 +52,8 @@ def render_report(out: Path, config: RunConfig, scores: Mapping[str, Any], input
         "verdict": judge(dict(scores)),
         "scores": scores,
         "hero": [_picture(ours.path) for ours, _ in in_turn(pick_pairs(style, [], HERO), HERO)],
-        "rows": [_row(SPECS[key], scores["style"][key], scores["base"][key]) for key in scores_in(scores["style"])],
+        "rows": [score_row(SPECS[key], scores["style"][key], scores["base"][key]) for key in SCORES if key not in MEASURES],
+        "proof": proof(scores, inputs.style_pictures, _style_ref(inputs)),
         "drift": drift_rows(scores.get("drift")),
         "categories": category_rows(scores.get("by_category") or {}),
         "grids": {category: [_pair(*pair) for pair in items] for category, items in pairs.items()},
@@ -74,37 +77,21 @@ def drift_rows(drift: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     found = drift or {}
     metrics = [metric for metric in SPECS.values() if metric.group == "drift" and metric.source in found]
     metrics.sort(key=lambda metric: f"{metric.source}_base" not in found)
-    return [_row(metric, found[metric.source], found.get(f"{metric.source}_base")) for metric in metrics]
+    return [score_row(metric, found[metric.source], found.get(f"{metric.source}_base")) for metric in metrics]
 
 
 def category_rows(by_category: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """CLIP-T by prompt category."""
     metric = SPECS["clip_t"]
     return {
-        category: _row(metric, values[metric.key], values[f"{metric.key}_base"])
+        category: score_row(metric, values[metric.key], values[f"{metric.key}_base"])
         for category, values in by_category.items()
         if f"{metric.key}_base" in values
     }
 
 
-def _row(metric: Metric, style: Mapping[str, Any], base: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One line of the score table, as text; ``improved`` is None where the difference may be chance."""
-
-    def ends(score: Mapping[str, Any]) -> str:
-        return " – ".join(metric.text(score[end], like=score["value"]) for end in ("low", "high"))
-
-    row = {
-        "name": metric.label, "better": metric.better, "style": metric.text(style["value"]), "style_interval": ends(style),
-        "base": "–", "base_interval": "", "change": "", "improved": None, "bars": "",
-    }  # fmt: skip
-    if base is None:
-        return row
-    change = relative_change(style["value"], base["value"])
-    return row | {
-        "base": metric.text(base["value"]), "base_interval": ends(base), "change": "" if change is None else percent(change),
-        "improved": None if change is None or overlap(dict(style), dict(base)) else (change < 0) == metric.lower,
-        "bars": charts.interval_bars(dict(style), dict(base), metric.factor),
-    }  # fmt: skip
+def _style_ref(inputs: ReportInputs) -> list[Path]:
+    return [inputs.style_set / "images" / row["path"] for row in read_json(inputs.split / "split.json")["style_ref"]]
 
 
 def _picture(path: Path, side: int = SIDE) -> dict[str, Any]:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 SCORES_SCHEMA = 1
 NO_STYLE_REF = StyleRef()
+NEAREST = 6
+"""Pairs of a drawn picture and its nearest StyleRef picture that are kept to be looked at."""
 
 
 def score(
@@ -46,9 +48,9 @@ def score(
 
     Returns:
         ``style``, ``base`` (kid, fid, clip_t, clip_i and the measures: value, low, high, n each), ``drift``, ``by_category``,
-        ``measures`` (what the held-out reference gets, and notes on what was not measured), ``context``, ``digests``.
-        KID in natural units, FID in squared feature units, CLIP scores 0–100. Then the scorer that knows all features, and the pictures
-        of each folder.
+        ``measures`` (what the held-out reference gets, the pictures nearest to StyleRef, notes on what was not measured), ``context``,
+        ``digests``. KID in natural units, FID in squared feature units, CLIP scores 0–100. Then the scorer that knows all features, and
+        the pictures of each folder.
 
     Raises:
         InputError: fewer than two reference pictures, or StyleRef pictures among them.
@@ -62,6 +64,10 @@ def score(
     held_out = reference if reference_kind == "held-out" else []
     yardstick, own = build_yardstick(style_ref, held_out, [picture.path for picture in sets["base"]], settings, extractors, table)
     scorer = Scorer(extractors, table, list(reference), settings, seed, tokens, yardstick)
+    measures = {
+        "reference": scorer.of_reference() if held_out else {}, "notes": yardstick.notes,
+        "nearest": scorer.nearest(sets["style"]), "copy_limit": yardstick.copy_limit if yardstick.has("copies") else None,
+    }  # fmt: skip
     digests = {name: digest_pictures(table.hashes, [p.path for p in pictures]) for name, pictures in sets.items()}
     scores = {
         "schema": SCORES_SCHEMA,
@@ -69,7 +75,7 @@ def score(
         "base": scorer.scores(sets["base"]),
         "drift": scorer.drift(sets["plain"], sets["base"], sets["style"]) if "plain" in sets else None,
         "by_category": scorer.by_category(sets["style"], sets["base"]),
-        **({"measures": {"reference": scorer.of_reference() if held_out else {}, "notes": yardstick.notes}} if settings.measures else {}),
+        **({"measures": measures} if settings.measures else {}),
         "context": scorer.context(reference_kind, {name: len(pictures) for name, pictures in sets.items()})
         | {"prompts_cut": scorer.count_cut_prompts(sets["style"])},
         "digests": digests | {"reference": digest_value(sorted(table.hashes[path] for path in reference)), **own},
@@ -252,6 +258,20 @@ class Scorer:
         ours, theirs = (self.mean_values("style_score", list(side)) for side in zip(*pairs, strict=True))
         groups = [picture.prompt_id for picture, _ in pairs]
         return self._measure("binding", ours - theirs, groups)
+
+    def nearest(self, pictures: list[Picture]) -> list[dict[str, Any]]:
+        """The pictures that are nearest to one of StyleRef, one a prompt, nearest first: file, place in StyleRef, and how near."""
+        if not self.yardstick.has("copies"):
+            return []
+        features = self.table.of(self.extractors.measures["copy_extractor"], (picture.path for picture in pictures))
+        places, near = self.yardstick.nearest(features)
+        found: dict[str, dict[str, Any]] = {}
+        for index in np.argsort(-near, kind="stable"):
+            picture = pictures[index]
+            found.setdefault(picture.prompt_id, {
+                "file": picture.path.name, "style_ref": int(places[index]), "similarity": float(near[index]),
+            })  # fmt: skip
+        return list(found.values())[:NEAREST]
 
     def of_reference(self) -> dict[str, Any]:
         """What the held-out reference gets in the measures of StyleRef: as far as the style's own pictures go."""

@@ -10,6 +10,8 @@ STYLE_TAKEN, STYLE_PARTLY = 0.5, 0.85
 PROMPTS_KEPT, PROMPTS_WEAKER = 0.10, 0.25
 """Share of the base's CLIP-T that may be lost while prompts count as followed, or as followed less."""
 FEW_PICTURES = 50
+COPIES_BY_CHANCE = 15.0
+"""Percent of pictures that may count as copies where no held-out ones say how many do by chance."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,20 @@ def _caveats(scores: dict[str, Any]) -> list[str]:
         found.append(
             "Prompts without the style token drifted too: the model lost some of what its base knew. More Aux weight counters that."
         )
+    if copied := _copied(scores):
+        found.append(copied)
     if context.get("prompts_cut"):
         found.append(f"{context['prompts_cut']} prompt(s) are longer than the extractor reads; their CLIP-T rests on their beginning.")
     return found
+
+
+def _copied(scores: dict[str, Any]) -> str:
+    """A warning where surely more drawn pictures come near to StyleRef than pictures of the style do that the model has not seen."""
+    drawn, own = scores["style"].get("copies"), ((scores.get("measures") or {}).get("reference") or {}).get("copies")
+    if not drawn or drawn["low"] <= (own["high"] if own else COPIES_BY_CHANCE):
+        return ""
+    beside = f", beside {own['value']:.0f} % of held-out pictures" if own else ""
+    return (
+        f"{drawn['value']:.0f} % of the pictures are nearer to one of StyleRef than its own are to one another{beside}: the model copies. "
+        "Take an earlier checkpoint, or add StyleRef pictures."
+    )

@@ -24,6 +24,7 @@ LEAST_SELF_SIMILARITY = 0.05
 """Below it a set's images are no more like one another than like the base's, so that nothing can be measured by it."""
 _CROP = 0.8
 _CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))
+VARIANTS = 2 * (1 + len(_CORNERS))
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,19 @@ class Yardstick:
             assert own_texts is not None
             return 100.0 * ((rows @ kept.T).max(axis=1) > np.einsum("nd,nd->n", rows, np.asarray(own_texts, float)))
         if measure == "copies":
-            return 100.0 * ((to_unit(rows) @ kept.T).max(axis=1) > float(self.arrays["copies_limit"][0]))
+            return 100.0 * ((to_unit(rows) @ kept.T).max(axis=1) > self.copy_limit)
         return (self._standardised(rows) @ kept.T).mean(axis=1) / self_similarity(kept)
+
+    def nearest(self, features: ArrayLike) -> tuple[NDArray[np.int64], Array]:
+        """(N,) the StyleRef image that each of N images is nearest to, by its place in StyleRef, and (N,) how near: a cosine."""
+        similarity = to_unit(np.asarray(features, float)) @ np.asarray(self.arrays["copies"], float).T
+        found = similarity.argmax(axis=1)
+        return found // VARIANTS, similarity[np.arange(len(found)), found]
+
+    @property
+    def copy_limit(self) -> float:
+        """The cosine above which an image counts as a copy."""
+        return float(self.arrays["copies_limit"][0])
 
     def _standardised(self, rows: Array) -> Array:
         return to_unit((rows - self.arrays["style_centre"]) / self.arrays["style_scale"])

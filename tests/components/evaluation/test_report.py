@@ -232,3 +232,23 @@ def test_page_in_a_browser(full: Path, browser: Any, width: int, scheme: str) ->
     assert page.evaluate("document.querySelector('details .settings').getBoundingClientRect().height") > 100
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.close()
+
+
+def test_proof_shows_measures_beside_the_held_out_pictures_and_the_nearest_pairs(finished_run: FinishedRun, tmp_path: Path) -> None:
+    found = scores()
+    measured = {"style_score": estimate(1.05, 0.1), "copies": {**estimate(30.0), "low": 20.0, "high": 40.0}}
+    found["style"] |= measured
+    found["base"] |= {"style_score": estimate(0.02, 0.1), "copies": estimate(0.0)}
+    found["by_category"] = {"people": {**found["by_category"]["people"], "style_score": estimate(0.97), "style_score_base": estimate(0.1)}}
+    found["context"]["measures"] = {"names": list(measured), "extractors": {"style": "look", "copy": "thumbnail"}, "ids": {}}
+    plain = report(finished_run, tmp_path / "plain.html")
+    found["measures"] = {
+        "reference": {"style_score": estimate(1.13), "copies": {**estimate(4.0), "high": 6.0}}, "notes": ["leakage: no captions"],
+        "nearest": [{"file": "p3-r1.png", "style_ref": 2, "similarity": 0.987}], "copy_limit": 0.95,
+    }  # fmt: skip
+    page = report(finished_run, tmp_path / "proof.html", scores=found)
+    assert 'id="proof"' not in plain
+    for text in ("1.05", "held-out pictures: 1.13", "0.97", "leakage: StyleRef has no captions", "0.99 · ", "<code>look</code>", "0.95"):
+        assert text in page.split('id="proof"')[1], text
+    # Surely more copies than held-out pictures show by chance.
+    assert "the model copies" in page and "the model copies" not in plain
