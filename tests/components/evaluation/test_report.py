@@ -248,7 +248,7 @@ def test_proof_shows_measures_beside_the_held_out_pictures_and_the_nearest_pairs
     }  # fmt: skip
     page = report(finished_run, tmp_path / "proof.html", scores=found)
     assert 'id="proof"' not in plain
-    for text in ("1.05", "held-out pictures: 1.13", "0.97", "leakage: StyleRef has no captions", "0.99 · ", "<code>look</code>", "0.95"):
+    for text in ("1.05", "held-out pictures: 1.13", "0.97", "leakage: no captions", "0.99 · ", "<code>look</code>", "0.95"):
         assert text in page.split('id="proof"')[1], text
     # Surely more copies than held-out pictures show by chance.
     assert "the model copies" in page and "the model copies" not in plain
