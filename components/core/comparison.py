@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from components.core.config import SAMPLER, Place, PositiveInt, RunConfig, Section, find_config, parse_config, read_config, validate_model
 from components.core.content import digest_value
-from components.core.metrics import PairedName
+from components.core.metrics import HYPERVOLUME, PairedName
 from components.core.nested import set_at
 from components.core.overrides import apply_overrides, parse_override
 from components.core.suggest import did_you_mean
@@ -19,6 +19,7 @@ from components.core.suggest import did_you_mean
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ALL_STYLES = "all"
 """Name of the mean over styles in tables; no style can be called so."""
+GUIDANCE = "sampling.guidance"
 _SHARED = ("style", "base", "scoring", "registry")
 _DRAWING = ("bank", "limit", "repeats", "batch_size", "plain_template")
 
@@ -111,6 +112,13 @@ class CompareConfig(Section):
         for number, claim in enumerate(self.claims):
             for name in (claim.better, *claim.than):
                 _known(f"claims.{number}", name, everything)
+            if claim.metric == HYPERVOLUME:
+                for name in (claim.better, *claim.than):
+                    if name not in methods or len(self.front_of(name)) < 2:
+                        raise ValueError(
+                            f"claims.{number}: {name} has no front; {HYPERVOLUME} needs a method, and variants like it that set "
+                            f"{GUIDANCE} alone"
+                        )
             if claim.better in claim.than:
                 raise ValueError(f"claims.{number}: {claim.better} is compared with itself")
         return self
@@ -128,6 +136,11 @@ class CompareConfig(Section):
     def variants(self) -> tuple[Variant, ...]:
         """All variants, the methods first."""
         return (*self.methods, *(variant for ablation in self.ablations for variant in ablation.variants))
+
+    def front_of(self, method: str) -> dict[str, float | None]:
+        """The variants that are a method drawn at some guidance, the method itself first (None: at the run's own), with that guidance."""
+        alike = {item.name: float(item.set[GUIDANCE]) for item in self.variants if item.like == method and set(item.set) == {GUIDANCE}}
+        return {method: None, **alike}
 
     def styles_of(self, variant: str) -> list[str]:
         """Names of the styles that a variant is made on."""

@@ -24,7 +24,7 @@ class Metric:
     digits: int = 2
     bounded: bool = False
     paired: bool = False
-    group: Literal["style", "drift", "count"] = "style"
+    group: Literal["style", "drift", "count", "front"] = "style"
     source: str = ""
     proportional: bool = True
 
@@ -111,6 +111,10 @@ SPECS: dict[str, Metric] = {
             "drift_clip_i", "CLIP-I without the token", True, _POINTS, "similarity to the reference without the token", bounded=True,
             group="drift", source="clip_i",
         ),
+        Metric(
+            "hypervolume", "dominated area, %", False, "percent", "what the method reaches over guidance: style against prompts",
+            bounded=True, paired=True, group="front",
+        ),
         Metric("n", "number of pictures", False, "pictures", "pictures that were scored", digits=0, group="count"),
     )
 }  # fmt: skip
@@ -119,6 +123,8 @@ SCORES = tuple(key for key, metric in SPECS.items() if metric.group == "style")
 MEASURES = SCORES[4:]
 """Those that a run may leave out."""
 PAIRED = tuple(key for key in SCORES if SPECS[key].paired)
+HYPERVOLUME = "hypervolume"
+"""Of a comparison alone: a method's scores at several guidances as one figure."""
 MAIN = ("kid", "clip_t")
 """How near to the style, and how well prompts are followed: what short tables, the plot and the verdict show."""
 
@@ -126,8 +132,8 @@ if TYPE_CHECKING:
     MetricName = str
     PairedName = str
 else:
-    MetricName = Literal[tuple(SPECS)]
-    PairedName = Literal[PAIRED]
+    MetricName = Literal[tuple(key for key, metric in SPECS.items() if metric.group != "front")]
+    PairedName = Literal[(*PAIRED, HYPERVOLUME)]
 
 
 def scores_in(scores: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from components.core.comparison import ALL_STYLES, Claim, CompareConfig, Variant
 from components.core.content import derive_seed
-from components.core.metrics import MEASURES, SCORES, SPECS, scores_in
+from components.core.metrics import HYPERVOLUME, MAIN, MEASURES, SCORES, SPECS, scores_in
+from components.evaluation.fronts import front_points, hypervolume
 from components.evaluation.record import Record, resample
 from components.evaluation.significance import Resampled, advantages, decide, join, mean_over_seeds
 
@@ -47,6 +48,7 @@ def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any
             {"name": name, "variants": [item.name for item in variants], "metrics": {m: table(found, variants, m) for m in measured}}
             for name, variants in groups
         ],
+        "fronts": [front for item in config.methods if (front := front_of(found, item.name))],
         "claims": [decide_claim(found, claim) for claim in config.claims],
         "costs": {item.name: found.cost(item.name) for item in config.variants},
         "cells": [_cell(outcome) for outcome in outcomes],
@@ -82,6 +84,8 @@ class _Cells:
         return [key for key in SCORES if key not in MEASURES or any(key in scores for scores in known)]
 
     def resampled(self, variant: str, style: str, seed: int, metric: str) -> Resampled | None:
+        if metric == HYPERVOLUME:
+            return hypervolume(self.config, variant, style, seed, self)
         outcome = self._known.get((variant, style, seed))
         if outcome is None or outcome.record is None:
             return None
@@ -130,6 +134,30 @@ def table(found: _Cells, variants: Sequence[Variant], metric: str) -> dict[str, 
     }  # fmt: skip
     columns = [*(style.name for style in found.config.styles), ALL_STYLES]
     return {"rows": rows, "ranks": {column: _rank(rows, column, metric) for column in columns}}
+
+
+def front_of(found: _Cells, method: str) -> dict[str, Any] | None:
+    """A method's front over guidance, and the area that it dominates by style; None for a method that is drawn at one guidance."""
+    variants, styles, seeds = list(found.config.front_of(method)), found.config.styles_of(method), found.config.seeds_of(method)
+    if len(variants) < 2:
+        return None
+
+    def area(style: str, seed: int) -> float | None:
+        whole = found.resampled(method, style, seed, HYPERVOLUME)
+        return None if whole is None else whole.value
+
+    rows = {
+        key: {
+            name: _row(lambda style, seed, name=name, key=key: found.value(name, style, seed, key), styles, seeds, found.config.confidence)  # type: ignore[misc]
+            for name in variants
+        }
+        for key in MAIN
+    }  # fmt: skip
+    return {
+        "method": method,
+        "area": _row(area, styles, seeds, found.config.confidence),
+        "points": front_points(found.config, method, rows, ALL_STYLES),
+    }
 
 
 def _row(value: Callable[[str, int], float | None], styles: Sequence[str], seeds: Sequence[int], confidence: float) -> dict[str, Any]:

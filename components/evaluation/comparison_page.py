@@ -82,6 +82,7 @@ def _page(
         "columns": [SPECS[metric].title for metric in text.overview(result)],
         "overview": _overview(result),
         "plot": tradeoff(result),
+        "fronts": text.front_rows(result),
         "claims": [_claim(result, claim) for claim in result["claims"]],
         "tables": _tables(result),
         "wall": {style: [_wall_row(row, names, config) for row in rows] for style, rows in wall.items()},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.core.comparison import ALL_STYLES
-from components.core.metrics import MAIN, MEASURES, SPECS
+from components.core.metrics import HYPERVOLUME, MAIN, MEASURES, SPECS
 
 Result = Mapping[str, Any]
 _CSV = ("variant", "style", "seed", "steps", "status")
@@ -60,6 +60,22 @@ def overview(result: Result) -> list[str]:
 def measured(result: Result) -> list[str]:
     """The scores of this comparison, in the order of tables."""
     return list(result["base"])
+
+
+def front_rows(result: Result) -> list[dict[str, Any]]:
+    """Each method that is drawn at several guidances: the area that it dominates, and its points, nearest to the style first."""
+    column, names, found = columns(result)[-1], labels(result), []
+    for front in result.get("fronts", []):
+        points = [
+            {
+                "guidance": "its own" if point["guidance"] is None else f"{point['guidance']:g}", "best": point["best"],
+                **{key: SPECS[key].text(point[key]) for key in MAIN},
+            }
+            for point in front["points"]
+        ]  # fmt: skip
+        area = entry(front["area"], column, HYPERVOLUME, None, "")
+        found.append({"label": names[front["method"]], "area": area, "points": points})
+    return found
 
 
 def style_tables(result: Result) -> list[tuple[str, Mapping[str, Any], Sequence[str], bool]]:
