@@ -79,12 +79,15 @@ def measures(
     concepts: Annotated[int, typer.Option("--concepts", min=2, help="Concepts, each drawn by every family.")] = 150,
     size: Annotated[int, typer.Option("--size", min=16, max=4096, help="Pixels a side before an extractor's own resize.")] = 224,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of concepts and of the intervals.")] = 0,
+    pocket: Annotated[
+        bool, typer.Option("--pocket", help="Judge on the pocket world: a family is a medium or style, a concept a scene, 64 px a side.")
+    ] = False,
 ) -> None:
     """Judge extractors on real art: do they read the style whatever is shown, or the content whoever drew it?"""
     from cli.printing.art import print_measures
     from runs.measures import EXTRACTORS, MeasureOptions, measure
 
-    options = MeasureOptions(families, concepts, size, seed=seed)
+    options = MeasureOptions(families, concepts, size, seed=seed, world="pocket" if pocket else "art")
     result = measure(extractors or EXTRACTORS, options, say=lambda text: typer.echo(text, err=True))
     print_measures(result)
     answer({"status": "completed", **result.as_dict()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from components.art.concepts import read_dictionary
 from components.art.drawings import Drawing, aligned, read_family
@@ -14,6 +14,7 @@ from components.art.packages import needed, require
 from components.art.raster import rasterize, require_resvg, trim
 from components.core.content import derive_seed
 from components.core.errors import InputError
+from components.core.suggest import did_you_mean
 from components.evaluation.extractors.base import Extractor, Features
 from components.evaluation.extractors.efficientnet import NAMES, EfficientNetExtractor, encode_together
 from components.evaluation.extractors.factory import make_extractor
@@ -30,13 +31,17 @@ EXTRACTORS = ("colours", "texture", "look", "pocket", *NAMES)
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What extractors are judged on: families (None: ``JUDGES``), how many concepts, pixels a side, resamples and seed."""
+    """What extractors are judged on: families (None: ``JUDGES``), how many concepts, pixels a side, resamples and seed.
+
+    In the ``pocket`` world families are looks (None: all media and styles), concepts are scenes, and a side has 64 pixels.
+    """
 
     families: Sequence[str] | None = None
     concepts: int = 150
     side: int = 224
     resamples: int = 1000
     seed: int = 0
+    world: Literal["art", "pocket"] = "art"
 
 
 @dataclass(frozen=True)
@@ -65,19 +70,43 @@ def measure(names: Sequence[str], options: MeasureOptions, *, say: Callable[[str
         InputError: an extractor or a family that cannot be had, fewer than two families or concepts.
         ServiceUnreachable: an extractor on the hub, which does not answer.
     """
-    require_resvg()
     extractors = [make_extractor(name, "EXTRACTOR") for name in names]
-    drawings = list(_drawings(options))
-    say(f"rendering {len(drawings)} images")
-    images = [rasterize(trim(drawing), options.side) for drawing in drawings]
-    artists = [drawing.family.name for drawing in drawings]
-    concepts = [drawing.concept.name for drawing in drawings]
+    artists, concepts, images = (_of_the_pocket_world if options.world == "pocket" else _of_art)(options, say)
     bootstrap = Bootstrap(options.resamples, seed=options.seed)
     readings = [
         (extractor.name, read_style_and_content(features, artists, concepts, bootstrap))
         for extractor, features in zip(extractors, _encode(extractors, images, say), strict=True)
     ]
     return Measures(tuple(dict.fromkeys(artists)), tuple(dict.fromkeys(concepts)), tuple(readings))
+
+
+def _of_art(options: MeasureOptions, say: Callable[[str], None]) -> tuple[list[str], list[str], list[Image]]:
+    """Artists, concepts and images."""
+    require_resvg()
+    drawings = list(_drawings(options))
+    say(f"rendering {len(drawings)} images")
+    images = [rasterize(trim(drawing), options.side) for drawing in drawings]
+    return [drawing.family.name for drawing in drawings], [drawing.concept.name for drawing in drawings], images
+
+
+def _of_the_pocket_world(options: MeasureOptions, say: Callable[[str], None]) -> tuple[list[str], list[str], list[Image]]:
+    """Looks, scenes and images; each look draws a scene with placing and colours of its own, as another artist would."""
+    from components.pocket.media import MEDIA, STYLES
+    from components.pocket.render import render
+    from components.pocket.scenes import random_scene
+
+    known = (*STYLES, *MEDIA)
+    looks = list(options.families or known)
+    for look in looks:
+        if look not in known:
+            raise InputError(f"--family {look}", f"no look of the pocket world{did_you_mean(look, known)}", expected=", ".join(known))
+    if len(looks) < 2:
+        raise InputError("--family", f"only {looks[0]}", expected="at least two looks", remedy="name another one")
+    scenes = [random_scene(random.Random(derive_seed(options.seed, "measures", number))) for number in range(options.concepts)]
+    say(f"rendering {len(scenes) * len(looks)} images")
+    drawn = [(look, f"scene {number}", scene) for number, scene in enumerate(scenes) for look in looks]
+    images = [render(derive_seed(options.seed, "measures", look, name), look, scene=scene).image for look, name, scene in drawn]
+    return [look for look, _, _ in drawn], [name for _, name, _ in drawn], images
 
 
 def _encode(extractors: Sequence[Extractor], images: Sequence[Image], say: Callable[[str], None]) -> Iterator[Features]:

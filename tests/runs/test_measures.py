@@ -42,3 +42,15 @@ def test_refusals(registry: Registry, options: MeasureOptions, found: str) -> No
 def test_absent_families(registry: Registry) -> None:
     with pytest.raises(InputError, match=r"noto@1\.0\.0 is not here.*styleforge art fetch"):
         measure([], OPTIONS)
+
+
+def test_the_pocket_world_judges_too() -> None:
+    options = MeasureOptions(("anime", "photo", "ink drawing"), concepts=8, resamples=50, world="pocket")
+    found = measure(["texture", "colours"], options)
+    assert found.families == ("anime", "photo", "ink drawing") and len(found.concepts) == 8
+    (_, texture), (_, colours) = found.readings
+    assert texture.style.n == 24 and texture.style.low > texture.style_chance and texture.style.value >= colours.style.value
+    assert measure(["texture"], options).as_dict()["extractors"] == found.as_dict()["extractors"][:1]
+    for families, problem in ((("anime", "phot"), "did you mean photo"), (("anime",), "at least two looks")):
+        with pytest.raises(InputError, match=problem):
+            measure([], MeasureOptions(families, concepts=2, world="pocket"))
