@@ -60,7 +60,7 @@ def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: i
     aux = call(build_aux, captioned, after=[validation], **plan["build_aux"])
     model = call(fine_tune, captioned, division, aux, **plan["fine_tune"])
     if "select" in plan:
-        model = call(select, model, style_set, division, **plan["select"])
+        model = call(select, model, style_set, **plan["select"])
     base_pictures = call(sample_base, after=[validation], **plan["sample_base"])
     pictures = _draw(plan, call, shards, model)
     scores = _judge(plan, call, shards, style_set, division, pictures, base_pictures)

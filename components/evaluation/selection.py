@@ -11,13 +11,16 @@ import numpy as np
 
 from components.core.config import Limit, ScoringSection
 from components.core.content import derive_seed
-from components.core.metrics import SPECS
+from components.core.errors import InputError
+from components.core.metrics import MEASURES, SPECS
+from components.evaluation.extraction import FeatureTable, extract, scored_paths
 from components.evaluation.features import Extractors
 from components.evaluation.metrics import Bootstrap
-from components.evaluation.pictures import read_pictures
+from components.evaluation.pictures import Picture, read_pictures
 from components.evaluation.replicates import resampled
-from components.evaluation.scoring import Scorer, extract, scored_paths
+from components.evaluation.scoring import Scorer, build_yardstick
 from components.evaluation.significance import Resampled, advantages
+from components.evaluation.yardstick import StyleRef
 
 CLIP_T = "clip_t"
 RESAMPLES = 1000
@@ -62,17 +65,29 @@ class Choice:
 
 
 class Judge:
-    """Scores options on the selection bank. ``reference`` are StyleRef's pictures; ``tokens`` as of ``scoring.score``."""
+    """Scores options on the selection bank.
 
-    def __init__(self, reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str]) -> None:
-        self._reference, self._settings, self._seed, self._tokens = list(reference), settings, seed, tokens
+    ``style_ref`` is what they are held to, ``base`` the folder of the base's pictures of the same prompts, ``tokens`` as of
+    ``scoring.score``; of the measures only those in ``names`` are made.
+    """
+
+    def __init__(
+        self, style_ref: StyleRef, base: Path, settings: ScoringSection, seed: int, tokens: Sequence[str], names: Sequence[str]
+    ) -> None:
+        settings = settings.model_copy(update={"measures": tuple(name for name in MEASURES if name in names)})
+        self._style_ref, self._settings, self._seed, self._tokens = style_ref, settings, seed, tokens
         self._extractors = Extractors.load(settings)
-
-    def scores(self, pictures: Path, names: Sequence[str]) -> dict[str, Any]:
-        """The named scores of a folder of pictures."""
-        drawn = read_pictures(pictures)
-        scorer = self._scorer(drawn)
-        return {name: scorer.one(name, drawn) for name in names}
+        self._base = read_pictures(base)
+        table = self._extract(self._base)
+        self._yardstick, _ = build_yardstick(style_ref, [], [picture.path for picture in self._base], settings, self._extractors, table)
+        scorer = self._scorer(self._base)
+        for name in names:
+            if name in MEASURES and not scorer.measured(name):
+                raise InputError(
+                    f"selection: {name}", "cannot be measured before the model is chosen", expected="a score that needs StyleRef alone",
+                    remedy="; ".join(self._yardstick.notes) or "set selection.score to kid, or take it out of selection.limits",
+                )  # fmt: skip
+        self.baseline = scorer.one(CLIP_T, self._base)
 
     def option(self, step: int, guidance: float, pictures: Path, rule: Rule) -> Option:
         """A folder of pictures as an option."""
@@ -84,9 +99,12 @@ class Judge:
         spread = known.get(rule.score)
         return Option(step, guidance, scores, None if spread is None else Resampled(float(scores[rule.score]["value"]), spread))
 
-    def _scorer(self, drawn: Sequence[Any]) -> Scorer:
-        table = extract(scored_paths([drawn], self._reference), self._extractors.all, self._settings.batch_size)
-        return Scorer(self._extractors, table, self._reference, self._settings, self._seed, self._tokens)
+    def _extract(self, drawn: Sequence[Picture]) -> FeatureTable:
+        return extract(scored_paths([drawn], self._style_ref.paths), self._extractors.all, self._settings.batch_size)
+
+    def _scorer(self, drawn: Sequence[Picture]) -> Scorer:
+        table, reference = self._extract(drawn), list(self._style_ref.paths)
+        return Scorer(self._extractors, table, reference, self._settings, self._seed, self._tokens, self._yardstick)
 
 
 def choose(options: Sequence[Option], rule: Rule) -> Choice:

@@ -8,7 +8,8 @@ from zenml import step
 
 from components.core.config import Limit, SamplingSection, ScoringSection, SelectionSection
 from components.core.content import digest_value
-from components.core.paths import read_json, state, write_json
+from components.core.paths import state, write_json
+from steps.evaluation.reference import style_ref_of
 from steps.io.artifacts import Folder
 from steps.io.base_model import load_base
 from steps.io.caching import code_of
@@ -17,7 +18,7 @@ from steps.io.workspace import resumable, scratch
 
 @step(environment=code_of(__file__))
 def select(
-    model: Folder, style_set: Folder, split: Folder, seed: int, base: dict[str, Any], concepts: list[dict[str, Any]], tokens: list[str],
+    model: Folder, style_set: Folder, seed: int, base: dict[str, Any], concepts: list[dict[str, Any]], tokens: list[str],
     sampling: dict[str, Any], bank: str, scoring: dict[str, Any], weights: dict[str, Any], selection: dict[str, Any],
 ) -> Annotated[Folder, "chosen"]:  # fmt: skip
     """Draw the selection bank with each candidate and guidance, score it to StyleRef, and give the chosen model.
@@ -47,10 +48,10 @@ def select(
             loaded[at], styled, settings.model_copy(update={"guidance": guidance}), seed, work / f"step-{at:08d}-g{guidance:g}"
         )
 
-    reference = [style_set.path / "images" / row["path"] for row in read_json(split.path / "split.json")["style_ref"]]
-    judge = Judge(reference, ScoringSection(**scoring), seed, tokens)
-    baseline = judge.scores(_base_pictures(base, settings, seed, bank), [CLIP_T])
-    floor = (1 - rules.clip_t_margin) * baseline[CLIP_T]["value"]
+    style_ref = style_ref_of(style_set)
+    names = [rules.score, *(limit.metric for limit in rules.limits)]
+    judge = Judge(style_ref, _base_pictures(base, settings, seed, bank), ScoringSection(**scoring), seed, tokens, names)
+    floor = (1 - rules.clip_t_margin) * judge.baseline["value"]
     rule = Rule(rules.score, [Limit(metric=CLIP_T, at_least=floor), *rules.limits], rules.confidence)
     found = search(
         list(folders), [float(settings.guidance or 1.0), *rules.guidances], rule,
@@ -58,7 +59,7 @@ def select(
     )  # fmt: skip
     out = scratch("select")
     take_candidate(model.path, found.step, out, {"step": found.step, "guidance": found.guidance})
-    record = {"bank": settings.bank, "prompts": len(styled), "reference_n": len(reference), "base": baseline}
+    record = {"bank": settings.bank, "prompts": len(styled), "reference_n": len(style_ref.paths), "base": {CLIP_T: judge.baseline}}
     write_selection(out / "training" / "selection", found, rule, record)
     write_json(out / "training" / "selection" / "timing.json", {"seconds": round(time.monotonic() - started, 3)})
     return Folder(out)

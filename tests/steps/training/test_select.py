@@ -1,6 +1,7 @@
 """The step that chooses, with tiny models: everything after it draws with the chosen checkpoint and guidance."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 
 from components.core.card import read_card, sampling_settings
 from components.core.config import SamplingSection, parse_config
-from components.core.paths import read_json, write_json
+from components.core.paths import read_json, read_jsonl, write_json, write_jsonl
 from components.diffusion.export.candidates import read_candidates
 from components.diffusion.models.bundle import load_bundle
+from components.styledata.manifest import ImageEntry
 from steps.io import workspace
 from steps.io.artifacts import Folder
 from steps.sampling.requests import as_chosen
@@ -34,13 +36,16 @@ def run_select(folders: Folders, model: Path, base: Path, clip: Path, bank: Path
         "sampling": {"bank": str(bank), "repeats": 1, "steps": 2, "guidance": 2.5, "batch_size": 4},
         "scoring": {"extractor": str(clip), "bootstrap": 5, "kid_subsets": 3, "kid_subset_size": 4}, "selection": selection,
     }  # fmt: skip
-    return select.entrypoint(Folder(model), Folder(folders.style_set), Folder(folders.split), **parameters)
+    return select.entrypoint(Folder(model), Folder(folders.style_set), **parameters)
 
 
 def test_the_chosen_model_is_what_later_steps_draw_with(home: Path, tmp_path: Path) -> None:
     base, clip = tiny_sd_folder(tmp_path / "base"), tiny_clip_folder(tmp_path / "clip")
     folders = write_folders(tmp_path / "run", reference=2)
     model = train(configure(base, selection={"candidates": 3}, training={"learning_rate": 1e-2}), folders)
+    whole = dict.fromkeys(field.name for field in fields(ImageEntry))
+    rows = [{**whole, **row} for row in read_jsonl(folders.style_set / "manifest.jsonl")]
+    write_jsonl(folders.style_set / "manifest.jsonl", rows)
     # From here on nobody may open the reference: it is no picture any more.
     for index in range(2):
         (folders.style_set / "images" / "reference" / f"{index}.png").write_text("not looked at")
