@@ -102,3 +102,20 @@ def test_the_doctor_says_what_keeps_torch_from_the_gpu(
     (check,) = [item for item in doctor.examine() if item.name == "device"]
     assert (check.ok, check.needed) == (ok, needed) and said in check.detail
     assert bool(check.remedy) is not ok
+
+
+def test_attention_in_bf16_on_a_cpu_is_plain_products_and_the_setting_comes_back() -> None:
+    allowed, enabled = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed, torch.backends.cuda.flash_sdp_enabled
+    before = (allowed(), enabled())
+    query = torch.randn((1, 2, 8, 16), generator=torch.Generator().manual_seed(0))
+    exact = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    with pytest.raises(ZeroDivisionError), devices.half_attention(torch.device("cpu")):
+        assert (allowed(), enabled()) == (True, False)
+        halves = query.bfloat16()
+        found = torch.nn.functional.scaled_dot_product_attention(halves, halves, halves)
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), exact, atol=0.03, rtol=0.03)
+        raise ZeroDivisionError
+    assert (allowed(), enabled()) == before
+    with devices.half_attention(torch.device("cuda")):
+        assert (allowed(), enabled()) == before
