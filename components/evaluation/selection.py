@@ -24,6 +24,8 @@ from components.evaluation.yardstick import StyleRef
 
 CLIP_T = "clip_t"
 RESAMPLES = 1000
+SHOWN = 0.95
+"""Level of the intervals that are kept for eyes."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Option:
 class Choice:
     """The index of the chosen one, that of the best score, and of each whether it is inside the limits and ties with the best.
 
-    ``behind`` is by how much the best one's score is better, with the ends of its paired interval; without pairs they are that value.
+    ``behind`` is by how much the best one's score is better, with the ends of its paired 95 % interval; without pairs that value.
     """
 
     chosen: int
@@ -117,8 +119,9 @@ def choose(options: Sequence[Option], rule: Rule) -> Choice:
     allowed = [index for index, amount in enumerate(outside) if amount <= least]
     sign = 1.0 if SPECS[rule.score].lower else -1.0
     best = min(allowed, key=lambda index: sign * float(options[index].scores[rule.score]["value"]))
-    behind = [_behind(options[best], option, rule) for option in options]
-    tied = [index in allowed and (index == best or low <= 0.0) for index, (_, low, _) in enumerate(behind)]
+    behind = [_behind(options[best], option, rule.score, SHOWN) for option in options]
+    lows = [_behind(options[best], option, rule.score, rule.confidence)[1] for option in options]
+    tied = [index in allowed and (index == best or low <= 0.0) for index, low in enumerate(lows)]
     return Choice(tied.index(True), best, [amount <= 0.0 for amount in outside], tied, behind)
 
 
@@ -127,14 +130,14 @@ def excess(scores: Mapping[str, Mapping[str, Any]], limits: Sequence[Limit]) -> 
     return max((limit.excess(float(scores[limit.metric]["value"])) for limit in limits), default=0.0)
 
 
-def _behind(best: Option, other: Option, rule: Rule) -> tuple[float, float, float]:
-    """By how much the best is better, and the paired interval of that."""
-    lower = SPECS[rule.score].lower
+def _behind(best: Option, other: Option, score: str, confidence: float) -> tuple[float, float, float]:
+    """By how much the best is better in a score, and the paired interval of that."""
+    lower = SPECS[score].lower
     if best.replicates is None or other.replicates is None:
-        values = [float(option.scores[rule.score]["value"]) for option in (best, other)]
+        values = [float(option.scores[score]["value"]) for option in (best, other)]
         gap = (1.0 if lower else -1.0) * (values[1] - values[0])
         return gap, gap, gap
     with np.errstate(invalid="ignore"):  # Of a resample with a single picture there is no KID.
         found = advantages(best.replicates, other.replicates, lower=lower, margin=0.0)
     spread = found.replicates[np.isfinite(found.replicates)]
-    return found.value, *Bootstrap(len(spread), rule.confidence).interval(found.value, spread)
+    return found.value, *Bootstrap(len(spread), confidence).interval(found.value, spread)

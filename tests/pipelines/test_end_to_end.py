@@ -114,3 +114,24 @@ def test_a_registry_that_was_removed_is_filled_again(machine: Machine, first: di
     assert set(first["seconds"]) - set(again["cached"]) == {"register"}
     (row,) = machine.call("models")["models"]
     assert row["version"] == again["model"]["version"]
+
+
+def test_a_checkpoint_and_a_guidance_are_chosen(machine: Machine, first: dict[str, Any]) -> None:
+    (machine.folder / "choice.txt").write_text("a woman\na boat\na cat on a wall\n", encoding="utf-8")
+    arguments = ("run", "config.yaml", "--set", "selection.candidates=2", "--set", "selection.guidances=[2.0]", "--set",
+                 "selection.clip_t_margin=1", "--set", "selection.bank=choice.txt")  # fmt: skip
+    result = machine.call(*arguments)
+    assert result["status"] == "completed" and "select" in result["seconds"]
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    assert '<section id="selection">' in page and '<section id="selection">' not in Path(first["report"]).read_text(encoding="utf-8")
+    # What is registered is drawn with as it was scored: with the guidance of its pictures.
+    (card,) = [
+        json.loads(file.read_text())
+        for file in (machine.folder / "home" / "mlflow").rglob("model/styleforge.json")
+        if "selection" in file.read_text()
+    ]
+    assert card["sampling"]["guidance"] == card["selection"]["guidance"] and card["selection"]["step"] in (2, 3)
+    assert set(machine.call(*arguments)["cached"]) == set(result["seconds"])
+    # Another rule draws and trains nothing that is there.
+    again = machine.call(*arguments, "--set", "selection.confidence=0.5")
+    assert "fine_tune" in again["cached"] and "select" not in again["cached"]

@@ -57,9 +57,10 @@ class SelectionSection(Section):
     clip_t_margin: Probability = Field(0.1, description="Share of the base's CLIP-T, on the same prompts, that a choice may lose.")
     limits: tuple[Limit, ...] = Field((), description="Further limits, such as `{metric: clip_i, at_least: 25}`.")
     confidence: float = Field(
-        0.68, gt=0.0, lt=1.0,
-        description="Level of the paired interval inside of which two choices tie. Of those that tie with the best the earlier checkpoint "
-        "is taken, and the guidance nearer to `sampling.guidance`. 0.68 is one standard error.",
+        0.2, gt=0.0, lt=1.0,
+        description="Level of the paired interval inside of which two choices tie: 0.2 is a quarter of a standard error, 0.68 a whole one. "
+        "Of those that tie with the best the earlier checkpoint is taken, and the guidance nearer to `sampling.guidance`; the higher the "
+        "level, the earlier, at the price of the score.",
     )  # fmt: skip
 
     @property
