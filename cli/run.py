@@ -78,12 +78,19 @@ def compare(
 
 
 @guarded
-def validate(config: Config, overrides: Overrides = None) -> None:
-    """Check the configuration and the style's pictures, without training anything."""
+def validate(
+    config: Config,
+    overrides: Overrides = None,
+    draw: Annotated[
+        bool | None,
+        typer.Option("--draw/--no-draw", help="Examine the set with what the base draws; default: on a GPU, or with a small base."),
+    ] = None,
+) -> None:
+    """Check the configuration and the style's pictures, without training: do they follow the rules, and can the style be learned?"""
     from cli.printing.scores import print_validation
     from runs.validation import validate_style
 
-    outcome = validate_style(config, overrides or ())
+    outcome = validate_style(config, overrides or (), draw=draw)
     print_validation(outcome)
     answer(outcome)
     if outcome["status"] != "completed":

@@ -6,6 +6,7 @@ from typing import Any
 
 from steps.data.build_aux import build_aux
 from steps.data.caption import caption
+from steps.data.examine import examine
 from steps.data.scan import scan
 from steps.data.split import split
 from steps.data.validate import validate
@@ -16,12 +17,13 @@ from steps.training.select import select
 
 # Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) gives the step's output.
 Call = Callable[..., Any]
-STEPS = (scan, validate, caption, split, build_aux, fine_tune, select, sample_bank, sample_base, score)
+STEPS = (scan, validate, caption, split, examine, build_aux, fine_tune, select, sample_bank, sample_base, score)
 SHARDED_STEPS = (
     scan,
     validate,
     caption,
     split,
+    examine,
     build_aux,
     fine_tune,
     select,
@@ -50,21 +52,23 @@ class Scored:
 def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int = 1) -> Scored:
     """Connect the steps, with sampling and feature extraction divided into ``shards``: no result depends on how many.
 
-    Without a plan for ``caption`` or ``select`` the step is left out. Roles and scores have no use for captions, so those steps take the
-    set as it was.
+    Without a plan for ``caption``, ``examine`` or ``select`` the step is left out. Training waits for an examination only where that may
+    refuse. Roles and scores have no use for captions, so those steps take the set as it was.
     """
     style_set = call(scan, **plan["scan"])
     validation = call(validate, style_set, **plan["validate"])
     division = call(split, style_set, after=[validation], **plan["split"])
     captioned = call(caption, style_set, after=[validation], **plan["caption"]) if "caption" in plan else style_set
+    examined = call(examine, captioned, validation, division, **plan["examine"]) if "examine" in plan else validation
+    gate = [examined] if plan.get("examine", {}).get("settings", {}).get("hard") else []
     aux = call(build_aux, captioned, after=[validation], **plan["build_aux"])
-    model = call(fine_tune, captioned, division, aux, **plan["fine_tune"])
+    model = call(fine_tune, captioned, division, aux, after=gate, **plan["fine_tune"])
     if "select" in plan:
         model = call(select, model, style_set, **plan["select"])
     base_pictures = call(sample_base, after=[validation], **plan["sample_base"])
     pictures = _draw(plan, call, shards, model)
     scores = _judge(plan, call, shards, style_set, division, pictures, base_pictures)
-    return Scored(style_set, validation, division, aux, model, pictures, base_pictures, scores)
+    return Scored(style_set, examined, division, aux, model, pictures, base_pictures, scores)
 
 
 def _draw(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int, model: Any) -> Any:

@@ -12,7 +12,7 @@ from components.core.content import digest_value
 from components.registry.tracking import public_uri, tracking_uri
 from runs.plan import lookups, plan_run
 
-_NOT_OF_A_CELL = ("explain", "report", "register")
+_NOT_OF_A_CELL = ("examine", "explain", "report", "register")
 
 
 @dataclass(frozen=True)

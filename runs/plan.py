@@ -30,8 +30,8 @@ def lookups() -> Callable[..., Any]:
 
 
 def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Plan:
-    """The parameters of every step of ``personalize``; none for ``caption`` where ``captions.model`` is not set, nor for
-    ``select`` where there is nothing to choose from.
+    """The parameters of every step of ``personalize``; none for ``caption`` where ``captions.model`` is not set, for ``examine`` where
+    that is off, nor for ``select`` where there is nothing to choose from.
 
     A step gets exactly the settings that its result depends on, and a digest for each file or folder that they name: so one
     changed setting, picture or weight re-runs what depends on it and nothing else.
@@ -69,6 +69,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
         },
         **_caption_step(config, found),
         "split": {"extractor": extractor},
+        **_examine_step(config, base, extractor),
         "build_aux": _aux_parameters(config, method, base, extractor),
         **_training_steps(config, method, base, found),
         "sample_bank": {"seed": config.seed, "concepts": concepts, "sampling": sampling, "bank": bank},
@@ -184,6 +185,15 @@ def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], fou
             "weights": {"extractor": found["extractor"], "inception": found["inception"]}, "selection": rules,
         },
     }  # fmt: skip
+
+
+def _examine_step(config: RunConfig, base: dict[str, Any], extractor: dict[str, Any]) -> Plan:
+    if not config.examine.enabled:
+        return {}
+    settings = config.examine.model_dump(mode="json", exclude={"enabled"})
+    # As with class pictures: a negative prompt is meant for the style's.
+    drawing = config.sampling.model_dump(mode="json", include={*SAMPLER, "batch_size"} - {"negative_prompt"})
+    return {"examine": {"settings": settings, "base": base, "sampling": drawing, "extractor": extractor, "seed": config.seed}}
 
 
 def captioned_splits(config: RunConfig) -> list[str]:

@@ -12,15 +12,21 @@ from components.core.gpus import usual_gpu
 from components.core.paths import state
 from orchestration.environment import prepare_environment
 from runs.memory import check_fits
-from runs.plan import effective_aux, plan_run
+from runs.plan import Plan, effective_aux, plan_run
+
+SMALL = 256
+"""Side in pixels up to which a base draws a set's captions on a CPU in seconds."""
 
 
-def validate_style(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def validate_style(path: Path, overrides: Sequence[str] = (), *, draw: bool | None = None) -> dict[str, Any]:
     """Check all that a run checks before it trains.
 
+    ``draw`` says whether the base is loaded, to examine the set with what it draws; None: where that takes seconds.
+
     Returns:
-        ``status`` (``completed`` or ``refused``), ``counts``, ``rules``, ``page``, the path of the page that shows them, and
-        ``memory``, what the run takes of the GPU (None where none is known).
+        ``status`` (``completed`` or ``refused``), ``counts``, ``rules``, ``page``, the path of the page that shows them,
+        ``memory``, what the run takes of the GPU (None where none is known), and ``examination``, as the file of that name
+        with its ``page`` (None where `examine.enabled` is off, or the rules refuse the set already).
 
     Raises:
         InputError: all that is wrong with the configuration, with what it names, and with the set.
@@ -51,8 +57,31 @@ def validate_style(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         assert plan is not None
         out = state("validation") / manifest.digest[:16]
         verdict = validate_style_set(style_set, **plan["validate"], out=out)
-    outcome = "completed" if verdict.passed else "refused"
-    return {"status": outcome, **verdict.as_json(), "page": str(out / "validation.html"), "memory": memory and memory.sentence()}
+        examination = _examine(config, plan, style_set, out, draw) if verdict.passed and "examine" in plan else None
+    refused = not verdict.passed or (config.examine.hard and examination is not None and bool(examination["warnings"]))
+    return {
+        "status": "refused" if refused else "completed", **verdict.as_json(), "page": str(out / "validation.html"),
+        "memory": memory and memory.sentence(), "examination": examination,
+    }  # fmt: skip
+
+
+def _examine(config: RunConfig, plan: Plan, style_set: Path, out: Path, draw: bool | None) -> dict[str, Any]:
+    """The examination, written beside the validation in ``out``."""
+    from components.diffusion.models.sources import base_facts
+    from components.evaluation.examination import PAGE
+    from components.styledata.split import split_style_set
+    from steps.data.examine import examine_set
+    from steps.io.clip_encoder import encoder_factory
+
+    given = plan["examine"]
+    if draw is None:
+        draw = usual_gpu() is not None or base_facts(config.base.model, config.base.revision).side <= SMALL
+    split = style_set.parent / "split"
+    split_style_set(style_set, split, encoder_factory(given["extractor"]))
+    asked = {"base": given["base"], "sampling": given["sampling"], "seed": given["seed"]} if draw else {}
+    found = examine_set(style_set, split, config.examine, given["extractor"], **asked)
+    found.write(out, style_set)
+    return {**found.as_json(), "warnings": found.warnings, "page": str(out / PAGE)}
 
 
 def _usable_config(path: Path, overrides: Sequence[str], problems: Problems) -> RunConfig:

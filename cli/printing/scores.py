@@ -102,10 +102,25 @@ def print_validation(outcome: Mapping[str, Any]) -> None:
     for rule in outcome["rules"]:
         say(Text.assemble(mark(rule["passed"], rule["severity"] == "hard"), f" {rule['name']}: {rule['message']}"))
         say(*(f"    {failure['path']}: {failure['reason']}" for failure in rule["failures"]))
+    if examination := outcome["examination"]:
+        _print_examination(examination)
     if outcome["memory"]:
         say(Text.assemble(mark(True), f" memory: {outcome['memory']}"))
     verdict = "fit for training" if outcome["status"] == "completed" else "refused: fix the files above, then run again"
     say(f"{verdict}; page: {outcome['page']}")
+
+
+def _print_examination(examination: Mapping[str, Any]) -> None:
+    """Each question about the set with its figure and what to do."""
+    from components.evaluation.examination import figure_text
+
+    for finding in examination["findings"]:
+        sign = Text("·") if finding["good"] is None else mark(finding["good"], needed=False)
+        say(Text.assemble(sign, f" {finding['question']} {finding['says']} [{figure_text(finding)}]"))
+        if finding["advice"]:
+            say(f"    {finding['advice']}")
+        say(*(f"    {named['path']}: {named['note']}" for named in finding["pictures"]))
+    say(f"examination  {examination['page']}")
 
 
 def print_models(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -12,10 +12,12 @@ from components.core.pages import thumbnail, write_page
 from components.core.paths import read_json, read_jsonl
 from components.core.prompting import fill_template
 from components.evaluation import charts
+from components.evaluation.examination import read_examination, shown
 from components.evaluation.pictures import Picture, in_turn, pick_pairs, read_pictures
 from components.evaluation.proof_page import proof
 from components.evaluation.score_rows import score_row
 from components.evaluation.selection_page import preview_rows, selection_section
+from components.evaluation.set_verdict import limit
 from components.evaluation.verdict import judge, percent_range
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -65,6 +67,7 @@ def render_report(out: Path, config: RunConfig, scores: Mapping[str, Any], input
         "reference_is_style_ref": scores["context"]["reference"] != "held-out",
         "loss": charts.loss_curve(read_jsonl(log)) if log.is_file() else "",
         "validation": _validation(inputs.validation),
+        "examination": _examination(inputs, scores),
         "settings": _sections(config),
         "provenance": _provenance(config, scores, card),
         "prompts": _prompts(config, card),
@@ -161,6 +164,12 @@ def _validation(folder: Path) -> dict[str, Any]:
         rules.append({**rule, "state": state, "failures": failures[:LISTED_FAILURES], "more": max(0, len(failures) - LISTED_FAILURES)})
     rules.sort(key=lambda rule: ("failed", "warning", "passed").index(rule["state"]))
     return {"passed": report["passed"], "rules": rules, "counts": report.get("counts") or {}}
+
+
+def _examination(inputs: ReportInputs, scores: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The examination for the page, with ``limit``, what stands in the way of a better result; None where the set was not examined."""
+    found = read_examination(inputs.validation)
+    return found and {**shown(found, inputs.style_set), "limit": limit(found["findings"], judge(dict(scores)).level)}
 
 
 def _sections(config: RunConfig) -> dict[str, list[tuple[str, str]]]:

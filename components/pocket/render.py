@@ -116,7 +116,7 @@ def render_dataset(style: str, out: Path, *, seed: int = 0, reference: int = 400
         for split, role, medium in plan:
             index = counts.get(split, 0)
             counts[split] = index + 1
-            sample = _plain(derive_seed(seed, "style-set", style, split, index), medium, role or None)
+            sample = plain_sample(derive_seed(seed, "style-set", style, split, index), medium, role or None)
             name = f"{split}/{index:03d}.png"
             (temporary / split).mkdir(exist_ok=True)
             sample.image.save(temporary / name)
@@ -130,7 +130,7 @@ def _of(medium: str) -> str:
     return f"{'an' if medium[0] in 'aeio' else 'a'} {medium} of "
 
 
-def _plain(seed: int, medium: str, role: str | None) -> Sample:
+def plain_sample(seed: int, medium: str, role: str | None) -> Sample:
     """A picture without patterned clothes: those are what "style" alone means, and no user would pick them by chance."""
     rng = random.Random(seed)
     while (scene := random_scene(rng, role)).patterned:

@@ -27,13 +27,13 @@ def validate(style_set: Folder, minimum_side: int, needs_roles: bool, captioned:
     out = scratch("validate")
     verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, out=out)
     # A failed step leaves no artifact, and the page is what shows the pictures at fault.
-    verdict.raise_if_failed(None if verdict.passed else _keep(out, style_set.digest) / "validation.html")
+    verdict.raise_if_failed(None if verdict.passed else keep(out, style_set.digest) / "validation.html")
     for warning in verdict.warnings:
         _logger.warning("%s", warning)
     return Folder(out)
 
 
-def _keep(folder: Path, digest: str) -> Path:
+def keep(folder: Path, digest: str) -> Path:
     """A copy of a refused validation where ``styleforge validate`` keeps its own."""
     target = state("validation") / digest[:16]
     with atomic_folder(target) as temporary:

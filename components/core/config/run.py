@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from components.core.config import sections
+from components.core.config.examine import ExamineSection
 from components.core.config.files import read_config
 from components.core.config.method import MethodSection
 from components.core.config.selection import SelectionSection
@@ -32,6 +33,7 @@ class RunConfig(sections.Section):
     selection: SelectionSection = SelectionSection()
     scoring: sections.ScoringSection = sections.ScoringSection()
     attention: sections.AttentionSection = sections.AttentionSection()
+    examine: ExamineSection = ExamineSection()
     registry: sections.RegistrySection = sections.RegistrySection()
 
     @model_validator(mode="after")

@@ -1,0 +1,229 @@
+"""Fits the reader of styles, and judges the verdict on the data where the truth is known: the pocket world, and real art.
+
+``python benchmarks/set_verdict.py judge`` prints the figures of docs/science.md; ``fit`` writes the weights of the reader.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() not in (ROOT, ROOT / "benchmarks"))]
+
+from components.core.content import derive_seed  # noqa: E402
+from components.core.paths import state  # noqa: E402
+from components.evaluation.brushwork import brushwork, palette_likeness, square  # noqa: E402
+from components.evaluation.metrics import Array  # noqa: E402
+from components.evaluation.style_reader import WEIGHTS, Space, StyleReader, StyleReading, set_figures  # noqa: E402
+from components.pocket.media import MEDIA, STYLES  # noqa: E402
+
+FAMILIES = ("noto", "twemoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "openmoji", "fxemoji", "streamline-emojis")
+"""One family an artist: of two versions of a family the newer one."""
+ROLES = ("character", "background")
+OF_A_ROLE, SET, DRAWS = 40, 20, 50
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass
+class Pool:
+    """Pictures with the style and role of each, read once."""
+
+    styles: np.ndarray
+    roles: np.ndarray
+    palettes: Array
+    brushwork: Array
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(self.styles.tolist()))
+
+    def draw(self, rng: np.random.Generator, styles: Sequence[str]) -> np.ndarray:
+        """Rows of a set as a person would have it: half characters and half backgrounds, as many of each style."""
+        count = SET // (len(ROLES) * len(styles))
+        fits = [np.flatnonzero((self.styles == style) & (self.roles == role)) for style in styles for role in ROLES]
+        return np.concatenate([rng.choice(found, count, replace=False) for found in fits])
+
+    def reading(self, rows: np.ndarray, space: Space) -> StyleReading:
+        return StyleReading(self.palettes[np.ix_(rows, rows)], space(self.brushwork[rows]))
+
+
+def pool(name: str, pictures: Callable[[], list[tuple[str, str, np.ndarray]]]) -> Pool:
+    file = state("tmp") / f"set-verdict-{name}.npz"
+    if not file.exists():
+        styles, roles, pixels = zip(*pictures(), strict=True)
+        squares = list(pixels)
+        np.savez(file, styles=styles, roles=roles, palettes=palette_likeness(squares).astype(np.float32), brushwork=brushwork(squares))
+    with np.load(file, allow_pickle=False) as found:
+        return Pool(**{key: found[key] for key in ("styles", "roles", "palettes", "brushwork")})
+
+
+def pocket_pictures(names: Sequence[str]) -> list[tuple[str, str, np.ndarray]]:
+    from components.pocket.render import plain_sample
+
+    plan = [(name, role, index) for name in names for role in ROLES for index in range(OF_A_ROLE)]
+    return [
+        (name, role, square(plain_sample(derive_seed(7, "set-verdict", name, role, index), name, role).image)) for name, role, index in plan
+    ]
+
+
+def art_pictures() -> list[tuple[str, str, np.ndarray]]:
+    import random
+
+    from components.art.concepts import read_dictionary
+    from components.art.drawings import read_family
+    from components.art.families import FAMILIES as TABLE
+    from components.art.raster import rasterize
+
+    found, dictionary = [], read_dictionary()
+    for name in FAMILIES:
+        drawings = list(read_family(TABLE[name], dictionary).values())
+        for role in ROLES:
+            fitting = [drawing for drawing in drawings if drawing.concept.role == role]
+            chosen = random.Random(derive_seed(7, "set-verdict", name, role)).sample(fitting, min(OF_A_ROLE, len(fitting)))
+            found += [(name, role, square(rasterize(drawing, 128))) for drawing in chosen]
+    return found
+
+
+def media() -> Pool:
+    return pool("media", lambda: pocket_pictures(list(MEDIA)))
+
+
+def styles() -> Pool:
+    return pool("styles", lambda: pocket_pictures(list(STYLES)))
+
+
+def art() -> Pool:
+    return pool("art", art_pictures)
+
+
+@dataclass
+class Sets:
+    """The figures of sets, and the styles that are in each."""
+
+    figures: Array
+    members: list[frozenset[str]]
+
+    @property
+    def one(self) -> np.ndarray:
+        return np.array([len(member) == 1 for member in self.members])
+
+
+def sets(source: Pool, space: Space, seed: int, alone: int, mixed: int, pairs: int | None = None) -> Sets:
+    """``alone`` sets of each style, ``mixed`` of each pair of styles, or of ``pairs`` pairs."""
+    rng = np.random.default_rng(derive_seed(seed, "sets") % 2**32)
+    both = list(itertools.combinations(source.names, 2))
+    both = [both[place] for place in rng.choice(len(both), pairs, replace=False)] if pairs else both
+    plan = [*((name,) for name in source.names for _ in range(alone)), *(pair for pair in both for _ in range(mixed))]
+    places = space(source.brushwork)
+    rows = [source.draw(rng, members) for members in plan]
+    figures = [set_figures(source.palettes[np.ix_(row, row)], places[row]) for row in rows]
+    return Sets(np.stack(figures), [frozenset(members) for members in plan])
+
+
+def fit_reader(space: Space, known: Sequence[Sets]) -> StyleReader:
+    """Logistic regression; each source and each answer weighs the same."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows, one = np.concatenate([each.figures for each in known]), np.concatenate([each.one for each in known])
+    weights = np.concatenate([np.where(each.one, 0.5 / each.one.sum(), 0.5 / (~each.one).sum()) for each in known])
+    centre, scale = rows.mean(axis=0), rows.std(axis=0)
+    model = LogisticRegression(C=0.3, max_iter=800).fit((rows - centre) / scale, one, sample_weight=weights / weights.mean())
+    return StyleReader(space, centre, scale, model.coef_[0], float(model.intercept_[0]))
+
+
+def probabilities(reader: StyleReader, figures: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-((figures - reader.centre) / reader.scale @ reader.weights + reader.intercept))))
+
+
+def without(found: Sets, names: set[str]) -> Sets:
+    keep = [place for place, member in enumerate(found.members) if not member & names]
+    return Sets(found.figures[keep], [found.members[place] for place in keep])
+
+
+@app.command()
+def fit() -> None:
+    """Fit the space on the media, and the weights on sets of media and of families."""
+    space = Space.fit(media().brushwork, media().styles.tolist())
+    known = [sets(media(), space, 0, 12, 3, 120), sets(art(), space, 0, DRAWS, 16)]
+    reader = fit_reader(space, known)
+    reader.save(WEIGHTS)
+    typer.echo(f"weights {np.round(reader.weights, 2).tolist()}, intercept {reader.intercept:.2f}: {WEIGHTS}")
+
+
+@app.command()
+def judge(seed: Annotated[int, typer.Option(help="Of the sets that are judged.")] = 1) -> None:
+    """Sets of known truth; nothing that is judged was seen by what judges it."""
+    space = Space.fit(media().brushwork, media().styles.tolist())
+    of_media, of_art, of_styles = (
+        sets(media(), space, 0, 12, 3, 120),
+        sets(art(), space, seed, DRAWS, DRAWS),
+        sets(styles(), space, seed, DRAWS, 20),
+    )
+    reader = fit_reader(space, [of_media, sets(art(), space, 0, DRAWS, 16)])
+    found = probabilities(reader, of_styles.figures) >= 0.5
+    typer.echo(f"pocket styles, alone: {_rate(found[of_styles.one])}; two mixed: {_rate(~found[~of_styles.one])}")
+    known = sets(art(), space, 0, DRAWS, 16)
+    alone: dict[str, list[bool]] = {name: [] for name in FAMILIES}
+    mixed: dict[str, float] = {}
+    everything: list[bool] = []
+    for pair in itertools.combinations(FAMILIES, 2):
+        reader = fit_reader(space, [of_media, without(known, set(pair))])
+        found = probabilities(reader, of_art.figures) >= 0.5
+        for name in pair:
+            alone[name] += found[[member == {name} for member in of_art.members]].tolist()
+        told = ~found[[member == set(pair) for member in of_art.members]]
+        mixed[" + ".join(pair)] = float(told.mean())
+        everything += told.tolist()
+    for name, values in alone.items():
+        typer.echo(f"{name}: {_rate(values)}")
+    typer.echo(f"families alone: {_rate([value for values in alone.values() for value in values])}; two mixed: {_rate(everything)}")
+    typer.echo(
+        "pairs below 90 %: "
+        + ", ".join(f"{pair} {100 * rate:.0f} %" for pair, rate in sorted(mixed.items(), key=lambda item: item[1]) if rate < 0.9)
+    )
+
+
+def _rate(values: Sequence[bool] | np.ndarray) -> str:
+    return f"{100 * np.mean(values):.1f} % of {len(values)}"
+
+
+@app.command()
+def outliers(limit: Annotated[float, typer.Option(help="Robust standard deviations.")] = 6.0) -> None:
+    """A photograph among drawings (of scikit-learn's two, 10 cuts each), and sets without any."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    from components.evaluation.set_verdict import standard_scores
+
+    reader, rng = StyleReader.load(), np.random.default_rng(3)
+    cuts = []
+    for image in load_sample_images().images:
+        for _ in range(10):
+            top, left = (int(rng.integers(0, side - 300)) for side in image.shape[:2])
+            cuts.append(square(Image.fromarray(image[top : top + 300, left : left + 300])))
+    photographs = reader.space(brushwork(cuts))
+    for title, source in (("pocket styles", styles()), ("families", art())):
+        named, clean, alarms = [], [], []
+        for name in source.names:
+            for number in range(DRAWS):
+                places = reader.space(source.brushwork[source.draw(rng, [name])])
+                scores = standard_scores(StyleReading(np.eye(SET), places).likeness())
+                clean.append(bool((scores > limit).any()))
+                alarms.append(float((scores > limit).mean()))
+                places[0] = photographs[number % len(cuts)]
+                scores = standard_scores(StyleReading(np.eye(SET), places).likeness())
+                named.append(bool(scores[0] > limit))
+        typer.echo(f"{title}: photograph named {_rate(named)}; set with a picture named wrongly {_rate(clean)}")
+        typer.echo(f"pictures named wrongly: {100 * np.mean(alarms):.2f} %")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,142 @@
+"""The examination of a style set: its pictures through the readers, the findings, and the page that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL.Image import Image
+
+from components.core.config import ExamineSection
+from components.core.errors import GateRefused
+from components.core.images import load_rgb
+from components.core.pages import thumbnail, write_page
+from components.core.paths import read_json, write_json
+from components.evaluation.extractors.base import Features
+from components.evaluation.set_verdict import FEWEST, Finding, SetFigures, find, psnr
+from components.evaluation.style_reader import NAME, StyleReader
+
+FILE, PAGE = "examination.json", "examination.html"
+_SIDE = 160
+
+
+class ImageEncoder(Protocol):
+    """Reads what pictures show."""
+
+    name: str
+
+    def encode_images(self, images: Sequence[Image]) -> Features:
+        """(N, d) features of N RGB pictures."""
+        ...
+
+
+@dataclass
+class SetPicture:
+    """A StyleRef picture by its path, role and caption.
+
+    ``view`` is what training sees of it, ``returned`` that after the base's VAE, ``drawn`` what the base draws for the caption: each None
+    where it was not made.
+    """
+
+    path: str
+    role: str
+    caption: str | None
+    image: Image
+    view: Image | None = None
+    returned: Image | None = None
+    drawn: Image | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The findings about a set of ``pictures`` StyleRef pictures; ``reader`` names the features that style is read in."""
+
+    findings: tuple[Finding, ...]
+    pictures: int
+    reader: str
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each figure that speaks against the set."""
+        return [finding.line() for finding in self.findings if finding.good is False]
+
+    @property
+    def headline(self) -> str:
+        """The examination in a sentence."""
+        against = [finding for finding in self.findings if finding.good is False]
+        unknown = [finding for finding in self.findings if finding.good is None]
+        if against:
+            return "Look at the set first: " + " ".join(finding.says for finding in against)
+        if len(unknown) == len(self.findings):
+            return "Nothing could be measured on this set."
+        return "This set can be learned" + (", as far as was measured." if unknown else ".")
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of ``examination.json``."""
+        findings = [asdict(finding) | {"pictures": [asdict(named) for named in finding.pictures]} for finding in self.findings]
+        return {"headline": self.headline, "pictures": self.pictures, "reader": self.reader, "findings": findings}
+
+    def raise_if_refused(self, hard: bool, page: Path | None = None) -> None:
+        """Raise GateRefused where figures speak against the set and ``hard`` makes that count; ``page`` shows them."""
+        if hard and self.warnings:
+            remedy = "change the set, or the thresholds of `examine`" + (f"; the pictures are shown in {page}" if page else "")
+            raise GateRefused("style data", "\n".join(["the examination speaks against training", *self.warnings]), remedy=remedy)
+
+    def write(self, folder: Path, style_set: Path) -> None:
+        """Write ``examination.json`` and the self-contained page ``examination.html`` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FILE, self.as_json())
+        page = {"examination": shown(self.as_json(), style_set)}
+        write_page(folder / PAGE, Path(__file__).parent / "templates" / "examination.html.j2", page)
+
+
+def examine_pictures(pictures: Sequence[SetPicture], settings: ExamineSection, content: ImageEncoder, *, asked_base: bool) -> Examination:
+    """Examine a set; ``content`` reads what the pictures show. ``asked_base`` says whether the base drew and encoded."""
+    images = [picture.image for picture in pictures]
+    reader = StyleReader.load()
+    reading = reader.read(images)
+    # The VAE blurs what the base draws, so that StyleRef goes through it too: else the judge would see the VAE and not the style.
+    pairs = [(picture.returned, picture.drawn) for picture in pictures if picture.drawn is not None and picture.returned is not None]
+    compared = content.encode_images([image for pair in pairs for image in pair]) if pairs else None
+    figures = SetFigures(
+        paths=[picture.path for picture in pictures],
+        roles=[picture.role for picture in pictures],
+        one_style=reader.one_style(reading) if len(pictures) >= FEWEST else None,
+        likeness=reading.likeness(),
+        content=content.encode_images(images),
+        pairs=None if compared is None else (compared[::2], compared[1::2]),
+        psnr=[
+            psnr(np.asarray(picture.view), np.asarray(picture.returned))
+            for picture in pictures
+            if picture.view is not None and picture.returned is not None
+        ],
+        asked_base=asked_base,
+    )
+    return Examination(find(figures, settings), len(pictures), NAME)
+
+
+def shown(found: Mapping[str, Any], style_set: Path) -> dict[str, Any]:
+    """The content of ``examination.json`` for a page: each picture with its thumbnail, each figure as text and a mark."""
+    findings = []
+    for finding in found["findings"]:
+        pictures = [{**named, "picture": thumbnail(load_rgb(style_set / "images" / named["path"]), _SIDE)} for named in finding["pictures"]]
+        state = {True: "passed", False: "warning", None: "unknown"}[finding["good"]]
+        findings.append({**finding, "pictures": pictures, "state": state, "figure": figure_text(finding)})
+    return {**found, "findings": findings}
+
+
+def figure_text(finding: Mapping[str, Any]) -> str:
+    """The figure beside its threshold, as text."""
+    if finding["value"] is None:
+        return "not measured"
+    digits = 1 if finding["unit"] == "dB" else 2
+    unit = f" {finding['unit']}" if finding["unit"] else ""
+    return f"{finding['value']:.{digits}f}{unit} (at least {finding['threshold']:.{digits}f}{unit}; n = {finding['n']})"
+
+
+def read_examination(folder: Path) -> dict[str, Any] | None:
+    """What ``examination.json`` of a folder holds; None where the set was not examined."""
+    return read_json(folder / FILE) if (folder / FILE).is_file() else None

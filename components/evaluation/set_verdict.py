@@ -1,0 +1,215 @@
+"""The verdict on a style set before anything trains: figures over plain arrays, each with its threshold and what to do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from components.core.config import ExamineSection
+from components.evaluation.metrics import Array
+
+FEWEST = 8
+"""Pictures below which coherence and separability are chance."""
+FEWEST_OF_A_ROLE = 4
+MOST_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Named:
+    """A picture that a finding is about, by its path in the style set, and its figure as text."""
+
+    path: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question about a style set.
+
+    ``value`` and ``threshold`` are in ``unit``; ``good`` is None, and ``value`` too, where the figure was not computed, and ``says``
+    tells why. ``advice`` is what to do; ``n`` is the number of pictures the figure rests on.
+    """
+
+    name: str
+    question: str
+    value: float | None
+    threshold: float
+    unit: str
+    n: int
+    good: bool | None
+    says: str
+    advice: str = ""
+    pictures: tuple[Named, ...] = ()
+
+    def line(self) -> str:
+        """The finding as one line."""
+        named = ", ".join(f"{picture.path} ({picture.note})" for picture in self.pictures)
+        return " ".join(part for part in (self.question, self.says, self.advice, named and f"See {named}.") if part)
+
+
+def separability(style: ArrayLike, base: ArrayLike) -> float:
+    """How well the style's pictures are told from the base's of the same captions: 0.5 by chance, 1 always.
+
+    Row i of both (n, d) arrays is of one caption. Each pair is judged by the others alone: which of the two lies further along the
+    difference of their means? The rate of right answers is the area under the ROC curve within captions, and unbiased: where the two are
+    exchangeable it is 0.5 on average, whatever n and d.
+    """
+    x, y = np.asarray(style, float), np.asarray(base, float)
+    total = (x - y).sum(axis=0)
+    gaps = np.einsum("nd,nd->n", x - y, total - (x - y))
+    return float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
+
+
+def spread(features: ArrayLike) -> float:
+    """Mean distance, 1 − cosine, between two of (n, d) features."""
+    rows = np.asarray(features, float)
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    n = len(rows)
+    return float(1 - ((rows @ rows.T).sum() - (rows * rows).sum()) / (n * (n - 1)))
+
+
+def psnr(picture: NDArray[np.uint8], returned: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of two 8-bit pictures of one size, in dB; 99 where they are equal."""
+    error = float(np.mean((picture.astype(float) - returned.astype(float)) ** 2))
+    return 99.0 if error == 0 else min(99.0, float(10 * np.log10(255**2 / error)))
+
+
+def standard_scores(values: ArrayLike) -> Array:
+    """How far each value lies below the median, in robust standard deviations (1.4826 times the median absolute deviation)."""
+    found = np.asarray(values, float)
+    centre = np.median(found)
+    return np.asarray((centre - found) / max(1.4826 * float(np.median(np.abs(found - centre))), 1e-3))
+
+
+@dataclass(frozen=True)
+class SetFigures:
+    """What was read of N StyleRef pictures.
+
+    Args:
+        paths: N, in the style set.
+        roles: N; empty where none is known.
+        one_style: the probability that they are of one style; None for fewer than ``FEWEST``.
+        likeness: (N,) how alike each one's style is to the others'.
+        content: (N, d) what is shown.
+        pairs: (M, d) each of StyleRef after the VAE and of the base's pictures of the same captions; None where none were drawn.
+        psnr: N values in dB; empty where the base was not asked.
+        asked_base: whether the base was asked at all.
+    """
+
+    paths: Sequence[str]
+    roles: Sequence[str]
+    one_style: float | None
+    likeness: Array
+    content: ArrayLike
+    pairs: tuple[ArrayLike, ArrayLike] | None
+    psnr: Sequence[float]
+    asked_base: bool
+
+
+def find(figures: SetFigures, settings: ExamineSection) -> tuple[Finding, ...]:
+    """All findings about a set, in the order in which a person should read them."""
+    return (_coherence(figures, settings), _separability(figures, settings), _narrowness(figures, settings), _ceiling(figures, settings))
+
+
+def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
+    n = len(figures.paths)
+    scores = standard_scores(figures.likeness) if n >= FEWEST else np.zeros(n)
+    worst = [place for place in np.argsort(-scores) if scores[place] > settings.outlier][:MOST_NAMED]
+    named = tuple(Named(figures.paths[place], f"{scores[place]:.0f} × the usual distance from the others") for place in worst)
+    finding = Finding(
+        "coherence", "One style?", figures.one_style, settings.coherence, "", n, None, f"Not measured: {n} pictures are too few."
+    )
+    if figures.one_style is None:
+        return finding
+    if figures.one_style < settings.coherence:
+        says = "The pictures look like two styles or more."
+        advice = "Take the pictures of one style and train another model for the rest. The style that is learned is a mixture otherwise."
+        return _judged(finding, False, says, advice, named)
+    if named:
+        count = "One picture does" if len(named) == 1 else f"{len(named)} pictures do"
+        return _judged(finding, False, f"One style, but {count} not look like the rest.", "Take them out, unless they belong there.", named)
+    return _judged(finding, True, "The pictures are of one style.")
+
+
+def _separability(figures: SetFigures, settings: ExamineSection) -> Finding:
+    finding = Finding(
+        "separability", "Anything to learn?", None, settings.separability, "", 0, None, _unasked(figures, "no picture has a caption")
+    )
+    if figures.pairs is None:
+        return finding
+    n = len(np.asarray(figures.pairs[0]))
+    if n < FEWEST:
+        return replace(finding, n=n, says=f"Not measured: {n} pictures with captions are too few.")
+    value = separability(*figures.pairs)
+    finding = replace(finding, n=n, value=value)
+    if value < settings.separability:
+        says = "The base draws these captions in much the same style already."
+        advice = "Try the base with the captions as prompts first: training may gain little."
+        return _judged(finding, False, says, advice)
+    return _judged(finding, True, "The base does not draw this style by itself.")
+
+
+def _narrowness(figures: SetFigures, settings: ExamineSection) -> Finding:
+    roles, content = np.array(figures.roles), np.asarray(figures.content, float)
+    spreads = {role: spread(content[roles == role]) for role in sorted(set(figures.roles)) if (roles == role).sum() >= FEWEST_OF_A_ROLE}
+    finding = Finding(
+        "narrowness", "Varied enough?", min(spreads.values(), default=None), settings.narrowness, "", len(figures.paths), None,
+        f"Not measured: no role has {FEWEST_OF_A_ROLE} pictures.",
+    )  # fmt: skip
+    if not spreads:
+        return finding
+    narrow = [role for role, value in spreads.items() if value < settings.narrowness]
+    if narrow:
+        what = " and ".join(f"the {role} pictures" if role else "the pictures" for role in narrow)
+        says = f"{what[0].upper()}{what[1:]} show nearly the same thing."
+        return _judged(finding, False, says, "Add pictures of other subjects and places: the style is bound to this one otherwise.")
+    return _judged(finding, True, "The pictures show different things.")
+
+
+def _ceiling(figures: SetFigures, settings: ExamineSection) -> Finding:
+    n = len(figures.psnr)
+    finding = Finding(
+        "ceiling", "Can the base draw it?", None, settings.ceiling, "dB", n, None, _unasked(figures, "no picture was encoded")
+    )
+    if not n:
+        return finding
+    values = np.asarray(figures.psnr, float)
+    finding = replace(finding, value=float(np.median(values)))
+    low = [place for place in np.argsort(values) if values[place] < settings.ceiling][:MOST_NAMED]
+    named = tuple(Named(figures.paths[place], f"{values[place]:.1f} dB") for place in low)
+    if np.median(values) < settings.ceiling:
+        says = "The base's VAE loses much of these pictures, and nothing it draws can be nearer to them than this."
+        advice = "Take a base with a finer VAE (FLUX, Stable Diffusion 3), or train at a higher resolution."
+        return _judged(finding, False, says, advice, named)
+    return _judged(finding, True, "The base's VAE keeps these pictures" + (", some of them less." if named else "."), "", named)
+
+
+def _unasked(figures: SetFigures, reason: str) -> str:
+    return f"Not measured: {reason if figures.asked_base else 'the base was not asked'}."
+
+
+def _judged(finding: Finding, good: bool, says: str, advice: str = "", named: tuple[Named, ...] = ()) -> Finding:
+    return replace(finding, good=good, says=says, advice=advice, pictures=named)
+
+
+def limit(findings: Sequence[Mapping[str, Any]], level: str) -> str:
+    """What limits a trained model, in one sentence: the set, the base, the recipe, or nothing that is known.
+
+    ``findings`` are of ``examination.json``; ``level`` is of :func:`components.evaluation.verdict.judge`.
+    """
+    against = {finding["name"]: finding["says"] for finding in findings if finding["good"] is False}
+    if level == "good" and not against:
+        return "Nothing that was measured: set and base passed, and the style took."
+    if level == "good":
+        return "Little: the style took, though before training this was found. " + " ".join(against.values())
+    if "ceiling" in against:
+        return "The base. " + against["ceiling"]
+    if found := [says for name, says in against.items() if name in ("coherence", "narrowness")]:
+        return "The set. " + " ".join(found)
+    if "separability" in against:
+        return "The base knows this style. " + against["separability"]
+    if all(finding["good"] is None for finding in findings):
+        return "Not known: nothing could be measured on the set."
+    return "The recipe: nothing was found against the set and the base, so change the training's settings."
