@@ -20,7 +20,7 @@ sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").re
 
 from components.core.content import derive_seed  # noqa: E402
 from components.core.paths import state  # noqa: E402
-from components.evaluation.brushwork import brushwork, palette_likeness, square  # noqa: E402
+from components.evaluation.brushwork import brushwork, palette_likeness, shading, square  # noqa: E402
 from components.evaluation.metrics import Array  # noqa: E402
 from components.evaluation.style_reader import WEIGHTS, Space, StyleReader, StyleReading, set_figures  # noqa: E402
 from components.pocket.media import MEDIA, STYLES  # noqa: E402
@@ -40,6 +40,7 @@ class Pool:
     roles: np.ndarray
     palettes: Array
     brushwork: Array
+    shading: Array
 
     @property
     def names(self) -> list[str]:
@@ -52,7 +53,7 @@ class Pool:
         return np.concatenate([rng.choice(found, count, replace=False) for found in fits])
 
     def reading(self, rows: np.ndarray, space: Space) -> StyleReading:
-        return StyleReading(self.palettes[np.ix_(rows, rows)], space(self.brushwork[rows]))
+        return StyleReading(self.palettes[np.ix_(rows, rows)], space(self.brushwork[rows]), self.shading[rows])
 
 
 def pool(name: str, pictures: Callable[[], list[tuple[str, str, np.ndarray]]]) -> Pool:
@@ -60,9 +61,16 @@ def pool(name: str, pictures: Callable[[], list[tuple[str, str, np.ndarray]]]) -
     if not file.exists():
         styles, roles, pixels = zip(*pictures(), strict=True)
         squares = list(pixels)
-        np.savez(file, styles=styles, roles=roles, palettes=palette_likeness(squares).astype(np.float32), brushwork=brushwork(squares))
+        np.savez(
+            file,
+            styles=styles,
+            roles=roles,
+            palettes=palette_likeness(squares).astype(np.float32),
+            brushwork=brushwork(squares),
+            shading=shading(squares),
+        )
     with np.load(file, allow_pickle=False) as found:
-        return Pool(**{key: found[key] for key in ("styles", "roles", "palettes", "brushwork")})
+        return Pool(**{key: found[key] for key in ("styles", "roles", "palettes", "brushwork", "shading")})
 
 
 def pocket_pictures(names: Sequence[str]) -> list[tuple[str, str, np.ndarray]]:
@@ -196,12 +204,10 @@ def _rate(values: Sequence[bool] | np.ndarray) -> str:
 
 
 @app.command()
-def outliers(limit: Annotated[float, typer.Option(help="Robust standard deviations.")] = 6.0) -> None:
+def outliers(limit: Annotated[float, typer.Option(help="Robust standard deviations.")] = 5.0) -> None:
     """A photograph among drawings (of scikit-learn's two, 10 cuts each), and sets without any."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
-
-    from components.evaluation.set_verdict import standard_scores
 
     reader, rng = StyleReader.load(), np.random.default_rng(3)
     cuts = []
@@ -209,20 +215,57 @@ def outliers(limit: Annotated[float, typer.Option(help="Robust standard deviatio
         for _ in range(10):
             top, left = (int(rng.integers(0, side - 300)) for side in image.shape[:2])
             cuts.append(square(Image.fromarray(image[top : top + 300, left : left + 300])))
-    photographs = reader.space(brushwork(cuts))
+    photographs, shaded = reader.space(brushwork(cuts)), shading(cuts)
     for title, source in (("pocket styles", styles()), ("families", art())):
         named, clean, alarms = [], [], []
         for name in source.names:
             for number in range(DRAWS):
-                places = reader.space(source.brushwork[source.draw(rng, [name])])
-                scores = standard_scores(StyleReading(np.eye(SET), places).likeness())
+                reading = source.reading(source.draw(rng, [name]), reader.space)
+                scores = reading.strangeness()
                 clean.append(bool((scores > limit).any()))
                 alarms.append(float((scores > limit).mean()))
-                places[0] = photographs[number % len(cuts)]
-                scores = standard_scores(StyleReading(np.eye(SET), places).likeness())
-                named.append(bool(scores[0] > limit))
+                reading.places[0], reading.shading[0] = photographs[number % len(cuts)], shaded[number % len(cuts)]
+                named.append(bool(reading.strangeness()[0] > limit))
         typer.echo(f"{title}: photograph named {_rate(named)}; set with a picture named wrongly {_rate(clean)}")
         typer.echo(f"pictures named wrongly: {100 * np.mean(alarms):.2f} %")
+
+
+@app.command()
+def base(media_count: Annotated[int, typer.Option(help="Media that are asked for by name.")] = 10) -> None:
+    """Separability: target styles, which the pocket base has never seen, and media that it has, asked for by name. And the VAE's ceiling.
+
+    A threshold is set without the style or medium that it judges.
+    """
+    from components.core.config import builtin_config, load_config
+    from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.sampling.round_trip import round_trip
+    from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+    from components.evaluation.extractors.clip import ClipEncoder
+    from components.evaluation.set_verdict import psnr, separability
+    from components.pocket.captions import describe, in_grammar
+    from components.pocket.render import plain_sample
+
+    bundle, clip = load_bundle("pocket"), ClipEncoder("pocket")
+    drawing = load_config(builtin_config("pocket")).sampling.model_copy(update={"negative_prompt": "", "batch_size": SET})
+    rates: dict[str, float] = {}
+    for name in [*STYLES, *list(MEDIA)[:media_count]]:
+        plan = [(role, index) for role in ROLES for index in range(SET // 2)]
+        samples = [plain_sample(derive_seed(11, "separability", name, *cell), name, cell[0]) for cell in plan]
+        captions = [describe(sample.scene) for sample in samples]
+        captions = [in_grammar(0, caption, name) for caption in captions] if name in MEDIA else captions
+        trips = list(round_trip(bundle, [sample.image for sample in samples]))
+        requests = [PromptRequest(f"{index:03d}", "", caption, caption) for index, caption in enumerate(captions)]
+        drawn = [image for _, image in draw_pictures(bundle, requests, drawing, 1)]
+        rates[name] = separability(clip.encode_images([returned for _, returned in trips]), clip.encode_images(drawn))
+        ceiling = float(np.median([psnr(np.asarray(view), np.asarray(returned)) for view, returned in trips]))
+        typer.echo(f"{name}: told from the base {rates[name]:.2f}, VAE {ceiling:.1f} dB")
+    right = []
+    for name, rate in rates.items():
+        new = [value for other, value in rates.items() if other in STYLES and other != name]
+        known = [value for other, value in rates.items() if other not in STYLES and other != name]
+        threshold = max(rates.values(), key=lambda limit: min(np.mean(np.array(new) >= limit), np.mean(np.array(known) < limit)))
+        right.append((rate >= threshold) == (name in STYLES))
+    typer.echo(f"called right, the threshold set on the others: {_rate(right)}")
 
 
 if __name__ == "__main__":

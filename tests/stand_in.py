@@ -212,6 +212,7 @@ base: {model: base}
 training: {steps: 2}
 sampling: {bank: components/evaluation/banks/two.tsv, repeats: 1, steps: 2}
 scoring: {extractor: extractor, bootstrap: 5}
+examine: {enabled: false}
 """
 
 

@@ -44,6 +44,16 @@ def _palette(picture: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.asarray(codes[counts > _COMMON * max(len(inked), 1)])
 
 
+def shading(pictures: Sequence[NDArray[np.uint8]]) -> Array:
+    """(N,) share of neighbouring pixels that differ: near 0 for flat drawings, near 1 for photographs."""
+    return np.array([1 - np.mean(_flat(picture.astype(np.float32) / 255)) for picture in pictures])
+
+
+def _flat(rgb: Array) -> list[float]:
+    """Shares of neighbours, across and down, that are equal up to rounding."""
+    return [float((np.abs(np.diff(rgb, axis=axis)).max(-1) < 1.5 / 255).mean()) for axis in (1, 0)]
+
+
 def brushwork(pictures: Sequence[NDArray[np.uint8]]) -> Array:
     """(N, d) statistics of squares of :func:`square`: tone and colour, detail by scale, edges and what lies on them, grain, light."""
     return np.stack([np.concatenate([part(*_channels(picture)) for part in _PARTS]) for picture in pictures])
@@ -97,10 +107,9 @@ def _edges(rgb: Array, grey: Array) -> Array:
 
 def _surfaces(rgb: Array, grey: Array) -> Array:
     """How much is flat, how many colours there are, how alike neighbours are, and where the light comes from."""
-    steps = [np.abs(np.diff(rgb, axis=axis)).max(-1) for axis in (1, 0)]
     counts = np.bincount(((rgb * 7.99).astype(int) @ np.array([64, 8, 1])).ravel(), minlength=512) / SIDE**2
     used = counts[counts > 0]
-    found = [*((step < 1.5 / 255).mean() for step in steps), np.log(1e-3 + (steps[0] > 0.2).mean())]
+    found = [*_flat(rgb), np.log(1e-3 + (np.abs(np.diff(rgb, axis=1)).max(-1) > 0.2).mean())]
     found += [-(used * np.log(used)).sum(), np.log(len(used))]
     centred = grey - grey.mean()
     variance = (centred**2).mean() + 1e-5

@@ -76,13 +76,6 @@ def psnr(picture: NDArray[np.uint8], returned: NDArray[np.uint8]) -> float:
     return 99.0 if error == 0 else min(99.0, float(10 * np.log10(255**2 / error)))
 
 
-def standard_scores(values: ArrayLike) -> Array:
-    """How far each value lies below the median, in robust standard deviations (1.4826 times the median absolute deviation)."""
-    found = np.asarray(values, float)
-    centre = np.median(found)
-    return np.asarray((centre - found) / max(1.4826 * float(np.median(np.abs(found - centre))), 1e-3))
-
-
 @dataclass(frozen=True)
 class SetFigures:
     """What was read of N StyleRef pictures.
@@ -91,7 +84,7 @@ class SetFigures:
         paths: N, in the style set.
         roles: N; empty where none is known.
         one_style: the probability that they are of one style; None for fewer than ``FEWEST``.
-        likeness: (N,) how alike each one's style is to the others'.
+        strangeness: (N,) how unlike the others each is, see :meth:`components.evaluation.style_reader.StyleReading.strangeness`.
         content: (N, d) what is shown.
         pairs: (M, d) each of StyleRef after the VAE and of the base's pictures of the same captions; None where none were drawn.
         psnr: N values in dB; empty where the base was not asked.
@@ -101,7 +94,7 @@ class SetFigures:
     paths: Sequence[str]
     roles: Sequence[str]
     one_style: float | None
-    likeness: Array
+    strangeness: Array
     content: ArrayLike
     pairs: tuple[ArrayLike, ArrayLike] | None
     psnr: Sequence[float]
@@ -115,9 +108,9 @@ def find(figures: SetFigures, settings: ExamineSection) -> tuple[Finding, ...]:
 
 def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
     n = len(figures.paths)
-    scores = standard_scores(figures.likeness) if n >= FEWEST else np.zeros(n)
+    scores = figures.strangeness if n >= FEWEST else np.zeros(n)
     worst = [place for place in np.argsort(-scores) if scores[place] > settings.outlier][:MOST_NAMED]
-    named = tuple(Named(figures.paths[place], f"{scores[place]:.0f} × the usual distance from the others") for place in worst)
+    named = tuple(Named(figures.paths[place], f"{scores[place]:.0f} times as far from the others as is usual") for place in worst)
     finding = Finding(
         "coherence", "One style?", figures.one_style, settings.coherence, "", n, None, f"Not measured: {n} pictures are too few."
     )

@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
-from components.evaluation.brushwork import brushwork, palette_likeness, square
+from components.evaluation.brushwork import brushwork, palette_likeness, shading, square
 from components.evaluation.metrics import Array
 
 WEIGHTS = Path(__file__).with_name("style_reader.safetensors")
 NAME = "palettes and brushwork"
 _LEAST_PART = 0.25
 """A part of a set smaller than this is outliers, not a second style."""
+_LEAST_SPREAD, _FAR = 0.06, 1.2
+"""Shading of flat drawings spreads by less than counts; and distances are brought to the scale of shading's deviations."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,23 @@ class Space:
 
 @dataclass(frozen=True)
 class StyleReading:
-    """N pictures: how alike their palettes are, (N, N), and where they are in the space of styles, (N, k)."""
+    """N pictures: how alike their palettes are, (N, N), where they are in the space of styles, (N, k), and how shaded they are, (N,)."""
 
     palettes: Array
     places: Array
+    shading: Array
 
-    def likeness(self) -> Array:
-        """(N,) how near each picture is to the centre of the others: the negative distance, in standard deviations within a style."""
-        n = len(self.places)
-        others = (self.places.sum(axis=0) - self.places) / max(n - 1, 1)
-        return -np.linalg.norm(self.places - others, axis=1)
+    def strangeness(self) -> Array:
+        """(N,) how unlike the others each picture is; above about 5 it is of another kind.
+
+        The larger of two: how far its shading is from the median, in robust standard deviations, and how far its place is from the
+        centre of the others, beside the median distance.
+        """
+        off = np.abs(self.shading - np.median(self.shading))
+        others = (self.places.sum(axis=0) - self.places) / max(len(self.places) - 1, 1)
+        far = np.linalg.norm(self.places - others, axis=1)
+        shaded = off / max(1.4826 * float(np.median(off)), _LEAST_SPREAD)
+        return np.asarray(np.maximum(shaded, _FAR * far / max(float(np.median(far)), 1e-9)))
 
     def figures(self) -> Array:
         """Five figures of the set, see :func:`set_figures`."""
@@ -142,7 +151,7 @@ class StyleReader:
     def read(self, images: Sequence[Image]) -> StyleReading:
         """Read N pictures."""
         squares = [square(image) for image in images]
-        return StyleReading(palette_likeness(squares), self.space(brushwork(squares)))
+        return StyleReading(palette_likeness(squares), self.space(brushwork(squares)), shading(squares))
 
     def one_style(self, reading: StyleReading) -> float:
         """The probability that a set, of 8 pictures or more, is of one style and not of two."""

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from components.core.paths import REPOSITORY
-from pipelines.names import OPTIONAL, PERSONALIZE
+from pipelines.names import PERSONALIZE
 from steps.io.artifacts import content_digest
 from tests.stand_in import CONFIG, StandIn, make_stand_in
 
@@ -51,7 +51,7 @@ def compiled(*arguments: str, code: int = 0) -> tuple[list[dict[str, Any]], str]
 def test_the_steps_are_those_of_the_pipeline(folder: Path) -> None:
     (pipeline, platform), _ = compiled()
     tasks = pipeline["root"]["dag"]["tasks"]
-    assert {name.replace("-", "_") for name in tasks} == set(PERSONALIZE) - set(OPTIONAL) and pipeline["pipelineInfo"][
+    assert {name.replace("-", "_") for name in tasks} == set(PERSONALIZE) - {"caption"} and pipeline["pipelineInfo"][
         "name"
     ] == "personalize-test-1"
     assert tasks["fine-tune"]["dependentTasks"] == ["scan", "split", "build-aux"]

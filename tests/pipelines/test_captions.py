@@ -43,4 +43,4 @@ def test_only_what_trains_reads_the_captions() -> None:
 
     without = dict.fromkeys(("validate", "split", "build_aux", "fine_tune", "score", "report", "register"), "scan")
     assert read(*(name for name in PERSONALIZE if name not in OPTIONAL)) == without
-    assert read(*PERSONALIZE) == without | {"caption": "scan", "build_aux": "caption", "fine_tune": "caption"}
+    assert read(*PERSONALIZE) == without | {"caption": "scan", "examine": "caption", "build_aux": "caption", "fine_tune": "caption"}

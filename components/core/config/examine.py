@@ -18,7 +18,7 @@ class ExamineSection(Section):
     )
     coherence: Probability = Field(0.5, description="Lowest probability, 0 to 1, that the pictures are of one style.")
     outlier: float = Field(
-        6.0, gt=0, description="Distance from the others' style at which a picture is named, in robust standard deviations of the set."
+        5.0, gt=0, description="Distance from the other pictures at which one is named, in robust standard deviations of the set."
     )
     separability: Probability = Field(
         0.9, description="Lowest rate, 0.5 to 1, at which StyleRef is told from what the base draws; below it there is little to learn."
