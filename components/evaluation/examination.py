@@ -105,6 +105,7 @@ def examine_pictures(pictures: Sequence[SetPicture], settings: ExamineSection, c
         paths=[picture.path for picture in pictures],
         roles=[picture.role for picture in pictures],
         one_style=reader.one_style(reading) if len(pictures) >= FEWEST else None,
+        order=reading.order(),
         strangeness=reading.strangeness(),
         content=content.encode_images(images),
         pairs=None if compared is None else (compared[::2], compared[1::2]),

@@ -14,6 +14,8 @@ FEWEST = 8
 """Pictures below which coherence and separability are chance."""
 FEWEST_OF_A_ROLE = 4
 MOST_NAMED = 6
+_EACH = 3
+_SIDES = ("of one kind",) * _EACH + ("of the other",) * _EACH
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class SetFigures:
         paths: N, in the style set.
         roles: N; empty where none is known.
         one_style: the probability that they are of one style; None for fewer than ``FEWEST``.
+        order: N places in the set, from the pictures of one kind to those of the other.
         strangeness: (N,) how unlike the others each is, see :meth:`components.evaluation.style_reader.StyleReading.strangeness`.
         content: (N, d) what is shown.
         pairs: (M, d) each of StyleRef after the VAE and of the base's pictures of the same captions; None where none were drawn.
@@ -94,6 +97,7 @@ class SetFigures:
     paths: Sequence[str]
     roles: Sequence[str]
     one_style: float | None
+    order: Sequence[int]
     strangeness: Array
     content: ArrayLike
     pairs: tuple[ArrayLike, ArrayLike] | None
@@ -119,10 +123,15 @@ def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
     if figures.one_style < settings.coherence:
         says = "The pictures look like two styles or more."
         advice = "Take the pictures of one style and train another model for the rest. The style that is learned is a mixture otherwise."
-        return _judged(finding, False, says, advice, named)
+        ends = [*figures.order[:_EACH], *figures.order[-_EACH:]]
+        return _judged(
+            finding, False, says, advice, tuple(Named(figures.paths[place], side) for place, side in zip(ends, _SIDES, strict=True))
+        )
     if named:
-        count = "One picture does" if len(named) == 1 else f"{len(named)} pictures do"
-        return _judged(finding, False, f"One style, but {count} not look like the rest.", "Take them out, unless they belong there.", named)
+        count, them = ("one picture does", "it") if len(named) == 1 else (f"{len(named)} pictures do", "them")
+        return _judged(
+            finding, False, f"One style, but {count} not look like the rest.", f"Take {them} out, or add more of the kind.", named
+        )
     return _judged(finding, True, "The pictures are of one style.")
 
 

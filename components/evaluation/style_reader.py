@@ -72,6 +72,12 @@ class StyleReading:
         shaded = off / max(1.4826 * float(np.median(off)), _LEAST_SPREAD)
         return np.asarray(np.maximum(shaded, _FAR * far / max(float(np.median(far)), 1e-9)))
 
+    def order(self) -> list[int]:
+        """The pictures along the axis on which their places spread most: where there are two styles, one is at either end."""
+        centred = self.places - self.places.mean(axis=0)
+        axes, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+        return [int(place) for place in np.argsort(axes[:, 0] * lengths[0])]
+
     def figures(self) -> Array:
         """Five figures of the set, see :func:`set_figures`."""
         return set_figures(self.palettes, self.places)

@@ -51,7 +51,7 @@ def compiled(*arguments: str, code: int = 0) -> tuple[list[dict[str, Any]], str]
 def test_the_steps_are_those_of_the_pipeline(folder: Path) -> None:
     (pipeline, platform), _ = compiled()
     tasks = pipeline["root"]["dag"]["tasks"]
-    assert {name.replace("-", "_") for name in tasks} == set(PERSONALIZE) - {"caption"} and pipeline["pipelineInfo"][
+    assert {name.replace("-", "_") for name in tasks} == set(PERSONALIZE) - {"caption", "select"} and pipeline["pipelineInfo"][
         "name"
     ] == "personalize-test-1"
     assert tasks["fine-tune"]["dependentTasks"] == ["scan", "split", "build-aux"]

@@ -32,7 +32,7 @@ def figures(**changes: Any) -> SetFigures:
     n = 20
     roles = ["character"] * 10 + ["background"] * 10
     base = SetFigures(
-        [f"{place}.png" for place in range(n)], roles, 0.9, np.ones(n), RNG.normal(size=(n, 8)),
+        [f"{place}.png" for place in range(n)], roles, 0.9, range(n), np.ones(n), RNG.normal(size=(n, 8)),
         (RNG.normal(size=(n, 8)) + 3, RNG.normal(size=(n, 8))), [30.0] * n, True,
     )  # fmt: skip
     return replace(base, **changes)
@@ -85,7 +85,14 @@ def test_the_picture_that_is_unlike_the_rest_is_named() -> None:
 
 
 def test_three_pictures_are_said_and_not_computed() -> None:
-    few = {"paths": ["a", "b", "c"], "roles": ["character"] * 3, "one_style": None, "strangeness": np.zeros(3), "content": np.ones((3, 2))}
+    few = {
+        "paths": ["a", "b", "c"],
+        "roles": ["character"] * 3,
+        "one_style": None,
+        "order": range(3),
+        "strangeness": np.zeros(3),
+        "content": np.ones((3, 2)),
+    }
     verdict = found(**few, pairs=(np.ones((3, 2)), np.ones((3, 2))), psnr=[])
     assert all(finding.value is None and finding.good is None and "Not measured" in finding.says for finding in verdict.values())
     assert "the base was not asked" in found(asked_base=False, psnr=[], pairs=None)["ceiling"].says
