@@ -123,15 +123,12 @@ def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
     if figures.one_style < settings.coherence:
         says = "The pictures look like two styles or more."
         advice = "Take the pictures of one style and train another model for the rest. The style that is learned is a mixture otherwise."
-        ends = [*figures.order[:_EACH], *figures.order[-_EACH:]]
-        return _judged(
-            finding, False, says, advice, tuple(Named(figures.paths[place], side) for place, side in zip(ends, _SIDES, strict=True))
-        )
+        ends = [figures.paths[place] for place in (*figures.order[:_EACH], *figures.order[-_EACH:])]
+        return _judged(finding, False, says, advice, tuple(map(Named, ends, _SIDES)))
     if named:
-        count, them = ("one picture does", "it") if len(named) == 1 else (f"{len(named)} pictures do", "them")
-        return _judged(
-            finding, False, f"One style, but {count} not look like the rest.", f"Take {them} out, or add more of the kind.", named
-        )
+        count = "one picture does" if len(named) == 1 else f"{len(named)} pictures do"
+        says = f"One style, but {count} not look like the rest."
+        return _judged(finding, False, says, "Take out what does not belong, or add more of its kind.", named)
     return _judged(finding, True, "The pictures are of one style.")
 
 
