@@ -28,7 +28,7 @@ from components.pocket.media import MEDIA, STYLES  # noqa: E402
 FAMILIES = ("noto", "twemoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "openmoji", "fxemoji", "streamline-emojis")
 """One family an artist: of two versions of a family the newer one."""
 ROLES = ("character", "background")
-OF_A_ROLE, SET, DRAWS = 40, 20, 50
+OF_A_ROLE, SET, DRAWS = 60, 20, 50
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 

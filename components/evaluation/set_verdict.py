@@ -114,7 +114,7 @@ def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
     n = len(figures.paths)
     scores = figures.strangeness if n >= FEWEST else np.zeros(n)
     worst = [place for place in np.argsort(-scores) if scores[place] > settings.outlier][:MOST_NAMED]
-    named = tuple(Named(figures.paths[place], f"{scores[place]:.0f} times as far from the others as is usual") for place in worst)
+    named = tuple(Named(figures.paths[place], f"{scores[place]:.0f} × the usual distance") for place in worst)
     finding = Finding(
         "coherence", "One style?", figures.one_style, settings.coherence, "", n, None, f"Not measured: {n} pictures are too few."
     )

@@ -21,7 +21,7 @@ class ExamineSection(Section):
         5.0, gt=0, description="Distance from the other pictures at which one is named, in robust standard deviations of the set."
     )
     separability: Probability = Field(
-        0.9, description="Lowest rate, 0.5 to 1, at which StyleRef is told from what the base draws; below it there is little to learn."
+        0.95, description="Lowest rate, 0.5 to 1, at which StyleRef is told from what the base draws; below it there is little to learn."
     )
     narrowness: float = Field(
         0.2, ge=0, le=2, description="Lowest mean distance (1 − cosine) between two pictures of a role; below it they show one scene."
