@@ -197,6 +197,7 @@ def render_comparison(out, config, outcomes, settings):
     costs = {v.name: {"seconds": 1.0, "peak_memory_bytes": None, "saved_bytes": 5} for v in config.variants}
     result = {"name": config.name, "equal": config.equal, "styles": [s.name for s in config.styles], "seeds": list(config.seeds),
               "variants": [{"name": v.name, "label": v.title} for v in config.variants], "cells": cells, "claims": claims, "costs": costs,
+              "base": {metric: {} for metric in metrics},
               "tables": [{"name": "methods", "variants": [v.name for v in config.methods], "metrics": metrics}]}
     write_json(out / "comparison.json", result)
     (out / "comparison.html").write_text("<!doctype html>")
