@@ -9,6 +9,7 @@ import pytest
 
 from components.core.card import read_card, sampling_settings
 from components.core.config import SamplingSection, parse_config
+from components.core.errors import InputError
 from components.core.paths import read_json, read_jsonl, write_json, write_jsonl
 from components.diffusion.export.candidates import read_candidates
 from components.diffusion.models.bundle import load_bundle
@@ -66,6 +67,13 @@ def test_the_chosen_model_is_what_later_steps_draw_with(home: Path, tmp_path: Pa
     drawn = {file: file.stat().st_mtime_ns for file in home.rglob("*.png")}
     again = run_select(folders, model, base, clip, bank, guidances=[1.0, 4.0], clip_t_margin=1.0)
     assert again.digest == chosen.digest
+    # By another score, inside another limit; and by one that only the reference would give.
+    limits = [{"metric": "copies", "at_most": 100.0}]
+    other = run_select(folders, model, base, clip, bank, clip_t_margin=1.0, score="style_score", limits=limits)
+    rows = read_json(other.path / "training" / "selection" / "selection.json")["checkpoints"]
+    assert all(set(row["scores"]) == {"style_score", "clip_t", "copies"} for row in rows)
+    with pytest.raises(InputError, match="selection: style_held_out: cannot be measured before the model is chosen"):
+        run_select(folders, model, base, clip, bank, score="style_held_out")
     assert all(file.stat().st_mtime_ns == time for file, time in drawn.items() if file.is_relative_to(home / "pictures"))
 
 
