@@ -48,16 +48,20 @@ def select(
             loaded[at], styled, settings.model_copy(update={"guidance": guidance}), seed, work / f"step-{at:08d}-g{guidance:g}"
         )
 
+    out, default = scratch("select"), float(settings.guidance or 1.0)
+    steps = list(folders) if "checkpoint" in rules.choose else list(folders)[-1:]
+    guidances = [default, *(rules.guidances if "guidance" in rules.choose else ())]
+    if len(steps) == len(guidances) == 1:
+        return Folder(take_candidate(model.path, steps[0], out, {"step": steps[0], "guidance": default}))
     style_ref = style_ref_of(style_set)
     names = [rules.score, *(limit.metric for limit in rules.limits)]
     judge = Judge(style_ref, _base_pictures(base, settings, seed, bank), ScoringSection(**scoring), seed, tokens, names)
     floor = (1 - rules.clip_t_margin) * judge.baseline["value"]
     rule = Rule(rules.score, [Limit(metric=CLIP_T, at_least=floor), *rules.limits], rules.confidence)
     found = search(
-        list(folders), [float(settings.guidance or 1.0), *rules.guidances], rule,
+        steps, guidances, rule,
         lambda at, guidance: Drawn(at, guidance, folder := draw(at, guidance), judge.option(at, guidance, folder, rule)),
     )  # fmt: skip
-    out = scratch("select")
     take_candidate(model.path, found.step, out, {"step": found.step, "guidance": found.guidance})
     record = {"bank": settings.bank, "prompts": len(styled), "reference_n": len(style_ref.paths), "base": {CLIP_T: judge.baseline}}
     write_selection(out / "training" / "selection", found, rule, record)

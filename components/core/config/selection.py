@@ -44,6 +44,10 @@ class SelectionSection(Section):
     guidances: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (), description="Guidance scales to choose from besides `sampling.guidance`; none: that one is taken."
     )
+    choose: tuple[Literal["checkpoint", "guidance"], ...] = Field(
+        ("checkpoint", "guidance"),
+        description="What is chosen; what is left out stays the last checkpoint, or `sampling.guidance`. The training is the same.",
+    )
     bank: str = Field(
         "builtin-selection", description="`builtin-selection`, `pocket-selection` (64 prompts each), or a file as of `sampling.bank`. It "
         "must share no prompt with `sampling.bank`: a choice looks better on the prompts that it was made by than it is.",

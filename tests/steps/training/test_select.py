@@ -72,6 +72,13 @@ def test_the_chosen_model_is_what_later_steps_draw_with(home: Path, tmp_path: Pa
     other = run_select(folders, model, base, clip, bank, clip_t_margin=1.0, score="style_score", limits=limits)
     rows = read_json(other.path / "training" / "selection" / "selection.json")["checkpoints"]
     assert all(set(row["scores"]) == {"style_score", "clip_t", "copies"} for row in rows)
+    # Where nothing is to be chosen, nothing is drawn: the last checkpoint, as it is.
+    plain = run_select(folders, model, base, clip, bank, guidances=[4.0], choose=[])
+    assert read_json(plain.path / "styleforge.json")["selection"] == {"step": 6, "guidance": 2.5}
+    assert not (plain.path / "training" / "selection").exists() and not (plain.path / "candidates").exists()
+    only = run_select(folders, model, base, clip, bank, guidances=[4.0], choose=["guidance"], clip_t_margin=1.0)
+    found = read_json(only.path / "training" / "selection" / "selection.json")
+    assert found["chosen"]["step"] == 6 and len(found["guidances"]) == 2 and len(found["checkpoints"]) == 1
     with pytest.raises(InputError, match="selection: style_held_out: cannot be measured before the model is chosen"):
         run_select(folders, model, base, clip, bank, score="style_held_out")
     assert all(file.stat().st_mtime_ns == time for file, time in drawn.items() if file.is_relative_to(home / "pictures"))
