@@ -205,10 +205,12 @@ def limit(findings: Sequence[Mapping[str, Any]], level: str) -> str:
         return "Little: the style took, though before training this was found. " + " ".join(against.values())
     if "ceiling" in against:
         return "The base. " + against["ceiling"]
-    if found := [says for name, says in against.items() if name in ("coherence", "narrowness")]:
+    # A picture or two of another kind do not keep a style from being learned.
+    odd = any(row["name"] == "coherence" and row["good"] is False and row["value"] >= row["threshold"] for row in findings)
+    if found := [says for name, says in against.items() if name in ("coherence", "narrowness") and not (odd and name == "coherence")]:
         return "The set. " + " ".join(found)
     if "separability" in against:
         return "The base knows this style. " + against["separability"]
     if all(finding["good"] is None for finding in findings):
         return "Not known: nothing could be measured on the set."
-    return "The recipe: nothing was found against the set and the base, so change the training's settings."
+    return "The recipe: nothing that was found in the set and the base explains it, so change the training's settings."

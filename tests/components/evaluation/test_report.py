@@ -105,6 +105,27 @@ def test_verdict_keeps_its_caveats() -> None:
     assert judge({**scores(), "drift": None}).level == "good"
 
 
+def test_the_verdict_on_the_data_and_what_limits_the_model(finished_run: FinishedRun, tmp_path: Path) -> None:
+    shutil.copytree(finished_run.folders()["validation"], tmp_path / "examined")
+    images = finished_run.folders()["style_set"] / "images"
+    picture_of_set = next(path.relative_to(images).as_posix() for path in sorted(images.rglob("*.png")))
+    finding = {"name": "coherence", "question": "One style?", "value": 0.1, "threshold": 0.5, "unit": "", "n": 20, "good": False}
+    said = {"says": "Two styles.", "advice": "Take one.", "pictures": [{"path": picture_of_set, "note": "of one kind"}]}
+    examined = {"headline": "Look first.", "pictures": 20, "reader": "x", "findings": [finding | said]}
+    write_json(tmp_path / "examined" / "examination.json", examined)
+    page = report(finished_run, tmp_path / "report.html", validation=tmp_path / "examined", scores=scores(0.5))
+    check_refers_to_nothing(page)
+    for words in (
+        "What limits it:</b> The set. Two styles.",
+        "Verdict on the data",
+        "Look first.",
+        "0.10 (at least 0.50; n = 20)",
+        picture_of_set,
+    ):
+        assert words in page
+    assert "What limits it" not in report(finished_run, tmp_path / "other.html")
+
+
 def check_refers_to_nothing(page: str) -> None:
     links = Links(page)
     assert all(target.startswith(("data:", "#")) for target in links.targets)

@@ -103,7 +103,7 @@ def test_three_pictures_are_said_and_not_computed() -> None:
     [
         ("good", {}, "Nothing"), ("bad", {}, "The recipe"), ("bad", {"psnr": [18.0] * 20}, "The base. "),
         ("mixed", {"one_style": 0.1}, "The set. "), ("bad", {"pairs": (np.ones((20, 2)), np.ones((20, 2)))}, "The base knows"),
-        ("good", {"one_style": 0.1}, "Little"),
+        ("good", {"one_style": 0.1}, "Little"), ("bad", {"strangeness": np.array([*np.ones(19), 12.0])}, "The recipe"),
     ],
 )  # fmt: skip
 def test_what_limits_a_trained_model(level: str, changes: dict[str, Any], what: str) -> None:
