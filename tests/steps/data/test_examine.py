@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 
-from components.core.config import AuxSection, StyleSection
+from components.core.config import AuxSection, ExamineSection, StyleSection
 from components.core.content import derive_seed
 from components.core.errors import GateRefused
 from components.core.paths import read_json, write_json
-from components.pocket.captions import describe
+from components.pocket.captions import describe, in_grammar
+from components.pocket.media import MEDIA
 from components.pocket.render import plain_sample
 from components.styledata.manifest import scan_style
 from components.styledata.split import split_style_set
-from steps.data.examine import examine
+from steps.data.examine import examine, examine_set
 from steps.io.artifacts import Folder
 
 BASE = {"model": "pocket", "revision": None, "digest": "d"}
@@ -20,15 +21,16 @@ DRAWING = {"steps": 1, "guidance": 1.0, "batch_size": 8}
 EXTRACTOR = {"model": "pocket", "revision": None, "digest": "e"}
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> dict[str, Any]:
-    """Eight captioned pictures of one style through scan and split, with a validation beside."""
+def made(tmp_path: Path, style: str, count: int) -> dict[str, Any]:
+    """Captioned pictures through scan and split, with a validation beside. A medium is named in the captions, a style is not."""
     source, rows = tmp_path / "source", []
     source.mkdir()
-    for index in range(8):
-        sample = plain_sample(derive_seed(0, "examine", index), "anime", "character" if index < 4 else "background")
+    for index in range(count):
+        sample = plain_sample(derive_seed(0, "examine", index), style, "character" if index < count // 2 else "background")
         sample.image.save(source / f"{index}.png")
-        rows.append({"file_name": f"{index}.png", "text": describe(sample.scene), "role": sample.scene.role})
+        text = describe(sample.scene)
+        text = in_grammar(0, text, style) if style in MEDIA else text
+        rows.append({"file_name": f"{index}.png", "text": text, "role": sample.scene.role})
     (source / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     scan_style(StyleSection(name="style", source=str(source)), AuxSection(source="none"), tmp_path / "set")
     split_style_set(tmp_path / "set", tmp_path / "split", lambda: None)  # type: ignore[arg-type,return-value]
@@ -36,9 +38,23 @@ def inputs(tmp_path: Path) -> dict[str, Any]:
     return {name: Folder(tmp_path / folder) for name, folder in (("style_set", "set"), ("validation", "validation"), ("split", "split"))}
 
 
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Any]:
+    return made(tmp_path, "anime", 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("style", "learns"), [("anime", True), ("cubism", True), ("photo", False), ("poster", False)])
+def test_a_medium_that_the_base_knows_leaves_nothing_to_learn(tmp_path: Path, style: str, learns: bool) -> None:
+    given = made(tmp_path, style, 20)
+    section, drawing = ExamineSection(), {"steps": 20, "guidance": 2.5, "batch_size": 20}
+    found = examine_set(given["style_set"].path, given["split"].path, section, EXTRACTOR, BASE, drawing)
+    assert next(finding.good for finding in found.findings if finding.name == "separability") is learns
+
+
 def run(inputs: dict[str, Any], **settings: Any) -> Path:
-    made: Folder = examine.entrypoint(**inputs, settings=settings, base=BASE, sampling=DRAWING, extractor=EXTRACTOR, seed=0)
-    return made.path
+    folder: Folder = examine.entrypoint(**inputs, settings=settings, base=BASE, sampling=DRAWING, extractor=EXTRACTOR, seed=0)
+    return folder.path
 
 
 def test_the_validation_comes_through_with_the_examination_beside_it(inputs: dict[str, Any]) -> None:
