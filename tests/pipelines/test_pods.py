@@ -14,7 +14,7 @@ from pipelines.names import STEPS
 from tests.stand_in import new_home, start
 
 BASE = REPOSITORY / "infra" / "kubernetes" / "base"
-GPU = ("caption", "build_aux", "fine_tune", "select", "sample_bank", "sample_base", "explain")
+GPU = ("caption", "build_aux", "examine", "fine_tune", "select", "sample_bank", "sample_base", "explain")
 CPU = ("scan", "validate", "split", "score", "report", "register")
 
 
