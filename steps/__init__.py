@@ -1,7 +1,7 @@
 """The steps, by purpose: ZenML's ends. Each calls one component and stores one folder.
 
 Inputs are folders of other steps, and are called so everywhere: ``style_set`` of ``scan`` (or ``caption``), ``validation`` of
-``validate``, ``split`` of ``split``, ``aux`` of ``build_aux``, ``model`` of ``fine_tune`` (or ``select``), ``pictures`` of ``sample_bank``
-(or ``join_pictures``), ``base_pictures`` of ``sample_base``, ``scores`` of ``score`` (or ``score_joined``) and ``attention`` of
-``explain``.
+``validate`` (or ``examine``), ``split`` of ``split``, ``aux`` of ``build_aux``, ``model`` of ``fine_tune`` (or ``select``),
+``pictures`` of ``sample_bank`` (or ``join_pictures``), ``base_pictures`` of ``sample_base``, ``scores`` of ``score`` (or
+``score_joined``) and ``attention`` of ``explain``.
 """

@@ -41,3 +41,18 @@ def test_a_missing_pool_hides_no_broken_picture(config: Path) -> None:
 def test_a_run_says_as_much(config: Path) -> None:
     with pytest.raises(InputError, match=r"broken\.png"), all_problems(config, []):
         raise InputError("something", "is wrong")
+
+
+def test_the_set_is_examined_and_without_the_base_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "set" / "character").mkdir(parents=True)
+    for index in range(8):
+        Image.effect_noise((64, 64), 20 + index).convert("RGB").save(tmp_path / "set" / "character" / f"{index}.png")
+    file = tmp_path / "run.yaml"
+    file.write_text(f"style: {{name: noise, source: {tmp_path / 'set'}}}\naux: {{source: none}}\nmethod: {{name: dreambooth}}\n")
+    outcome = validate_style(file, ["examine.hard=true"], draw=False)
+    assert outcome["status"] == "refused" and outcome["passed"] and Path(outcome["examination"]["page"]).is_file()
+    findings = {row["name"]: row for row in outcome["examination"]["findings"]}
+    assert findings["coherence"]["value"] is not None and findings["narrowness"]["good"] is False
+    assert all("the base was not asked" in findings[name]["says"] for name in ("separability", "ceiling"))
+    without = validate_style(file, ["examine.enabled=false"])
+    assert without["examination"] is None and without["status"] == "completed"
