@@ -1,5 +1,6 @@
 """Step: choose a checkpoint of the training and a guidance scale, by pictures of the selection bank."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,8 @@ from steps.io.artifacts import Folder
 from steps.io.base_model import load_base
 from steps.io.caching import code_of
 from steps.io.workspace import resumable, scratch
+
+_logger = logging.getLogger(__name__)
 
 
 @step(environment=code_of(__file__))
@@ -62,6 +65,7 @@ def select(
         steps, guidances, rule,
         lambda at, guidance: Drawn(at, guidance, folder := draw(at, guidance), judge.option(at, guidance, folder, rule)),
     )  # fmt: skip
+    _logger.info("chose the checkpoint of step %d of %d, guidance %g", found.step, steps[-1], found.guidance)
     take_candidate(model.path, found.step, out, {"step": found.step, "guidance": found.guidance})
     record = {"bank": settings.bank, "prompts": len(styled), "reference_n": len(style_ref.paths), "base": {CLIP_T: judge.baseline}}
     write_selection(out / "training" / "selection", found, rule, record)
