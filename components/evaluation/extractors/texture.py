@@ -6,7 +6,6 @@ On real art and on the pocket world they read the style better than any network 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from components.evaluation.extractors.colours import ColourExtractor
 _SIDE, _LEVELS = 256, 6
 _FLAT = 0.01
 """Largest difference of neighbouring pixels, of 1, within an area of one tone."""
-_LUMA = np.array([0.299, 0.587, 0.114])
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class TextureExtractor:
@@ -28,7 +27,7 @@ class TextureExtractor:
     logarithms of the mean differences of neighbours across and down and of their 95th percentile, and the share of flat places.
     """
 
-    id = f"texture:{_SIDE}:{_LEVELS}"
+    id = f"texture:{_SIDE}:{_LEVELS}:fp32"
     name = "texture"
     resize = f"{_SIDE} × {_SIDE} px, PIL bicubic with antialiasing"
     batch_size = 1
@@ -55,20 +54,22 @@ class LookExtractor:
         return np.concatenate([TextureExtractor().encode_images(images), colours], axis=1)
 
 
-def _levels(image: Image) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Of each level, from fine to coarse: luma (h, w) and the band (h, w, 3)."""
-    pixels = np.asarray(image.convert("RGB").resize((_SIDE, _SIDE), Resampling.BICUBIC), float) / 255
+def _levels(image: Image) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Of each level, from fine to coarse: luma (h, w) and the band (3, h · w). In fp32 and planes, which is five times as fast."""
+    pixels = np.asarray(image.convert("RGB").resize((_SIDE, _SIDE), Resampling.BICUBIC), np.float32) / np.float32(255)
     luma = pixels @ _LUMA
-    level = np.dstack([luma, pixels[..., 0] - luma, pixels[..., 2] - luma])
+    level: NDArray[np.float32] = np.stack([luma, pixels[..., 0] - luma, pixels[..., 2] - luma])
     for _ in range(_LEVELS):
-        height, width = level.shape[:2]
-        coarse = level.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
-        yield level[..., 0], level - coarse.repeat(2, 0).repeat(2, 1)
+        blocks: NDArray[np.float32] = level.reshape(3, level.shape[1] // 2, 2, level.shape[2] // 2, 2)
+        coarse: NDArray[np.float32] = (
+            blocks[:, :, 0, :, 0] + blocks[:, :, 0, :, 1] + blocks[:, :, 1, :, 0] + blocks[:, :, 1, :, 1]
+        ) / np.float32(4)
+        yield level[0], (blocks - coarse[:, :, None, :, None]).reshape(3, -1)
         level = coarse
 
 
-def _statistics(luma: NDArray[Any], band: NDArray[Any]) -> list[float]:
+def _statistics(luma: NDArray[np.float32], band: NDArray[np.float32]) -> list[float]:
     across, down = (np.abs(np.diff(luma, axis=axis)) for axis in (1, 0))
-    sizes = [*np.abs(band).mean((0, 1)), *band.std((0, 1)), across.mean(), down.mean(), np.quantile(across, 0.95)]
+    sizes = [*np.abs(band).mean(1), *band.std(1), across.mean(), down.mean(), np.quantile(across, 0.95)]
     # The floor is a quarter of a grey level: what 8 bits cannot show is no texture.
-    return [*np.log(np.asarray(sizes) + 1e-3), float((across < _FLAT).mean())]
+    return [*np.log(np.asarray(sizes, float) + 1e-3), float((across < _FLAT).mean())]
