@@ -1,9 +1,9 @@
 """The sections of a run: extra keys forbidden, every field documented with its unit."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -24,9 +24,19 @@ Place = Annotated[str, AfterValidator(_without_credentials)]
 
 
 class Section(BaseModel):
-    """Common rules: unknown keys refused, values frozen, defaults checked; a number where text is due is that text."""
+    """Common rules: unknown keys refused, values frozen, defaults checked.
+
+    A number where text is due is that text, and one word or number where a list is due is a list of one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        lists = any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
+        return (value,) if lists and isinstance(value, str | int | float) else value
 
 
 class StyleSection(Section):

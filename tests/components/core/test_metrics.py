@@ -1,6 +1,6 @@
 import pytest
 
-from components.core.metrics import SCORES, SPECS, score_rows
+from components.core.metrics import MEASURES, SCORES, SPECS, score_rows
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,7 @@ def test_ends_have_as_many_decimals_as_their_value() -> None:
 
 
 def test_every_score_is_measured() -> None:
-    from components.evaluation.scoring import DISTANCES, MEANS
+    from components.evaluation.scoring import DISTANCES, KEPT, MEANS, SETS
 
-    assert {*DISTANCES, *MEANS} == set(SCORES)
+    assert {*DISTANCES, *MEANS} == set(SCORES) - set(MEASURES)
+    assert {*SETS, *KEPT} == set(MEASURES)
