@@ -119,7 +119,7 @@ def clip_i_values(images: ArrayLike, reference: ArrayLike) -> Array:
 
 def diversity_with_interval(features: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap) -> Estimate:
     """100 · (1 − mean cosine of two different rows), with an interval over resampled groups: 0 where all pictures are alike."""
-    x = _to_unit_norm(np.asarray(features, float))
+    x = to_unit(np.asarray(features, float))
     _need(len(x), 2, "diversity")
     weights = group_weights(groups or range(len(x)), bootstrap.resamples, np.random.default_rng(bootstrap.seed))
     value = 100.0 * (1.0 - float(_weighted_within(x, np.ones((len(x), 1)), COSINE)[0]))
@@ -193,13 +193,13 @@ def cmmd(features: ArrayLike, reference: ArrayLike) -> float:
     Made for CLIP's image embeddings. Unbiased, so slightly negative values occur; the authors' code counts every picture as its own double
     and comes out higher, the more so the fewer the pictures.
     """
-    x, y = (_to_unit_norm(rows) for rows in _two_sets(features, reference))
+    x, y = (to_unit(rows) for rows in _two_sets(features, reference))
     return _CMMD_SCALE * float(mmd_replicates(x, y, np.ones((len(x), 1)), np.ones((len(y), 1)), GAUSS)[0])
 
 
 def cmmd_with_interval(features: ArrayLike, reference: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap) -> Estimate:
     """:func:`cmmd` with an interval over resampled prompts and reference pictures."""
-    x, y = (_to_unit_norm(rows) for rows in _two_sets(features, reference))
+    x, y = (to_unit(rows) for rows in _two_sets(features, reference))
     value = cmmd(x, y)
     return Estimate(value, *_mmd_interval(value, x, y, groups, bootstrap, GAUSS, _CMMD_SCALE), n=len(x))
 
@@ -255,8 +255,9 @@ def _weighted_between(x: Array, left: Array, y: Array, right: Array, kernel: Ker
     return total / (left.sum(axis=0) * right.sum(axis=0))
 
 
-def _to_unit_norm(rows: Array) -> Array:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+def to_unit(rows: Array) -> Array:
+    """Rows, along the last axis, of norm 1; a row of zeros stays."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
 def _frechet(x: Array, x_weights: Array, y: Array, y_weights: Array) -> float:

@@ -22,7 +22,7 @@ from components.evaluation.extractors.base import Features
 from components.evaluation.features import Extractors, FeatureCache, encode_texts_cached
 from components.evaluation.pictures import Picture, digest_pictures, read_pictures, reading_order
 from components.evaluation.replicates import PictureValues
-from components.evaluation.yardstick import StyleRef, Yardstick, check_apart, to_unit, variants
+from components.evaluation.yardstick import StyleRef, Yardstick, check_apart, variants
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ class Scorer:
         """KID to the reference in the features of another extractor (Stein et al. 2023, arXiv 2306.04675), brought to norm √d."""
         extractor = self.extractors.measures["kd_extractor"]
         drawn, reference = (
-            to_unit(np.asarray(self.table.of(extractor, paths), float)) for paths in ([p.path for p in pictures], self.reference)
+            metrics.to_unit(np.asarray(self.table.of(extractor, paths), float)) for paths in ([p.path for p in pictures], self.reference)
         )
         scale = np.sqrt(drawn.shape[1])
         return metrics.kid_with_interval(

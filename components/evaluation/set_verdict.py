@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from components.core.config import ExamineSection
-from components.evaluation.metrics import Array
+from components.evaluation.metrics import Array, to_unit
+from components.evaluation.yardstick import self_similarity
 
 FEWEST = 8
 """Pictures below which coherence and separability are chance."""
@@ -66,10 +67,7 @@ def separability(style: ArrayLike, base: ArrayLike) -> float:
 
 def spread(features: ArrayLike) -> float:
     """Mean distance, 1 − cosine, between two of (n, d) features."""
-    rows = np.asarray(features, float)
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    n = len(rows)
-    return float(1 - ((rows @ rows.T).sum() - (rows * rows).sum()) / (n * (n - 1)))
+    return 1 - self_similarity(to_unit(np.asarray(features, float)))
 
 
 def psnr(picture: NDArray[np.uint8], returned: NDArray[np.uint8]) -> float:

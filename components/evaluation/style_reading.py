@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from components.evaluation.metrics import Bootstrap, Estimate, mean_with_interval
+from components.evaluation.metrics import Bootstrap, Estimate, mean_with_interval, to_unit
 
 Reads = Literal["style", "content", "both", "neither"]
 
@@ -69,7 +69,7 @@ def _cosine(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     spread = rows.std(axis=0)
     # A feature that never changes says nothing; its rounding errors would say much.
     rows = (rows - rows.mean(axis=0))[:, spread > 1e-9] / spread[spread > 1e-9]
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    rows = to_unit(rows)
     return rows @ rows.T
 
 

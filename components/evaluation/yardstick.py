@@ -16,7 +16,7 @@ from PIL import ImageOps
 from PIL.Image import Image, Resampling
 
 from components.core.errors import InputError
-from components.evaluation.metrics import Array
+from components.evaluation.metrics import Array, to_unit
 
 FEWEST = 5
 """StyleRef images below which no limit is set for copies: the 99th percentile of so few distances means nothing."""
@@ -128,11 +128,6 @@ class Yardstick:
         from safetensors.numpy import load_file
 
         return cls(load_file(path)) if path.is_file() else cls({})
-
-
-def to_unit(rows: Array) -> Array:
-    """Rows, along the last axis, of norm 1; a row of zeros stays."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
 def self_similarity(unit: Array) -> float:

@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 from components.core.errors import InputError
 from components.evaluation.extractors.factory import make_extractor
-from components.evaluation.metrics import Bootstrap, diversity_with_interval
-from components.evaluation.yardstick import Yardstick, check_apart, copy_limit, self_similarity, to_unit, variants
+from components.evaluation.metrics import Bootstrap, diversity_with_interval, to_unit
+from components.evaluation.yardstick import Yardstick, check_apart, copy_limit, self_similarity, variants
 from components.pocket.render import render
 
 RNG = np.random.default_rng(0)
