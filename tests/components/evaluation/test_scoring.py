@@ -161,6 +161,7 @@ def test_measures_stand_beside_the_scores_and_change_no_bit_of_them(finished_run
     # The pictures without the token are like the base's, so all of the style comes by the token.
     binding = with_measures["drift"]["binding"]
     assert binding["n"] == 16 and binding["value"] > 0.5
+    assert binding["value"] == pytest.approx(style["style_score"]["value"] - with_measures["drift"]["style_score"]["value"])
     assert set(with_measures["by_category"]["people"]) >= {"style_score", "style_score_base", "copies"}
     found = with_measures["measures"]
     assert set(found["reference"]) == {"style_score", "copies"} and found["reference"]["style_score"]["n"] == 12 and found["notes"] == []
