@@ -45,6 +45,10 @@ class Objective(abc.ABC):
         """Noisy latents and what the denoiser should predict for them, each of shape (N, C, h, w)."""
 
     @abc.abstractmethod
+    def noise(self, noisy: torch.Tensor, prediction: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """The noise that the denoiser's prediction for noisy latents says is in them, shape (N, C, h, w)."""
+
+    @abc.abstractmethod
     def log_snr(self, times: torch.Tensor) -> torch.Tensor:
         """ln(signal² / noise²) at each time, shape (N,)."""
 

@@ -58,6 +58,13 @@ class DiscreteObjective(Objective):
         noisy: torch.Tensor = self.schedule.add_noise(clean, noise, times)
         return noisy, noise if self.prediction_type == "epsilon" else self.schedule.get_velocity(clean, noise, times)
 
+    def noise(self, noisy: torch.Tensor, prediction: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """ε, of v √ᾱ_t · v + √(1 − ᾱ_t) · x_t (Salimans & Ho, 2022, appendix D)."""
+        if self.prediction_type == "epsilon":
+            return prediction
+        alpha = self.schedule.alphas_cumprod.to(noisy.device)[times].view(-1, 1, 1, 1)
+        return alpha.sqrt() * prediction + (1.0 - alpha).sqrt() * noisy
+
     def log_snr(self, times: torch.Tensor) -> torch.Tensor:
         """ln(ᾱ_t / (1 − ᾱ_t)); −∞ at zero terminal SNR."""
         return self._snr(times).log()

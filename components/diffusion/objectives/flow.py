@@ -76,6 +76,10 @@ class FlowObjective(Objective):
         level = (times / SCALE).view(-1, 1, 1, 1)
         return (1.0 - level) * clean + level * noise, noise - clean
 
+    def noise(self, noisy: torch.Tensor, prediction: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """x_t + (1 − σ) · v."""
+        return noisy + (1.0 - times / SCALE).view(-1, 1, 1, 1) * prediction
+
     def log_snr(self, times: torch.Tensor) -> torch.Tensor:
         """2 ln((1 − σ) / σ)."""
         return -2.0 * torch.logit(times / SCALE)

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,9 @@ CHUNK = "styleforge"
 TOGETHER = 256
 """Pictures whose prompts are encoded at once where parts take turns on the GPU, and are kept at all."""
 _LEFTOVER = ".*.tmp.png"
+Start = Callable[[Sequence["Job"], torch.Tensor, Any, PromptCache], tuple[torch.Tensor, int]]
+"""Where the denoising of a batch begins: its jobs, Gaussian noise (N, C, h, w), the sampler and the prompts give latents of that shape
+and the number of the first step."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,15 @@ class Job:
 
     @property
     def file_name(self) -> str:
-        """``<prompt id>-r<repeat>.png``; ids that no file can be called by get a digest in their place."""
-        name = self.request.id
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] + "-" + digest_value(name)[:8]
-        return f"{name.lstrip('-')}-r{self.repeat}.png"
+        """``<prompt id>-r<repeat>.png``, the id as :func:`safe_name` has it."""
+        return f"{safe_name(self.request.id)}-r{self.repeat}.png"
+
+
+def safe_name(name: str) -> str:
+    """The name, where a file can be called so; else what of it can stand in a file's name, with a digest."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] + "-" + digest_value(name)[:8]
+    return name.lstrip("-")
 
 
 def jobs_for(requests: Sequence[PromptRequest], repeats: int, seed: int) -> list[Job]:
@@ -112,7 +119,7 @@ def sample_bank(
         if len(missing) < len(jobs):
             advance(len(jobs) - len(missing), "drawn before")
         pending: Iterable[None] = ()
-        for batch, pixels in _draw(bundle, missing, settings):
+        for batch, pixels in draw_batches(bundle, missing, settings):
             list(pending)
             # Compressing the last batch's pictures goes on beside the drawing of the next.
             pending = writer.map(write_png, [images / job.file_name for job in batch], pixels, [about[job] for job in batch])
@@ -159,7 +166,7 @@ def draw_pictures(
     bundle: Bundle, requests: Sequence[PromptRequest], settings: SamplingSection, seed: int, *, in_training: bool = False
 ) -> Iterator[tuple[PromptRequest, Image.Image]]:
     """One picture of each prompt, in memory, in the order of their ids. ``in_training`` leaves the parts as the next step needs them."""
-    for batch, pixels in _draw(bundle, jobs_for(requests, 1, seed), settings, in_training=in_training):
+    for batch, pixels in draw_batches(bundle, jobs_for(requests, 1, seed), settings, in_training=in_training):
         for job, array in zip(batch, pixels, strict=True):
             yield job.request, Image.fromarray(array)
 
@@ -204,10 +211,10 @@ def write_png(file: Path, pixels: np.ndarray, about: dict[str, Any]) -> None:
         Image.fromarray(pixels).save(temporary, pnginfo=info)
 
 
-def _draw(
-    bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, *, in_training: bool = False
+def draw_batches(
+    bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, *, in_training: bool = False, start: Start | None = None
 ) -> Iterator[tuple[Sequence[Job], np.ndarray]]:
-    """Draw pictures batch by batch: yields the jobs and their pixels, uint8 (N, H, W, 3)."""
+    """Draw pictures batch by batch: yields the jobs and their pixels, uint8 (N, H, W, 3). StyleForgeError names a prompt that gives NaN."""
     if not jobs:
         return
     family, device = bundle.family, bundle.family.device
@@ -219,19 +226,19 @@ def _draw(
     # bf16 on an accelerator that has it; fp32 on the CPU.
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
     together = settings.batch_size * math.ceil(TOGETHER / settings.batch_size)
-    for start in range(0, len(jobs), settings.batch_size):
-        batch = jobs[start : start + settings.batch_size]
-        if start % together == 0:
+    for first in range(0, len(jobs), settings.batch_size):
+        batch = jobs[first : first + settings.batch_size]
+        if first % together == 0:
             prompts = PromptCache(family, device, keep_states=True)
             if family.take_turns:
-                coming = [job.request.full_prompt for job in jobs[start : start + together]]
+                coming = [job.request.full_prompt for job in jobs[first : first + together]]
                 family.turn(*family.text_encoders)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     prompts.encode([settings.negative_prompt, *coming])
                 family.turn(family.layout.denoiser, "vae")
         # Closed before the yield: the mode is the thread's, and must not reach the caller.
         with without_gradients(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            pixels = family.decode_latents(denoise(bundle, batch, settings, prompts))
+            pixels = family.decode_latents(denoise(bundle, batch, settings, prompts, start))
         if not torch.isfinite(pixels).all():
             bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
             raise StyleForgeError(
@@ -241,8 +248,10 @@ def _draw(
         yield batch, to_uint8(pixels)
 
 
-def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prompts: PromptCache) -> torch.Tensor:
-    """Latents of N pictures after all denoising steps, shape (N, C, h, w).
+def denoise(
+    bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prompts: PromptCache, start: Start | None = None
+) -> torch.Tensor:
+    """Latents of N pictures after all denoising steps, or those from ``start`` on, shape (N, C, h, w).
 
     Guidance (Ho & Salimans, 2022) runs the prompts and the negative prompt in one batch of 2N.
     """
@@ -253,12 +262,15 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prom
     # A list of one is handled by diffusers as one stream for the batch, which is the same here.
     options = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
     latents = torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators]).to(device)
-    # Flows begin with noise of one size; schedules of discrete steps with that of their first one.
-    latents = latents * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    if start:
+        latents, first = start(jobs, latents, scheduler, prompts)
+    else:
+        # Flows begin with noise of one size; schedules of discrete steps with that of their first one.
+        latents, first = latents * float(getattr(scheduler, "init_noise_sigma", 1.0)), 0
     guided = drawing.guidance != 1.0 and not family.guidance_embedded
     texts = [job.request.full_prompt for job in jobs]
     conditioning = prompts.encode([settings.negative_prompt] * len(jobs) + texts if guided else texts)
-    for timestep in scheduler.timesteps:
+    for timestep in scheduler.timesteps[first:]:
         doubled = torch.cat([latents, latents]) if guided else latents
         scaled = scheduler.scale_model_input(doubled, timestep) if hasattr(scheduler, "scale_model_input") else doubled
         prediction = family.predict(scaled, timestep, conditioning, guidance=drawing.guidance)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.diffusion.models.bundle import Bundle
+from components.diffusion.objectives.discrete import DiscreteObjective
 from components.diffusion.objectives.losses import draw_noise, min_snr_weights, per_sample_loss
 
 SNR = torch.tensor([99.0, 4.0, 1.0, 1 / 9, 1 / 99])
@@ -14,6 +15,15 @@ def test_times_are_uniform_and_belong_to_the_generator(bundle: Bundle) -> None:
     drawn = objective.draw_times(objective.times, 500, torch.Generator().manual_seed(0), 256)
     assert torch.equal(drawn, torch.randint(0, 1000, (500,), generator=torch.Generator().manual_seed(0)))
     assert objective.spread_times(4).tolist() == [125, 375, 625, 875]
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_target_says_which_noise_was_added(prediction_type: str) -> None:
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    objective = DiscreteObjective({**betas, "prediction_type": prediction_type})
+    clean, noise = torch.randn((2, 3, 4, 5, 5), generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([1, 500, 999])
+    torch.testing.assert_close(objective.noise(*objective.corrupt(clean, noise, times), times), noise, rtol=0, atol=1e-5)
 
 
 @given(st.floats(0.0, 1e6), st.floats(0.1, 100.0))

@@ -23,6 +23,7 @@ def test_the_line_from_picture_to_noise_and_its_velocity() -> None:
     noisy, target = SD3.corrupt(clean, noise, TIMES)
     assert noisy.flatten().tolist() == pytest.approx([3 - 5 * 0.001, 3 - 5 * 0.25, 0.5, 3 - 5 * 0.999])
     assert target.flatten().tolist() == [-5.0] * 4
+    assert SD3.noise(noisy, target, TIMES).flatten().tolist() == pytest.approx([-2.0] * 4)
     assert SD3.log_snr(TIMES).tolist() == pytest.approx([2 * math.log((1000 - time) / time) for time in TIMES.tolist()], abs=1e-3)
     assert SD3.spread_times(4).tolist() == [125.0, 375.0, 625.0, 875.0]
 

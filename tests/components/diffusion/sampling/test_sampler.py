@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -138,6 +139,24 @@ def test_it_draws_what_the_diffusers_pipeline_draws(
     ).images[0]  # fmt: skip
     [(_, ours)] = draw_pictures(model, REQUESTS[:1], settings(scheduler=scheduler, negative_prompt=negative, guidance=guidance), 0)
     assert np.abs(np.asarray(wanted).astype(int) - np.asarray(ours).astype(int)).max() <= TOLERANCE
+
+
+def test_a_start_gives_the_latents_and_the_first_step(bundle: Bundle) -> None:
+    passed: list[torch.Tensor] = []
+    drawn = settings(scheduler="ddim", repeats=1)
+
+    def start(jobs: object, noise: torch.Tensor, scheduler: Any, prompts: object) -> tuple[torch.Tensor, int]:
+        step = scheduler.step
+        scheduler.step = lambda prediction, timestep, latents, **options: (
+            passed.append(latents),
+            step(prediction, timestep, latents, **options),
+        )[1]
+        return noise, 0
+
+    [(_, whole)] = sampling.draw_batches(bundle, jobs_for(REQUESTS, 1, 0), drawn, start=start)
+    assert len(passed) == 4 and np.array_equal(whole, next(sampling.draw_batches(bundle, jobs_for(REQUESTS, 1, 0), drawn))[1])
+    [(_, rest)] = sampling.draw_batches(bundle, jobs_for(REQUESTS, 1, 0), drawn, start=lambda *_: (passed[2], 2))
+    assert np.array_equal(rest, whole)
 
 
 @pytest.mark.parametrize("name", list(DISCRETE))
