@@ -10,7 +10,7 @@ from components.core.config import RunConfig
 from components.core.gpus import named_gpu, usual_gpu
 from components.core.paths import link_or_copy, read_json, state, write_json
 from components.diffusion.training.fit import check_machine
-from components.registry.tracking import is_new, open_tracking, tracking_uri
+from components.registry.tracking import is_new, tracking_uri
 from orchestration.client import LOCAL, connect, output_folder, stack_flavors, terminate_as_interrupt
 from orchestration.environment import prepare_environment
 from orchestration.outcome import RunResult
@@ -58,7 +58,7 @@ def _names_a_version_that_is_gone(config: RunConfig, result: RunResult) -> bool:
         return False
     from components.registry.versions import is_registered
 
-    return not is_registered(open_tracking(config.registry.tracking_uri), result.model["name"], str(result.model["version"]))
+    return not is_registered(tracking_uri(config.registry.tracking_uri), result.model["name"], str(result.model["version"]))
 
 
 def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, shards: int, *, empty_registry: bool) -> RunResult:

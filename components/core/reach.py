@@ -1,6 +1,7 @@
 """What a module of ours can reach: the files whose code it may run, the data beside them, and the libraries that they import."""
 
 import ast
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from components.core.paths import REPOSITORY
 OUR_PACKAGES = ("components", "steps")
 _NOT_DATA = (".py", ".pyc", ".safetensors")
 """Code is followed by its imports, and weights have digests of their own in the configuration."""
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,15 @@ def _imports(path: Path, root: Path) -> tuple[frozenset[Path], frozenset[str]]:
 
 def _names(node: ast.AST) -> Iterator[str]:
     """Dotted names that may be modules: ``from a.b import c`` may mean the module a.b.c or a name in a.b."""
-    for child in ast.iter_child_nodes(node):
+    # Statements alone can import: what they compute is most of a file, and is passed over.
+    for child in itertools.chain.from_iterable(getattr(node, block, ()) for block in _BLOCKS):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             yield from (f"{child.module}.{alias.name}" for alias in child.names)
-        elif not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+        elif isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        else:
             yield from _names(child)
 
 

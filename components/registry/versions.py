@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,11 +254,26 @@ def _download(tracking: Tracking, version: ModelVersion, source: str) -> Path:
     return target
 
 
-def is_registered(tracking: Tracking, name: str, version: str) -> bool:
+def is_registered(uri: str, name: str, version: str) -> bool:
     """Whether that version is there."""
+    if _stands_in_sqlite(uri, name, version):
+        return True
+    tracking = open_tracking(uri)
     with service_errors(tracking.uri), passing_over("RESOURCE_DOES_NOT_EXIST"):
         return bool(tracking.client.get_model_version(name, version))
     return False
+
+
+def _stands_in_sqlite(uri: str, name: str, version: str) -> bool:
+    """Whether an SQLite file says so itself, since importing MLflow takes a fifth of a cached run; False where it cannot tell."""
+    if not uri.startswith("sqlite:///"):
+        return False
+    asked = "SELECT 1 FROM model_versions WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{Path(uri.removeprefix('sqlite:///')).absolute().as_uri()}?mode=ro", uri=True)) as database:
+            return database.execute(asked, (name, version)).fetchone() is not None
+    except sqlite3.Error:
+        return False
 
 
 def list_models(uri: str | None = None) -> list[dict[str, Any]]:

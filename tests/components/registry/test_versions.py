@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from components.registry.versions import (
     ModelRef,
     artifact_digest,
     find_version,
+    is_registered,
     list_models,
     parse_reference,
     register_model,
@@ -75,6 +77,18 @@ def test_run_and_version_hold_everything(tracking: Tracking, tmp_path: Path) -> 
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert names == ["model_index.json", "training/log.jsonl", "unet/weights.safetensors"]
     assert version.tags == {"styleforge.method": "single-styleforge", "styleforge.kid": "0.0123"}
+
+
+def test_a_version_is_registered_until_it_is_deleted(tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        _register(tracking, _model(tmp_path / "model"), name="goes")
+        shutil.rmtree(tmp_path / "model")
+    tracking.client.delete_model_version("goes", "1")
+    found = {(name, version): is_registered(tracking.uri, name, version) for name in ("goes", "other") for version in ("1", "2", "3")}
+    assert [key for key, there in found.items() if there] == [("goes", "2")]
+    # A file that is there is answered for without MLflow; whatever it does not hold is MLflow's to say.
+    monkeypatch.setattr("components.registry.versions.open_tracking", lambda uri: pytest.fail("MLflow was asked"))
+    assert is_registered(tracking.uri, "goes", "2")
 
 
 def test_the_alias_moves_and_every_version_stays_in_reach(tracking: Tracking, tmp_path: Path) -> None:
