@@ -269,8 +269,9 @@ def _stands_in_sqlite(uri: str, name: str, version: str) -> bool:
     if not uri.startswith("sqlite:///"):
         return False
     asked = "SELECT 1 FROM model_versions WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
+    file = Path(uri.removeprefix("sqlite:///")).absolute().as_uri()
     try:
-        with contextlib.closing(sqlite3.connect(f"{Path(uri.removeprefix('sqlite:///')).absolute().as_uri()}?mode=ro", uri=True)) as database:
+        with contextlib.closing(sqlite3.connect(f"{file}?mode=ro", uri=True)) as database:
             return database.execute(asked, (name, version)).fetchone() is not None
     except sqlite3.Error:
         return False
