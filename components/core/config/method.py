@@ -1,12 +1,13 @@
 """The section of the fine-tuning method: what is bound, what trains, what preserves."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from components.core.config.sections import PositiveInt, Section
+from components.core.nested import leaves
 
-MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "single-styleforge", "multi-styleforge"]
+MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "svdiff", "single-styleforge", "multi-styleforge"]
 
 
 class ConceptSection(Section):
@@ -71,8 +72,8 @@ class MethodSection(Section):
     )
     prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the Aux loss.")
     train_text_encoder: bool | None = Field(
-        None, description="Train the text encoder (LoRA: its adapters) with a learning rate of its own, or keep it frozen; default: as the "
-        "method does: yes for dreambooth and the StyleForges, no for lora. The others never do.",
+        None, description="Train the text encoder (lora: its adapters; svdiff: its singular values) with a learning rate of its own, or "
+        "leave it frozen; default: as the method does: yes for dreambooth, svdiff and the StyleForges, no for lora. The others never do.",
     )  # fmt: skip
     identifier_rows: bool = Field(
         False, description="Where the whole text encoder trains: let the identifiers' own embedding rows move apart from it, with "
@@ -91,8 +92,13 @@ class MethodSection(Section):
         "(custom-diffusion).",
     )  # fmt: skip
     lora: LoraSection = Field(LoraSection(), description="Low-rank adapters (lora).")
+    rate_factors: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="Factors of the learning rate by the name of what trains, such as `denoiser.spectral.norms`; default: svdiff "
+        "0.001 for the norms of both networks, 1 for all else.", json_schema_extra={"words": "numbers by name, above 0"},
+    )  # fmt: skip
+    _flat = field_validator("rate_factors", mode="before")(lambda value: dict(leaves(value)) if isinstance(value, dict) else value)
     save: Literal["full", "delta"] | None = Field(
         None,
         description="Write a `full` model, or only what differs from the base (`delta`), to be loaded onto it; default: delta for lora, "
-        "textual-inversion and custom-diffusion, full for the others.",
+        "svdiff, textual-inversion and custom-diffusion, full for the others.",
     )

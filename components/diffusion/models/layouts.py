@@ -14,12 +14,15 @@ from components.diffusion.objectives.schedulers import DISCRETE, FLOW, Samplers
 Config = Mapping[str, Any]
 """A part's ``config.json``."""
 WAYS = frozenset(
-    ("denoiser", "denoiser.cross-attention", "denoiser.low-rank", "text_encoder", "text_encoder.low-rank", "tokens", "identifiers")
-)
+    (
+        "denoiser", "denoiser.cross-attention", "denoiser.low-rank", "denoiser.spectral", "text_encoder", "text_encoder.low-rank",
+        "text_encoder.spectral", "tokens", "identifiers",
+    )
+)  # fmt: skip
 """All ways in which parameters train, see :class:`components.diffusion.training.methods.Recipe`."""
 JOINT_WAYS = WAYS - {"denoiser.cross-attention"}
 """Those of transformers in which picture and prompt attend to each other: no matrix is the prompt's keys and values alone."""
-TEXT_WAYS = frozenset(("text_encoder", "text_encoder.low-rank", "identifiers"))
+TEXT_WAYS = frozenset(("text_encoder", "text_encoder.low-rank", "text_encoder.spectral", "identifiers"))
 """Those that families lack whose prompts a language model reads: it is as large as the denoiser and stays as it is."""
 
 

@@ -93,7 +93,7 @@ def held_layers(part: torch.nn.Module) -> Iterator[torch.nn.Module]:
             adapter = any(name.startswith(each) and not name.startswith(f"{each}base_layer") for each in adapted)
             # transformers' T5 brings its states into the type of this layer's weight.
             matrix = isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and name.rpartition(".")[2] != "wo" and not adapter
-            if matrix and not any(value.requires_grad for value in layer.parameters(recurse=False)):
+            if matrix and not any(value.requires_grad for value in layer.parameters()):
                 yield layer
 
 

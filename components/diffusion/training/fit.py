@@ -25,6 +25,14 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
         problems.found.append(
             ConfigError(f"sampling.scheduler={name}", f"does not go with {layout.title}", expected=f"one of {', '.join(layout.schedulers)}")
         )
+    if config.training.optimizer == "prodigy" and method.recipe.rates:
+        names = ", ".join(name for name, _ in method.recipe.rates)
+        problems.found.append(
+            ConfigError(
+                "training.optimizer=prodigy", f"finds one rate for all, where {method.name} has factors of it ({names})",
+                expected="another optimizer, or method.rate_factors of 1 for these",
+            )
+        )  # fmt: skip
     if layout.schedulers is not FLOW:
         problems.found += _only_for_flows(config.training, layout.title)
     problems.raise_all()

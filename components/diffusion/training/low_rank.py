@@ -61,7 +61,7 @@ class LowRank(ParameterSet):
     ) -> None:  # fmt: skip
         from peft import inject_adapter_in_model
 
-        self.part, self.rate, self._module, self._recipe = part, rate, module, recipe
+        self.part, self.rate, self.way, self._module, self._recipe = part, rate, f"{rate}.low-rank", module, recipe
         layers = _layers_of(part, module, field, recipe, named=named and seed is not None)
         with forked_rng():
             torch.manual_seed(derive_seed(seed or 0, "low-rank", part))

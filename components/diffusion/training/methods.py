@@ -8,6 +8,7 @@ from typing import Any
 
 from components.core.config import ConceptSection, LoraSection, MethodSection
 from components.core.errors import ConfigError
+from components.core.suggest import did_you_mean
 
 ALL_ROLES: frozenset[str | None] = frozenset({"character", "background", "thing", None})
 SHOWN_IN = {
@@ -57,9 +58,10 @@ class Recipe:
     """Which parameters of a base train, and so what a delta holds.
 
     ``trains`` names the ways: ``denoiser`` and ``text_encoder`` (the whole networks), ``denoiser.cross-attention`` (its K and V),
-    ``denoiser.low-rank`` and ``text_encoder.low-rank`` (adapters), ``tokens`` (embedding rows of new tokens), ``identifiers``
-    (offsets to the rows of known ones). ``tokens`` are those tokens; each new one has ``vectors`` rows that begin as
-    ``initial_word``'s (None: as the token's own, without its brackets).
+    ``denoiser.low-rank`` and ``text_encoder.low-rank`` (adapters), ``denoiser.spectral`` and ``text_encoder.spectral`` (shifts of singular
+    values), ``tokens`` (embedding rows of new tokens), ``identifiers`` (offsets to the rows of known ones). ``tokens`` are those tokens;
+    each new one has ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its brackets). ``rates`` are
+    factors of the learning rate by the set's name, see :attr:`parameter_sets`.
     """
 
     trains: frozenset[str]
@@ -67,22 +69,32 @@ class Recipe:
     vectors: int = 1
     initial_word: str | None = None
     lora: LoraSection = field(default_factory=LoraSection)
+    rates: tuple[tuple[str, float], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON value, see :meth:`from_json`."""
         lora = self.lora
         # What came later is written where it is used: the digests of earlier models hold.
         later = lora.model_dump(mode="json", include=_LATER, exclude_defaults=True)
+        rates = {"rates": dict(self.rates)} if self.rates else {}
         return {
             "trains": sorted(self.trains), "tokens": list(self.tokens), "vectors": self.vectors, "initial_word": self.initial_word,
-            "lora": lora.model_dump(mode="json", exclude=_LATER) | later,
+            "lora": lora.model_dump(mode="json", exclude=_LATER) | later, **rates,
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Recipe:
         """The inverse of :meth:`as_json`; earlier models call the denoiser ``unet``."""
         trains = frozenset(re.sub(r"^unet\b", "denoiser", way) for way in data["trains"])
-        return cls(trains, tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"]))
+        return cls(
+            trains, tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"]),
+            rates=tuple(sorted(data.get("rates", {}).items())),
+        )  # fmt: skip
+
+    @property
+    def parameter_sets(self) -> list[str]:
+        """Names of all sets that train: the ways, and what has a rate to itself within one."""
+        return sorted(self.trains | {f"{way}.norms" for way in self.trains if way.endswith(".spectral")})
 
     def kinds(self, *, adapters: bool = True) -> frozenset[str]:
         """The kinds of parts (``denoiser``, ``text_encoders``) in which something trains; without ``adapters``, more than those."""
@@ -132,7 +144,10 @@ class Method:
 
 @dataclass(frozen=True)
 class _Row:
-    """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is."""
+    """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is.
+
+    ``rates`` are as a recipe's.
+    """
 
     trains: frozenset[str]
     preserves: str
@@ -142,16 +157,26 @@ class _Row:
     save: str = "full"
     several: bool = False
     initial_word: str | None = None
+    rates: tuple[tuple[str, float], ...] = ()
 
 
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
 # DreamBooth (Ruiz et al., 2023), Single- and Multi-StyleForge (Park et al., 2024), Textual Inversion (Gal et al., 2022), LoRA
-# (Hu et al., 2021) and Custom Diffusion (Kumari et al., 2023), with the learning rates of the public scripts.
+# (Hu et al., 2021), Custom Diffusion (Kumari et al., 2023) and SVDiff (Han et al., 2023), with the learning rates of the public scripts.
 METHODS = {
     "dreambooth": _Row(**_WHOLE, preserves="generated"),
     "textual-inversion": _Row(frozenset({"tokens"}), "none", 5e-4, save="delta", initial_word="painting"),
     "lora": _Row(frozenset({"denoiser.low-rank"}), "none", 1e-4, text_encoder="text_encoder.low-rank", save="delta"),
     "custom-diffusion": _Row(frozenset({"denoiser.cross-attention", "tokens"}), "generated", 1e-5, save="delta"),
+    "svdiff": _Row(
+        frozenset({"denoiser.spectral"}),
+        "generated",
+        1e-3,
+        text_encoder="text_encoder.spectral",
+        by_default=True,
+        save="delta",
+        rates=(("denoiser.spectral.norms", 1e-3), ("text_encoder.spectral.norms", 1e-3)),
+    ),
     "single-styleforge": _Row(**_WHOLE, preserves="curated"),
     "multi-styleforge": _Row(**_WHOLE, preserves="curated", several=True),
 }
@@ -170,6 +195,7 @@ def method_for(config: MethodSection) -> Method:
         initial_word=config.initial_word or row.initial_word,
         lora=config.lora,
     )
+    recipe = replace(recipe, rates=_rates(config, row, recipe))
     return Method(
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
         CONTENT[config.style_ref], config.style_ref_count,
@@ -187,6 +213,18 @@ def _check_lora(lora: LoraSection) -> None:
         raise ConfigError("method.lora.alpha", "a rotation has no scale", expected="none with kind oft")
     if lora.kind == "oft" and lora.rank < 2:
         raise ConfigError(f"method.lora.rank={lora.rank}", "one number cannot be rotated", expected="2 or more with kind oft")
+
+
+def _rates(config: MethodSection, row: _Row, recipe: Recipe) -> tuple[tuple[str, float], ...]:
+    """The method's factors of learning rates, and in their place those of the configuration."""
+    sets, given = recipe.parameter_sets, config.rate_factors or {}
+    if odd := sorted(given.keys() - set(sets)):
+        raise ConfigError(
+            f"method.rate_factors.{odd[0]}", f"{config.name} trains no such parameters" + did_you_mean(odd[0], sets),
+            expected=f"one of {', '.join(sets)}",
+        )  # fmt: skip
+    found = {name: factor for name, factor in {**dict(row.rates), **given}.items() if name in sets and factor != 1.0}
+    return tuple(sorted(found.items()))
 
 
 def _trains(config: MethodSection, row: _Row) -> frozenset[str]:

@@ -11,11 +11,13 @@ import torch
 class ParameterSet(abc.ABC):
     """Parameters of one part of a base that train together.
 
-    ``part`` is the part's name, ``rate`` which learning rate moves them: ``denoiser``, ``text_encoder`` or ``tokens``.
+    ``part`` is the part's name, ``rate`` which learning rate moves them (``denoiser``, ``text_encoder`` or ``tokens``), and ``way`` the
+    set's name in a recipe, by which that rate may have a factor.
     """
 
     part: str
     rate: str
+    way: str
 
     @abc.abstractmethod
     def named(self) -> dict[str, torch.nn.Parameter]:

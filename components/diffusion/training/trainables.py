@@ -21,6 +21,7 @@ from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, ad
 from components.diffusion.training.low_rank import LowRank
 from components.diffusion.training.methods import Recipe
 from components.diffusion.training.parameters import ParameterSet
+from components.diffusion.training.spectral import SpectralShifts
 
 _logger = logging.getLogger(__name__)
 CROSS_ATTENTION = ("attn2.to_k.weight", "attn2.to_v.weight")
@@ -30,7 +31,7 @@ class OwnParameters(ParameterSet):
     """Weights of the part itself: all of them, or those whose names end in one of ``endings``."""
 
     def __init__(self, part: str, rate: str, module: torch.nn.Module, idle: set[int], endings: tuple[str, ...] = ()) -> None:
-        self.part, self.rate = part, rate
+        self.part, self.rate, self.way = part, rate, f"{rate}.cross-attention" if endings else rate
         own = [(name, value) for name, value in module.named_parameters() if id(value) not in idle]
         self._found = {f"{part}.{name}": value for name, value in own if not endings or name.endswith(endings)}
         if not self._found:
@@ -50,7 +51,7 @@ class TokenRows(ParameterSet):
     """Embedding rows of new tokens in one text encoder; the tokenizer learns the tokens too."""
 
     def __init__(self, part: str, encoder: Any, tokenizer: Any, recipe: Recipe) -> None:
-        self.part, self.rate, self._encoder = part, "tokens", encoder
+        self.part, self.rate, self.way, self._encoder = part, "tokens", "tokens", encoder
         self._tokens = recipe.tokens
         table = encoder.get_input_embeddings()
         # The words are looked up before the tokens are added: a token may be named like its own word.
@@ -80,7 +81,7 @@ class IdentifierRows(ParameterSet):
     """Offsets to the embedding rows of identifiers that the base's vocabulary holds, in one text encoder."""
 
     def __init__(self, part: str, encoder: Any, tokenizer: Any, recipe: Recipe) -> None:
-        self.part, self.rate, self._encoder = part, "tokens", encoder
+        self.part, self.rate, self.way, self._encoder = part, "tokens", "identifiers", encoder
         self._tokens = recipe.tokens
         ids = [tokenizer(token, add_special_tokens=False).input_ids for token in recipe.tokens]
         self._embedding = OffsetEmbedding(encoder.get_input_embeddings(), ids)
@@ -139,6 +140,8 @@ class Trainables:
             field = "text_encoder_targets" if is_encoder else "targets"
             # What a family names by default need not all be in each of its models.
             found.append(LowRank(name, kind, part, field, self._idle, recipe, seed, named=getattr(self._given, field) is not None))
+        if f"{kind}.spectral" in trains:
+            found += [SpectralShifts(name, kind, part, self._idle, norms=norms) for norms in (False, True)]
         # After the encoder's own parameters have been named: these put a wrapper around its table.
         if is_encoder and "identifiers" in trains:
             found.append(IdentifierRows(name, part, self._family.tokenizers[name], recipe))
@@ -158,8 +161,12 @@ class Trainables:
         return {found.part for found in self.sets if not isinstance(found, LowRank)}
 
     def groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer, one a set, with the ``rates`` of ``denoiser``, ``text_encoder`` and ``tokens``."""
-        return [{"params": list(found.named().values()), "lr": rates[found.rate]} for found in self.sets]
+        """Parameter groups for an optimizer, one a set, with the ``rates`` of ``denoiser``, ``text_encoder`` and ``tokens``.
+
+        The recipe's factors multiply them.
+        """
+        factors = dict(self.recipe.rates)
+        return [{"params": list(found.named().values()), "lr": rates[found.rate] * factors.get(found.way, 1.0)} for found in self.sets]
 
     def named(self) -> dict[str, torch.nn.Parameter]:
         """All trained parameters by name, in a fixed order."""

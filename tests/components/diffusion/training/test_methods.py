@@ -27,11 +27,12 @@ def test_tokens_and_prompts_of_one_concept() -> None:
         ("textual-inversion", {"tokens"}, "none", 5e-4, "delta"),
         ("lora", {"denoiser.low-rank"}, "none", 1e-4, "delta"),
         ("custom-diffusion", {"denoiser.cross-attention", "tokens"}, "generated", 1e-5, "delta"),
+        ("svdiff", {"denoiser.spectral", "text_encoder.spectral"}, "generated", 1e-3, "delta"),
         ("single-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
         ("multi-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
     ],
 )
-def test_the_six_methods(name: str, trains: set[str], preserves: str, rate: float, save: str) -> None:
+def test_the_methods(name: str, trains: set[str], preserves: str, rate: float, save: str) -> None:
     method = method_for(MethodSection(name=name))  # type: ignore[arg-type]
     assert (method.trains, method.preserves, method.learning_rate, method.save) == (trains, preserves, rate, save)
     assert set(METHODS) == set(get_args(MethodName))

@@ -35,7 +35,7 @@ def size(folder: Path) -> int:
 METHODS: dict[str, dict[str, Any]] = {
     "dreambooth": {}, "single-styleforge": {"train_text_encoder": False}, "textual-inversion": {"vectors": 2}, "lora": {},
     "custom-diffusion": {}, "single-styleforge-apart": {"name": "single-styleforge", "identifier_rows": True},
-    "pissa": {"name": "lora", "lora": {"init": "pissa"}},
+    "pissa": {"name": "lora", "lora": {"init": "pissa"}}, "svdiff": {},
 }  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def test_adapters_begin_from_the_seed_of_the_run(tiny_base: Path) -> None:
     assert not torch.equal(first(1), first(2))
 
 
-@pytest.mark.parametrize("name", ["textual-inversion", "lora", "custom-diffusion", "single-styleforge-apart"])
+@pytest.mark.parametrize("name", ["textual-inversion", "lora", "custom-diffusion", "single-styleforge-apart", "svdiff"])
 def test_interrupted_equals_uninterrupted(tiny_base: Path, folders: Folders, name: str) -> None:
     # Fault 10, for parameters that are put in.
     method: dict[str, Any] = {"name": name, "save": "delta", **({"train_text_encoder": True} if name == "lora" else METHODS[name])}
@@ -201,6 +201,7 @@ def test_trained_parameters_are_fp32_whatever_the_base(tiny_base: Path) -> None:
         {"denoiser", "text_encoder", "identifiers"},
         {"denoiser.low-rank", "text_encoder.low-rank"},
         {"denoiser.cross-attention", "tokens"},
+        {"denoiser.spectral", "text_encoder.spectral"},
     ):
         family = load_bundle(tiny_base).family
         for part in family.parts.values():
