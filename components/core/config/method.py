@@ -87,6 +87,9 @@ class MethodSection(Section):
         None, description="Number of StyleRef pictures that are used, drawn from the seed and evenly from the roles; default: all."
     )
     vectors: PositiveInt = Field(1, description="Embedding rows of a learnt token (textual-inversion, custom-diffusion).")
+    negative_vectors: PositiveInt | None = Field(
+        None, description="Embedding rows of a second token, written `<sks-neg>`, that guidance leads away from; default: none."
+    )
     initial_word: str | None = Field(
         None, description="Word whose embedding a learnt token begins with; default: `painting` (textual-inversion), the identifier itself "
         "(custom-diffusion).",

@@ -36,7 +36,7 @@ def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, layout: Layout
     ``tensors`` are named as in :class:`components.diffusion.training.trainables.Trainables`, ``layout`` is the base's family's.
     """
     files = {}
-    for token in recipe.tokens if "tokens" in recipe.trains else ():
+    for token in recipe.new_tokens:
         files[f"{file_stem(token)}.safetensors"] = embedding(token, tensors, layout)
     kind, unet = recipe.lora.kind, layout.denoiser == "unet"
     adapters = {name: value for name, value in tensors.items() if _ADAPTER.search(name)} if kind in PORTABLE_KINDS else {}

@@ -63,7 +63,7 @@ class StyleModel:
     @property
     def embeddings(self) -> dict[str, Path]:
         """The embedding file of each token that has rows of its own."""
-        tokens = self.record.recipe.tokens if self.record and "tokens" in self.trains else ()
+        tokens = self.record.recipe.new_tokens if self.record else ()
         return {token: self.folder / f"{file_stem(token)}.safetensors" for token in tokens}
 
     @property
@@ -230,7 +230,8 @@ def _checkpoint(model: StyleModel, family: Family, file: Path, dtype: torch.dtyp
 
 def _row_names(model: StyleModel) -> list[str]:
     """The tokenizer's names of the rows of all new tokens."""
-    return [name for token in model.embeddings for name in row_names(token, model.record.recipe.vectors if model.record else 1)]
+    tokens = model.record.recipe.new_tokens if model.record else {}
+    return [name for token, count in tokens.items() for name in row_names(token, count)]
 
 
 def _drop_tokens(folder: Path, names: list[str]) -> None:

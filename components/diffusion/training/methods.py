@@ -28,6 +28,7 @@ TWO_COMPONENTS = (ConceptSection(identifier="sks", roles=("character",)), Concep
 class Concept:
     """A rare token and the StyleRef pictures that it is bound to.
 
+    ``negative`` is a second new token that a guided loss leads away from, and drawing too; None: there is none.
     ``prompt`` and ``aux_prompt`` are templates that may hold ``{caption}``; the token is filled in already. ``roles`` are
     the StyleRef roles that belong to the concept, ``categories`` the categories of a prompt bank that ask for its token
     (None: all). ``own_aux`` says whether it has an Aux set to itself, of ``aux_count`` pictures in ``aux_form`` (None: as
@@ -42,15 +43,19 @@ class Concept:
     own_aux: bool = False
     aux_count: int | None = None
     aux_form: str | None = None
+    negative: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What drawing with the model takes: ``token``, ``prompt``, ``categories``."""
+        """What drawing with the model takes: ``token``, ``prompt``, ``categories``, and ``negative`` where there is one."""
         return {
             "token": self.token, "prompt": self.prompt, "categories": None if self.categories is None else sorted(self.categories),
+            **({"negative": self.negative} if self.negative else {}),
         }  # fmt: skip
 
 
 _LATER = {"kind", "init", "blocks"}
+NEGATIVE_ROWS = "tokens.negative"
+"""The set of the rows of negative tokens."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,9 @@ class Recipe:
     ``trains`` names the ways: ``denoiser`` and ``text_encoder`` (the whole networks), ``denoiser.cross-attention`` (its K and V),
     ``denoiser.low-rank`` and ``text_encoder.low-rank`` (adapters), ``denoiser.spectral`` and ``text_encoder.spectral`` (shifts of singular
     values), ``tokens`` (embedding rows of new tokens), ``identifiers`` (offsets to the rows of known ones). ``tokens`` are those tokens;
-    each new one has ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its brackets). ``rates`` are
-    factors of the learning rate by the set's name, see :attr:`parameter_sets`.
+    each new one has ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its brackets). ``negatives`` are
+    new tokens of ``negative_vectors`` rows that begin near the same word. ``rates`` are factors of the learning rate by the set's name,
+    see :attr:`parameter_sets`.
     """
 
     trains: frozenset[str]
@@ -70,16 +76,20 @@ class Recipe:
     initial_word: str | None = None
     lora: LoraSection = field(default_factory=LoraSection)
     rates: tuple[tuple[str, float], ...] = ()
+    negatives: tuple[str, ...] = ()
+    negative_vectors: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON value, see :meth:`from_json`."""
         lora = self.lora
         # What came later is written where it is used: the digests of earlier models hold.
         later = lora.model_dump(mode="json", include=_LATER, exclude_defaults=True)
-        rates = {"rates": dict(self.rates)} if self.rates else {}
+        others: dict[str, Any] = {"rates": dict(self.rates)} if self.rates else {}
+        if self.negatives:
+            others |= {"negatives": list(self.negatives), "negative_vectors": self.negative_vectors}
         return {
             "trains": sorted(self.trains), "tokens": list(self.tokens), "vectors": self.vectors, "initial_word": self.initial_word,
-            "lora": lora.model_dump(mode="json", exclude=_LATER) | later, **rates,
+            "lora": lora.model_dump(mode="json", exclude=_LATER) | later, **others,
         }  # fmt: skip
 
     @classmethod
@@ -88,13 +98,22 @@ class Recipe:
         trains = frozenset(re.sub(r"^unet\b", "denoiser", way) for way in data["trains"])
         return cls(
             trains, tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"]),
-            rates=tuple(sorted(data.get("rates", {}).items())),
+            rates=tuple(sorted(data.get("rates", {}).items())), negatives=tuple(data.get("negatives", ())),
+            negative_vectors=data.get("negative_vectors", 0),
         )  # fmt: skip
 
     @property
     def parameter_sets(self) -> list[str]:
         """Names of all sets that train: the ways, and what has a rate to itself within one."""
-        return sorted(self.trains | {f"{way}.norms" for way in self.trains if way.endswith(".spectral")})
+        within = {f"{way}.norms" for way in self.trains if way.endswith(".spectral")}
+        return sorted(self.trains | within | ({NEGATIVE_ROWS} if self.negatives else set()))
+
+    @property
+    def new_tokens(self) -> dict[str, int]:
+        """The tokens that get embedding rows of their own, negative ones last, and how many each."""
+        if "tokens" not in self.trains:
+            return {}
+        return {**dict.fromkeys(self.tokens, self.vectors), **dict.fromkeys(self.negatives, self.negative_vectors)}
 
     def kinds(self, *, adapters: bool = True) -> frozenset[str]:
         """The kinds of parts (``denoiser``, ``text_encoders``) in which something trains; without ``adapters``, more than those."""
@@ -187,11 +206,18 @@ def method_for(config: MethodSection) -> Method:
     row = METHODS[config.name]
     _check_lora(config.lora)
     trains = _trains(config, row)
+    if config.negative_vectors and "tokens" not in trains:
+        raise ConfigError(
+            "method.negative_vectors", f"{config.name} learns no embedding rows", expected="none, or a method that does",
+            remedy="choose textual-inversion",
+        )  # fmt: skip
     concepts = _concepts(config, row, learnt="tokens" in trains)
     recipe = Recipe(
         trains,
         tokens=tuple(concept.token for concept in concepts) if trains & {"tokens", "identifiers"} else (),
         vectors=config.vectors,
+        negatives=tuple(concept.negative for concept in concepts if concept.negative),
+        negative_vectors=config.negative_vectors or 0,
         initial_word=config.initial_word or row.initial_word,
         lora=config.lora,
     )
@@ -245,7 +271,8 @@ def _concepts(config: MethodSection, row: _Row, *, learnt: bool) -> tuple[Concep
         # A token with rows of its own is written in angle brackets, so that it is no word of the base's vocabulary.
         bare = learnt and not (config.identifier.startswith("<") and config.identifier.endswith(">"))
         token = f"<{config.identifier}>" if bare else config.identifier
-        return (Concept(token, config.instance_prompt.replace("{token}", token), config.aux_prompt),)
+        negative = f"<{token.strip('<>')}-neg>" if config.negative_vectors else None
+        return (Concept(token, config.instance_prompt.replace("{token}", token), config.aux_prompt, negative=negative),)
     sections = config.concepts or TWO_COMPONENTS
     tokens = [section.identifier for section in sections]
     if len(set(tokens)) < len(tokens):

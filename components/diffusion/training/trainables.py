@@ -13,18 +13,20 @@ from typing import Any
 
 import torch
 
+from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.diffusion.models.families import Family
 from components.diffusion.models.layouts import TEXT_WAYS
 from components.diffusion.models.precision import cast
 from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
 from components.diffusion.training.low_rank import LowRank
-from components.diffusion.training.methods import Recipe
+from components.diffusion.training.methods import NEGATIVE_ROWS, Recipe
 from components.diffusion.training.parameters import ParameterSet
 from components.diffusion.training.spectral import SpectralShifts
 
 _logger = logging.getLogger(__name__)
 CROSS_ATTENTION = ("attn2.to_k.weight", "attn2.to_v.weight")
+NEGATIVE_SPREAD = 1e-3
 
 
 class OwnParameters(ParameterSet):
@@ -48,17 +50,28 @@ class OwnParameters(ParameterSet):
 
 
 class TokenRows(ParameterSet):
-    """Embedding rows of new tokens in one text encoder; the tokenizer learns the tokens too."""
+    """Embedding rows of new tokens in one text encoder; the tokenizer learns the tokens too.
 
-    def __init__(self, part: str, encoder: Any, tokenizer: Any, recipe: Recipe) -> None:
+    Those of negative tokens are a set apart, :attr:`negative`. They begin near the same word, by 1e-3 of Gaussian noise (DreamArtist,
+    Dong et al., 2022), of which ``seed`` says which.
+    """
+
+    def __init__(self, part: str, encoder: Any, tokenizer: Any, recipe: Recipe, seed: int | None) -> None:
         self.part, self.rate, self.way, self._encoder = part, "tokens", "tokens", encoder
-        self._tokens = recipe.tokens
         table = encoder.get_input_embeddings()
         # The words are looked up before the tokens are added: a token may be named like its own word.
         words = [recipe.initial_word or token.strip("<>") for token in recipe.tokens]
-        initial = [word_vector(tokenizer, table.weight, word).expand(recipe.vectors, -1) for word in words]
-        names = [name for token in recipe.tokens for name in row_names(token, recipe.vectors)]
+        vectors = [word_vector(tokenizer, table.weight, word) for word in words]
+        initial = [vector.expand(recipe.vectors, -1) for vector in vectors]
+        for token, vector in zip(recipe.negatives, vectors, strict=False):
+            generator = torch.Generator().manual_seed(derive_seed(seed or 0, "negative rows", part, token))
+            noise = torch.randn((recipe.negative_vectors, len(vector)), generator=generator)
+            initial.append(vector + NEGATIVE_SPREAD * noise.to(vector.device))
+        names = [name for token, count in recipe.new_tokens.items() for name in row_names(token, count)]
         self._embedding = RowEmbedding(table, add_tokens(tokenizer, names, f"the base's {part}"), initial)
+        rows = dict(zip(recipe.new_tokens, self._embedding.rows, strict=True))
+        self._rows = {token: rows[token] for token in recipe.tokens}
+        self.negative = NegativeRows(part, {token: rows[token] for token in recipe.negatives})
         encoder.set_input_embeddings(self._embedding)
         # Older CLIP configurations find the end of a prompt as its greatest id, which a new token's would be.
         encoder.config.eos_token_id = int(tokenizer.eos_token_id)
@@ -68,13 +81,27 @@ class TokenRows(ParameterSet):
 
     def named(self) -> dict[str, torch.nn.Parameter]:
         """``text_encoder.tokens.<v>``, shape (k, D)."""
-        return {f"{self.part}.tokens.{token}": rows for token, rows in zip(self._tokens, self._embedding.rows, strict=True)}
+        return {f"{self.part}.tokens.{token}": rows for token, rows in self._rows.items()}
 
     def fold(self) -> None:
         """Put one table of old and new rows in the wrapper's place."""
         joined = self._embedding.plain()
         self._encoder.set_input_embeddings(joined)
         self._encoder.config.vocab_size = joined.num_embeddings
+
+
+class NegativeRows(ParameterSet):
+    """The rows of the negative tokens of one text encoder, which lie in the table of its :class:`TokenRows`."""
+
+    def __init__(self, part: str, rows: Mapping[str, torch.nn.Parameter]) -> None:
+        self.part, self.rate, self.way, self._rows = part, "tokens", NEGATIVE_ROWS, rows
+
+    def named(self) -> dict[str, torch.nn.Parameter]:
+        """``text_encoder.tokens.<v-neg>``, shape (k, D)."""
+        return {f"{self.part}.tokens.{token}": rows for token, rows in self._rows.items()}
+
+    def fold(self) -> None:
+        """Nothing to do: the other rows take them along."""
 
 
 class IdentifierRows(ParameterSet):
@@ -146,7 +173,8 @@ class Trainables:
         if is_encoder and "identifiers" in trains:
             found.append(IdentifierRows(name, part, self._family.tokenizers[name], recipe))
         if is_encoder and "tokens" in trains:
-            found.append(TokenRows(name, part, self._family.tokenizers[name], recipe))
+            rows = TokenRows(name, part, self._family.tokenizers[name], recipe, seed)
+            found += [rows, rows.negative] if recipe.negatives else [rows]
         return found
 
     @property
