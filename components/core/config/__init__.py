@@ -2,7 +2,7 @@
 
 from components.core.config.examine import ExamineSection
 from components.core.config.files import builtin_config, config_text, find_config, read_config, read_yaml_mapping
-from components.core.config.method import ConceptSection, LoraSection, MethodName, MethodSection
+from components.core.config.method import ConceptSection, LoraSection, LossSection, MethodName, MethodSection
 from components.core.config.run import RunConfig, load_config, parse_config
 from components.core.config.sections import (
     AS_SCORED,
@@ -26,8 +26,8 @@ from components.core.config.validation import explain, validate_model
 
 __all__ = [
     "AS_SCORED", "SAMPLER", "AuxSection", "BaseSection", "CaptionsSection", "ConceptSection", "ExamineSection", "Limit", "LoraSection",
-    "MethodName",
-    "MethodSection", "Place", "PositiveInt", "PrecisionSection", "Probability", "RunConfig", "SamplingSection", "ScoringSection",
-    "Section", "SelectionSection", "StyleSection", "TimesSection", "TrainingSection", "builtin_config", "config_text", "explain",
-    "find_config", "load_config", "parse_config", "read_config", "read_yaml_mapping", "validate_model",
+    "LossSection", "MethodName", "MethodSection", "Place", "PositiveInt", "PrecisionSection", "Probability", "RunConfig",
+    "SamplingSection", "ScoringSection", "Section", "SelectionSection", "StyleSection", "TimesSection", "TrainingSection",
+    "builtin_config", "config_text", "explain", "find_config", "load_config", "parse_config", "read_config", "read_yaml_mapping",
+    "validate_model",
 ]  # fmt: skip

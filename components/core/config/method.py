@@ -1,8 +1,8 @@
 """The section of the fine-tuning method: what is bound, what trains, what preserves."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from components.core.config.sections import PositiveInt, Section
 from components.core.nested import leaves
@@ -55,6 +55,30 @@ class LoraSection(Section):
     dora: bool = Field(False, description="Weight-decomposed updates (DoRA): direction and magnitude apart.")
 
 
+class LossSection(Section):
+    """The loss of StyleRef images."""
+
+    name: Literal["denoising", "guided", "calibrated", "dco"] = Field(
+        "denoising",
+        description="`denoising` (mean squared error of the prediction); `guided` (of a guided prediction, DreamArtist), `calibrated` (for "
+        "the guidance that images are drawn with), `dco` (only what is better than the base counts).",
+    )
+    scale: float | None = Field(
+        None, gt=0, description="Guidance scale: of `guided` in training (default 5), of `calibrated` in drawing (default 1.5)."
+    )
+    beta: float = Field(1000.0, gt=0, description="β of `dco`: how soon being better than the base is enough.")
+
+    @property
+    def guidance(self) -> float:
+        """The scale, or the default of the named loss."""
+        return self.scale or {"guided": 5.0, "calibrated": 1.5}.get(self.name, 1.0)
+
+
+def _by_name(value: Any) -> Any:
+    """A loss may be given as its name alone."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 class MethodSection(Section):
     """The fine-tuning method: what is bound, what trains, what preserves."""
 
@@ -70,7 +94,14 @@ class MethodSection(Section):
     aux_prompt: str = Field(
         "a photo of style", description="Prompt of Aux pictures; may hold `{caption}`. Also the class prompt of generated Aux."
     )
-    prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the Aux loss.")
+    prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the prior: of the Aux loss, or of the distillation.")
+    prior: Literal["aux", "distilled"] | None = Field(
+        None, description="What preserves the base: the loss on Aux images (`aux`), or the difference from the base's own prediction for "
+        "StyleRef and Aux images under prompts without the style (`distilled`), which needs no Aux set; default: as the method does.",
+    )  # fmt: skip
+    loss: Annotated[LossSection | None, BeforeValidator(_by_name)] = Field(
+        None, description="Loss of StyleRef images, or its name alone; default: as the method does."
+    )
     train_text_encoder: bool | None = Field(
         None, description="Train the text encoder (lora: its adapters; svdiff: its singular values) with a learning rate of its own, or "
         "leave it frozen; default: as the method does: yes for dreambooth, svdiff and the StyleForges, no for lora. The others never do.",

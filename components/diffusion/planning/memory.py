@@ -61,7 +61,8 @@ class Planner:
         caches_text = settings.cache_text and not traced.trained.parts.keys() & traced.family.text_encoders.keys()
         moments = settings.pictures * latents.kept if settings.cache_latents else 0
         caches = moments + (settings.prompts * prompt.kept if caches_text and not settings.on_gpu else 0)
-        average = sum(value.nbytes for value in own.values()) if settings.average else 0
+        moving = sum(value.nbytes for value in own.values())
+        average, initial = moving if settings.average else 0, moving if settings.asks_base else 0
 
         def weights(*working: str) -> int:
             """Of the parts that work, by the beginnings of their names; of all, where parts do not come and go."""
@@ -76,19 +77,19 @@ class Planner:
         working = (traced.family.layout.denoiser, *(() if settings.cache_latents else (VAE,)), *(() if caches_text else (TEXT,)))
         peak = self._train(settings, side, traced)
         copies = COPIES * max(value.numel() for value in own.values()) if settings.weights == "bf16" else 0
-        yield StepMemory("train", weights(*working), peak.gradients, activations=max(peak.most - peak.gradients, copies), **state)
+        yield StepMemory("train", weights(*working) + initial, peak.gradients, activations=max(peak.most - peak.gradients, copies), **state)
         seen = min(settings.validated, max(settings.micro_batch, 4))
         validates = traced.predict(seen, side, settings.half).most
         if not caches_text:
             validates = max(validates, traced.encode_prompts(min(seen, settings.prompts), settings.half).most)
         if not settings.cache_latents:
             validates = max(validates, self._latents(settings, side, settings.validated).most)
-        yield StepMemory("validate", weights(*working), activations=validates, **state)
+        yield StepMemory("validate", weights(*working) + initial, activations=validates, **state)
         # What is held otherwise than its files hold it is loaded anew for these, and drawn on the CPU.
         as_files = all(storage == Storage() for storage in settings.storage) and settings.weights == "fp32"
         if (count := min(settings.validation_prompts, settings.sampling_batch)) and as_files:
             drawn = self._drawing(settings, side, count)
-            yield StepMemory("draw samples", weights(traced.family.layout.denoiser, VAE), activations=drawn.most, **state)
+            yield StepMemory("draw samples", weights(traced.family.layout.denoiser, VAE) + initial, activations=drawn.most, **state)
 
     def _sampling(self, settings: MemorySettings, side: int) -> StepMemory:
         """Prompts' states wait in the host's memory; parts take turns where all together are too large."""
@@ -118,8 +119,9 @@ class Planner:
 
     def _train(self, settings: MemorySettings, side: int, traced: Phases) -> Peak:
         key = (
-            "train", settings.recipe, settings.storage, settings.weights, side, settings.micro_batch, min(settings.accumulation, 2),
-            settings.checkpointing, settings.half, settings.cache_latents, settings.cache_text, min(settings.prompts, settings.micro_batch),
+            "train", settings.recipe, settings.storage, settings.weights, side, settings.micro_batch, settings.predicted,
+            min(settings.accumulation, 2), settings.checkpointing, settings.half, settings.cache_latents, settings.cache_text,
+            min(settings.prompts, settings.predicted),
         )  # fmt: skip
         return self._once(key, lambda: traced.train(settings, side))
 

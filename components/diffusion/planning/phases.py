@@ -77,7 +77,7 @@ class Phases:
                 encoders[name].gradient_checkpointing_enable()
         moving = {name: part for name, part in parts.items() if name in encoders}
         with torch.no_grad(), self._watch():
-            cached = None if moving or not settings.cache_text else self._encode(settings.micro_batch)
+            cached = None if moving or not settings.cache_text else self._encode(settings.predicted)
         with self._watch(settings.half) as (live, functions):
             for _ in range(min(settings.accumulation, 2)):
                 loss = self._loss(settings, side, cached, moving)
@@ -93,9 +93,9 @@ class Phases:
         self, settings: MemorySettings, side: int, cached: Conditioning | None, moving: Mapping[str, torch.nn.Module]
     ) -> torch.Tensor:
         """As ``Denoising.loss`` makes it; ``moving`` are the text encoders that train."""
-        count = settings.micro_batch
+        count = settings.predicted
         if not settings.cache_latents:
-            self.family.encode_images(torch.empty((count, 3, side, side), device=META))
+            self.family.encode_images(torch.empty((settings.micro_batch, 3, side, side), device=META))
         unique = min(count, settings.prompts)
         with torch.set_grad_enabled(bool(moving)):
             conditioning = cached or self._encode(unique, moving)

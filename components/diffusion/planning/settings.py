@@ -24,8 +24,9 @@ class Storage:
 class MemorySettings:
     """What a run's memory depends on besides the base.
 
-    ``instances`` and ``aux`` are the pictures of a micro-batch, ``pictures`` and ``prompts`` what the caches hold, ``bank`` the prompts
-    that are drawn. ``half`` is autocast's type in training or ``no``.
+    ``instances`` and ``aux`` are the pictures of a micro-batch, ``repeated`` the further predictions that a loss asks for, ``pictures``
+    and ``prompts`` what the caches hold, ``bank`` the prompts that are drawn. With ``asks_base`` a copy of what trains stays as it
+    began. ``half`` is autocast's type in training or ``no``.
     ``guidance`` is None for the family's own, and so are ``resolution`` and ``drawn``, the sides in pixels of a training picture and of
     a drawn one; other shapes count as squares of their area. ``denoiser``, ``text_encoders`` and ``vae`` say how these lie where they are
     frozen, ``weights`` in what precision trained weights are. With ``staged`` training has a part on the GPU only while it works: the
@@ -36,6 +37,8 @@ class MemorySettings:
     recipe: Recipe
     instances: int = 1
     aux: int = 0
+    repeated: int = 0
+    asks_base: bool = False
     accumulation: int = 1
     checkpointing: bool = False
     half: str = "no"
@@ -63,8 +66,13 @@ class MemorySettings:
 
     @property
     def micro_batch(self) -> int:
-        """Pictures that go through the denoiser at once."""
+        """Pictures of a micro-batch."""
         return self.instances + self.aux
+
+    @property
+    def predicted(self) -> int:
+        """Predictions of a micro-batch that gradients flow through."""
+        return self.micro_batch + self.repeated
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON value."""
@@ -92,12 +100,14 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1, size:
     aux = {"generated": config.aux.generated_count, "curated": config.aux.count, "target": style_refs}.get(source, 0) if preserves else 0
     variants = training.crops * (2 if 0.0 < training.flip < 1.0 else 1)
     height, width = config.sampling.height, config.sampling.width
-    templates = [concept.prompt for concept in method.concepts] + [concept.aux_prompt for concept in method.concepts if preserves]
+    templates = [concept.prompt for concept in method.concepts]
+    templates += [concept.aux_prompt for concept in method.concepts if preserves or method.leaves_style_out]
     prompts = style_refs + aux if any("{caption}" in template for template in templates) else len(set(templates))
     precision, usual = config.base.precision, "bf16" if on_gpu else "fp32"
     denoiser, text_encoders = (usual if each == "auto" else each for each in (precision.denoiser, precision.text_encoders))
     return MemorySettings(
         recipe=method.recipe, instances=training.batch_size, aux=(training.aux_batch_size or training.batch_size) if preserves else 0,
+        repeated=training.batch_size * ((method.loss.name == "guided") + method.distills), asks_base=method.asks_base,
         accumulation=training.gradient_accumulation, checkpointing=training.gradient_checkpointing, half=training.mixed_precision,
         optimizer=training.optimizer, average=training.ema_decay > 0, cache_latents=training.cache_latents, cache_text=training.cache_text,
         pictures=(style_refs + aux) * variants + VALIDATED, prompts=prompts + (training.caption_dropout > 0),

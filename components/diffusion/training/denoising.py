@@ -13,8 +13,11 @@ from components.core.config import TrainingSection
 from components.core.content import derive_seed
 from components.core.devices import half_attention
 from components.diffusion.models.families import Denoiser, Family
-from components.diffusion.objectives.losses import draw_noise, per_sample_loss
+from components.diffusion.objectives.losses import draw_noise
 from components.diffusion.training.caches import LatentCache, PromptCache
+from components.diffusion.training.frozen_base import FrozenBase
+from components.diffusion.training.losses import Losses, Noised
+from components.diffusion.training.methods import Method
 from components.diffusion.training.pictures import Variant
 from components.diffusion.training.samples import Batch, Mixer, Sample, step_generator
 
@@ -22,49 +25,71 @@ from components.diffusion.training.samples import Batch, Mixer, Sample, step_gen
 class Denoising:
     """Losses as functions of the seed and the number of a micro-batch: there is no state.
 
-    ``denoiser`` and ``encoders`` are what trains, as the accelerator wrapped it; ``encoders`` is empty where all are frozen.
+    ``denoiser`` and ``encoders`` are what trains, as the accelerator wrapped it; ``encoders`` is empty where all are frozen. Losses that
+    compare with the base need :attr:`base` to be set.
     """
 
     def __init__(
         self, family: Family, denoiser: Denoiser, encoders: Mapping[str, torch.nn.Module], latents: LatentCache, prompts: PromptCache,
-        mixer: Mixer, accelerator: Accelerator, training: TrainingSection, seed: int,
+        mixer: Mixer, accelerator: Accelerator, training: TrainingSection, method: Method, seed: int,
     ) -> None:  # fmt: skip
         self.family, self.denoiser, self.encoders, self.latents, self.prompts = family, denoiser, encoders, latents, prompts
-        self.mixer, self.accelerator, self.training, self.seed = mixer, accelerator, training, seed
+        self.mixer, self.accelerator, self.training, self.method, self.seed = mixer, accelerator, training, method, seed
+        self.base: FrozenBase | None = None
+        # What the base makes of a prompt does not move, even where a text encoder trains.
+        self.base_prompts = PromptCache(family, accelerator.device, keep_states=training.cache_text) if encoders else prompts
+        self.losses = Losses(method.loss, self._predict, self._predict_base)
         # Checkpointing computes blocks again in the backward pass, outside of the block that chooses the kernel, and needs the same one.
         plain = accelerator.mixed_precision == "bf16" and not training.gradient_checkpointing
         self.attention = half_attention if plain else nullcontext
         self.laws = [family.objective.law(training.times), family.objective.law(training.aux_times or training.times)]
 
     def loss(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The weighted loss of one micro-batch, and the plain mean losses of its StyleRef and Aux samples."""
+        """The weighted loss of one micro-batch, and the plain means of its StyleRef losses and of its prior's: of Aux, or distillation."""
         batch = self.mixer.batch(number)
         groups = self.latents.by_bucket(batch.samples)
         # A group a bucket: pictures of different size cannot be stacked. Sums and means are over the whole micro-batch all the same.
         parts = [self._losses(batch, number, group) for group in groups]
         order = torch.tensor(list(itertools.chain(*groups)), device=self.accelerator.device).argsort()
-        losses, by_time = (torch.cat(values)[order] for values in zip(*parts, strict=True))
+        losses, by_time, *distilled = (torch.cat(values)[order] for values in zip(*parts, strict=True))
         weights = batch.weights.to(self.accelerator.device) * by_time
-        plain = losses.detach()
-        aux = plain[batch.instances :].mean() if len(plain) > batch.instances else plain.new_zeros(())
-        return (losses * weights).sum(), plain[: batch.instances].mean(), aux
+        total, plain = (losses * weights).sum(), losses.detach()
+        prior = plain[batch.instances :].mean() if len(plain) > batch.instances else plain.new_zeros(())
+        for differences in distilled:
+            total, prior = total + self.method.prior_weight * (differences * by_time).mean(), differences.detach().mean()
+        return total, plain[: batch.instances].mean(), prior
 
-    def _losses(self, batch: Batch, number: int, group: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Losses of the samples of one bucket, and their weights by time, each of shape (N,)."""
+    def _losses(self, batch: Batch, number: int, group: list[int]) -> list[torch.Tensor]:
+        """Losses of the samples of one bucket, their weights by time, and where that preserves what distillation finds; of shape (N,)."""
+        noised, words = self._noised(batch, number, group), [batch.words[place] for place in group]
+        by_time = self.family.objective.loss_weights(noised.times, self.training)
+        if self.method.loss.name == "denoising" and not self.method.distills:
+            losses = self.losses.denoising(noised, words)
+        else:
+            # StyleRef comes first in a micro-batch, and so in each of its groups.
+            style = sum(place < batch.instances for place in group)
+            losses = torch.zeros(len(group), device=noised.latents.device)
+            if style:
+                losses = torch.cat([self.losses.style(noised.rows(slice(style)), words[:style]), losses[style:]])
+            if style < len(group) and not self.method.distills:
+                losses = torch.cat([losses[:style], self.losses.denoising(noised.rows(slice(style, None)), words[style:])])
+        found = [losses, torch.ones_like(losses) if by_time is None else by_time]
+        return [*found, self.losses.distillation(noised, words)] if self.method.distills else found
+
+    @torch.no_grad()
+    def _noised(self, batch: Batch, number: int, group: list[int]) -> Noised:
+        """The samples of one bucket, with the noise and the times of their places in the whole micro-batch."""
         samples, variants = [batch.samples[place] for place in group], [batch.variants[place] for place in group]
-        prompts, rows = [batch.prompts[place] for place in group], [self.mixer.rows[place] for place in group]
-        with torch.no_grad():
-            moments = self.latents.moments(samples, variants)
-            # Each draw has a generator of its own, and is made for the whole micro-batch: this process takes its own rows.
-            shape = torch.Size((self.mixer.total, moments.shape[1] // 2, *moments.shape[2:]))
-            device = self.accelerator.device
-            clean = self.family.sample_latents(moments, draw_noise(shape, step_generator(self.seed, "latent", number))[rows].to(device))
-            noise = draw_noise(shape, step_generator(self.seed, "noise", number), self.training.noise_offset)[rows].to(device)
-            times = self._draw_times(number, shape[-2] * shape[-1])[rows].to(device)
-            noisy, target = self.family.objective.corrupt(clean, noise, times)
-        losses = per_sample_loss(self._predict(noisy, times, prompts, self.latents.time_ids(samples, variants)), target)
-        by_time = self.family.objective.loss_weights(times, self.training)
-        return losses, torch.ones_like(losses) if by_time is None else by_time
+        rows = [self.mixer.rows[place] for place in group]
+        moments = self.latents.moments(samples, variants)
+        # Each draw has a generator of its own, and is made for the whole micro-batch: this process takes its own rows.
+        shape = torch.Size((self.mixer.total, moments.shape[1] // 2, *moments.shape[2:]))
+        device = self.accelerator.device
+        clean = self.family.sample_latents(moments, draw_noise(shape, step_generator(self.seed, "latent", number))[rows].to(device))
+        noise = draw_noise(shape, step_generator(self.seed, "noise", number), self.training.noise_offset)[rows].to(device)
+        times = self._draw_times(number, shape[-2] * shape[-1])[rows].to(device)
+        noisy, target = self.family.objective.corrupt(clean, noise, times)
+        return Noised(noisy, times, self.latents.time_ids(samples, variants), target)
 
     @torch.no_grad()
     def validation(self, samples: Sequence[Sample]) -> float:
@@ -79,11 +104,9 @@ class Denoising:
             shape = torch.Size((len(samples), *clean.shape[1:]))
             noise = draw_noise(shape, torch.Generator().manual_seed(derive_seed(self.seed, "validation")))[group].to(device)
             noisy, target = self.family.objective.corrupt(clean, noise, times[group])
-            time_ids = self.latents.time_ids(chosen, whole)
+            noised = Noised(noisy, times[group], self.latents.time_ids(chosen, whole), target)
             for part in torch.arange(len(group)).split(max(self.mixer.size, 4)):
-                prompts = [chosen[place].prompt for place in part.tolist()]
-                rows = part.to(device)
-                losses.append(per_sample_loss(self._predict(noisy[rows], times[group][rows], prompts, time_ids[part]), target[rows]))
+                losses.append(self.losses.style(noised.rows(part.to(device)), [chosen[place].words for place in part.tolist()]))
         return float(torch.cat(losses).mean())
 
     def _draw_times(self, number: int, places: int) -> torch.Tensor:
@@ -92,10 +115,18 @@ class Denoising:
         groups = zip(self.laws, self.mixer.counts, strict=False)
         return torch.cat([self.family.objective.draw_times(law, count, generator, places) for law, count in groups])
 
-    def _predict(self, noisy: torch.Tensor, times: torch.Tensor, prompts: Sequence[str], time_ids: torch.Tensor) -> torch.Tensor:
+    def _predict(self, noised: Noised, prompts: Sequence[str]) -> torch.Tensor:
         """The denoiser's prediction, shape (N, C, h, w), with gradients for what trains."""
         # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
         with self.accelerator.autocast(), self.attention(self.accelerator.device):
+            conditioning = self.prompts.encode(prompts, self.encoders)
             return self.family.predict(
-                noisy, times, self.prompts.encode(prompts, self.encoders), self.denoiser, time_ids, self.training.guidance_embedding
+                noised.latents, noised.times, conditioning, self.denoiser, noised.time_ids, self.training.guidance_embedding
             )
+
+    def _predict_base(self, noised: Noised, prompts: Sequence[str]) -> torch.Tensor:
+        """The frozen base's prediction, shape (N, C, h, w), without gradients."""
+        assert self.base is not None
+        with self.base.in_place(), self.accelerator.autocast(), self.attention(self.accelerator.device):
+            conditioning = self.base_prompts.encode(prompts)
+            return self.family.predict(noised.latents, noised.times, conditioning, None, noised.time_ids, self.training.guidance_embedding)

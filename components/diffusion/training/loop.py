@@ -30,6 +30,7 @@ from components.diffusion.training.candidates import Candidates
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
 from components.diffusion.training.denoising import Denoising
 from components.diffusion.training.fit import check_machine
+from components.diffusion.training.frozen_base import FrozenBase
 from components.diffusion.training.held import Held, put_onto_base
 from components.diffusion.training.log import TrainingLog
 from components.diffusion.training.methods import Method, method_for
@@ -138,7 +139,9 @@ class Trainer:
         )  # fmt: skip
         latents = LatentCache(self.family, load_image, self.device, config.seed, self._buckets(), enabled=training.cache_latents)
         prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not encoders)
-        self.denoising = Denoising(self.family, denoiser, encoders, latents, prompts, self.mixer, self.accelerator, training, config.seed)
+        self.denoising = Denoising(
+            self.family, denoiser, encoders, latents, prompts, self.mixer, self.accelerator, training, method, config.seed
+        )  # fmt: skip
         fingerprint = self._fingerprint(bundle)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, fingerprint)
         self.candidates = Candidates(checkpoints, training.steps, config.selection.candidates, fingerprint)
@@ -174,11 +177,13 @@ class Trainer:
         return [size for size in sizes if self.family.takes(size)]
 
     def _fingerprint(self, bundle: Bundle) -> str:
-        samples = [[sample.id, sample.prompt, sample.weight] for sample in (*self.data.instances, *self.data.aux)]
         without_effect = ("keep_checkpoints", "checkpoint_every", "validation_prompts", "preview_every")
         settings = {name: value for name, value in self.training.global_batch_config().items() if name not in without_effect}
-        recipe = self.method.recipe.as_json()
-        return digest_value([bundle.digest, self.method.name, recipe, samples, settings, self.config.seed, self.held.precisions])
+        later = self.method.later_json()
+        return digest_value([
+            bundle.digest, self.method.name, self.method.recipe.as_json(), self.data.as_json(self.method), settings, self.config.seed,
+            self.held.precisions, *([later] if later else []),
+        ])  # fmt: skip
 
     def run(self) -> tuple[list[dict[str, Any]], Timing]:
         """Train to the end and leave the final weights in the bundle (the average, if any); returns the log's rows, and what it took."""
@@ -218,9 +223,11 @@ class Trainer:
         latents.fill(self.data.validation, [Variant()])
         if not self.denoising.encoders:
             family.turn(*family.text_encoders)
-            prompts.encode([*self.data.prompts(), *([""] if self.training.caption_dropout else [])])
+            prompts.encode([*self.data.prompts(self.method), *([""] if self.training.caption_dropout else [])])
         self._turn_to_steps()
         # Beside the weights, where they are now.
+        if self.method.asks_base:
+            self.denoising.base = FrozenBase(self.trained)
         self.average = MovingAverage(self.parameters, self.training.ema_decay)
 
     def _turn_to_steps(self) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from components.core.config import ConceptSection, LoraSection, MethodSection
+from components.core.config import ConceptSection, LoraSection, LossSection, MethodSection
 from components.core.errors import ConfigError
 from components.core.suggest import did_you_mean
 
@@ -22,6 +22,8 @@ CONTENT: dict[str, frozenset[str | None]] = {
 }  # fmt: skip
 # Two components, as in the Multi-StyleForge paper. Things come with the backgrounds: a picture of a thing shows no person.
 TWO_COMPONENTS = (ConceptSection(identifier="sks", roles=("character",)), ConceptSection(identifier="ukj", roles=("background", "thing")))
+
+DENOISING = LossSection()
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class Method:
 
     ``recipe`` says what trains, ``preserves`` the usual source of the Aux pictures, ``prior_weight`` is λ, the weight of the
     Aux loss. ``learning_rate`` is the reference's own, used where the configuration names none. ``save`` is ``full`` or
-    ``delta``. ``content`` are the roles of StyleRef pictures that are used at all, ``count`` how many (None: all).
+    ``delta``. ``content`` are the roles of StyleRef pictures that are used at all, ``count`` how many (None: all). ``loss`` is
+    that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss.
     """
 
     name: str
@@ -149,6 +152,8 @@ class Method:
     save: str = "full"
     content: frozenset[str | None] = ALL_ROLES
     count: int | None = None
+    loss: LossSection = DENOISING
+    distills: bool = False
 
     @property
     def trains(self) -> frozenset[str]:
@@ -159,6 +164,22 @@ class Method:
     def tokens(self) -> tuple[str, ...]:
         """The rare tokens, in the order of the concepts."""
         return tuple(concept.token for concept in self.concepts)
+
+    def later_json(self) -> dict[str, Any]:
+        """What a training depends on besides name and recipe, where it is not as in the first methods; as a JSON value."""
+        found: dict[str, Any] = {} if self.loss == DENOISING else {"loss": self.loss.model_dump(mode="json")}
+        # λ enters with the samples' weights, but where no Aux sample has one.
+        return found | ({"distills": self.prior_weight} if self.distills else {})
+
+    @property
+    def asks_base(self) -> bool:
+        """Whether a loss compares with the base's own prediction."""
+        return self.distills or self.loss.name in ("calibrated", "dco")
+
+    @property
+    def leaves_style_out(self) -> bool:
+        """Whether a loss asks with prompts without the style."""
+        return self.distills or self.loss.name == "calibrated"
 
 
 @dataclass(frozen=True)
@@ -177,6 +198,8 @@ class _Row:
     several: bool = False
     initial_word: str | None = None
     rates: tuple[tuple[str, float], ...] = ()
+    loss: LossSection = DENOISING
+    prior: str = "aux"
 
 
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
@@ -205,6 +228,8 @@ def method_for(config: MethodSection) -> Method:
     """The method that a run's ``method:`` section describes. ConfigError where a setting does not go with it."""
     row = METHODS[config.name]
     _check_lora(config.lora)
+    loss = config.loss or row.loss
+    _check_loss(loss)
     trains = _trains(config, row)
     if config.negative_vectors and "tokens" not in trains:
         raise ConfigError(
@@ -224,7 +249,8 @@ def method_for(config: MethodSection) -> Method:
     recipe = replace(recipe, rates=_rates(config, row, recipe))
     return Method(
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
-        CONTENT[config.style_ref], config.style_ref_count,
+        CONTENT[config.style_ref], config.style_ref_count, loss,
+        distills=(config.prior or row.prior) == "distilled" and config.prior_weight > 0,
     )  # fmt: skip
 
 
@@ -251,6 +277,12 @@ def _rates(config: MethodSection, row: _Row, recipe: Recipe) -> tuple[tuple[str,
         )  # fmt: skip
     found = {name: factor for name, factor in {**dict(row.rates), **given}.items() if name in sets and factor != 1.0}
     return tuple(sorted(found.items()))
+
+
+def _check_loss(loss: LossSection) -> None:
+    """Refuse (ConfigError) a setting that the loss does not have."""
+    if loss.scale is not None and loss.name not in ("guided", "calibrated"):
+        raise ConfigError("method.loss.scale", f"{loss.name} has no guidance", expected="none, or method.loss.name guided or calibrated")
 
 
 def _trains(config: MethodSection, row: _Row) -> frozenset[str]:

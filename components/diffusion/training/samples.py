@@ -8,7 +8,7 @@ batch, not on the process that it falls to, so every process draws something els
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,38 @@ from components.diffusion.training.pictures import Variant
 
 
 @dataclass(frozen=True)
+class Words:
+    """What a picture is called in one step: its ``prompt``, and what losses compare that with.
+
+    ``unstyled`` is the class prompt, the same without the style; ``preserved`` the prompt under which the base's prediction is to
+    stay; ``against`` what a guided loss leads away from.
+    """
+
+    prompt: str
+    unstyled: str = ""
+    preserved: str = ""
+    against: str = ""
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One training picture: its content id (sha256), its file, its prompt, and its weight in the loss."""
+    """One training picture: its content id (sha256), its file, its prompt, and its weight in the loss.
+
+    ``unstyled`` are prompts for the same picture without the style: the class prompt, and the plain caption where there is one.
+    ``against`` is the prompt that a guided loss leads away from.
+    """
 
     id: str
     file: Path
     prompt: str
     weight: float
+    unstyled: tuple[str, ...] = ("",)
+    against: str = ""
+
+    @property
+    def words(self) -> Words:
+        """Its prompts as they are, without dropout."""
+        return Words(self.prompt, self.unstyled[0], self.unstyled[0], self.against)
 
 
 @dataclass(frozen=True)
@@ -40,9 +65,14 @@ class Batch:
 
     samples: tuple[Sample, ...]
     variants: tuple[Variant, ...]
-    prompts: tuple[str, ...]
+    words: tuple[Words, ...]
     weights: torch.Tensor
     instances: int
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Each sample's own prompt."""
+        return tuple(words.prompt for words in self.words)
 
 
 def step_generator(seed: int, purpose: str, number: int) -> torch.Generator:
@@ -111,8 +141,15 @@ class Mixer:
         variants = tuple(
             Variant(min(int(crop * self._crops), self._crops - 1), flip < self._flip) for crop, flip in zip(crops, flips, strict=True)
         )
-        prompts = tuple("" if drop < self._dropout else sample.prompt for sample, drop in zip(samples, drops, strict=True))
-        return Batch(tuple(samples), variants, prompts, torch.tensor(weights), self._groups[0][1])
+        named = torch.rand(self.total, generator=step_generator(self._seed, "unstyled", number))[self.rows].tolist()
+        words = tuple(
+            self._words(sample, drop < self._dropout, name) for sample, drop, name in zip(samples, drops, named, strict=True)
+        )  # fmt: skip
+        return Batch(tuple(samples), variants, words, torch.tensor(weights), self._groups[0][1])
+
+    def _words(self, sample: Sample, dropped: bool, named: float) -> Words:
+        preserved = sample.unstyled[int(named * len(sample.unstyled))]
+        return Words("", "", preserved, sample.against) if dropped else replace(sample.words, preserved=preserved)
 
 
 @dataclass(frozen=True)
@@ -124,9 +161,27 @@ class TrainingSet:
     validation: tuple[Sample, ...]
     held_out: bool
 
-    def prompts(self) -> list[str]:
-        """All prompts, each once."""
-        return list(dict.fromkeys(sample.prompt for sample in (*self.instances, *self.aux, *self.validation)))
+    def prompts(self, method: Method | None = None) -> list[str]:
+        """All prompts, each once; with those that only the method's losses ask with, where one is given."""
+        samples = (*self.instances, *self.aux, *self.validation)
+        found = [sample.prompt for sample in samples]
+        if method and method.leaves_style_out:
+            found += [prompt for sample in samples for prompt in sample.unstyled]
+        if method and method.loss.name == "guided":
+            found += [sample.against for sample in samples]
+        return list(dict.fromkeys(found))
+
+    def as_json(self, method: Method) -> list[list[Any]]:
+        """What a training depends on: of each sample its picture, its weight, and the prompts that the method's losses ask with."""
+        found = []
+        for sample in (*self.instances, *self.aux):
+            found.append([sample.id, sample.prompt, sample.weight])
+            # What came later is written where it is used: checkpoints of earlier versions hold.
+            if method.leaves_style_out:
+                found[-1].append(list(sample.unstyled))
+            if method.loss.name == "guided":
+                found[-1].append(sample.against)
+        return found
 
 
 def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *, validation: int = 16, seed: int = 0) -> TrainingSet:
@@ -187,7 +242,16 @@ def _style_sample(style_set: Path, manifest: dict[str | None, dict[str, str | No
     if path not in manifest:
         raise InputError(str(split), f"names {path}, which the manifest does not hold", expected="the split of this very style set")
     row = manifest[path]
-    return Sample(str(row["sha256"]), Path(style_set) / "images" / path, fill_prompt(concept.prompt, row.get("caption")), 1.0)
+    caption = row.get("caption")
+    prompt = fill_prompt(concept.prompt, caption)
+    negative = getattr(concept, "negative", None)
+    against = prompt.replace(concept.token, negative) if negative else ""
+    return Sample(str(row["sha256"]), Path(style_set) / "images" / path, prompt, 1.0, _unstyled(concept, caption), against)
+
+
+def _unstyled(concept: Concept, caption: str | None) -> tuple[str, ...]:
+    plain = [caption.strip()] if caption and caption.strip() else []
+    return fill_prompt(concept.aux_prompt, caption), *plain
 
 
 def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
@@ -200,5 +264,6 @@ def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
         file = Path(aux) / str(row["file_name"])
         if not file.is_file():
             raise InputError(str(file), "the Aux picture is listed but missing", expected="every picture of metadata.jsonl")
-        found.append(Sample(digest_file(file), file, fill_prompt(concept.aux_prompt, row.get("text")), weight))
+        text = row.get("text")
+        found.append(Sample(digest_file(file), file, fill_prompt(concept.aux_prompt, text), weight, _unstyled(concept, text)))
     return found

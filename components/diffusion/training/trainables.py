@@ -149,6 +149,12 @@ class Trainables:
                 cast(part, weights)
         for value in self.named().values():
             value.data = value.data.to(weights)
+        self.initial: dict[str, torch.Tensor] = {}
+        """What :meth:`remember` has kept, by name."""
+
+    def remember(self) -> None:
+        """Keep a copy of the parameters as they began, so that the base can be asked while they train."""
+        self.initial = {name: value.detach().clone() for name, value in self.named().items()}
 
     def _sets(self, name: str, part: torch.nn.Module, seed: int | None) -> list[ParameterSet]:
         recipe = self.recipe
@@ -215,6 +221,9 @@ class Trainables:
                 raise InputError(where, f"{name} has shape {list(tensors[name].shape)}", expected=f"{list(value.shape)}, as the base")
         for found in self.sets:
             found.begin_from({name: tensors[name] for name in found.origin()})
+        if self.initial and any(found.origin() for found in self.sets):
+            # Another machine may have begun from other factors of the same matrices.
+            self.remember()
         for name, value in self.named().items():
             value.copy_(tensors[name])
 

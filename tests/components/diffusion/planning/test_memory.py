@@ -30,6 +30,7 @@ TINY = {
 FAMILIES = ("pocket", "tiny_xl_base", *TINY)
 CASES = [
     ("pocket", "single-styleforge", {"ema_decay": 0.9, "gradient_accumulation": 2}),
+    ("pocket", "single-styleforge distilled", {}),
     ("tiny_xl_base", "lora", {"cache_text": False}),
     ("tiny_xl_base", "lora lokr", {"cache_text": False}),
     ("tiny_sd3", "dreambooth", {"gradient_checkpointing": True}),
@@ -39,6 +40,8 @@ CASES = [
         for case in (
             ("pocket", "lora", {"gradient_checkpointing": True}),
             ("pocket", "custom-diffusion", {"cache_latents": False}),
+            ("pocket", "single-styleforge guided", {}),
+            ("pocket", "lora dco", {}),
             ("tiny_xl_base", "single-styleforge", {"gradient_checkpointing": True, "optimizer": "adafactor"}),
             ("tiny_xl_base", "textual-inversion", {}),
             ("tiny_sd3", "lora", {}),
@@ -75,7 +78,9 @@ def settings_for(config: RunConfig, style: int, aux: int) -> MemorySettings:
 @pytest.mark.parametrize(("base", "name", "training"), CASES, indirect=["base"], ids=lambda value: str(value) if value else "")
 def test_the_plan_is_what_training_allocates(base: Path, name: str, training: dict[str, Any], tmp_path: Path) -> None:
     name, _, kind = name.partition(" ")
-    config = short(base, {"method": {"name": name, **({"lora": {"kind": kind}} if kind else {})}, "training": training})
+    settings: dict[str, Any] = {"distilled": {"prior": kind}, "guided": {"loss": kind}, "dco": {"loss": kind}}.get(kind, {})
+    settings = settings or {"lora": {"kind": kind}}
+    config = short(base, {"method": {"name": name, **(settings if kind else {})}, "training": training})
     aux = 4 if method_for(config.method).preserves != "none" else 0
     plan = Planner(base).plan(settings_for(config, 5, aux))
     measured = measure(config, write_folders(tmp_path / "run", aux=aux), tmp_path / "checkpoints")

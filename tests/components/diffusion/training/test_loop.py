@@ -12,7 +12,7 @@ from components.core.config import AS_SCORED, TrainingSection
 from components.core.content import digest_folder
 from components.core.errors import TrainingDiverged
 from components.core.paths import read_jsonl
-from components.diffusion.training import denoising
+from components.diffusion.training import losses
 from components.diffusion.training.optimization import MovingAverage, precision_for, rate_factor
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders
 
@@ -126,13 +126,13 @@ def test_the_loss_is_styleref_and_the_weighted_aux(
 def test_divergence_names_the_step_the_rate_and_the_last_checkpoint(
     tiny_base: Path, folders: Folders, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    original = denoising.per_sample_loss
+    original = losses.per_sample_loss
     steps = itertools.count(1)
 
     def break_in_step_four(prediction: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         return original(prediction, wanted) * (value if prediction.requires_grad and next(steps) == 4 else 1.0)
 
-    monkeypatch.setattr(denoising, "per_sample_loss", break_in_step_four)
+    monkeypatch.setattr(losses, "per_sample_loss", break_in_step_four)
     with pytest.raises(TrainingDiverged) as caught:
         train(configure(tiny_base), folders)
     assert all(part in str(caught.value) for part in ("training step 4", "0.001", "step-00000002"))
