@@ -21,7 +21,7 @@ from components.core.paths import atomic_file, read_json, write_json
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.layouts import Drawing, Layout, downsampling
 from components.diffusion.models.precision import Precisions, lower, part_bytes, place
-from components.diffusion.models.tokens import expand
+from components.diffusion.models.tokens import at_stage, expand, stages_of
 from components.diffusion.objectives.base import Objective
 
 _logger = logging.getLogger(__name__)
@@ -207,6 +207,26 @@ class Family(abc.ABC):
     def written(self, prompts: Sequence[str], tokenizer: Any) -> list[str]:
         """The prompts as a tokenizer gets them: new tokens of several rows are written out."""
         return expand(prompts, tokenizer)
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """The learnt tokens that have rows for each stage of noise (DreamStyler, Ahn et al., 2024), and their stages."""
+        return {token: count for tokenizer in self.tokenizers.values() for token, count in stages_of(tokenizer).items()}
+
+    def at_times(self, prompts: Sequence[str], times: torch.Tensor) -> list[str]:
+        """The prompts with each token written as that of the stage which its time is in; ``times`` of shape (N,), or one for all."""
+        found = list(prompts)
+        for token, count in self.stages.items():
+            stages = self.objective.stages(times.reshape(-1), count).expand(len(found)).tolist()
+            found = [at_stage(prompt, token, count, stage) for prompt, stage in zip(found, stages, strict=True)]
+        return found
+
+    def at_all_stages(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts at every stage of noise, each once."""
+        found = list(prompts)
+        for token, count in self.stages.items():
+            found = [at_stage(prompt, token, count, stage) for prompt in found for stage in range(count)]
+        return list(dict.fromkeys(found))
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
         """Number of tokens of each prompt, start and end included, uncut, in the text encoder that reads most."""

@@ -17,8 +17,32 @@ def row_names(token: str, vectors: int) -> list[str]:
     return [token, *(f"{token}_{index}" for index in range(1, vectors))]
 
 
+def stage_names(token: str, stages: int) -> list[str]:
+    """The tokens that stand for a token at each stage of noise, the least noise first: ``<v-T0>``, ``<v-T1>`` …; of one stage itself."""
+    return [token] if stages == 1 else [f"{token.removesuffix('>')}-T{stage}>" for stage in range(stages)]
+
+
+def stages_of(tokenizer: Any) -> dict[str, int]:
+    """The tokens with rows for each stage of noise that a tokenizer knows, and their stages."""
+    added, found = tokenizer.added_tokens_encoder, dict[str, int]()
+    for token in [f"{name.removesuffix('-T0>')}>" for name in added if name.endswith("-T0>")]:
+        while f"{token.removesuffix('>')}-T{found.get(token, 0)}>" in added:
+            found[token] = found.get(token, 0) + 1
+    return found
+
+
+def at_stage(prompt: str, token: str, stages: int, stage: int) -> str:
+    """A prompt with a token of so many stages written as that of one."""
+    return re.sub(re.escape(token), stage_names(token, stages)[stage], prompt, flags=re.IGNORECASE)
+
+
 def expand(prompts: Sequence[str], tokenizer: Any) -> list[str]:
-    """Write every token that has several rows as all of them, so that the tokenizer finds each."""
+    """Write every token that has several rows as all of them, so that the tokenizer finds each.
+
+    One with rows for each stage of noise is written as that of the least, unless the prompt names the stage's already.
+    """
+    for token, count in stages_of(tokenizer).items():
+        prompts = [at_stage(prompt, token, count, 0) for prompt in prompts]
     added = tokenizer.added_tokens_encoder
     several = {token: [token] for token in added if f"{token}_1" in added}
     for token, names in several.items():

@@ -25,6 +25,9 @@ class Objective(abc.ABC):
     times: TimeLaw
     """The law of times that the base was trained with, as far as that is known: the default."""
 
+    span: float
+    """The time of most noise: T steps, or 1000 σ."""
+
     def __init__(self, scheduler_config: Mapping[str, Any]) -> None:
         self.scheduler_config = dict(scheduler_config)
 
@@ -51,6 +54,10 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def log_snr(self, times: torch.Tensor) -> torch.Tensor:
         """ln(signal² / noise²) at each time, shape (N,)."""
+
+    def stages(self, times: torch.Tensor, count: int) -> torch.Tensor:
+        """Which of ``count`` equal parts of the times each is in, 0 with the least noise, integers of shape (N,): ⌊count · t / T⌋."""
+        return (count * times / self.span).floor().long().clamp(0, count - 1)
 
     @abc.abstractmethod
     def loss_weights(self, times: torch.Tensor, training: TrainingSection) -> torch.Tensor | None:

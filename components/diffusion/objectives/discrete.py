@@ -28,6 +28,7 @@ class DiscreteObjective(Objective):
         schedule = {key: value for key, value in scheduler_config.items() if not key.startswith("_")}
         self.schedule = DDPMScheduler.from_config({**schedule, "clip_sample": False})
         self.prediction_type = self.schedule.config["prediction_type"]
+        self.span = float(len(self.schedule.alphas_cumprod))
 
     def law(self, section: TimesSection) -> TimeLaw:
         """Uniform timesteps, unless the configuration says otherwise; ConfigError for a dynamic shift, which these bases do not know."""

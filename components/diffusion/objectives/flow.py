@@ -32,6 +32,7 @@ class FlowObjective(Objective):
 
     schedulers = FLOW
     prediction_type = "flow"
+    span = SCALE
 
     def __init__(
         self, scheduler_config: Mapping[str, Any], *, patch: int = 2, mu: Callable[[int, int | None], float] | None = None,

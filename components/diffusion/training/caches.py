@@ -110,11 +110,15 @@ class PromptCache:
         self._tokens: dict[str, dict[str, torch.Tensor]] = {}
         self._conditioning: dict[str, Conditioning] = {}
 
-    def encode(self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
+    def encode(
+        self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None, times: torch.Tensor | None = None
+    ) -> Conditioning:
         """The conditioning of N prompts. Each different prompt goes through the text encoders once.
 
+        With ``times``, of shape (N,) or one for all, a token that has rows for each stage of noise stands for those of its stage.
         Gradients flow through ``encoders`` (wrapped text encoders by name); with None or none in it, the frozen ones and their cache serve.
         """
+        prompts = prompts if times is None else self._family.at_times(prompts, times)
         unique = list(dict.fromkeys(prompts))
         index = torch.tensor([unique.index(prompt) for prompt in prompts], device=self._device)
         if encoders:

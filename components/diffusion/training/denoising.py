@@ -119,7 +119,7 @@ class Denoising:
         """The denoiser's prediction, shape (N, C, h, w), with gradients for what trains."""
         # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
         with self.accelerator.autocast(), self.attention(self.accelerator.device):
-            conditioning = self.prompts.encode(prompts, self.encoders)
+            conditioning = self.prompts.encode(prompts, self.encoders, noised.times)
             return self.family.predict(
                 noised.latents, noised.times, conditioning, self.denoiser, noised.time_ids, self.training.guidance_embedding
             )
@@ -128,5 +128,5 @@ class Denoising:
         """The frozen base's prediction, shape (N, C, h, w), without gradients."""
         assert self.base is not None
         with self.base.in_place(), self.accelerator.autocast(), self.attention(self.accelerator.device):
-            conditioning = self.base_prompts.encode(prompts)
+            conditioning = self.base_prompts.encode(prompts, times=noised.times)
             return self.family.predict(noised.latents, noised.times, conditioning, None, noised.time_ids, self.training.guidance_embedding)

@@ -9,6 +9,7 @@ from typing import Any
 from components.core.config import ConceptSection, LoraSection, LossSection, MethodSection
 from components.core.errors import ConfigError
 from components.core.suggest import did_you_mean
+from components.diffusion.models.tokens import stage_names
 
 ALL_ROLES: frozenset[str | None] = frozenset({"character", "background", "thing", None})
 SHOWN_IN = {
@@ -67,8 +68,9 @@ class Recipe:
     ``trains`` names the ways: ``denoiser`` and ``text_encoder`` (the whole networks), ``denoiser.cross-attention`` (its K and V),
     ``denoiser.low-rank`` and ``text_encoder.low-rank`` (adapters), ``denoiser.spectral`` and ``text_encoder.spectral`` (shifts of singular
     values), ``tokens`` (embedding rows of new tokens), ``identifiers`` (offsets to the rows of known ones). ``tokens`` are those tokens;
-    each new one has ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its brackets). ``negatives`` are
-    new tokens of ``negative_vectors`` rows that begin near the same word. ``rates`` are factors of the learning rate by the set's name,
+    each new one has ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its brackets). With
+    more than one of ``stages`` it has as many for each stage of noise. ``negatives`` are new tokens of ``negative_vectors`` rows that begin
+    near the same word. ``rates`` are factors of the learning rate by the set's name,
     see :attr:`parameter_sets`.
     """
 
@@ -80,6 +82,7 @@ class Recipe:
     rates: tuple[tuple[str, float], ...] = ()
     negatives: tuple[str, ...] = ()
     negative_vectors: int = 0
+    stages: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON value, see :meth:`from_json`."""
@@ -89,6 +92,8 @@ class Recipe:
         others: dict[str, Any] = {"rates": dict(self.rates)} if self.rates else {}
         if self.negatives:
             others |= {"negatives": list(self.negatives), "negative_vectors": self.negative_vectors}
+        if self.stages > 1:
+            others["stages"] = self.stages
         return {
             "trains": sorted(self.trains), "tokens": list(self.tokens), "vectors": self.vectors, "initial_word": self.initial_word,
             "lora": lora.model_dump(mode="json", exclude=_LATER) | later, **others,
@@ -101,7 +106,7 @@ class Recipe:
         return cls(
             trains, tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"]),
             rates=tuple(sorted(data.get("rates", {}).items())), negatives=tuple(data.get("negatives", ())),
-            negative_vectors=data.get("negative_vectors", 0),
+            negative_vectors=data.get("negative_vectors", 0), stages=data.get("stages", 1),
         )  # fmt: skip
 
     @property
@@ -112,10 +117,11 @@ class Recipe:
 
     @property
     def new_tokens(self) -> dict[str, int]:
-        """The tokens that get embedding rows of their own, negative ones last, and how many each."""
+        """The tokens that get embedding rows of their own, one for each stage, negative ones last; and how many rows each."""
         if "tokens" not in self.trains:
             return {}
-        return {**dict.fromkeys(self.tokens, self.vectors), **dict.fromkeys(self.negatives, self.negative_vectors)}
+        staged = [name for token in self.tokens for name in stage_names(token, self.stages)]
+        return {**dict.fromkeys(staged, self.vectors), **dict.fromkeys(self.negatives, self.negative_vectors)}
 
     def kinds(self, *, adapters: bool = True) -> frozenset[str]:
         """The kinds of parts (``denoiser``, ``text_encoders``) in which something trains; without ``adapters``, more than those."""
@@ -200,6 +206,7 @@ class _Row:
     rates: tuple[tuple[str, float], ...] = ()
     loss: LossSection = DENOISING
     prior: str = "aux"
+    stages: int = 1
 
 
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
@@ -243,6 +250,7 @@ def method_for(config: MethodSection) -> Method:
         vectors=config.vectors,
         negatives=tuple(concept.negative for concept in concepts if concept.negative),
         negative_vectors=config.negative_vectors or 0,
+        stages=config.stages or row.stages,
         initial_word=config.initial_word or row.initial_word,
         lora=config.lora,
     )
@@ -292,27 +300,32 @@ def _trains(config: MethodSection, row: _Row) -> frozenset[str]:
         )
     trained = row.by_default if config.train_text_encoder is None else config.train_text_encoder
     trains = row.trains | ({row.text_encoder} if trained and row.text_encoder else frozenset())
+    if (config.stages or row.stages) > 1:
+        trains |= {"tokens"}
     # A switch for the methods that it can serve; with the others their own tokens have a rate to themselves anyway.
-    return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains else trains
+    return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains and "tokens" not in trains else trains
 
 
 def _concepts(config: MethodSection, row: _Row, *, learnt: bool) -> tuple[Concept, ...]:
     if config.concepts and not row.several:
         raise ConfigError("method.concepts", f"{config.name} binds one token", expected="method.name multi-styleforge")
     if not row.several:
-        # A token with rows of its own is written in angle brackets, so that it is no word of the base's vocabulary.
-        bare = learnt and not (config.identifier.startswith("<") and config.identifier.endswith(">"))
-        token = f"<{config.identifier}>" if bare else config.identifier
+        token = _token(config.identifier, learnt=learnt)
         negative = f"<{token.strip('<>')}-neg>" if config.negative_vectors else None
         return (Concept(token, config.instance_prompt.replace("{token}", token), config.aux_prompt, negative=negative),)
     sections = config.concepts or TWO_COMPONENTS
     tokens = [section.identifier for section in sections]
     if len(set(tokens)) < len(tokens):
         raise ConfigError("method.concepts", f"two components have one identifier ({', '.join(tokens)})", expected="one for each")
-    return tuple(_component(section, config) for section in sections)
+    return tuple(_component(section, config, _token(section.identifier, learnt=learnt)) for section in sections)
 
 
-def _component(section: ConceptSection, config: MethodSection) -> Concept:
+def _token(identifier: str, *, learnt: bool) -> str:
+    """A token with rows of its own is written in angle brackets, so that it is no word of the base's vocabulary."""
+    return f"<{identifier}>" if learnt and not (identifier.startswith("<") and identifier.endswith(">")) else identifier
+
+
+def _component(section: ConceptSection, config: MethodSection, token: str) -> Concept:
     roles = frozenset(section.roles) & CONTENT[config.style_ref]
     if not roles:
         raise ConfigError("method.style_ref", f"{config.style_ref} leaves no picture for the token {section.identifier!r}", expected="both")
@@ -321,7 +334,7 @@ def _component(section: ConceptSection, config: MethodSection) -> Concept:
         raise ConfigError("method.concepts.instance_prompt", f"{template!r} has no place for the identifier", expected="{token} in it")
     shown = frozenset().union(*(SHOWN_IN[role] for role in section.roles))
     return Concept(
-        section.identifier, template.replace("{token}", section.identifier), section.aux_prompt or config.aux_prompt, roles,
+        token, template.replace("{token}", token), section.aux_prompt or config.aux_prompt, roles,
         categories=shown if section.categories is None else frozenset(section.categories), own_aux=True, aux_count=section.aux_count,
         aux_form=section.aux_form,
     )  # fmt: skip

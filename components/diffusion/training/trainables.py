@@ -62,7 +62,7 @@ class TokenRows(ParameterSet):
         # The words are looked up before the tokens are added: a token may be named like its own word.
         words = [recipe.initial_word or token.strip("<>") for token in recipe.tokens]
         vectors = [word_vector(tokenizer, table.weight, word) for word in words]
-        initial = [vector.expand(recipe.vectors, -1) for vector in vectors]
+        initial = [vector.expand(recipe.vectors, -1) for vector in vectors for _ in range(recipe.stages)]
         for token, vector in zip(recipe.negatives, vectors, strict=False):
             generator = torch.Generator().manual_seed(derive_seed(seed or 0, "negative rows", part, token))
             noise = torch.randn((recipe.negative_vectors, len(vector)), generator=generator)
@@ -70,7 +70,7 @@ class TokenRows(ParameterSet):
         names = [name for token, count in recipe.new_tokens.items() for name in row_names(token, count)]
         self._embedding = RowEmbedding(table, add_tokens(tokenizer, names, f"the base's {part}"), initial)
         rows = dict(zip(recipe.new_tokens, self._embedding.rows, strict=True))
-        self._rows = {token: rows[token] for token in recipe.tokens}
+        self._rows = {token: values for token, values in rows.items() if token not in recipe.negatives}
         self.negative = NegativeRows(part, {token: rows[token] for token in recipe.negatives})
         encoder.set_input_embeddings(self._embedding)
         # Older CLIP configurations find the end of a prompt as its greatest id, which a new token's would be.
@@ -80,7 +80,7 @@ class TokenRows(ParameterSet):
                 module.eos_token_id = int(tokenizer.eos_token_id)
 
     def named(self) -> dict[str, torch.nn.Parameter]:
-        """``text_encoder.tokens.<v>``, shape (k, D)."""
+        """``text_encoder.tokens.<v>``, or one of each stage (``….<v-T0>`` …), shape (k, D)."""
         return {f"{self.part}.tokens.{token}": rows for token, rows in self._rows.items()}
 
     def fold(self) -> None:
