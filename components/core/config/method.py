@@ -117,13 +117,15 @@ class MethodSection(Section):
     style_ref_count: PositiveInt | None = Field(
         None, description="Number of StyleRef pictures that are used, drawn from the seed and evenly from the roles; default: all."
     )
-    vectors: PositiveInt = Field(1, description="Embedding rows of a learnt token (textual-inversion, custom-diffusion).")
+    vectors: PositiveInt | None = Field(None, description="Embedding rows of a learnt token; default: 3 for dreamartist, 1 for the others.")
     stages: PositiveInt | None = Field(
         None, description="Stages of noise, each with embedding rows of its own for the token (DreamStyler: 6). With more than 1 any "
         "method learns a token; default: 1.",
     )  # fmt: skip
     negative_vectors: PositiveInt | None = Field(
-        None, description="Embedding rows of a second token, written `<sks-neg>`, that guidance leads away from; default: none."
+        None,
+        description="Embedding rows of a second token, written `<sks-neg>`, that guidance leads away from; default: 6 for "
+        "dreamartist, none for the others.",
     )
     initial_word: str | None = Field(
         None, description="Word whose embedding a learnt token begins with; default: `painting` (textual-inversion), the identifier itself "

@@ -207,6 +207,8 @@ class _Row:
     loss: LossSection = DENOISING
     prior: str = "aux"
     stages: int = 1
+    vectors: int = 1
+    negative_vectors: int = 0
 
 
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
@@ -238,18 +240,16 @@ def method_for(config: MethodSection) -> Method:
     loss = config.loss or row.loss
     _check_loss(loss)
     trains = _trains(config, row)
-    if config.negative_vectors and "tokens" not in trains:
-        raise ConfigError(
-            "method.negative_vectors", f"{config.name} learns no embedding rows", expected="none, or a method that does",
-            remedy="choose textual-inversion",
-        )  # fmt: skip
-    concepts = _concepts(config, row, learnt="tokens" in trains)
+    negative_vectors = config.negative_vectors or row.negative_vectors
+    if negative_vectors:
+        _check_negative(config.name, trains, loss)
+    concepts = _concepts(config, row, learnt="tokens" in trains, negative=negative_vectors > 0)
     recipe = Recipe(
         trains,
         tokens=tuple(concept.token for concept in concepts) if trains & {"tokens", "identifiers"} else (),
-        vectors=config.vectors,
+        vectors=config.vectors or row.vectors,
         negatives=tuple(concept.negative for concept in concepts if concept.negative),
-        negative_vectors=config.negative_vectors or 0,
+        negative_vectors=negative_vectors,
         stages=config.stages or row.stages,
         initial_word=config.initial_word or row.initial_word,
         lora=config.lora,
@@ -273,6 +273,21 @@ def _check_lora(lora: LoraSection) -> None:
         raise ConfigError("method.lora.alpha", "a rotation has no scale", expected="none with kind oft")
     if lora.kind == "oft" and lora.rank < 2:
         raise ConfigError(f"method.lora.rank={lora.rank}", "one number cannot be rotated", expected="2 or more with kind oft")
+
+
+def _check_negative(name: str, trains: frozenset[str], loss: LossSection) -> None:
+    """Refuse (ConfigError) a negative token that would not learn."""
+    if "tokens" not in trains:
+        raise ConfigError(
+            "method.negative_vectors",
+            f"{name} learns no embedding rows",
+            expected="none, or a method that does",
+            remedy="choose dreamartist",
+        )
+    if loss.name != "guided":
+        raise ConfigError(
+            "method.negative_vectors", f"the loss {loss.name} asks nothing of a negative token", expected="none, or method.loss guided"
+        )
 
 
 def _rates(config: MethodSection, row: _Row, recipe: Recipe) -> tuple[tuple[str, float], ...]:
@@ -306,13 +321,13 @@ def _trains(config: MethodSection, row: _Row) -> frozenset[str]:
     return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains and "tokens" not in trains else trains
 
 
-def _concepts(config: MethodSection, row: _Row, *, learnt: bool) -> tuple[Concept, ...]:
+def _concepts(config: MethodSection, row: _Row, *, learnt: bool, negative: bool) -> tuple[Concept, ...]:
     if config.concepts and not row.several:
         raise ConfigError("method.concepts", f"{config.name} binds one token", expected="method.name multi-styleforge")
     if not row.several:
         token = _token(config.identifier, learnt=learnt)
-        negative = f"<{token.strip('<>')}-neg>" if config.negative_vectors else None
-        return (Concept(token, config.instance_prompt.replace("{token}", token), config.aux_prompt, negative=negative),)
+        against = f"<{token.strip('<>')}-neg>" if negative else None
+        return (Concept(token, config.instance_prompt.replace("{token}", token), config.aux_prompt, negative=against),)
     sections = config.concepts or TWO_COMPONENTS
     tokens = [section.identifier for section in sections]
     if len(set(tokens)) < len(tokens):

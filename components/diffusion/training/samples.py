@@ -244,8 +244,7 @@ def _style_sample(style_set: Path, manifest: dict[str | None, dict[str, str | No
     row = manifest[path]
     caption = row.get("caption")
     prompt = fill_prompt(concept.prompt, caption)
-    negative = getattr(concept, "negative", None)
-    against = prompt.replace(concept.token, negative) if negative else ""
+    against = prompt.replace(concept.token, concept.negative) if concept.negative else ""
     return Sample(str(row["sha256"]), Path(style_set) / "images" / path, prompt, 1.0, _unstyled(concept, caption), against)
 
 

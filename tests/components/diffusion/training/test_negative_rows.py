@@ -17,7 +17,7 @@ from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Trained
 
 SECTION = MethodSection(
-    name="textual-inversion", vectors=3, negative_vectors=4, initial_word="style", rate_factors={"tokens.negative": 0.5}
+    name="textual-inversion", loss="guided", vectors=3, negative_vectors=4, initial_word="style", rate_factors={"tokens.negative": 0.5}
 )  # fmt: skip
 
 
@@ -28,9 +28,13 @@ def test_a_concept_and_its_recipe_name_the_token() -> None:
     assert Recipe.from_json(method.recipe.as_json()) == method.recipe
     without = method_for(MethodSection(name="textual-inversion"))
     assert "negative" not in without.concepts[0].as_json() and "negatives" not in without.recipe.as_json()
-    with pytest.raises(ConfigError, match=r"method\.negative_vectors: lora learns no embedding rows") as caught:
-        method_for(MethodSection(name="lora", negative_vectors=2))
-    assert caught.value.exit_code == 2
+    for section, message in (
+        ({"name": "lora", "loss": "guided"}, "lora learns no embedding rows"),
+        ({"name": "textual-inversion"}, "the loss denoising asks nothing of a negative token"),
+    ):
+        with pytest.raises(ConfigError, match=rf"method\.negative_vectors: {message}") as caught:
+            method_for(MethodSection(**section, negative_vectors=2))  # type: ignore[arg-type]
+        assert caught.value.exit_code == 2
 
 
 def test_rows_begin_near_the_word_and_have_a_rate_of_their_own(tiny_base: Path) -> None:
@@ -58,7 +62,7 @@ def test_rows_begin_near_the_word_and_have_a_rate_of_their_own(tiny_base: Path) 
 
 
 def test_a_model_holds_both_and_other_programs_load_them(trained: Trained, tmp_path: Path) -> None:
-    options = {"vectors": 3, "negative_vectors": 4, "initial_word": "style"}
+    options = {"loss": "guided", "vectors": 3, "negative_vectors": 4, "initial_word": "style"}
     delta, full = (trained("textual-inversion", save=save, **options) for save in ("delta", "full"))
     tensors = load_file(delta / DELTA_FILE)
     assert {name: len(value) for name, value in tensors.items()} == {
@@ -78,5 +82,5 @@ def test_a_model_holds_both_and_other_programs_load_them(trained: Trained, tmp_p
 
 
 def test_two_text_encoders_have_a_key_each(trained: Trained, tiny_xl_base: Path) -> None:
-    saved = load_file(trained("textual-inversion", base=tiny_xl_base, negative_vectors=2) / "sks-neg.safetensors")
+    saved = load_file(trained("textual-inversion", base=tiny_xl_base, loss="guided", negative_vectors=2) / "sks-neg.safetensors")
     assert {name: len(value) for name, value in saved.items()} == {"clip_l": 2, "clip_g": 2}
