@@ -8,6 +8,7 @@ from cli.compile import compile_pipeline, step
 from cli.convert import convert
 from cli.doctor import doctor
 from cli.plan import plan
+from cli.restyle import restyle
 from cli.retrain import retrain
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ PANELS = {
     "Look": {
         "models": look.models,
         "sample": look.sample,
+        "restyle": restyle,
         "explain": look.explain,
         "export": look.export,
         "summary": look.summary,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from components.core.config import SamplingSection
@@ -33,9 +34,18 @@ def prompt_requests(
     if any(not prompt.strip() for prompt in prompts):
         raise InputError("PROMPT", "is empty", expected="what to draw")
     template = settings.plain_template if plain else settings.style_template
-    # A user's prompt is of no category, so it asks for all concepts.
-    tokens = [{"token": row["token"]} for row in card.get("concepts") or [{"token": card.get("identifier", "")}]]
-    return [request_for(_prompt_id(text), "sample", text, template, tokens) for text in dict.fromkeys(prompts)]
+    return [request_for(_prompt_id(text), "sample", text, template, _all_tokens(card)) for text in dict.fromkeys(prompts)]
+
+
+def picture_request(card: Mapping[str, Any], settings: SamplingSection, identity: str, caption: str) -> PromptRequest:
+    """The prompt that draws what a picture shows in the style; without a caption it asks for the style alone."""
+    request = request_for(identity, "restyle", caption, settings.style_template, _all_tokens(card))
+    return request if caption else replace(request, full_prompt=request.full_prompt.rstrip(" ,;:"))
+
+
+def _all_tokens(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A user's prompt is of no category, so it asks for all concepts."""
+    return [{"token": row["token"]} for row in card.get("concepts") or [{"token": card.get("identifier", "")}]]
 
 
 def _prompt_id(text: str) -> str:

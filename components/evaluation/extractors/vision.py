@@ -77,6 +77,22 @@ class VisionExtractor:
         rows = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
         return to_unit_norm(rows) if self.unit_norm else rows
 
+    def layers(self, pixels: Any) -> list[Any]:
+        """(N, C, P) places of the output of each layer, of (N, 3, H, W) pixels of 0 to 1; gradients flow back to them.
+
+        Pixels are brought to the size that the processor gives a square image, whatever their sides' ratio, and normalised as by it.
+        """
+        from torch.nn.functional import interpolate
+
+        processor = self._processor
+        size: Any = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else processor.size
+        sides = (size.get("height") or size["shortest_edge"], size.get("width") or size["shortest_edge"])
+        if tuple(pixels.shape[-2:]) != sides:
+            pixels = interpolate(pixels, sides, mode="bicubic", antialias=True, align_corners=False)
+        mean, std = (pixels.new_tensor(row).view(1, -1, 1, 1) for row in (processor.image_mean, processor.image_std))
+        hidden = _image_encoder(self._model)(pixel_values=(pixels - mean) / std, output_hidden_states=True).hidden_states
+        return [self._places(state, pixels) for state in hidden[1:]]
+
     def _pixels(self, images: Sequence[Image.Image]) -> Iterator[Features]:
         for image in images:
             yield np.asarray(self._processor(images=[image.convert("RGB")], return_tensors="pt")["pixel_values"][0], np.float32)

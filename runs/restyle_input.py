@@ -1,0 +1,95 @@
+"""What ``styleforge restyle`` is given: pictures, what each shows, and where the style's own pictures are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from components.captioning.describe import Picture, describe
+from components.captioning.sources import check_captioner
+from components.core.config import AuxSection, CaptionsSection, StyleSection
+from components.core.content import digest_file
+from components.core.errors import InputError, Problems
+from components.core.images import EXTENSIONS, load_rgb
+from components.styledata.metadata import METADATA, read_metadata
+from components.styledata.source import is_url
+
+
+def find_pictures(given: Sequence[Path]) -> list[Path]:
+    """The files that are meant, a folder's pictures by name; InputError names all that is wrong with any of them."""
+    problems, found = Problems(), []
+    for path in given:
+        inside = sorted(item for item in path.iterdir() if item.suffix.lower() in EXTENSIONS) if path.is_dir() else [path]
+        if not inside:
+            problems.found.append(InputError(str(path), "holds no pictures", expected="a picture, or a folder of pictures"))
+        found += inside
+    for path in found:
+        with problems.collect():
+            load_rgb(path)
+    names: dict[str, Path] = {}
+    for path in found:
+        if (other := names.setdefault(path.stem.casefold(), path)) is not path:
+            problem = f"is called as {other} is, and both would be written to one file"
+            problems.found.append(InputError(str(path), problem, expected="names that are all different", remedy="rename one"))
+    if not found and not problems.found:
+        problems.found.append(InputError("PICTURE", "there is none", expected="pictures, or folders of pictures"))
+    problems.raise_all()
+    return found
+
+
+def find_captions(pictures: Sequence[Path], caption: str | None, captioner: CaptionsSection) -> list[str]:
+    """What each picture shows: ``caption``, else by a ``metadata.jsonl``, else by the captioner; empty where nothing says it."""
+    if caption is not None:
+        return [" ".join(caption.split())] * len(pictures)
+    problems = Problems()
+    known: dict[Path, str] = {}
+    # Beside a picture, or a folder above, as a style's source has them.
+    for folder in {place for path in pictures for place in path.absolute().parents[:2]}:
+        if (folder / METADATA).is_file():
+            known |= {folder / name: row.caption for name, row in read_metadata(folder, problems).items() if row.caption}
+    problems.raise_all()
+    captions = {path: known.get(path.absolute()) for path in pictures}
+    missing = [path for path, found in captions.items() if not found]
+    if captioner.model and missing:
+        check_captioner(captioner.model, captioner.revision)
+        waiting = [Picture(str(path), digest_file(path), partial(load_rgb, path)) for path in missing]
+        for batch in describe(waiting, captioner):
+            captions |= {Path(path): found for path, found in batch.items()}
+    return [captions[path] or "" for path in pictures]
+
+
+def find_style_ref(model: str, style_set: Path | None, into: Path, *, needed: bool) -> list[Path]:
+    """The files of StyleRef: in the given folder, else where the registered version's run had them.
+
+    Where nothing says it there are none, unless they are ``needed``: InputError.
+    """
+    from components.styledata.manifest import scan_style
+
+    source = str(style_set) if style_set else _source_of(model)
+    if source is None:
+        if needed:
+            raise InputError(
+                model, "does not say where the pictures of its style are, which the baselines need", expected="a registered model whose "
+                "style.source is here", remedy="name their folder with --style-set, or leave the baselines out with --no-baselines",
+            )  # fmt: skip
+        return []
+    manifest = scan_style(StyleSection(name="style", source=source), AuxSection(source="none"), into)
+    found = [entry.file(into) for entry in manifest.usable("style_ref")]
+    if not found:
+        raise InputError(source, "none of its pictures can be used", expected="a folder with pictures of the style")
+    return found
+
+
+def _source_of(model: str) -> str | None:
+    """``style.source`` of the run that registered a model; None for a folder, and where the pictures are there no longer."""
+    from components.registry.tracking import open_tracking, service_errors
+    from components.registry.versions import find_version
+
+    if Path(model).expanduser().is_dir():
+        return None
+    tracking = open_tracking()
+    with service_errors(tracking.uri):
+        run = find_version(tracking, model).run_id
+        source = tracking.client.get_run(run).data.params.get("style.source") if run else None
+    return source if source and (is_url(source) or Path(source).expanduser().is_dir()) else None
