@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import art, base, look, pocket, registry, run, schedule, stack
+from cli import art, base, blind, look, pocket, registry, run, schedule, stack
 from cli.caption import caption
 from cli.compile import compile_pipeline, step
 from cli.convert import convert
@@ -46,6 +46,7 @@ for panel, commands in PANELS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
 app.add_typer(base.app, name="base", rich_help_panel="Run", help="The text-to-image models to start from: pin a hub model.")
+app.add_typer(blind.app, name="blind", rich_help_panel="Decide", help="People judge with names hidden: make a page, score its answers.")
 app.add_typer(schedule.app, name="schedule", rich_help_panel="Operate", help="Retrain on a schedule: install, list and remove.")
 app.add_typer(stack.app, name="stack", rich_help_panel="Operate", help="ZenML stacks: apply definitions, list and remove stacks.")
 app.add_typer(

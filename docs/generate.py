@@ -248,7 +248,8 @@ def walk_commands() -> Iterator[tuple[str, Any]]:
     def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         if hasattr(command, "commands"):
             for part, below in command.commands.items():
-                yield from walk(f"{name} {part}", below)
+                # What a group does without a word of its own goes by the group's name.
+                yield from walk(name if part == getattr(command, "default", None) else f"{name} {part}", below)
         else:
             yield name, command
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from zenml.client import Client
     from zenml.models import PipelineRunResponse
 
+    from steps.io.artifacts import Folder
+
 LOCAL = "orchestrator.local"
 """The flavor of the orchestrator that runs every step in this process."""
 
@@ -64,8 +66,14 @@ def find_run(name: str) -> PipelineRunResponse | None:
 
 def output_folder(run: PipelineRunResponse, step: str) -> Path:
     """The folder that a step of a finished run made, or the step that joins its shards."""
+    return output(run, step).path
+
+
+def output(run: PipelineRunResponse, step: str) -> Folder:
+    """The same with its content digest."""
     (artifacts,) = (run.steps.get(step) or run.steps[_JOINED[step]]).outputs.values()
-    return Path(artifacts[0].load().path)
+    found: Folder = artifacts[0].load()
+    return found
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def _name(reference: str, model: StyleModel, version: Mapping[str, Any] | None) 
 
 def _pictures(model: StyleModel, version: Mapping[str, Any] | None, scratch: Path) -> tuple[list[Shown], str]:
     """Pictures for the card, at most ``SHOWN``, and what they are: those that were scored, else those drawn after training."""
-    files = _scored_pictures(str(version["run_id"]), scratch) if version and version.get("run_id") else []
+    files = scored_pictures(str(version["run_id"]), scratch) if version and version.get("run_id") else []
     shown = [picture for picture in map(_with_prompt, files) if picture]
     if shown:
         # Even steps through all of them, since a bank's ids are in the order of its categories.
@@ -144,7 +144,8 @@ def _pictures(model: StyleModel, version: Mapping[str, Any] | None, scratch: Pat
     return found[:SHOWN], "Drawn at the end of training."
 
 
-def _scored_pictures(run_id: str, scratch: Path) -> list[Path]:
+def scored_pictures(run_id: str, scratch: Path) -> list[Path]:
+    """The pictures that were logged with a registered version's run, downloaded into ``scratch``; none where there are none."""
     from components.registry.tracking import open_tracking, service_errors
 
     tracking = open_tracking()

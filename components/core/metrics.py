@@ -24,7 +24,7 @@ class Metric:
     digits: int = 2
     bounded: bool = False
     paired: bool = False
-    group: Literal["style", "drift", "count", "front"] = "style"
+    group: Literal["style", "drift", "count", "front", "votes"] = "style"
     source: str = ""
     proportional: bool = True
 
@@ -116,6 +116,16 @@ SPECS: dict[str, Metric] = {
             bounded=True, paired=True, group="front",
         ),
         Metric("n", "number of pictures", False, "pictures", "pictures that were scored", digits=0, group="count"),
+        Metric(
+            "taken_for_artist", "taken for the artist's, %", False, "percent", "how often people took the model's image for the artist's; "
+            "50 is what guessing gives", group="votes",
+        ),
+        Metric("preferred", "liked better, %", False, "percent", "how often people liked it better than another model's", group="votes"),
+        Metric(
+            "preferred_in_style", "more in the style, %", False, "percent", "how often people found it more in the style than another "
+            "model's", group="votes",
+        ),
+        Metric("voters", "number of voters", False, "people", "people behind every such figure", digits=0, group="votes"),
     )
 }  # fmt: skip
 SCORES = tuple(key for key, metric in SPECS.items() if metric.group == "style")

@@ -26,7 +26,8 @@ class Rule(Section):
     metric: MetricName = Field(
         description="The score: `kid`, `fid` (natural units), `clip_t`, `clip_i` (0–100), the same without the identifier against the base "
         "(`drift_kid`, `drift_clip_t`, `drift_clip_i`, `drift_style_score`), a measure that the run made (`style_score`, `style_held_out`, "
-        "`copies`, `leakage`, `diversity`, `kd`, `cmmd`, `binding`), or `n`, the number of scored pictures."
+        "`copies`, `leakage`, `diversity`, `kd`, `cmmd`, `binding`), `n`, the number of scored pictures, or what people said on a "
+        "blind page (`taken_for_artist`, `preferred`, `preferred_in_style`, all 0–100, and `voters`, the number of people)."
     )
     against: Literal["base", "champion"] | None = Field(
         None, description="Whose score the limit is a multiple of; default: the limit is a score itself."
@@ -46,6 +47,8 @@ class Rule(Section):
             raise ValueError(f"rule on {self.metric}: needs exactly one of at_most and at_least")
         if self.against and self.metric == "n":
             raise ValueError("rule on n: a number of pictures is held against a number")
+        if self.against and SPECS[self.metric].group == "votes":
+            raise ValueError(f"rule on {self.metric}: people's votes are held against a number; leave against out")
         if self.against == "base" and self.metric in ("drift_kid", "binding"):
             raise ValueError(f"rule on {self.metric}: it is measured to the base already; leave against out")
         if self.against == "champion" and SPECS[self.metric].group == "drift":
@@ -133,7 +136,8 @@ def _apply(
         return RuleResult(rule.name, "pass", f"{label}: there is no champion to be held against")
     mine = _score(scores, rule.metric)
     if mine is None:
-        return RuleResult(rule.name, "refuse", f"{label}: the model has no such score")
+        missing = "nobody has voted on the model" if SPECS[rule.metric].group == "votes" else "the model has no such score"
+        return RuleResult(rule.name, "refuse", f"{label}: {missing}")
     level = confidence_of(scores)
     if rule.against is None:
         return _decide(rule, mine, None, level)
@@ -149,7 +153,16 @@ def _score(scores: Mapping[str, Any], name: str) -> _Interval | None:
     if metric.group == "count":
         counts = [score["n"] for score in style.values() if isinstance(score, Mapping) and score.get("n")]
         return _Interval(*(float(min(counts)),) * 3) if counts else None
+    if metric.group == "votes":
+        return _votes(scores.get("votes") or {}, name)
     return _interval((scores.get("drift") or {}).get(metric.source) if metric.group == "drift" else style.get(name))
+
+
+def _votes(votes: Mapping[str, Any], name: str) -> _Interval | None:
+    if name != "voters":
+        return _interval(votes.get(name))
+    people = [float(vote["people"]) for vote in votes.values()]
+    return _Interval(*(min(people),) * 3) if people else None
 
 
 def _base_score(scores: Mapping[str, Any], name: str) -> _Interval | None:
@@ -217,20 +230,20 @@ def _message(
         how = "paired resamples" if paired else "the intervals"
         return (
             f"{text}; {side} by {metric.exact(abs(excess))}, but by {how} it may be as much as {metric.exact(-ends[0])} inside the limit "
-            f"or {metric.exact(ends[1])} outside{_pictures_needed(mine, excess, ends)}"
+            f"or {metric.exact(ends[1])} outside{_needed(mine, excess, ends, 'answers' if metric.group == 'votes' else 'pictures')}"
         )
     return text
 
 
-def _pictures_needed(mine: _Interval, excess: float, ends: tuple[float, float]) -> str:
-    """Pictures at which the interval would leave the limit, if the score stays what it is and the interval shrinks with √n."""
+def _needed(mine: _Interval, excess: float, ends: tuple[float, float], what: str) -> str:
+    """Pictures or answers at which the interval would leave the limit, if the score stays what it is and the interval shrinks with √n."""
     reach = (ends[1] - excess) if excess <= 0 else (excess - ends[0])
     if not mine.n or excess == 0:
-        return "; more pictures may decide it"
+        return f"; more {what} may decide it"
     if reach > 10 * abs(excess):
-        return "; it is so near to the limit that no reasonable number of pictures would decide it"
+        return f"; it is so near to the limit that no reasonable number of {what} would decide it"
     needed = float(f"{mine.n * (reach / abs(excess)) ** 2:.2g}")
-    return f"; about {needed:.0f} pictures would decide it (there are {mine.n})"
+    return f"; about {needed:.0f} {what} would decide it (there are {mine.n})"
 
 
 def _text(metric: Metric, score: _Interval) -> str:

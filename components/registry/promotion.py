@@ -17,6 +17,7 @@ from components.registry.lock import LEASE, Ticket, lock
 from components.registry.production import copy_to_production, production_name
 from components.registry.tracking import Tracking, passing_over, service_errors
 from components.registry.versions import EVALUATION, TAG_PREFIX, find_version, refusal, verified_evaluation, verified_folder
+from components.registry.votes import votes_of
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -252,4 +253,5 @@ def _scored(version: ModelVersion, evaluation: Path) -> Scored:
     path = evaluation / "scores.json"
     if not path.is_file():
         raise refusal(version, "has no scores", "a version that `styleforge run` scored and registered", "run its configuration again")
-    return Scored(version.name, str(version.version), dict(read_json(path)), evaluation)
+    scores = {**read_json(path), "votes": votes_of(version)}
+    return Scored(version.name, str(version.version), scores, evaluation)
