@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from components.core.config import SamplingSection
     from components.diffusion.models.bundle import Bundle
-    from components.diffusion.sampling.sampler import Job, PromptRequest
+    from components.diffusion.sampling.jobs import Job, PromptRequest
 
 NOTE = "one prompt at a time, with two passes a step, for the prompt and the negative prompt; each file is written before the next is drawn"
 
@@ -41,7 +41,7 @@ def plain(world: World) -> Prepare:
     from PIL import Image
 
     from components.diffusion.models.bundle import load_bundle
-    from components.diffusion.sampling.sampler import jobs_for
+    from components.diffusion.sampling.jobs import jobs_for
 
     bundle, settings = load_bundle(world.config.base.model, world.config.base.revision), one_each(world)
     jobs = jobs_for(requests(world), 1, world.config.seed)
@@ -62,7 +62,7 @@ def plain(world: World) -> Prepare:
 
 def requests(world: World) -> list[PromptRequest]:
     """The first prompts of the bank, as a style model would get them."""
-    from components.diffusion.sampling.sampler import PromptRequest
+    from components.diffusion.sampling.jobs import PromptRequest
     from components.evaluation.prompts import load_bank
 
     template = world.config.sampling.style_template.replace("{token}", world.config.method.identifier)

@@ -238,8 +238,9 @@ def base(media_count: Annotated[int, typer.Option(help="Media that are asked for
     """
     from components.core.config import builtin_config, load_config
     from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.sampling.jobs import PromptRequest
     from components.diffusion.sampling.round_trip import round_trip
-    from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+    from components.diffusion.sampling.sampler import draw_pictures
     from components.evaluation.extractors.clip import ClipEncoder
     from components.evaluation.set_verdict import psnr, separability
     from components.pocket.captions import describe, in_grammar

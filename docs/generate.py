@@ -139,15 +139,16 @@ def configuration_page() -> str:
 
 
 def _sections(name: str, schema: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:
-    """A section, and those that lie inside it: a field of their kind, or a list of them."""
-    inner = {}
+    """A section, and those that lie inside it, each kind once: a field of their kind, a list of them, or some by name."""
+    inner: dict[str, str] = {}
     for field, value in schema["properties"].items():
-        reference = value.get("$ref") or value.get("items", {}).get("$ref")
-        if reference:
-            inner[field if "$ref" in value else f"{field}[]"] = known[reference.rpartition("/")[2]]
+        places = {field: value, f"{field}[]": value.get("items", {}), f"{field}.*": value.get("additionalProperties", {})}
+        for place, item in (*places.items(), *((field, option) for option in value.get("anyOf", ()))):
+            if isinstance(item, Mapping) and (reference := item.get("$ref")) and reference not in inner.values():
+                inner[place] = reference
     yield _section(f"`{name}`", f"{name}.", schema)
-    for field, below in inner.items():
-        yield from _sections(f"{name}.{field}", below, known)
+    for field, reference in inner.items():
+        yield from _sections(f"{name}.{field}", known[reference.rpartition("/")[2]], known)
 
 
 def comparison_page() -> str:
@@ -213,6 +214,8 @@ def kind_of(field: Mapping[str, Any]) -> str:
             return f"list of {len(field['prefixItems'])}: " + ", ".join(kind_of(item) for item in field["prefixItems"])
         return f"list of {'sections, see below' if '$ref' in field['items'] else kind_of(field['items'])}"
     if field["type"] == "object":
+        if isinstance(named := field.get("additionalProperties"), Mapping) and "$ref" in named:
+            return "sections by name, see below"
         return str(field.get("words", "settings by dotted name"))
     words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text", "null": "null"}
     return ", ".join([words[field["type"]], *_bounds(field)])

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.card import read_card, sampling_settings
 from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
+from components.core.config.guidance import NEGATIVE
+from components.core.errors import InputError
 from components.core.paths import read_json, read_jsonl, write_jsonl
 from orchestration.environment import prepare_environment
 
 if TYPE_CHECKING:
-    from components.diffusion.sampling.sampler import PromptRequest
+    from components.diffusion.sampling.jobs import PromptRequest
 
 
 def demo_config(style: str, overrides: Sequence[str] = (), *, name: str = "pocket", **rendering: Any) -> RunConfig:
@@ -125,4 +127,16 @@ def _requests(
     folder = resolve_model(model)
     card = read_card(folder)
     settings = sampling_settings(card, {**changes, "repeats": repeats})
+    settings = settings.without_style() if plain else settings
+    _check_changes(changes, settings)
     return folder, settings, prompt_requests(card, settings, prompts, plain=plain)
+
+
+def _check_changes(changes: Mapping[str, Any], settings: SamplingSection) -> None:
+    """Refuse (InputError) options that would change nothing, since the model's guidance does not use them."""
+    formula = settings.guidance_formula
+    unused = {"--guidance": formula and not formula.scaled, "--negative-prompt": formula and not formula.uses(NEGATIVE)}
+    for option, is_unused in unused.items():
+        if is_unused and changes.get(option.removeprefix("--").replace("-", "_")) is not None:
+            assert formula is not None
+            raise InputError(option, f"has no part in this model's guidance: {formula.as_text()}", expected="no such option, or --plain")

@@ -15,7 +15,7 @@ from components.core.card import sampling_settings
 from components.core.errors import InputError
 from components.core.model_ref import POCKET_BASES
 from components.core.paths import atomic_folder, read_json
-from components.core.prompting import fill_template, fill_tokens
+from components.core.prompting import fill_tokens
 from components.diffusion.models.layouts import LAYOUTS, Layout
 from components.registry.card import write_card
 from components.registry.hub import open_hub
@@ -234,12 +234,14 @@ def _base(card: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _usage(model: StyleModel, name: str, written: Written, pictures: Sequence[Shown]) -> dict[str, Any]:
     from components.diffusion.export.formats import file_stem
-    from components.diffusion.export.portable import EXAMPLE
+    from components.diffusion.export.guided import guided
+    from components.diffusion.export.portable import EXAMPLE, example_request
 
-    settings = sampling_settings(model.card)
+    request = example_request(model, pictures[0].prompt if pictures else EXAMPLE)
+    by = guided(sampling_settings(model.card), written.drawing.guidance, request)
     return {
-        "prompt": pictures[0].full_prompt if pictures else fill_template(settings.style_template, model.tokens, EXAMPLE),
-        "negative_prompt": settings.negative_prompt, "steps": written.drawing.steps, "guidance": written.drawing.guidance,
+        "prompt": pictures[0].full_prompt if pictures else request.full_prompt,
+        "negative_prompt": by.negative, "steps": written.drawing.steps, "guidance": by.scale,
         "pipeline": written.pipeline, "scheduler": written.scheduler, "scheduler_options": written.scheduler_options, "file": name,
         "embeddings": [(token, file, keys, file_stem(token)) for token, (file, keys) in written.embeddings.items()],
     }  # fmt: skip

@@ -15,7 +15,7 @@ from components.core.paths import home
 from components.diffusion.models.sources import BaseFacts, base_facts, content_digest
 from components.diffusion.training.fit import check_fit
 from components.diffusion.training.launch import refuse_external_launcher
-from components.diffusion.training.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for
+from components.diffusion.training.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for, with_method
 from components.evaluation.features import measure_extractors
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
 
@@ -44,7 +44,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
     refuse_external_launcher()
     home()
     look_up = look_up or lookups()
-    method = method_for(config.method)
+    config, method = with_method(config)
     aux = effective_aux(config)
     found = _found(config, look_up)
     facts: BaseFacts = found["facts"]
@@ -79,7 +79,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
         },
         "sample_base": {
             "seed": config.seed, "base": base, "bank": bank,
-            "sampling": {key: value for key, value in sampling.items() if key != "style_template"},
+            "sampling": {key: value for key, value in sampling.items() if key not in ("style_template", "guidance_formula")},
         },
         "score": {
             "seed": config.seed, "tokens": list(method.tokens), "scoring": dump["scoring"],
@@ -171,7 +171,7 @@ def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], fou
     if selection.candidates > 1:
         training["candidates"] = selection.candidates
     if config.training.validation_prompts:
-        training["sampling"] = sampling.model_dump(mode="json", include={*SAMPLER, "batch_size"})
+        training["sampling"] = sampling.model_dump(mode="json", include={*SAMPLER, "guidance_formula", "batch_size"})
     if not selection.chooses:
         return {"fine_tune": training}
     drawing = sampling.model_copy(update={"bank": selection.bank, "limit": selection.limit, "repeats": selection.repeats})

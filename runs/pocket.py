@@ -95,7 +95,8 @@ def personalize_only(config: RunConfig, folder: Path) -> Path:
 def draw(model: str | Path, questions: Sequence[Question], settings: SamplingSection) -> NDArray[np.uint8]:
     """One picture a question, in the questions' order: (N, 64, 64, 3) uint8."""
     from components.diffusion.models.bundle import load_bundle
-    from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+    from components.diffusion.sampling.jobs import PromptRequest
+    from components.diffusion.sampling.sampler import draw_pictures
 
     requests = [PromptRequest(f"{index:05d}", "check", question.prompt, question.prompt) for index, question in enumerate(questions)]
     return np.stack([np.asarray(image) for _, image in draw_pictures(load_bundle(model), requests, settings, seed=20)])

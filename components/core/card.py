@@ -26,6 +26,12 @@ def read_card(folder: Path) -> dict[str, Any]:
 _BEFORE_FAMILIES = {"scheduler": "dpm++", "steps": 30, "guidance": 7.5}
 
 
+def as_scored(settings: SamplingSection) -> dict[str, Any]:
+    """The ``sampling`` of a card: what a model is drawn with as it was scored, as a JSON value; a formula where it has one."""
+    found = settings.model_dump(mode="json", include=set(AS_SCORED))
+    return found if settings.guidance_formula else {key: value for key, value in found.items() if key != "guidance_formula"}
+
+
 def sampling_settings(card: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> SamplingSection:
     """How pictures are drawn with a model: as it was scored, but for ``changes`` that are not None; ConfigError for a bad setting."""
     kept = _BEFORE_FAMILIES | {key: value for key, value in card.get("sampling", {}).items() if key in AS_SCORED}

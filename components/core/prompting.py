@@ -4,16 +4,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The token and the word "style" after it belong together, so several tokens repeat both: "sks style, ukj style".
-_PLACE = re.compile(r"\{token\}( style\b)?")
+TOKEN = "token"
 
 
-def fill_tokens(template: str, tokens: Sequence[str]) -> str:
-    """Put identifier tokens in place of ``{token}``.
+def fill_tokens(template: str, tokens: Sequence[str], place: str = TOKEN) -> str:
+    """Put identifier tokens in place of ``{token}``, or others in another place.
 
     With several, ``{token} style`` becomes a list (``sks style, ukj style``), and so does ``{token}`` without the word (``sks, ukj``).
     """
-    return _PLACE.sub(lambda place: ", ".join(f"{token}{place[1] or ''}" for token in tokens), template)
+    # The token and the word "style" after it belong together, so several tokens repeat both.
+    pattern = rf"\{{{place}\}}( style\b)?"
+    return re.sub(pattern, lambda found: ", ".join(f"{token}{found[1] or ''}" for token in tokens), template)
 
 
 def tokens_for(concepts: Sequence[Mapping[str, Any]], category: str) -> list[str]:

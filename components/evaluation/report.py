@@ -195,6 +195,7 @@ def _prompts(config: RunConfig, card: Mapping[str, Any]) -> dict[str, str]:
         "style": fill_template(config.sampling.style_template, tokens, "…"),
         "plain": config.sampling.plain_template.replace("{prompt}", "…"),
         "negative": config.sampling.negative_prompt,
+        "formula": formula.as_text(config.sampling.guidance) if (formula := config.sampling.guidance_formula) else "",
     }
 
 

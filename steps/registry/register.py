@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from zenml import step
 
-from components.core.config import AS_SCORED, RunConfig
+from components.core.card import as_scored
+from components.core.config import RunConfig
 from components.core.paths import link_or_copy, read_json, read_jsonl, write_json
 from components.registry.packaging import shipped_files
 from components.registry.versions import EVALUATION
@@ -58,7 +59,7 @@ def _finish_model(run: RunConfig, model: Folder, scores: Folder, target: Path) -
         link_or_copy(scores.path / relative, target / EVALUATION / relative)
     source = model.path / "styleforge.json"
     card: dict[str, Any] = read_json(source) if source.is_file() else {"schema": 1}
-    drawing: dict[str, Any] = run.sampling.model_dump(mode="json", include=set(AS_SCORED))
+    drawing = as_scored(run.sampling)
     if chosen := card.get("selection"):
         drawing["guidance"] = chosen["guidance"]
     card |= {"style": run.style.name, "sampling": drawing, "model_digest": model.digest, "config_digest": run.digest()}

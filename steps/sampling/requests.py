@@ -6,8 +6,8 @@ from typing import Any
 
 from components.core.card import read_card
 from components.core.config import SamplingSection
+from components.diffusion.sampling.jobs import PromptRequest
 from components.diffusion.sampling.requests import request_for
-from components.diffusion.sampling.sampler import PromptRequest
 from components.evaluation.prompts import Prompt, load_bank
 
 

@@ -32,7 +32,7 @@ def draw_bank(out: Path, model: Folder, seed: int, concepts: list[dict[str, Any]
     styled = bank_requests(settings.bank, settings.limit, settings.style_template, concepts)
     sampler.sample_bank(bundle, styled, settings, seed, out / "style", shard)
     plain = bank_requests(settings.bank, settings.limit, settings.plain_template)
-    sampler.sample_bank(bundle, plain, settings.model_copy(update={"repeats": 1}), seed, out / "plain", shard)
+    sampler.sample_bank(bundle, plain, settings.without_style().model_copy(update={"repeats": 1}), seed, out / "plain", shard)
 
 
 @step(environment=code_of(__file__))

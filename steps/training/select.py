@@ -80,7 +80,7 @@ def _base_pictures(base: dict[str, Any], settings: SamplingSection, seed: int, b
     from components.diffusion.sampling import sampler
     from steps.sampling.requests import bank_requests
 
-    plain = settings.model_copy(update={"style_template": SamplingSection().style_template})
+    plain = settings.without_style().model_copy(update={"style_template": SamplingSection().style_template})
     place = state("cache", "selection") / digest_value([base["digest"], base["precision"], seed, plain.model_dump(mode="json"), bank])[:24]
     with FileLock(place.with_suffix(".lock")):
         # Nothing is loaded where the pictures are there.

@@ -53,7 +53,8 @@ def test_one_prompt_at_a_time_draws_the_same_pictures(world: World) -> None:
     from PIL import Image
 
     from components.diffusion.models.bundle import load_bundle
-    from components.diffusion.sampling.sampler import TOLERANCE, jobs_for
+    from components.diffusion.sampling.jobs import jobs_for
+    from components.diffusion.sampling.sampler import TOLERANCE
 
     assert sampling.ours(world)(9)() == SIZES.drawn
     bundle, settings = load_bundle(world.config.base.model), sampling.one_each(world)

@@ -20,7 +20,8 @@ from components.diffusion.models.sd3 import StableDiffusion3
 from components.diffusion.models.sdxl import StableDiffusionXL
 from components.diffusion.models.stable_diffusion import StableDiffusion
 from components.diffusion.models.z_image import ZImage
-from components.diffusion.sampling.sampler import PromptRequest, sample_bank
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.sampler import sample_bank
 from components.diffusion.training.loop import fine_tune
 from components.diffusion.training.methods import method_for
 from tests.components.diffusion.conftest import write_folders

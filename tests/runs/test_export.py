@@ -15,8 +15,9 @@ from cli.app import app
 from components.core.card import read_card, sampling_settings
 from components.core.paths import write_json
 from components.diffusion.models.bundle import load_bundle
+from components.diffusion.sampling.jobs import jobs_for
 from components.diffusion.sampling.requests import prompt_requests
-from components.diffusion.sampling.sampler import TOLERANCE, draw_pictures, jobs_for, sample_bank
+from components.diffusion.sampling.sampler import TOLERANCE, draw_pictures, sample_bank
 from components.diffusion.training.loop import fine_tune
 from components.registry.tracking import open_tracking
 from components.registry.versions import register_model

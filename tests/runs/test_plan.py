@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,12 +7,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from components.core.config import RunConfig, parse_config
+from components.core.config import PLAIN, RunConfig, parse_config
 from components.core.errors import ConfigError, InputError
 from components.diffusion.models.sources import base_facts
+from components.diffusion.training.methods import METHODS
 from runs.plan import plan_run
 
 END = {"score", "report", "register"}
+FORMULA = "{start: class, branches: {class: {prompt: a photo of style}}, terms: [{scale: 3, away_from: class, toward: prompt}]}"
 
 
 @pytest.fixture
@@ -48,6 +51,7 @@ def _changed(settings: dict[str, Any], *overrides: str) -> set[str]:
         ("registry.alias=other", {"register"}),
         ("style.name=other", {"report", "register"}),
         ("sampling.guidance=2.0", {"examine", "sample_bank", "explain", "sample_base", "report", "register"}),
+        (f"sampling.guidance_formula={FORMULA}", {"sample_bank", "explain", "report", "register"}),
         ("sampling.style_template='{token} {prompt}'", {"sample_bank", "explain", "report", "register"}),
         ("training.learning_rate=0.1", {"fine_tune", "report", "register"}),
         ("method.prior_weight=2.0", {"fine_tune", "report", "register"}),
@@ -272,3 +276,20 @@ def test_a_bank_to_select_by_that_the_scores_see_is_refused(settings: dict[str, 
     plan_run(_config(settings, *CHOICE, bank, "sampling.limit=1"))
     with pytest.raises(ConfigError, match=r"selection\.score"):
         _config(settings, "selection.score=beauty")
+
+
+def test_a_method_brings_its_guidance_and_the_configuration_wins(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    own = parse_config(settings, overrides=[f"sampling.guidance_formula={FORMULA}"]).sampling.guidance_formula
+    assert plan_run(_config(settings))["sample_bank"]["sampling"]["guidance_formula"] is None
+    monkeypatch.setitem(METHODS, "single-styleforge", replace(METHODS["single-styleforge"], guidance=own))
+    assert own is not None
+    planned = plan_run(_config(settings, "training.validation_prompts=[a]"))
+    assert all(
+        planned[step]["sampling"]["guidance_formula"] == own.model_dump(mode="json") for step in ("sample_bank", "explain", "fine_tune")
+    )
+    assert planned["register"]["config"]["sampling"]["guidance_formula"] == own.model_dump(mode="json")
+    assert "guidance_formula" not in planned["sample_base"]["sampling"]
+    plain = plan_run(_config(settings, "sampling.guidance_formula=plain"))
+    assert plain["sample_bank"]["sampling"]["guidance_formula"] == PLAIN.model_dump(mode="json")
+    with pytest.raises(ConfigError, match=r"selection\.guidances.*nothing to choose"):
+        plan_run(_config(settings, "selection.guidances=[2.0]"))

@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from components.core.config.sections import Probability, Section
+from components.core.config.section import Probability, Section
 
 
 class ExamineSection(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from components.core.config.sections import PositiveInt, Section
+from components.core.config.section import PositiveInt, Section
 from components.core.nested import leaves
 
 MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "svdiff", "single-styleforge", "multi-styleforge"]

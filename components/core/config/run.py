@@ -12,6 +12,7 @@ from components.core.config import sections
 from components.core.config.examine import ExamineSection
 from components.core.config.files import read_config
 from components.core.config.method import MethodSection
+from components.core.config.section import Section
 from components.core.config.selection import SelectionSection
 from components.core.config.validation import validate_model
 from components.core.content import digest_value
@@ -19,7 +20,7 @@ from components.core.nested import leaves
 from components.core.overrides import apply_overrides
 
 
-class RunConfig(sections.Section):
+class RunConfig(Section):
     """One run of the `personalize` pipeline."""
 
     seed: int = Field(0, ge=0, description="The one seed of the run; every consumer derives its own stream from it.")

@@ -1,12 +1,12 @@
 """The sections of a run: extra keys forbidden, every field documented with its unit."""
 
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+from components.core.config.guidance import GuidanceSection, plain_by_name
+from components.core.config.section import PositiveInt, Probability, Section
 
 
 def _without_credentials(value: str | None) -> str | None:
@@ -21,22 +21,6 @@ OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "s
 Measure = Literal["style_score", "copies", "leakage", "diversity", "cmmd"]
 Place = Annotated[str, AfterValidator(_without_credentials)]
 """A folder or URL."""
-
-
-class Section(BaseModel):
-    """Common rules: unknown keys refused, values frozen, defaults checked.
-
-    A number where text is due is that text, and one word or number where a list is due is a list of one.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        lists = any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
-        return (value,) if lists and isinstance(value, str | int | float) else value
 
 
 class StyleSection(Section):
@@ -266,7 +250,7 @@ class TrainingSection(Section):
 
 SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt", "height", "width")
 """The settings of ``sampling`` that say how one picture is drawn from its prompt."""
-AS_SCORED = ("style_template", "plain_template", *SAMPLER)
+AS_SCORED = ("style_template", "plain_template", "guidance_formula", *SAMPLER)
 """The settings of ``sampling`` that a style model keeps, so that it is used as it was scored."""
 
 
@@ -283,6 +267,11 @@ class SamplingSection(Section):
     guidance: float | None = Field(
         None, ge=1.0, description="Classifier-free guidance scale; 1 turns it off. Default: the base's family's (Stable Diffusion: 7.5)."
     )
+    guidance_formula: Annotated[GuidanceSection | None, BeforeValidator(plain_by_name)] = Field(
+        None,
+        description="How style pictures are guided, by several prompts at once; default: the method's, or `plain`: classifier-free "
+        "guidance, from `negative_prompt` to the prompt. Pictures without the style are always guided so.",
+    )
     height: PositiveInt | None = Field(None, description="Height of the pictures in pixels; default: the base's own side.")
     width: PositiveInt | None = Field(None, description="Width of the pictures in pixels; default: the base's own side.")
     batch_size: PositiveInt = Field(8, description="Pictures drawn at once; changes no picture.")
@@ -291,6 +280,10 @@ class SamplingSection(Section):
         "a photo of {prompt}", description="Style-free prompt: for the baseline of the base, and for the drift of the fine-tuned model."
     )
     negative_prompt: str = Field("", description="Negative prompt.")
+
+    def without_style(self) -> Self:
+        """How pictures without the style are drawn: guided by their prompt alone."""
+        return self.model_copy(update={"guidance_formula": None})
 
 
 class ScoringSection(Section):

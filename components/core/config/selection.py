@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.core.config.sections import PositiveInt, Probability, Section
+from components.core.config.section import PositiveInt, Probability, Section
 from components.core.metrics import SCORES
 
 if TYPE_CHECKING:

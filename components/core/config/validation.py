@@ -51,6 +51,8 @@ def explain(model: type[BaseModel], item: Any, place: Sequence[str] = ()) -> str
         return message
     if message.startswith("must hold no user name"):
         return f"{dotted}: {message}"
+    if isinstance(item["input"], Mapping) and re.match(r"[\w.]+: ", message):
+        return f"{dotted}.{message}"
     hint = did_you_mean(item["input"], re.findall(r"'([^']*)'", message)) if item["type"] == "literal_error" else ""
     return f"{dotted}={item['input']!r}: {message[0].lower()}{message[1:]}{hint}"
 

@@ -23,7 +23,8 @@ from components.core.errors import InputError, StyleForgeError
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.models.families import Family
 from components.diffusion.models.tokens import expand
-from components.diffusion.sampling.sampler import Job, PromptRequest, draw_pictures, jobs_for
+from components.diffusion.sampling.jobs import Job, PromptRequest, jobs_for
+from components.diffusion.sampling.sampler import draw_pictures
 
 # Words that say how others belong together. They are mapped only where they are named.
 FUNCTION_WORDS = frozenset(
@@ -104,8 +105,8 @@ def _explain(
 class AttentionRecord:
     """The cross-attention of N pictures while they are drawn, summed at each resolution of the network.
 
-    The last N (``pictures``) rows of each batch belong to the prompts, rows before them to the negative prompt. ``size`` is (h, w) of
-    the latents.
+    The last N (``pictures``) rows of each batch belong to the prompts, rows before them to other branches of the guidance. ``size`` is
+    (h, w) of the latents.
     """
 
     def __init__(self, pictures: int, size: tuple[int, int]) -> None:

@@ -16,7 +16,8 @@ from components.core.config import SamplingSection
 from components.core.paths import atomic_folder, write_json
 from components.diffusion.attention.capture import Explanation, HeatMap, explain_pictures
 from components.diffusion.models.bundle import Bundle
-from components.diffusion.sampling.sampler import PromptRequest, describe, row_of, write_png
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.sampler import describe, row_of, write_png
 
 SCHEMA = 1
 LISTING = "attention.json"
@@ -53,6 +54,8 @@ def explain(
         order = [request.id for request, _ in requests]
         rows.sort(key=lambda row: order.index(row["prompt_id"]))
         drawing = {"negative_prompt": settings.negative_prompt, **vars(bundle.family.drawing(settings))}
+        if settings.guidance_formula:
+            drawing["guidance_formula"] = settings.guidance_formula.model_dump(mode="json")
         write_json(folder / LISTING, {"schema": SCHEMA, "model": bundle.digest, "seed": seed, **drawing, "pictures": rows})
     return Path(out)
 

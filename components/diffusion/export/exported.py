@@ -16,10 +16,11 @@ from components.core.devices import default_device
 from components.core.paths import write_json
 from components.diffusion.export.formats import LORA_FILE
 from components.diffusion.export.portable import formats_of, open_model, write_format
-from components.diffusion.models.bundle import Bundle, load_weights
+from components.diffusion.models.bundle import Bundle, Origin, load_weights
 from components.diffusion.models.loading import quiet
 from components.diffusion.models.precision import settle
-from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.sampler import draw_pictures
 
 FILE = "exported.json"
 
@@ -34,7 +35,7 @@ def compare_exported(folder: Path, config: RunConfig, requests: Sequence[PromptR
         kind, bundle = _load(folder, config, Path(scratch))
         if bundle is None:
             return
-        device = default_device()
+        bundle.tuned_from, device = Origin(config.base.model, config.base.revision), default_device()
         bundle.family.lower(settle(config.base.precision, device), device, config.base.offload).to(device)
         rows = []
         for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):

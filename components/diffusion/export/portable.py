@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from components.core.content import digest_value
 from components.core.errors import InputError
 from components.core.model_ref import POCKET_BASES, is_hub_id
 from components.core.paths import pocket_weights, read_json, write_json
-from components.core.prompting import fill_template
 from components.diffusion.export.comfy import workflow
 from components.diffusion.export.formats import KOHYA_FILE, PORTABLE_KINDS, file_stem
+from components.diffusion.export.guided import guided
 from components.diffusion.export.original import write_original
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
@@ -28,6 +29,8 @@ from components.diffusion.models.loading import quiet
 from components.diffusion.models.sources import check_folder, folder_beside
 from components.diffusion.models.tokens import row_names
 from components.diffusion.objectives.schedulers import make_scheduler, samplers_for
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.requests import request_for
 
 FORMATS = {
     "diffusers": "a folder for diffusers' from_pretrained",
@@ -67,10 +70,14 @@ class StyleModel:
         return {token: self.folder / f"{file_stem(token)}.safetensors" for token in tokens}
 
     @property
+    def concepts(self) -> list[dict[str, Any]]:
+        """What the card lists: each ``token``, and its ``negative`` one where it has one."""
+        return list(self.card.get("concepts") or [{"token": self.card.get("identifier", "")}])
+
+    @property
     def tokens(self) -> list[str]:
         """The identifiers, as prompts name them."""
-        concepts = self.card.get("concepts") or [{"token": self.card.get("identifier", "")}]
-        return [str(row["token"]) for row in concepts if row["token"]]
+        return [str(row["token"]) for row in self.concepts if row["token"]]
 
     @property
     def low_rank(self) -> bool:
@@ -203,10 +210,16 @@ def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) 
         shutil.copyfile(model.lora, out / "loras" / lora)
     embeddings = _copy_embeddings(model, out / "embeddings") if model.embeddings else {}
     settings = sampling_settings(model.card)
-    tokens = [f"embedding:{file_stem(token)}" if token in embeddings else token for token in model.tokens]
-    prompt = fill_template(settings.style_template, tokens, EXAMPLE)
-    write_json(out / "workflow.json", workflow(family, settings, checkpoint, lora, prompt))
-    return _written(model, family, _notes(family), embeddings)
+    request = example_request(model, EXAMPLE, lambda token: f"embedding:{file_stem(token)}" if token in embeddings else token)
+    by = guided(settings, family.drawing(settings).guidance, request, middle=True)
+    write_json(out / "workflow.json", workflow(family, settings, checkpoint, lora, request.full_prompt, by))
+    return _written(model, family, _notes(family), embeddings, middle=True)
+
+
+def example_request(model: StyleModel, text: str, spell: Callable[[str], str] = str) -> PromptRequest:
+    """A text in the model's template, its tokens as ``spell`` writes them."""
+    rows = [{key: spell(str(row[key])) for key in ("token", "negative") if row.get(key)} for row in model.concepts]
+    return request_for("example", "", text, sampling_settings(model.card).style_template, [row for row in rows if row])
 
 
 def _base(model: StyleModel) -> Family:
@@ -261,8 +274,9 @@ def _notes(family: Family) -> list[str]:
 
 def _written(
     model: StyleModel, family: Family | None = None, notes: list[str] | None = None,
-    embeddings: dict[str, tuple[str, list[str]]] | None = None,
+    embeddings: dict[str, tuple[str, list[str]]] | None = None, *, middle: bool = False,
 ) -> Written:  # fmt: skip
+    """``middle`` says that the format takes guidance by three prompts."""
     settings = sampling_settings(model.card)
     # Files without a base are those of programs that read one-file checkpoints.
     drawing = family.drawing(settings) if family else WHOLE_KINDS[0].layout.settled(settings, {})
@@ -270,6 +284,8 @@ def _written(
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
     if family is None and model.card.get("base", {}).get("model") in POCKET_BASES:
         notes = [_OTHER_SIZE]
+    note = guided(settings, drawing.guidance, example_request(model, EXAMPLE), middle=middle).note
+    notes = [*(notes or []), *([note] if note else [])]
     base = family.scheduler_config if family else _scheduler_of_base(model)
     samplers = samplers_for(base or {})
     if base:
@@ -278,7 +294,7 @@ def _written(
         # What our scheduler asks for whatever the base: its own options, and those that bases differ in.
         ours = make_scheduler(name, {}).config
         options = {key: ours[key] for key in (*samplers[name][1], "clip_sample", "timestep_spacing") if key in ours}
-    return Written(notes or [], drawing, pipeline, samplers[name][0], options, embeddings or {})
+    return Written(notes, drawing, pipeline, samplers[name][0], options, embeddings or {})
 
 
 def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:

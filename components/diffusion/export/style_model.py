@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from components.core.config import AS_SCORED, RunConfig
+from components.core.card import as_scored
+from components.core.config import RunConfig
 from components.core.content import digest_value
 from components.core.devices import default_device
 from components.core.paths import atomic_folder, link_or_copy, read_jsonl, write_json, write_jsonl
@@ -80,7 +81,7 @@ def write_model(
             link_or_copy(preview, folder / "training" / "previews" / preview.name)
         write_jsonl(folder / "training" / "log.jsonl", log)
         write_json(folder / "training" / "timing.json", timing.as_json())
-        if requests := preview_requests(config, method.tokens):
+        if requests := preview_requests(config, method):
             device = default_device()
             bundle.family.lower(settle(config.base.precision, device), device, config.base.offload).to(device)
             for request, picture in draw_pictures(bundle, requests, config.sampling, config.seed):
@@ -114,7 +115,7 @@ def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path)
             "prior_weight": method.prior_weight,
             "trains": sorted(method.trains),
         },
-        "sampling": config.sampling.model_dump(mode="json", include=set(AS_SCORED)) | vars(bundle.family.drawing(config.sampling)),
+        "sampling": as_scored(config.sampling) | vars(bundle.family.drawing(config.sampling)),
         "versions": versions(),
     }
 

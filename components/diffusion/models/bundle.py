@@ -13,7 +13,7 @@ from components.core.card import CARD, read_card
 from components.core.config import BaseSection, validate_model
 from components.core.devices import default_device
 from components.core.errors import InputError
-from components.diffusion.models.deltas import apply_delta, check_base, is_delta, read_delta
+from components.diffusion.models.deltas import apply_delta, check_base, is_delta, other_base, read_delta
 from components.diffusion.models.families import Family
 from components.diffusion.models.loading import load_file, load_folder, quiet
 from components.diffusion.models.precision import Precisions, compute_dtype, kind_of, settle
@@ -22,19 +22,54 @@ from components.diffusion.models.sources import content_digest, locate
 CPU, AS_FILES = torch.device("cpu"), Precisions()
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The base that a model was tuned from, and the digest of its files (None: it is in use, so nobody need ask)."""
+
+    model: str
+    revision: str | None
+    digest: str | None = None
+
+
 @dataclass
 class Bundle:
-    """A text-to-image model: its family, its configured ``model`` and ``revision``, and the local folder or file it came from."""
+    """A text-to-image model: its family, its configured ``model`` and ``revision``, and the local folder or file it came from.
+
+    ``tuned_from`` is the base whose weights have moved; None for a model that is a base itself.
+    """
 
     family: Family
     model: str
     revision: str | None
     path: Path
+    tuned_from: Origin | None = None
 
     @cached_property
     def digest(self) -> str:
         """sha256 over the files of its parts (or delta), as they were loaded; logs and other files beside them do not count."""
         return read_delta(self.path).digest if is_delta(self.path) else content_digest(self.path)
+
+    @cached_property
+    def frozen(self) -> Bundle:
+        """The base with its own weights, held as the model is and on the same device; itself where nothing was tuned.
+
+        A copy: adapters are folded into the weights, from which they cannot be taken out to the bit. InputError where the base is not
+        here, or is another one now.
+        """
+        origin, family = self.tuned_from, self.family
+        if origin is None:
+            return self
+        try:
+            base = load_weights(origin.model, origin.revision, family.precisions, family.device)
+        except InputError as error:
+            raise InputError(
+                str(self.path), f"needs its base {origin.model} to draw with, which is not here ({error.where}: {error.problem})",
+                expected="the base that it was trained on", remedy="put it back, or guide without branches of the base's weights",
+            ) from error  # fmt: skip
+        if origin.digest is not None and base.digest != origin.digest:
+            raise other_base(self.path, origin.model, origin.digest, base.digest)
+        base.family.lower(family.precisions, family.device, family.offload).to(family.device)
+        return base
 
     def save(self, folder: Path) -> Path:
         """Write the diffusers layout into ``folder`` and return it."""
@@ -53,7 +88,7 @@ def load_bundle(
         model: ``pocket``, a diffusers folder, a folder with a delta (loaded onto its base), a ``.safetensors`` file, or a hub
             id (``owner/name``), whose ``revision`` is a full commit hash.
         device: default: the accelerator, else the CPU.
-        base: where the base of a delta is; default: where it was in training.
+        base: where the base of a style model is; default: where it was in training.
         memory: whose ``precision`` and ``offload`` hold; default: those that a style model was trained with, else the defaults.
 
     Raises:
@@ -91,7 +126,13 @@ def load_weights(
         family = load_file(path, types) if path.is_file() else load_folder(path, types)
     for part in family.parts.values():
         part.requires_grad_(False).eval()
-    return Bundle(family, where, revision, path)
+    return Bundle(family, where, revision, path, _origin(path, base))
+
+
+def _origin(path: Path, base: str | Path | None) -> Origin | None:
+    """The base of a whole style model, as its card says, at another place where one is given."""
+    recorded = read_card(path).get("base") if path.is_dir() else None
+    return Origin(str(base or recorded["model"]), recorded["revision"], recorded["digest"]) if recorded else None
 
 
 def _load_delta(folder: Path, where: str, precisions: Precisions, device: torch.device, base: str | Path | None) -> Bundle:
@@ -105,7 +146,7 @@ def _load_delta(folder: Path, where: str, precisions: Precisions, device: torch.
     bundle = load_weights(base or delta.model, delta.revision, precisions, device, whole=delta.recipe.kinds())
     check_base(delta, bundle.digest)
     apply_delta(bundle.family, delta)
-    return Bundle(bundle.family, where, None, folder)
+    return Bundle(bundle.family, where, None, folder, Origin(bundle.model, delta.revision, delta.base_digest))
 
 
 def _recorded(folder: Path) -> BaseSection:

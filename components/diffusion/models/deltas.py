@@ -73,7 +73,12 @@ def apply_delta(family: Family, delta: Delta) -> None:
 def check_base(delta: Delta, digest: str) -> None:
     """Refuse (InputError) a base with other weights than the delta was trained on."""
     if digest != delta.base_digest:
-        raise InputError(
-            str(delta.folder), f"is a delta of the base {delta.model} with digest {delta.base_digest[:16]}, which now has {digest[:16]}",
-            expected="the base that it was trained on", remedy="put the old base's files back, or train again",
-        )  # fmt: skip
+        raise other_base(delta.folder, delta.model, delta.base_digest, digest)
+
+
+def other_base(folder: Path, model: str, recorded: str, found: str) -> InputError:
+    """The error for a base that has other weights than the one that a model was trained on."""
+    return InputError(
+        str(folder), f"was trained on the base {model} with digest {recorded[:16]}, which now has {found[:16]}",
+        expected="the base that it was trained on", remedy="put the old base's files back, or train again",
+    )  # fmt: skip

@@ -62,7 +62,7 @@ class Family(abc.ABC):
         self.device = torch.device("cpu")
         """Where it works; parts that take turns are on the CPU in between."""
         self.take_turns = False
-        self.precisions = Precisions()
+        self.precisions, self.offload = Precisions(), 0.0
         if self.resolution >= SLICED_FROM and hasattr(self.vae, "enable_slicing"):
             self.vae.enable_slicing()
 
@@ -259,7 +259,7 @@ class Family(abc.ABC):
 
         ``offload`` is the share of the denoiser's blocks that stay on the CPU.
         """
-        self.precisions = precisions
+        self.precisions, self.offload = precisions, offload
         for name, part in self.parts.items():
             if name not in but:
                 lower(part, precisions.of(name), device, offload if name == self.layout.denoiser else 0.0)

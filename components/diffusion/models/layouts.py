@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from components.core.config import SamplingSection
+from components.core.config import PLAIN, GuidanceSection, SamplingSection
+from components.core.errors import ConfigError
 from components.diffusion.objectives.schedulers import DISCRETE, FLOW, Samplers
 
 Config = Mapping[str, Any]
@@ -112,6 +113,14 @@ class Layout:
         """How pictures are drawn: what the settings leave open is the family's own, by the denoiser's configuration and the index."""
         own = self.quick if self.quick and self.distilled(denoiser, index) else self.drawing
         return Drawing(settings.scheduler or own.scheduler, settings.steps or own.steps, settings.guidance or own.guidance)
+
+    def check_formula(self, formula: GuidanceSection | None, denoiser: Config) -> None:
+        """Refuse (ConfigError) guidance by several prompts for a denoiser that is told the guidance scale, and guides by itself."""
+        if denoiser.get("guidance_embeds") and formula not in (None, PLAIN):
+            raise ConfigError(
+                "sampling.guidance_formula", f"this {self.title} was distilled to guide by itself, and predicts nothing without guidance",
+                expected="plain", remedy="leave the formula out, or take a base without distilled guidance",
+            )  # fmt: skip
 
     def lacks(self, trains: frozenset[str]) -> frozenset[str]:
         """The ways among those of a method in which nothing of the family trains.

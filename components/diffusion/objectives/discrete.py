@@ -72,7 +72,9 @@ class DiscreteObjective(Objective):
 
     def _snr(self, times: torch.Tensor) -> torch.Tensor:
         # Not diffusers' compute_snr, which squares a quotient of roots: its rounding would move every trained model.
-        alpha = self.schedule.alphas_cumprod.to(times.device)[times].float()
+        # Some samplers put their steps between two of the schedule's.
+        nearest = times.round().long() if times.is_floating_point() else times
+        alpha = self.schedule.alphas_cumprod.to(times.device)[nearest].float()
         return alpha / (1.0 - alpha)
 
     def loss_weights(self, times: torch.Tensor, training: TrainingSection) -> torch.Tensor | None:

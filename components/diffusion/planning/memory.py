@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
-from components.core.config import SamplingSection
+from components.core.config import PLAIN, SamplingSection
 from components.diffusion.models.families import ROOM
 from components.diffusion.models.precision import PLAIN_DTYPES, weight_bytes
 from components.diffusion.planning.phases import Peak, Phases, away_layers, fetched_layers, score
 from components.diffusion.planning.records import MemoryPlan, PartCount, StepMemory
 from components.diffusion.planning.settings import MemorySettings, Storage
 from components.diffusion.planning.shapes import family_from_configuration
+from components.diffusion.sampling.guidance import branches_of
 from components.diffusion.training.caches import ENCODE_BATCH
 from components.diffusion.training.optimizers import state_bytes
 from components.diffusion.training.trainables import Trainables
@@ -96,10 +97,12 @@ class Planner:
         family = self._plain(settings).family
         counts = {name: _count(name, part, settings.of(name), {}).weights for name, part in family.parts.items()}
         prompt, drawn = self._prompt(settings), self._drawing(settings, side, settings.sampling_batch)
-        states, everything = 0 if settings.on_gpu else settings.bank * prompt.kept, sum(counts.values())
+        # Branches of the base's weights have a copy of the base.
+        copies = 2 if settings.formula and settings.formula.base_branches else 1
+        states, everything = 0 if settings.on_gpu else settings.bank * prompt.kept, copies * sum(counts.values())
         if settings.size is None or everything <= ROOM * settings.size:
             return StepMemory("sample", everything, activations=max(drawn.most, prompt.most), caches=states)
-        texts = sum(weights for name, weights in counts.items() if name.startswith(TEXT))
+        texts = copies * sum(weights for name, weights in counts.items() if name.startswith(TEXT))
         reads = StepMemory("sample", texts, activations=prompt.most, caches=states)
         draws = StepMemory("sample", everything - texts, activations=drawn.most, caches=states)
         return max(reads, draws, key=lambda step: step.total)
@@ -113,9 +116,12 @@ class Planner:
     def _drawing(self, settings: MemorySettings, side: int, count: int) -> Peak:
         half, plain = "bf16" if settings.on_gpu else "no", self._plain(settings)
         guidance = settings.guidance or plain.family.drawing(SamplingSection()).guidance
-        guided = guidance != 1.0 and not plain.family.guidance_embedded
-        key = ("draw", settings.storage, side, count, guided, half)
-        return self._once(key, lambda: plain.predict(count, side, half, guided=guided, decodes=True))
+        formula = settings.formula or PLAIN
+        of_base = set(formula.base_branches)
+        names = [name for name in branches_of(formula, guidance) if name not in of_base]
+        branches = 1 if plain.family.guidance_embedded else max(len(names), len(of_base))
+        key = ("draw", settings.storage, side, count, branches, half)
+        return self._once(key, lambda: plain.predict(count, side, half, branches=branches, decodes=True))
 
     def _train(self, settings: MemorySettings, side: int, traced: Phases) -> Peak:
         key = (

@@ -102,13 +102,13 @@ class Phases:
         prediction = self._predict(self._latents(count, side), conditioning)
         return per_sample_loss(prediction, self._latents(count, side)).sum()
 
-    def predict(self, count: int, side: int, half: str, *, guided: bool = False, decodes: bool = False) -> Peak:
-        """The denoiser sees ``count`` pictures, ``guided`` twice as many; with ``decodes`` the VAE draws them then."""
+    def predict(self, count: int, side: int, half: str, *, branches: int = 1, decodes: bool = False) -> Peak:
+        """The denoiser sees ``count`` pictures for each of the guidance's ``branches``; with ``decodes`` the VAE draws them then."""
         with torch.no_grad(), self._watch():
-            conditioning = self._encode(2 * count if guided else count)
+            conditioning = self._encode(branches * count)
         with torch.no_grad(), self._watch(half) as (live, _):
             latents = self._latents(count, side)
-            self._predict(torch.cat([latents, latents]) if guided else latents, conditioning)
+            self._predict(torch.cat([latents] * branches) if branches > 1 else latents, conditioning)
             if decodes:
                 self.family.decode_latents(latents)
         return Peak(live.peak)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from components.core.config import RunConfig
+from components.core.config import GuidanceSection, RunConfig
 from components.diffusion.training.methods import Recipe, method_for
 
 QUANTIZED = ("fp8", "int8", "nf4")
@@ -27,10 +27,11 @@ class MemorySettings:
     ``instances`` and ``aux`` are the pictures of a micro-batch, ``repeated`` the further predictions that a loss asks for, ``pictures``
     and ``prompts`` what the caches hold, ``bank`` the prompts that are drawn. With ``asks_base`` a copy of what trains stays as it
     began. ``half`` is autocast's type in training or ``no``.
-    ``guidance`` is None for the family's own, and so are ``resolution`` and ``drawn``, the sides in pixels of a training picture and of
-    a drawn one; other shapes count as squares of their area. ``denoiser``, ``text_encoders`` and ``vae`` say how these lie where they are
-    frozen, ``weights`` in what precision trained weights are. With ``staged`` training has a part on the GPU only while it works: the
-    VAE for latents, text encoders for prompts, then the denoiser; drawing does where all parts take too much of ``size``, the GPU's bytes.
+    ``guidance`` is None for the family's own, ``formula`` for plain guidance, and so are ``resolution`` and ``drawn``, the sides in pixels
+    of a training picture and of a drawn one; other shapes count as squares of their area. ``denoiser``, ``text_encoders`` and
+    ``vae`` say how these lie where they are frozen, ``weights`` in what precision trained weights are. With ``staged`` training has a part
+    on the GPU only while it works: the VAE for latents, text encoders for prompts, then the denoiser; drawing does where all parts take too
+    much of ``size``, the GPU's bytes.
     ``on_gpu`` is False for the CPU, where nothing is in half precision or elsewhere.
     """
 
@@ -61,6 +62,7 @@ class MemorySettings:
     on_gpu: bool = True
     sampling_batch: int = 8
     guidance: float | None = None
+    formula: GuidanceSection | None = None
     bank: int = 1
     scoring_batch: int = 64
 
@@ -77,7 +79,8 @@ class MemorySettings:
     def as_json(self) -> dict[str, Any]:
         """As a JSON value."""
         parts = {name: vars(getattr(self, name)) for name in ("denoiser", "text_encoders", "vae")}
-        return {**vars(self), **parts, "recipe": self.recipe.as_json()}
+        formula = {"formula": self.formula.model_dump(mode="json") if self.formula else None}
+        return {**vars(self), **parts, **formula, "recipe": self.recipe.as_json()}
 
     def of(self, part: str) -> Storage:
         """How a part lies, by its name in the layout."""
@@ -113,7 +116,8 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1, size:
         pictures=(style_refs + aux) * variants + VALIDATED, prompts=prompts + (training.caption_dropout > 0),
         validation_prompts=len(training.validation_prompts), sampling_batch=config.sampling.batch_size,
         resolution=training.resolution, drawn=round((height * width) ** 0.5) if height and width else height or width,
-        guidance=config.sampling.guidance, bank=bank, scoring_batch=config.scoring.batch_size,
+        guidance=config.sampling.guidance, formula=config.sampling.guidance_formula or method.guidance,
+        bank=bank, scoring_batch=config.scoring.batch_size,
         denoiser=Storage(denoiser, config.base.offload), text_encoders=Storage(text_encoders),
         vae=Storage("fp32" if precision.vae == "auto" else precision.vae), weights=training.weights,
         staged=on_gpu and training.processes == 1, size=size, on_gpu=on_gpu,

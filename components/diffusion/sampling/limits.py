@@ -53,12 +53,14 @@ class Request:
 
 
 def check_request(
-    prompts: Sequence[str], params: Mapping[str, Any], own: Drawing, size: tuple[int, int], limits: Limits | None = None
-) -> Request:
+    prompts: Sequence[str], params: Mapping[str, Any], own: Drawing, size: tuple[int, int], limits: Limits | None = None, *,
+    scaled: bool = True,
+) -> Request:  # fmt: skip
     """A request within the limits, for a model with pictures of ``size`` (height, width) pixels. InputError names the value and its bounds.
 
     ``params`` are ``seed``, ``steps``, ``guidance`` and ``count``; what is missing or None gets its default: 0, the model's own, 1.
-    The model's own steps and guidance are always allowed, since it was scored with them.
+    The model's own steps and guidance are always allowed, since it was scored with them; no other guidance where none of its scales is
+    to be chosen (``scaled`` is False).
     """
     limits = limits or Limits()
     defaults = {"seed": 0, "steps": own.steps, "guidance": own.guidance, "count": 1}
@@ -67,6 +69,8 @@ def check_request(
     if value["steps"] != own.steps:
         _within("steps", value["steps"], 1, limits.steps)
     if value["guidance"] != own.guidance:
+        if not scaled:
+            raise InputError(f"guidance={value['guidance']}", "the scales of this model's guidance are fixed", expected="no guidance")
         _within("guidance", value["guidance"], *GUIDANCE)
     _within("count", value["count"], 1, limits.count)
     _within("number of prompts", len(prompts), 1, limits.pictures)

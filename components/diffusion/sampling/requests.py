@@ -11,17 +11,20 @@ from components.core.config import SamplingSection
 from components.core.content import digest_value
 from components.core.errors import InputError
 from components.core.prompting import fill_template, names_token, tokens_for
-from components.diffusion.sampling.sampler import PromptRequest
+from components.diffusion.sampling.jobs import PromptRequest
 
 
 def request_for(identity: str, category: str, text: str, template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> PromptRequest:
     """A prompt in the template, with the tokens that its category asks for; one that names a token is taken as it stands.
 
     ``template`` holds ``{prompt}``, and ``{token}`` where the style is asked for; ``concepts`` are each ``token`` with its
-    ``categories``, as ``styleforge.json`` lists them.
+    ``categories``, and its ``negative`` token where it has one, as ``styleforge.json`` lists them.
     """
-    named = names_token(text, [str(row["token"]) for row in concepts])
-    return PromptRequest(identity, category, text, text if named else fill_template(template, tokens_for(concepts, category), text))
+    named = [str(row["token"]) for row in concepts if names_token(text, [str(row["token"])])]
+    tokens = named or tokens_for(concepts, category)
+    whole = text if named else fill_template(template, tokens, text)
+    negatives = [str(row["negative"]) for row in concepts if row.get("negative") and str(row["token"]) in tokens]
+    return PromptRequest(identity, category, text, whole, tuple(filter(None, tokens)), tuple(negatives))
 
 
 def prompt_requests(
@@ -34,18 +37,18 @@ def prompt_requests(
     if any(not prompt.strip() for prompt in prompts):
         raise InputError("PROMPT", "is empty", expected="what to draw")
     template = settings.plain_template if plain else settings.style_template
-    return [request_for(_prompt_id(text), "sample", text, template, _all_tokens(card)) for text in dict.fromkeys(prompts)]
+    return [request_for(_prompt_id(text), "sample", text, template, _all_concepts(card)) for text in dict.fromkeys(prompts)]
 
 
 def picture_request(card: Mapping[str, Any], settings: SamplingSection, identity: str, caption: str) -> PromptRequest:
     """The prompt that draws what a picture shows in the style; without a caption it asks for the style alone."""
-    request = request_for(identity, "restyle", caption, settings.style_template, _all_tokens(card))
+    request = request_for(identity, "restyle", caption, settings.style_template, _all_concepts(card))
     return request if caption else replace(request, full_prompt=request.full_prompt.rstrip(" ,;:"))
 
 
-def _all_tokens(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _all_concepts(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A user's prompt is of no category, so it asks for all concepts."""
-    return [{"token": row["token"]} for row in card.get("concepts") or [{"token": card.get("identifier", "")}]]
+    return [{**row, "categories": None} for row in card.get("concepts") or [{"token": card.get("identifier", "")}]]
 
 
 def _prompt_id(text: str) -> str:

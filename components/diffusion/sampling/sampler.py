@@ -10,11 +10,9 @@ import inspect
 import itertools
 import json
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from components.core.config import SamplingSection
-from components.core.content import derive_seed, digest_value
+from components.core.content import digest_value
 from components.core.errors import InputError, StyleForgeError
 from components.core.logs import progress
 from components.core.paths import atomic_file, atomic_folder, read_jsonl, state, storage_errors, write_jsonl
 from components.core.shards import Shard, every_nth_batch
 from components.diffusion.models.bundle import Bundle, load_bundle
+from components.diffusion.sampling.guidance import Guidance, describe_guidance
+from components.diffusion.sampling.jobs import Job, PromptRequest, jobs_for
 from components.diffusion.training.caches import PromptCache
 from components.diffusion.training.pictures import to_uint8
 
@@ -40,49 +40,9 @@ CHUNK = "styleforge"
 TOGETHER = 256
 """Pictures whose prompts are encoded at once where parts take turns on the GPU, and are kept at all."""
 _LEFTOVER = ".*.tmp.png"
-Start = Callable[[Sequence["Job"], torch.Tensor, Any, PromptCache], tuple[torch.Tensor, int]]
+Start = Callable[[Sequence[Job], torch.Tensor, Any, PromptCache], tuple[torch.Tensor, int]]
 """Where the denoising of a batch begins: its jobs, Gaussian noise (N, C, h, w), the sampler and the prompts give latents of that shape
 and the number of the first step."""
-
-
-@dataclass(frozen=True)
-class PromptRequest:
-    """One prompt to draw: its id and category in the bank, the bank's text, and the whole prompt that the model gets."""
-
-    id: str
-    category: str
-    prompt: str
-    full_prompt: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to draw."""
-
-    request: PromptRequest
-    repeat: int
-    seed: int
-
-    @property
-    def file_name(self) -> str:
-        """``<prompt id>-r<repeat>.png``, the id as :func:`safe_name` has it."""
-        return f"{safe_name(self.request.id)}-r{self.repeat}.png"
-
-
-def safe_name(name: str) -> str:
-    """The name, where a file can be called so; else what of it can stand in a file's name, with a digest."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] + "-" + digest_value(name)[:8]
-    return name.lstrip("-")
-
-
-def jobs_for(requests: Sequence[PromptRequest], repeats: int, seed: int) -> list[Job]:
-    """All pictures of a bank, sorted by id and repeat. Each seed is a hash of (run seed, prompt id, repeat)."""
-    ordered = sorted(requests, key=lambda request: request.id)
-    for first, second in itertools.pairwise(ordered):
-        if first.id == second.id:
-            raise InputError("sampling.bank", f"two prompts have the id {first.id!r}", expected="ids that are all different")
-    return [Job(request, repeat, derive_seed(seed, "sample", request.id, repeat)) for request in ordered for repeat in range(repeats)]
 
 
 def sample_bank(
@@ -108,12 +68,12 @@ def sample_bank(
         raise InputError("shard", f"{index} of {count}", expected="0 <= i < n")
     bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
     jobs = every_nth_batch(jobs_for(prompts, settings.repeats, seed), settings.batch_size, shard)
+    about = {job: describe(job, bundle, settings) for job in jobs}
     images = Path(out) / "images"
     with storage_errors(images):
         images.mkdir(parents=True, exist_ok=True)
         for leftover in images.glob(_LEFTOVER):
             leftover.unlink()
-    about = {job: describe(job, bundle, settings) for job in jobs}
     missing = [job for job in jobs if not is_drawn(images / job.file_name, about[job])]
     with progress("sampling", len(jobs)) as advance, ThreadPoolExecutor(max_workers=1) as writer:
         if len(missing) < len(jobs):
@@ -154,7 +114,7 @@ def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, coun
     """
     bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
     # A negative prompt is meant for the style's pictures. It is often the class prompt itself, away from which nothing is left to draw.
-    settings = settings.model_copy(update={"repeats": count, "negative_prompt": ""})
+    settings = settings.without_style().model_copy(update={"repeats": count, "negative_prompt": ""})
     request = PromptRequest("class", "class", prompt, prompt)
     key = digest_value([describe(Job(request, 0, seed), bundle, settings), count])[:24]
     cache = state("cache", "class_images")
@@ -191,7 +151,8 @@ def describe(job: Job, bundle: Bundle, settings: SamplingSection) -> dict[str, A
     size = width if height == width else [height, width]
     lowered = bundle.family.precisions.lowered
     precision = {"precision": lowered} if lowered else {}
-    return {"schema": 1, "model": bundle.digest, "size": size, **row, **drawing, **precision}
+    guidance = describe_guidance(job.request, bundle, settings)
+    return {"schema": 1, "model": bundle.digest, "size": size, **row, **drawing, **precision, **guidance}
 
 
 def row_of(job: Job) -> dict[str, Any]:
@@ -217,8 +178,8 @@ def draw_batches(
     """Draw pictures batch by batch: yields the jobs and their pixels, uint8 (N, H, W, 3). StyleForgeError names a prompt that gives NaN."""
     if not jobs:
         return
-    family, device = bundle.family, bundle.family.device
-    for part in family.parts.values() if not in_training else ():
+    family, device, guidance = bundle.family, bundle.family.device, Guidance(bundle, settings)
+    for part in [part for each in guidance.families for part in each.parts.values()] if not in_training else ():
         # Convolutions alone are a quarter to a third faster so, on CPUs as on tensor cores; it moves no value.
         part.to(memory_format=torch.channels_last)
     # What inference mode leaves behind, in a module's cache or a buffer, autograd refuses.
@@ -229,16 +190,11 @@ def draw_batches(
     for first in range(0, len(jobs), settings.batch_size):
         batch = jobs[first : first + settings.batch_size]
         if first % together == 0:
-            prompts = PromptCache(family, device, keep_states=True)
-            if family.take_turns:
-                coming = [job.request.full_prompt for job in jobs[first : first + together]]
-                family.turn(*family.text_encoders)
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    prompts.encode([settings.negative_prompt, *coming])
-                family.turn(family.layout.denoiser, "vae")
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                guidance.read(jobs[first : first + together])
         # Closed before the yield: the mode is the thread's, and must not reach the caller.
         with without_gradients(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            pixels = family.decode_latents(denoise(bundle, batch, settings, prompts, start))
+            pixels = family.decode_latents(denoise(bundle, batch, settings, guidance, start))
         if not torch.isfinite(pixels).all():
             bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
             raise StyleForgeError(
@@ -248,13 +204,8 @@ def draw_batches(
         yield batch, to_uint8(pixels)
 
 
-def denoise(
-    bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, prompts: PromptCache, start: Start | None = None
-) -> torch.Tensor:
-    """Latents of N pictures after all denoising steps, or those from ``start`` on, shape (N, C, h, w).
-
-    Guidance (Ho & Salimans, 2022) runs the prompts and the negative prompt in one batch of 2N.
-    """
+def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, guidance: Guidance, start: Start | None = None) -> torch.Tensor:
+    """Latents of N pictures after all denoising steps, or those from ``start`` on, shape (N, C, h, w)."""
     family, device = bundle.family, bundle.family.device
     drawing, shape = family.drawing(settings), family.latent_shape(*family.picture_size(settings))
     scheduler = family.objective.sampler(drawing.scheduler, drawing.steps, shape[1] * shape[2], device)
@@ -263,19 +214,12 @@ def denoise(
     options = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
     latents = torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators]).to(device)
     if start:
-        latents, first = start(jobs, latents, scheduler, prompts)
+        latents, first = start(jobs, latents, scheduler, guidance.prompts)
     else:
         # Flows begin with noise of one size; schedules of discrete steps with that of their first one.
         latents, first = latents * float(getattr(scheduler, "init_noise_sigma", 1.0)), 0
-    guided = drawing.guidance != 1.0 and not family.guidance_embedded
-    texts = [job.request.full_prompt for job in jobs]
-    conditioning = prompts.encode([settings.negative_prompt] * len(jobs) + texts if guided else texts)
-    for timestep in scheduler.timesteps[first:]:
-        doubled = torch.cat([latents, latents]) if guided else latents
-        scaled = scheduler.scale_model_input(doubled, timestep) if hasattr(scheduler, "scale_model_input") else doubled
-        prediction = family.predict(scaled, timestep, conditioning, guidance=drawing.guidance)
-        if guided:
-            without, with_prompt = prediction.chunk(2)
-            prediction = without + drawing.guidance * (with_prompt - without)
-        latents = scheduler.step(prediction, timestep, latents, return_dict=False, **options)[0]
+    predict = guidance.for_jobs(jobs, len(scheduler.timesteps))
+    for step, timestep in enumerate(scheduler.timesteps[first:], first):
+        scaled = scheduler.scale_model_input(latents, timestep) if hasattr(scheduler, "scale_model_input") else latents
+        latents = scheduler.step(predict(scaled, timestep, step), timestep, latents, return_dict=False, **options)[0]
     return latents

@@ -22,9 +22,11 @@ from components.core.paths import REPOSITORY, pocket_weights, read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.deltas import is_delta, read_delta
 from components.diffusion.models.sources import locate
+from components.diffusion.sampling.guidance import formula_of
+from components.diffusion.sampling.jobs import PromptRequest
 from components.diffusion.sampling.limits import PREFIX, Limits, Request, check_request
 from components.diffusion.sampling.requests import prompt_requests
-from components.diffusion.sampling.sampler import PromptRequest, sample_bank
+from components.diffusion.sampling.sampler import sample_bank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +54,12 @@ class StyleModel:
         self._limits = limits or Limits.from_environment()
         self._card = read_card(folder)
         self._own = sampling_settings(self._card, {"batch_size": self._limits.batch})
-        self._bundle: Bundle = load_bundle(folder, base=_find_base(folder) if is_delta(folder) else None)
+        formula = formula_of(self._own)
+        needs_base = is_delta(folder) or bool(formula.base_branches)
+        self._bundle: Bundle = load_bundle(folder, base=_find_base(folder) if needs_base else None)
+        if formula.base_branches:
+            _logger.info("it is guided by its base too, digest %s", self._bundle.frozen.digest[:16])
+        self._scaled = formula.scaled
         # Every picture names its model by this, and hashing gigabytes belongs to the start, not to somebody's first request.
         _logger.info("serving %s, digest %s, on %s", folder, self._bundle.digest[:16], self._bundle.family.device)
         self._turn = threading.Lock()
@@ -77,6 +84,7 @@ class StyleModel:
                 self._bundle.family.drawing(self._own),
                 self._bundle.family.picture_size(self._own),
                 self._limits,
+                scaled=self._scaled,
             )
             requests = prompt_requests(self._card, self._own, request.prompts)
             with self._in_turn():
@@ -137,14 +145,14 @@ def _answer(status: int, message: str) -> MlflowException:
 
 
 def _find_base(folder: Path) -> Path:
-    """The folder or file of a delta's base: where ``STYLEFORGE_SERVE_BASE`` points, else where it was in training."""
+    """The folder or file of a style model's base: where ``STYLEFORGE_SERVE_BASE`` points, else where it was in training."""
     delta = read_delta(folder)
     model = os.environ.get(BASE) or delta.model
     try:
         return _pocket_base(model) if model in POCKET_BASES else locate(model, delta.revision)
     except InputError as error:
         raise InputError(
-            str(folder), f"is a delta over the base {delta.model}, which is not here ({error.where}: {error.problem})",
+            str(folder), f"needs the base {delta.model}, which is not here ({error.where}: {error.problem})",
             expected="the base that it was trained on",
             remedy=f"set {BASE} to the base's folder" + (", or install StyleForge, which holds it" if model in POCKET_BASES else ""),
         ) from error  # fmt: skip

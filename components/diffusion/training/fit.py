@@ -20,6 +20,12 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
         remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
         _logger.warning("base.model=%s is distilled: training undoes that, and pictures of few steps blur%s", config.base.model, remedy)
     problems.found += [*_wrong_sizes(config, facts), *_wrong_method(config.method, method, layout)]
+    formula = config.sampling.guidance_formula or method.guidance
+    with problems.collect():
+        layout.check_formula(formula, facts.denoiser)
+    if formula and config.selection.guidances and not formula.scaled:
+        unused = "there is nothing to choose: sampling.guidance is no scale of sampling.guidance_formula"
+        problems.found.append(ConfigError("selection.guidances", unused, expected="a term with scale: guidance, or no guidances"))
     name = config.sampling.scheduler
     if name is not None and name not in layout.schedulers:
         problems.found.append(

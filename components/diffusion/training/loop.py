@@ -20,7 +20,7 @@ from components.core.errors import StorageError
 from components.core.images import load_rgb
 from components.core.logs import progress
 from components.diffusion.export.style_model import Made, Timing, write_model
-from components.diffusion.models.bundle import Bundle, load_weights
+from components.diffusion.models.bundle import Bundle, Origin, load_weights
 from components.diffusion.models.families import Denoiser
 from components.diffusion.models.precision import PLAIN_DTYPES, settle
 from components.diffusion.training import launch
@@ -33,7 +33,7 @@ from components.diffusion.training.fit import check_machine
 from components.diffusion.training.frozen_base import FrozenBase
 from components.diffusion.training.held import Held, put_onto_base
 from components.diffusion.training.log import TrainingLog
-from components.diffusion.training.methods import Method, method_for
+from components.diffusion.training.methods import Method, with_method
 from components.diffusion.training.optimization import MovingAverage, make_accelerator, precision_for, rate_factor
 from components.diffusion.training.optimizers import learning_rate, make_optimizer
 from components.diffusion.training.pictures import Variant
@@ -85,7 +85,7 @@ def fine_tune(
         work = functools.partial(fine_tune, load_image=load_image, on_checkpoint=on_checkpoint)
         launch.launch(work, (config, style_set, split, aux, out, checkpoints), processes)
         return Path(out)
-    method = method_for(config.method)
+    config, method = with_method(config)
     data = read_training_set(style_set, split, aux, method, seed=config.seed)
     device = default_device()
     precisions = settle(config.base.precision, device)
@@ -145,8 +145,9 @@ class Trainer:
         fingerprint = self._fingerprint(bundle)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, fingerprint)
         self.candidates = Candidates(checkpoints, training.steps, config.selection.candidates, fingerprint)
-        self.previews = Previews(checkpoints, config, method.tokens)
+        self.previews = Previews(checkpoints, config, method)
         self.bundle, self.on_checkpoint = bundle, on_checkpoint
+        bundle.tuned_from = Origin(config.base.model, config.base.revision)
         self.log = TrainingLog(self.accelerator, self.checkpoints)
 
     def _prepare(self) -> tuple[Denoiser, dict[str, torch.nn.Module]]:

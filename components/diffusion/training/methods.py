@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from components.core.config import ConceptSection, LoraSection, LossSection, MethodSection
+from components.core.config import ConceptSection, GuidanceSection, LoraSection, LossSection, MethodSection, RunConfig
 from components.core.errors import ConfigError
 from components.core.suggest import did_you_mean
 from components.diffusion.models.tokens import stage_names
@@ -146,7 +146,8 @@ class Method:
     ``recipe`` says what trains, ``preserves`` the usual source of the Aux pictures, ``prior_weight`` is λ, the weight of the
     Aux loss. ``learning_rate`` is the reference's own, used where the configuration names none. ``save`` is ``full`` or
     ``delta``. ``content`` are the roles of StyleRef pictures that are used at all, ``count`` how many (None: all). ``loss`` is
-    that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss.
+    that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss. ``guidance`` is the
+    formula that its pictures are drawn by, where the configuration names none (None: classifier-free guidance).
     """
 
     name: str
@@ -160,6 +161,7 @@ class Method:
     count: int | None = None
     loss: LossSection = DENOISING
     distills: bool = False
+    guidance: GuidanceSection | None = None
 
     @property
     def trains(self) -> frozenset[str]:
@@ -209,6 +211,7 @@ class _Row:
     stages: int = 1
     vectors: int = 1
     negative_vectors: int = 0
+    guidance: GuidanceSection | None = None
 
 
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
@@ -259,7 +262,15 @@ def method_for(config: MethodSection) -> Method:
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
         CONTENT[config.style_ref], config.style_ref_count, loss,
         distills=(config.prior or row.prior) == "distilled" and config.prior_weight > 0,
+        guidance=row.guidance,
     )  # fmt: skip
+
+
+def with_method(config: RunConfig) -> tuple[RunConfig, Method]:
+    """A run's method, and the configuration with that method's formula of guidance where it names none."""
+    method = method_for(config.method)
+    formula = config.sampling.guidance_formula or method.guidance
+    return config.model_copy(update={"sampling": config.sampling.model_copy(update={"guidance_formula": formula})}), method
 
 
 def _check_lora(lora: LoraSection) -> None:

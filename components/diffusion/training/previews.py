@@ -12,16 +12,22 @@ from components.core.config import RunConfig
 from components.core.paths import atomic_file
 from components.core.prompting import fill_tokens
 from components.diffusion.models.bundle import Bundle
-from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.sampler import draw_pictures
+from components.diffusion.training.methods import Method
 
 FOLDER = "previews"
 _logger = logging.getLogger(__name__)
 
 
-def preview_requests(config: RunConfig, tokens: Sequence[str]) -> list[PromptRequest]:
+def preview_requests(config: RunConfig, method: Method) -> list[PromptRequest]:
     """``training.validation_prompts`` as requests, with the identifiers filled in."""
-    prompts = [fill_tokens(prompt, tokens) for prompt in config.training.validation_prompts]
-    return [PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt) for index, prompt in enumerate(prompts)]
+    prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]
+    negatives = tuple(concept.negative for concept in method.concepts if concept.negative)
+    return [
+        PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt, method.tokens, negatives)
+        for index, prompt in enumerate(prompts)
+    ]
 
 
 class Previews:
@@ -30,9 +36,9 @@ class Previews:
     ``step-00000000.png`` is the base's row, drawn before the first step; each other file has that row above its own.
     """
 
-    def __init__(self, checkpoints: Path, config: RunConfig, tokens: Sequence[str]) -> None:
+    def __init__(self, checkpoints: Path, config: RunConfig, method: Method) -> None:
         self.folder, self._config = Path(checkpoints) / FOLDER, config
-        self._requests = preview_requests(config, tokens)
+        self._requests = preview_requests(config, method)
         self.every = config.training.preview_every if self._requests else None
 
     def due(self, step: int) -> bool:

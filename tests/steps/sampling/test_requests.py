@@ -1,4 +1,5 @@
-from components.diffusion.sampling.sampler import PromptRequest
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.requests import request_for
 from steps.sampling.requests import bank_requests, spread
 
 
@@ -19,3 +20,16 @@ def test_bank_prompts_of_all_categories_get_heat_maps() -> None:
     chosen = spread(bank_requests("pocket", None, "a {token} of {prompt}", [{"token": "sks"}]), 4)
     assert all(request.full_prompt == f"a sks of {request.prompt}" for request in chosen)
     assert [item.category for item in chosen] == ["people", "people in places", "backgrounds", "things"]
+
+
+def test_a_request_knows_the_tokens_that_its_prompt_asks_for() -> None:
+    concepts = [
+        {"token": "<sks>", "negative": "<sks-neg>", "categories": ["people"]}, {"token": "<ukj>", "negative": None, "categories": None}
+    ]  # fmt: skip
+    template = "a photo of {token} style, {prompt}"
+    asked = request_for("a", "people", "a man", template, concepts)
+    assert (asked.tokens, asked.negatives) == (("<sks>", "<ukj>"), ("<sks-neg>",))
+    assert request_for("a", "things", "a cup", template, concepts).negatives == ()
+    named = request_for("a", "people", "<ukj> style, a man", template, concepts)
+    assert (named.full_prompt, named.tokens) == ("<ukj> style, a man", ("<ukj>",))
+    assert request_for("a", "people", "a man", "{token}{prompt}", [{"token": ""}]).tokens == ()

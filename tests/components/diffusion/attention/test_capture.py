@@ -21,7 +21,8 @@ from components.diffusion.attention.capture import (
 )
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.tokens import add_tokens, row_names
-from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.sampler import draw_pictures
 
 PROMPT = "a photo of sks style, a man wearing a hat"
 

@@ -11,7 +11,7 @@ from components.core.errors import InputError
 from components.core.paths import read_json
 from components.diffusion.attention.heatmaps import LISTING, explain, overlay, scaled, write_nothing
 from components.diffusion.models.bundle import Bundle
-from components.diffusion.sampling.sampler import PromptRequest
+from components.diffusion.sampling.jobs import PromptRequest
 
 REQUESTS = [PromptRequest(f"p{index}", "people", text, f"a photo of sks style, {text}") for index, text in enumerate(["a man", "a dog"])]
 SETTINGS = SamplingSection(steps=3, guidance=4.0, batch_size=2, repeats=1)

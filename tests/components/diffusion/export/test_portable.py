@@ -2,6 +2,7 @@ import inspect
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from components.core.config import SamplingSection
 from components.core.errors import InputError
 from components.diffusion.export.comfy import SAMPLERS
 from components.diffusion.export.formats import KOHYA_FILE
+from components.diffusion.export.guided import Guided, guided
 from components.diffusion.export.portable import FORMATS, check_format, formats_of, is_public, open_model, public_card, write_format
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.objectives.schedulers import DISCRETE, make_scheduler
+from components.diffusion.sampling.jobs import PromptRequest
 from tests.components.diffusion.conftest import Trained, edit, predict, predict_with
 
 PROMPT = "a photo of {} style, a man"
@@ -202,3 +205,49 @@ def test_schedulers_by_their_options_are_ours(trained: Trained, tmp_path: Path, 
         # Settings that a scheduler does not know are kept as notes.
         known = set(inspect.signature(type(wanted).__init__).parameters) - {"self"}
         assert {key: theirs.config[key] for key in known} == {key: wanted.config[key] for key in known}
+
+
+CHAIN = {
+    "start": "class",
+    "branches": {"style": {"prompt": "a photo of {token} style"}, "class": {"prompt": "a photo of style"}},
+    "terms": [{"scale": "guidance", "away_from": "class", "toward": "style"}, {"scale": 4, "away_from": "style", "toward": "prompt"}],
+}
+
+
+def test_guidance_by_three_prompts_is_a_node_of_comfyui_and_a_note_elsewhere(trained: Trained, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained("single-styleforge"), tmp_path / "model"))
+    card = json.loads((folder / "styleforge.json").read_text())
+    edit(folder / "styleforge.json", sampling={**card["sampling"], "guidance": 3.0, "guidance_formula": CHAIN})
+    (tmp_path / "comfy").mkdir()
+    written = write_format(open_model(folder), "comfyui", "mine", tmp_path / "comfy")
+    nodes = json.loads((tmp_path / "comfy" / "workflow.json").read_text())
+    guider = nodes[nodes["7"]["inputs"]["guider"][0]]
+    inputs = guider["inputs"]
+    text = {key: nodes[inputs[key][0]]["inputs"]["text"] for key in ("cond1", "cond2", "negative")}
+    assert text == {
+        "cond1": "a photo of sks style, a house by a river", "cond2": "a photo of sks style", "negative": "a photo of style",
+    }  # fmt: skip
+    # negative + 3 (cond2 − negative) + 4 (cond1 − cond2)
+    assert (guider["class_type"], inputs["cfg_conds"], inputs["cfg_cond2_negative"], inputs["style"]) == ("DualCFGGuider", 4, 3, "regular")
+    assert "two other prompts" in written.notes[-1]
+
+
+def test_other_programs_get_what_they_can_express() -> None:
+    request = PromptRequest("a", "x", "a man", "a photo of sks style, a man", ("sks",))
+
+    def given(**changes: Any) -> Guided:
+        return guided(SamplingSection(negative_prompt="a dog", guidance_formula={**CHAIN, **changes}), 3.0, request)
+
+    assert guided(SamplingSection(negative_prompt="a dog"), 3.0, request) == Guided(3.0, "a dog")
+    lost = given()
+    assert (lost.scale, lost.negative) == (3.0, "a dog") and "cannot express" in lost.note and "class + 3 · (style − class)" in lost.note
+    # Two branches are plain guidance in other words, however they are written.
+    two = given(start="prompt", terms=[{"scale": "guidance - 1", "away_from": "style", "toward": "prompt"}])
+    assert (two.scale, two.negative, two.middle) == (3.0, "a photo of sks style", None) and "cannot" not in two.note
+    base = {"b": {"prompt": "", "weights": "base"}}
+    early = {"scale": 2, "away_from": "negative", "toward": "prompt", "steps": [0, 0.5]}
+    for terms in (
+        [{"scale": 2, "away_from": "b", "toward": "prompt"}],
+        [early],
+    ):
+        assert "cannot express" in given(start="prompt", branches=base, terms=terms).note

@@ -22,7 +22,8 @@ from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.flux import pack, picture_ids, unpack
 from components.diffusion.models.flux2 import shift_exponent
 from components.diffusion.planning.shapes import family_from_configuration
-from components.diffusion.sampling.sampler import PromptRequest, denoise, jobs_for
+from components.diffusion.sampling.jobs import PromptRequest, jobs_for
+from components.diffusion.sampling.sampler import denoise
 from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.loop import Trainer
 from components.diffusion.training.methods import Recipe, method_for

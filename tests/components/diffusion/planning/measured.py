@@ -13,7 +13,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from components.core.config import RunConfig
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.families import Family
-from components.diffusion.sampling.sampler import PromptRequest, draw_pictures
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.sampler import draw_pictures
 from components.diffusion.training.loop import Trainer
 from components.diffusion.training.methods import method_for
 from components.diffusion.training.samples import read_training_set

@@ -15,15 +15,8 @@ from components.core.paths import read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.objectives.schedulers import DISCRETE, make_scheduler
 from components.diffusion.sampling import sampler as sampling
-from components.diffusion.sampling.sampler import (
-    TOLERANCE,
-    PromptRequest,
-    draw_pictures,
-    jobs_for,
-    merge_shards,
-    sample_bank,
-    sample_class_pictures,
-)
+from components.diffusion.sampling.jobs import PromptRequest, jobs_for
+from components.diffusion.sampling.sampler import TOLERANCE, draw_pictures, merge_shards, sample_bank, sample_class_pictures
 
 REQUESTS = [
     PromptRequest(f"p{index}", "people", text, f"a photo of sks style, {text}") for index, text in enumerate(["a man", "a dog", "a house"])

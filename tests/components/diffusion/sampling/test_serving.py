@@ -201,7 +201,7 @@ def test_a_delta_is_drawn_on_its_base_wherever_that_is(
     (drawn,) = draw(str(delta), ["a man"], tmp_path / "drawn")
     assert base64.b64decode(ask(StyleModel(delta), "a man")[0]["image"]) == Path(drawn["path"]).read_bytes()
     over(delta, "/nowhere/base")
-    with pytest.raises(InputError, match=r"over the base /nowhere/base, which is not here.*Set STYLEFORGE_SERVE_BASE"):
+    with pytest.raises(InputError, match=r"needs the base /nowhere/base, which is not here.*Set STYLEFORGE_SERVE_BASE"):
         StyleModel(delta)
     monkeypatch.setenv("STYLEFORGE_SERVE_BASE", str(tiny_base))
     assert base64.b64decode(ask(StyleModel(delta), "a man")[0]["image"]) == Path(drawn["path"]).read_bytes()
@@ -223,3 +223,44 @@ def test_the_pocket_base_is_found_in_an_installed_styleforge(delta: Path, tmp_pa
     monkeypatch.setattr(serving.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"styleforge: is not installed.*STYLEFORGE_SERVE_BASE"):
         serving._find_base(delta)
+
+
+def test_a_served_model_is_guided_by_its_card(model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    split = {
+        "branches": {"style": {"prompt": "a photo of {token} style"}},
+        "terms": [{"scale": 3, "away_from": "style", "toward": "prompt"}],
+    }
+    edit(folder / "styleforge.json", sampling={**SAMPLING, "guidance_formula": split})
+    served = StyleModel(folder)
+    (row,) = ask(served, "a man", seed=7)
+    (drawn,) = draw(str(folder), ["a man"], tmp_path / "drawn", seed=7)
+    assert base64.b64decode(row["image"]) == Path(drawn["path"]).read_bytes()
+    assert row["image"] != ask(StyleModel(model), "a man", seed=7)[0]["image"]
+    with pytest.raises(MlflowException, match="the scales of this model's guidance are fixed") as caught:
+        ask(served, "a man", guidance=5.0)
+    assert status(caught) == 400
+    for option in ("guidance", "negative_prompt"):
+        with pytest.raises(InputError, match=f"--{option.replace('_', '-')}: has no part in this model's guidance: prompt \\+ 3"):
+            draw(str(folder), ["a man"], tmp_path / "drawn", changes={option: "2"})
+    draw(str(folder), ["a man"], tmp_path / "plain", plain=True, changes={"guidance": 2.0})
+
+
+def test_a_whole_model_that_is_guided_by_its_base_finds_it(
+    trained: Trained, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(trained("single-styleforge"), tmp_path / "model"))
+    card = json.loads((folder / "styleforge.json").read_text())
+    of_base = {
+        "branches": {"b": {"prompt": "{full_prompt}", "weights": "base"}},
+        "terms": [{"scale": 2, "away_from": "b", "toward": "prompt"}],
+    }
+    gone = {**card["base"], "model": str(tmp_path / "gone")}
+    edit(folder / "styleforge.json", base=gone, sampling={**card["sampling"], "guidance_formula": of_base})
+    with pytest.raises(InputError, match=r"needs the base .*gone, which is not here.*STYLEFORGE_SERVE_BASE"):
+        StyleModel(folder)
+    with pytest.raises(InputError, match=r"needs its base .*gone to draw with"):
+        draw(str(folder), ["a man"], tmp_path / "drawn")
+    assert not (tmp_path / "drawn").exists()
+    monkeypatch.setenv("STYLEFORGE_SERVE_BASE", str(tiny_base))
+    assert ask(StyleModel(folder), "a man")

@@ -12,8 +12,9 @@ from components.core.errors import ConfigError, InputError
 from components.core.images import load_rgb
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.sources import base_facts
+from components.diffusion.sampling.jobs import jobs_for
 from components.diffusion.sampling.requests import prompt_requests
-from components.diffusion.sampling.sampler import describe, jobs_for, sample_bank
+from components.diffusion.sampling.sampler import describe, sample_bank
 from components.diffusion.training.buckets import MAX_RATIO, bucket_for, bucket_sizes
 from components.diffusion.training.denoising import Denoising
 from components.diffusion.training.fit import check_fit

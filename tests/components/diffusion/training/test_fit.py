@@ -98,3 +98,11 @@ def test_distilled_bases_are_warned_of(
     with caplog.at_level(logging.WARNING, logger="components.diffusion"):
         check(pipeline, model, says)
     assert [undistilled in record.getMessage() for record in caplog.records] == ([] if undistilled is None else [True])
+
+
+def test_a_distilled_denoiser_takes_no_formula_of_guidance() -> None:
+    formula = {"terms": [{"scale": 2, "away_from": "negative", "toward": "prompt"}]}
+    with pytest.raises(ConfigError, match=r"sampling\.guidance_formula: this FLUX.* guide by itself.*expected plain"):
+        check(FLUX, sampling={"guidance_formula": formula})
+    check(FLUX, sampling={"guidance_formula": "plain"})
+    check(FLUX, says={"guidance_embeds": False}, sampling={"guidance_formula": formula})

@@ -13,7 +13,8 @@ from components.core.paths import read_json, read_jsonl
 from components.diffusion.models import families
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.precision import Precisions
-from components.diffusion.sampling.sampler import PromptRequest, draw_pictures, sample_bank
+from components.diffusion.sampling.jobs import PromptRequest
+from components.diffusion.sampling.sampler import draw_pictures, sample_bank
 from components.diffusion.training.fit import check_machine
 from components.diffusion.training.loop import Trainer
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train
@@ -195,7 +196,8 @@ def test_pictures_tell_in_which_precision_they_were_drawn(tiny_base: Path, tmp_p
     settings = SamplingSection(steps=2, repeats=1, scheduler="ddim")
     memory = BaseSection(precision="nf4", offload=0.5)  # type: ignore[arg-type]
     plain, held = load_bundle(tiny_base), load_bundle(tiny_base, memory=memory)
-    from components.diffusion.sampling.sampler import Job, describe
+    from components.diffusion.sampling.jobs import Job
+    from components.diffusion.sampling.sampler import describe
 
     job = Job(request[0], 0, 1)
     assert "precision" not in describe(job, plain, settings)

@@ -1,0 +1,133 @@
+"""Guidance as data: the predictions that are made at a step of drawing, and how they become one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from components.core.config.section import Probability, Section
+from components.core.suggest import did_you_mean
+
+PROMPT, NEGATIVE = "prompt", "negative"
+BUILT_IN = {PROMPT: "the whole prompt", NEGATIVE: "`sampling.negative_prompt`"}
+"""Branches that every formula has, with their prompts; both have the model's own weights."""
+SCALES = {"guidance": 0.0, "guidance - 1": -1.0}
+"""Scales by name: `sampling.guidance`, and so much more."""
+
+
+class BranchSection(Section):
+    """A prompt, and the weights that predict the noise for it."""
+
+    prompt: str = Field(
+        description="Its prompt: `{token}` is the identifier, `{negative}` the negative token where a method learns one, `{prompt}` the "
+        "bank's own text, `{full_prompt}` the whole prompt of the picture."
+    )
+    weights: Literal["tuned", "base"] = Field("tuned", description="The model's own weights, or those of its base.")
+
+
+class TermSection(Section):
+    """A step from one branch's prediction toward another's."""
+
+    scale: float | str = Field(
+        description="Length of the step: a number, `guidance` for `sampling.guidance`, or `guidance - 1`; 1 goes all the way."
+    )
+    away_from: str = Field(description="Branch that it leads away from.")
+    toward: str = Field(description="Branch that it leads toward.")
+    log_snr: tuple[float | None, float | None] | None = Field(
+        None, description="Log SNRs from which and below which it applies; null on a side: no bound. Default: all."
+    )
+    steps: tuple[Probability, Probability] | None = Field(
+        None, description="Shares of the denoising steps from which and before which it applies: `[0, 0.4]` is the noisy two fifths."
+    )
+    centred_below: float | None = Field(
+        None, description="Log SNR below which the mean of each channel is taken out of the difference, so that brightness stays as learnt."
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _number_or_name(cls, value: float | str) -> float | str:
+        if value not in SCALES and (isinstance(value, str) or not abs(value) < float("inf")):
+            raise ValueError(f"must be a number or {' or '.join(f'`{name}`' for name in SCALES)}")
+        return value
+
+    @field_validator("log_snr", "steps")
+    @classmethod
+    def _in_order(cls, value: tuple[float | None, float | None] | None) -> tuple[float | None, float | None] | None:
+        if value is not None and value[0] is not None and value[1] is not None and not value[0] < value[1]:
+            raise ValueError("must begin below its end")
+        return value
+
+    @field_validator("toward")
+    @classmethod
+    def _leads_somewhere(cls, value: str, info: ValidationInfo) -> str:
+        if value == info.data.get("away_from"):
+            raise ValueError("must be another branch than away_from")
+        return value
+
+    def at(self, guidance: float) -> float:
+        """The scale as a number, with the run's guidance."""
+        return guidance + SCALES[self.scale] if isinstance(self.scale, str) else self.scale
+
+
+class GuidanceSection(Section):
+    """A step's prediction: that of `start`, and on it the sum over `terms` of scale · (toward − away_from)."""
+
+    branches: dict[str, BranchSection] = Field(
+        {}, description="Branches by name, besides `prompt` (the picture's whole prompt) and `negative` (`sampling.negative_prompt`)."
+    )
+    terms: tuple[TermSection, ...] = Field(min_length=1, description="Terms.")
+    start: str = Field(PROMPT, description="Branch to begin with.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GuidanceSection:
+        known = [*BUILT_IN, *self.branches]
+        if built_in := sorted(BUILT_IN.keys() & self.branches.keys()):
+            raise ValueError(f"branches.{built_in[0]}: is always {BUILT_IN[built_in[0]]}; choose another name")
+        places = {"start": self.start}
+        for number, term in enumerate(self.terms):
+            places |= {f"terms.{number}.away_from": term.away_from, f"terms.{number}.toward": term.toward}
+        for place, name in places.items():
+            if name not in known:
+                raise ValueError(f"{place}: there is no branch {name!r}{did_you_mean(name, known)}")
+        if PROMPT not in places.values():
+            raise ValueError(f"terms: none has the branch `{PROMPT}`, so the picture's prompt would say nothing")
+        return self
+
+    def uses(self, name: str) -> bool:
+        """Whether a branch is named by `start` or a term."""
+        return name == self.start or any(name in (term.away_from, term.toward) for term in self.terms)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether `sampling.guidance` has an effect."""
+        return any(isinstance(term.scale, str) for term in self.terms)
+
+    def as_text(self, guidance: float | None = None) -> str:
+        """The formula for a reader, with the branches' prompts; with the run's ``guidance`` in place of its name."""
+        parts = [self.start]
+        for term in self.terms:
+            scale = str(term.scale) if guidance is None or not isinstance(term.scale, str) else f"{term.at(guidance):g}"
+            limits = [f"{name} {list(limit)}" for name, limit in (("log SNR", term.log_snr), ("steps", term.steps)) if limit]
+            limits += [f"centred below log SNR {term.centred_below:g}"] if term.centred_below is not None else []
+            scale = f"({scale})" if " " in scale else scale
+            parts.append(f"{scale} · ({term.toward} − {term.away_from})" + (f" [{'; '.join(limits)}]" if limits else ""))
+        named = [
+            f"{name}: {branch.prompt!r}" + (", the base's weights" if branch.weights == "base" else "")
+            for name, branch in self.branches.items() if self.uses(name)
+        ]  # fmt: skip
+        return " + ".join(parts) + (f" ({'; '.join(named)})" if named else "")
+
+    @property
+    def base_branches(self) -> list[str]:
+        """The branches in use that have the base's weights."""
+        return [name for name, branch in self.branches.items() if branch.weights == "base" and self.uses(name)]
+
+
+PLAIN = GuidanceSection(start=NEGATIVE, terms=(TermSection(scale="guidance", away_from=NEGATIVE, toward=PROMPT),))
+"""Classifier-free guidance (Ho & Salimans, 2022)."""
+
+
+def plain_by_name(value: Any) -> Any:
+    """``plain`` is :data:`PLAIN` spelt out, for a run of a method that has another formula."""
+    return PLAIN if value == "plain" else value

@@ -1,0 +1,222 @@
+"""Guidance: the predictions of several prompts, of the model or of its base, put together linearly at each step of drawing.
+
+Classifier-free guidance (Ho & Salimans, 2022) is the formula of two branches; :class:`components.core.config.GuidanceSection` says
+what else there is. The branches of one network are evaluated in one batch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from components.core.config import PLAIN, GuidanceSection, SamplingSection, TermSection
+from components.core.config.guidance import NEGATIVE, PROMPT
+from components.core.errors import ConfigError
+from components.core.prompting import TOKEN, fill_tokens
+from components.diffusion.models.bundle import Bundle
+from components.diffusion.models.conditioning import Conditioning
+from components.diffusion.models.families import Family
+from components.diffusion.sampling.jobs import Job, PromptRequest
+from components.diffusion.training.caches import PromptCache
+
+FIELD = "sampling.guidance_formula"
+Predict = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""The guided prediction, shape (N, C, h, w), for scaled latents of that shape at a sampler's timestep, by that step's number."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """scale · (toward − away_from) of two branches' predictions; where ``centred``, less the mean of each channel of each picture."""
+
+    scale: float
+    away_from: str
+    toward: str
+    centred: bool = False
+
+    def of(self, predictions: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The difference, shape (N, C, h, w)."""
+        found = predictions[self.toward] - predictions[self.away_from]
+        return self.scale * (found - found.mean(dim=(2, 3), keepdim=True) if self.centred else found)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A formula at one level of noise: the prediction of ``start``, and the ``differences`` on it."""
+
+    start: str
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches that it takes, in the order of the batch: the prompt is always among them, and the last."""
+        named = [self.start, *(name for each in self.differences for name in (each.away_from, each.toward))]
+        return (*(name for name in dict.fromkeys(named) if name != PROMPT), PROMPT)
+
+    def of(self, predictions: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The combined prediction of each branch's."""
+        found = predictions[self.start]
+        for each in self.differences:
+            found = found + each.of(predictions)
+        return found
+
+    def coefficients(self) -> dict[str, float]:
+        """What each branch counts, where no difference is centred; those that count nothing are left out."""
+        found = {self.start: 1.0}
+        for each in self.differences:
+            found[each.toward] = found.get(each.toward, 0.0) + each.scale
+            found[each.away_from] = found.get(each.away_from, 0.0) - each.scale
+        return {name: value for name, value in found.items() if abs(value) > 1e-9}
+
+
+def combination_at(formula: GuidanceSection, guidance: float, log_snr: float = 0.0, share: float = 0.0) -> Combination:
+    """The formula at a noise level's log SNR, where a ``share`` of the steps is done.
+
+    Branches that would not count are left out, so that guidance of 1 takes the prompt alone: a term of scale 0 falls away, and one of
+    scale 1 from the start is a start at its other end.
+    """
+    differences = [
+        Difference(term.at(guidance), term.away_from, term.toward, term.centred_below is not None and log_snr < term.centred_below)
+        for term in formula.terms
+        if term.at(guidance) != 0.0 and _applies(term, log_snr, share)
+    ]
+    start = formula.start
+    while whole := next((each for each in differences if each.scale == 1.0 and each.away_from == start and not each.centred), None):
+        differences.remove(whole)
+        start = whole.toward
+    return Combination(start, tuple(differences))
+
+
+def branches_of(formula: GuidanceSection, guidance: float) -> tuple[str, ...]:
+    """The branches that any step takes, in the order of the batch."""
+    everywhere = tuple(term.model_copy(update={"log_snr": None, "steps": None}) for term in formula.terms)
+    return combination_at(formula.model_copy(update={"terms": everywhere}), guidance).branches
+
+
+def _applies(term: TermSection, log_snr: float, share: float) -> bool:
+    low, high = term.log_snr or (None, None)
+    first, last = term.steps or (0.0, 1.0)
+    # The last step is at a share below 1.
+    return (low is None or low <= log_snr) and (high is None or log_snr < high) and first <= share < last
+
+
+def formula_of(settings: SamplingSection) -> GuidanceSection:
+    """The formula of the settings; plain guidance where they have none."""
+    return settings.guidance_formula or PLAIN
+
+
+def is_plain(settings: SamplingSection) -> bool:
+    """Whether they guide from the negative prompt to the prompt, and by nothing else."""
+    return formula_of(settings) == PLAIN
+
+
+def branch_prompt(name: str, request: PromptRequest, settings: SamplingSection) -> str:
+    """A branch's prompt for a request. ConfigError where the template asks for tokens that the request does not have."""
+    if name in (PROMPT, NEGATIVE):
+        return request.full_prompt if name == PROMPT else settings.negative_prompt
+    template = filled = formula_of(settings).branches[name].prompt
+    for place, tokens in ((TOKEN, request.tokens), (NEGATIVE, request.negatives)):
+        if f"{{{place}}}" in template and not tokens:
+            what = "identifier" if place == TOKEN else "negative token"
+            raise ConfigError(
+                f"{FIELD}.branches.{name}.prompt={template!r}", f"holds {{{place}}}, and the model has no {what}",
+                expected=f"a prompt without it, or a model that learnt an {what}" if place == TOKEN else f"a method that learns a {what}",
+            )  # fmt: skip
+        filled = fill_tokens(filled, tokens, place)
+    # In one pass, since prompts may hold braces.
+    texts = {"prompt": request.prompt, "full_prompt": request.full_prompt}
+    return re.sub(r"\{(prompt|full_prompt)\}", lambda place: texts[place[1]], filled)
+
+
+def describe_guidance(request: PromptRequest, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:
+    """What a picture depends on besides the plain settings: nothing where these are all; else the formula, prompts, and the base."""
+    if is_plain(settings):
+        return {}
+    formula = formula_of(settings)
+    prompts = {name: branch_prompt(name, request, settings) for name in formula.branches if formula.uses(name)}
+    base = {"base": bundle.frozen.digest} if formula.base_branches else {}
+    return {"guidance_formula": formula.model_dump(mode="json"), "branch_prompts": prompts, **base}
+
+
+@dataclass
+class _Side:
+    """A network with the branches that it predicts: the model, or its base."""
+
+    family: Family
+    names: frozenset[str]
+    prompts: PromptCache
+
+
+class Guidance:
+    """The formula of a drawing, with the networks and the prompts that it takes.
+
+    Raises:
+        ConfigError: the base guides by itself, and the formula is not plain.
+        InputError: a branch has the base's weights, and the base is not here.
+    """
+
+    def __init__(self, bundle: Bundle, settings: SamplingSection) -> None:
+        family = bundle.family
+        self._settings, self._formula, self._objective = settings, formula_of(settings), family.objective
+        family.layout.check_formula(self._formula, family.denoiser.config)
+        self._guidance = family.drawing(settings).guidance
+        self._embedded = family.guidance_embedded
+        of_base = frozenset(self._formula.base_branches) if bundle.tuned_from else frozenset[str]()
+        everything = frozenset(name for name in (PROMPT, NEGATIVE, *self._formula.branches) if name == PROMPT or self._formula.uses(name))
+        families = {family: everything - of_base, **({bundle.frozen.family: of_base} if of_base else {})}
+        self._sides = [_Side(each, names, self._cache(each)) for each, names in families.items()]
+
+    @staticmethod
+    def _cache(family: Family) -> PromptCache:
+        return PromptCache(family, family.device, keep_states=True)
+
+    @property
+    def prompts(self) -> PromptCache:
+        """What prompts are to the model."""
+        return self._sides[0].prompts
+
+    @property
+    def families(self) -> list[Family]:
+        """The networks that take part: the model, and its base if need be."""
+        return [side.family for side in self._sides]
+
+    def read(self, jobs: Sequence[Job]) -> None:
+        """Forget earlier prompts. Where parts take turns on the GPU, encode those of the jobs and make room for denoising."""
+        for number, side in enumerate(self._sides):
+            side.prompts = self._cache(side.family)
+            if side.family.take_turns:
+                side.family.turn(*side.family.text_encoders)
+                side.prompts.encode([prompt for name in sorted(side.names) for prompt in self._texts(name, jobs)])
+                side.family.turn(side.family.layout.denoiser, *(() if number else ("vae",)))
+
+    def for_jobs(self, jobs: Sequence[Job], steps: int) -> Predict:
+        """The guided prediction for a batch of jobs, drawn in so many steps."""
+        conditionings: dict[tuple[str, ...], Conditioning] = {}
+
+        def predict(latents: torch.Tensor, timestep: torch.Tensor, step: int) -> torch.Tensor:
+            combination, predictions = self._at(timestep, step / steps), dict[str, torch.Tensor]()
+            for side in self._sides:
+                names = tuple(name for name in combination.branches if name in side.names)
+                if not names:
+                    continue
+                if names not in conditionings:
+                    conditionings[names] = side.prompts.encode([prompt for name in names for prompt in self._texts(name, jobs)])
+                batch = torch.cat([latents] * len(names)) if len(names) > 1 else latents
+                found = side.family.predict(batch, timestep, conditionings[names], guidance=self._guidance)
+                predictions |= dict(zip(names, found.chunk(len(names)), strict=True))
+            return combination.of(predictions)
+
+        return predict
+
+    def _at(self, timestep: torch.Tensor, share: float) -> Combination:
+        if self._embedded:
+            return Combination(PROMPT)
+        by_noise = any(term.log_snr or term.centred_below is not None for term in self._formula.terms)
+        level = float(self._objective.log_snr(timestep.reshape(1))) if by_noise else 0.0
+        return combination_at(self._formula, self._guidance, level, share)
+
+    def _texts(self, name: str, jobs: Sequence[Job]) -> list[str]:
+        return [branch_prompt(name, job.request, self._settings) for job in jobs]
