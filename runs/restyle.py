@@ -104,9 +104,9 @@ def _draw(
 ) -> _Drawn:  # fmt: skip
     """Restyle the pictures, and make the baselines, size by size."""
     from components.diffusion.models.bundle import load_bundle
+    from components.diffusion.sampling.jobs import safe_name
     from components.diffusion.sampling.requests import picture_request
     from components.diffusion.sampling.restyle import Content, Manner, as_cut, group_by_size, restyle
-    from components.diffusion.sampling.sampler import safe_name
 
     contents = [
         Content(path, digest_file(path), load_rgb(path).size, picture_request(card, settings, path.stem, caption))

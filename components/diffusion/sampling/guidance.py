@@ -189,23 +189,30 @@ class Guidance:
             side.prompts = self._cache(side.family)
             if side.family.take_turns:
                 side.family.turn(*side.family.text_encoders)
-                side.prompts.encode([prompt for name in sorted(side.names) for prompt in self._texts(name, jobs)])
+                texts = [prompt for name in sorted(side.names) for prompt in self._texts(name, jobs)]
+                side.prompts.encode(side.family.at_all_stages(texts))
                 side.family.turn(side.family.layout.denoiser, *(() if number else ("vae",)))
 
     def for_jobs(self, jobs: Sequence[Job], steps: int) -> Predict:
         """The guided prediction for a batch of jobs, drawn in so many steps."""
+        texts = {name: self._texts(name, jobs) for side in self._sides for name in side.names}
+        # At a step's noise a token may stand for other rows than at another's.
         conditionings: dict[tuple[str, ...], Conditioning] = {}
+        staged = [bool(side.family.stages) for side in self._sides]
 
         def predict(latents: torch.Tensor, timestep: torch.Tensor, step: int) -> torch.Tensor:
             combination, predictions = self._at(timestep, step / steps), dict[str, torch.Tensor]()
-            for side in self._sides:
-                names = tuple(name for name in combination.branches if name in side.names)
+            for number, side in enumerate(self._sides):
+                names = [name for name in combination.branches if name in side.names]
                 if not names:
                     continue
-                if names not in conditionings:
-                    conditionings[names] = side.prompts.encode([prompt for name in names for prompt in self._texts(name, jobs)])
+                prompts = [prompt for name in names for prompt in texts[name]]
+                prompts = side.family.at_times(prompts, timestep) if staged[number] else prompts
+                key = (str(number), *prompts)
+                if key not in conditionings:
+                    conditionings[key] = side.prompts.encode(prompts)
                 batch = torch.cat([latents] * len(names)) if len(names) > 1 else latents
-                found = side.family.predict(batch, timestep, conditionings[names], guidance=self._guidance)
+                found = side.family.predict(batch, timestep, conditionings[key], guidance=self._guidance)
                 predictions |= dict(zip(names, found.chunk(len(names)), strict=True))
             return combination.of(predictions)
 

@@ -21,7 +21,8 @@ from components.core.errors import InputError
 from components.core.images import HARD_MAX_PIXELS, load_rgb
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.models.families import Family
-from components.diffusion.sampling.sampler import Job, PromptRequest, describe, draw_batches, is_drawn, write_png
+from components.diffusion.sampling.jobs import Job, PromptRequest
+from components.diffusion.sampling.sampler import describe, draw_batches, is_drawn, write_png
 from components.diffusion.training.buckets import Size, bucket_for, bucket_sizes
 from components.diffusion.training.caches import PromptCache
 from components.diffusion.training.pictures import Variant, cut, to_uint8
