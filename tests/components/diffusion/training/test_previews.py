@@ -69,3 +69,19 @@ def test_the_exported_file_draws_what_the_model_draws(tiny_base: Path, folders: 
 def test_previews_of_nothing_are_refused(tiny_base: Path) -> None:
     with pytest.raises(ConfigError, match=r"training\.preview_every: there is nothing to draw"):
         configure(tiny_base, training={"preview_every": 2})
+
+
+def test_branches_of_the_bases_weights_are_the_bases_while_it_trains(tiny_base: Path, folders: Folders) -> None:
+    of_base = {"branches": {"b": {"prompt": "{full_prompt}", "weights": "base"}}}
+    # All the way to the base's prediction: whatever was learned, the picture is the base's.
+    formula = {**of_base, "terms": [{"scale": 1, "away_from": "prompt", "toward": "b"}]}
+    training = {"steps": 2, "learning_rate": 0.05, "preview_every": 1, **PROMPTS}
+    model = train(configure(tiny_base, training=training, sampling={"guidance_formula": formula}), folders)
+    base, *learned = (pixels(file) for file in sorted((model / "training" / "previews").iterdir()))
+    assert len(learned) == 2 and all(np.array_equal(sheet[base.shape[0] :], base) for sheet in learned)
+    for prefix in ("validation", "exported"):
+        drawn = np.hstack([pixels(model / "training" / f"{prefix}_{index:02d}.png") for index in range(2)])
+        assert np.abs(drawn.astype(int) - base).max() <= 2
+    assert read_json(model / "styleforge.json")["sampling"]["guidance_formula"]["terms"][0]["toward"] == "b"
+    plain = train(configure(tiny_base, training={"steps": 1}), folders, "plain")
+    assert "guidance_formula" not in read_json(plain / "styleforge.json")["sampling"]
