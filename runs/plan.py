@@ -198,9 +198,11 @@ def _examine_step(config: RunConfig, base: dict[str, Any], extractor: dict[str, 
 
 def captioned_splits(config: RunConfig) -> list[str]:
     """The splits of the style set whose captions go into a prompt of the training."""
-    concepts, aux = method_for(config.method).concepts, effective_aux(config).source
+    method, aux = method_for(config.method), effective_aux(config).source
+    concepts = method.concepts
     of_aux = any("{caption}" in concept.aux_prompt for concept in concepts)
-    of_style = any("{caption}" in concept.prompt for concept in concepts) or (of_aux and aux == "target")
+    templates = [template for concept in concepts for template in (concept.prompt, *concept.more_prompts)]
+    of_style = any("{caption}" in template for template in templates) or method.distills or (of_aux and aux == "target")
     return [*(["style_ref"] if of_style else []), *(["aux_pool"] if of_aux and aux == "curated" else [])]
 
 

@@ -19,14 +19,15 @@ from components.core.config.sections import (
     StyleSection,
     TimesSection,
     TrainingSection,
+    TransformName,
 )
 from components.core.config.selection import Limit, SelectionSection
 from components.core.config.validation import explain, validate_model
 
 __all__ = [
-    "AS_SCORED", "PLAIN", "SAMPLER", "AuxSection", "BaseSection", "BranchSection", "CaptionsSection", "ConceptSection",
-    "ExamineSection", "GuidanceSection", "Limit", "LoraSection", "LossSection", "MethodName", "MethodSection", "Place", "PositiveInt",
-    "PrecisionSection", "Probability", "RunConfig", "SamplingSection", "ScoringSection", "Section", "SelectionSection",
-    "StyleSection", "TermSection", "TimesSection", "TrainingSection", "builtin_config", "config_text", "explain", "find_config",
-    "load_config", "parse_config", "read_config", "read_yaml_mapping", "validate_model",
+    "AS_SCORED", "PLAIN", "SAMPLER", "AuxSection", "BaseSection", "BranchSection", "CaptionsSection", "ConceptSection", "ExamineSection",
+    "GuidanceSection", "Limit", "LoraSection", "LossSection", "MethodName", "MethodSection", "Place", "PositiveInt", "PrecisionSection",
+    "Probability", "RunConfig", "SamplingSection", "ScoringSection", "Section", "SelectionSection", "StyleSection", "TermSection",
+    "TimesSection", "TrainingSection", "TransformName", "builtin_config", "config_text", "explain", "find_config", "load_config",
+    "parse_config", "read_config", "read_yaml_mapping", "validate_model",
 ]  # fmt: skip

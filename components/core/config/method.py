@@ -91,6 +91,10 @@ class MethodSection(Section):
         "a photo of {token} style",
         description="Prompt of StyleRef pictures; `{token}` is the identifier, `{caption}` (optional) the picture's own caption.",
     )
+    instance_prompts: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Several such prompts in the place of `instance_prompt`, of which each step draws one; default: "
+        "the method's (specialist-diffusion: five; the others: none).",
+    )  # fmt: skip
     aux_prompt: str = Field(
         "a photo of style", description="Prompt of Aux pictures; may hold `{caption}`. Also the class prompt of generated Aux."
     )

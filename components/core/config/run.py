@@ -41,6 +41,8 @@ class RunConfig(Section):
     def _consistent(self) -> RunConfig:
         if "{token}" not in self.method.instance_prompt:
             raise ValueError("method.instance_prompt: must hold {token}, the place of the identifier")
+        if odd := [prompt for prompt in self.method.instance_prompts or () if "{token}" not in prompt]:
+            raise ValueError(f"method.instance_prompts: must each hold {{token}}, the place of the identifier; {odd[0]!r} does not")
         if "{prompt}" not in self.sampling.style_template or "{token}" not in self.sampling.style_template:
             raise ValueError("sampling.style_template: must hold {token} and {prompt}")
         if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:

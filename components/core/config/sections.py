@@ -18,6 +18,9 @@ def _without_credentials(value: str | None) -> str | None:
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8", "nf4"]
 OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "schedule-free"]
+TransformName = Literal[
+    "invert", "posterize", "solarize", "sharpen", "autocontrast", "equalize", "horizontal-flip", "vertical-flip",
+]  # fmt: skip
 Measure = Literal["style_score", "copies", "leakage", "diversity", "cmmd"]
 Place = Annotated[str, AfterValidator(_without_credentials)]
 """A folder or URL."""
@@ -138,6 +141,10 @@ class TimesSection(Section):
     stratified: bool | None = Field(
         None, description="Spread the times of a step's StyleRef and Aux pictures evenly over the law; default: yes for flow bases."
     )
+    grid: PositiveInt | None = Field(
+        None, description="Train only at times that a sampler of so many evenly spaced steps visits; default: the method's "
+        "(specialist-diffusion: 100; the others: all times).",
+    )  # fmt: skip
 
 
 class TrainingSection(Section):
@@ -206,7 +213,15 @@ class TrainingSection(Section):
     )
     flip: Probability = Field(0.5, description="Probability of a mirrored variant.")
     crops: PositiveInt = Field(1, description="Cached crop variants a picture (1 = centre crop only).")
+    transforms: tuple[TransformName, ...] | None = Field(
+        None, description="Changes of StyleRef images, of which a step makes one at `transform_probability`, and names it in the prompt; "
+        "default: the method's (specialist-diffusion: all of them; the others: none).",
+    )  # fmt: skip
+    transform_probability: Probability = Field(0.5, description="Probability that a StyleRef image is transformed.")
     caption_dropout: Probability = Field(0.0, description="Probability of an empty prompt, for classifier-free guidance.")
+    caption_only_dropout: Probability = Field(
+        0.0, description="Probability of a prompt without its caption, so that the style alone is learned too, and can guide."
+    )
     cache_latents: bool = Field(True, description="Encode each picture variant once and keep the VAE's moments.")
     cache_text: bool = Field(True, description="Encode each prompt once; has no effect while the text encoder trains.")
     compile: bool = Field(False, description="torch.compile the denoiser.")
@@ -245,7 +260,15 @@ class TrainingSection(Section):
             "batch_size": self.batch_size * self.processes,
             "aux_batch_size": (self.aux_batch_size or self.batch_size) * self.processes,
         }
-        return {**self.model_dump(mode="json", exclude={"processes"}), **whole}
+        found = {**self.model_dump(mode="json", exclude={"processes"}), **whole}
+        # What came later is written where it is used: checkpoints of earlier versions hold.
+        for name in ("transforms", "transform_probability", "caption_only_dropout"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del found[name]
+        for times in (found["times"], found["aux_times"]):
+            if times and times["grid"] is None:
+                del times["grid"]
+        return found
 
 
 SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt", "height", "width")

@@ -1,5 +1,6 @@
 """Noise of T discrete steps (Ho et al., 2020), with ε- or v-prediction: Stable Diffusion 1.x, 2.x and XL."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -32,12 +33,21 @@ class DiscreteObjective(Objective):
 
     def law(self, section: TimesSection) -> TimeLaw:
         """Uniform timesteps, unless the configuration says otherwise; ConfigError for a dynamic shift, which these bases do not know."""
+        steps = len(self.schedule.alphas_cumprod)
+        if section.grid and section.grid > steps:
+            raise ConfigError(f"training.times.grid={section.grid}", f"the base has {steps} timesteps", expected=f"at most {steps}")
         if section.shift == "dynamic":
             raise ConfigError("training.times.shift=dynamic", "only flow bases shift by the picture's size", expected="a number, or none")
         return super().law(section)
 
     def draw_times(self, law: TimeLaw, count: int, generator: torch.Generator, places: int) -> torch.Tensor:
-        """Timesteps, int64 of shape (N,): a law's level is a fraction of the schedule, but for laws of log-SNR, which have the nearest."""
+        """Timesteps, int64 of shape (N,): a law's level is a fraction of the schedule, but for laws of log-SNR, which have the nearest.
+
+        On a grid of n, the multiples of ⌊T/n⌋, as samplers with leading spacing have them: the greatest that is not above.
+        """
+        if law.grid:
+            times, steps = self.draw_times(dataclasses.replace(law, grid=None), count, generator, places), len(self.schedule.alphas_cumprod)
+            return times * law.grid // steps * (steps // law.grid)
         steps = len(self.schedule.alphas_cumprod)
         if law == TimeLaw("uniform"):
             return torch.randint(0, steps, (count,), generator=generator)

@@ -40,17 +40,27 @@ class FlowObjective(Objective):
     ) -> None:  # fmt: skip
         super().__init__(scheduler_config)
         self._patch, self._mu, self._sigmas = patch, mu, sigmas
+        self._grids: dict[tuple[int, int], torch.Tensor] = {}
         dynamic = bool(scheduler_config.get("use_dynamic_shifting"))
         static = float(scheduler_config.get("shift") or 1.0)
         self.times = TimeLaw("logit-normal", shift="dynamic" if dynamic else static if static != 1.0 else None, stratified=True)
 
     def draw_times(self, law: TimeLaw, count: int, generator: torch.Generator, places: int) -> torch.Tensor:
-        """1000 σ, float32 of shape (N,), strictly between 0 and 1000 but for rounding."""
+        """1000 σ, float32 of shape (N,), strictly between 0 and 1000 but for rounding.
+
+        On a grid the nearest times of Euler's method with so many steps, the noisiest of which is 1000.
+        """
         levels = law.levels(count, generator, places)
         if law.shift is not None:
             factor = self.shift_for(places) if law.shift == "dynamic" else float(law.shift)
             levels = shifted(levels, factor)
-        return (levels * SCALE).float()
+        times = (levels * SCALE).float()
+        if law.grid is None:
+            return times
+        if (law.grid, places) not in self._grids:
+            self._grids[law.grid, places] = self.sampler("euler", law.grid, places).timesteps.float().cpu()
+        grid = self._grids[law.grid, places]
+        return grid[(times.unsqueeze(1) - grid).abs().argmin(dim=1)]
 
     def shift_for(self, places: int, steps: int | None = None) -> float:
         """The factor of a dynamic shift, for latents of ``places`` = h · w places."""

@@ -29,7 +29,10 @@ _EDGE = 2.0**-24
 
 @dataclass(frozen=True)
 class TimeLaw:
-    """A law of noise levels, with nothing left open. ``shift`` is a factor, ``"dynamic"`` (by the picture's size), or None."""
+    """A law of noise levels, with nothing left open. ``shift`` is a factor, ``"dynamic"`` (by the picture's size), or None.
+
+    With a ``grid`` only times of a sampler of so many steps are drawn ("sparse updating" of Specialist Diffusion, Lu et al., 2023).
+    """
 
     law: str = "uniform"
     mean: float = 0.0
@@ -37,6 +40,7 @@ class TimeLaw:
     scale: float = 0.0
     shift: float | str | None = None
     stratified: bool = False
+    grid: int | None = None
 
     def changed(self, section: TimesSection) -> TimeLaw:
         """This law with what a configuration says otherwise. Another law brings its own usual parameters, and keeps the shift.
@@ -48,7 +52,7 @@ class TimeLaw:
             mean, std, scale = _USUAL[section.law]
             shift = None if section.law == "style-friendly" else self.shift
             found = dataclasses.replace(self, law=section.law, mean=mean, std=std, scale=scale, shift=shift)
-        given = section.model_dump(include={"mean", "std", "scale", "shift", "stratified"}, exclude_none=True)
+        given = section.model_dump(include={"mean", "std", "scale", "shift", "stratified", "grid"}, exclude_none=True)
         if given.get("shift") == "none":
             given["shift"] = None
         return dataclasses.replace(found, **given)

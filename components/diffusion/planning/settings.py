@@ -5,6 +5,7 @@ from typing import Any
 
 from components.core.config import GuidanceSection, RunConfig
 from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.variety import Variety
 
 QUANTIZED = ("fp8", "int8", "nf4")
 """Precisions of matrices that are written out in bf16 for each product."""
@@ -101,11 +102,13 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1, size:
     source = config.aux.source or method.preserves
     preserves = source != "none" and method.prior_weight > 0
     aux = {"generated": config.aux.generated_count, "curated": config.aux.count, "target": style_refs}.get(source, 0) if preserves else 0
-    variants = training.crops * (2 if 0.0 < training.flip < 1.0 else 1)
+    variety = Variety.of(training, method)
+    changed = style_refs * (1 + len(variety.transforms))
     height, width = config.sampling.height, config.sampling.width
-    templates = [concept.prompt for concept in method.concepts]
-    templates += [concept.aux_prompt for concept in method.concepts if preserves or method.leaves_style_out]
-    prompts = style_refs + aux if any("{caption}" in template for template in templates) else len(set(templates))
+    own = [template for concept in method.concepts for template in (concept.prompt, *concept.more_prompts)]
+    templates = own + [concept.aux_prompt for concept in method.concepts if preserves or method.leaves_style_out]
+    captioned = any("{caption}" in template for template in templates)
+    prompts = changed * (len(own) // len(method.concepts)) + aux if captioned else len(set(templates)) * (1 + len(variety.transforms))
     precision, usual = config.base.precision, "bf16" if on_gpu else "fp32"
     denoiser, text_encoders = (usual if each == "auto" else each for each in (precision.denoiser, precision.text_encoders))
     return MemorySettings(
@@ -113,7 +116,7 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1, size:
         repeated=training.batch_size * ((method.loss.name == "guided") + method.distills), asks_base=method.asks_base,
         accumulation=training.gradient_accumulation, checkpointing=training.gradient_checkpointing, half=training.mixed_precision,
         optimizer=training.optimizer, average=training.ema_decay > 0, cache_latents=training.cache_latents, cache_text=training.cache_text,
-        pictures=(style_refs + aux) * variants + VALIDATED, prompts=prompts + (training.caption_dropout > 0),
+        pictures=(changed + aux) * len(variety.views()) + VALIDATED, prompts=prompts + (training.caption_dropout > 0),
         validation_prompts=len(training.validation_prompts), sampling_batch=config.sampling.batch_size,
         resolution=training.resolution, drawn=round((height * width) ** 0.5) if height and width else height or width,
         guidance=config.sampling.guidance, formula=config.sampling.guidance_formula or method.guidance,

@@ -9,7 +9,8 @@ from PIL import Image
 
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.training.buckets import bucket_for, bucket_sizes
-from components.diffusion.training.pictures import Variant, cut, to_uint8
+from components.diffusion.training.pictures import cut, to_uint8
+from components.diffusion.training.variety import Variant
 
 
 def round_trip(bundle: Bundle, pictures: Sequence[Image.Image]) -> Iterator[tuple[Image.Image, Image.Image]]:

@@ -12,8 +12,9 @@ from components.core.errors import InputError
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Family
 from components.diffusion.training.buckets import Size, bucket_for
-from components.diffusion.training.pictures import Variant, cut, time_ids
+from components.diffusion.training.pictures import cut, time_ids
 from components.diffusion.training.samples import Sample
+from components.diffusion.training.variety import Variant
 
 LoadImage = Callable[[Path], Image]
 ENCODE_BATCH = 8

@@ -18,8 +18,8 @@ from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.frozen_base import FrozenBase
 from components.diffusion.training.losses import Losses, Noised
 from components.diffusion.training.methods import Method
-from components.diffusion.training.pictures import Variant
 from components.diffusion.training.samples import Batch, Mixer, Sample, step_generator
+from components.diffusion.training.variety import Variant
 
 
 class Denoising:
@@ -42,7 +42,8 @@ class Denoising:
         # Checkpointing computes blocks again in the backward pass, outside of the block that chooses the kernel, and needs the same one.
         plain = accelerator.mixed_precision == "bf16" and not training.gradient_checkpointing
         self.attention = half_attention if plain else nullcontext
-        self.laws = [family.objective.law(training.times), family.objective.law(training.aux_times or training.times)]
+        sections = [training.times, training.aux_times or training.times]
+        self.laws = [family.objective.law(each.model_copy(update={"grid": each.grid or method.grid})) for each in sections]
 
     def loss(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The weighted loss of one micro-batch, and the plain means of its StyleRef losses and of its prior's: of Aux, or distillation."""
@@ -106,7 +107,7 @@ class Denoising:
             noisy, target = self.family.objective.corrupt(clean, noise, times[group])
             noised = Noised(noisy, times[group], self.latents.time_ids(chosen, whole), target)
             for part in torch.arange(len(group)).split(max(self.mixer.size, 4)):
-                losses.append(self.losses.style(noised.rows(part.to(device)), [chosen[place].words for place in part.tolist()]))
+                losses.append(self.losses.style(noised.rows(part.to(device)), [chosen[place].words() for place in part.tolist()]))
         return float(torch.cat(losses).mean())
 
     def _draw_times(self, number: int, places: int) -> torch.Tensor:

@@ -36,11 +36,11 @@ from components.diffusion.training.log import TrainingLog
 from components.diffusion.training.methods import Method, with_method
 from components.diffusion.training.optimization import MovingAverage, make_accelerator, precision_for, rate_factor
 from components.diffusion.training.optimizers import learning_rate, make_optimizer
-from components.diffusion.training.pictures import Variant
 from components.diffusion.training.previews import Previews
 from components.diffusion.training.rng_state import all_states, forked_rng, restore_state
 from components.diffusion.training.samples import Mixer, TrainingSet, read_training_set
 from components.diffusion.training.trainables import Trainables
+from components.diffusion.training.variety import Variant, Variety
 
 _logger = logging.getLogger(__name__)
 OnCheckpoint = Callable[[Path], None]
@@ -134,8 +134,7 @@ class Trainer:
         denoiser, encoders = self._prepare()
         self.mixer = Mixer(
             data.instances, data.aux, batch_size=training.batch_size, aux_batch_size=training.aux_batch_size or training.batch_size,
-            flip=training.flip, crops=training.crops, dropout=training.caption_dropout, seed=config.seed, rank=self.rank,
-            world=self.world,
+            variety=Variety.of(training, method), seed=config.seed, rank=self.rank, world=self.world,
         )  # fmt: skip
         latents = LatentCache(self.family, load_image, self.device, config.seed, self._buckets(), enabled=training.cache_latents)
         prompts = PromptCache(self.family, self.device, keep_states=training.cache_text and not encoders)
@@ -181,10 +180,9 @@ class Trainer:
         without_effect = ("keep_checkpoints", "checkpoint_every", "validation_prompts", "preview_every")
         settings = {name: value for name, value in self.training.global_batch_config().items() if name not in without_effect}
         later = self.method.later_json()
-        return digest_value([
-            bundle.digest, self.method.name, self.method.recipe.as_json(), self.data.as_json(self.method), settings, self.config.seed,
-            self.held.precisions, *([later] if later else []),
-        ])  # fmt: skip
+        method, data = self.method, self.data.as_json(self.method, self.mixer.variety)
+        parts = [bundle.digest, method.name, method.recipe.as_json(), data, settings, self.config.seed, self.held.precisions]
+        return digest_value([*parts, later] if later else parts)
 
     def run(self) -> tuple[list[dict[str, Any]], Timing]:
         """Train to the end and leave the final weights in the bundle (the average, if any); returns the log's rows, and what it took."""
@@ -215,16 +213,16 @@ class Trainer:
 
     def _encode_all(self) -> None:
         """Fill the caches, in an order that does not depend on where training is taken up; then what steps call is on the device."""
-        mirrored = [flipped for flipped, possible in ((False, self.training.flip < 1.0), (True, self.training.flip > 0.0)) if possible]
-        variants = [Variant(crop, flipped) for crop in range(self.training.crops) for flipped in mirrored]
+        variety = self.mixer.variety
         latents, prompts, family = self.denoising.latents, self.denoising.prompts, self.family
         if self.training.cache_latents:
             family.turn("vae")
-        latents.fill((*self.data.instances, *self.data.aux), variants)
+        latents.fill((*self.data.instances, *self.data.aux), variety.views())
+        latents.fill(self.data.instances, variety.views(transformed=True))
         latents.fill(self.data.validation, [Variant()])
         if not self.denoising.encoders:
             family.turn(*family.text_encoders)
-            prompts.encode([*self.data.prompts(self.method), *([""] if self.training.caption_dropout else [])])
+            prompts.encode(self.data.prompts(self.method, variety))
         self._turn_to_steps()
         # Beside the weights, where they are now.
         if self.method.asks_base:

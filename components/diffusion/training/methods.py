@@ -6,10 +6,17 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from components.core.config import ConceptSection, GuidanceSection, LoraSection, LossSection, MethodSection, RunConfig
+from components.core.config import (
+    ConceptSection,
+    GuidanceSection,
+    LoraSection,
+    LossSection,
+    MethodSection,
+    RunConfig,
+    TransformName,
+)  # fmt: skip
 from components.core.errors import ConfigError
 from components.core.suggest import did_you_mean
-from components.diffusion.models.tokens import stage_names
 
 ALL_ROLES: frozenset[str | None] = frozenset({"character", "background", "thing", None})
 SHOWN_IN = {
@@ -31,6 +38,7 @@ DENOISING = LossSection()
 class Concept:
     """A rare token and the StyleRef pictures that it is bound to.
 
+    ``more_prompts`` are further templates of StyleRef pictures, of which each step draws one.
     ``negative`` is a second new token that a guided loss leads away from, and drawing too; None: there is none.
     ``prompt`` and ``aux_prompt`` are templates that may hold ``{caption}``; the token is filled in already. ``roles`` are
     the StyleRef roles that belong to the concept, ``categories`` the categories of a prompt bank that ask for its token
@@ -47,6 +55,7 @@ class Concept:
     aux_count: int | None = None
     aux_form: str | None = None
     negative: str | None = None
+    more_prompts: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """What drawing with the model takes: ``token``, ``prompt``, ``categories``, and ``negative`` where there is one."""
@@ -120,6 +129,9 @@ class Recipe:
         """The tokens that get embedding rows of their own, one for each stage, negative ones last; and how many rows each."""
         if "tokens" not in self.trains:
             return {}
+        # It brings torch, which a plan of a run does not need.
+        from components.diffusion.models.tokens import stage_names
+
         staged = [name for token in self.tokens for name in stage_names(token, self.stages)]
         return {**dict.fromkeys(staged, self.vectors), **dict.fromkeys(self.negatives, self.negative_vectors)}
 
@@ -146,8 +158,9 @@ class Method:
     ``recipe`` says what trains, ``preserves`` the usual source of the Aux pictures, ``prior_weight`` is λ, the weight of the
     Aux loss. ``learning_rate`` is the reference's own, used where the configuration names none. ``save`` is ``full`` or
     ``delta``. ``content`` are the roles of StyleRef pictures that are used at all, ``count`` how many (None: all). ``loss`` is
-    that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss. ``guidance`` is the
-    formula that its pictures are drawn by, where the configuration names none (None: classifier-free guidance).
+    that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss. ``transforms``
+    of StyleRef pictures, a ``grid`` of times and ``guidance``, the formula that its pictures are drawn by (None: classifier-free
+    guidance), are the reference's own, used where the configuration names none.
     """
 
     name: str
@@ -162,6 +175,8 @@ class Method:
     loss: LossSection = DENOISING
     distills: bool = False
     guidance: GuidanceSection | None = None
+    transforms: tuple[TransformName, ...] = ()
+    grid: int | None = None
 
     @property
     def trains(self) -> frozenset[str]:
@@ -177,7 +192,9 @@ class Method:
         """What a training depends on besides name and recipe, where it is not as in the first methods; as a JSON value."""
         found: dict[str, Any] = {} if self.loss == DENOISING else {"loss": self.loss.model_dump(mode="json")}
         # λ enters with the samples' weights, but where no Aux sample has one.
-        return found | ({"distills": self.prior_weight} if self.distills else {})
+        found |= {"distills": self.prior_weight} if self.distills else {}
+        found |= {"transforms": list(self.transforms)} if self.transforms else {}
+        return found | ({"grid": self.grid} if self.grid else {})
 
     @property
     def asks_base(self) -> bool:
@@ -212,6 +229,9 @@ class _Row:
     vectors: int = 1
     negative_vectors: int = 0
     guidance: GuidanceSection | None = None
+    prompts: tuple[str, ...] = ()
+    transforms: tuple[TransformName, ...] = ()
+    grid: int | None = None
 
 
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
@@ -262,7 +282,7 @@ def method_for(config: MethodSection) -> Method:
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
         CONTENT[config.style_ref], config.style_ref_count, loss,
         distills=(config.prior or row.prior) == "distilled" and config.prior_weight > 0,
-        guidance=row.guidance,
+        guidance=row.guidance, transforms=row.transforms, grid=row.grid,
     )  # fmt: skip
 
 
@@ -338,12 +358,13 @@ def _concepts(config: MethodSection, row: _Row, *, learnt: bool, negative: bool)
     if not row.several:
         token = _token(config.identifier, learnt=learnt)
         against = f"<{token.strip('<>')}-neg>" if negative else None
-        return (Concept(token, config.instance_prompt.replace("{token}", token), config.aux_prompt, negative=against),)
+        first, *more = (template.replace("{token}", token) for template in _templates(config, row))
+        return (Concept(token, first, config.aux_prompt, negative=against, more_prompts=tuple(more)),)
     sections = config.concepts or TWO_COMPONENTS
     tokens = [section.identifier for section in sections]
     if len(set(tokens)) < len(tokens):
         raise ConfigError("method.concepts", f"two components have one identifier ({', '.join(tokens)})", expected="one for each")
-    return tuple(_component(section, config, _token(section.identifier, learnt=learnt)) for section in sections)
+    return tuple(_component(section, config, row, _token(section.identifier, learnt=learnt)) for section in sections)
 
 
 def _token(identifier: str, *, learnt: bool) -> str:
@@ -351,16 +372,21 @@ def _token(identifier: str, *, learnt: bool) -> str:
     return f"<{identifier}>" if learnt and not (identifier.startswith("<") and identifier.endswith(">")) else identifier
 
 
-def _component(section: ConceptSection, config: MethodSection, token: str) -> Concept:
+def _templates(config: MethodSection, row: _Row) -> tuple[str, ...]:
+    return config.instance_prompts or row.prompts or (config.instance_prompt,)
+
+
+def _component(section: ConceptSection, config: MethodSection, row: _Row, token: str) -> Concept:
     roles = frozenset(section.roles) & CONTENT[config.style_ref]
     if not roles:
         raise ConfigError("method.style_ref", f"{config.style_ref} leaves no picture for the token {section.identifier!r}", expected="both")
-    template = section.instance_prompt or config.instance_prompt
-    if "{token}" not in template:
-        raise ConfigError("method.concepts.instance_prompt", f"{template!r} has no place for the identifier", expected="{token} in it")
+    templates = (section.instance_prompt,) if section.instance_prompt else _templates(config, row)
+    if "{token}" not in templates[0]:
+        raise ConfigError("method.concepts.instance_prompt", f"{templates[0]!r} has no place for the identifier", expected="{token} in it")
     shown = frozenset().union(*(SHOWN_IN[role] for role in section.roles))
+    first, *more = (template.replace("{token}", token) for template in templates)
     return Concept(
-        token, template.replace("{token}", token), section.aux_prompt or config.aux_prompt, roles,
+        token, first, section.aux_prompt or config.aux_prompt, roles, more_prompts=tuple(more),
         categories=shown if section.categories is None else frozenset(section.categories), own_aux=True, aux_count=section.aux_count,
         aux_form=section.aux_form,
     )  # fmt: skip

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
+from components.core.config import TransformName
 from components.core.content import derive_seed
 from components.diffusion.training.buckets import Size
+from components.diffusion.training.variety import Variant
 
 MAX_ZOOM = 1.15
 """Further crops are cut from a picture whose shorter side is up to so many times its view's."""
 
-
-@dataclass(frozen=True)
-class Variant:
-    """One augmented view of a picture: which crop (0 is the centre), and whether it is mirrored."""
-
-    crop: int = 0
-    flipped: bool = False
+TRANSFORMS: dict[TransformName, Callable[[Image.Image], Image.Image]] = {
+    "invert": ImageOps.invert,
+    "posterize": lambda picture: ImageOps.posterize(picture, 2),
+    "solarize": lambda picture: ImageOps.solarize(picture, 100),
+    "sharpen": lambda picture: ImageEnhance.Sharpness(picture).enhance(3.0),
+    "autocontrast": ImageOps.autocontrast,
+    "equalize": ImageOps.equalize,
+    "horizontal-flip": ImageOps.mirror,
+    "vertical-flip": ImageOps.flip,
+}
+"""Changes of a whole RGB picture that its prompt names, with the strengths of Specialist Diffusion's (Lu et al., 2023) public code."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,11 @@ def time_ids(size: tuple[int, int], view: Size, variant: Variant, seed: int, sam
 def cut(picture: Image.Image, view: Size, variant: Variant, seed: int, sample_id: str) -> torch.Tensor:
     """One view of a picture as the VAE wants it: float32 in [-1, 1], shape (3, height, width).
 
-    Resized with Lanczos, never squashed; cut where :func:`place` says; then mirrored where the variant says so.
+    Transformed as a whole where the variant says so; resized with Lanczos, never squashed; cut where :func:`place` says; then mirrored
+    where the variant says so.
     """
+    if variant.transform:
+        picture = TRANSFORMS[variant.transform](picture)
     placed = place(picture.size, view, variant, seed, sample_id)
     box = (placed.left, placed.top, placed.left + view[1], placed.top + view[0])
     resized = picture.resize((placed.width, placed.height), Image.Resampling.LANCZOS).crop(box)

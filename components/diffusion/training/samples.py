@@ -7,7 +7,7 @@ batch, not on the process that it falls to, so every process draws something els
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from components.core.content import derive_seed, digest_file
 from components.core.errors import InputError
 from components.core.paths import read_json, read_jsonl
 from components.diffusion.training.methods import Concept, Method, fill_prompt
-from components.diffusion.training.pictures import Variant
+from components.diffusion.training.variety import Variant, Variety
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,39 @@ class Words:
 class Sample:
     """One training picture: its content id (sha256), its file, its prompt, and its weight in the loss.
 
-    ``unstyled`` are prompts for the same picture without the style: the class prompt, and the plain caption where there is one.
-    ``against`` is the prompt that a guided loss leads away from.
+    ``templates`` are what it may be called, the first of which ``prompt`` is made of (none: it is called that alone), and ``caption`` what
+    goes into them; ``class_template`` leaves the style out. ``negative`` are its token and the one that a guided loss leads away from.
     """
 
     id: str
     file: Path
     prompt: str
     weight: float
-    unstyled: tuple[str, ...] = ("",)
-    against: str = ""
+    templates: tuple[str, ...] = ()
+    caption: str | None = None
+    class_template: str = ""
+    negative: tuple[str, str] | None = None
 
-    @property
-    def words(self) -> Words:
-        """Its prompts as they are, without dropout."""
-        return Words(self.prompt, self.unstyled[0], self.unstyled[0], self.against)
+    def words(self, template: int = 0, named: float = 0.0, *, captioned: bool = True, transform: str | None = None) -> Words:
+        """Its prompts by one of its templates, with or without its caption, and with what was done to the picture.
+
+        What is preserved is chosen by ``named``, in [0, 1): the class prompt, or the caption alone where there is one.
+        """
+        caption = (self.caption or "").strip() if captioned else ""
+        done = f" with the {transform.replace('-', ' ')} transformation" if transform else ""
+        prompt = fill_prompt(self.templates[template], caption) if self.templates else self.prompt
+        unstyled = fill_prompt(self.class_template, caption)
+        preserved = caption if caption and named >= 0.5 else unstyled
+        against = prompt.replace(*self.negative) + done if self.negative else ""
+        return Words(prompt + done, unstyled + done, preserved + done, against)
+
+    def all_words(self, transforms: Sequence[str] = (), *, captionless: bool = False) -> Iterator[Words]:
+        """Everything that :meth:`words` may say."""
+        for template in range(max(len(self.templates), 1)):
+            for captioned in (True, False) if captionless else (True,):
+                for transform in (None, *transforms):
+                    for named in (0.0, 0.5):
+                        yield self.words(template, named, captioned=captioned, transform=transform)
 
 
 @dataclass(frozen=True)
@@ -97,24 +115,26 @@ class EpochOrder:
         return self._cached[1][offset]
 
 
+# Each with a generator of its own, so that what came later moves nothing of the first.
+_STREAMS = {"augment": 3, "unstyled": 1, "template": 1, "captionless": 1, "transform": 2}
+
+
 class Mixer:
     """Mixes StyleRef samples, at least one, and Aux samples into batches.
 
-    Batch sizes are of each process. ``flip`` is the probability of a mirrored view, ``crops`` the number of crop views of a
-    picture, ``dropout`` the probability of an empty prompt. This process is ``rank`` of ``world`` that divide each micro-batch:
-    ``rows`` are the places of its samples in the whole micro-batch of ``total`` samples, which holds the StyleRef samples of
-    all processes and then their Aux samples: ``counts`` of them.
+    Batch sizes are of each process. This process is ``rank`` of ``world`` that divide each micro-batch: ``rows`` are the places of its
+    samples in the whole micro-batch of ``total`` samples, which holds the StyleRef samples of all processes and then their Aux
+    samples: ``counts`` of them.
     """
 
     def __init__(
-        self, instances: Sequence[Sample], aux: Sequence[Sample], *, batch_size: int, aux_batch_size: int, flip: float, crops: int,
-        dropout: float, seed: int, rank: int = 0, world: int = 1,
+        self, instances: Sequence[Sample], aux: Sequence[Sample], *, batch_size: int, aux_batch_size: int, variety: Variety, seed: int,
+        rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         self._groups = [(instances, batch_size, EpochOrder(len(instances), seed, "instance"))]
         if aux:
             self._groups.append((aux, aux_batch_size, EpochOrder(len(aux), seed, "aux")))
-        self._flip, self._crops, self._dropout = flip, crops, dropout
-        self._seed, self._rank, self._world = seed, rank, world
+        self.variety, self._seed, self._rank, self._world = variety, seed, rank, world
         self.counts = [world * count for _, count, _ in self._groups]
         self.rows: list[int] = []
         self.total = 0
@@ -136,20 +156,30 @@ class Mixer:
             chosen = [group[order.at(start + offset)] for offset in range(count)]
             samples += chosen
             weights += [sample.weight / count for sample in chosen]
-        draws = torch.rand((3, self.total), generator=step_generator(self._seed, "augment", number))
-        flips, crops, drops = draws[:, self.rows].tolist()
-        variants = tuple(
-            Variant(min(int(crop * self._crops), self._crops - 1), flip < self._flip) for crop, flip in zip(crops, flips, strict=True)
-        )
-        named = torch.rand(self.total, generator=step_generator(self._seed, "unstyled", number))[self.rows].tolist()
-        words = tuple(
-            self._words(sample, drop < self._dropout, name) for sample, drop, name in zip(samples, drops, named, strict=True)
-        )  # fmt: skip
-        return Batch(tuple(samples), variants, words, torch.tensor(weights), self._groups[0][1])
+        instances = self._groups[0][1]
+        draws = [row for purpose, count in _STREAMS.items() for row in self._draw(purpose, number, count)]
+        seen = [self._see(sample, place < instances, *rest) for place, (sample, *rest) in enumerate(zip(samples, *draws, strict=True))]
+        variants, words = zip(*seen, strict=True)
+        return Batch(tuple(samples), variants, words, torch.tensor(weights), instances)
 
-    def _words(self, sample: Sample, dropped: bool, named: float) -> Words:
-        preserved = sample.unstyled[int(named * len(sample.unstyled))]
-        return Words("", "", preserved, sample.against) if dropped else replace(sample.words, preserved=preserved)
+    def _draw(self, purpose: str, number: int, count: int) -> list[list[float]]:
+        """So many numbers in [0, 1) for each of this process' samples, drawn for the whole micro-batch."""
+        draws = torch.rand((count, self.total), generator=step_generator(self._seed, purpose, number))
+        found: list[list[float]] = draws[:, self.rows].tolist()
+        return found
+
+    def _see(
+        self, sample: Sample, is_instance: bool, flip: float, crop: float, drop: float, named: float, template: float, bare: float,
+        happens: float, which: float,
+    ) -> tuple[Variant, Words]:  # fmt: skip
+        """A sample's view and its words, by numbers in [0, 1) for each thing that may differ."""
+        variety, transform = self.variety, None
+        if is_instance and variety.transforms and happens < variety.transformed:
+            transform = variety.transforms[int(which * len(variety.transforms))]
+        variant = Variant(min(int(crop * variety.crops), variety.crops - 1), flip < variety.flip, transform)
+        chosen = int(template * max(len(sample.templates), 1))
+        words = sample.words(chosen, named, captioned=bare >= variety.captionless, transform=transform)
+        return variant, replace(words, prompt="", unstyled="") if drop < variety.dropout else words
 
 
 @dataclass(frozen=True)
@@ -161,26 +191,35 @@ class TrainingSet:
     validation: tuple[Sample, ...]
     held_out: bool
 
-    def prompts(self, method: Method | None = None) -> list[str]:
-        """All prompts, each once; with those that only the method's losses ask with, where one is given."""
-        samples = (*self.instances, *self.aux, *self.validation)
-        found = [sample.prompt for sample in samples]
+    def prompts(self, method: Method | None = None, variety: Variety | None = None) -> list[str]:
+        """All prompts, each once; with those that only the method's losses ask with, and with what may be said of a picture."""
+        variety = variety or Variety()
+        found = [sample.prompt for sample in (*self.instances, *self.aux, *self.validation)]
+        groups = ((self.instances, variety.transforms), ((*self.aux, *self.validation), ()))
+        words = [
+            each for samples, transforms in groups for sample in samples
+            for each in sample.all_words(transforms, captionless=variety.captionless > 0)
+        ]  # fmt: skip
+        found += [each.prompt for each in words]
         if method and method.leaves_style_out:
-            found += [prompt for sample in samples for prompt in sample.unstyled]
+            found += [prompt for each in words for prompt in (each.unstyled, each.preserved)]
         if method and method.loss.name == "guided":
-            found += [sample.against for sample in samples]
-        return list(dict.fromkeys(found))
+            found += [each.against for each in words]
+        return list(dict.fromkeys(found if variety.dropout == 0 else [*found, ""]))
 
-    def as_json(self, method: Method) -> list[list[Any]]:
-        """What a training depends on: of each sample its picture, its weight, and the prompts that the method's losses ask with."""
+    def as_json(self, method: Method, variety: Variety) -> list[list[Any]]:
+        """What a training depends on: of each sample its picture, its weight, and what it may be called."""
         found = []
         for sample in (*self.instances, *self.aux):
-            found.append([sample.id, sample.prompt, sample.weight])
             # What came later is written where it is used: checkpoints of earlier versions hold.
+            more: dict[str, Any] = {}
+            if len(sample.templates) > 1 or variety.captionless:
+                more["templates"], more["caption"] = sample.templates, sample.caption
             if method.leaves_style_out:
-                found[-1].append(list(sample.unstyled))
-            if method.loss.name == "guided":
-                found[-1].append(sample.against)
+                more["class"], more["caption"] = sample.class_template, sample.caption
+            if method.loss.name == "guided" and sample.negative:
+                more["negative"] = sample.negative
+            found.append([sample.id, sample.prompt, sample.weight, *([more] if more else [])])
         return found
 
 
@@ -242,15 +281,12 @@ def _style_sample(style_set: Path, manifest: dict[str | None, dict[str, str | No
     if path not in manifest:
         raise InputError(str(split), f"names {path}, which the manifest does not hold", expected="the split of this very style set")
     row = manifest[path]
-    caption = row.get("caption")
-    prompt = fill_prompt(concept.prompt, caption)
-    against = prompt.replace(concept.token, concept.negative) if concept.negative else ""
-    return Sample(str(row["sha256"]), Path(style_set) / "images" / path, prompt, 1.0, _unstyled(concept, caption), against)
-
-
-def _unstyled(concept: Concept, caption: str | None) -> tuple[str, ...]:
-    plain = [caption.strip()] if caption and caption.strip() else []
-    return fill_prompt(concept.aux_prompt, caption), *plain
+    caption, templates = row.get("caption"), (concept.prompt, *concept.more_prompts)
+    negative = (concept.token, concept.negative) if concept.negative else None
+    return Sample(
+        str(row["sha256"]), Path(style_set) / "images" / path, fill_prompt(concept.prompt, caption), 1.0, templates, caption,
+        concept.aux_prompt, negative,
+    )  # fmt: skip
 
 
 def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
@@ -264,5 +300,6 @@ def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
         if not file.is_file():
             raise InputError(str(file), "the Aux picture is listed but missing", expected="every picture of metadata.jsonl")
         text = row.get("text")
-        found.append(Sample(digest_file(file), file, fill_prompt(concept.aux_prompt, text), weight, _unstyled(concept, text)))
+        template = concept.aux_prompt
+        found.append(Sample(digest_file(file), file, fill_prompt(template, text), weight, (template,), text, template))
     return found

@@ -14,8 +14,9 @@ from components.core.images import load_rgb
 from components.core.paths import read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.training.caches import LatentCache, PromptCache
-from components.diffusion.training.pictures import Variant, cut, place, time_ids
+from components.diffusion.training.pictures import cut, place, time_ids
 from components.diffusion.training.samples import Sample
+from components.diffusion.training.variety import Variant
 from tests.components.diffusion.conftest import Folders, configure, cut_power, edit, train
 
 CPU = torch.device("cpu")

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from scipy.stats import norm
 
 from components.core.config import TimesSection
 from components.core.errors import ConfigError
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.objectives.base import Objective
+from components.diffusion.objectives.flow import FlowObjective
 from components.diffusion.objectives.times import TimeLaw, shifted
 
 COUNT = 20_000
@@ -95,3 +97,30 @@ def test_discrete_schedules_take_every_law(discrete: Objective) -> None:
     assert (discrete.log_snr(plain) - discrete.log_snr(moved)).median().item() == pytest.approx(2 * math.log(2), abs=0.05)
     with pytest.raises(ConfigError, match="only flow bases"):
         discrete.law(TimesSection(shift="dynamic"))
+
+
+def test_on_a_grid_only_the_times_of_the_sampler_are_drawn(discrete: Objective) -> None:
+    # "Sparse updating" of Specialist Diffusion: 10 · U{0 … 99}, from the stream of numbers that all times come from.
+    every, on_grid = (
+        discrete.draw_times(discrete.law(TimesSection(grid=grid)), COUNT, torch.Generator().manual_seed(0), 256) for grid in (None, 100)
+    )
+    assert torch.equal(on_grid, every // 10 * 10)
+    assert on_grid.dtype == torch.int64 and on_grid.unique().tolist() == list(range(0, 1000, 10))
+    # As a sampler with leading spacing: multiples of ⌊1000 / 30⌋.
+    theirs = DDIMScheduler(timestep_spacing="leading")
+    theirs.set_timesteps(30)
+    law = discrete.law(TimesSection(grid=30, law="logit-normal"))
+    drawn = discrete.draw_times(law, COUNT, torch.Generator().manual_seed(0), 256)
+    assert set(drawn.tolist()) <= set(theirs.timesteps.tolist()) and len(drawn.unique()) > 20
+    with pytest.raises(ConfigError, match=r"training\.times\.grid=1001.*at most 1000"):
+        discrete.law(TimesSection(grid=1001))
+
+
+def test_a_flow_on_a_grid_is_where_euler_steps() -> None:
+    flow = FlowObjective({"shift": 3.0, "_class_name": "FlowMatchEulerDiscreteScheduler"})
+    every, on_grid = (
+        flow.draw_times(flow.law(TimesSection(grid=grid)), COUNT, torch.Generator().manual_seed(0), 1024) for grid in (None, 8)
+    )
+    assert sorted(on_grid.unique().tolist()) == sorted(flow.sampler("euler", 8, 1024).timesteps.tolist())
+    gaps = (every.unsqueeze(1) - on_grid.unique()).abs()
+    torch.testing.assert_close((every - on_grid).abs(), gaps.min(dim=1).values)

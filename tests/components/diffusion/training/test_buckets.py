@@ -20,8 +20,9 @@ from components.diffusion.training.denoising import Denoising
 from components.diffusion.training.fit import check_fit
 from components.diffusion.training.loop import Trainer
 from components.diffusion.training.methods import method_for
-from components.diffusion.training.pictures import Variant, cut, place
+from components.diffusion.training.pictures import cut, place
 from components.diffusion.training.samples import Mixer, Sample, TrainingSet
+from components.diffusion.training.variety import Variant, Variety
 from tests.components.diffusion.conftest import Folders, configure, train
 from tests.tiny_bases import tiny_sd3_folder
 
@@ -105,7 +106,7 @@ def test_two_processes_draw_what_one_does(trainer: Trainer) -> None:
     denoising = trainer.denoising
     whole = {sample.id: loss for sample, loss in zip(denoising.mixer.batch(0).samples, per_sample(denoising), strict=True)}
     for rank in range(2):
-        data, options = trainer.data, {"flip": 0.5, "crops": 1, "dropout": 0.0, "seed": 3}
+        data, options = trainer.data, {"variety": Variety(flip=0.5), "seed": 3}
         denoising.mixer = Mixer(data.instances, data.aux, batch_size=2, aux_batch_size=1, rank=rank, world=2, **options)
         for sample, loss in zip(denoising.mixer.batch(0).samples, per_sample(denoising), strict=True):
             assert loss == pytest.approx(whole[sample.id], rel=1e-5)

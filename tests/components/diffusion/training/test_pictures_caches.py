@@ -1,5 +1,6 @@
 import logging
 from pathlib import Path
+from typing import get_args
 from unittest.mock import Mock
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from components.core.config import TransformName
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.training.caches import LatentCache, PromptCache
-from components.diffusion.training.pictures import Variant, cut, to_uint8
+from components.diffusion.training.pictures import TRANSFORMS, cut, to_uint8
 from components.diffusion.training.samples import Sample
+from components.diffusion.training.variety import Variant
 from tests.components.diffusion.conftest import edit
 
 CPU = torch.device("cpu")
@@ -114,3 +117,33 @@ def test_prompts_that_do_not_fit_are_named(bundle: Bundle, caplog: pytest.LogCap
         ids = bundle.family.tokenize(["a man", long])["text_encoder"]
     assert ids.shape == (2, 32)
     assert [record.getMessage() for record in caplog.records] == [f"prompt {long!r} has 43 tokens, 32 fit: its end is cut off"]
+
+
+def test_transforms_by_hand_change_the_whole_picture_before_it_is_cut() -> None:
+    values = np.array([[0, 40, 99, 100], [128, 150, 200, 255]], dtype=np.uint8)
+    picture = Image.fromarray(np.repeat(values[..., None], 3, axis=2))
+
+    def changed(name: TransformName) -> list[list[int]]:
+        pixels = cut(picture, (2, 4), Variant(transform=name), 0, "x")
+        return ((pixels[0] + 1) * 127.5).round().int().tolist()  # type: ignore[no-any-return]
+
+    assert changed("invert") == (255 - values.astype(int)).tolist()
+    # Two bits: what is left are multiples of 64.
+    assert changed("posterize") == [[0, 0, 64, 64], [128, 128, 192, 192]]
+    # From 100 up inverted.
+    assert changed("solarize") == [[0, 40, 99, 155], [127, 105, 55, 0]]
+    assert changed("horizontal-flip") == values[:, ::-1].tolist() and changed("vertical-flip") == values[::-1].tolist()
+    assert changed("autocontrast") == values.tolist()
+    assert set(TRANSFORMS) == set(get_args(TransformName))
+
+
+def test_the_latents_of_a_transformed_view_are_its_own(bundle: Bundle, tmp_path: Path) -> None:
+    one = sample(tmp_path, "one")
+    cache = LatentCache(bundle.family, load_rgb, CPU, 0, [SQUARE])
+    views = [Variant(), *(Variant(transform=name) for name in get_args(TransformName))]
+    cache.fill([one], views)
+    moments = cache.moments([one] * len(views), views)
+    for place, view in enumerate(views):
+        wanted = bundle.family.encode_images(cut(load_rgb(one.file), SQUARE, view, 0, one.id)[None])
+        torch.testing.assert_close(moments[place], wanted[0], rtol=0, atol=1e-5)
+    assert len({tuple(row.flatten()[:50].tolist()) for row in moments}) > 6

@@ -12,15 +12,16 @@ from components.core.config import MethodSection
 from components.core.errors import InputError
 from components.diffusion.training.methods import method_for
 from components.diffusion.training.samples import EpochOrder, Mixer, Sample, choose_style_refs, read_training_set
+from components.diffusion.training.variety import Variety
 from tests.components.diffusion.conftest import Folders, edit, write_folders
 
 
 def mixer(count: int = 5, aux: int = 3, **options: Any) -> Mixer:
     instances = [Sample(f"i{index}", Path(f"i{index}"), f"instance {index}", 1.0) for index in range(count)]
     preserved = [Sample(f"a{index}", Path(f"a{index}"), f"aux {index}", 0.25) for index in range(aux)]
-    return Mixer(
-        instances, preserved, **{"batch_size": 2, "aux_batch_size": 4, "flip": 0.5, "crops": 3, "dropout": 0.0, "seed": 7, **options}
-    )
+    sizes = {name: options.pop(name) for name in ("batch_size", "aux_batch_size", "rank", "world") if name in options}
+    variety = Variety(**{"flip": 0.5, "crops": 3, **options})
+    return Mixer(instances, preserved, **{"batch_size": 2, "aux_batch_size": 4, "seed": 7, **sizes}, variety=variety)
 
 
 @settings(deadline=None)
@@ -143,3 +144,48 @@ def test_too_few_pictures_and_missing_roles_are_named(tmp_path: Path) -> None:
         read_training_set(*write_folders(tmp_path / "a", style=10).inputs, method_for(MethodSection(style_ref_count=99)))
     with pytest.raises(InputError, match=r"no StyleRef picture for the token 'ukj'.*background or thing"):
         read_training_set(*write_folders(tmp_path / "b").inputs, method_for(MethodSection(name="multi-styleforge")))
+
+
+def test_prompts_differ_by_template_caption_and_named_transform(tmp_path: Path) -> None:
+    config = MethodSection(
+        instance_prompts=("a photo of {token} style, {caption}", "{caption}, in {token} style"),
+        aux_prompt="a photo of style, {caption}",
+        loss="calibrated",  # type: ignore[arg-type]
+    )
+    data = read_training_set(*write_folders(tmp_path, style=1, aux=1).inputs, method_for(config))
+    variety = Variety(captionless=0.5, transforms=("posterize", "vertical-flip"))
+    one = Mixer(data.instances, data.aux, batch_size=4, aux_batch_size=2, variety=variety, seed=7)
+    counts: Counter[str] = Counter()
+    for number in range(200):
+        batch = one.batch(number)
+        for sample, words, variant in list(zip(batch.samples, batch.words, batch.variants, strict=True))[: batch.instances]:
+            done = {None: "", "posterize": " with the posterize transformation", "vertical-flip": " with the vertical flip transformation"}
+            suffix = done[variant.transform]
+            bare = words.unstyled == f"a photo of style{suffix}"
+            assert bare or words.unstyled == f"a photo of style, a man 0{suffix}"
+            own = ["a photo of sks style", "in sks style"] if bare else ["a photo of sks style, a man 0", "a man 0, in sks style"]
+            assert words.prompt in [each + suffix for each in own] and sample.id
+            # The plain caption is preserved too, where the prompt has one.
+            assert words.preserved in ({words.unstyled} if bare else {words.unstyled, f"a man 0{suffix}"})
+            counts.update([f"bare {bare}", f"template {'in sks' in words.prompt}", f"transform {variant.transform}"])
+        # Aux pictures stay as they are.
+        assert all(
+            variant.transform is None and "transformation" not in prompt
+            for variant, prompt in zip(batch.variants[4:], batch.prompts[4:], strict=True)
+        )
+    assert counts["bare True"] / 800 == pytest.approx(0.5, abs=0.06) and counts["template True"] / 800 == pytest.approx(0.5, abs=0.06)
+    assert counts["transform None"] / 800 == pytest.approx(0.5, abs=0.06)
+    assert counts["transform posterize"] / 800 == pytest.approx(0.25, abs=0.05)
+    # What a step may say is known beforehand, so that text encoders can leave the device.
+    known = set(data.prompts(method_for(config), variety))
+    said = {prompt for number in range(50) for words in one.batch(number).words for prompt in (words.prompt, words.unstyled)}
+    assert said <= known
+
+
+def test_variety_moves_no_draw_of_the_plain_training() -> None:
+    plain, varied = mixer(dropout=0.3), mixer(dropout=0.3, captionless=0.5, transforms=("invert",))
+    for number in range(20):
+        one, other = plain.batch(number), varied.batch(number)
+        assert one.samples == other.samples
+        assert [(each.crop, each.flipped) for each in one.variants] == [(each.crop, each.flipped) for each in other.variants]
+        assert [prompt == "" for prompt in one.prompts] == [prompt == "" for prompt in other.prompts]
