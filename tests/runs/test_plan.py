@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from components.core.config import PLAIN, RunConfig, parse_config
 from components.core.errors import ConfigError, InputError
 from components.diffusion.models.sources import base_facts
-from components.diffusion.training.methods import METHODS
+from components.diffusion.training.rows import METHODS
 from runs.plan import plan_run
 
 END = {"score", "report", "register"}

@@ -17,6 +17,7 @@ from components.core.config import (
 )  # fmt: skip
 from components.core.errors import ConfigError
 from components.core.suggest import did_you_mean
+from components.diffusion.training.rows import DENOISING, METHODS, Row
 
 ALL_ROLES: frozenset[str | None] = frozenset({"character", "background", "thing", None})
 SHOWN_IN = {
@@ -30,8 +31,6 @@ CONTENT: dict[str, frozenset[str | None]] = {
 }  # fmt: skip
 # Two components, as in the Multi-StyleForge paper. Things come with the backgrounds: a picture of a thing shows no person.
 TWO_COMPONENTS = (ConceptSection(identifier="sks", roles=("character",)), ConceptSection(identifier="ukj", roles=("background", "thing")))
-
-DENOISING = LossSection()
 
 
 @dataclass(frozen=True)
@@ -207,55 +206,6 @@ class Method:
         return self.distills or self.loss.name == "calibrated"
 
 
-@dataclass(frozen=True)
-class _Row:
-    """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is.
-
-    ``rates`` are as a recipe's.
-    """
-
-    trains: frozenset[str]
-    preserves: str
-    learning_rate: float
-    text_encoder: str | None = None
-    by_default: bool = False
-    save: str = "full"
-    several: bool = False
-    initial_word: str | None = None
-    rates: tuple[tuple[str, float], ...] = ()
-    loss: LossSection = DENOISING
-    prior: str = "aux"
-    stages: int = 1
-    vectors: int = 1
-    negative_vectors: int = 0
-    guidance: GuidanceSection | None = None
-    prompts: tuple[str, ...] = ()
-    transforms: tuple[TransformName, ...] = ()
-    grid: int | None = None
-
-
-_WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
-# DreamBooth (Ruiz et al., 2023), Single- and Multi-StyleForge (Park et al., 2024), Textual Inversion (Gal et al., 2022), LoRA
-# (Hu et al., 2021), Custom Diffusion (Kumari et al., 2023) and SVDiff (Han et al., 2023), with the learning rates of the public scripts.
-METHODS = {
-    "dreambooth": _Row(**_WHOLE, preserves="generated"),
-    "textual-inversion": _Row(frozenset({"tokens"}), "none", 5e-4, save="delta", initial_word="painting"),
-    "lora": _Row(frozenset({"denoiser.low-rank"}), "none", 1e-4, text_encoder="text_encoder.low-rank", save="delta"),
-    "custom-diffusion": _Row(frozenset({"denoiser.cross-attention", "tokens"}), "generated", 1e-5, save="delta"),
-    "svdiff": _Row(
-        frozenset({"denoiser.spectral"}),
-        "generated",
-        1e-3,
-        text_encoder="text_encoder.spectral",
-        by_default=True,
-        save="delta",
-        rates=(("denoiser.spectral.norms", 1e-3), ("text_encoder.spectral.norms", 1e-3)),
-    ),
-    "single-styleforge": _Row(**_WHOLE, preserves="curated"),
-    "multi-styleforge": _Row(**_WHOLE, preserves="curated", several=True),
-}
-
-
 def method_for(config: MethodSection) -> Method:
     """The method that a run's ``method:`` section describes. ConfigError where a setting does not go with it."""
     row = METHODS[config.name]
@@ -321,7 +271,7 @@ def _check_negative(name: str, trains: frozenset[str], loss: LossSection) -> Non
         )
 
 
-def _rates(config: MethodSection, row: _Row, recipe: Recipe) -> tuple[tuple[str, float], ...]:
+def _rates(config: MethodSection, row: Row, recipe: Recipe) -> tuple[tuple[str, float], ...]:
     """The method's factors of learning rates, and in their place those of the configuration."""
     sets, given = recipe.parameter_sets, config.rate_factors or {}
     if odd := sorted(given.keys() - set(sets)):
@@ -339,7 +289,7 @@ def _check_loss(loss: LossSection) -> None:
         raise ConfigError("method.loss.scale", f"{loss.name} has no guidance", expected="none, or method.loss.name guided or calibrated")
 
 
-def _trains(config: MethodSection, row: _Row) -> frozenset[str]:
+def _trains(config: MethodSection, row: Row) -> frozenset[str]:
     if config.train_text_encoder and row.text_encoder is None:
         raise ConfigError(
             "method.train_text_encoder", f"{config.name} never trains the text encoder", expected="false, or another method.name"
@@ -352,7 +302,7 @@ def _trains(config: MethodSection, row: _Row) -> frozenset[str]:
     return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains and "tokens" not in trains else trains
 
 
-def _concepts(config: MethodSection, row: _Row, *, learnt: bool, negative: bool) -> tuple[Concept, ...]:
+def _concepts(config: MethodSection, row: Row, *, learnt: bool, negative: bool) -> tuple[Concept, ...]:
     if config.concepts and not row.several:
         raise ConfigError("method.concepts", f"{config.name} binds one token", expected="method.name multi-styleforge")
     if not row.several:
@@ -372,11 +322,11 @@ def _token(identifier: str, *, learnt: bool) -> str:
     return f"<{identifier}>" if learnt and not (identifier.startswith("<") and identifier.endswith(">")) else identifier
 
 
-def _templates(config: MethodSection, row: _Row) -> tuple[str, ...]:
+def _templates(config: MethodSection, row: Row) -> tuple[str, ...]:
     return config.instance_prompts or row.prompts or (config.instance_prompt,)
 
 
-def _component(section: ConceptSection, config: MethodSection, row: _Row, token: str) -> Concept:
+def _component(section: ConceptSection, config: MethodSection, row: Row, token: str) -> Concept:
     roles = frozenset(section.roles) & CONTENT[config.style_ref]
     if not roles:
         raise ConfigError("method.style_ref", f"{config.style_ref} leaves no picture for the token {section.identifier!r}", expected="both")

@@ -4,7 +4,8 @@ import pytest
 
 from components.core.config import MethodName, MethodSection
 from components.core.errors import ConfigError
-from components.diffusion.training.methods import METHODS, Recipe, fill_prompt, method_for
+from components.diffusion.training.methods import Recipe, fill_prompt, method_for
+from components.diffusion.training.rows import METHODS
 
 
 def test_tokens_and_prompts_of_one_concept() -> None:
