@@ -20,10 +20,8 @@ def find_pictures(given: Sequence[Path]) -> list[Path]:
     """The files that are meant, a folder's pictures by name; InputError names all that is wrong with any of them."""
     problems, found = Problems(), []
     for path in given:
-        inside = sorted(item for item in path.iterdir() if item.suffix.lower() in EXTENSIONS) if path.is_dir() else [path]
-        if not inside:
-            problems.found.append(InputError(str(path), "holds no pictures", expected="a picture, or a folder of pictures"))
-        found += inside
+        with problems.collect():
+            found += _pictures_in(path) if path.is_dir() else [path]
     for path in found:
         with problems.collect():
             load_rgb(path)
@@ -35,6 +33,17 @@ def find_pictures(given: Sequence[Path]) -> list[Path]:
     if not found and not problems.found:
         problems.found.append(InputError("PICTURE", "there is none", expected="pictures, or folders of pictures"))
     problems.raise_all()
+    return found
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    expected = "a picture, or a folder of pictures"
+    try:
+        found = sorted(item for item in folder.iterdir() if item.suffix.lower() in EXTENSIONS and not item.name.startswith("."))
+    except OSError as error:
+        raise InputError(str(folder), f"cannot be read ({error.strerror})", expected=expected) from error
+    if not found:
+        raise InputError(str(folder), "holds no pictures", expected=expected)
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from components.core.config import SamplingSection
-from components.core.content import digest_file
+from components.core.content import derive_seed, digest_file
 from components.core.errors import InputError
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.objectives.schedulers import DISCRETE
@@ -25,7 +25,8 @@ from components.diffusion.sampling.restyle import (
     style_moments,
     transfer_moments,
 )
-from components.diffusion.sampling.sampler import TOLERANCE, PromptRequest
+from components.diffusion.sampling.sampler import TOLERANCE, Job, PromptRequest, draw_batches
+from tests.components.diffusion.models.flow_bases import BASES
 from tests.tiny_bases import tiny_sd3_folder
 
 SQUARE = (32, 32)
@@ -63,7 +64,6 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_draws_what_the_image_to_image_pipeline_draws(tiny_base: Path, tmp_path: Path, scheduler: str, strength: float) -> None:
     from diffusers import StableDiffusionImg2ImgPipeline
 
-    from components.core.content import derive_seed
     from components.diffusion.objectives.schedulers import make_scheduler
 
     bundle, pictures = load_bundle(tiny_base, device="cpu"), contents(tmp_path / "in", 1)
@@ -81,8 +81,6 @@ def test_it_draws_what_the_image_to_image_pipeline_draws(tiny_base: Path, tmp_pa
 def test_a_flow_draws_what_the_image_to_image_pipeline_draws(flow: Path, tmp_path: Path) -> None:
     from diffusers import StableDiffusion3Img2ImgPipeline
 
-    from components.core.content import derive_seed
-
     bundle, pictures = load_bundle(flow, device="cpu"), contents(tmp_path / "in", 1)
     pipeline = StableDiffusion3Img2ImgPipeline.from_pretrained(flow)
     pipeline.set_progress_bar_config(disable=True)
@@ -92,6 +90,19 @@ def test_a_flow_draws_what_the_image_to_image_pipeline_draws(flow: Path, tmp_pat
     ).images[0]  # fmt: skip
     (ours,) = drawn(bundle, pictures, tmp_path / "out", Manner(0.5), scheduler="euler")
     assert np.abs(ours - np.asarray(theirs).astype(int)).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_flow_at_full_strength_draws_from_noise_alone_and_keeps_the_rest(tmp_path: Path, name: str) -> None:
+    bundle, pictures = load_bundle(BASES[name].make(tmp_path / "base"), device="cpu"), contents(tmp_path / "in", 1)
+    job = Job(pictures[0].request, 0, derive_seed(0, "restyle", "0"))
+    [(_, from_noise)] = draw_batches(bundle, [job], settings(scheduler="euler"))
+    whole, half, kept = (
+        drawn(bundle, pictures, tmp_path / f"{index}", manner, scheduler="euler")[0]
+        for index, manner in enumerate((Manner(1.0), Manner(0.25), Manner(0.25, True)))
+    )
+    assert np.abs(whole - from_noise[0].astype(int)).max() <= TOLERANCE
+    assert (whole != half).any() and (half != kept).any()
 
 
 @pytest.mark.parametrize("scheduler", list(DISCRETE))
@@ -117,7 +128,7 @@ def test_kept_structure_is_the_noise_that_the_model_sees(request: pytest.Fixture
     clean = encode(family, [picture.path], SQUARE)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     prompts = module.PromptCache(family, torch.device("cpu"), keep_states=True)
-    job = module.Job(picture.request, 0, 0)
+    job = Job(picture.request, 0, 0)
     with torch.no_grad():
         found, first = module._start(family, {job: picture}, SQUARE, Manner(0.5, True), 3.0, [job], noise, scheduler, prompts)
         time = scheduler.timesteps[2]
