@@ -125,7 +125,7 @@ def _start(
     if manner.keep_structure:
         time = scheduler.timesteps[first]
         scaled = scheduler.scale_model_input(noisy, time) if hasattr(scheduler, "scale_model_input") else noisy
-        conditioning = prompts.encode([job.request.full_prompt for job in jobs])
+        conditioning = prompts.encode(family.at_times([job.request.full_prompt for job in jobs], time))
         prediction = family.predict(scaled, time, conditioning, guidance=guidance)
         noisy = _noised(scheduler, clean, family.objective.noise(scaled, prediction, time.expand(len(jobs))), first)
     return noisy, first
