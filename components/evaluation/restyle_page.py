@@ -10,7 +10,7 @@ from components.core.images import load_rgb
 from components.core.pages import thumbnail, write_page
 from components.evaluation.restyling import LABELS, MEASURES
 
-_SIDE = 320
+_SIDE, _SHOWN = 320, 48
 _TEMPLATE = Path(__file__).parent / "templates" / "restyle.html.j2"
 
 
@@ -18,20 +18,22 @@ def write_restyle_page(
     path: Path, names: Sequence[str], prompts: Sequence[str], images: Mapping[str, Sequence[Path]], found: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> Path:  # fmt: skip
-    """Write the page of N pictures by name, and give its path.
+    """Write the page of N pictures by name, and give its path. Of more than 48 it shows so many, evenly spaced.
 
     ``images`` are the files of each version and ``found`` their scores, see :meth:`components.evaluation.restyling.Judge.score`; ``about``
     has ``model``, ``style``, ``strength``, ``keep_structure``, ``steps`` and ``guidance``.
     """
+    shown = [index * len(names) // min(len(names), _SHOWN) for index in range(min(len(names), _SHOWN))]
     page = {
         **about,
+        "n": len(names),
         "columns": list(images),
         "measures": [metric.title for metric in MEASURES.values()],
         "scores": [
             {"label": LABELS[version], "ours": version == "restyled", "cells": [_cell(key, score) for key, score in row.items()]}
             for version, row in found["methods"].items()
         ],
-        "rows": [_row(index, name, prompts[index], images, found["images"]) for index, name in enumerate(names)],
+        "rows": [_row(index, names[index], prompts[index], images, found["images"]) for index in shown],
         "confidence": round(100 * found["confidence"]), "extractors": found["extractors"], "notes": found["notes"],
     }  # fmt: skip
     return write_page(path, _TEMPLATE, page)

@@ -7,6 +7,7 @@ import pytest
 from components.core.config import ScoringSection
 from components.core.metrics import SPECS
 from components.core.paths import write_json
+from components.evaluation import restyle_page
 from components.evaluation.extractors.factory import make_extractor
 from components.evaluation.protocol import PROTOCOL, YARDSTICK
 from components.evaluation.restyle_page import write_restyle_page
@@ -87,7 +88,7 @@ def test_what_cannot_be_measured_is_said(settings: ScoringSection, images: dict[
 
 
 def test_the_page_holds_every_picture_and_asks_the_network_for_nothing(
-    tmp_path: Path, settings: ScoringSection, images: dict[str, list[Path]], style_ref: list[Path]
+    tmp_path: Path, settings: ScoringSection, images: dict[str, list[Path]], style_ref: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Judge(settings).score(images, style_ref)
     about = {"model": "m", "style": "<b>red</b>", "strength": 0.6, "keep_structure": True, "steps": 20, "guidance": 2.5}
@@ -95,5 +96,8 @@ def test_the_page_holds_every_picture_and_asks_the_network_for_nothing(
     page = write_restyle_page(tmp_path / "page.html", names, ["a man"] * 6, images, found, about).read_text()
     assert page.count("<img") == 18 and page.count('src="data:image/') == 18
     assert "http" not in page.replace("http-equiv", "") and "<i>" not in page and "&lt;b&gt;red&lt;/b&gt;" in page
+    monkeypatch.setattr(restyle_page, "_SHOWN", 4)
+    fewer = write_restyle_page(tmp_path / "fewer.html", names, ["a man"] * 6, images, found, about).read_text()
+    assert fewer.count("<img") == 12 and "4 of 6 pictures" in fewer and "Means of 6 pictures" in fewer and "evenly spaced" not in page
     score = found["methods"]["restyled"]["style_score"]
     assert SPECS["style_score"].text(score["value"]) in page and MEASURES["layout"].title in page and "95 % intervals" in page
