@@ -140,6 +140,10 @@ class MethodSection(Section):
         None, description="Factors of the learning rate by the name of what trains, such as `denoiser.spectral.norms`; default: svdiff "
         "0.001 for the norms of both networks, 1 for all else.", json_schema_extra={"words": "numbers by name, above 0"},
     )  # fmt: skip
+    strength: float = Field(
+        1.0, ge=0.0, le=2.0, allow_inf_nan=False, description="α of the model's weights θ₀ + α (θ − θ₀), for the base's θ₀ and the trained "
+        "θ: below 1 nearer to the base, above 1 beyond what was trained.",
+    )  # fmt: skip
     _flat = field_validator("rate_factors", mode="before")(lambda value: dict(leaves(value)) if isinstance(value, dict) else value)
     save: Literal["full", "delta"] | None = Field(
         None,

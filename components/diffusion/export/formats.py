@@ -40,8 +40,12 @@ def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, layout: Layout
         files[f"{file_stem(token)}.safetensors"] = embedding(token, tensors, layout)
     kind, unet = recipe.lora.kind, layout.denoiser == "unet"
     adapters = {name: value for name, value in tensors.items() if _ADAPTER.search(name)} if kind in PORTABLE_KINDS else {}
+    if recipe.strength != 1.0 and recipe.lora.dora:
+        # Beside the direction it has the lengths of the base's own rows, which no factor scales.
+        adapters = {}
     if adapters:
         recipe, adapters = without_origin(recipe, adapters)
+        adapters = {name: value * recipe.strength if _OUTER.search(name) else value for name, value in adapters.items()}
         # kohya's names are those of a UNet.
         if unet:
             files[KOHYA_FILE] = kohya_lora(adapters, recipe, two_encoders="text_encoder_2" in layout.parts)

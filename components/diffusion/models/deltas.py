@@ -14,6 +14,7 @@ from components.core.errors import InputError
 from components.core.fingerprint import fingerprint
 from components.core.paths import read_json
 from components.diffusion.models.families import Family
+from components.diffusion.models.interpolation import interpolate, weights_of
 from components.diffusion.training.methods import Recipe
 from components.diffusion.training.trainables import Trainables
 
@@ -65,9 +66,13 @@ def apply_delta(family: Family, delta: Delta) -> None:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise InputError(str(file), f"damaged ({str(error).splitlines()[0]})", expected="a whole safetensors file") from error
+    strength = delta.recipe.strength
+    base = {} if strength == 1.0 else {name: value.clone() for name, value in weights_of(family).items()}
     trained = Trainables(family, delta.recipe, seed=None)
     trained.load(tensors, str(file))
     trained.fold()
+    if base:
+        interpolate(family, base, strength)
 
 
 def check_base(delta: Delta, digest: str) -> None:

@@ -22,6 +22,7 @@ from components.core.logs import progress
 from components.diffusion.export.style_model import Made, Timing, write_model
 from components.diffusion.models.bundle import Bundle, Origin, load_weights
 from components.diffusion.models.families import Denoiser
+from components.diffusion.models.interpolation import interpolate, weights_of
 from components.diffusion.models.precision import PLAIN_DTYPES, settle
 from components.diffusion.training import launch
 from components.diffusion.training.buckets import Size, bucket_sizes
@@ -103,6 +104,10 @@ def fine_tune(
         tensors = {name: value.detach().float() for name, value in trained.items()}
         if trainer.held.altered and (method.save == "full" or config.training.validation_prompts):
             put_onto_base(bundle, recipe, tensors)
+        if recipe.strength != 1.0:
+            # Whole networks' tensors are the parts' own; a delta has what was trained.
+            tensors = {name: value.clone() for name, value in tensors.items()}
+            interpolate(bundle.family, weights_of(load_weights(config.base.model, config.base.revision).family), recipe.strength)
         write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing, trainer.made())
     trainer.wait()
     return Path(out)
@@ -180,8 +185,8 @@ class Trainer:
         without_effect = ("keep_checkpoints", "checkpoint_every", "validation_prompts", "preview_every")
         settings = {name: value for name, value in self.training.global_batch_config().items() if name not in without_effect}
         later = self.method.later_json()
-        method, data = self.method, self.data.as_json(self.method, self.mixer.variety)
-        parts = [bundle.digest, method.name, method.recipe.as_json(), data, settings, self.config.seed, self.held.precisions]
+        recipe, data = replace(self.method.recipe, strength=1.0), self.data.as_json(self.method, self.mixer.variety)
+        parts = [bundle.digest, self.method.name, recipe.as_json(), data, settings, self.config.seed, self.held.precisions]
         return digest_value([*parts, later] if later else parts)
 
     def run(self) -> tuple[list[dict[str, Any]], Timing]:

@@ -79,7 +79,8 @@ class Recipe:
     each new one has ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its brackets). With
     more than one of ``stages`` it has as many for each stage of noise. ``negatives`` are new tokens of ``negative_vectors`` rows that begin
     near the same word. ``rates`` are factors of the learning rate by the set's name,
-    see :attr:`parameter_sets`.
+    see :attr:`parameter_sets`. ``strength`` is α of the result θ₀ + α (θ − θ₀), for the base θ₀ and the trained θ; no training
+    depends on it.
     """
 
     trains: frozenset[str]
@@ -91,6 +92,7 @@ class Recipe:
     negatives: tuple[str, ...] = ()
     negative_vectors: int = 0
     stages: int = 1
+    strength: float = 1.0
 
     def as_json(self) -> dict[str, Any]:
         """As a JSON value, see :meth:`from_json`."""
@@ -102,6 +104,8 @@ class Recipe:
             others |= {"negatives": list(self.negatives), "negative_vectors": self.negative_vectors}
         if self.stages > 1:
             others["stages"] = self.stages
+        if self.strength != 1.0:
+            others["strength"] = self.strength
         return {
             "trains": sorted(self.trains), "tokens": list(self.tokens), "vectors": self.vectors, "initial_word": self.initial_word,
             "lora": lora.model_dump(mode="json", exclude=_LATER) | later, **others,
@@ -115,6 +119,7 @@ class Recipe:
             trains, tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"]),
             rates=tuple(sorted(data.get("rates", {}).items())), negatives=tuple(data.get("negatives", ())),
             negative_vectors=data.get("negative_vectors", 0), stages=data.get("stages", 1),
+            strength=data.get("strength", 1.0),
         )  # fmt: skip
 
     @property
@@ -226,7 +231,14 @@ def method_for(config: MethodSection) -> Method:
         stages=config.stages or row.stages,
         initial_word=config.initial_word or row.initial_word,
         lora=config.lora,
+        strength=config.strength,
     )
+    if config.strength != 1.0 and trains == {"tokens"}:
+        raise ConfigError(
+            "method.strength",
+            f"{config.name} learns tokens alone, which the base does not have",
+            expected="1, or a method that moves weights",
+        )
     recipe = replace(recipe, rates=_rates(config, row, recipe))
     return Method(
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
