@@ -14,7 +14,7 @@ from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import load_weights
 from components.diffusion.models.deltas import DELTA_FILE
 from components.diffusion.training.candidates import FOLDER
-from components.diffusion.training.methods import Recipe
+from components.diffusion.training.recipe import Recipe
 
 
 def write_candidates(folder: Path, files: Mapping[int, Path], card: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from components.core.paths import atomic_file
 from components.diffusion.models.layouts import Layout
 from components.diffusion.training.checkpoints import save_tensors
 from components.diffusion.training.low_rank import peft_options
-from components.diffusion.training.methods import Recipe
+from components.diffusion.training.recipe import Recipe
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "kohya.safetensors"

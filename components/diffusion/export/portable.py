@@ -60,7 +60,7 @@ class StyleModel:
 
     @property
     def trains(self) -> frozenset[str]:
-        """The ways in which it was trained, see :class:`components.diffusion.training.methods.Recipe`."""
+        """The ways in which it was trained, see :class:`components.diffusion.training.recipe.Recipe`."""
         return self.record.recipe.trains if self.record else frozenset()
 
     @property

@@ -15,7 +15,7 @@ from components.core.fingerprint import fingerprint
 from components.core.paths import read_json
 from components.diffusion.models.families import Family
 from components.diffusion.models.interpolation import interpolate, weights_of
-from components.diffusion.training.methods import Recipe
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.trainables import Trainables
 
 DELTA_FILE = "delta.safetensors"

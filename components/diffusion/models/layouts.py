@@ -20,7 +20,7 @@ WAYS = frozenset(
         "text_encoder.spectral", "tokens", "identifiers",
     )
 )  # fmt: skip
-"""All ways in which parameters train, see :class:`components.diffusion.training.methods.Recipe`."""
+"""All ways in which parameters train, see :class:`components.diffusion.training.recipe.Recipe`."""
 JOINT_WAYS = WAYS - {"denoiser.cross-attention"}
 """Those of transformers in which picture and prompt attend to each other: no matrix is the prompt's keys and values alone."""
 TEXT_WAYS = frozenset(("text_encoder", "text_encoder.low-rank", "text_encoder.spectral", "identifiers"))

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.core.config import GuidanceSection, RunConfig
-from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.variety import Variety
 
 QUANTIZED = ("fp8", "int8", "nf4")

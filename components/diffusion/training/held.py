@@ -7,8 +7,9 @@ import torch
 from components.core.config import RunConfig
 from components.diffusion.models.bundle import Bundle, load_weights
 from components.diffusion.models.families import Family
+from components.diffusion.models.interpolation import interpolate, weights_of
 from components.diffusion.models.precision import lower, settle
-from components.diffusion.training.methods import Recipe
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.trainables import Trainables
 
 
@@ -31,10 +32,22 @@ class Held:
         family.device, family.take_turns = device, turns
 
 
-def put_onto_base(bundle: Bundle, recipe: Recipe, trained: Mapping[str, torch.Tensor]) -> None:
-    """Load a bundle's base anew, in fp32, and fold what was trained into it: what loading a delta gives, bit for bit."""
-    family = load_weights(bundle.model, bundle.revision).family
-    result = Trainables(family, recipe, seed=None)
-    result.load(trained, bundle.model)
-    result.fold()
-    bundle.family = family
+def finished(bundle: Bundle, recipe: Recipe, trained: Mapping[str, torch.Tensor], *, anew: bool) -> dict[str, torch.Tensor]:
+    """Leave a bundle with the result of its training, at the recipe's strength. Returns what a delta holds: ``trained``, in fp32.
+
+    ``anew`` loads the base again, in fp32, where nothing could be folded into the parts that are here: what loading a delta gives, bit for
+    bit.
+    """
+    tensors = {name: value.detach().float() for name, value in trained.items()}
+    if anew:
+        family = load_weights(bundle.model, bundle.revision).family
+        result = Trainables(family, recipe, seed=None)
+        result.load(tensors, bundle.model)
+        result.fold()
+        bundle.family = family
+    if recipe.strength == 1.0:
+        return tensors
+    # Whole networks' tensors are the parts' own, and move with them.
+    tensors = {name: value.clone() for name, value in tensors.items()}
+    interpolate(bundle.family, weights_of(load_weights(bundle.model, bundle.revision).family), recipe.strength)
+    return tensors

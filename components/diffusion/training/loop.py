@@ -22,7 +22,6 @@ from components.core.logs import progress
 from components.diffusion.export.style_model import Made, Timing, write_model
 from components.diffusion.models.bundle import Bundle, Origin, load_weights
 from components.diffusion.models.families import Denoiser
-from components.diffusion.models.interpolation import interpolate, weights_of
 from components.diffusion.models.precision import PLAIN_DTYPES, settle
 from components.diffusion.training import launch
 from components.diffusion.training.buckets import Size, bucket_sizes
@@ -32,7 +31,7 @@ from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, f
 from components.diffusion.training.denoising import Denoising
 from components.diffusion.training.fit import check_machine
 from components.diffusion.training.frozen_base import FrozenBase
-from components.diffusion.training.held import Held, put_onto_base
+from components.diffusion.training.held import Held, finished
 from components.diffusion.training.log import TrainingLog
 from components.diffusion.training.methods import Method, with_method
 from components.diffusion.training.optimization import MovingAverage, make_accelerator, precision_for, rate_factor
@@ -101,13 +100,8 @@ def fine_tune(
         trained, recipe = trainer.trained.tensors(), trainer.trained.recipe
         log, timing = trainer.run()
     if trainer.is_main:
-        tensors = {name: value.detach().float() for name, value in trained.items()}
-        if trainer.held.altered and (method.save == "full" or config.training.validation_prompts):
-            put_onto_base(bundle, recipe, tensors)
-        if recipe.strength != 1.0:
-            # Whole networks' tensors are the parts' own; a delta has what was trained.
-            tensors = {name: value.clone() for name, value in tensors.items()}
-            interpolate(bundle.family, weights_of(load_weights(config.base.model, config.base.revision).family), recipe.strength)
+        anew = trainer.held.altered and (method.save == "full" or bool(config.training.validation_prompts))
+        tensors = finished(bundle, recipe, trained, anew=anew)
         write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing, trainer.made())
     trainer.wait()
     return Path(out)

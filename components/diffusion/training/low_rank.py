@@ -12,8 +12,8 @@ import torch
 from components.core.content import derive_seed
 from components.core.errors import ConfigError, InputError
 from components.core.suggest import did_you_mean
-from components.diffusion.training.methods import Recipe
 from components.diffusion.training.parameters import ParameterSet
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.rng_state import forked_rng
 
 ADAPTER = "default"

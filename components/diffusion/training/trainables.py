@@ -20,8 +20,8 @@ from components.diffusion.models.layouts import TEXT_WAYS
 from components.diffusion.models.precision import cast
 from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, add_tokens, row_names, word_vector
 from components.diffusion.training.low_rank import LowRank
-from components.diffusion.training.methods import NEGATIVE_ROWS, Recipe
 from components.diffusion.training.parameters import ParameterSet
+from components.diffusion.training.recipe import NEGATIVE_ROWS, Recipe
 from components.diffusion.training.spectral import SpectralShifts
 
 _logger = logging.getLogger(__name__)

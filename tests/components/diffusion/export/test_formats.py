@@ -12,7 +12,7 @@ from components.core.config import LoraSection
 from components.diffusion.export.formats import KOHYA_FILE, LORA_FILE, embedding, file_stem, kohya_lora, sort_metadata
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.layouts import STABLE_DIFFUSION, STABLE_DIFFUSION_3
-from components.diffusion.training.methods import Recipe
+from components.diffusion.training.recipe import Recipe
 from tests.components.diffusion.conftest import Trained, predict, predict_with
 
 PIPELINES: dict[str, Any] = {"tiny_base": StableDiffusionPipeline, "tiny_xl_base": StableDiffusionXLPipeline}

@@ -26,7 +26,8 @@ from components.diffusion.sampling.jobs import PromptRequest, jobs_for
 from components.diffusion.sampling.sampler import denoise
 from components.diffusion.training.caches import LatentCache, PromptCache
 from components.diffusion.training.loop import Trainer
-from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.samples import read_training_set
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders

@@ -12,7 +12,8 @@ from components.core.errors import ConfigError
 from components.diffusion.export.formats import KOHYA_FILE, LORA_FILE
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.interpolation import weights_of
-from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.recipe import Recipe
 from tests.components.diffusion.conftest import Trained, predict, predict_with
 
 TABLE = "text_encoder.embeddings.token_embedding.weight"

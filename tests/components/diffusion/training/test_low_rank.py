@@ -16,7 +16,8 @@ from components.diffusion.export.formats import KOHYA_FILE, LORA_FILE
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import DELTA_FILE
 from components.diffusion.models.families import Family
-from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Folders, Trained, configure, cut_power, predict, predict_with, train
 from tests.tiny_bases import tiny_flux_folder, tiny_sd3_folder

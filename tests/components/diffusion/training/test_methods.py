@@ -4,7 +4,8 @@ import pytest
 
 from components.core.config import MethodName, MethodSection
 from components.core.errors import ConfigError
-from components.diffusion.training.methods import Recipe, fill_prompt, method_for
+from components.diffusion.training.methods import fill_prompt, method_for
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.rows import METHODS
 
 

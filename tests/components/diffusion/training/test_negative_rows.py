@@ -12,7 +12,8 @@ from components.core.errors import ConfigError
 from components.diffusion.export.portable import open_model, write_format
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import DELTA_FILE
-from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Trained
 

@@ -17,7 +17,8 @@ from components.diffusion.models.sources import base_facts
 from components.diffusion.planning.memory import Planner
 from components.diffusion.planning.settings import settings_of
 from components.diffusion.training.fit import check_fit
-from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.spectral import SpectralShift
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Folders, configure, train

@@ -12,7 +12,8 @@ from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import DELTA_FILE
 from components.diffusion.models.tokens import expand
 from components.diffusion.training.caches import PromptCache
-from components.diffusion.training.methods import Recipe, method_for
+from components.diffusion.training.methods import method_for
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Folders, Trained, configure, cut_power, train
 from tests.tiny_bases import tiny_sd3_folder

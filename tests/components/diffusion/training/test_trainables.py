@@ -12,7 +12,7 @@ from components.core.errors import ConfigError, InputError
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.deltas import DELTA_FILE
 from components.diffusion.models.tokens import OffsetEmbedding, RowEmbedding, expand
-from components.diffusion.training.methods import Recipe
+from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Folders, Trained, configure, cut_power, edit, train
 

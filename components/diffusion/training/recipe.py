@@ -1,0 +1,99 @@
+"""What a method trains, as data: the recipe that a delta is made by, and that it is loaded by."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from components.core.config import LoraSection
+
+_LATER = {"kind", "init", "blocks"}
+NEGATIVE_ROWS = "tokens.negative"
+"""The set of the rows of negative tokens."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which parameters of a base train, and so what a delta holds.
+
+    ``trains`` names the ways: ``denoiser`` and ``text_encoder`` (the whole networks), ``denoiser.cross-attention`` (its K and V),
+    ``denoiser.low-rank`` and ``text_encoder.low-rank`` (adapters), ``denoiser.spectral`` and ``text_encoder.spectral`` (shifts of singular
+    values), ``tokens`` (embedding rows of new tokens), ``identifiers`` (offsets to the rows of known ones). ``tokens`` are those tokens;
+    each new one has ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its brackets). With
+    more than one of ``stages`` it has as many for each stage of noise. ``negatives`` are new tokens of ``negative_vectors`` rows that begin
+    near the same word. ``rates`` are factors of the learning rate by the set's name,
+    see :attr:`parameter_sets`. ``strength`` is α of the result θ₀ + α (θ − θ₀), for the base θ₀ and the trained θ; no training
+    depends on it.
+    """
+
+    trains: frozenset[str]
+    tokens: tuple[str, ...] = ()
+    vectors: int = 1
+    initial_word: str | None = None
+    lora: LoraSection = field(default_factory=LoraSection)
+    rates: tuple[tuple[str, float], ...] = ()
+    negatives: tuple[str, ...] = ()
+    negative_vectors: int = 0
+    stages: int = 1
+    strength: float = 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """As a JSON value, see :meth:`from_json`."""
+        lora = self.lora
+        # What came later is written where it is used: the digests of earlier models hold.
+        later = lora.model_dump(mode="json", include=_LATER, exclude_defaults=True)
+        others: dict[str, Any] = {"rates": dict(self.rates)} if self.rates else {}
+        if self.negatives:
+            others |= {"negatives": list(self.negatives), "negative_vectors": self.negative_vectors}
+        if self.stages > 1:
+            others["stages"] = self.stages
+        if self.strength != 1.0:
+            others["strength"] = self.strength
+        return {
+            "trains": sorted(self.trains), "tokens": list(self.tokens), "vectors": self.vectors, "initial_word": self.initial_word,
+            "lora": lora.model_dump(mode="json", exclude=_LATER) | later, **others,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`as_json`; earlier models call the denoiser ``unet``."""
+        trains = frozenset(re.sub(r"^unet\b", "denoiser", way) for way in data["trains"])
+        return cls(
+            trains, tuple(data["tokens"]), int(data["vectors"]), data["initial_word"], LoraSection(**data["lora"]),
+            rates=tuple(sorted(data.get("rates", {}).items())), negatives=tuple(data.get("negatives", ())),
+            negative_vectors=data.get("negative_vectors", 0), stages=data.get("stages", 1),
+            strength=data.get("strength", 1.0),
+        )  # fmt: skip
+
+    @property
+    def parameter_sets(self) -> list[str]:
+        """Names of all sets that train: the ways, and what has a rate to itself within one."""
+        within = {f"{way}.norms" for way in self.trains if way.endswith(".spectral")}
+        return sorted(self.trains | within | ({NEGATIVE_ROWS} if self.negatives else set()))
+
+    @property
+    def new_tokens(self) -> dict[str, int]:
+        """The tokens that get embedding rows of their own, one for each stage, negative ones last; and how many rows each."""
+        if "tokens" not in self.trains:
+            return {}
+        # It brings torch, which a plan of a run does not need.
+        from components.diffusion.models.tokens import stage_names
+
+        staged = [name for token in self.tokens for name in stage_names(token, self.stages)]
+        return {**dict.fromkeys(staged, self.vectors), **dict.fromkeys(self.negatives, self.negative_vectors)}
+
+    def kinds(self, *, adapters: bool = True) -> frozenset[str]:
+        """The kinds of parts (``denoiser``, ``text_encoders``) in which something trains; without ``adapters``, more than those."""
+        ways = [way for way in self.trains if adapters or not way.endswith(".low-rank")]
+        return frozenset("denoiser" if way.startswith("denoiser") else "text_encoders" for way in ways)
+
+    @property
+    def alpha(self) -> int:
+        """The numerator of the updates' scale: what the configuration says, else the rank."""
+        return self.lora.rank if self.lora.alpha is None else self.lora.alpha
+
+    def with_targets(self, denoiser: tuple[str, ...], text_encoder: tuple[str, ...]) -> Recipe:
+        """The recipe with no target of adapters left open; those given here are a family's own."""
+        changes = {"targets": self.lora.targets or denoiser, "text_encoder_targets": self.lora.text_encoder_targets or text_encoder}
+        return replace(self, lora=self.lora.model_copy(update=changes))
