@@ -63,8 +63,11 @@ def without_vae(folder: Path) -> None:
 CASES = {
     "style.source=nowhere": ["style.source=nowhere", "no such folder", "expected a folder of pictures", "Fix"],
     "training.stepz=3": ["config.yaml", "unknown key training.stepz", "did you mean training.steps?", "See docs"],
+    "sampling.guidance_formula={terms: [{scale: 2, away_from: class, toward: prompt}]}": [
+        "config.yaml", "sampling.guidance_formula.terms.0.away_from", "there is no branch 'class'", "See docs",
+    ],
     "training.steps=many": ["config.yaml", "training.steps='many'", "valid integer", "See docs"],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["validate", "run"])

@@ -21,7 +21,7 @@ class BranchSection(Section):
 
     prompt: str = Field(
         description="Its prompt: `{token}` is the identifier, `{negative}` the negative token where a method learns one, `{prompt}` the "
-        "bank's own text, `{full_prompt}` the whole prompt of the picture."
+        "bank's own text, `{full_prompt}` the whole prompt of the picture, `{full_negative}` that with the negative token as identifier."
     )
     weights: Literal["tuned", "base"] = Field("tuned", description="The model's own weights, or those of its base.")
 
@@ -41,7 +41,8 @@ class TermSection(Section):
         None, description="Shares of the denoising steps from which and before which it applies: `[0, 0.4]` is the noisy two fifths."
     )
     centred_below: float | None = Field(
-        None, description="Log SNR below which the mean of each channel is taken out of the difference, so that brightness stays as learnt."
+        None,
+        description="Log SNR below which the mean of each channel is taken out of the difference, so that brightness stays as learned.",
     )
 
     @field_validator("scale")

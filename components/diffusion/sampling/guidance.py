@@ -24,6 +24,8 @@ from components.diffusion.sampling.jobs import Job, PromptRequest
 from components.diffusion.training.caches import PromptCache
 
 FIELD = "sampling.guidance_formula"
+IDENTITY = {TOKEN: "identifier", NEGATIVE: "negative_vectors", "full_negative": "negative_vectors"}
+"""The setting of the method that what stands in a place of a template comes from."""
 Predict = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 """The guided prediction, shape (N, C, h, w), for scaled latents of that shape at a sampler's timestep, by that step's number."""
 
@@ -117,18 +119,23 @@ def branch_prompt(name: str, request: PromptRequest, settings: SamplingSection) 
     """A branch's prompt for a request. ConfigError where the template asks for tokens that the request does not have."""
     if name in (PROMPT, NEGATIVE):
         return request.full_prompt if name == PROMPT else settings.negative_prompt
-    template = filled = formula_of(settings).branches[name].prompt
-    for place, tokens in ((TOKEN, request.tokens), (NEGATIVE, request.negatives)):
+    template = formula_of(settings).branches[name].prompt
+    others = [other for _, other in request.negatives]
+    needs = {TOKEN: request.tokens, NEGATIVE: others, "full_negative": others}
+    for place, tokens in needs.items():
         if f"{{{place}}}" in template and not tokens:
             what = "identifier" if place == TOKEN else "negative token"
             raise ConfigError(
                 f"{FIELD}.branches.{name}.prompt={template!r}", f"holds {{{place}}}, and the model has no {what}",
-                expected=f"a prompt without it, or a model that learnt an {what}" if place == TOKEN else f"a method that learns a {what}",
+                expected=f"a prompt without it, or a model of a method that learns one (method.{IDENTITY[place]})",
             )  # fmt: skip
-        filled = fill_tokens(filled, tokens, place)
+    filled = fill_tokens(fill_tokens(template, request.tokens), others, NEGATIVE)
+    negative = request.full_prompt
+    for token, other in request.negatives:
+        negative = negative.replace(token, other)
     # In one pass, since prompts may hold braces.
-    texts = {"prompt": request.prompt, "full_prompt": request.full_prompt}
-    return re.sub(r"\{(prompt|full_prompt)\}", lambda place: texts[place[1]], filled)
+    texts = {"prompt": request.prompt, "full_prompt": request.full_prompt, "full_negative": negative}
+    return re.sub(r"\{(prompt|full_prompt|full_negative)\}", lambda place: texts[place[1]], filled)
 
 
 def describe_guidance(request: PromptRequest, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:

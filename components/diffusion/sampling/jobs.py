@@ -15,8 +15,8 @@ from components.core.errors import InputError
 class PromptRequest:
     """One prompt to draw: its id and category in the bank, the bank's text, and the whole prompt that the model gets.
 
-    ``tokens`` are the identifiers that it asks for, ``negatives`` the negative tokens that belong to them: what stands for ``{token}``
-    and ``{negative}`` in the prompts of other branches, see :mod:`components.diffusion.sampling.guidance`.
+    ``tokens`` are the identifiers that it asks for, ``negatives`` those with a negative token, and that token: what stands for
+    ``{token}`` and ``{negative}`` in the prompts of other branches, see :mod:`components.diffusion.sampling.guidance`.
     """
 
     id: str
@@ -24,7 +24,7 @@ class PromptRequest:
     prompt: str
     full_prompt: str
     tokens: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()
+    negatives: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def request_for(identity: str, category: str, text: str, template: str, concepts
     named = [str(row["token"]) for row in concepts if names_token(text, [str(row["token"])])]
     tokens = named or tokens_for(concepts, category)
     whole = text if named else fill_template(template, tokens, text)
-    negatives = [str(row["negative"]) for row in concepts if row.get("negative") and str(row["token"]) in tokens]
+    negatives = [(str(row["token"]), str(row["negative"])) for row in concepts if row.get("negative") and str(row["token"]) in tokens]
     return PromptRequest(identity, category, text, whole, tuple(filter(None, tokens)), tuple(negatives))
 
 

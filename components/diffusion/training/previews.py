@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 def preview_requests(config: RunConfig, method: Method) -> list[PromptRequest]:
     """``training.validation_prompts`` as requests, with the identifiers filled in."""
     prompts = [fill_tokens(prompt, method.tokens) for prompt in config.training.validation_prompts]
-    negatives = tuple(concept.negative for concept in method.concepts if concept.negative)
+    negatives = tuple((concept.token, concept.negative) for concept in method.concepts if concept.negative)
     return [
         PromptRequest(f"validation_{index:02d}", "validation", prompt, prompt, method.tokens, negatives)
         for index, prompt in enumerate(prompts)

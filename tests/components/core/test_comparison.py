@@ -94,3 +94,11 @@ def test_an_ablation_may_change_the_sampler(tmp_path: Path) -> None:
     variants = [{"name": f"g-{value}", "like": "single", "set": {"sampling.guidance": value}} for value in (2, 4)]
     cells = load(tmp_path, ablations=[{"name": "Guidance", "variants": variants}]).cells()
     assert {cell.config.sampling.guidance for cell in cells} == {2.0, 3.0, 4.0}
+
+
+def test_guidance_by_several_prompts_belongs_to_the_method(tmp_path: Path) -> None:
+    formula = {"terms": [{"scale": 2, "away_from": "negative", "toward": "prompt"}]}
+    methods = [{"name": "own", "set": {"method.name": "lora", "sampling.guidance_formula": formula}}, {"name": "lora"}]
+    cells = {cell.variants: cell.config.sampling.guidance_formula for cell in load(tmp_path, methods=methods).cells()}
+    own = cells[("own",)]
+    assert own is not None and own.terms[0].scale == 2.0 and cells[("lora",)] is None

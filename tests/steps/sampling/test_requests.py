@@ -28,7 +28,7 @@ def test_a_request_knows_the_tokens_that_its_prompt_asks_for() -> None:
     ]  # fmt: skip
     template = "a photo of {token} style, {prompt}"
     asked = request_for("a", "people", "a man", template, concepts)
-    assert (asked.tokens, asked.negatives) == (("<sks>", "<ukj>"), ("<sks-neg>",))
+    assert (asked.tokens, asked.negatives) == (("<sks>", "<ukj>"), (("<sks>", "<sks-neg>"),))
     assert request_for("a", "things", "a cup", template, concepts).negatives == ()
     named = request_for("a", "people", "<ukj> style, a man", template, concepts)
     assert (named.full_prompt, named.tokens) == ("<ukj> style, a man", ("<ukj>",))

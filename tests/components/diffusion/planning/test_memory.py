@@ -181,3 +181,15 @@ def test_a_plan_is_kept_and_made_anew_for_other_settings(tmp_path: Path, monkeyp
     assert again(settings) == first and not made
     again(replace(settings, checkpointing=True))
     assert [each.checkpointing for each in made] == [True]
+
+
+def test_guidance_by_more_prompts_takes_more_and_by_the_base_a_copy_of_it(tiny_base: Path) -> None:
+    style, of_base = {"prompt": "a"}, {"prompt": "b", "weights": "base"}
+    terms = [{"scale": 2, "away_from": "x", "toward": "prompt"}, {"scale": 2, "away_from": "negative", "toward": "x"}]
+    planner = Planner(tiny_base)
+    plain, three, copied = (
+        next(step for step in planner.plan(settings_of(configure(tiny_base, sampling=sampling))).steps if step.name == "sample")
+        for sampling in [{}, *({"guidance_formula": {"branches": {"x": branch}, "terms": terms}} for branch in (style, of_base))]
+    )
+    assert three.weights == plain.weights and three.activations > 1.2 * plain.activations
+    assert copied.weights == 2 * plain.weights and copied.activations == plain.activations

@@ -112,8 +112,11 @@ def test_dreamartist_leads_away_from_the_negative_rows() -> None:
     e, gamma = predictions("bad", "prompt"), 5.0
     learnt = formula(term("guidance", "bad", "prompt"), start="bad", bad="a photo of {negative} style, {prompt}")
     assert_same(combination_at(learnt, gamma).of(e), e["bad"] + gamma * (e["prompt"] - e["bad"]))
-    request = PromptRequest("a", "people", "a man", "a photo of <s> style, a man", ("<s>",), ("<s->",))
+    request = PromptRequest("a", "people", "a man", "a photo of <s> style, a man", ("<s>",), (("<s>", "<s->"),))
     assert branch_prompt("bad", request, settings(guidance_formula=learnt)) == "a photo of <s-> style, a man"
+    # As its loss asks in training: the whole prompt, with the negative token in the identifier's place.
+    as_trained = formula(term("guidance", "bad", "prompt"), start="bad", bad="{full_negative}")
+    assert branch_prompt("bad", request, settings(guidance_formula=as_trained)) == "a photo of <s-> style, a man"
 
 
 def test_prompts_of_branches() -> None:
@@ -249,3 +252,14 @@ def test_noise_levels_are_those_of_the_samplers_steps(bundle: Bundle, scheduler:
     alpha = bundle.family.objective.schedule.alphas_cumprod  # type: ignore[attr-defined]
     noisy = [float(alpha[round(float(timestep))]) < 0.5 for timestep in steps]
     assert seen == [("negative", "prompt") if each else ("prompt",) for each in noisy] and 0 < sum(noisy) < 5
+
+
+def test_parts_that_take_turns_draw_the_same(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = formula(term("guidance", "class", "style"), term(2, "style", "prompt"), start="class", **SPLIT)
+    together = drawn(bundle, settings(guidance_formula=split))
+    monkeypatch.setattr(bundle.family, "take_turns", True)
+    read = Mock(wraps=bundle.family.encode_tokens)
+    monkeypatch.setattr(bundle.family, "encode_tokens", read)
+    assert np.array_equal(drawn(bundle, settings(guidance_formula=split)), together)
+    # Every prompt is read once, before the denoiser comes.
+    assert read.call_count == 2 + len(REQUESTS)
