@@ -7,7 +7,18 @@ from pydantic import BeforeValidator, Field, field_validator
 from components.core.config.section import PositiveInt, Section
 from components.core.nested import leaves
 
-MethodName = Literal["dreambooth", "textual-inversion", "lora", "custom-diffusion", "svdiff", "single-styleforge", "multi-styleforge"]
+MethodName = Literal[
+    "dreambooth",
+    "textual-inversion",
+    "lora",
+    "custom-diffusion",
+    "svdiff",
+    "dreamartist",
+    "dreamartist-lora",
+    "dreamstyler",
+    "single-styleforge",
+    "multi-styleforge",
+]
 
 
 class ConceptSection(Section):
@@ -107,8 +118,9 @@ class MethodSection(Section):
         None, description="Loss of StyleRef images, or its name alone; default: as the method does."
     )
     train_text_encoder: bool | None = Field(
-        None, description="Train the text encoder (lora: its adapters; svdiff: its singular values) with a learning rate of its own, or "
-        "leave it frozen; default: as the method does: yes for dreambooth, svdiff and the StyleForges, no for lora. The others never do.",
+        None, description="Train the text encoder (with adapters where the denoiser has some; svdiff: its singular values) with a learning "
+        "rate of its own, or leave it frozen; default: as the method does: yes for dreambooth, svdiff and the StyleForges. Methods of "
+        "tokens alone and custom-diffusion never do.",
     )  # fmt: skip
     identifier_rows: bool = Field(
         False, description="Where the whole text encoder trains: let the identifiers' own embedding rows move apart from it, with "
@@ -148,5 +160,5 @@ class MethodSection(Section):
     save: Literal["full", "delta"] | None = Field(
         None,
         description="Write a `full` model, or only what differs from the base (`delta`), to be loaded onto it; default: delta for lora, "
-        "svdiff, textual-inversion and custom-diffusion, full for the others.",
+        "svdiff and the methods that learn a token, full for the others.",
     )

@@ -153,8 +153,9 @@ class TrainingSection(Section):
     steps: PositiveInt = Field(800, description="Optimizer steps.")
     learning_rate: float | None = Field(
         None, gt=0,
-        description="Learning rate; default: the method's reference (5e-6; lora 1e-4, textual-inversion 5e-4, custom-diffusion 1e-5, "
-        "svdiff 1e-3), a fifth of it with `lion`, and 1 with `prodigy`, which finds the rate itself and multiplies it with this.",
+        description="Learning rate; default: the method's reference (5e-6; lora and dreamartist-lora 1e-4, textual-inversion 5e-4, "
+        "custom-diffusion 1e-5, svdiff 1e-3, dreamstyler 2e-3, dreamartist 2.5e-3), a fifth of it with `lion`, and 1 with `prodigy`, which "
+        "finds the rate itself and multiplies it with this.",
     )  # fmt: skip
     text_encoder_learning_rate: float | None = Field(None, gt=0, description="Learning rate of the text encoder; default: `learning_rate`.")
     token_learning_rate: float | None = Field(

@@ -35,7 +35,7 @@ from components.diffusion.training.held import Held, finished
 from components.diffusion.training.log import TrainingLog
 from components.diffusion.training.methods import Method, with_method
 from components.diffusion.training.optimization import MovingAverage, make_accelerator, precision_for, rate_factor
-from components.diffusion.training.optimizers import learning_rate, make_optimizer
+from components.diffusion.training.optimizers import learning_rate, make_optimizer, reference_rate
 from components.diffusion.training.previews import Previews
 from components.diffusion.training.rng_state import all_states, forked_rng, restore_state
 from components.diffusion.training.samples import Mixer, TrainingSet, read_training_set
@@ -150,10 +150,10 @@ class Trainer:
 
     def _prepare(self) -> tuple[Denoiser, dict[str, torch.nn.Module]]:
         """Wrap the trained parts and the optimizer for the accelerator: the denoiser, and those text encoders that train."""
-        base = learning_rate(self.training, self.method.learning_rate)
+        base, tokens = learning_rate(self.training, self.method.learning_rate), self.method.token_rate
         rates = {
             "denoiser": base, "text_encoder": self.training.text_encoder_learning_rate or base,
-            "tokens": self.training.token_learning_rate or base,
+            "tokens": self.training.token_learning_rate or (reference_rate(self.training, tokens) if tokens else base),
         }  # fmt: skip
         groups = self.trained.groups(rates)
         self.rates: list[float] = [group["lr"] for group in groups]

@@ -73,8 +73,9 @@ class Method:
     Aux loss. ``learning_rate`` is the reference's own, used where the configuration names none. ``save`` is ``full`` or
     ``delta``. ``content`` are the roles of StyleRef pictures that are used at all, ``count`` how many (None: all). ``loss`` is
     that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss. ``transforms``
-    of StyleRef pictures, a ``grid`` of times and ``guidance``, the formula that its pictures are drawn by (None: classifier-free
-    guidance), are the reference's own, used where the configuration names none.
+    of StyleRef pictures, a ``grid`` of times, ``token_rate``, the learning rate of token rows (None: as of all else), and ``guidance``,
+    the formula that its pictures are drawn by (None: classifier-free guidance), are the reference's own, used where the configuration
+    names none.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Method:
     guidance: GuidanceSection | None = None
     transforms: tuple[TransformName, ...] = ()
     grid: int | None = None
+    token_rate: float | None = None
 
     @property
     def trains(self) -> frozenset[str]:
@@ -154,7 +156,7 @@ def method_for(config: MethodSection) -> Method:
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
         CONTENT[config.style_ref], config.style_ref_count, loss,
         distills=(config.prior or row.prior) == "distilled" and config.prior_weight > 0,
-        guidance=row.guidance, transforms=row.transforms, grid=row.grid,
+        guidance=row.guidance, transforms=row.transforms, grid=row.grid, token_rate=row.token_rate,
     )  # fmt: skip
 
 

@@ -134,7 +134,12 @@ def make_optimizer(groups: Groups, training: TrainingSection, seed: int = 0) -> 
 
 def learning_rate(training: TrainingSection, reference: float) -> float:
     """The learning rate: the configured one, else the method's ``reference`` as its optimizer wants it."""
-    return training.learning_rate or OPTIMIZERS[training.optimizer].rate(reference)
+    return training.learning_rate or reference_rate(training, reference)
+
+
+def reference_rate(training: TrainingSection, reference: float) -> float:
+    """A method's own learning rate as its optimizer wants it."""
+    return OPTIMIZERS[training.optimizer].rate(reference)
 
 
 def state_bytes(optimizer: str, shape: Sequence[int]) -> float:

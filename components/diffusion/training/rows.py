@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from components.core.config import GuidanceSection, LossSection, TransformName
+from components.core.config import BranchSection, GuidanceSection, LossSection, TermSection, TransformName
 
 DENOISING = LossSection()
 
@@ -14,7 +14,7 @@ DENOISING = LossSection()
 class Row:
     """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is.
 
-    ``rates`` are as a recipe's.
+    ``rates`` are as a recipe's; ``token_rate`` is the learning rate of token rows where it is not the method's.
     """
 
     trains: frozenset[str]
@@ -35,9 +35,30 @@ class Row:
     prompts: tuple[str, ...] = ()
     transforms: tuple[TransformName, ...] = ()
     grid: int | None = None
+    token_rate: float | None = None
 
 
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
+# What the negative token stands for is left behind (DreamArtist, section 3.2).
+_FROM_NEGATIVE = GuidanceSection(
+    branches={"against": BranchSection(prompt="a photo of {negative} style")},
+    start="against",
+    terms=(TermSection(scale="guidance", away_from="against", toward="prompt"),),
+)
+# DreamStyler, equation 6, with the public code's scales: 3 for the content, 0.5 for the style; its third, of 5, is the run's own.
+_CONTENT_AND_STYLE = GuidanceSection(
+    branches={"content": BranchSection(prompt="a photo of {prompt}"), "style": BranchSection(prompt="a photo of {token} style")},
+    start="negative",
+    terms=tuple(
+        TermSection(scale=scale, away_from=away, toward=toward)
+        for scale, away, toward in (
+            (1.5, "negative", "content"), (0.25, "content", "prompt"), (0.25, "negative", "style"), (1.5, "style", "prompt"),
+            ("guidance", "negative", "prompt"),
+        )
+    ),
+)  # fmt: skip
+# DreamArtist (Dong et al., 2022) on 3 rows of a token and 6 of a negative one. Its LoRA form has adapters of their own for the negative
+# branch in the public code; here one set serves both. DreamStyler (Ahn et al., 2024).
 # DreamBooth (Ruiz et al., 2023), Single- and Multi-StyleForge (Park et al., 2024), Textual Inversion (Gal et al., 2022), LoRA
 # (Hu et al., 2021), Custom Diffusion (Kumari et al., 2023) and SVDiff (Han et al., 2023), with the learning rates of the public scripts.
 METHODS = {
@@ -53,6 +74,40 @@ METHODS = {
         by_default=True,
         save="delta",
         rates=(("denoiser.spectral.norms", 1e-3), ("text_encoder.spectral.norms", 1e-3)),
+    ),
+    "dreamartist": Row(
+        frozenset({"tokens"}),
+        "none",
+        2.5e-3,
+        save="delta",
+        initial_word="painting",
+        loss=LossSection(name="guided", scale=5.0),
+        vectors=3,
+        negative_vectors=6,
+        guidance=_FROM_NEGATIVE,
+    ),
+    "dreamartist-lora": Row(
+        frozenset({"denoiser.low-rank", "tokens"}),
+        "none",
+        1e-4,
+        text_encoder="text_encoder.low-rank",
+        save="delta",
+        initial_word="painting",
+        loss=LossSection(name="guided", scale=3.0),
+        vectors=3,
+        negative_vectors=6,
+        guidance=_FROM_NEGATIVE,
+        token_rate=2.5e-3,
+    ),
+    "dreamstyler": Row(
+        frozenset({"tokens"}),
+        "none",
+        2e-3,
+        save="delta",
+        initial_word="painting",
+        stages=6,
+        prompts=("a photo of {token} style, {caption}",),
+        guidance=_CONTENT_AND_STYLE,
     ),
     "single-styleforge": Row(**_WHOLE, preserves="curated"),
     "multi-styleforge": Row(**_WHOLE, preserves="curated", several=True),

@@ -75,8 +75,9 @@ def test_a_method_that_does_not_go_is_refused_with_those_that_do(pipeline: str) 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "custom-diffusion"])
 def test_the_other_methods_go_with_every_family(method: str) -> None:
+    # Some are drawn by several prompts, which a denoiser that guides by itself refuses.
     for pipeline in LAYOUTS:
-        check(pipeline, method={"name": method})
+        check(pipeline, method={"name": method}, sampling={"guidance_formula": "plain"})
 
 
 @pytest.mark.parametrize(
