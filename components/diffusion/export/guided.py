@@ -38,7 +38,7 @@ def guided(settings: SamplingSection, guidance: float, request: PromptRequest, *
     others = [name for name in combination.branches if name != PROMPT]
     if by_noise or set(others) & set(formula.base_branches) or len(others) > 1 + middle:
         lost = f"Here it is plain guidance, at scale {guidance:g} away from {settings.negative_prompt!r}: pictures are others."
-        remedy = "`styleforge sample` and a served model draw as it was scored."
+        remedy = "StyleForge itself draws as it was scored, by its command sample and where it serves the model."
         return Guided(plain.scale, plain.negative, note=f"{asked} This format cannot express that. {lost} {remedy}")
     counts = combination.coefficients()
     texts = [branch_prompt(name, request, settings) for name in others]

@@ -80,7 +80,7 @@ def test_its_code_is_python_whatever_users_write(name: str, keys: list[str]) -> 
 
 def test_nothing_that_users_wrote_leaves_its_place() -> None:
     odd = "x | y\n# head\n<script>[a](b) `c` ![d](e)"
-    card = render_card(dict(FACTS, title=odd, style=odd, tokens=[odd], template=odd, training=[(odd, odd)], verdict=odd, notes=[]))
+    card = render_card(dict(FACTS, title=odd, style=odd, tokens=[odd], template=odd, training=[(odd, odd)], verdict=odd, notes=[odd]))
     body = card.split("\n---\n", 1)[1]
     assert [line for line in body.splitlines() if line.startswith("# ")] == [f"# {escaped(odd)}"]
     assert "<script>" not in re.sub(r"(`+) ?.*?[^`] ?\1(?!`)", "", body)
