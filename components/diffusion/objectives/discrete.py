@@ -70,10 +70,10 @@ class DiscreteObjective(Objective):
         return noisy, noise if self.prediction_type == "epsilon" else self.schedule.get_velocity(clean, noise, times)
 
     def noise(self, noisy: torch.Tensor, prediction: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """ε, of v √ᾱ_t · v + √(1 − ᾱ_t) · x_t (Salimans & Ho, 2022, appendix D)."""
+        """ε, of v √ᾱ_t · v + √(1 − ᾱ_t) · x_t (Salimans & Ho, 2022, appendix D); samplers have times between two of the schedule."""
         if self.prediction_type == "epsilon":
             return prediction
-        alpha = self.schedule.alphas_cumprod.to(noisy.device)[times].view(-1, 1, 1, 1)
+        alpha = self.schedule.alphas_cumprod.to(noisy.device)[times.float().round().long()].view(-1, 1, 1, 1)
         return alpha.sqrt() * prediction + (1.0 - alpha).sqrt() * noisy
 
     def log_snr(self, times: torch.Tensor) -> torch.Tensor:
