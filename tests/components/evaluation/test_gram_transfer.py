@@ -39,7 +39,7 @@ def test_the_losses_by_hand() -> None:
     style = [small(255, 0, 0, 255, 0, 0), small(0, 255, 0, 0, 0, 0)]
     transfer = GramTransfer(Places(), style, GramSettings(style_weight=3.0))
     target = np.diag([0.5, 0.25, 0.0])  # the mean of diag(1, 0, 0) and diag(0, 1/2, 0)
-    image = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    image = np.array([[1.0, 0.5], [0.0, 1.0], [0.25, 0.0]])
     content = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     of_style = ((image @ image.T / 2 - target) ** 2).sum() / (target**2).sum()
     of_content = ((image - content) ** 2).sum() / (content**2).sum()
