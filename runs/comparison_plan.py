@@ -33,28 +33,29 @@ class CompareOptions:
 def equalize(comparison: Comparison) -> list[Cell]:
     """The cells; for equal compute with steps such that each passes as many pictures through the denoiser as the costliest method.
 
-    A step passes its StyleRef pictures and, where Aux pictures preserve, as many of those as the run says.
+    A step passes its StyleRef pictures and, where Aux pictures preserve, as many of those as the run says; the passes that a loss
+    makes besides count too.
     """
     cells = comparison.cells()
     if comparison.config.equal == "steps":
         return cells
     methods = {variant.name for variant in comparison.config.methods}
-    budget = max(_pictures_a_step(cell.config) * cell.config.training.steps for cell in cells if methods & set(cell.variants))
+    budget = max(_passes_a_step(cell.config) * cell.config.training.steps for cell in cells if methods & set(cell.variants))
     equal = []
     for cell in cells:
-        training = cell.config.training.model_copy(update={"steps": max(1, round(budget / _pictures_a_step(cell.config)))})
+        training = cell.config.training.model_copy(update={"steps": max(1, round(budget / _passes_a_step(cell.config)))})
         config = cell.config.model_copy(update={"training": training})
         equal.append(dataclasses.replace(cell, id=config.digest()[:16], config=config))
     return equal
 
 
-def _pictures_a_step(config: RunConfig) -> int:
+def _passes_a_step(config: RunConfig) -> int:
     from components.diffusion.training.methods import method_for
 
-    training = config.training
-    preserves = config.aux.source or method_for(config.method).preserves
+    training, method = config.training, method_for(config.method)
+    preserves = config.aux.source or method.preserves
     aux = 0 if preserves == "none" else training.aux_batch_size or training.batch_size
-    return (training.batch_size + aux) * training.gradient_accumulation * training.processes
+    return method.forwards(training.batch_size, aux) * training.gradient_accumulation * training.processes
 
 
 def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, Any]:

@@ -2,23 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator
 
 from components.core.config.section import PositiveInt, Section
 from components.core.nested import leaves
 
 MethodName = Literal[
-    "dreambooth",
-    "textual-inversion",
-    "lora",
-    "custom-diffusion",
-    "svdiff",
-    "dreamartist",
-    "dreamartist-lora",
-    "dreamstyler",
-    "single-styleforge",
-    "multi-styleforge",
-]
+    "dreambooth", "textual-inversion", "lora", "custom-diffusion", "svdiff", "dreamartist", "dreamartist-lora", "dreamstyler", "styledrop",
+    "specialist-diffusion", "single-styleforge", "multi-styleforge",
+]  # fmt: skip
 
 
 class ConceptSection(Section):
@@ -44,7 +36,9 @@ class LoraSection(Section):
         "lora",
         description="`lora`; `lokr` and `loha` (Kronecker and elementwise products: more rank for the same size); `oft` (rotations).",
     )
-    rank: PositiveInt = Field(4, description="Rank of the update of each matrix; oft: the size of the blocks that are rotated.")
+    rank: PositiveInt | None = Field(
+        None, description="Rank of the update of each matrix; oft: the size of the blocks that are rotated. Default: 4, styledrop 64."
+    )
     alpha: PositiveInt | None = Field(None, description="The update is scaled by alpha / rank; default: the rank, so by 1.")
     init: Literal["gaussian", "pissa"] = Field(
         "gaussian",
@@ -97,6 +91,10 @@ class MethodSection(Section):
     identifier: str = Field(
         "sks", min_length=1,
         description="Rare identifier token that is bound to the style. Methods that learn a token of its own write it `<sks>`.",
+    )  # fmt: skip
+    descriptor: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = Field(
+        None, description="Words for the style in the place of the identifier, such as `watercolor painting`; default: the identifier, "
+        "for styledrop the style's name.",
     )  # fmt: skip
     instance_prompt: str = Field(
         "a photo of {token} style",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,16 @@ class RunConfig(Section):
     attention: sections.AttentionSection = sections.AttentionSection()
     examine: ExamineSection = ExamineSection()
     registry: sections.RegistrySection = sections.RegistrySection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _described(cls, data: Any) -> Any:
+        """StyleDrop's descriptor, where none is given, is the style's name."""
+        method, style = (data.get(name) for name in ("method", "style")) if isinstance(data, Mapping) else (None, None)
+        if not isinstance(method, Mapping) or not isinstance(style, Mapping) or method.get("name") != "styledrop":
+            return data
+        name = re.sub(r"[-_.]+", " ", str(style.get("name", ""))).strip()
+        return data if method.get("descriptor") is not None or not name else {**data, "method": {**method, "descriptor": name}}
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:

@@ -84,13 +84,13 @@ def without_origin(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str,
         if kind:
             signed, along = (adapters[f"{layer}.pissa_A"], 0) if kind == "A.weight" else (-adapters[f"{layer}.pissa_B"], 1)
             joined[name] = torch.cat([value.detach().cpu(), signed.cpu()], dim=along)
-    changes = {"init": "gaussian", "rank": 2 * recipe.lora.rank, "alpha": 2 * recipe.alpha}
+    changes = {"init": "gaussian", "rank": 2 * recipe.rank, "alpha": 2 * recipe.alpha}
     return replace(recipe, lora=recipe.lora.model_copy(update=changes)), joined
 
 
 def scaled(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str, torch.Tensor]]:
     """Adapters whose scale alpha / rank is in the tensors, and so 1."""
-    scale = recipe.alpha / recipe.lora.rank
+    scale = recipe.alpha / recipe.rank
     held = {name: value * scale if scale != 1 and _OUTER.search(name) else value for name, value in adapters.items()}
     return replace(recipe, lora=recipe.lora.model_copy(update={"alpha": None})), held
 

@@ -119,7 +119,7 @@ class Layout:
         if denoiser.get("guidance_embeds") and formula not in (None, PLAIN):
             raise ConfigError(
                 "sampling.guidance_formula", f"this {self.title} was distilled to guide by itself, and predicts nothing without guidance",
-                expected="plain", remedy="leave the formula out, or take a base without distilled guidance",
+                expected="plain", remedy="set plain, or take a base without distilled guidance",
             )  # fmt: skip
 
     def lacks(self, trains: frozenset[str]) -> frozenset[str]:

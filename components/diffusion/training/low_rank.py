@@ -27,9 +27,9 @@ def peft_options(recipe: Recipe) -> dict[str, Any]:
     """What peft, and with it diffusers' metadata, asks for beside the targets, in the words of the kind."""
     lora = recipe.lora
     if lora.kind == "lora":
-        return {"r": lora.rank, "lora_alpha": recipe.alpha, "use_dora": lora.dora}
+        return {"r": recipe.rank, "lora_alpha": recipe.alpha, "use_dora": lora.dora}
     # OFT's rank is the size of its blocks, so that more rank is more to train, as everywhere.
-    return {"r": 0, "oft_block_size": lora.rank} if lora.kind == "oft" else {"r": lora.rank, "alpha": recipe.alpha}
+    return {"r": 0, "oft_block_size": recipe.rank} if lora.kind == "oft" else {"r": recipe.rank, "alpha": recipe.alpha}
 
 
 def _peft_config(recipe: Recipe, layers: list[str]) -> Any:
@@ -93,7 +93,7 @@ class LowRank(ParameterSet):
             if seed is None or weight.is_meta:
                 start = [torch.zeros_like(factor) for factor in factors]
             else:
-                matrix, rank = weight.float().flatten(1), self._recipe.lora.rank
+                matrix, rank = weight.float().flatten(1), self._recipe.rank
                 found = torch.svd_lowrank(matrix, q=min(rank + _SVD_SPARE, *matrix.shape), niter=_SVD_STEPS)
                 left, values, right = (part[..., :rank] for part in found)
                 root = (values / layer.scaling[ADAPTER]).sqrt()
@@ -184,11 +184,11 @@ def _check_layer(name: str, layer: torch.nn.Module, recipe: Recipe) -> None:
     if lora.kind == "oft" and weight.shape[2:].numel() > 1:
         # peft 0.21.2 turns each window of the picture by itself and adds them up, which no turned weight does.
         raise ConfigError("method.lora.kind=oft", f"{name} is a convolution over several pixels", expected="linear layers, 1 × 1 at most")
-    if lora.kind == "oft" and columns % lora.rank:
-        raise ConfigError(f"method.lora.rank={lora.rank}", f"does not divide the {columns} inputs of {name}", expected=_divisors(columns))
-    if lora.init == "pissa" and lora.rank > min(rows, columns):
+    if lora.kind == "oft" and columns % recipe.rank:
+        raise ConfigError(f"method.lora.rank={recipe.rank}", f"does not divide the {columns} inputs of {name}", expected=_divisors(columns))
+    if lora.init == "pissa" and recipe.rank > min(rows, columns):
         raise ConfigError(
-            f"method.lora.rank={lora.rank}",
+            f"method.lora.rank={recipe.rank}",
             f"{name} of {rows} × {columns} has fewer singular vectors",
             expected=f"at most {min(rows, columns)}",
         )

@@ -112,6 +112,11 @@ class Method:
         found |= {"transforms": list(self.transforms)} if self.transforms else {}
         return found | ({"grid": self.grid} if self.grid else {})
 
+    def forwards(self, instances: int, aux: int) -> int:
+        """Passes of pictures through the denoiser that a micro-batch of so many takes; a backward pass counts as two."""
+        style = {"guided": 6, "calibrated": 4, "dco": 4}.get(self.loss.name, 3) * instances
+        return style + (4 * (instances + aux) if self.distills else 3 * aux)
+
     @property
     def asks_base(self) -> bool:
         """Whether a loss compares with the base's own prediction."""
@@ -126,7 +131,8 @@ class Method:
 def method_for(config: MethodSection) -> Method:
     """The method that a run's ``method:`` section describes. ConfigError where a setting does not go with it."""
     row = METHODS[config.name]
-    _check_lora(config.lora)
+    lora = config.lora.model_copy(update={"rank": config.lora.rank or row.rank})
+    _check_lora(lora)
     loss = config.loss or row.loss
     _check_loss(loss)
     trains = _trains(config, row)
@@ -142,7 +148,7 @@ def method_for(config: MethodSection) -> Method:
         negative_vectors=negative_vectors,
         stages=config.stages or row.stages,
         initial_word=config.initial_word or row.initial_word,
-        lora=config.lora,
+        lora=lora,
         strength=config.strength,
     )
     if config.strength != 1.0 and trains == {"tokens"}:
@@ -176,7 +182,7 @@ def _check_lora(lora: LoraSection) -> None:
         raise ConfigError("method.lora.init=pissa", "begins plain LoRA alone", expected="kind lora without dora, or init: gaussian")
     if lora.kind == "oft" and lora.alpha is not None:
         raise ConfigError("method.lora.alpha", "a rotation has no scale", expected="none with kind oft")
-    if lora.kind == "oft" and lora.rank < 2:
+    if lora.kind == "oft" and lora.rank == 1:
         raise ConfigError(f"method.lora.rank={lora.rank}", "one number cannot be rotated", expected="2 or more with kind oft")
 
 
@@ -229,8 +235,11 @@ def _trains(config: MethodSection, row: Row) -> frozenset[str]:
 def _concepts(config: MethodSection, row: Row, *, learnt: bool, negative: bool) -> tuple[Concept, ...]:
     if config.concepts and not row.several:
         raise ConfigError("method.concepts", f"{config.name} binds one token", expected="method.name multi-styleforge")
+    if config.descriptor and (learnt or row.several):
+        why = "learns a token of its own" if learnt else "binds several tokens"
+        raise ConfigError("method.descriptor", f"{config.name} {why}", expected="none, with method.identifier")
     if not row.several:
-        token = _token(config.identifier, learnt=learnt)
+        token = config.descriptor or _token(config.identifier, learnt=learnt)
         against = f"<{token.strip('<>')}-neg>" if negative else None
         first, *more = (template.replace("{token}", token) for template in _templates(config, row))
         return (Concept(token, first, config.aux_prompt, negative=against, more_prompts=tuple(more)),)

@@ -52,7 +52,7 @@ class Recipe:
             others["strength"] = self.strength
         return {
             "trains": sorted(self.trains), "tokens": list(self.tokens), "vectors": self.vectors, "initial_word": self.initial_word,
-            "lora": lora.model_dump(mode="json", exclude=_LATER) | later, **others,
+            "lora": lora.model_dump(mode="json", exclude=_LATER) | {"rank": self.rank} | later, **others,
         }  # fmt: skip
 
     @classmethod
@@ -91,7 +91,12 @@ class Recipe:
     @property
     def alpha(self) -> int:
         """The numerator of the updates' scale: what the configuration says, else the rank."""
-        return self.lora.rank if self.lora.alpha is None else self.lora.alpha
+        return self.rank if self.lora.alpha is None else self.lora.alpha
+
+    @property
+    def rank(self) -> int:
+        """The rank of the updates."""
+        return self.lora.rank or 4
 
     def with_targets(self, denoiser: tuple[str, ...], text_encoder: tuple[str, ...]) -> Recipe:
         """The recipe with no target of adapters left open; those given here are a family's own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from components.core.config import BranchSection, GuidanceSection, LossSection, TermSection, TransformName
 
@@ -14,7 +14,8 @@ DENOISING = LossSection()
 class Row:
     """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is.
 
-    ``rates`` are as a recipe's; ``token_rate`` is the learning rate of token rows where it is not the method's.
+    ``rates`` are as a recipe's; ``token_rate`` is the learning rate of token rows where it is not the method's, ``rank`` that of
+    adapters where the configuration names none.
     """
 
     trains: frozenset[str]
@@ -36,6 +37,7 @@ class Row:
     transforms: tuple[TransformName, ...] = ()
     grid: int | None = None
     token_rate: float | None = None
+    rank: int = 4
 
 
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
@@ -59,6 +61,19 @@ _CONTENT_AND_STYLE = GuidanceSection(
 )  # fmt: skip
 # DreamArtist (Dong et al., 2022) on 3 rows of a token and 6 of a negative one. Its LoRA form has adapters of their own for the negative
 # branch in the public code; here one set serves both. DreamStyler (Ahn et al., 2024).
+# Direct Consistency Optimization's (Lee et al., 2024, section 4.3) form, for diffusion models, of StyleDrop's two scales (Sohn et al.,
+# 2023, section 3.2): so much toward the prompt as the base knows it, and so much from there toward the style.
+_TOWARD_STYLE = GuidanceSection(
+    branches={
+        "nothing": BranchSection(prompt="", weights="base"),
+        "base": BranchSection(prompt="{full_prompt}", weights="base"),
+    },
+    start="nothing",
+    terms=(TermSection(scale="guidance", away_from="nothing", toward="base"), TermSection(scale=3.0, away_from="base", toward="prompt")),
+)
+# StyleDrop was made for a masked transformer: what stands for it on diffusion models is a low-rank update with words for the style in
+# the place of a rare token (public comparisons: rank 64, 1,000 steps of one picture). Specialist Diffusion (Lu et al., 2023) is here
+# without its content loss: in the public code it passes through 8-bit pictures, and so has no gradient.
 # DreamBooth (Ruiz et al., 2023), Single- and Multi-StyleForge (Park et al., 2024), Textual Inversion (Gal et al., 2022), LoRA
 # (Hu et al., 2021), Custom Diffusion (Kumari et al., 2023) and SVDiff (Han et al., 2023), with the learning rates of the public scripts.
 METHODS = {
@@ -108,6 +123,29 @@ METHODS = {
         stages=6,
         prompts=("a photo of {token} style, {caption}",),
         guidance=_CONTENT_AND_STYLE,
+    ),
+    "styledrop": Row(
+        frozenset({"denoiser.low-rank"}),
+        "none",
+        5e-5,
+        text_encoder="text_encoder.low-rank",
+        save="delta",
+        guidance=_TOWARD_STYLE,
+        rank=64,
+    ),
+    "specialist-diffusion": Row(
+        frozenset({"denoiser"}),
+        "none",
+        1e-5,
+        prompts=(
+            "a photo of {token} style, {caption}",
+            "a picture in {token} style, {caption}",
+            "{caption}, in {token} style",
+            "{caption}, painted in {token} style",
+            "{token} style, {caption}",
+        ),
+        transforms=get_args(TransformName),
+        grid=100,
     ),
     "single-styleforge": Row(**_WHOLE, preserves="curated"),
     "multi-styleforge": Row(**_WHOLE, preserves="curated", several=True),

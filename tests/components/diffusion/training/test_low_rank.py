@@ -253,6 +253,6 @@ def test_earlier_recipes_keep_their_form() -> None:
     """Digests of deltas and of checkpoints are of it."""
     wanted = {"rank": 8, "alpha": None, "targets": None, "text_encoder_targets": None, "dora": False}
     assert Recipe(BOTH, lora=LoraSection(rank=8)).as_json()["lora"] == wanted
-    recipe = Recipe(BOTH, lora=LoraSection(kind="lokr", blocks=("up_blocks",)))
+    recipe = Recipe(BOTH, lora=LoraSection(kind="lokr", rank=4, blocks=("up_blocks",)))
     assert recipe.as_json()["lora"] == {**wanted, "rank": 4, "kind": "lokr", "blocks": ["up_blocks"]}
     assert Recipe.from_json(json.loads(json.dumps(recipe.as_json()))) == recipe

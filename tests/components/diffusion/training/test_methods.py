@@ -2,7 +2,7 @@ from typing import Any, get_args
 
 import pytest
 
-from components.core.config import MethodName, MethodSection
+from components.core.config import LoraSection, MethodName, MethodSection, parse_config
 from components.core.errors import ConfigError
 from components.diffusion.training.methods import fill_prompt, method_for
 from components.diffusion.training.recipe import Recipe
@@ -43,6 +43,53 @@ def test_the_methods(name: str, trains: set[str], preserves: str, rate: float, s
     assert set(METHODS) == set(get_args(MethodName))
 
 
+def test_styledrop_binds_words_for_the_style_and_draws_beside_the_base() -> None:
+    run = parse_config({"style": {"name": "pixel-art", "source": "x"}, "method": {"name": "styledrop"}})
+    method = method_for(run.method)
+    assert method.tokens == ("pixel art",) and method.concepts[0].prompt == "a photo of pixel art style"
+    assert (method.recipe.rank, method.learning_rate, method.preserves, method.save) == (64, 5e-5, "none", "delta")
+    given = parse_config({"style": {"name": "s", "source": "x"}, "method": {"name": "styledrop", "descriptor": " watercolor painting "}})
+    assert method_for(given.method).tokens == ("watercolor painting",)
+    assert method_for(MethodSection(name="styledrop", lora=LoraSection(rank=8))).recipe.rank == 8
+    assert method_for(MethodSection(name="lora")).recipe.as_json()["lora"]["rank"] == 4
+    # e₀(∅) + w (e₀(c) − e₀(∅)) + 3 (e(c) − e₀(c)).
+    assert method.guidance is not None
+    values = {"nothing": 1.0, "base": 10.0, "prompt": 100.0}
+    found = values[method.guidance.start] + sum(
+        term.at(7.5) * (values[term.toward] - values[term.away_from]) for term in method.guidance.terms
+    )
+    assert found == 1 + 7.5 * (10 - 1) + 3 * (100 - 10)
+    assert method.guidance.base_branches == ["nothing", "base"]
+
+
+@pytest.mark.parametrize("descriptor", ["", "  "])
+def test_an_empty_descriptor_is_refused_by_name(descriptor: str) -> None:
+    with pytest.raises(ConfigError, match=r"method\.descriptor") as caught:
+        parse_config({"style": {"name": "s", "source": "x"}, "method": {"name": "styledrop", "descriptor": descriptor}})
+    assert caught.value.exit_code == 2
+
+
+def test_specialist_diffusion_names_what_was_done_and_trains_at_the_samplers_times() -> None:
+    method = method_for(MethodSection(name="specialist-diffusion"))
+    assert method.trains == {"denoiser"} and (method.learning_rate, method.save) == (1e-5, "full")
+    concept = method.concepts[0]
+    prompts = (concept.prompt, *concept.more_prompts)
+    assert len(prompts) == 5 and all("sks" in prompt and "{caption}" in prompt for prompt in prompts)
+    # Without a caption, too, each is a prompt.
+    assert all(fill_prompt(prompt, None).strip(" ,") and "  " not in fill_prompt(prompt, None) for prompt in prompts)
+    assert len(method.transforms) == 8 and method.grid == 100
+    own = method_for(MethodSection(name="specialist-diffusion", instance_prompts=("{token}",)))
+    assert (own.concepts[0].prompt, own.concepts[0].more_prompts) == ("sks", ())
+
+
+def test_passes_count_what_losses_make_besides() -> None:
+    def passes(**settings: Any) -> int:
+        return method_for(MethodSection(**settings)).forwards(2, 1)
+
+    assert [passes(), passes(loss="guided"), passes(loss="dco"), passes(loss="calibrated")] == [9, 15, 11, 11]
+    assert passes(prior="distilled") == 2 * 3 + 3 * 4
+
+
 def test_multi_styleforge_binds_a_token_to_each_component() -> None:
     people, places = method_for(MethodSection(name="multi-styleforge")).concepts
     assert (people.token, places.token) == ("sks", "ukj")
@@ -69,6 +116,8 @@ def test_any_number_of_components_may_be_declared() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"name": "textual-inversion", "descriptor": "oil"}, r"method\.descriptor: textual-inversion learns a token of its own"),
+        ({"name": "multi-styleforge", "descriptor": "oil"}, r"method\.descriptor: multi-styleforge binds several"),
         ({"name": "textual-inversion", "train_text_encoder": True}, r"method\.train_text_encoder: textual-inversion never trains"),
         ({"name": "lora", "concepts": [{"identifier": "a", "roles": ["thing"]}]}, r"method\.concepts: lora binds one token"),
         (
