@@ -101,7 +101,11 @@ def _mean(values: Array | None, bootstrap: Bootstrap) -> dict[str, Any] | None:
 def _measure_by_sources(yardstick: Yardstick, sources: Features, style_ref: Features | None) -> list[str]:
     """Make the yardstick of StyleRef and the images before; gives what there is to say about it."""
     if style_ref is None or len(sources) < FEWEST:
-        why = "no StyleRef" if style_ref is None else f"{len(sources)} images make no scale (needed: {FEWEST})"
+        why = (
+            "there is no StyleRef here"
+            if style_ref is None
+            else f"too few images for a scale of their own ({len(sources)}; needed: {FEWEST})"
+        )
         return [f"style: the model was not scored against StyleRef when it was trained, and {why}"]
     yardstick.add_style(sources, style_ref, None)
     return [*yardstick.notes, "style: the model was not scored against StyleRef when it was trained; 0 is the middle of the images before"]
