@@ -18,7 +18,7 @@ from components.core.config import (
 from components.core.errors import ConfigError
 from components.core.suggest import did_you_mean
 from components.diffusion.training.recipe import Recipe
-from components.diffusion.training.rows import DENOISING, METHODS, Row
+from components.diffusion.training.rows import CLASS, DENOISING, INSTANCE, METHODS, Row
 
 ALL_ROLES: frozenset[str | None] = frozenset({"character", "background", "thing", None})
 SHOWN_IN = {
@@ -162,7 +162,7 @@ def method_for(config: MethodSection) -> Method:
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
         CONTENT[config.style_ref], config.style_ref_count, loss,
         distills=(config.prior or row.prior) == "distilled" and config.prior_weight > 0,
-        guidance=row.guidance, transforms=row.transforms, grid=row.grid, token_rate=row.token_rate,
+        guidance=_guidance(config, row), transforms=row.transforms, grid=row.grid, token_rate=row.token_rate,
     )  # fmt: skip
 
 
@@ -211,6 +211,18 @@ def _rates(config: MethodSection, row: Row, recipe: Recipe) -> tuple[tuple[str, 
         )  # fmt: skip
     found = {name: factor for name, factor in {**dict(row.rates), **given}.items() if name in sets and factor != 1.0}
     return tuple(sorted(found.items()))
+
+
+def _guidance(config: MethodSection, row: Row) -> GuidanceSection | None:
+    """The method's formula, with the run's own templates in its branches."""
+    if row.guidance is None:
+        return None
+    texts = {INSTANCE: _templates(config, row)[0], CLASS: config.aux_prompt}
+    branches = {
+        name: branch.model_copy(update={"prompt": fill_prompt(texts.get(branch.prompt, branch.prompt), None)})
+        for name, branch in row.guidance.branches.items()
+    }
+    return row.guidance.model_copy(update={"branches": branches})
 
 
 def _check_loss(loss: LossSection) -> None:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from components.core.config import BranchSection, GuidanceSection, LossSection, TermSection, TransformName
+from components.core.config.guidance import NEGATIVE, PROMPT
 
 DENOISING = LossSection()
+INSTANCE, CLASS = "{instance_prompt}", "{aux_prompt}"
+"""In the branches of a row's guidance: `method.instance_prompt` and `method.aux_prompt`, without a caption."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +43,35 @@ class Row:
     rank: int = 4
 
 
+# log p(x | style, content) is log p(x) and what style adds to it and what content adds to that; each sum has a scale of its own here,
+# where one guidance scale amplifies both, and the darker a style is the more so. The two scales are those of Brooks et al. (2023,
+# InstructPix2Pix, equation 3), there of a picture and an instruction. Guidance in low noise adds contrast alone (Kynkäänniemi et al.,
+# 2024), so it ends at a log SNR of 1. Figures: docs/science.md.
+_NOISY = (None, 1.0)
+SPLIT = GuidanceSection(
+    start=PROMPT,
+    branches={"style": BranchSection(prompt=INSTANCE), "class": BranchSection(prompt=CLASS)},
+    terms=(
+        TermSection(scale="guidance - 1", away_from="style", toward=PROMPT, log_snr=_NOISY),
+        TermSection(scale=0.75, away_from="class", toward="style", log_snr=_NOISY),
+    ),
+)
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
 # What the negative token stands for is left behind (DreamArtist, section 3.2).
 _FROM_NEGATIVE = GuidanceSection(
     branches={"against": BranchSection(prompt="a photo of {negative} style")},
     start="against",
-    terms=(TermSection(scale="guidance", away_from="against", toward="prompt"),),
+    terms=(TermSection(scale="guidance", away_from="against", toward=PROMPT),),
 )
 # DreamStyler, equation 6, with the public code's scales: 3 for the content, 0.5 for the style; its third, of 5, is the run's own.
 _CONTENT_AND_STYLE = GuidanceSection(
     branches={"content": BranchSection(prompt="a photo of {prompt}"), "style": BranchSection(prompt="a photo of {token} style")},
-    start="negative",
+    start=NEGATIVE,
     terms=tuple(
         TermSection(scale=scale, away_from=away, toward=toward)
         for scale, away, toward in (
-            (1.5, "negative", "content"), (0.25, "content", "prompt"), (0.25, "negative", "style"), (1.5, "style", "prompt"),
-            ("guidance", "negative", "prompt"),
+            (1.5, NEGATIVE, "content"), (0.25, "content", PROMPT), (0.25, NEGATIVE, "style"), (1.5, "style", PROMPT),
+            ("guidance", NEGATIVE, PROMPT),
         )
     ),
 )  # fmt: skip
@@ -149,4 +165,5 @@ METHODS = {
     ),
     "single-styleforge": Row(**_WHOLE, preserves="curated"),
     "multi-styleforge": Row(**_WHOLE, preserves="curated", several=True),
+    "split-styleforge": Row(**_WHOLE, preserves="curated", guidance=SPLIT),
 }

@@ -35,6 +35,7 @@ def test_tokens_and_prompts_of_one_concept() -> None:
         ("dreamstyler", {"tokens"}, "none", 2e-3, "delta"),
         ("single-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
         ("multi-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
+        ("split-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
     ],
 )
 def test_the_methods(name: str, trains: set[str], preserves: str, rate: float, save: str) -> None:
