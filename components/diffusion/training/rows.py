@@ -65,7 +65,7 @@ _FROM_NEGATIVE = GuidanceSection(
 )
 # DreamStyler, equation 6, with the public code's scales: 3 for the content, 0.5 for the style; its third, of 5, is the run's own.
 _CONTENT_AND_STYLE = GuidanceSection(
-    branches={"content": BranchSection(prompt="a photo of {prompt}"), "style": BranchSection(prompt="a photo of {token} style")},
+    branches={"content": BranchSection(prompt="a photo of {prompt}"), "style": BranchSection(prompt=INSTANCE)},
     start=NEGATIVE,
     terms=tuple(
         TermSection(scale=scale, away_from=away, toward=toward)
