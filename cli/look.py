@@ -93,11 +93,14 @@ def export(
         str | None, typer.Option("--push", metavar="OWNER/REPO", help="Push to this Hub repository, with the token in HF_TOKEN.")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make a repository that --push creates public; default: private.")] = False,
+    strength: Annotated[
+        float, typer.Option("--strength", help="How much of what was trained is added to the base: 0 is the base, 1 the model, 2 at most.")
+    ] = 1.0,
 ) -> None:
     """Write a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card, and with --push send it to the Hub."""
     from runs.export import ExportOptions, export_model
 
-    options = ExportOptions(model, format_, out, dtype, license_, push, public)
+    options = ExportOptions(model, format_, out, dtype, license_, push, public, strength)
     result = export_model(options)
     for file in result["files"]:
         typer.echo(str(out / file))

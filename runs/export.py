@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Pictures of a card."""
+MOST = 2.0
+"""Most strength: so many times what was trained."""
 SCORES = Path("evaluation") / "scores.json"
 _TRAINING = {
     "steps": "optimizer steps", "batch_size": "StyleRef pictures a step", "aux_batch_size": "Aux pictures a step",
@@ -57,12 +59,14 @@ class ExportOptions:
     license: str = "other"
     push: str | None = None
     public: bool = False
+    strength: float = 1.0
 
 
 def export_model(options: ExportOptions) -> dict[str, Any]:
     """Write a model in a format, with a card, whole or not at all; then push it, if ``push`` is given.
 
-    ``out`` is a folder that is not there yet, or empty; ``push`` a repository of the hub, private unless ``public``.
+    ``out`` is a folder that is not there yet, or empty; ``push`` a repository of the hub, private unless ``public``. ``strength``
+    is α of the weights θ₀ + α (θ − θ₀), for the base's θ₀ and the model's θ.
 
     Returns:
         ``format``, ``name``, ``folder``, ``files`` (their paths in it), ``notes``, ``pictures`` (how many the card shows),
@@ -74,13 +78,15 @@ def export_model(options: ExportOptions) -> dict[str, Any]:
     """
     prepare_environment()
     _check(options.out, options.license)
+    if not 0.0 <= options.strength <= MOST:
+        raise InputError(f"--strength {options.strength:g}", "out of bounds", expected=f"0, the base, to {MOST:g}; 1 is the model")
     hub = open_hub(options.push, private=not options.public) if options.push else None
     from components.registry.versions import resolve_model
 
     folder = resolve_model(options.model)
     from components.diffusion.export.portable import check_format, open_model, write_format
 
-    model = open_model(folder)
+    model = open_model(folder, options.strength)
     check_format(model, options.format, f"export {options.model}")
     version = _registered(options.model)
     name = _name(options.model, model, version)
@@ -240,8 +246,8 @@ def _usage(model: StyleModel, name: str, written: Written, pictures: Sequence[Sh
     request = example_request(model, pictures[0].prompt if pictures else EXAMPLE)
     by = guided(sampling_settings(model.card), written.drawing.guidance, request)
     return {
-        "prompt": pictures[0].full_prompt if pictures else request.full_prompt,
-        "negative_prompt": by.negative, "steps": written.drawing.steps, "guidance": by.scale,
+        "prompt": model.for_one_stage(pictures[0].full_prompt if pictures else request.full_prompt),
+        "negative_prompt": model.for_one_stage(by.negative), "steps": written.drawing.steps, "guidance": by.scale,
         "pipeline": written.pipeline, "scheduler": written.scheduler, "scheduler_options": written.scheduler_options, "file": name,
         "embeddings": [(token, file, keys, file_stem(token)) for token, (file, keys) in written.embeddings.items()],
     }  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from components.core.config import SamplingSection
@@ -16,23 +19,31 @@ SAMPLERS = {
 Nodes = dict[str, dict[str, Any]]
 
 
-def workflow(family: Family, settings: SamplingSection, checkpoint: str, lora: str | None, prompt: str, guided: Guided) -> Nodes:
+def workflow(
+    family: Family,
+    settings: SamplingSection,
+    checkpoint: str,
+    lora: str | None,
+    prompt: str,
+    guided: Guided,
+    strength: float = 1.0,
+    stages: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Nodes:
     """Nodes of ComfyUI's own by id: ``class_type``, and ``inputs`` that are values or (id, number of an output).
 
-    ``checkpoint`` and ``lora`` are files under ``models/checkpoints`` and ``models/loras``; ``prompt`` names embeddings as
-    ``embedding:NAME``.
+    ``checkpoint`` and ``lora`` are files under ``models/checkpoints`` and ``models/loras``; the LoRA is used at ``strength``. Prompts name
+    embeddings as ``embedding:NAME``. ``stages`` are the names that stand for one at each stage of noise, the least noise first.
     """
     nodes = {"1": _node("CheckpointLoaderSimple", ckpt_name=checkpoint)}
     model, clip = ["1", 0], ["1", 1]
     if lora:
-        nodes["2"] = _node("LoraLoader", model=model, clip=clip, lora_name=lora, strength_model=1.0, strength_clip=1.0)
+        nodes["2"] = _node("LoraLoader", model=model, clip=clip, lora_name=lora, strength_model=strength, strength_clip=strength)
         model, clip = ["2", 0], ["2", 1]
     if family.objective.prediction_type == "v_prediction":
         zero_snr = bool(family.scheduler_config.get("rescale_betas_zero_snr"))
         nodes["3"] = _node("ModelSamplingDiscrete", model=model, sampling="v_prediction", zsnr=zero_snr)
         model = ["3", 0]
-    nodes["4"] = _node("CLIPTextEncode", text=prompt, clip=clip)
-    nodes["5"] = _node("CLIPTextEncode", text=guided.negative, clip=clip)
+    positive, negative = (_encoded(nodes, number, text, clip, stages) for number, text in ((4, prompt), (5, guided.negative)))
     height, width = family.picture_size(settings)
     nodes["6"] = _node("EmptyLatentImage", width=width, height=height, batch_size=1)
     drawing = family.drawing(settings)
@@ -40,12 +51,12 @@ def workflow(family: Family, settings: SamplingSection, checkpoint: str, lora: s
     if guided.middle is None:
         nodes["7"] = _node(
             "KSampler", model=model, seed=0, steps=drawing.steps, cfg=guided.scale, sampler_name=sampler, scheduler=schedule,
-            positive=["4", 0], negative=["5", 0], latent_image=["6", 0], denoise=1.0,
+            positive=positive, negative=negative, latent_image=["6", 0], denoise=1.0,
         )  # fmt: skip
     else:
-        nodes["10"] = _node("CLIPTextEncode", text=guided.middle, clip=clip)
+        middle = _encoded(nodes, 10, guided.middle, clip, stages)
         nodes["11"] = _node(
-            "DualCFGGuider", model=model, cond1=["4", 0], cond2=["10", 0], negative=["5", 0], cfg_conds=guided.scale,
+            "DualCFGGuider", model=model, cond1=positive, cond2=middle, negative=negative, cfg_conds=guided.scale,
             cfg_cond2_negative=guided.middle_scale, style="regular",
         )  # fmt: skip
         nodes["12"] = _node("RandomNoise", noise_seed=0)
@@ -57,6 +68,30 @@ def workflow(family: Family, settings: SamplingSection, checkpoint: str, lora: s
     nodes["8"] = _node("VAEDecode", samples=["7", 0], vae=["1", 2])
     nodes["9"] = _node("SaveImage", images=["8", 0], filename_prefix="styleforge")
     return nodes
+
+
+def _encoded(nodes: Nodes, number: int, text: str, clip: list[Any], stages: Mapping[str, Sequence[str]]) -> list[Any]:
+    """Add the nodes that encode a prompt; returns their output.
+
+    Where it names a token of stages there is one for each, in its range of noise: shares of the timesteps, from the noisy end.
+    """
+    # Other names may begin like it: that of its negative token does.
+    found_in = {token: re.compile(re.escape(token) + r"(?![\w-])") for token in stages}
+    token = next((each for each, pattern in found_in.items() if pattern.search(text)), None)
+    if token is None:
+        nodes[f"{number}"] = _node("CLIPTextEncode", text=text, clip=clip)
+        return [f"{number}", 0]
+    found: list[Any] = []
+    for stage, name in enumerate(stages[token]):
+        own, count = f"{number}{stage:02d}", len(stages[token])
+        nodes[own] = _node("CLIPTextEncode", text=found_in[token].sub(name, text), clip=clip)
+        start, end = round(1 - (stage + 1) / count, 6), round(1 - stage / count, 6)
+        nodes[f"{own}1"] = _node("ConditioningSetTimestepRange", conditioning=[own, 0], start=start, end=end)
+        link: list[Any] = [f"{own}1", 0]
+        if found:
+            nodes[f"{own}2"] = _node("ConditioningCombine", conditioning_1=found, conditioning_2=link)
+        found = [f"{own}2", 0] if found else link
+    return found
 
 
 def _node(kind: str, **inputs: Any) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from components.diffusion.export.comfy import workflow
 from components.diffusion.export.formats import KOHYA_FILE, PORTABLE_KINDS, file_stem
 from components.diffusion.export.guided import guided
 from components.diffusion.export.original import write_original
-from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.bundle import Bundle, load_bundle, load_weights
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
 from components.diffusion.models.families import Family
+from components.diffusion.models.interpolation import interpolate, weights_of
 from components.diffusion.models.layouts import WHOLE_KINDS, Drawing
 from components.diffusion.models.loading import quiet
 from components.diffusion.models.sources import check_folder, folder_beside
-from components.diffusion.models.tokens import row_names
+from components.diffusion.models.tokens import row_names, stage_names
 from components.diffusion.objectives.schedulers import make_scheduler, samplers_for
 from components.diffusion.sampling.jobs import PromptRequest
 from components.diffusion.sampling.requests import request_for
@@ -52,11 +53,15 @@ _OTHER_SIZE = (
 
 @dataclass(frozen=True)
 class StyleModel:
-    """A model folder: its card, and ``record``, what trained on which base (None where that is not recorded)."""
+    """A model folder: its card, and ``record``, what trained on which base (None where that is not recorded).
+
+    ``strength`` is α of the weights θ₀ + α (θ − θ₀) that are exported, for the base's θ₀ and the model's θ.
+    """
 
     folder: Path
     card: dict[str, Any]
     record: Delta | None
+    strength: float = 1.0
 
     @property
     def trains(self) -> frozenset[str]:
@@ -78,6 +83,18 @@ class StyleModel:
     def tokens(self) -> list[str]:
         """The identifiers, as prompts name them."""
         return [str(row["token"]) for row in self.concepts if row["token"]]
+
+    @property
+    def stages(self) -> dict[str, list[str]]:
+        """The tokens that have rows for each stage of noise, and what stands for each at them, the least noise first."""
+        recipe = self.record.recipe if self.record and "tokens" in self.trains else None
+        return {token: stage_names(token, recipe.stages) for token in recipe.tokens} if recipe and recipe.stages > 1 else {}
+
+    def for_one_stage(self, text: str) -> str:
+        """A prompt as programs take it that have one for all steps: tokens of stages are those of the middle one."""
+        for token, names in self.stages.items():
+            text = text.replace(token, names[len(names) // 2])
+        return text
 
     @property
     def low_rank(self) -> bool:
@@ -111,10 +128,10 @@ class Written:
     embeddings: dict[str, tuple[str, list[str]]]
 
 
-def open_model(folder: Path) -> StyleModel:
+def open_model(folder: Path, strength: float = 1.0) -> StyleModel:
     """Read what a model folder says of itself; no weights are opened."""
     card = read_card(folder)
-    return StyleModel(folder, card, read_delta(folder) if is_delta(folder) or {"recipe", "base"} <= set(card) else None)
+    return StyleModel(folder, card, read_delta(folder) if is_delta(folder) or {"recipe", "base"} <= set(card) else None, strength)
 
 
 def formats_of(model: StyleModel) -> list[str]:
@@ -126,9 +143,9 @@ def check_format(model: StyleModel, target: str, where: str) -> None:
     """Refuse (InputError) a format that a model does not have, naming those that it has."""
     if reason := _why_not(model, target):
         what = f"a model of the method {model.card['method']}" if model.card.get("method") else "this model"
-        raise InputError(
-            where, f"{what} has no {target} ({FORMATS[target]}): {reason}", expected=f"--format {' or '.join(formats_of(model))}"
-        )
+        known = formats_of(model)
+        expected = f"--format {' or '.join(known)}" if known else "a strength of 1"
+        raise InputError(where, f"{what} has no {target} ({FORMATS[target]}): {reason}", expected=expected)
 
 
 def _why_not(model: StyleModel, target: str) -> str:
@@ -138,6 +155,11 @@ def _why_not(model: StyleModel, target: str) -> str:
     did. Of new tokens alone there is no checkpoint, for their base is unchanged.
     """
     low_rank, tokens = model.low_rank, model.trains == {"tokens"}
+    if model.strength != 1.0 and (tokens or model.record is None or target.startswith("a1111")):
+        if tokens or model.record is None:
+            what = "it trained new tokens alone, which the base does not have" if tokens else "nothing is recorded of its base"
+            return f"a strength of {model.strength:g} lies between the base and the model, and {what}"
+        return "programs that load this file have a strength of their own"
     if target == "diffusers":
         return ""
     if target in ("single-file", "comfyui") and (model.folder / "model_index.json").is_file():
@@ -179,17 +201,17 @@ def write_format(model: StyleModel, target: str, name: str, out: Path, dtype: st
 
 
 def _write_diffusers(model: StyleModel, out: Path, dtype: torch.dtype) -> Written:
-    bundle = load_bundle(model.folder, device="cpu")
+    bundle = _whole(model)
     for part in bundle.family.parts.values():
         part.to(dtype)
     bundle.save(out)
     if (model.folder / CARD).is_file():
-        write_json(out / CARD, {**public_card(model.card), "save": "full", "files": []})
+        write_json(out / CARD, {**public_card(model.card), "save": "full", "files": [], **_strength(model)})
     return _written(model, bundle.family, notes=[])
 
 
 def _write_single_file(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
-    family = load_bundle(model.folder, device="cpu").family
+    family = _whole(model).family
     _checkpoint(model, family, out / f"{name}.safetensors", dtype)
     with quiet():
         family.save(out / name, weights=False)
@@ -202,7 +224,7 @@ def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) 
     """Everything that the workflow loads, the checkpoint of an unchanged base included."""
     lora = f"{name}.safetensors" if model.lora else None
     unchanged = lora is not None or model.trains == {"tokens"}
-    family = _base(model) if unchanged else load_bundle(model.folder, device="cpu").family
+    family = _base(model) if unchanged else _whole(model).family
     checkpoint = f"{base_name(model.card)}.safetensors" if unchanged else f"{name}.safetensors"
     _checkpoint(model, family, out / "checkpoints" / checkpoint, dtype)
     if lora and model.lora:
@@ -210,16 +232,36 @@ def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) 
         shutil.copyfile(model.lora, out / "loras" / lora)
     embeddings = _copy_embeddings(model, out / "embeddings") if model.embeddings else {}
     settings = sampling_settings(model.card)
-    request = example_request(model, EXAMPLE, lambda token: f"embedding:{file_stem(token)}" if token in embeddings else token)
+    known = {*embeddings, *model.stages}
+    request = example_request(model, EXAMPLE, lambda token: _spelled(token) if token in known else token)
+    stages = {_spelled(token): [_spelled(name) for name in names] for token, names in model.stages.items()}
     by = guided(settings, family.drawing(settings).guidance, request, middle=True)
-    write_json(out / "workflow.json", workflow(family, settings, checkpoint, lora, request.full_prompt, by))
+    write_json(out / "workflow.json", workflow(family, settings, checkpoint, lora, request.full_prompt, by, model.strength, stages))
     return _written(model, family, _notes(family), embeddings, middle=True)
+
+
+def _spelled(token: str) -> str:
+    """As ComfyUI's prompts name an embedding."""
+    return f"embedding:{file_stem(token)}"
 
 
 def example_request(model: StyleModel, text: str, spell: Callable[[str], str] = str) -> PromptRequest:
     """A text in the model's template, its tokens as ``spell`` writes them."""
     rows = [{key: spell(str(row[key])) for key in ("token", "negative") if row.get(key)} for row in model.concepts]
     return request_for("example", "", text, sampling_settings(model.card).style_template, [row for row in rows if row])
+
+
+def _whole(model: StyleModel) -> Bundle:
+    """The model with all of its weights, at its strength."""
+    if model.strength == 1.0:
+        return load_bundle(model.folder, device="cpu")
+    bundle = load_weights(model.folder)
+    interpolate(bundle.family, weights_of(_base(model)), model.strength)
+    return bundle
+
+
+def _strength(model: StyleModel) -> dict[str, float]:
+    return {} if model.strength == 1.0 else {"strength": model.strength}
 
 
 def _base(model: StyleModel) -> Family:
@@ -285,6 +327,12 @@ def _written(
     if family is None and model.card.get("base", {}).get("model") in POCKET_BASES:
         notes = [_OTHER_SIZE]
     note = guided(settings, drawing.guidance, example_request(model, EXAMPLE), middle=middle).note
+    if model.strength != 1.0:
+        notes = [*(notes or []), f"The weights are the base's and {model.strength:g} times what was trained."]
+    for token, names in model.stages.items() if not middle else ():
+        lost = f"which is {names[len(names) // 2]} here. Pictures are others; `styleforge sample` and a served model draw as it was scored."
+        staged = f"StyleForge puts one of {names[0]} … {names[-1]} in the place of {token} at each step, by its noise."
+        notes = [*(notes or []), f"{staged} This format takes one for all steps, {lost}"]
     notes = [*(notes or []), *([note] if note else [])]
     base = family.scheduler_config if family else _scheduler_of_base(model)
     samplers = samplers_for(base or {})

@@ -16,6 +16,7 @@ from components.diffusion.export.formats import KOHYA_FILE
 from components.diffusion.export.guided import Guided, guided
 from components.diffusion.export.portable import FORMATS, check_format, formats_of, is_public, open_model, public_card, write_format
 from components.diffusion.models.bundle import load_bundle
+from components.diffusion.models.interpolation import weights_of
 from components.diffusion.objectives.schedulers import DISCRETE, make_scheduler
 from components.diffusion.sampling.jobs import PromptRequest
 from tests.components.diffusion.conftest import Trained, edit, predict, predict_with
@@ -251,3 +252,49 @@ def test_other_programs_get_what_they_can_express() -> None:
         [early],
     ):
         assert "cannot express" in given(start="prompt", branches=base, terms=terms).note
+
+
+def test_a_strength_lies_between_the_base_and_the_model(trained: Trained, tmp_path: Path, tiny_base: Path) -> None:
+    folder = trained("single-styleforge")
+    base, whole = (weights_of(load_bundle(each, device="cpu").family) for each in (tiny_base, folder))
+    written = write_format(open_model(folder, 0.25), "diffusers", "x", tmp_path / "out")
+    assert any("0.25 times" in note for note in written.notes)
+    assert json.loads((tmp_path / "out" / "styleforge.json").read_text())["strength"] == 0.25
+    for key, value in weights_of(load_bundle(tmp_path / "out", device="cpu").family).items():
+        torch.testing.assert_close(value, base[key] + 0.25 * (whole[key] - base[key]), rtol=0, atol=1e-6)
+    write_format(open_model(trained("lora"), 0.5), "comfyui", "mine", tmp_path / "comfy")
+    nodes = json.loads((tmp_path / "comfy" / "workflow.json").read_text())
+    assert (nodes["2"]["inputs"]["strength_model"], nodes["2"]["inputs"]["strength_clip"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        ("lora", "a1111-lora", "programs that load this file have a strength of their own; expected --format diffusers or single"),
+        ("textual-inversion", "diffusers", "it trained new tokens alone, which the base does not have; expected a strength of 1"),
+    ],
+)  # fmt: skip
+def test_a_strength_that_a_format_does_not_have(trained: Trained, name: str, target: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        check_format(open_model(trained(name), 0.5), target, "export x")
+    assert caught.value.exit_code == 2
+
+
+def test_stages_of_noise_in_comfyui_and_elsewhere(trained: Trained, tmp_path: Path) -> None:
+    model = open_model(trained("textual-inversion", stages=2, initial_word="style"))
+    write_format(model, "comfyui", "mine", tmp_path / "comfy")
+    nodes = json.loads((tmp_path / "comfy" / "workflow.json").read_text())
+    # The noisier half of the timesteps comes first, with the second stage's rows.
+    (sampler,) = (node["inputs"] for node in nodes.values() if node["class_type"] == "KSampler")
+    combined = nodes[sampler["positive"][0]]
+    assert combined["class_type"] == "ConditioningCombine"
+    for stage, (side, start, end) in enumerate((("conditioning_1", 0.5, 1.0), ("conditioning_2", 0.0, 0.5))):
+        ranged = nodes[combined["inputs"][side][0]]
+        assert ranged["class_type"] == "ConditioningSetTimestepRange"
+        assert (ranged["inputs"]["start"], ranged["inputs"]["end"]) == (start, end)
+        text = nodes[ranged["inputs"]["conditioning"][0]]["inputs"]["text"]
+        assert f"embedding:sks-T{stage} style" in text and (tmp_path / "comfy" / "embeddings" / f"sks-T{stage}.safetensors").is_file()
+    written = write_format(model, "a1111-embedding", "mine", tmp_path / "own")
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {"sks-T0.safetensors", "sks-T1.safetensors"}
+    assert any("<sks-T0> … <sks-T1>" in note for note in written.notes)
+    assert model.for_one_stage("a <sks> style") == "a <sks-T1> style"
