@@ -165,5 +165,5 @@ METHODS = {
     ),
     "single-styleforge": Row(**_WHOLE, preserves="curated"),
     "multi-styleforge": Row(**_WHOLE, preserves="curated", several=True),
-    "split-styleforge": Row(**_WHOLE, preserves="curated", guidance=SPLIT),
+    "split-styleforge": Row(**_WHOLE, preserves="curated", prior="distilled", guidance=SPLIT),
 }

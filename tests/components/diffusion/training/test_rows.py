@@ -35,3 +35,9 @@ def test_its_branches_are_the_runs_own_prompts_without_what_is_shown() -> None:
 def test_a_formula_of_the_configuration_goes_before_the_methods() -> None:
     drawn, _ = with_method(parse_config({**CONFIG, "sampling": {"guidance_formula": "plain"}}))
     assert drawn.sampling.guidance_formula is not None and not drawn.sampling.guidance_formula.branches
+
+
+def test_the_base_itself_preserves_for_split_styleforge() -> None:
+    method = method_for(MethodSection(name="split-styleforge"))
+    assert (method.distills, method.asks_base, method.preserves) == (True, True, "curated")
+    assert not method_for(MethodSection(name="split-styleforge", prior="aux")).distills
