@@ -59,7 +59,7 @@ SPLIT = GuidanceSection(
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
 # What the negative token stands for is left behind (DreamArtist, section 3.2).
 _FROM_NEGATIVE = GuidanceSection(
-    branches={"against": BranchSection(prompt="a photo of {negative} style")},
+    branches={"against": BranchSection(prompt="{full_negative}")},
     start="against",
     terms=(TermSection(scale="guidance", away_from="against", toward=PROMPT),),
 )
