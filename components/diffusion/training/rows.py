@@ -57,13 +57,13 @@ SPLIT = GuidanceSection(
     ),
 )
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
-# What the negative token stands for is left behind (DreamArtist, section 3.2).
+# What the negative token stands for is left behind (DreamArtist).
 _FROM_NEGATIVE = GuidanceSection(
     branches={"against": BranchSection(prompt="{full_negative}")},
     start="against",
     terms=(TermSection(scale="guidance", away_from="against", toward=PROMPT),),
 )
-# DreamStyler, equation 6, with the public code's scales: 3 for the content, 0.5 for the style; its third, of 5, is the run's own.
+# DreamStyler's formula, with the public code's scales: 3 for the content, 0.5 for the style; its third, of 5, is the run's own.
 _CONTENT_AND_STYLE = GuidanceSection(
     branches={"content": BranchSection(prompt="a photo of {prompt}"), "style": BranchSection(prompt=INSTANCE)},
     start=NEGATIVE,

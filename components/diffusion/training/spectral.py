@@ -11,7 +11,7 @@ from components.diffusion.training.parameters import ParameterSet
 
 
 class SpectralShift(torch.nn.Module):
-    """W ↦ W + U·diag(ReLU(σ + δ) − σ)·Vᵀ for the singular value decomposition W = U·diag(σ)·Vᵀ (section 3.2).
+    """W ↦ W + U·diag(ReLU(σ + δ) − σ)·Vᵀ for the singular value decomposition W = U·diag(σ)·Vᵀ.
 
     At δ = 0 the result is W to the last bit, which U·diag(ReLU(σ + δ))·Vᵀ is not. A weight of more than two dimensions counts as a
     matrix of shape (co, ci·h·w), a vector as one row, which has one singular value: its length. LinAlgError where the weight holds NaN
