@@ -169,6 +169,7 @@ def gate_page() -> str:
     parts = [GATE_HEAD.format(note=NOTE.format(source="components/registry/gate.py"))]
     parts.append(_section("Top level", "", schema))
     parts.append(_section("An entry of `rules`", "rules.", schema["$defs"]["Rule"]))
+    parts.append(_section("`rights`", "rights.", schema["$defs"]["RightsRule"]))
     return "\n".join(parts)
 
 

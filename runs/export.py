@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from components.core.card import sampling_settings
 from components.core.errors import InputError
 from components.core.model_ref import POCKET_BASES
-from components.core.paths import atomic_folder, read_json
+from components.core.paths import atomic_folder, read_json, write_text
 from components.core.prompting import fill_tokens
+from components.core.rights import attribution
 from components.diffusion.models.layouts import LAYOUTS, Layout
 from components.registry.card import write_card
 from components.registry.hub import open_hub
@@ -29,6 +30,7 @@ SHOWN = 8
 MOST = 2.0
 """Most strength: so many times what was trained."""
 SCORES = Path("evaluation") / "scores.json"
+ATTRIBUTION = "ATTRIBUTION.txt"
 _TRAINING = {
     "steps": "optimizer steps", "batch_size": "StyleRef pictures a step", "aux_batch_size": "Aux pictures a step",
     "gradient_accumulation": "micro-batches a step", "learning_rate": "learning rate",
@@ -95,6 +97,8 @@ def export_model(options: ExportOptions) -> dict[str, Any]:
         with atomic_folder(options.out) as target:
             written = write_format(model, options.format, name, target, options.dtype)
             facts = _facts(options, model, version, name, written, _place(pictures, target), origin, target)
+            if facts["attribution"]:
+                write_text(target / ATTRIBUTION, facts["attribution"])
             write_card(target, facts)
     files = sorted(path.relative_to(options.out).as_posix() for path in options.out.rglob("*") if path.is_file())
     pushed = hub.push(options.out, f"StyleForge: {name} as {options.format}") if hub else None
@@ -215,6 +219,7 @@ def _facts(
         "instance_prompt": fill_prompt(str(concepts[0].get("prompt", "")), None) if concepts else "",
         "training": _training(card),
         "provenance": _provenance(card),
+        "attribution": attribution(rights, name) if (rights := card.get("rights")) else "",
         "verdict": verdict,
         "scores": rows,
         "score_notes": remarks,

@@ -12,6 +12,7 @@ from components.core.errors import ConfigError, InputError, Problems
 from components.core.fingerprint import fingerprint
 from components.core.model_ref import local_model
 from components.core.paths import home
+from components.core.rights import check_rule
 from components.diffusion.models.sources import BaseFacts, base_facts, content_digest
 from components.diffusion.training.fit import check_fit
 from components.diffusion.training.launch import refuse_external_launcher
@@ -62,10 +63,12 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
         "scan": {
             "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
             "curated": aux.source == "curated", "pool": _pool(config), "content": found["content"],
+            **({"rights": True} if config.rights.recorded else {}),
         },
         "validate": {
             "minimum_side": config.training.resolution or facts.side, "needs_roles": needs_roles(method),
             "captioned": bool(config.captions.model),
+            **({"rights": dump["rights"]} if config.rights.licenses else {}),
         },
         **_caption_step(config, found),
         "split": {"extractor": extractor},
@@ -124,6 +127,8 @@ def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
             find(check_captioner, captions.model, captions.revision)
         with problems.collect():
             _check_captions_are_read(config)
+    with problems.collect():
+        check_rule(config.rights, "rights.licenses")
     problems.raise_all()
     return found
 

@@ -217,7 +217,7 @@ def _digest(config: RunConfig) -> str:
     plan = plan_run(config)
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         style_set = Path(scratch) / "style_set"
-        scan_style(config.style, effective_aux(config), style_set)
+        scan_style(config.style, effective_aux(config), style_set, rights=config.rights.recorded)
         # As it is registered: with what the base's family decides.
         return source_digest(style_set, RunConfig.model_validate(plan["register"]["config"]), plan["register"]["base_digest"])
 

@@ -50,7 +50,7 @@ def validate_style(path: Path, overrides: Sequence[str] = (), *, draw: bool | No
             if "style.source" not in missing:
                 style = config.style.model_copy(update={"reference": None} if "style.reference" in missing else {})
                 aux = effective_aux(config).model_copy(update={"source": "none"} if "aux.pool" in missing else {})
-                manifest = scan_style(style, aux, style_set)
+                manifest = scan_style(style, aux, style_set, rights=config.rights.recorded)
                 if problems.found:
                     problems.found += manifest.unusable(config.style.source)
         problems.raise_all()

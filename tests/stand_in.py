@@ -31,7 +31,7 @@ class Verdict:
     def __init__(self, refused): self.passed = not refused
     def raise_if_failed(self, page=None):
         if not self.passed: raise GateRefused("style data", f"refused.png is not wanted; {page}")
-def validate_style_set(style_set, *, minimum_side, needs_roles, out, captioned=False):
+def validate_style_set(style_set, *, minimum_side, needs_roles, out, captioned=False, rights=None):
     out.mkdir(parents=True)
     write_json(out / "validation.json", {"minimum_side": minimum_side})
     return Verdict(any(row["path"] == "refused.png" for row in read_jsonl(style_set / "manifest.jsonl")))

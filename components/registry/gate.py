@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from components.core.config import Section, read_config, validate_model
+from components.core.config.rights import RightsRule
 from components.core.metrics import PAIRED, SPECS, Metric, MetricName, confidence_of
+from components.core.rights import check_rule, refused, summarize
 
 Verdict = Literal["pass", "refuse", "undecided"]
 Replicates = Mapping[str, NDArray[np.float64]]
@@ -78,6 +80,7 @@ class GateConfig(Section):
     """What a model must reach to be promoted."""
 
     rules: tuple[Rule, ...] = Field(min_length=1, description="All of them must pass.")
+    rights: RightsRule = Field(RightsRule(), description="Rights that the images must have which the model was trained on.")
 
 
 @dataclass(frozen=True)
@@ -111,18 +114,22 @@ class _Interval:
 
 def load_gate(path: Path) -> GateConfig:
     """Read a gate's YAML."""
-    return validate_model(GateConfig, read_config(path)[1], str(path))
+    gate = validate_model(GateConfig, read_config(path)[1], str(path))
+    check_rule(gate.rights, f"{path}: rights.licenses")
+    return gate
 
 
 def judge(
     gate: GateConfig, scores: Mapping[str, Any], champion: Mapping[str, Any] | None, paired: tuple[Replicates, Replicates] | None = None
 ) -> GateResult:
-    """Hold a model's ``scores.json`` against the rules.
+    """Hold a model's ``scores.json``, with its ``votes`` and ``rights`` where it has any, against the rules.
 
     ``champion`` are the champion's ``style`` scores, made with the same prompts, reference and extractor. The differences of the
     ``paired`` replicates decide; without them the two intervals do, as if independent, which is decided less often.
     """
     results = tuple(_apply(rule, scores, champion, paired) for rule in gate.rules)
+    if gate.rights.licenses:
+        results += (_judge_rights(gate.rights, scores.get("rights")),)
     verdicts = [result.verdict for result in results]
     verdict: Verdict = "refuse" if "refuse" in verdicts else "undecided" if "undecided" in verdicts else "pass"
     return GateResult(verdict, results)
@@ -146,6 +153,20 @@ def _apply(
         return RuleResult(rule.name, "refuse", f"{label}: the {rule.against} has no such score")
     replicates = paired if rule.against == "champion" and rule.metric in PAIRED else None
     return _decide(rule, mine, other, level, replicates and (replicates[0][rule.metric], replicates[1][rule.metric]))
+
+
+def _judge_rights(rule: RightsRule, rows: Sequence[Mapping[str, Any]] | None) -> RuleResult:
+    """Every image that the rule refuses is named."""
+    name = f"rights: {', '.join(rule.licenses)}"
+    if not rows:
+        problem = "the model records no rights of the images that it learned from; set rights.record or rights.licenses, and run again"
+        return RuleResult(name, "refuse", f"rights: {problem}")
+    found, facts = refused(rule, rows), summarize(rows)
+    if found:
+        listing = "".join(f"\n    {path}: {reason}" for path, reason in found.items())
+        return RuleResult(name, "refuse", f"rights: {len(found)} of {len(rows)} images may not train{listing}")
+    shared = f"; share-alike: {', '.join(facts['share_alike'])}" if facts["share_alike"] else ""
+    return RuleResult(name, "pass", f"rights: {len(rows)} images under {', '.join(facts['licenses'])}{shared}")
 
 
 def _score(scores: Mapping[str, Any], name: str) -> _Interval | None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.core.card import read_card
 from components.core.errors import GateRefused, InputError
 from components.core.paths import read_json
 from components.registry import history
@@ -115,6 +116,7 @@ def promote(tracking: Tracking, request: PromotionRequest, tools: Tools, *, leas
         version = find_version(tracking, request.reference)
         folder = verified_folder(tracking, version)
         candidate = _scored(version, folder / EVALUATION)
+        candidate.scores["rights"] = read_card(folder).get("rights")
         attempt = _Attempt(tracking, request, candidate, production_name(candidate.name), tools, lease)
         result = attempt.judge()
         while result.passed and not request.dry_run and not result.promoted:

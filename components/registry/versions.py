@@ -106,9 +106,11 @@ def source_digest(style_set: Path, config: RunConfig, base_digest: str) -> str:
     """Digest of all that a version is made from, by which a repeated training is recognised.
 
     It covers the manifest of the style set (path, bytes, caption, role and split of each picture), the settings, and the base's
-    files; not where the pictures lie (``style.source``, ``style.reference``, ``aux.pool``), nor the section ``registry``.
+    files; not where the pictures lie (``style.source``, ``style.reference``, ``aux.pool``), nor the section ``registry``, nor ``rights``
+    where none are recorded.
     """
-    settings = config.model_dump(mode="json", exclude={"registry": True, "style": {"source", "reference"}, "aux": {"pool"}})
+    apart: dict[str, Any] = {"registry": True, "style": {"source", "reference"}, "aux": {"pool"}}
+    settings = config.model_dump(mode="json", exclude=apart if config.rights.recorded else {**apart, "rights": True})
     return digest_value([digest_file(Path(style_set) / "manifest.jsonl"), settings, base_digest])
 
 

@@ -6,10 +6,11 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from PIL import Image
 
@@ -31,7 +32,8 @@ FOLDER_ROLES = {"character": "character", "characters": "character", "background
 class ImageEntry:
     """One picture of a style set; facts as in :class:`components.core.images.ImageFacts`, caption and role from ``metadata.jsonl``.
 
-    ``caption_by`` is ``person`` or the model that wrote the caption. ``path`` is POSIX and relative to ``images/``; ``problem`` is the
+    ``caption_by`` is ``person`` or the model that wrote the caption; ``rights``, only where they are recorded, has its license, author,
+    consent and source as far as they are known. ``path`` is POSIX and relative to ``images/``; ``problem`` is the
     reason why the picture cannot be used, or None.
     """
 
@@ -49,6 +51,12 @@ class ImageEntry:
     role: str | None
     split: str
     problem: str | None
+    rights: Mapping[str, str] | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """As plain JSON; without ``rights`` where they are not recorded."""
+        row = asdict(self)
+        return row if self.rights is not None else {name: value for name, value in row.items() if name != "rights"}
 
     def file(self, style_set: Path) -> Path:
         """The picture's file in a style set's folder."""
@@ -79,7 +87,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """sha256 over all entries."""
-        return digest_value([asdict(entry) for entry in self.entries])
+        return digest_value([entry.as_row() for entry in self.entries])
 
     def split(self, name: str) -> tuple[ImageEntry, ...]:
         """The entries of one split, usable or not."""
@@ -95,7 +103,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.jsonl`` (one row a picture) and ``ignored.jsonl`` (one row a file passed over) into ``folder``."""
-        write_jsonl(Path(folder) / MANIFEST, [asdict(entry) for entry in self.entries])
+        write_jsonl(Path(folder) / MANIFEST, [entry.as_row() for entry in self.entries])
         write_jsonl(Path(folder) / "ignored.jsonl", [{"path": path} for path in self.ignored])
 
     @classmethod
@@ -105,8 +113,8 @@ class Manifest:
         if not (folder / MANIFEST).is_file():
             raise InputError(str(folder), f"holds no {MANIFEST}", expected="a style set made by the scan step")
         ignored = read_jsonl(folder / "ignored.jsonl") if (folder / "ignored.jsonl").is_file() else []
-        names = [field.name for field in fields(ImageEntry)]
-        entries = (ImageEntry(**{name: row[name] for name in names}) for row in read_jsonl(folder / MANIFEST))
+        names = [field.name for field in fields(ImageEntry) if field.name != "rights"]
+        entries = (ImageEntry(**{name: row[name] for name in names}, rights=row.get("rights")) for row in read_jsonl(folder / MANIFEST))
         return cls.of(entries, (row["path"] for row in ignored))
 
     @classmethod
@@ -142,17 +150,20 @@ class _Folder:
         ]
 
 
-def scan_style(style: StyleSection, aux: AuxSection, out: Path) -> Manifest:
+def scan_style(style: StyleSection, aux: AuxSection, out: Path, *, rights: bool = False) -> Manifest:
     """Copy a style's pictures, bytes unchanged, into the style set ``out`` and describe each in its manifest.
 
     StyleRef is ``style_ref/`` in the source, or, where there is none, the whole source but ``aux_pool/`` and
     ``reference/``. The Aux pool is read only where it is curated from. Pictures that do not decode become entries with a
-    ``problem``, for validation to judge. Nothing is written unless all of it is; all that is wrong is said in one InputError.
+    ``problem``, for validation to judge. With ``rights`` the manifest records those that the metadata names. Nothing is written unless all
+    of it is; all that is wrong is said in one InputError.
     """
     problems = Problems()
     with tempfile.TemporaryDirectory(dir=state("scratch")) as scratch, atomic_folder(out) as folder:
         found, ignored = _gather(style, aux, Path(scratch), problems)
         entries = _copy_all(found, folder, style.max_pixels, problems)
+        if not rights:
+            entries = [replace(entry, rights=None) for entry in entries]
         manifest = Manifest.of(entries, ignored)
         if problems.found:
             # There is no style set, so validation will not say it.
@@ -255,5 +266,6 @@ def _copy(item: _Found, target: Path, max_pixels: int) -> ImageEntry:
         caption_by=item.annotation.caption_by,
         role=item.annotation.role,
         split=item.split,
+        rights=item.annotation.rights,
         **asdict(facts),
     )

@@ -1,4 +1,4 @@
-"""The Hugging Face ImageFolder convention: ``metadata.jsonl`` with ``file_name``, ``text`` and our ``role``.
+"""The Hugging Face ImageFolder convention: ``metadata.jsonl`` with ``file_name``, ``text``, our ``role``, and an image's rights.
 
 A caption that a model wrote has two columns more: ``generated_by``, the model, and ``generated_text``, what it wrote. As soon as ``text``
 is another, somebody has edited it, and it is a person's.
@@ -6,11 +6,12 @@ is another, somebody has edited it, and it is a person's.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError, Problems
+from components.core.rights import FIELDS
 from components.styledata.source import walk
 
 METADATA = "metadata.jsonl"
@@ -20,11 +21,15 @@ ROLES = ("character", "background", "thing")
 
 @dataclass(frozen=True)
 class Annotation:
-    """What metadata says about one picture, as far as it does; ``caption_by`` is ``person`` or the model that wrote the caption."""
+    """What metadata says about one picture, as far as it does; ``caption_by`` is ``person`` or the model that wrote the caption.
+
+    ``rights`` has those of :data:`components.core.rights.FIELDS` that are texts.
+    """
 
     caption: str | None = None
     role: str | None = None
     caption_by: str | None = None
+    rights: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_metadata(folder: Path, problems: Problems) -> dict[str, Annotation]:
@@ -59,7 +64,7 @@ def _read_file(folder: Path, relative: PurePosixPath, problems: Problems) -> dic
                 raise InputError(where, f"names {row['file_name']}, which is not there", expected="a file relative to this folder")
             if name in annotations:
                 raise InputError(where, f"names {row['file_name']} a second time", expected="one line a picture")
-            annotations[name] = Annotation(_caption(row, where), _role(row, where), written_by(row))
+            annotations[name] = Annotation(_caption(row, where), _role(row, where), written_by(row), _rights(row))
     return annotations
 
 
@@ -84,6 +89,11 @@ def written_by(row: Mapping[str, Any]) -> str | None:
 
 def _joined(text: Any) -> str:
     return " ".join(text.split()) if isinstance(text, str) else ""
+
+
+def _rights(row: Mapping[str, Any]) -> dict[str, str]:
+    # Others use these columns in their own ways: what is no text says nothing to us.
+    return {name: text for name in FIELDS if (text := _joined(row.get(name)))}
 
 
 def _caption(row: dict[str, Any], where: str) -> str | None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from components.core.config.rights import RightsRule
 from components.core.images import EXTENSIONS
+from components.core.rights import refused
 from components.styledata.manifest import ImageEntry, Manifest
 from components.styledata.near_duplicates import exact_duplicates, near_duplicates
 
@@ -47,7 +49,7 @@ class Rule:
     reason: str = ""
 
 
-def table(manifest: Manifest, style_set: Path) -> pandas.DataFrame:
+def table(manifest: Manifest, style_set: Path, rights: RightsRule | None = None) -> pandas.DataFrame:
     """One row a picture or ignored file, with all that the rules look at. A column that does not apply holds null."""
     import pandas
 
@@ -58,6 +60,8 @@ def table(manifest: Manifest, style_set: Path) -> pandas.DataFrame:
         "exact_leak": exact_duplicates(style, reference) | exact_duplicates(pool, (*reference, *style)),
         "near_leak": near_duplicates(style_set, style, reference),
     }
+    problems = refused(rights, ({"path": entry.path, **(entry.rights or {})} for entry in manifest.entries)) if rights else {}
+    relations["rights"] = problems
     rows = [_row(entry) | {name: found.get(entry.path) for name, found in relations.items()} for entry in manifest.entries]
     rows += [{"path": path, "kind": "ignored", "passed_over": _why_ignored(path)} for path in manifest.ignored]
     columns = [*_row(_NOTHING), *relations, "passed_over"]
@@ -90,13 +94,18 @@ def _why_ignored(path: str) -> str:
     return "is not a PNG, JPEG, WebP, BMP, TIFF or GIF file by its name"
 
 
-def rules(manifest: Manifest, *, minimum_side: int, needs_roles: bool, captioned: bool = False) -> list[Rule]:
+def rules(
+    manifest: Manifest, *, minimum_side: int, needs_roles: bool, captioned: bool = False, rights: RightsRule | None = None
+) -> list[Rule]:
     """All rules that apply, hard ones first. The held-out reference's quality only warns: it spoils a score and not a model.
 
-    Where pictures without captions are ``captioned`` later, they are not missed.
+    Where pictures without captions are ``captioned`` later, they are not missed. ``rights`` are asked for where a rule is given.
     """
     found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules(captioned)]
     found += _role_rules(manifest, needs_roles)
+    if rights is not None:
+        message = "Every picture that trains has the rights that the configuration asks for (section rights)"
+        found.append(_null("rights", "hard", TRAINING, "rights", message, "{rights}"))
     return sorted(found, key=lambda rule: rule.severity)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.core.config.rights import RightsSection
 from components.core.errors import GateRefused
 from components.core.pages import thumbnail, write_page
 from components.core.paths import atomic_folder, write_json
@@ -80,16 +81,20 @@ class ValidationReport:
         return {"passed": self.passed, **asdict(self)}
 
 
-def validate_style_set(style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path, captioned: bool = False) -> ValidationReport:
+def validate_style_set(
+    style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path, captioned: bool = False, rights: Mapping[str, Any] | None = None
+) -> ValidationReport:
     """Judge a style set; write ``validation.json`` and the self-contained page ``validation.html`` into ``out``.
 
     ``minimum_side`` is the base's resolution: shorter sides below it warn, below half of it they are refused. Pictures without
-    captions that are ``captioned`` later are not missed. Never raises for bad pictures: see :meth:`ValidationReport.raise_if_failed`.
+    captions that are ``captioned`` later are not missed. ``rights`` is the configuration's section, where it asks for any. Never raises
+    for bad pictures: see :meth:`ValidationReport.raise_if_failed`.
     """
     manifest = Manifest.load(style_set)
-    chosen = rules(manifest, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned)
+    asked = RightsSection.model_validate(rights) if rights else None
+    chosen = rules(manifest, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, rights=asked)
     report = ValidationReport(
-        rules=tuple(_run(chosen, table(manifest, style_set))), counts={name: len(manifest.usable(name)) for name in SPLITS}
+        rules=tuple(_run(chosen, table(manifest, style_set, asked))), counts={name: len(manifest.usable(name)) for name in SPLITS}
     )
     with atomic_folder(out) as folder:
         write_json(folder / "validation.json", report.as_json())

@@ -13,9 +13,12 @@ from steps.io.workspace import scratch
 
 @step(environment=code_of(__file__))
 def scan(
-    source: str, reference: str | None, curated: bool, pool: str | None, max_pixels: int, content: str
+    source: str, reference: str | None, curated: bool, pool: str | None, max_pixels: int, content: str, rights: bool = False
 ) -> Annotated[Folder, "style_set"]:
-    """Read the style's pictures; ``content``, a digest of what is there now, makes a changed picture a changed parameter."""
+    """Read the style's pictures; ``content``, a digest of what is there now, makes a changed picture a changed parameter.
+
+    With ``rights`` the manifest records theirs.
+    """
     from components.styledata.manifest import scan_style
 
     out = scratch("scan")
@@ -24,5 +27,5 @@ def scan(
     }
     # The style's name is no part of the pictures, so another name must not read them again.
     style = StyleSection(name="style", source=str(places["source"]), reference=places["reference"], max_pixels=max_pixels)
-    scan_style(style, AuxSection(source="curated" if curated else "none", pool=places["pool"]), out)
+    scan_style(style, AuxSection(source="curated" if curated else "none", pool=places["pool"]), out, rights=rights)
     return Folder(out)

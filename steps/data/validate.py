@@ -3,7 +3,7 @@
 import logging
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from zenml import step
 
@@ -16,8 +16,12 @@ _logger = logging.getLogger(__name__)
 
 
 @step(environment=code_of(__file__))
-def validate(style_set: Folder, minimum_side: int, needs_roles: bool, captioned: bool = False) -> Annotated[Folder, "validation"]:
+def validate(
+    style_set: Folder, minimum_side: int, needs_roles: bool, captioned: bool = False, rights: dict[str, Any] | None = None
+) -> Annotated[Folder, "validation"]:
     """Check the style set against the rules; ``minimum_side`` is the base's resolution, in pixels, ``captioned`` that a model will caption.
+
+    ``rights`` is the section of the configuration, where it asks for any.
 
     Raises:
         GateRefused: listing every file at fault with its reason.
@@ -25,7 +29,8 @@ def validate(style_set: Folder, minimum_side: int, needs_roles: bool, captioned:
     from components.styledata.validation import validate_style_set
 
     out = scratch("validate")
-    verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, out=out)
+    asked = {"rights": rights} if rights else {}
+    verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, out=out, **asked)
     # A failed step leaves no artifact, and the page is what shows the pictures at fault.
     verdict.raise_if_failed(None if verdict.passed else keep(out, style_set.digest) / "validation.html")
     for warning in verdict.warnings:

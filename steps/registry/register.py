@@ -8,13 +8,18 @@ from zenml import step
 from components.core.card import as_scored
 from components.core.config import RunConfig
 from components.core.paths import link_or_copy, read_json, read_jsonl, write_json
+from components.core.rights import summarize
 from components.registry.packaging import shipped_files
 from components.registry.versions import EVALUATION
+from components.styledata.manifest import Manifest
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
 from steps.io.workspace import scratch
 
 LOGGED_PICTURES = 32
+TRAINING = ("style_ref", "aux_pool")
+TAG_LENGTH = 4000
+"""MLflow refuses longer tags."""
 
 
 @step(environment=code_of(__file__, shipped_files()))
@@ -30,7 +35,7 @@ def register(
     run = RunConfig.model_validate(config)
     out = scratch("register")
     out.mkdir(parents=True)
-    finished = _finish_model(run, model, scores, out / "model")
+    finished = _finish_model(run, style_set, model, scores, out / "model")
     package(finished)
     card = read_json(finished / "styleforge.json")
     reference = register_model(
@@ -41,7 +46,7 @@ def register(
             "manifest_digest": card.get("manifest_digest") or style_set.digest, "config_digest": run.digest(), "method": run.method.name,
             "identifier": card.get("identifier") or run.method.identifier, "style": run.style.name, "base": run.base.model,
             "base_revision": run.base.revision or "", "base_digest": base_digest, "model_digest": model.digest,
-            SOURCE_DIGEST: source_digest(style_set.path, run, base_digest),
+            SOURCE_DIGEST: source_digest(style_set.path, run, base_digest), **_rights_tags(card.get("rights")),
         },
     )  # fmt: skip
     result = out / "registration"
@@ -50,8 +55,11 @@ def register(
     return Folder(result)
 
 
-def _finish_model(run: RunConfig, model: Folder, scores: Folder, target: Path) -> Path:
-    """The model folder with its scores, and in ``styleforge.json`` what training did not know: the style's name, how to draw with it."""
+def _finish_model(run: RunConfig, style_set: Folder, model: Folder, scores: Folder, target: Path) -> Path:
+    """The model folder with its scores, and in ``styleforge.json`` what training did not know: the style's name, how to draw with it.
+
+    Where they are recorded, the rights of the images in ``style_ref`` and ``aux_pool`` are there too.
+    """
     for relative in model.files():
         if relative.as_posix() != "styleforge.json":
             link_or_copy(model.path / relative, target / relative)
@@ -63,8 +71,20 @@ def _finish_model(run: RunConfig, model: Folder, scores: Folder, target: Path) -
     if chosen := card.get("selection"):
         drawing["guidance"] = chosen["guidance"]
     card |= {"style": run.style.name, "sampling": drawing, "model_digest": model.digest, "config_digest": run.digest()}
+    if run.rights.recorded:
+        trained = [entry for split in TRAINING for entry in Manifest.load(style_set.path).usable(split)]
+        card["rights"] = [{"path": entry.path, **(entry.rights or {})} for entry in trained]
     write_json(target / "styleforge.json", card)
     return target
+
+
+def _rights_tags(rows: list[dict[str, Any]] | None) -> dict[str, str]:
+    """Who has a say in the model, for those who look for it in MLflow; nothing where rights were not recorded."""
+    if rows is None:
+        return {}
+    found = summarize(rows)
+    texts = {key: ", ".join(found[key])[:TAG_LENGTH] for key in ("licenses", "authors", "share_alike")}
+    return {**texts, "images_without_license": str(len(found["without"]))}
 
 
 def _some_pictures(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,25 @@ def export(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
 def code_of(card: Path) -> str:
     (found,) = re.findall(r"^```python\n(.*?)^```$", card.read_text(encoding="utf-8"), re.M | re.S)
     return str(found)
+
+
+def test_whose_images_a_model_learned_from_goes_with_it(world: World, here: Path) -> None:
+    model = here / "model"
+    shutil.copytree(world.models["dreambooth"], model)
+    rights = [{"path": "a.png", "license": "CC-BY-SA-4.0", "author": "Ann", "consent": "her mail"}, {"path": "b.png"}]
+    write_json(model / "styleforge.json", {**read_card(model), "rights": rights})
+    code, answer, _ = export(model, "--format", "diffusers", "--out", "out")
+    assert code == 0 and "ATTRIBUTION.txt" in answer["files"]
+    text = (here / "out" / "ATTRIBUTION.txt").read_text()
+    card = (here / "out" / "README.md").read_text()
+    assert "- Ann: 1 image, CC-BY-SA-4.0" in text and text.strip() in card and "No licence is on record for b.png" in text
+    # Who allowed what is between those two.
+    assert "her mail" not in "".join(path.read_text() for path in (here / "out").glob("*.[jmt]*"))
+    assert read_card(here / "out")["rights"][0] == {"path": "a.png", "license": "CC-BY-SA-4.0", "author": "Ann"}
+    assert (
+        not (export(world.models["dreambooth"], "--format", "diffusers", "--out", "none")[0])
+        and not (here / "none" / "ATTRIBUTION.txt").exists()
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from components.core.config import PLAIN, RunConfig, parse_config
+from components.core.content import digest_value
 from components.core.errors import ConfigError, InputError
 from components.diffusion.models.sources import base_facts
 from components.diffusion.training.rows import METHODS
@@ -42,6 +43,18 @@ def _config(settings: dict[str, Any], *overrides: str) -> RunConfig:
 def _changed(settings: dict[str, Any], *overrides: str) -> set[str]:
     before, after = plan_run(_config(settings)), plan_run(_config(settings, *overrides))
     return {step for step in before if before[step] != after[step]}
+
+
+def test_rights_cost_nothing_where_they_are_not_asked_for(settings: dict[str, Any]) -> None:
+    plan, config = plan_run(_config(settings)), _config(settings)
+    assert "rights" not in plan["scan"] and "rights" not in plan["validate"]
+    # As if there were no such section.
+    assert config.digest() == digest_value({key: value for key, value in config.model_dump(mode="json").items() if key != "rights"})
+    assert _changed(settings, "rights.record=true") == {"scan", "report", "register"}
+    asked = plan_run(_config(settings, "rights.licenses=any"))
+    assert asked["scan"]["rights"] is True and asked["validate"]["rights"]["licenses"] == ["any"]
+    with pytest.raises(ConfigError, match=r"rights\.licenses: CC-BY: no SPDX id"):
+        plan_run(_config(settings, "rights.licenses=[CC-BY]"))
 
 
 @pytest.mark.parametrize(

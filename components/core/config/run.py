@@ -13,6 +13,7 @@ from components.core.config import sections
 from components.core.config.examine import ExamineSection
 from components.core.config.files import read_config
 from components.core.config.method import MethodSection
+from components.core.config.rights import RightsSection
 from components.core.config.section import Section
 from components.core.config.selection import SelectionSection
 from components.core.config.validation import validate_model
@@ -36,6 +37,7 @@ class RunConfig(Section):
     scoring: sections.ScoringSection = sections.ScoringSection()
     attention: sections.AttentionSection = sections.AttentionSection()
     examine: ExamineSection = ExamineSection()
+    rights: RightsSection = RightsSection()
     registry: sections.RegistrySection = sections.RegistrySection()
 
     @model_validator(mode="before")
@@ -85,8 +87,8 @@ class RunConfig(Section):
         return self.registry.model or f"styleforge-{self.style.name}"
 
     def digest(self) -> str:
-        """sha256 of the resolved configuration."""
-        return digest_value(self.model_dump(mode="json"))
+        """sha256 of the resolved configuration; of rights only where they are recorded, so that older digests stand."""
+        return digest_value(self.model_dump(mode="json", exclude=None if self.rights.recorded else {"rights"}))
 
     def flat(self) -> dict[str, Any]:
         """The configuration as one level of dotted keys, as MLflow wants its parameters."""

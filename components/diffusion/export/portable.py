@@ -365,7 +365,9 @@ def _differences(name: str, base: dict[str, Any]) -> dict[str, Any]:
 
 
 def public_card(card: dict[str, Any]) -> dict[str, Any]:
-    """A card without the paths of this machine: of a local base only its folder's name is kept."""
+    """A card without the paths of this machine (of a local base only its folder's name is kept), and without who gave which consent."""
+    if "rights" in card:
+        card = {**card, "rights": [{key: value for key, value in row.items() if key != "consent"} for row in card["rights"]]}
     if "base" not in card or is_public(str(card["base"]["model"])):
         return card
     return {**card, "base": {**card["base"], "model": base_name(card)}}

@@ -16,12 +16,16 @@ from components.registry.versions import ARTIFACT_DIGEST, EVALUATION, EVALUATION
 BETTER = validate_model(GateConfig, {"rules": [{"metric": "kid", "against": "champion", "at_most": 1.0, "decide": "value"}]}, "gate")
 
 
-def write_model(folder: Path, kid: float, *, same: str = "bank-1", weights: bytes = b"weights", scores: Any = None) -> Path:
+def write_model(
+    folder: Path, kid: float, *, same: str = "bank-1", weights: bytes = b"weights", scores: Any = None, card: Any = None
+) -> Path:
     """A model folder with nothing in it but what the registry looks at."""
     evaluation = folder / EVALUATION
     evaluation.mkdir(parents=True)
     (folder / "model_index.json").write_text("{}")
     (folder / "weights.safetensors").write_bytes(weights)
+    if card is not None:
+        (folder / "styleforge.json").write_text(json.dumps(card))
     scores = scores or {"style": {"kid": {"value": kid, "low": kid, "high": kid, "n": 128}}, "base": {"kid": {"value": 1.0, "n": 128}}}
     (evaluation / "scores.json").write_text(json.dumps(scores))
     (evaluation / "protocol.json").write_text(json.dumps({"same": {"bank": same}}))

@@ -17,7 +17,7 @@ BASE = {"name": "owner/base", "public": True, "revision": "ab" * 20}
 LOCAL = {"public": False, "revision": None}
 BARE: dict[str, Any] = {
     "title": "bare", "format": "diffusers", "base": None, "usage": USAGE, "license": "other",
-    **dict.fromkeys(("method", "style", "version", "template", "instance_prompt", "verdict", "pictures_are", "grid"), ""),
+    **dict.fromkeys(("method", "style", "version", "template", "instance_prompt", "verdict", "pictures_are", "grid", "attribution"), ""),
     **dict.fromkeys(("tokens", "training", "provenance", "scores", "score_notes", "pictures", "files", "notes", "tags"), ()),
 }  # fmt: skip
 FACTS: dict[str, Any] = {

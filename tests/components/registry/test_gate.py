@@ -138,6 +138,23 @@ def test_raising_a_limit_never_turns_a_pass_into_anything_else(
     assert found[0] in (by_value, "undecided")
 
 
+def test_rights_are_a_rule_beside_the_scores() -> None:
+    scores: dict[str, Any] = {"style": {"kid": score(0.1)}}
+    rules: dict[str, Any] = {"rules": [{"metric": "kid", "at_most": 1}]}
+    asked = validate_model(GateConfig, {**rules, "rights": {"licenses": ["CC-BY-SA-4.0", "CC0-1.0"]}}, "gate.yaml")
+    rows = [{"path": "a.png", "license": "CC-BY-SA-4.0", "author": "Ann"}, {"path": "b.png", "license": "CC0-1.0"}]
+    found = judge(asked, {**scores, "rights": rows}, None)
+    assert found.verdict == "pass" and found.rules[-1].message.endswith("2 images under CC-BY-SA-4.0, CC0-1.0; share-alike: CC-BY-SA-4.0")
+    found = judge(asked, {**scores, "rights": [*rows, {"path": "c.png"}, {"path": "d.png", "license": "MIT", "author": "Bob"}]}, None)
+    assert found.verdict == "refuse" and "2 of 4 images may not train" in found.rules[-1].message
+    assert "c.png: has no license" in found.listing() and "d.png: its license MIT is not among" in found.listing()
+    for missing in (None, []):
+        found = judge(asked, {**scores, "rights": missing}, None)
+        assert found.verdict == "refuse" and "records no rights" in found.rules[-1].message
+    # Where no rule asks, nobody looks.
+    assert len(judge(validate_model(GateConfig, rules, "gate.yaml"), {**scores, "rights": [{"path": "c.png"}]}, None).rules) == 1
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
@@ -156,6 +173,9 @@ def test_rules_that_make_no_sense_are_refused(rule: dict[str, Any], message: str
 
 def test_the_gate_that_ships_loads_and_a_file_at_fault_is_named(tmp_path: Path) -> None:
     assert load_gate(builtin_config("gate")).rules
+    (tmp_path / "gate.yaml").write_text("rules: [{metric: kid, at_most: 1}]\nrights: {licenses: [GPL]}")
+    with pytest.raises(ConfigError, match=r"gate\.yaml: rights\.licenses: GPL: no SPDX id"):
+        load_gate(tmp_path / "gate.yaml")
     (tmp_path / "gate.yaml").write_text("rules: []")
     with pytest.raises(ConfigError, match=r"gate\.yaml"):
         load_gate(tmp_path / "gate.yaml")

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from components.core.config import validate_model
 from components.core.content import digest_folder
 from components.core.errors import GateRefused, InputError, ServiceUnreachable
 from components.registry import history
+from components.registry.gate import GateConfig
 from components.registry.lock import lock
 from components.registry.promotion import Promotion, PromotionRequest, Scored, alias_holder, promote, rollback
 from components.registry.tracking import Tracking, open_tracking
@@ -54,6 +56,14 @@ def test_who_when_why_and_against_what_go_on_record(shelf: Shelf, monkeypatch: p
     tags = shelf.tracking.client.get_model_version("m", "1").tags
     assert tags["styleforge.promoted_by"] == "ada" and tags["styleforge.promoted_because"] == "first style"
     assert shelf.tracking.client.get_model_version("m", "2").tags["styleforge.promoted_over"] == "1"
+
+
+def test_rights_are_those_that_the_models_own_card_names(shelf: Shelf) -> None:
+    asked = validate_model(GateConfig, {**BETTER.model_dump(), "rights": {"licenses": ["CC0-1.0"]}}, "gate")
+    named = {"rights": [{"path": "a.png", "license": "CC0-1.0"}]}
+    assert act(shelf, shelf.add("m", 0.2), gate=asked).gate.verdict == "refuse"
+    assert act(shelf, shelf.add("m", 0.2, card={"rights": [{"path": "a.png"}]}), gate=asked).gate.verdict == "refuse"
+    assert act(shelf, shelf.add("m", 0.2, card=named), gate=asked).promoted and champion(shelf) == "3"
 
 
 def test_a_dry_run_changes_nothing(shelf: Shelf) -> None:

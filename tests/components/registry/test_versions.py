@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from components.core.config import RunConfig, parse_config
-from components.core.content import digest_folder
+from components.core.content import digest_file, digest_folder, digest_value
 from components.core.errors import GateRefused, InputError
 from components.core.paths import write_jsonl
 from components.registry.tracking import Tracking, open_tracking
@@ -157,6 +157,12 @@ def test_the_digest_is_of_pictures_settings_and_base(tmp_path: Path) -> None:
     # Where things are does not matter.
     for moved in ({"style.source": "s3://elsewhere"}, {"aux.pool": "pool"}, {"style.reference": "held"}, {"registry.alias": "x"}):
         assert source_digest(tmp_path, config(**moved), "base") == first
+    # Digests of before there were rights stand.
+    settings = config().model_dump(
+        mode="json", exclude={"registry": True, "style": {"source", "reference"}, "aux": {"pool"}, "rights": True}
+    )
+    assert first == digest_value([digest_file(tmp_path / "manifest.jsonl"), settings, "base"])
+    assert source_digest(tmp_path, config(**{"rights.record": True}), "base") != first
     others = {source_digest(tmp_path, config(**change), "base") for change in ({"seed": 1}, {"training.steps": 3}, {"aux.count": 4})}
     others.add(source_digest(tmp_path, config(), "another base"))
     write_jsonl(tmp_path / "manifest.jsonl", [{"path": "a.png", "sha256": "2"}])

@@ -48,8 +48,14 @@ def style_folder(root: Path, *, style: int = 16, pool: int = 0, reference: int =
     return root
 
 
-def scan(source: Path | str, out: Path, *, aux: str = "none", **style: Any) -> Manifest:
-    return scan_style(StyleSection(name="test", source=str(source), **style), AuxSection(source=aux), out)
+def scan(source: Path | str, out: Path, *, aux: str = "none", rights: bool = False, **style: Any) -> Manifest:
+    return scan_style(StyleSection(name="test", source=str(source), **style), AuxSection(source=aux), out, rights=rights)
+
+
+def grant(source: Path, rights: dict[str, dict[str, Any]]) -> None:
+    """Add columns to rows of a source's metadata, by path."""
+    rows = [json.loads(line) for line in (source / "metadata.jsonl").read_text().splitlines()]
+    (source / "metadata.jsonl").write_text("".join(json.dumps({**row, **rights.get(row["file_name"], {})}) + "\n" for row in rows))
 
 
 class ColourEncoder:

@@ -8,9 +8,10 @@ import pytest
 from components.core.config import AuxSection, StyleSection
 from components.core.content import digest_folder
 from components.core.errors import InputError, Problems
+from components.styledata.captions import write_captioned
 from components.styledata.manifest import Manifest, scan_style
 from components.styledata.metadata import Annotation, read_metadata
-from tests.components.styledata.helpers import encoded, picture, scan, style_folder
+from tests.components.styledata.helpers import encoded, grant, picture, scan, style_folder
 
 
 def flat_folder(root: Path, *names: str) -> Path:
@@ -34,6 +35,22 @@ def test_three_folders_with_metadata(tmp_path: Path) -> None:
     row = json.loads((tmp_path / "set/manifest.jsonl").read_text().splitlines()[0])
     documented = {"path", "sha256", "phash", "width", "height", "mode", "format", "caption", "caption_by", "role", "split", "problem"}
     assert documented < set(row) and set(row) - documented == {"spread", "animated"}
+
+
+def test_rights_are_part_of_the_set_only_where_they_are_recorded(tmp_path: Path) -> None:
+    source = style_folder(tmp_path / "source", style=3)
+    before = scan(source, tmp_path / "before")
+    # What others keep in these columns is not refused.
+    grant(source, {"style_ref/00.png": {"license": " CC0-1.0 ", "author": "Ann", "source": {"a": 1}}, "style_ref/01.png": {"license": 7}})
+    manifest = scan(source, tmp_path / "set")
+    assert (tmp_path / "set/manifest.jsonl").read_bytes() == (tmp_path / "before/manifest.jsonl").read_bytes()
+    assert manifest.digest == before.digest and digest_folder(tmp_path / "set") == digest_folder(tmp_path / "before")
+    recorded = scan(source, tmp_path / "set", rights=True)
+    assert [entry.rights for entry in recorded.entries] == [{"license": "CC0-1.0", "author": "Ann"}, {}, {}]
+    assert recorded.digest != before.digest and Manifest.load(tmp_path / "set") == recorded
+    # Captions that are added later leave them alone.
+    captioned = write_captioned(recorded, {"style_ref/00.png": "new"}, "owner/model@1", tmp_path / "captioned")
+    assert [entry.rights for entry in captioned.entries] == [entry.rights for entry in recorded.entries]
 
 
 def test_flat_folder_with_sub_folders(tmp_path: Path) -> None:

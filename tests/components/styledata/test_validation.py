@@ -1,5 +1,6 @@
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from components.core.content import digest_folder
 from components.core.errors import GateRefused
 from components.styledata.validation import RuleResult, ValidationReport, validate_style_set
-from tests.components.styledata.helpers import encoded, picture, png_header_bomb, scan, style_folder
+from tests.components.styledata.helpers import encoded, grant, picture, png_header_bomb, scan, style_folder
 
 
 @pytest.fixture
@@ -41,6 +42,25 @@ def test_a_good_set_passes_and_is_written(tmp_path: Path, source: Path, caplog: 
     written = json.loads((tmp_path / "validation/validation.json").read_text())
     assert written == json.loads(json.dumps(report.as_json())) and set(written) == {"passed", "rules", "counts"}
     assert set(written["rules"][0]) == {"name", "severity", "passed", "message", "failures"}
+
+
+def test_rights_are_asked_for_only_by_a_rule_and_all_that_lack_them_are_named(tmp_path: Path, source: Path) -> None:
+    granted = {"license": "CC-BY-4.0", "author": "Ann"}
+    named = [f"{split}/{index:02d}.png" for split in ("style_ref", "aux_pool") for index in range(16)]
+    grant(source, dict.fromkeys(named[2:], granted) | {"style_ref/01.png": {"license": "CC-BY-4.0"}})
+    scan(source, tmp_path / "set", aux="curated", rights=True)
+    check = partial(validate_style_set, tmp_path / "set", minimum_side=64, needs_roles=False, out=tmp_path / "validation")
+    assert "rights" not in {result.name for result in check().rules}
+    report = check(rights={"licenses": ["CC-BY-4.0"]})
+    # The reference is only measured by.
+    assert failing(report) == {"rights": ["style_ref/00.png", "style_ref/01.png"]} and not report.passed
+    assert [failure.reason for failure in rule(report, "rights").failures] == [
+        "has no license", "its license CC-BY-4.0 asks to name the author, and there is none",
+    ]  # fmt: skip
+    grant(source, {"style_ref/00.png": granted, "style_ref/01.png": granted})
+    scan(source, tmp_path / "set", aux="curated", rights=True)
+    assert check(rights={"licenses": ["CC-BY-4.0"]}).passed
+    assert not check(rights={"licenses": ["CC-BY-4.0"], "consent": True}).passed
 
 
 def test_a_refusal_lists_every_file_with_its_reason(tmp_path: Path, source: Path) -> None:
