@@ -192,7 +192,9 @@ def _artists(run: PipelineRunResponse) -> tuple[list[Candidate], list[Candidate]
     manifest, split = Manifest.load(style_set), read_json(output_folder(run, "split") / "split.json")
 
     def of(name: str) -> list[Candidate]:
-        return [Candidate(entry.file(style_set), entry.caption or "", entry.known_role[0]) for entry in manifest.usable(name)]
+        return [
+            Candidate(entry.file(style_set), entry.caption or "", entry.known_role[0], entry.concept) for entry in manifest.usable(name)
+        ]
 
     return [] if split["reference_is_style_ref"] else of("reference"), of("style_ref")
 
@@ -251,4 +253,6 @@ def _read_folder(name: str) -> list[Candidate]:
     problems = Problems()
     notes = read_metadata(folder, problems)
     problems.raise_all()
-    return [Candidate(folder / path, note.caption or "", note.role) for path in files for note in [notes.get(path, Annotation())]]
+    return [
+        Candidate(folder / path, note.caption or "", note.role, note.concept) for path in files for note in [notes.get(path, Annotation())]
+    ]

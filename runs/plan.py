@@ -60,16 +60,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
     dump = config.model_dump(mode="json")
     concepts = [concept.as_json() for concept in method.concepts]
     return {
-        "scan": {
-            "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
-            "curated": aux.source == "curated", "pool": _pool(config), "content": found["content"],
-            **({"rights": True} if config.rights.recorded else {}),
-        },
-        "validate": {
-            "minimum_side": config.training.resolution or facts.side, "needs_roles": needs_roles(method),
-            "captioned": bool(config.captions.model),
-            **({"rights": dump["rights"]} if config.rights.licenses else {}),
-        },
+        **_data_steps(config, method, aux, found),
         **_caption_step(config, found),
         "split": {"extractor": extractor},
         **_examine_step(config, base, extractor),
@@ -92,6 +83,26 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
         "report": {"config": {key: value for key, value in dump.items() if key != "registry"}},
         "register": {"config": dump, "base_digest": base["digest"], "tracking": public_uri(tracking)},
     }  # fmt: skip
+
+
+def _data_steps(config: RunConfig, method: Method, aux: AuxSection, found: dict[str, Any]) -> Plan:
+    rights = config.rights.model_dump(mode="json")
+    return {
+        "scan": {
+            "source": config.style.source, "reference": config.style.reference, "max_pixels": config.style.max_pixels,
+            "curated": aux.source == "curated", "pool": _pool(config), "content": found["content"], **recorded(config),
+        },
+        "validate": {
+            "minimum_side": config.training.resolution or found["facts"].side, "needs_roles": needs_roles(method),
+            "captioned": bool(config.captions.model), **({"rights": rights} if config.rights.licenses else {}),
+        },
+    }  # fmt: skip
+
+
+def recorded(config: RunConfig) -> dict[str, bool]:
+    """What the manifest records besides, where the run asks for it."""
+    asked = {"rights": config.rights.recorded, "concepts": "truth" in config.scoring.measures}
+    return {name: True for name, value in asked.items() if value}
 
 
 def settled(config: RunConfig, facts: BaseFacts) -> RunConfig:

@@ -23,7 +23,7 @@ from components.registry.versions import TAG_PREFIX, find_made_from, source_dige
 from components.styledata.sets import Place, list_sets, read_settings
 from orchestration.environment import prepare_environment
 from orchestration.settings import check_settings
-from runs.plan import effective_aux, plan_run
+from runs.plan import effective_aux, plan_run, recorded
 from runs.run import run_personalize, terminate_as_interrupt
 from steps.evaluation.rescoring import tools
 
@@ -217,7 +217,7 @@ def _digest(config: RunConfig) -> str:
     plan = plan_run(config)
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         style_set = Path(scratch) / "style_set"
-        scan_style(config.style, effective_aux(config), style_set, rights=config.rights.recorded)
+        scan_style(config.style, effective_aux(config), style_set, **recorded(config))
         # As it is registered: with what the base's family decides.
         return source_digest(style_set, RunConfig.model_validate(plan["register"]["config"]), plan["register"]["base_digest"])
 

@@ -12,7 +12,7 @@ from components.core.gpus import usual_gpu
 from components.core.paths import state
 from orchestration.environment import prepare_environment
 from runs.memory import check_fits
-from runs.plan import Plan, effective_aux, plan_run
+from runs.plan import Plan, effective_aux, plan_run, recorded
 
 SMALL = 256
 """Side in pixels up to which a base draws a set's captions on a CPU in seconds."""
@@ -50,7 +50,7 @@ def validate_style(path: Path, overrides: Sequence[str] = (), *, draw: bool | No
             if "style.source" not in missing:
                 style = config.style.model_copy(update={"reference": None} if "style.reference" in missing else {})
                 aux = effective_aux(config).model_copy(update={"source": "none"} if "aux.pool" in missing else {})
-                manifest = scan_style(style, aux, style_set, rights=config.rights.recorded)
+                manifest = scan_style(style, aux, style_set, **recorded(config))
                 if problems.found:
                     problems.found += manifest.unusable(config.style.source)
         problems.raise_all()

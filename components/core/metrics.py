@@ -92,6 +92,13 @@ SPECS: dict[str, Metric] = {
         Metric("kd", "KD × 10³", True, "natural", "distance to the style in the features of scoring.kd_extractor", factor=1000.0),
         Metric("cmmd", "CMMD", True, "natural × 10³", "distance to the style with a Gaussian kernel"),
         Metric(
+            "truth", "to the artist's own", True, "100 · (1 − cosine)", "distance to what the artist drew of the concept", bounded=True,
+        ),
+        Metric(
+            "truth_style", "to the artist's own, style", True, "100 · (1 − cosine)", "the same in the features of the style extractor",
+            bounded=True,
+        ),
+        Metric(
             "binding", "style by the token", False, "style", "style with the token less that without it, on the same seeds",
             group="drift", source="binding",
         ),

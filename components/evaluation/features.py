@@ -53,7 +53,11 @@ class Extractors:
 
 def measure_extractors(settings: ScoringSection) -> dict[str, str]:
     """Settings that name an extractor, with its name, of the measures that are asked for."""
-    needed = {"style_extractor": "style_score" in settings.measures, "copy_extractor": "copies" in settings.measures, "kd_extractor": True}
+    needed = {
+        "style_extractor": bool({"style_score", "truth"} & set(settings.measures)),
+        "copy_extractor": "copies" in settings.measures,
+        "kd_extractor": True,
+    }
     return {key: name for key, needs in needed.items() if needs and (name := getattr(settings, key))}
 
 

@@ -18,8 +18,7 @@ def proof(scores: Mapping[str, Any], drawn: Path, style_ref: Sequence[Path]) -> 
     measures = scores.get("measures")
     if measures is None:
         return None
-    own = measures["reference"]
-    rows = [_row(SPECS[key], scores["style"], scores["base"], own) for key in MEASURES if scores["style"].get(key)]
+    rows = [_row(SPECS[key], scores["style"], scores["base"], measures) for key in MEASURES if scores["style"].get(key)]
     return {
         "rows": rows,
         "roles": _roles(scores.get("by_category") or {}),
@@ -30,10 +29,12 @@ def proof(scores: Mapping[str, Any], drawn: Path, style_ref: Sequence[Path]) -> 
     }
 
 
-def _row(metric: Metric, style: Mapping[str, Any], base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _row(metric: Metric, style: Mapping[str, Any], base: Mapping[str, Any], measures: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the table; below the name stands what the held-out pictures of the style get."""
     row = score_row(metric, style[metric.key], base.get(metric.key))
-    return row | {"help": metric.help, "own": metric.text(own[metric.key]["value"]) if own.get(metric.key) else ""}
+    own, others = (measures.get(key, {}).get(metric.key) for key in ("reference", "truth"))
+    text = f"{metric.help}; to the artist's others {metric.text(others['value'])}" if others else metric.help
+    return row | {"help": text, "own": metric.text(own["value"]) if own else ""}
 
 
 def _roles(by_category: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

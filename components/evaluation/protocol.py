@@ -36,7 +36,8 @@ _WITHOUT_MEASURES: dict[str, Any] = {"measures": (), "kd_extractor": None}
 
 def score_and_keep(
     out: Path, folders: Mapping[str, Path], reference: Sequence[Path], *, reference_kind: str, settings: ScoringSection, seed: int,
-    tokens: Sequence[str], digests: Mapping[str, Any], style_ref: StyleRef = NO_STYLE_REF, extractors: Extractors | None = None,
+    tokens: Sequence[str], digests: Mapping[str, Any], style_ref: StyleRef = NO_STYLE_REF, concepts: Sequence[str | None] = (),
+    extractors: Extractors | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write into ``out`` a model's scores (see :func:`components.evaluation.scoring.score`) and how they came to be.
 
@@ -44,7 +45,15 @@ def score_and_keep(
     pictures), the yardstick, and the values of every picture, which paired comparisons draw on.
     """
     scores, scorer, sets = score(
-        folders, reference, settings, seed, tokens, reference_kind=reference_kind, style_ref=style_ref, extractors=extractors
+        folders,
+        reference,
+        settings,
+        seed,
+        tokens,
+        reference_kind=reference_kind,
+        style_ref=style_ref,
+        concepts=concepts,
+        extractors=extractors,
     )
     scores["digests"] |= digests
     with atomic_folder(out) as folder:

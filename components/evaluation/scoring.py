@@ -16,7 +16,7 @@ from components.core.content import derive_seed, digest_value
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.core.metrics import SCORES
-from components.evaluation import metrics
+from components.evaluation import metrics, truth
 from components.evaluation.extraction import FeatureTable, extract, scored_paths
 from components.evaluation.extractors.base import Features
 from components.evaluation.features import Extractors, FeatureCache, encode_texts_cached
@@ -34,7 +34,8 @@ NEAREST = 6
 
 def score(
     folders: Mapping[str, Path], reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str], *,
-    reference_kind: str = "held-out", style_ref: StyleRef = NO_STYLE_REF, extractors: Extractors | None = None,
+    reference_kind: str = "held-out", style_ref: StyleRef = NO_STYLE_REF, concepts: Sequence[str | None] = (),
+    extractors: Extractors | None = None,
 ) -> tuple[dict[str, Any], Scorer, dict[str, list[Picture]]]:  # fmt: skip
     """Score a style model's pictures beside its base's.
 
@@ -45,6 +46,7 @@ def score(
         tokens: bound to the style; CLIP-T is scored against prompts without them.
         reference_kind: ``style_ref`` when no reference is held out and the training pictures stand in.
         style_ref: the training pictures; without them there is no measure of :class:`Yardstick`.
+        concepts: what each picture of a held-out reference shows, for the measure ``truth``.
 
     Returns:
         ``style``, ``base`` (kid, fid, clip_t, clip_i and the measures: value, low, high, n each), ``drift``, ``by_category``,
@@ -63,10 +65,15 @@ def score(
     table = extract(scored_paths(sets.values(), reference), extractors.all, settings.batch_size)
     held_out = reference if reference_kind == "held-out" else []
     yardstick, own = build_yardstick(style_ref, held_out, [picture.path for picture in sets["base"]], settings, extractors, table)
+    if "truth" in settings.measures:
+        prompts = {picture.prompt_id: without_tokens(picture.prompt, tokens) for picture in sets["style"]}
+        clip, style = (table.of(each, reference) for each in (extractors.clip, extractors.measures["style_extractor"]))
+        yardstick.add_truth(clip, style, truth.pair_up(prompts, concepts if held_out else ()))
     scorer = Scorer(extractors, table, list(reference), settings, seed, tokens, yardstick)
     measures = {
         "reference": scorer.of_reference() if held_out else {}, "notes": yardstick.notes,
         "nearest": scorer.nearest(sets["style"]), "copy_limit": yardstick.copy_limit if yardstick.has("copies") else None,
+        **({"truth": scorer.to_others(sets["style"])} if yardstick.has("truth") else {}),
     }  # fmt: skip
     digests = {name: digest_pictures(table.hashes, [p.path for p in pictures]) for name, pictures in sets.items()}
     scores = {
@@ -132,7 +139,7 @@ class Scorer:
 
     def measured(self, name: str) -> bool:
         """Whether a measure that is not made in any case is asked for, and can be made."""
-        if name in KEPT:
+        if name in KEPT or name in truth.MEASURES:
             return self.yardstick.has(name)
         return name in self.settings.measures or (name == "kd" and "kd_extractor" in self.extractors.measures)
 
@@ -244,6 +251,26 @@ class Scorer:
         """How unlike one another the pictures are, in the CLIP's features."""
         return metrics.diversity_with_interval(self.table.of(self.clip, (p.path for p in pictures)), _groups(pictures), bootstrap)
 
+    def truth(
+        self, pictures: list[Picture], bootstrap: metrics.Bootstrap, name: str = "truth", *, others: bool = False
+    ) -> metrics.Estimate:
+        """Distance to what the artist drew of the prompt's concept, or to the artist's other pictures; of pictures that have a pair."""
+        extractor = self.extractors.measures.get(truth.MEASURES[name], self.clip)
+        features = self.table.of(extractor, (picture.path for picture in pictures))
+        found = self.yardstick.to_the_artist(name, features, _groups(pictures))[others]
+        paired = np.isfinite(found)
+        groups = [picture.prompt_id for picture, there in zip(pictures, paired, strict=True) if there]
+        return metrics.mean_with_interval(found[paired], groups, bootstrap)
+
+    def truth_style(self, pictures: list[Picture], bootstrap: metrics.Bootstrap) -> metrics.Estimate:
+        """The same in the style extractor's features, standardised by the base's pictures."""
+        return self.truth(pictures, bootstrap, "truth_style")
+
+    def to_others(self, pictures: list[Picture]) -> dict[str, Any]:
+        """Distance to the artist's other pictures, for each measure of truth."""
+        names = [name for name in truth.MEASURES if self.yardstick.has(name) and len(self.reference) > 1]
+        return {name: vars(self.truth(pictures, self._measure_bootstrap(f"{name} others"), name, others=True)) for name in names}
+
     def drift(self, plain: list[Picture], base: list[Picture], style: list[Picture]) -> dict[str, Any]:
         """How far the model moved on prompts without its tokens, against the base; and how much of the style the tokens bring."""
         found = {f"{name}{end}": self.one(name, pictures) for name in self.means for end, pictures in (("", plain), ("_base", base))}
@@ -279,6 +306,10 @@ class Scorer:
         for name in ("style_score", "copies"):
             if self.yardstick.has(name):
                 found[name] = self._measure(name, self.kept_values(name, self.reference), None, " of the reference")
+        for name in truth.MEASURES:
+            if self.yardstick.has(name):
+                apart = truth.spread(self.yardstick.arrays[name], self.yardstick.arrays[truth.PAIRS])
+                found[name] = self._measure(name, apart, None, " of the reference")
         return found
 
     def by_category(self, style: list[Picture], base: list[Picture]) -> dict[str, Any]:
@@ -326,6 +357,7 @@ class Scorer:
             "names": [name for name in SCORES if name not in MEANS and name not in DISTANCES and self.measured(name)],
             "extractors": {key: extractor.name for key, extractor in used.items()},
             "ids": {key: extractor.id for key, extractor in used.items()},
+            **({"pairs": digest_value(self.yardstick.arrays[truth.PAIRS].tolist())} if self.yardstick.has("truth") else {}),
         }
 
 
@@ -334,7 +366,7 @@ DISTANCES: dict[str, Callable[[Scorer, list[Picture], list[Path]], dict[str, Any
 MEANS: dict[str, Callable[[Scorer, list[Picture]], metrics.Array]] = {"clip_t": Scorer.clip_t, "clip_i": Scorer.clip_i}
 """Scores that are means of values of single pictures, as (N,) values."""
 SETS: dict[str, Callable[[Scorer, list[Picture], metrics.Bootstrap], metrics.Estimate]] = {
-    "kd": Scorer.kd, "cmmd": Scorer.cmmd, "diversity": Scorer.diversity,
+    "kd": Scorer.kd, "cmmd": Scorer.cmmd, "diversity": Scorer.diversity, "truth": Scorer.truth, "truth_style": Scorer.truth_style,
 }  # fmt: skip
 """Optional measures of a whole set."""
 KEPT = {"style_score": "style_extractor", "style_held_out": "style_extractor", "copies": "copy_extractor", "leakage": "extractor"}

@@ -16,6 +16,7 @@ from PIL import ImageOps
 from PIL.Image import Image, Resampling
 
 from components.core.errors import InputError
+from components.evaluation import truth
 from components.evaluation.metrics import Array, to_unit
 
 FEWEST = 5
@@ -46,7 +47,7 @@ class Yardstick:
         self.arrays, self.notes = dict(arrays), list(notes)
 
     def has(self, measure: str) -> bool:
-        """Whether it can be measured: ``style_score``, ``style_held_out``, ``copies`` or ``leakage``."""
+        """Whether it can be measured: ``style_score``, ``style_held_out``, ``copies``, ``leakage``, ``truth`` or ``truth_style``."""
         return measure in self.arrays
 
     def values(self, measure: str, features: ArrayLike, own_texts: ArrayLike | None = None) -> Array:
@@ -64,6 +65,12 @@ class Yardstick:
         if measure == "copies":
             return 100.0 * ((to_unit(rows) @ kept.T).max(axis=1) > self.copy_limit)
         return (self._standardised(rows) @ kept.T).mean(axis=1) / self_similarity(kept)
+
+    def to_the_artist(self, measure: str, features: ArrayLike, prompt_ids: Sequence[str]) -> tuple[Array, Array]:
+        """:func:`components.evaluation.truth.distances` of N images, for ``truth`` or ``truth_style``."""
+        rows = np.asarray(features, float)
+        rows = self._standardised(rows) if measure == "truth_style" else rows
+        return truth.distances(rows, self.arrays[measure], self.arrays[truth.PAIRS], prompt_ids)
 
     def nearest(self, features: ArrayLike) -> tuple[NDArray[np.int64], Array]:
         """(N,) the StyleRef image that each of N images is nearest to, by its place in StyleRef, and (N,) how near: a cosine."""
@@ -97,6 +104,17 @@ class Yardstick:
                                   f"{LEAST_SELF_SIMILARITY}), so nothing can be measured by them")  # fmt: skip
             else:
                 self.arrays[name] = unit
+
+    def add_truth(self, clip: ArrayLike, style: ArrayLike, pairs: Sequence[tuple[str, int]]) -> None:
+        """Take (M, d) features of the reference, and which prompt asks for which of its images; :meth:`add_style` comes first."""
+        if not pairs:
+            self.notes.append("truth: no prompt asks for exactly a concept that the held-out reference names (concept in metadata.jsonl)")
+            return
+        self.arrays |= {truth.PAIRS: truth.pairs_array(pairs), "truth": to_unit(np.asarray(clip, float))}
+        if "style_centre" in self.arrays:
+            self.arrays["truth_style"] = self._standardised(np.asarray(style, float))
+        else:
+            self.notes.append("truth_style: style features are standardised by the measure style_score, which was not asked for")
 
     def add_copies(self, variants: ArrayLike) -> None:
         """Take (M, V, d) features of StyleRef's images, each with its :func:`variants`, the image itself first."""

@@ -25,6 +25,8 @@ from components.styledata.source import open_source, walk
 MANIFEST = "manifest.jsonl"
 IMAGES = "images"
 SPLITS = ("style_ref", "aux_pool", "reference")
+_RECORDED = ("rights", "concept")
+"""Fields that are there only where a run asks for them, so that the digests of other style sets stand."""
 FOLDER_ROLES = {"character": "character", "characters": "character", "background": "background", "backgrounds": "background"}
 
 
@@ -32,9 +34,9 @@ FOLDER_ROLES = {"character": "character", "characters": "character", "background
 class ImageEntry:
     """One picture of a style set; facts as in :class:`components.core.images.ImageFacts`, caption and role from ``metadata.jsonl``.
 
-    ``caption_by`` is ``person`` or the model that wrote the caption; ``rights``, only where they are recorded, has its license, author,
-    consent and source as far as they are known. ``path`` is POSIX and relative to ``images/``; ``problem`` is the
-    reason why the picture cannot be used, or None.
+    ``caption_by`` is ``person`` or the model that wrote the caption. ``path`` is POSIX and relative to ``images/``; ``problem`` is the
+    reason why the picture cannot be used, or None. Only where a run asks for them, ``rights`` has license, author, consent and source as
+    far as they are known, and ``concept`` names what is shown.
     """
 
     path: str
@@ -52,11 +54,11 @@ class ImageEntry:
     split: str
     problem: str | None
     rights: Mapping[str, str] | None = None
+    concept: str | None = None
 
     def as_row(self) -> dict[str, Any]:
-        """As plain JSON; without ``rights`` where they are not recorded."""
-        row = asdict(self)
-        return row if self.rights is not None else {name: value for name, value in row.items() if name != "rights"}
+        """As plain JSON; without what is not recorded."""
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in _RECORDED}
 
     def file(self, style_set: Path) -> Path:
         """The picture's file in a style set's folder."""
@@ -113,8 +115,10 @@ class Manifest:
         if not (folder / MANIFEST).is_file():
             raise InputError(str(folder), f"holds no {MANIFEST}", expected="a style set made by the scan step")
         ignored = read_jsonl(folder / "ignored.jsonl") if (folder / "ignored.jsonl").is_file() else []
-        names = [field.name for field in fields(ImageEntry) if field.name != "rights"]
-        entries = (ImageEntry(**{name: row[name] for name in names}, rights=row.get("rights")) for row in read_jsonl(folder / MANIFEST))
+        names = [field.name for field in fields(ImageEntry)]
+        unrecorded: dict[str, Any] = dict.fromkeys(_RECORDED)
+        rows = (unrecorded | row for row in read_jsonl(folder / MANIFEST))
+        entries = (ImageEntry(**{name: row[name] for name in names}) for row in rows)
         return cls.of(entries, (row["path"] for row in ignored))
 
     @classmethod
@@ -150,20 +154,21 @@ class _Folder:
         ]
 
 
-def scan_style(style: StyleSection, aux: AuxSection, out: Path, *, rights: bool = False) -> Manifest:
+def scan_style(style: StyleSection, aux: AuxSection, out: Path, *, rights: bool = False, concepts: bool = False) -> Manifest:
     """Copy a style's pictures, bytes unchanged, into the style set ``out`` and describe each in its manifest.
 
     StyleRef is ``style_ref/`` in the source, or, where there is none, the whole source but ``aux_pool/`` and
     ``reference/``. The Aux pool is read only where it is curated from. Pictures that do not decode become entries with a
-    ``problem``, for validation to judge. With ``rights`` the manifest records those that the metadata names. Nothing is written unless all
-    of it is; all that is wrong is said in one InputError.
+    ``problem``, for validation to judge. With ``rights`` and ``concepts`` the manifest records those that the metadata names. Nothing is
+    written unless all of it is; all that is wrong is said in one InputError.
     """
     problems = Problems()
     with tempfile.TemporaryDirectory(dir=state("scratch")) as scratch, atomic_folder(out) as folder:
         found, ignored = _gather(style, aux, Path(scratch), problems)
         entries = _copy_all(found, folder, style.max_pixels, problems)
-        if not rights:
-            entries = [replace(entry, rights=None) for entry in entries]
+        entries = [
+            replace(entry, rights=entry.rights if rights else None, concept=entry.concept if concepts else None) for entry in entries
+        ]
         manifest = Manifest.of(entries, ignored)
         if problems.found:
             # There is no style set, so validation will not say it.
@@ -267,5 +272,6 @@ def _copy(item: _Found, target: Path, max_pixels: int) -> ImageEntry:
         role=item.annotation.role,
         split=item.split,
         rights=item.annotation.rights,
+        concept=item.annotation.concept,
         **asdict(facts),
     )

@@ -23,13 +23,14 @@ ROLES = ("character", "background", "thing")
 class Annotation:
     """What metadata says about one picture, as far as it does; ``caption_by`` is ``person`` or the model that wrote the caption.
 
-    ``rights`` has those of :data:`components.core.rights.FIELDS` that are texts.
+    ``rights`` has those of :data:`components.core.rights.FIELDS` that are texts; ``concept`` names what is shown.
     """
 
     caption: str | None = None
     role: str | None = None
     caption_by: str | None = None
     rights: Mapping[str, str] = field(default_factory=dict)
+    concept: str | None = None
 
 
 def read_metadata(folder: Path, problems: Problems) -> dict[str, Annotation]:
@@ -64,7 +65,9 @@ def _read_file(folder: Path, relative: PurePosixPath, problems: Problems) -> dic
                 raise InputError(where, f"names {row['file_name']}, which is not there", expected="a file relative to this folder")
             if name in annotations:
                 raise InputError(where, f"names {row['file_name']} a second time", expected="one line a picture")
-            annotations[name] = Annotation(_caption(row, where), _role(row, where), written_by(row), _rights(row))
+            annotations[name] = Annotation(
+                _caption(row, where), _role(row, where), written_by(row), _rights(row), _joined(row.get("concept")) or None
+            )
     return annotations
 
 

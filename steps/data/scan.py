@@ -13,11 +13,18 @@ from steps.io.workspace import scratch
 
 @step(environment=code_of(__file__))
 def scan(
-    source: str, reference: str | None, curated: bool, pool: str | None, max_pixels: int, content: str, rights: bool = False
+    source: str,
+    reference: str | None,
+    curated: bool,
+    pool: str | None,
+    max_pixels: int,
+    content: str,
+    rights: bool = False,
+    concepts: bool = False,
 ) -> Annotated[Folder, "style_set"]:
     """Read the style's pictures; ``content``, a digest of what is there now, makes a changed picture a changed parameter.
 
-    With ``rights`` the manifest records theirs.
+    With ``rights`` and ``concepts`` the manifest records theirs.
     """
     from components.styledata.manifest import scan_style
 
@@ -27,5 +34,5 @@ def scan(
     }
     # The style's name is no part of the pictures, so another name must not read them again.
     style = StyleSection(name="style", source=str(places["source"]), reference=places["reference"], max_pixels=max_pixels)
-    scan_style(style, AuxSection(source="curated" if curated else "none", pool=places["pool"]), out, rights=rights)
+    scan_style(style, AuxSection(source="curated" if curated else "none", pool=places["pool"]), out, rights=rights, concepts=concepts)
     return Folder(out)

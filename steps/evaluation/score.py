@@ -12,7 +12,7 @@ from zenml import step
 
 from components.core.config import ScoringSection
 from components.core.paths import read_json
-from steps.evaluation.reference import reference_of, style_ref_of
+from steps.evaluation.reference import concepts_of, reference_of, style_ref_of
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
 from steps.io.workspace import scratch
@@ -30,11 +30,13 @@ def score_into(
     """Score into the folder ``out``; the other arguments as of the step ``score``."""
     from components.evaluation.protocol import score_and_keep
 
+    asked: dict[str, Any] = {"concepts": concepts_of(style_set, split)} if "truth" in scoring["measures"] else {}
     held_out = not read_json(split.path / "split.json")["reference_is_style_ref"]
     score_and_keep(
         out, scored_folders(pictures, base_pictures), reference_of(style_set, split), style_ref=style_ref_of(style_set),
         reference_kind="held-out" if held_out else "style_ref", settings=ScoringSection(**scoring), seed=seed, tokens=tokens,
         digests={"pictures": pictures.digest, "base_pictures": base_pictures.digest, "style_set": style_set.digest, **weights},
+        **asked,
     )  # fmt: skip
 
 

@@ -53,6 +53,7 @@ def test_rights_cost_nothing_where_they_are_not_asked_for(settings: dict[str, An
     assert _changed(settings, "rights.record=true") == {"scan", "report", "register"}
     asked = plan_run(_config(settings, "rights.licenses=any"))
     assert asked["scan"]["rights"] is True and asked["validate"]["rights"]["licenses"] == ["any"]
+    assert _changed(settings, "scoring.measures=[truth]") == {"scan", *END}
     with pytest.raises(ConfigError, match=r"rights\.licenses: CC-BY: no SPDX id"):
         plan_run(_config(settings, "rights.licenses=[CC-BY]"))
 

@@ -21,7 +21,7 @@ OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "s
 TransformName = Literal[
     "invert", "posterize", "solarize", "sharpen", "autocontrast", "equalize", "horizontal-flip", "vertical-flip",
 ]  # fmt: skip
-Measure = Literal["style_score", "copies", "leakage", "diversity", "cmmd"]
+Measure = Literal["style_score", "copies", "leakage", "diversity", "cmmd", "truth"]
 Place = Annotated[str, AfterValidator(_without_credentials)]
 """A folder or URL."""
 
@@ -321,7 +321,7 @@ class ScoringSection(Section):
     measures: tuple[Measure, ...] = Field(
         ("style_score", "copies", "leakage", "diversity"),
         description="Measured besides FID, KID, CLIP-T and CLIP-I: `style_score` (to StyleRef and to the held-out reference), `copies`, "
-        "`leakage` of what StyleRef shows, `diversity`, `cmmd`; `[]` for none.",
+        "`leakage` of what StyleRef shows, `diversity`, `cmmd`, `truth` (to what the artist drew of the prompt's concept); `[]` for none.",
     )
     style_extractor: str = Field("look", description="Extractor of the style score, by a name that `styleforge measures` takes.")
     copy_extractor: str = Field("thumbnail", description="Extractor that finds copies, such as `sscd:FILE`.")

@@ -1,6 +1,5 @@
 """Pairs for a blind page: which image is held against which. Chosen by what images are said to show, never by their looks."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,8 @@ import numpy as np
 
 from components.core.content import derive_seed
 from components.core.errors import InputError
+from components.evaluation.truth import content_words
 
-_FILLER = frozenset((
-    "a", "an", "and", "at", "by", "for", "from", "her", "his", "in", "into", "is", "its", "of", "on", "or", "the", "their", "to", "with",
-))  # fmt: skip
 _ROLES = {"people": "character", "people in places": "character", "backgrounds": "background", "things": "thing"}
 """Role of what a prompt of a bank's category shows."""
 _CONCEPT, _ROLE, _CHANCE = 2.0, 0.25, 1e-3
@@ -87,10 +84,6 @@ def matches(pairs: Sequence[Pair]) -> Mapping[str, int]:
     return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
 
-def _words(text: str | None) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", (text or "").casefold())) - _FILLER
-
-
 def _likeness(theirs: Candidate, mine: Candidate) -> float:
     score = _CONCEPT if _same_concept(theirs, mine) else 0.0
     score += _ROLE if theirs.role and theirs.role == mine.role else 0.0
@@ -99,12 +92,12 @@ def _likeness(theirs: Candidate, mine: Candidate) -> float:
 
 def _same_concept(theirs: Candidate, mine: Candidate) -> bool:
     """Whether both show one concept: both name it, or the artist's concept is all that the prompt says."""
-    words = _words(theirs.concept)
-    return bool(words) and words == (_words(mine.concept) or _words(mine.text))
+    words = content_words(theirs.concept)
+    return bool(words) and words == (content_words(mine.concept) or content_words(mine.text))
 
 
 def _overlap(first: str, second: str) -> float:
-    one, two = _words(first), _words(second)
+    one, two = content_words(first), content_words(second)
     return len(one & two) / len(one | two) if one | two else 0.0
 
 

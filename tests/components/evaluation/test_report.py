@@ -263,13 +263,26 @@ def test_proof_shows_measures_beside_the_held_out_pictures_and_the_nearest_pairs
     found["by_category"] = {"people": {**found["by_category"]["people"], "style_score": estimate(0.97), "style_score_base": estimate(0.1)}}
     found["context"]["measures"] = {"names": list(measured), "extractors": {"style": "look", "copy": "thumbnail"}, "ids": {}}
     plain = report(finished_run, tmp_path / "plain.html")
+    found["style"]["truth"], found["base"]["truth"] = estimate(21.5), estimate(44.0)
     found["measures"] = {
-        "reference": {"style_score": estimate(1.13), "copies": {**estimate(4.0), "high": 6.0}}, "notes": ["leakage: no captions"],
+        "truth": {"truth": estimate(33.25)},
+        "reference": {"truth": estimate(30.75), "style_score": estimate(1.13), "copies": {**estimate(4.0), "high": 6.0}},
+        "notes": ["leakage: no captions"],
         "nearest": [{"file": "p3-r1.png", "style_ref": 2, "similarity": 0.987}], "copy_limit": 0.95,
     }  # fmt: skip
     page = report(finished_run, tmp_path / "proof.html", scores=found)
     assert 'id="proof"' not in plain
-    for text in ("1.05", "held-out pictures: 1.13", "0.97", "leakage: no captions", "0.99 · ", "<code>look</code>", "0.95"):
+    for text in (
+        "1.05",
+        "held-out pictures: 1.13",
+        "to the artist&#39;s others 33.25",
+        "held-out pictures: 30.75",
+        "0.97",
+        "leakage: no captions",
+        "0.99 · ",
+        "<code>look</code>",
+        "0.95",
+    ):
         assert text in page.split('id="proof"')[1], text
     # Surely more copies than held-out pictures show by chance.
     assert "the model copies" in page and "the model copies" not in plain

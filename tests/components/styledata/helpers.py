@@ -48,8 +48,8 @@ def style_folder(root: Path, *, style: int = 16, pool: int = 0, reference: int =
     return root
 
 
-def scan(source: Path | str, out: Path, *, aux: str = "none", rights: bool = False, **style: Any) -> Manifest:
-    return scan_style(StyleSection(name="test", source=str(source), **style), AuxSection(source=aux), out, rights=rights)
+def scan(source: Path | str, out: Path, *, aux: str = "none", rights: bool = False, concepts: bool = False, **style: Any) -> Manifest:
+    return scan_style(StyleSection(name="test", source=str(source), **style), AuxSection(source=aux), out, rights=rights, concepts=concepts)
 
 
 def grant(source: Path, rights: dict[str, dict[str, Any]]) -> None:

@@ -48,6 +48,10 @@ def test_rights_are_part_of_the_set_only_where_they_are_recorded(tmp_path: Path)
     recorded = scan(source, tmp_path / "set", rights=True)
     assert [entry.rights for entry in recorded.entries] == [{"license": "CC0-1.0", "author": "Ann"}, {}, {}]
     assert recorded.digest != before.digest and Manifest.load(tmp_path / "set") == recorded
+    grant(source, {"style_ref/02.png": {"concept": "house"}})
+    assert scan(source, tmp_path / "set").digest == before.digest
+    named = scan(source, tmp_path / "set", concepts=True)
+    assert [entry.concept for entry in named.entries] == [None, None, "house"] and Manifest.load(tmp_path / "set") == named
     # Captions that are added later leave them alone.
     captioned = write_captioned(recorded, {"style_ref/00.png": "new"}, "owner/model@1", tmp_path / "captioned")
     assert [entry.rights for entry in captioned.entries] == [entry.rights for entry in recorded.entries]

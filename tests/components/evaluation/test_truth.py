@@ -1,0 +1,89 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.core.config import ScoringSection
+from components.core.images import load_rgb
+from components.evaluation.extractors.clip import ClipEncoder
+from components.evaluation.metrics import to_unit
+from components.evaluation.pictures import read_pictures
+from components.evaluation.protocol import read_protocol, score_again, score_and_keep
+from components.evaluation.truth import content_words, distances, pair_up, pairs_array, spread
+from components.evaluation.yardstick import StyleRef
+from tests.components.evaluation.conftest import FinishedRun
+
+
+def test_a_prompt_asks_for_a_concept_where_that_is_all_it_says() -> None:
+    prompts = {"p1": "a house", "p2": "a house by the river", "p3": "A River-House", "p4": "the", "p5": "a dog"}
+    assert pair_up(prompts, ["House", "cat", None, "house of the river", "the house", ""]) == [("p1", 0), ("p1", 4), ("p2", 3), ("p3", 3)]
+    assert content_words("In the HOUSE, a dog") == {"house", "dog"} and content_words(None) == frozenset()
+
+
+def test_distances_by_hand() -> None:
+    reference = to_unit(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    pairs = pairs_array([("a", 0), ("a", 2), ("b", 1)]).astype(np.float32)
+    own, others = distances([[2.0, 0.0], [3.0, 3.0], [0.0, 5.0]], reference, pairs, ["a", "b", "nobody"])
+    half = 100 * (1 - 1 / np.sqrt(2))
+    assert own == pytest.approx([half / 2, half, np.nan], abs=1e-6, nan_ok=True)
+    assert others == pytest.approx([100, half / 2, np.nan], abs=1e-6, nan_ok=True)
+    # Each of the three to the mean of the two others.
+    assert spread(reference, pairs) == pytest.approx([(100 + half) / 2, (100 + half) / 2, half], abs=1e-6)
+    alone, none = distances([[1.0, 0.0]], reference[:1], pairs_array([("a", 0)]), ["a"])
+    assert alone == pytest.approx([0]) and np.isnan(none).all() and len(spread(reference[:1], pairs_array([("a", 0)]))) == 0
+
+
+def keep(run: FinishedRun, clip_folder: Path, out: Path, concepts: list[str | None], **settings: Any) -> dict[str, Any]:
+    measures = settings.pop("measures", ("style_score", "truth"))
+    section = ScoringSection(extractor=str(clip_folder), bootstrap=20, kid_subset_size=8, kid_subsets=5, measures=measures)
+    own = StyleRef([run.root / "style_set" / "images" / "style_ref" / f"{index}.png" for index in range(5)], [""] * 5)
+    return score_and_keep(
+        out, {"style": run.root / "style", "base": run.root / "base"}, run.reference, reference_kind=settings.get("kind", "held-out"),
+        settings=section, seed=3, tokens=["sks"], digests={}, style_ref=own, concepts=concepts,
+    )  # fmt: skip
+
+
+CONCEPTS: list[str | None] = ["photo 0 b hats b man", "photo 3 b hats b man", *[None] * 10]
+"""What prompts p0 and p3 ask for, word by word."""
+
+
+def test_pictures_are_held_against_the_artists_own(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> None:
+    scores = keep(finished_run, clip_folder, tmp_path / "kept", CONCEPTS)
+    clip = ClipEncoder(str(clip_folder), None)
+    reference = to_unit(np.asarray(clip.encode_images([load_rgb(path) for path in finished_run.reference]), float))
+    for side in ("style", "base"):
+        pairs = [(p, place) for place, key in ((0, "p0"), (1, "p3")) for p in read_pictures(finished_run.root / side) if p.prompt_id == key]
+        drawn = to_unit(np.asarray(clip.encode_images([load_rgb(picture.path) for picture, _ in pairs]), float))
+        expected = np.mean([100 * (1 - row @ reference[place]) for row, (_, place) in zip(drawn, pairs, strict=True)])
+        found = scores[side]["truth"]
+        assert found["value"] == pytest.approx(expected, abs=1e-3) and found["n"] == 4 and found["low"] <= found["value"] <= found["high"]
+        assert scores[side]["truth_style"]["n"] == 4
+    # The model draws in the artist's colours, the base does not.
+    assert scores["style"]["truth_style"]["value"] < scores["base"]["truth_style"]["value"]
+    assert set(scores["measures"]["truth"]) == {"truth", "truth_style"} <= set(scores["measures"]["reference"])
+    again = score_again(tmp_path / "kept", finished_run.root / "style", ["sks"], tmp_path / "again")
+    for name in ("truth", "truth_style"):
+        assert again["style"][name]["value"] == pytest.approx(scores["style"][name]["value"], rel=1e-3, abs=1e-3)
+    # Other pairs are another measure.
+    other = keep(finished_run, clip_folder, tmp_path / "other", CONCEPTS[::-1])
+    assert other["style"]["truth"]["value"] != scores["style"]["truth"]["value"]
+    assert read_protocol(tmp_path / "other")["same"] != read_protocol(tmp_path / "kept")["same"]
+
+
+@pytest.mark.parametrize(("concepts", "kind"), [(["a cat"] * 12, "held-out"), ([], "held-out"), (CONCEPTS, "style_ref")])
+def test_without_pairs_it_is_said(
+    finished_run: FinishedRun, clip_folder: Path, tmp_path: Path, concepts: list[str | None], kind: str
+) -> None:
+    scores = keep(finished_run, clip_folder, tmp_path / "kept", concepts, kind=kind)
+    assert "truth" not in scores["style"] and "truth" not in scores["measures"]
+    assert any(note.startswith("truth: no prompt") for note in scores["measures"]["notes"])
+
+
+def test_nothing_changes_where_it_is_not_asked_for(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> None:
+    with_concepts = keep(finished_run, clip_folder, tmp_path / "a", CONCEPTS, measures=("style_score",))
+    assert with_concepts == keep(finished_run, clip_folder, tmp_path / "b", [], measures=("style_score",))
+    assert not {"truth", "truth_style"} & set(with_concepts["style"])
+    alone = keep(finished_run, clip_folder, tmp_path / "c", CONCEPTS, measures=("truth",))
+    assert "truth" in alone["style"] and "truth_style" not in alone["style"]
+    assert any(note.startswith("truth_style: ") for note in alone["measures"]["notes"])
