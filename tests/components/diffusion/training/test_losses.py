@@ -150,7 +150,13 @@ def test_while_a_method_trains_the_base_answers_as_before(name: str, tiny_base: 
     assert trained.requires_grad and (name == "textual-inversion" or (trained - wanted).abs().max() > 1e-4)
 
 
-CASES = [{"loss": "guided"}, {"loss": {"name": "calibrated", "scale": 2.0}}, {"loss": "dco", "name": "lora"}, {"prior": "distilled"}]
+CASES: list[dict[str, Any]] = [
+    {"loss": "guided"},
+    {"loss": {"name": "calibrated", "scale": 2.0}},
+    {"loss": "dco", "name": "lora"},
+    {"prior": "distilled"},
+]
+CASES += [{"name": "specialist-diffusion"}, {"name": "styledrop", "style_ref_count": 1}]
 
 
 @pytest.mark.parametrize("method", CASES, ids=str)
