@@ -30,8 +30,10 @@ class PlainPrompts:
     def __init__(self, family: Family, device: torch.device) -> None:
         self._family, self._device = family, device
 
-    def encode(self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        """The conditioning of N prompts."""
+    def encode(
+        self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None, times: torch.Tensor | None = None
+    ) -> Conditioning:
+        """The conditioning of N prompts; no token here has rows for stages of noise, so ``times`` say nothing."""
         import torch
 
         tokens = {name: ids.to(self._device) for name, ids in self._family.tokenize(list(prompts)).items()}

@@ -78,7 +78,7 @@ def test_the_installed_wheel_works_from_an_empty_folder(installed: Path, tmp_pat
 
     result = json.loads(styleforge("demo", *SMALL, "--json").splitlines()[-1])
     assert result["status"] == "completed" and result["model"]["name"] == "styleforge-anime"
-    again = json.loads(styleforge("run", "pocket", *SMALL, "--json").splitlines()[-1])
+    again = json.loads(styleforge("run", "demo", *SMALL, "--json").splitlines()[-1])
     assert again["model"]["version"] == result["model"]["version"] and "fine_tune" in again["cached"]
     for command in ("validate", "config"):
         styleforge(command, "pocket")

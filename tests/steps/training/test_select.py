@@ -91,5 +91,5 @@ def test_what_is_registered_is_drawn_with_as_it_was_scored(tmp_path: Path, home:
     scores.mkdir()
     write_json(model / "styleforge.json", {"schema": 1, "selection": {"step": 2, "guidance": 1.5}})
     run = parse_config({"style": {"name": "x", "source": "x"}, "sampling": {"guidance": 7.0}})
-    finished = _finish_model(run, Folder(model), Folder(scores), tmp_path / "out")
+    finished = _finish_model(run, Folder(tmp_path), Folder(model), Folder(scores), tmp_path / "out")
     assert sampling_settings(read_card(finished)).guidance == 1.5

@@ -13,7 +13,7 @@ MODELS = REPOSITORY / "components" / "diffusion" / "models"
 CONSTANTS = {name for name, value in vars(layouts).items() if isinstance(value, layouts.Layout)}
 NAMES = {*CONSTANTS, *FAMILIES, *(family.__name__ for family in FAMILIES.values()), *(family.__module__ for family in FAMILIES.values())}
 # Where a UNet is meant: formats of other programs that hold one, and the ways of earlier models, which are still read.
-UNET = {"components/diffusion/export/formats.py", "components/diffusion/export/original.py", "components/diffusion/training/methods.py"}
+UNET = {"components/diffusion/export/formats.py", "components/diffusion/export/original.py", "components/diffusion/training/recipe.py"}
 
 
 def words(path: Path) -> Iterator[str]:

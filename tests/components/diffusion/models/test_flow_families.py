@@ -22,9 +22,10 @@ from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.flux import pack, picture_ids, unpack
 from components.diffusion.models.flux2 import shift_exponent
 from components.diffusion.planning.shapes import family_from_configuration
+from components.diffusion.sampling.guidance import Guidance
 from components.diffusion.sampling.jobs import PromptRequest, jobs_for
 from components.diffusion.sampling.sampler import denoise
-from components.diffusion.training.caches import LatentCache, PromptCache
+from components.diffusion.training.caches import LatentCache
 from components.diffusion.training.loop import Trainer
 from components.diffusion.training.methods import method_for
 from components.diffusion.training.recipe import Recipe
@@ -60,7 +61,7 @@ def ours_and_theirs(name: str, model: Path, pipeline: Any, negative: str = "") -
     settings = configure(model, sampling={"steps": 4, "guidance": 3.0, "negative_prompt": negative}).sampling
     (job,) = jobs_for([PromptRequest("a", "c", PROMPT, PROMPT)], 1, 0)
     with torch.inference_mode():
-        ours = denoise(bundle, [job], settings, PromptCache(bundle.family, torch.device("cpu"), keep_states=True))
+        ours = denoise(bundle, [job], settings, Guidance(bundle, settings))
         base, side = BASES[name], bundle.family.resolution
         options = {**base.asked, **base.guidance(3.0), **({"negative_prompt": negative} if base.negative else {})}
         theirs = pipeline(

@@ -62,7 +62,7 @@ def test_a_model_is_drawn_away_from_its_negative_token(tiny_base: Path, folders:
         drawn = Guidance(bundle, settings).for_jobs(jobs_for(requests, 1, 0), 3)(latents, time, 0)
         against, toward = (
             bundle.family.predict(latents, time, bundle.family.encode_prompts([prompt]))
-            for prompt in ("a photo of <sks-neg> style", requests[0].full_prompt)
+            for prompt in (requests[0].full_prompt.replace("<sks>", "<sks-neg>"), requests[0].full_prompt)
         )
     assert "<sks>" in requests[0].full_prompt
     torch.testing.assert_close(drawn, against + 5.0 * (toward - against), rtol=0, atol=1e-4)
