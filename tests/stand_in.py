@@ -152,7 +152,9 @@ def read_protocol(folder):
     return read_json(folder / PROTOCOL)
 def paired_replicates(folder, resamples=2000):
     raise AssertionError("no values were kept")
-def score_and_keep(out, folders, reference, *, reference_kind, settings, seed, tokens, digests, style_ref=None, concepts=(), extractors=None):
+def score_and_keep(
+    out, folders, reference, *, reference_kind, settings, seed, tokens, digests, style_ref=None, concepts=(), extractors=None
+):
     value = {"value": int(digest_folder(folders["style"])[:4], 16) / 65536, "low": 0.0, "high": 1.0, "n": settings.bootstrap}
     four = {name: value for name in ("kid", "fid", "clip_t", "clip_i")}
     scores = {"style": four, "base": four, "drift": None, "by_category": {}, "context": {"reference": reference_kind}}
