@@ -104,7 +104,11 @@ def loss_by_hand(trainer: Trainer, pipeline: Any, name: str) -> float:
     return float(losses[:2].mean() + 0.5 * losses[2:].mean())
 
 
-@pytest.mark.parametrize("name", BASES)
+# A variant of another base in the list: the same classes with other widths, or an encoder less.
+VARIANTS = ("sd3-small", "sd3-no-t5", "flux-schnell")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else []) for name in BASES])
 def test_one_training_step_by_hand(folders: Folders, flow_bases: dict[str, Path], name: str) -> None:
     base = flow_bases[name]
     config = configure(base, training={"steps": 1}, method={"prior_weight": 0.5})
@@ -125,9 +129,14 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 # A text encoder that no method trains is not asked for either; what differs between the methods is shown by the families above.
-PAIRS = [(name, method) for name in ("sd3", "sd3-small", "flux-dev") for method in METHODS] + [
-    (name, method) for name, base in BASES.items() if not base.trains_text for method in ("dreambooth", "lora", "textual-inversion")
-]
+# The small Stable Diffusion 3 is of the class of the large one.
+PAIRS = [
+    pytest.param(name, method, marks=[pytest.mark.slow] if name == "sd3-small" and method != "lora" else [])
+    for name in ("sd3", "sd3-small", "flux-dev") for method in METHODS
+] + [
+    pytest.param(name, method)
+    for name, base in BASES.items() if not base.trains_text for method in ("dreambooth", "lora", "textual-inversion")
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "method"), PAIRS)

@@ -23,7 +23,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "method"), CASES)
+@pytest.mark.parametrize(("name", "method"), [*CASES[::2], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[1::2])])
 def test_weights_are_between_the_base_and_the_model(trained: Trained, tiny_base: Path, name: str, method: dict[str, Any]) -> None:
     base, whole, half = (
         weights_of(load_bundle(folder, device="cpu").family)
