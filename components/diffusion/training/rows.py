@@ -46,7 +46,7 @@ class Row:
 # log p(x | style, content) is log p(x) and what style adds to it and what content adds to that; each sum has a scale of its own here,
 # where one guidance scale amplifies both, and the darker a style is the more so. The two scales are those of Brooks et al. (2023,
 # InstructPix2Pix, equation 3), there of a picture and an instruction. Guidance in low noise adds contrast alone (Kynkäänniemi et al.,
-# 2024), so it ends at a log SNR of 1. Figures: docs/science.md.
+# 2024), so it ends at a log SNR of 1. The derivation: docs/science.md.
 _NOISY = (None, 1.0)
 SPLIT = GuidanceSection(
     start=PROMPT,
@@ -75,8 +75,6 @@ _CONTENT_AND_STYLE = GuidanceSection(
         )
     ),
 )  # fmt: skip
-# DreamArtist (Dong et al., 2022) on 3 rows of a token and 6 of a negative one. Its LoRA form has adapters of their own for the negative
-# branch in the public code; here one set serves both. DreamStyler (Ahn et al., 2024).
 # Direct Consistency Optimization's (Lee et al., 2024, section 4.3) form, for diffusion models, of StyleDrop's two scales (Sohn et al.,
 # 2023, section 3.2): so much toward the prompt as the base knows it, and so much from there toward the style.
 _TOWARD_STYLE = GuidanceSection(
@@ -85,11 +83,13 @@ _TOWARD_STYLE = GuidanceSection(
         "base": BranchSection(prompt="{full_prompt}", weights="base"),
     },
     start="nothing",
-    terms=(TermSection(scale="guidance", away_from="nothing", toward="base"), TermSection(scale=3.0, away_from="base", toward="prompt")),
+    terms=(TermSection(scale="guidance", away_from="nothing", toward="base"), TermSection(scale=3.0, away_from="base", toward=PROMPT)),
 )
-# StyleDrop was made for a masked transformer: what stands for it on diffusion models is a low-rank update with words for the style in
-# the place of a rare token (public comparisons: rank 64, 1,000 steps of one picture). Specialist Diffusion (Lu et al., 2023) is here
-# without its content loss: in the public code it passes through 8-bit pictures, and so has no gradient.
+# DreamArtist (Dong et al., 2022) on 3 rows of a token and 6 of a negative one. Its LoRA form has adapters of their own for the negative
+# branch in the public code; here one set serves both.
+_ARTIST: dict[str, Any] = {
+    "preserves": "none", "save": "delta", "initial_word": "painting", "vectors": 3, "negative_vectors": 6, "guidance": _FROM_NEGATIVE,
+}  # fmt: skip
 # DreamBooth (Ruiz et al., 2023), Single- and Multi-StyleForge (Park et al., 2024), Textual Inversion (Gal et al., 2022), LoRA
 # (Hu et al., 2021), Custom Diffusion (Kumari et al., 2023) and SVDiff (Han et al., 2023), with the learning rates of the public scripts.
 METHODS = {
@@ -106,30 +106,16 @@ METHODS = {
         save="delta",
         rates=(("denoiser.spectral.norms", 1e-3), ("text_encoder.spectral.norms", 1e-3)),
     ),
-    "dreamartist": Row(
-        frozenset({"tokens"}),
-        "none",
-        2.5e-3,
-        save="delta",
-        initial_word="painting",
-        loss=LossSection(name="guided", scale=5.0),
-        vectors=3,
-        negative_vectors=6,
-        guidance=_FROM_NEGATIVE,
-    ),
+    "dreamartist": Row(frozenset({"tokens"}), learning_rate=2.5e-3, loss=LossSection(name="guided", scale=5.0), **_ARTIST),
     "dreamartist-lora": Row(
         frozenset({"denoiser.low-rank", "tokens"}),
-        "none",
-        1e-4,
+        learning_rate=1e-4,
         text_encoder="text_encoder.low-rank",
-        save="delta",
-        initial_word="painting",
         loss=LossSection(name="guided", scale=3.0),
-        vectors=3,
-        negative_vectors=6,
-        guidance=_FROM_NEGATIVE,
         token_rate=2.5e-3,
+        **_ARTIST,
     ),
+    # Ahn et al., 2024.
     "dreamstyler": Row(
         frozenset({"tokens"}),
         "none",
@@ -140,6 +126,8 @@ METHODS = {
         prompts=("a photo of {token} style, {caption}",),
         guidance=_CONTENT_AND_STYLE,
     ),
+    # StyleDrop was made for a masked transformer: what stands for it on diffusion models is a low-rank update with words for the style in
+    # the place of a rare token (public comparisons: rank 64, 1,000 steps of one picture).
     "styledrop": Row(
         frozenset({"denoiser.low-rank"}),
         "none",
@@ -149,6 +137,7 @@ METHODS = {
         guidance=_TOWARD_STYLE,
         rank=64,
     ),
+    # Lu et al., 2023, without its content loss: in the public code it passes through 8-bit pictures, and so has no gradient.
     "specialist-diffusion": Row(
         frozenset({"denoiser"}),
         "none",
