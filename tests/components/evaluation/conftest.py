@@ -1,5 +1,7 @@
 """A tiny finished run on disk: pictures of a style model and its base, a style set, a split, Aux, a validation and a model folder."""
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from components.evaluation.significance import Resampled
 from tests.fixtures_models import tiny_clip_folder
 
 CATEGORIES = ("people", "things")
+CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                  "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,3 +120,16 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # With this seed its pictures and prompts are on one side of each other, so that CLIP-T is not zero throughout.
     return tiny_clip_folder(tmp_path_factory.mktemp("clip"), seed=1)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium; without one the tests that ask for it are skipped."""
+    executable = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if executable is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium to run the browser test")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS, timeout=120_000)
+        yield opened
+        opened.close()

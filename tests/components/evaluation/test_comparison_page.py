@@ -15,7 +15,7 @@ from components.evaluation.comparison_page import render_comparison
 from components.evaluation.grid import WallRow, picture_wall
 from components.evaluation.significance import mean_over_seeds
 from tests.components.evaluation.made_comparison import CLAIMS, CLIP, METHODS, SHIFTS, config, outcomes
-from tests.components.evaluation.test_report import browser, check_in_browser, check_refers_to_nothing  # noqa: F401
+from tests.components.evaluation.test_report import check_in_browser, check_refers_to_nothing
 
 SETTINGS = {"training.steps": 400, "base.model": "pocket <b>"}
 ABLATION = {"name": "Aux source", "styles": ["anime"], "variants": [
@@ -131,12 +131,12 @@ def test_when_every_cell_failed_there_is_still_a_page(tmp_path: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_in_a_browser(large: Rendered, browser: Any, width: int, scheme: str) -> None:  # noqa: F811
+def test_page_in_a_browser(large: Rendered, browser: Any, width: int, scheme: str) -> None:
     check_in_browser(browser, large.folder / "comparison.html", width, scheme, 3 * 2 * 7 - 2).close()
 
 
 @pytest.mark.browser
-def test_the_pictures_of_one_method_do_not_fill_the_page(tmp_path: Path, browser: Any) -> None:  # noqa: F811
+def test_the_pictures_of_one_method_do_not_fill_the_page(tmp_path: Path, browser: Any) -> None:
     one = render(tmp_path, config(methods=[{"name": "lora", "set": {"method.name": "lora"}}]))
     page = browser.new_page(viewport={"width": 1280, "height": 844})
     page.goto((one.folder / "comparison.html").as_uri())

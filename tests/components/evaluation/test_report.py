@@ -1,6 +1,5 @@
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,9 +15,6 @@ from components.evaluation import report as report_page
 from components.evaluation.report import ReportInputs, render_report
 from components.evaluation.verdict import judge
 from tests.components.evaluation.conftest import FinishedRun, picture
-
-CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                  "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 def estimate(value: float, spread: float = 0.0, n: int = 200) -> dict[str, Any]:
@@ -205,18 +201,6 @@ def test_loss_curve_averages_leaves_out_nan_and_needs_points() -> None:
     assert "validation ends at 0.500" in charts.loss_curve([{"step": 1, "loss": 1.0, "validation_loss": 0.5}])
     assert charts.axis([0.02, 0.37], from_zero=True) == [0.0, 0.1, 0.2, 0.3, 0.4]
     assert charts.axis([1, 400], from_zero=True) == [0, 100, 200, 300, 400] and charts.axis([0.0], from_zero=True)[-1] >= 1
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    executable = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-    if executable is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium to run the browser test")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS, timeout=120_000)
-        yield opened
-        opened.close()
 
 
 def check_in_browser(browser: Any, file: Path, width: int, scheme: str, pictures: int) -> Any:

@@ -15,7 +15,7 @@ from components.core.errors import InputError
 from components.evaluation.blind.page import BlindPage, write_blind
 from components.evaluation.blind.pairs import Candidate, Pair
 from components.evaluation.blind.votes import read_answers, read_key, score_votes
-from tests.components.evaluation.test_report import browser, check_in_browser  # noqa: F401
+from tests.components.evaluation.test_report import check_in_browser
 
 
 def image(folder: Path, name: str, size: tuple[int, int], colour: tuple[int, int, int]) -> Path:
@@ -92,7 +92,7 @@ def test_of_two_models_the_prompt_is_shown_and_cannot_leave_its_place(pairs: lis
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1000, "light")])
-def test_people_answer_in_a_browser(pairs: list[Pair], tmp_path: Path, browser: Any, width: int, scheme: str) -> None:  # noqa: F811
+def test_people_answer_in_a_browser(pairs: list[Pair], tmp_path: Path, browser: Any, width: int, scheme: str) -> None:
     style = [pair.first.path for pair in pairs[:3]]
     make(pairs, tmp_path / "out", style_ref=style)
     file = tmp_path / "out" / "blind.html"
@@ -132,7 +132,7 @@ def test_people_answer_in_a_browser(pairs: list[Pair], tmp_path: Path, browser: 
 
 
 @pytest.mark.browser
-def test_a_browser_that_keeps_nothing_says_so(pairs: list[Pair], tmp_path: Path, browser: Any) -> None:  # noqa: F811
+def test_a_browser_that_keeps_nothing_says_so(pairs: list[Pair], tmp_path: Path, browser: Any) -> None:
     make(pairs, tmp_path / "out")
     page = browser.new_page(has_touch=True, viewport={"width": 390, "height": 844})
     page.add_init_script("Object.defineProperty(window, 'localStorage', {get() { throw new Error('no'); }})")
