@@ -28,7 +28,7 @@ from components.core.config import RunConfig  # noqa: E402
 from components.core.gpus import gpu_memory  # noqa: E402
 from components.core.paths import HOME  # noqa: E402
 from components.diffusion.models.layouts import FILE_KINDS, LAYOUTS, TEXT_WAYS, Layout  # noqa: E402
-from components.diffusion.training.rows import METHODS  # noqa: E402
+from components.diffusion.training.method_table import METHODS  # noqa: E402
 from components.registry.gate import GateConfig  # noqa: E402
 from orchestration.settings import SETTINGS  # noqa: E402
 from orchestration.shipped import shipped  # noqa: E402

@@ -12,7 +12,7 @@ from components.registry.tracking import is_new, tracking_uri
 from orchestration.client import LOCAL, output_folder, stack_flavors
 from orchestration.outcome import Outcome
 from orchestration.submit import submit_and_collect
-from steps.io.sources import within_reach
+from steps.io.uploads import within_reach
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.card import read_card, sampling_settings
 from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
 from components.core.config.guidance import NEGATIVE
 from components.core.errors import InputError
+from components.core.model_card import read_card, sampling_settings
 from components.core.paths import read_json, read_jsonl, write_jsonl
 from orchestration.environment import prepare_environment
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.card import sampling_settings
 from components.core.errors import InputError
+from components.core.model_card import sampling_settings
 from components.core.model_ref import POCKET_BASES
 from components.core.paths import atomic_folder, read_json, write_text
 from components.core.prompting import fill_tokens

@@ -13,7 +13,7 @@ from components.core.hub import fetch
 from components.core.model_ref import local_model
 from components.diffusion.models.sources import base_configuration
 from components.diffusion.planning.advice import Change, smallest_change
-from components.diffusion.planning.kept import KeptPlans
+from components.diffusion.planning.plan_cache import KeptPlans
 from components.diffusion.planning.records import MemoryPlan
 from components.diffusion.planning.settings import settings_of
 from components.evaluation.prompts import load_bank

@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.card import read_card, sampling_settings
 from components.core.config import CaptionsSection, SamplingSection
 from components.core.content import digest_file, digest_value
 from components.core.errors import InputError
 from components.core.images import load_rgb
 from components.core.logs import Advance, progress
+from components.core.model_card import read_card, sampling_settings
 from components.core.paths import state, storage_errors, write_json, write_jsonl
 from orchestration.environment import prepare_environment
 from runs.restyle_input import find_captions, find_pictures, find_style_ref

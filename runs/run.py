@@ -19,7 +19,7 @@ from orchestration.settings import check_settings, default_settings_file
 from orchestration.submit import submit_and_collect
 from runs.memory import check_fits
 from runs.plan import Plan, plan_run
-from steps.io.sources import within_reach
+from steps.io.uploads import within_reach
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse

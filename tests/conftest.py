@@ -1,3 +1,4 @@
+import gc
 import logging
 import shutil
 from pathlib import Path
@@ -7,6 +8,8 @@ import pytest
 from components.core.paths import FLOORS
 from components.registry.tracking import open_tracking
 from tests.stand_in import StandIn, make_stand_in
+
+gc.set_threshold(100_000, 20, 20)  # As the command does.
 
 
 @pytest.fixture(autouse=True)

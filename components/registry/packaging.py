@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.card import read_card, sampling_settings
 from components.core.content import digest_folder, digest_value
+from components.core.dependencies import reach
+from components.core.model_card import read_card, sampling_settings
 from components.core.paths import REPOSITORY, atomic_file, atomic_folder
-from components.core.reach import reach
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

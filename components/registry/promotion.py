@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.card import read_card
 from components.core.errors import GateRefused, InputError
+from components.core.model_card import read_card
 from components.core.paths import read_json
 from components.registry import history
 from components.registry.gate import GateConfig, GateResult, Replicates, judge

@@ -7,7 +7,7 @@ from zenml import step
 from components.core.config import AuxSection, StyleSection
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
-from steps.io.sources import localize
+from steps.io.uploads import localize
 from steps.io.workspace import scratch
 
 

@@ -60,7 +60,7 @@ def rescore(tracking: Tracking, mine: promotion.Scored, theirs: promotion.Scored
 
 def _draw_bank(folder: Path, evaluation: Path, protocol: dict[str, Any]) -> tuple[Path, list[str]]:
     """Draw the kept bank with a model, as the model's own card says. Gives the pictures' folder and the model's tokens."""
-    from components.core.card import read_card, sampling_settings
+    from components.core.model_card import read_card, sampling_settings
     from components.diffusion.sampling.sampler import sample_bank
     from components.evaluation.prompts import Prompt
     from components.evaluation.protocol import read_bank

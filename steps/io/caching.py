@@ -5,15 +5,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from components.core.content import digest_file, digest_value
+from components.core.dependencies import reach
 from components.core.paths import REPOSITORY
-from components.core.reach import reach
 
 VARIABLE = "STYLEFORGE_CODE"
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 """Libraries whose versions change what a step computes."""
 # Progress display, what makes keys, and what keeps unfinished work: no result depends on them.
 WITHOUT_EFFECT = frozenset(
-    {"components/core/logs.py", "components/core/reach.py", "steps/io/caching.py", "steps/io/checkpoint_store.py", "steps/io/workspace.py"}
+    {
+        "components/core/logs.py",
+        "components/core/dependencies.py",
+        "steps/io/caching.py",
+        "steps/io/checkpoint_store.py",
+        "steps/io/workspace.py",
+    }
 )
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from zenml import step
 
-from components.core.card import as_scored
 from components.core.config import RunConfig
+from components.core.model_card import as_scored
 from components.core.paths import link_or_copy, read_json, read_jsonl, write_json
 from components.core.rights import summarize
 from components.registry.packaging import shipped_files

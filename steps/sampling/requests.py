@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.card import read_card
 from components.core.config import SamplingSection
+from components.core.model_card import read_card
 from components.diffusion.sampling.jobs import PromptRequest
 from components.diffusion.sampling.requests import request_for
 from components.evaluation.prompts import Prompt, load_bank

@@ -17,7 +17,7 @@ client = Client()
 client.create_stack_component("s3", "s3", Kind.ARTIFACT_STORE, {"path": "s3://styleforge/zenml", **keys})
 client.create_stack("s3", {Kind.ARTIFACT_STORE: "s3", Kind.ORCHESTRATOR: "default"})
 client.activate_stack("s3")
-from steps.io.sources import localize, within_reach
+from steps.io.uploads import localize, within_reach
 from steps.io.checkpoint_store import CheckpointStore
 store = client.active_stack.artifact_store
 found = {}

@@ -15,7 +15,7 @@ from components.diffusion.models.layouts import (
     Z_IMAGE,
     Layout,
 )  # fmt: skip
-from components.diffusion.training.rows import METHODS
+from components.diffusion.training.method_table import METHODS
 from tests.fixtures_models import tiny_sdxl_folder
 from tests.fixtures_original import write_flow
 from tests.pipelines.test_end_to_end import Machine

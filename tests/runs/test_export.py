@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cli.app import app
-from components.core.card import read_card, sampling_settings
+from components.core.model_card import read_card, sampling_settings
 from components.core.paths import write_json
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.sampling.jobs import jobs_for

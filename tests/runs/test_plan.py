@@ -11,7 +11,7 @@ from components.core.config import PLAIN, RunConfig, parse_config
 from components.core.content import digest_value
 from components.core.errors import ConfigError, InputError
 from components.diffusion.models.sources import base_facts
-from components.diffusion.training.rows import METHODS
+from components.diffusion.training.method_table import METHODS
 from runs.plan import plan_run
 
 END = {"score", "report", "register"}

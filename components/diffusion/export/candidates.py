@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from components.core.card import CARD
+from components.core.model_card import CARD
 from components.core.paths import atomic_folder, link_or_copy, read_json, write_json
 from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import load_weights

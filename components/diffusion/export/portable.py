@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from components.core.card import CARD, read_card, sampling_settings
 from components.core.content import digest_value
 from components.core.errors import InputError
+from components.core.model_card import CARD, read_card, sampling_settings
 from components.core.model_ref import POCKET_BASES, is_hub_id
 from components.core.paths import pocket_weights, read_json, write_json
 from components.diffusion.export.comfy import workflow

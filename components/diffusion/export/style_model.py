@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from components.core.card import as_scored
 from components.core.config import RunConfig
 from components.core.content import digest_value
 from components.core.devices import default_device
+from components.core.model_card import as_scored
 from components.core.paths import atomic_folder, link_or_copy, read_jsonl, write_json, write_jsonl
 from components.diffusion.export.candidates import write_candidates
 from components.diffusion.export.exported import compare_exported

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from components.core.card import CARD, read_card
 from components.core.config import BaseSection, validate_model
 from components.core.devices import default_device
 from components.core.errors import InputError
+from components.core.model_card import CARD, read_card
 from components.diffusion.models.deltas import apply_delta, check_base, is_delta, other_base, read_delta
 from components.diffusion.models.families import Family
 from components.diffusion.models.loading import load_file, load_folder, quiet

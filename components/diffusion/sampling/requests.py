@@ -32,7 +32,7 @@ def prompt_requests(
 ) -> list[PromptRequest]:
     """One request for each different prompt, in the order in which they first occur; InputError where one is empty.
 
-    ``card`` is the model's, see :mod:`components.core.card`; with ``plain`` the template is the style-free one.
+    ``card`` is the model's, see :mod:`components.core.model_card`; with ``plain`` the template is the style-free one.
     """
     if any(not prompt.strip() for prompt in prompts):
         raise InputError("PROMPT", "is empty", expected="what to draw")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from components.core.card import read_card, sampling_settings
 from components.core.errors import InputError, first_line
+from components.core.model_card import read_card, sampling_settings
 from components.core.model_ref import POCKET_BASES
 from components.core.paths import REPOSITORY, pocket_weights, read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle

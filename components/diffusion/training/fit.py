@@ -8,8 +8,8 @@ from components.core.errors import ConfigError, Problems
 from components.diffusion.models.layouts import TEXT_WAYS, Layout
 from components.diffusion.models.sources import BaseFacts
 from components.diffusion.objectives.schedulers import FLOW
+from components.diffusion.training.method_table import METHODS
 from components.diffusion.training.methods import Method
-from components.diffusion.training.rows import METHODS
 
 _logger = logging.getLogger(__name__)
 

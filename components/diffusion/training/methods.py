@@ -17,8 +17,8 @@ from components.core.config import (
 )  # fmt: skip
 from components.core.errors import ConfigError
 from components.core.suggest import did_you_mean
+from components.diffusion.training.method_table import CLASS, DENOISING, INSTANCE, METHODS, Row
 from components.diffusion.training.recipe import Recipe
-from components.diffusion.training.rows import CLASS, DENOISING, INSTANCE, METHODS, Row
 
 ALL_ROLES: frozenset[str | None] = frozenset({"character", "background", "thing", None})
 SHOWN_IN = {

@@ -10,7 +10,7 @@ import torch
 
 from components.core.config import TrainingSection
 from components.core.errors import ConfigError
-from components.diffusion.training.rounding import StochasticallyRounded
+from components.diffusion.training.stochastic_rounding import StochasticallyRounded
 
 Groups = list[dict[str, Any]]
 """Parameter groups that hold ``params`` and ``lr``."""

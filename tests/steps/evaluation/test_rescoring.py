@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components.core.card import sampling_settings
 from components.core.config import ScoringSection, validate_model
 from components.core.errors import GateRefused
+from components.core.model_card import sampling_settings
 from components.core.paths import read_json, write_json
 from components.diffusion.sampling.sampler import sample_bank
 from components.evaluation.prompts import Prompt

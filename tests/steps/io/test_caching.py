@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from components.core.dependencies import reach
 from components.core.paths import REPOSITORY
-from components.core.reach import reach
 from components.registry.packaging import shipped_files
 from steps.io import caching
 from steps.io.caching import dependencies
@@ -111,7 +111,7 @@ def test_real_steps(step: str, within: str, without: str) -> None:
 
 def test_what_is_shipped_is_what_serving_imports() -> None:
     shipped = set(shipped_files())
-    assert {"components/__init__.py", "components/core/card.py", "components/diffusion/sampling/serving.py"} <= shipped
+    assert {"components/__init__.py", "components/core/model_card.py", "components/diffusion/sampling/serving.py"} <= shipped
     assert not [name for name in shipped if not name.startswith(("components/__init__", "components/core/", "components/diffusion/"))]
     assert "components/diffusion/training/loop.py" not in shipped
 

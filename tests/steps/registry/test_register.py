@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from components.core.card import read_card
 from components.core.config import parse_config
+from components.core.model_card import read_card
 from components.core.paths import write_json
 from steps.io.artifacts import Folder
 from steps.registry.register import _finish_model, _rights_tags

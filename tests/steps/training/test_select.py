@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.core.card import read_card, sampling_settings
 from components.core.config import SamplingSection, parse_config
 from components.core.errors import InputError
+from components.core.model_card import read_card, sampling_settings
 from components.core.paths import read_json, read_jsonl, write_json, write_jsonl
 from components.diffusion.export.candidates import read_candidates
 from components.diffusion.models.bundle import load_bundle

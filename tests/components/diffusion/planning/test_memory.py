@@ -11,8 +11,8 @@ from components.core.config import RunConfig
 from components.core.gpus import gpu_memory
 from components.core.paths import pocket_weights
 from components.diffusion.models.bundle import load_bundle
-from components.diffusion.planning.kept import KeptPlans
 from components.diffusion.planning.memory import Planner, weights_on_gpu
+from components.diffusion.planning.plan_cache import KeptPlans
 from components.diffusion.planning.settings import MemorySettings, Storage, settings_of
 from components.diffusion.training.loop import Trainer
 from components.diffusion.training.methods import method_for

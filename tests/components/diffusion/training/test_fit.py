@@ -8,8 +8,8 @@ from components.core.errors import ConfigError, InputError
 from components.diffusion.models.layouts import LAYOUTS
 from components.diffusion.models.sources import BaseFacts
 from components.diffusion.training.fit import check_fit
+from components.diffusion.training.method_table import METHODS
 from components.diffusion.training.methods import method_for
-from components.diffusion.training.rows import METHODS
 from tests.components.diffusion.conftest import configure
 
 TEXT_TOO = {"name": "lora", "train_text_encoder": True}

@@ -4,9 +4,9 @@ import pytest
 
 from components.core.config import LoraSection, MethodName, MethodSection, parse_config
 from components.core.errors import ConfigError
+from components.diffusion.training.method_table import METHODS
 from components.diffusion.training.methods import fill_prompt, method_for
 from components.diffusion.training.recipe import Recipe
-from components.diffusion.training.rows import METHODS
 
 
 def test_tokens_and_prompts_of_one_concept() -> None:

@@ -14,7 +14,7 @@ from components.core.errors import ConfigError
 from components.diffusion.training import optimizers
 from components.diffusion.training.checkpoints import flatten_optimizer, save_tensors, unflatten_optimizer
 from components.diffusion.training.optimizers import OPTIMIZERS, check_optimizer, learning_rate, make_optimizer, state_bytes
-from components.diffusion.training.rounding import StochasticallyRounded, round_stochastically
+from components.diffusion.training.stochastic_rounding import StochasticallyRounded, round_stochastically
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train
 
 SHAPES = ((96, 128), (16, 8, 3, 3), (80,))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.core.card import read_card, sampling_settings
 from components.core.config import MethodSection
+from components.core.model_card import read_card, sampling_settings
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.deltas import DELTA_FILE
 from components.diffusion.sampling.guidance import Guidance
