@@ -12,6 +12,10 @@ Out = Annotated[Path, typer.Option("--out", help="Folder for the pictures.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Draw without the style.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; default: as the model was scored.")]
 Guidance = Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as scored.")]
+StyleGuidance = Annotated[
+    float | None,
+    typer.Option("--style-guidance", min=1.0, help="Scale of the style alone (split-styleforge); default: as scored."),
+]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Sampler by name; default: as scored.")]
 Negative = Annotated[str | None, typer.Option("--negative-prompt", help="What to lead away from; default: as scored.")]
 ExportFormat = Literal["diffusers", "single-file", "a1111-lora", "a1111-embedding", "comfyui"]
@@ -27,13 +31,14 @@ def sample(
     plain: Plain = False,
     steps: Steps = None,
     guidance: Guidance = None,
+    style_guidance: StyleGuidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
 ) -> None:
     """Draw pictures with a style model."""
     from runs.drawing import draw
 
-    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "negative_prompt": negative}
+    changes = {"steps": steps, "guidance": guidance, "style_guidance": style_guidance, "scheduler": scheduler, "negative_prompt": negative}
     pictures = draw(model, prompts, out, repeats=repeats, seed=seed, plain=plain, changes=changes)
     for picture in pictures:
         typer.echo(picture["path"])
@@ -55,6 +60,7 @@ def explain(
     plain: Plain = False,
     steps: Steps = None,
     guidance: Guidance = None,
+    style_guidance: StyleGuidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
 ) -> None:
@@ -62,7 +68,7 @@ def explain(
     from cli.printing.scores import print_words
     from runs.drawing import explain as look
 
-    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "negative_prompt": negative}
+    changes = {"steps": steps, "guidance": guidance, "style_guidance": style_guidance, "scheduler": scheduler, "negative_prompt": negative}
     outcome = look(model, prompt, token or (), out, seed=seed, plain=plain, changes=changes)
     print_words(outcome)
     answer({"status": "completed", **outcome})

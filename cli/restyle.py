@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.look import Guidance, Model, Negative, Scheduler, Steps
+from cli.look import Guidance, Model, Negative, Scheduler, Steps, StyleGuidance
 from cli.options import answer, guarded
 
 
@@ -33,6 +33,7 @@ def restyle(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise.")] = 0,
     steps: Steps = None,
     guidance: Guidance = None,
+    style_guidance: StyleGuidance = None,
     scheduler: Scheduler = None,
     negative: Negative = None,
 ) -> None:
@@ -42,7 +43,7 @@ def restyle(
     from runs.restyle import RestyleOptions
     from runs.restyle import restyle as run
 
-    changes = {"steps": steps, "guidance": guidance, "scheduler": scheduler, "negative_prompt": negative}
+    changes = {"steps": steps, "guidance": guidance, "style_guidance": style_guidance, "scheduler": scheduler, "negative_prompt": negative}
     captions = CaptionsSection(model=captioner, revision=captioner_revision)
     options = RestyleOptions(pictures, out, strength, keep_structure, caption, captions, style_set, baselines, seed, changes)
     result = run(model, options)

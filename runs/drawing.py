@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
-from components.core.config.guidance import NEGATIVE
+from components.core.config.guidance import NEGATIVE, PLAIN
 from components.core.errors import InputError
 from components.core.model_card import read_card, sampling_settings
 from components.core.paths import read_json, read_jsonl, write_jsonl
@@ -126,17 +126,18 @@ def _requests(
 
     folder = resolve_model(model)
     card = read_card(folder)
+    own = sampling_settings(card)
+    own = own.without_style() if plain else own
+    _check_changes(changes, own)
     settings = sampling_settings(card, {**changes, "repeats": repeats})
     settings = settings.without_style() if plain else settings
-    _check_changes(changes, settings)
     return folder, settings, prompt_requests(card, settings, prompts, plain=plain)
 
 
 def _check_changes(changes: Mapping[str, Any], settings: SamplingSection) -> None:
     """Refuse (InputError) options that would change nothing, since the model's guidance does not use them."""
-    formula = settings.guidance_formula
-    unused = {"--guidance": formula and not formula.scaled, "--negative-prompt": formula and not formula.uses(NEGATIVE)}
-    for option, is_unused in unused.items():
-        if is_unused and changes.get(option.removeprefix("--").replace("-", "_")) is not None:
-            assert formula is not None
+    formula = settings.guidance_formula or PLAIN
+    used = {"--guidance": formula.scaled, "--style-guidance": formula.splits, "--negative-prompt": formula.uses(NEGATIVE)}
+    for option, is_used in used.items():
+        if not is_used and changes.get(option.removeprefix("--").replace("-", "_")) is not None:
             raise InputError(option, f"has no part in this model's guidance: {formula.as_text()}", expected="no such option, or --plain")

@@ -32,8 +32,14 @@ def as_scored(settings: SamplingSection) -> dict[str, Any]:
     return found if settings.guidance_formula else {key: value for key, value in found.items() if key != "guidance_formula"}
 
 
+def as_chosen(folder: Path, settings: SamplingSection) -> SamplingSection:
+    """The settings with the scales of guidance that were chosen for the model in ``folder``, if any were."""
+    chosen = read_card(folder).get("selection") or {}
+    return settings.guided_by(chosen.get("guidance"), chosen.get("style_guidance"))
+
+
 def sampling_settings(card: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> SamplingSection:
     """How pictures are drawn with a model: as it was scored, but for ``changes`` that are not None; ConfigError for a bad setting."""
     kept = _BEFORE_FAMILIES | {key: value for key, value in card.get("sampling", {}).items() if key in AS_SCORED}
     chosen = {key: value for key, value in (changes or {}).items() if value is not None}
-    return validate_model(SamplingSection, kept | chosen, "sampling")
+    return validate_model(SamplingSection, kept | chosen, "sampling").settled()

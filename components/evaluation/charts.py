@@ -114,8 +114,11 @@ def axis(values: Sequence[float], from_zero: bool) -> list[float]:
     return [round((first + index) * step, 10) for index in range(math.ceil((high - first * step) / step - 1e-9) + 1)]
 
 
+_AXES = {"step": "training step", "guidance": "guidance", "style_guidance": "guidance of the style"}
+
+
 def choice_curve(rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limit: float | None = None, *, paired: bool = False) -> str:
-    """SVG of one score of what can be chosen, by ``x`` (``step`` or ``guidance``), with intervals: the chosen ringed, a limit dashed.
+    """SVG of one score of what can be chosen, by ``x`` (``step`` or a scale), with intervals: the chosen ringed, a limit dashed.
 
     ``paired`` intervals are those of the difference from the best, whose level is a line: the best's own has none.
     """
@@ -125,7 +128,7 @@ def choice_curve(rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limi
     lines += [row["scores"][metric.key]["value"] * metric.factor for row in rows if paired and row["best"]]
     places = [place for place, _, _ in points]
     frame = Frame(_WIDTH, _HEIGHT, (60, 24, 14, 50), axis([*places, *([0.0] if x == "step" else [])], False), axis([*ends, *lines], False))
-    parts = [frame.grid(), f'<text x="60" y="{_HEIGHT - 4}">{"training step" if x == "step" else x}</text>']
+    parts = [frame.grid(), f'<text x="60" y="{_HEIGHT - 4}">{_AXES[x]}</text>']
     for value in lines:
         _, y = frame.at(frame.x_axis[0], value)
         parts.append(f'<path class="line dashed s-base" d="M60 {y:.1f}H{_WIDTH - 24}"/>')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,12 +42,26 @@ class Rule:
         return list(dict.fromkeys([self.score, *(limit.metric for limit in self.limits)]))
 
 
+class Point(NamedTuple):
+    """What is chosen: a checkpoint by its step, and the scales that pictures are guided by; a method may have one for the style alone."""
+
+    step: int
+    guidance: float
+    style_guidance: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``selection.json`` and the card have it."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+    def __str__(self) -> str:
+        return f"step-{self.step:08d}-g{self.guidance:g}" + ("" if self.style_guidance is None else f"-s{self.style_guidance:g}")
+
+
 @dataclass(frozen=True)
 class Option:
     """One that can be chosen, with its scores (value, low, high, n each) and, where pairs can be compared, the first score's replicates."""
 
-    step: int
-    guidance: float
+    at: Point
     scores: Mapping[str, Mapping[str, Any]]
     replicates: Resampled | None = field(default=None, repr=False)
 
@@ -91,7 +105,7 @@ class Judge:
                 )  # fmt: skip
         self.baseline = scorer.one(CLIP_T, self._base)
 
-    def option(self, step: int, guidance: float, pictures: Path, rule: Rule) -> Option:
+    def option(self, at: Point, pictures: Path, rule: Rule) -> Option:
         """A folder of pictures as an option."""
         drawn = read_pictures(pictures)
         scorer = self._scorer(drawn)
@@ -99,7 +113,7 @@ class Judge:
         # One seed for all: the same prompts, which is what makes differences paired. StyleRef is what all are held to.
         known = resampled(scorer.values(drawn), RESAMPLES, derive_seed(self._seed, "selection"), same_reference=True)
         spread = known.get(rule.score)
-        return Option(step, guidance, scores, None if spread is None else Resampled(float(scores[rule.score]["value"]), spread))
+        return Option(at, scores, None if spread is None else Resampled(float(scores[rule.score]["value"]), spread))
 
     def _extract(self, drawn: Sequence[Picture]) -> FeatureTable:
         return extract(scored_paths([drawn], self._style_ref.paths), self._extractors.all, self._settings.batch_size)

@@ -21,7 +21,10 @@ def selection_section(model: Path) -> dict[str, Any] | None:
     if not (folder / FILE).is_file():
         return None
     found = read_json(folder / FILE)
-    groups = [("checkpoints", "step", "checkpoint"), ("guidances", "guidance", "guidance scale")]
+    groups = [
+        ("checkpoints", "step", "checkpoint"), ("guidances", "guidance", "guidance scale"),
+        ("style_guidances", "style_guidance", "guidance scale of the style"),
+    ]  # fmt: skip
     score = SPECS[found["score"]]
     return {
         "chosen": found["chosen"], "default": found["default"], "moved": found["chosen"] != found["default"], "prompts": found["prompts"],
@@ -29,7 +32,7 @@ def selection_section(model: Path) -> dict[str, Any] | None:
         "limits": [
             (SPECS[name].label, "at least" if least else "at most", SPECS[name].text(value)) for name, value, least in _limits(found)
         ],
-        "groups": [_group(folder, found, rows, x, title) for key, x, title in groups if len(rows := found[key]) > 1],
+        "groups": [_group(folder, found, rows, x, title) for key, x, title in groups if len(rows := found.get(key, ())) > 1],
     }  # fmt: skip
 
 

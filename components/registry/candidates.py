@@ -10,6 +10,8 @@ from components.registry.tracking import Tracking
 
 MODEL_TYPE = "styleforge-candidate"
 PREFIX = "selection"
+GROUPS = ("guidances", "style_guidances", "checkpoints")
+AXES = ("step", "guidance", "style_guidance")
 
 
 def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, selection: Mapping[str, Any]) -> str:
@@ -21,26 +23,31 @@ def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, 
     from mlflow.entities import Metric
 
     experiment_id, client = tracking.experiment(experiment), tracking.client
-    options = {(int(row["step"]), float(row["guidance"])): row for row in (*selection["guidances"], *selection["checkpoints"])}
-    found: dict[tuple[int, float], str] = {}
+    options = {_point(row): row for group in GROUPS for row in selection.get(group, ())}
+    found: dict[tuple[float, ...], str] = {}
     metrics = []
-    for (step, guidance), row in sorted(options.items()):
-        facts = {"step": str(step), "guidance": f"{guidance:g}"}
+    for point, row in sorted(options.items()):
+        facts = {key: f"{value:g}" for key, value in zip(AXES, point, strict=False)}
         tags = {f"styleforge.{key}": str(bool(row[key])).lower() for key in ("inside", "tied")}
         # MLflow takes no dots in such a name.
-        title = f"{name}-step-{step}-guidance-{guidance:g}".replace(".", "_")
+        title = "-".join([name, *(f"{key.replace('_', '-')}-{value}" for key, value in facts.items())]).replace(".", "_")
         model = client.create_logged_model(experiment_id, title, run_id, tags, facts, MODEL_TYPE)
-        found[step, guidance] = str(model.model_id)
+        found[point] = str(model.model_id)
         for score, values in row["scores"].items():
             for part in ("value", "low", "high"):
                 key = f"{PREFIX}/{score}" + ("" if part == "value" else f"_{part}")
-                metrics.append(Metric(key, float(values[part]), 0, step, model_id=found[step, guidance]))
+                metrics.append(Metric(key, float(values[part]), 0, int(row["step"]), model_id=found[point]))
     client.log_batch(run_id, metrics=metrics)
-    chosen = found[int(selection["chosen"]["step"]), float(selection["chosen"]["guidance"])]
+    chosen = found[_point(selection["chosen"])]
     client.set_logged_model_tags(chosen, {"styleforge.chosen": "true"})
     for model_id in found.values():
         client.finalize_logged_model(model_id, "READY")
     return chosen
+
+
+def _point(row: Mapping[str, Any]) -> tuple[float, ...]:
+    """Where a row of a ``selection.json`` stands; one of plain guidance has no scale of the style."""
+    return tuple(row[axis] for axis in AXES if axis in row)
 
 
 def log_previews(tracking: Tracking, run_id: str, folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.core.config import RunConfig
-from components.core.model_card import as_scored
+from components.core.model_card import as_chosen, as_scored
 from components.core.paths import link_or_copy, read_json, read_jsonl, write_json
 from components.core.rights import summarize
 from components.registry.packaging import shipped_files
@@ -67,9 +67,7 @@ def _finish_model(run: RunConfig, style_set: Folder, model: Folder, scores: Fold
         link_or_copy(scores.path / relative, target / EVALUATION / relative)
     source = model.path / "styleforge.json"
     card: dict[str, Any] = read_json(source) if source.is_file() else {"schema": 1}
-    drawing = as_scored(run.sampling)
-    if chosen := card.get("selection"):
-        drawing["guidance"] = chosen["guidance"]
+    drawing = as_scored(as_chosen(model.path, run.sampling))
     card |= {"style": run.style.name, "sampling": drawing, "model_digest": model.digest, "config_digest": run.digest()}
     if run.rights.recorded:
         trained = [entry for split in TRAINING for entry in Manifest.load(style_set.path).usable(split)]

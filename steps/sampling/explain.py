@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.core.config import SamplingSection
+from components.core.model_card import as_chosen
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
 from steps.io.workspace import scratch
@@ -22,7 +23,7 @@ def explain(
     from components.diffusion.attention import heatmaps
     from components.diffusion.attention.capture import has_maps, words_to_map
     from components.diffusion.models.bundle import load_bundle
-    from steps.sampling.requests import as_chosen, bank_requests, spread
+    from steps.sampling.requests import bank_requests, spread
 
     out = scratch("explain")
     bundle = load_bundle(str(model.path)) if prompts else None

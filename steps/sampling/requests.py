@@ -1,20 +1,11 @@
 """A prompt bank as requests to a sampler."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from components.core.config import SamplingSection
-from components.core.model_card import read_card
 from components.diffusion.sampling.jobs import PromptRequest
 from components.diffusion.sampling.requests import request_for
 from components.evaluation.prompts import Prompt, load_bank
-
-
-def as_chosen(model: Path, settings: SamplingSection) -> SamplingSection:
-    """The settings with the guidance that was chosen for a model, if any was."""
-    chosen = read_card(model).get("selection") or {}
-    return settings.model_copy(update={"guidance": chosen["guidance"]}) if "guidance" in chosen else settings
 
 
 def bank_requests(bank: str, limit: int | None, template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> list[PromptRequest]:

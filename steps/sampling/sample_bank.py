@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.core.config import SamplingSection
+from components.core.model_card import as_chosen
 from components.core.shards import Shard
 from steps.io.artifacts import Folder
 from steps.io.base_model import load_base
@@ -25,7 +26,7 @@ def draw_bank(out: Path, model: Folder, seed: int, concepts: list[dict[str, Any]
     """Draw the bank into ``style/`` and, once a prompt and for the drift, ``plain/``; pictures that are there and right are kept."""
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling import sampler
-    from steps.sampling.requests import as_chosen, bank_requests
+    from steps.sampling.requests import bank_requests
 
     settings = as_chosen(model.path, SamplingSection(**sampling))
     bundle = load_bundle(str(model.path))

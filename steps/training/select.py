@@ -32,7 +32,7 @@ def select(
     from components.diffusion.export.candidates import read_candidates, take_candidate
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling import sampler
-    from components.evaluation.selection import CLIP_T, Judge, Rule
+    from components.evaluation.selection import CLIP_T, Judge, Point, Rule
     from components.evaluation.selection_record import Drawn, search, write_selection
     from steps.sampling.requests import bank_requests
 
@@ -43,30 +43,34 @@ def select(
     folders = read_candidates(model.path)
     loaded: dict[int, Any] = {}
 
-    def draw(at: int, guidance: float) -> Path:
-        if at not in loaded:
+    def draw(at: Point) -> Path:
+        if at.step not in loaded:
             loaded.clear()  # One model in memory at a time.
-            loaded[at] = load_bundle(str(folders[at]))
-        return sampler.sample_bank(
-            loaded[at], styled, settings.model_copy(update={"guidance": guidance}), seed, work / f"step-{at:08d}-g{guidance:g}"
-        )
+            loaded[at.step] = load_bundle(str(folders[at.step]))
+        scales = settings.guided_by(at.guidance, at.style_guidance)
+        return sampler.sample_bank(loaded[at.step], styled, scales, seed, work / str(at))
 
-    out, default = scratch("select"), float(settings.guidance or 1.0)
+    out, formula = scratch("select"), settings.guidance_formula
     steps = list(folders) if "checkpoint" in rules.choose else list(folders)[-1:]
-    guidances = [default, *(rules.guidances if "guidance" in rules.choose else ())]
-    if len(steps) == len(guidances) == 1:
-        return Folder(take_candidate(model.path, steps[0], out, {"step": steps[0], "guidance": default}))
+    guided = "guidance" in rules.choose
+    guidances = [float(settings.guidance or 1.0), *(rules.guidances if guided else ())]
+    own = formula.style_guidance if formula else None
+    style_guidances = [] if own is None else [own, *(rules.style_guidances if guided else ())]
+    if len(steps) == len(guidances) == 1 and len(style_guidances) < 2:
+        only = Point(steps[0], guidances[0], own)
+        return Folder(take_candidate(model.path, only.step, out, only.as_json()))
     style_ref = style_ref_of(style_set)
     names = [rules.score, *(limit.metric for limit in rules.limits)]
     judge = Judge(style_ref, _base_pictures(base, settings, seed, bank), ScoringSection(**scoring), seed, tokens, names)
     floor = (1 - rules.clip_t_margin) * judge.baseline["value"]
     rule = Rule(rules.score, [Limit(metric=CLIP_T, at_least=floor), *rules.limits], rules.confidence)
     found = search(
-        steps, guidances, rule,
-        lambda at, guidance: Drawn(at, guidance, folder := draw(at, guidance), judge.option(at, guidance, folder, rule)),
+        steps, guidances, style_guidances, rule, lambda at: Drawn(folder := draw(at), judge.option(at, folder, rule))
     )  # fmt: skip
-    _logger.info("chose the checkpoint of step %d of %d, guidance %g", found.step, steps[-1], found.guidance)
-    take_candidate(model.path, found.step, out, {"step": found.step, "guidance": found.guidance})
+    chosen = found.chosen
+    scales = f"{chosen.guidance:g}" if chosen.style_guidance is None else f"{chosen.guidance:g}, {chosen.style_guidance:g} of the style"
+    _logger.info("chose the checkpoint of step %d of %d, guidance %s", chosen.step, steps[-1], scales)
+    take_candidate(model.path, chosen.step, out, chosen.as_json())
     record = {"bank": settings.bank, "prompts": len(styled), "reference_n": len(style_ref.paths), "base": {CLIP_T: judge.baseline}}
     write_selection(out / "training" / "selection", found, rule, record)
     write_json(out / "training" / "selection" / "timing.json", {"seconds": round(time.monotonic() - started, 3)})

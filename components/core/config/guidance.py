@@ -12,8 +12,8 @@ from components.core.suggest import did_you_mean
 PROMPT, NEGATIVE = "prompt", "negative"
 BUILT_IN = {PROMPT: "the whole prompt", NEGATIVE: "`sampling.negative_prompt`"}
 """Branches that every formula has, with their prompts; both have the model's own weights."""
-SCALES = {"guidance": 0.0, "guidance - 1": -1.0}
-"""Scales by name: `sampling.guidance`, and so much more."""
+SCALES = {"guidance": 0.0, "guidance - 1": -1.0, "style_guidance": 0.0, "style_guidance - 1": -1.0}
+"""Scales by name: `sampling.guidance` or the formula's own `style_guidance`, and so much more."""
 
 
 class BranchSection(Section):
@@ -30,7 +30,8 @@ class TermSection(Section):
     """A step from one branch's prediction toward another's."""
 
     scale: float | str = Field(
-        description="Length of the step: a number, `guidance` for `sampling.guidance`, or `guidance - 1`; 1 goes all the way."
+        description="Length of the step: a number, `guidance` for `sampling.guidance`, `style_guidance` for the formula's second scale, or "
+        "one of them less 1 (`guidance - 1`); 1 goes all the way."
     )
     away_from: str = Field(description="Branch that it leads away from.")
     toward: str = Field(description="Branch that it leads toward.")
@@ -49,7 +50,7 @@ class TermSection(Section):
     @classmethod
     def _number_or_name(cls, value: float | str) -> float | str:
         if value not in SCALES and (isinstance(value, str) or not abs(value) < float("inf")):
-            raise ValueError(f"must be a number or {' or '.join(f'`{name}`' for name in SCALES)}")
+            raise ValueError(f"must be a number or one of {', '.join(f'`{name}`' for name in SCALES)}")
         return value
 
     @field_validator("log_snr", "steps")
@@ -66,9 +67,9 @@ class TermSection(Section):
             raise ValueError("must be another branch than away_from")
         return value
 
-    def at(self, guidance: float) -> float:
-        """The scale as a number, with the run's guidance."""
-        return guidance + SCALES[self.scale] if isinstance(self.scale, str) else self.scale
+    def names(self, scale: str) -> bool:
+        """Whether the length is `guidance` or `style_guidance`, or that less 1."""
+        return isinstance(self.scale, str) and self.scale.partition(" ")[0] == scale
 
 
 class GuidanceSection(Section):
@@ -79,6 +80,9 @@ class GuidanceSection(Section):
     )
     terms: tuple[TermSection, ...] = Field(min_length=1, description="Terms.")
     start: str = Field(PROMPT, description="Branch to begin with.")
+    style_guidance: float | None = Field(
+        None, description="Scale of the terms that name it; `sampling.style_guidance` and `selection.style_guidances` change it."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> GuidanceSection:
@@ -91,6 +95,8 @@ class GuidanceSection(Section):
         for place, name in places.items():
             if name not in known:
                 raise ValueError(f"{place}: there is no branch {name!r}{did_you_mean(name, known)}")
+        if (self.style_guidance is None) == self.splits:
+            raise ValueError("style_guidance: must be a number if and only if a term has it as its scale")
         if PROMPT not in places.values():
             raise ValueError(f"terms: none has the branch `{PROMPT}`, so the picture's prompt would say nothing")
         return self
@@ -102,13 +108,26 @@ class GuidanceSection(Section):
     @property
     def scaled(self) -> bool:
         """Whether `sampling.guidance` has an effect."""
-        return any(isinstance(term.scale, str) for term in self.terms)
+        return any(term.names("guidance") for term in self.terms)
+
+    @property
+    def splits(self) -> bool:
+        """Whether the style has a scale of its own."""
+        return any(term.names("style_guidance") for term in self.terms)
+
+    def length(self, term: TermSection, guidance: float) -> float:
+        """A term's scale as a number, with the run's ``guidance``."""
+        if not isinstance(term.scale, str):
+            return term.scale
+        named = guidance if term.names("guidance") else self.style_guidance
+        assert named is not None
+        return named + SCALES[term.scale]
 
     def as_text(self, guidance: float | None = None) -> str:
         """The formula for a reader, with the branches' prompts; with the run's ``guidance`` in place of its name."""
         parts = [self.start]
         for term in self.terms:
-            scale = str(term.scale) if guidance is None or not isinstance(term.scale, str) else f"{term.at(guidance):g}"
+            scale = str(term.scale) if guidance is None or not isinstance(term.scale, str) else f"{self.length(term, guidance):g}"
             limits = [f"{name} {list(limit)}" for name, limit in (("log SNR", term.log_snr), ("steps", term.steps)) if limit]
             limits += [f"centred below log SNR {term.centred_below:g}"] if term.centred_below is not None else []
             scale = f"({scale})" if " " in scale else scale

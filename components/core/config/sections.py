@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from components.core.config.guidance import GuidanceSection, plain_by_name
 from components.core.config.section import PositiveInt, Probability, Section
+from components.core.errors import ConfigError
 
 
 def _without_credentials(value: str | None) -> str | None:
@@ -296,6 +297,9 @@ class SamplingSection(Section):
         description="How style pictures are guided, by several prompts at once; default: the method's, or `plain`: classifier-free "
         "guidance, from `negative_prompt` to the prompt. Pictures without the style are always guided so.",
     )
+    style_guidance: float | None = Field(
+        None, ge=1.0, description="Scale of the style where `guidance_formula` has one of its own; default: the formula's."
+    )
     height: PositiveInt | None = Field(None, description="Height of the pictures in pixels; default: the base's own side.")
     width: PositiveInt | None = Field(None, description="Width of the pictures in pixels; default: the base's own side.")
     batch_size: PositiveInt = Field(8, description="Pictures drawn at once; changes no picture.")
@@ -308,6 +312,23 @@ class SamplingSection(Section):
     def without_style(self) -> Self:
         """How pictures without the style are drawn: guided by their prompt alone."""
         return self.model_copy(update={"guidance_formula": None})
+
+    def guided_by(self, guidance: float | None, style_guidance: float | None) -> Self:
+        """The same with other scales, where they are not None; ConfigError where the formula has none for the style alone."""
+        changes: dict[str, Any] = {} if guidance is None else {"guidance": guidance}
+        if style_guidance is not None:
+            formula = self.guidance_formula
+            if formula is None or not formula.splits:
+                raise ConfigError(
+                    f"sampling.style_guidance={style_guidance:g}", "the guidance of this method has no scale of its own for the style",
+                    expected="sampling.guidance alone, or a formula with scale: style_guidance (that of split-styleforge)",
+                )  # fmt: skip
+            changes["guidance_formula"] = formula.model_copy(update={"style_guidance": style_guidance})
+        return self.model_copy(update=changes)
+
+    def settled(self) -> Self:
+        """With `style_guidance` where drawing looks for it, in the formula."""
+        return self.guided_by(None, self.style_guidance).model_copy(update={"style_guidance": None})
 
 
 class ScoringSection(Section):

@@ -44,9 +44,13 @@ class SelectionSection(Section):
     guidances: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (), description="Guidance scales to choose from besides `sampling.guidance`; none: that one is taken."
     )
+    style_guidances: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
+        (),
+        description="Scales of the style alone to choose from besides the formula's, for a method that has one.",
+    )
     choose: tuple[Literal["checkpoint", "guidance"], ...] = Field(
         ("checkpoint", "guidance"),
-        description="What is chosen; what is left out stays the last checkpoint, or `sampling.guidance`. The training is the same.",
+        description="What is chosen; what is left out stays the last checkpoint, or the configured scales. The training is the same.",
     )
     bank: str = Field(
         "builtin-selection", description="`builtin-selection`, `pocket-selection` (64 prompts each), or a file as of `sampling.bank`. It "
@@ -70,4 +74,4 @@ class SelectionSection(Section):
     @property
     def chooses(self) -> bool:
         """Whether there is anything to choose from."""
-        return self.candidates > 1 or bool(self.guidances)
+        return self.candidates > 1 or bool(self.guidances) or bool(self.style_guidances)

@@ -80,10 +80,11 @@ def combination_at(formula: GuidanceSection, guidance: float, log_snr: float = 0
     Branches that would not count are left out, so that guidance of 1 takes the prompt alone: a term of scale 0 falls away, and one of
     scale 1 from the start is a start at its other end.
     """
+    lengths = [(term, formula.length(term, guidance)) for term in formula.terms]
     differences = [
-        Difference(term.at(guidance), term.away_from, term.toward, term.centred_below is not None and log_snr < term.centred_below)
-        for term in formula.terms
-        if term.at(guidance) != 0.0 and _applies(term, log_snr, share)
+        Difference(length, term.away_from, term.toward, term.centred_below is not None and log_snr < term.centred_below)
+        for term, length in lengths
+        if length != 0.0 and _applies(term, log_snr, share)
     ]
     start = formula.start
     while whole := next((each for each in differences if each.scale == 1.0 and each.away_from == start and not each.centred), None):

@@ -27,6 +27,10 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
     if formula and config.selection.guidances and not formula.scaled:
         unused = "there is nothing to choose: sampling.guidance is no scale of sampling.guidance_formula"
         problems.found.append(ConfigError("selection.guidances", unused, expected="a term with scale: guidance, or no guidances"))
+    if config.selection.style_guidances and not (formula and formula.splits):
+        unused = "there is nothing to choose: this method's guidance has no scale of its own for the style"
+        expected = "a method that has one (split-styleforge), or no style_guidances"
+        problems.found.append(ConfigError("selection.style_guidances", unused, expected=expected))
     name = config.sampling.scheduler
     if name is not None and name not in layout.schedulers:
         problems.found.append(

@@ -53,8 +53,9 @@ SPLIT = GuidanceSection(
     branches={"style": BranchSection(prompt=INSTANCE), "class": BranchSection(prompt=CLASS)},
     terms=(
         TermSection(scale="guidance - 1", away_from="style", toward=PROMPT, log_snr=_NOISY),
-        TermSection(scale=0.75, away_from="class", toward="style", log_snr=_NOISY),
+        TermSection(scale="style_guidance - 1", away_from="class", toward="style", log_snr=_NOISY),
     ),
+    style_guidance=1.75,
 )
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
 # What the negative token stands for is left behind (DreamArtist).

@@ -170,7 +170,8 @@ def with_method(config: RunConfig) -> tuple[RunConfig, Method]:
     """A run's method, and the configuration with that method's formula of guidance where it names none."""
     method = method_for(config.method)
     formula = config.sampling.guidance_formula or method.guidance
-    return config.model_copy(update={"sampling": config.sampling.model_copy(update={"guidance_formula": formula})}), method
+    sampling = config.sampling.model_copy(update={"guidance_formula": formula}).settled()
+    return config.model_copy(update={"sampling": sampling}), method
 
 
 def _check_lora(lora: LoraSection) -> None:

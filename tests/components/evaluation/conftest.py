@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.core.config import Limit
 from components.core.paths import write_json, write_jsonl
-from components.evaluation.selection import Option, Rule
+from components.evaluation.selection import Option, Point, Rule
 from components.evaluation.selection_record import Drawn, search, write_selection
 from components.evaluation.significance import Resampled
 from tests.fixtures_models import tiny_clip_folder
@@ -59,20 +59,21 @@ def option(kid: float, clip_t: float = 60.0, own: float = 0.0, step: int = 0, gu
     scores = {
         name: {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 8} for name, value in (("kid", kid), ("clip_t", clip_t))
     }
-    return Option(step, guidance, scores, Resampled(kid, spread))
+    return Option(Point(step, guidance), scores, Resampled(kid, spread))
 
 
 def write_selection_of(root: Path) -> None:
     """Five checkpoints and three guidance scales that were compared, and what was drawn from the exported file."""
 
-    def drawn(step: int, guidance: float) -> Drawn:
+    def drawn(at: Point) -> Drawn:
+        step, guidance, _ = at
         folder = write_pictures(root / "selection" / f"{step}-{guidance}", (step, 20, 20), seed=step, prompts=4, repeats=1)
-        return Drawn(step, guidance, folder, option(0.1 + abs(60 - step) / 400 + abs(guidance - 2) / 9, step=step, guidance=guidance))
+        return Drawn(folder, option(0.1 + abs(60 - step) / 400 + abs(guidance - 2) / 9, step=step, guidance=guidance))
 
     rule = Rule("kid", [Limit(metric="clip_t", at_least=54.0)], 0.68)
     record = {"bank": "pocket-selection", "prompts": 4, "reference_n": 5, "base": {}}
     training = root / "model" / "training"
-    write_selection(training / "selection", search([20, 40, 60, 80, 100], [2.5, 2.0, 1.5], rule, drawn), rule, record)
+    write_selection(training / "selection", search([20, 40, 60, 80, 100], [2.5, 2.0, 1.5], [], rule, drawn), rule, record)
     for index, name in enumerate(("validation_00.png", "exported_00.png", "previews/step-00000000.png", "previews/step-00000050.png")):
         (training / name).parent.mkdir(exist_ok=True)
         picture(index, (60, 60, 60)).save(training / name)

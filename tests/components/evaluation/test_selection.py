@@ -1,6 +1,7 @@
 """The rule: the best inside the limits, ties to the one preferred; and what is kept of a search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from components.core.config import Limit
 from components.core.paths import read_json, write_jsonl
-from components.evaluation.selection import Option, Rule, choose, excess
+from components.evaluation.selection import Option, Point, Rule, choose, excess
 from components.evaluation.selection_page import selection_section
 from components.evaluation.selection_record import Drawn, search, write_selection
 from tests.components.evaluation.conftest import option
@@ -38,7 +39,7 @@ def test_a_score_that_is_better_higher_and_one_without_pairs() -> None:
     options = [option(0.1, 60.0), option(0.1, 61.0), option(0.1, 59.0)]
     assert choose(options, Rule("clip_t", [], 0.68)).best == 1
     # Without replicates nothing ties.
-    alone = [Option(each.step, each.guidance, each.scores) for each in options]
+    alone = [Option(each.at, each.scores) for each in options]
     assert choose(alone, Rule("clip_t", [], 0.68)).chosen == 1
 
 
@@ -54,19 +55,20 @@ def test_limits_are_on_the_right_side() -> None:
 
 
 @pytest.fixture
-def draw(tmp_path: Path) -> Callable[[dict[tuple[int, float], float]], Callable[[int, float], Drawn]]:
+def draw(tmp_path: Path) -> Callable[[Mapping[tuple[float, ...], float]], Callable[[Point], Drawn]]:
     """Options whose KID is told, with two pictures each."""
 
-    def of(kids: dict[tuple[int, float], float]) -> Callable[[int, float], Drawn]:
-        def drawn(step: int, guidance: float) -> Drawn:
-            folder = tmp_path / f"{step}-{guidance}"
+    def of(kids: Mapping[tuple[float, ...], float]) -> Callable[[Point], Drawn]:
+        def drawn(at: Point) -> Drawn:
+            folder = tmp_path / str(at)
             (folder / "images").mkdir(parents=True)
             rows: list[dict[str, Any]] = []
             for name, category in (("a", "people"), ("b", "things")):
-                Image.new("RGB", (8, 8), (step % 255, 0, 0)).save(folder / "images" / f"{name}.png")
+                Image.new("RGB", (8, 8), (at.step % 255, 0, 0)).save(folder / "images" / f"{name}.png")
                 rows.append({"file_name": f"images/{name}.png", "prompt_id": name, "category": category, "prompt": f"a {category}"})
             write_jsonl(folder / "metadata.jsonl", rows)
-            return Drawn(step, guidance, folder, option(kids[step, guidance], step=step, guidance=guidance))
+            kid = kids[tuple(value for value in at if value is not None)]
+            return Drawn(folder, replace(option(kid), at=at))
 
         return drawn
 
@@ -76,9 +78,10 @@ def draw(tmp_path: Path) -> Callable[[dict[tuple[int, float], float]], Callable[
 def test_a_search_draws_each_once_and_prefers_the_default(draw: Any, tmp_path: Path) -> None:
     kids = {(30, 2.5): 0.3, (30, 1.5): 0.1, (30, 2.0): 0.2, (10, 1.5): 0.2, (20, 1.5): 0.05}
     # Drawing one twice would fail: its folder is there.
-    found = search([10, 20, 30], [2.5, 1.5, 2.0], RULE, draw(kids))
-    assert (found.step, found.guidance) == (20, 1.5)
-    assert [item.guidance for item in found.guidances] == [2.5, 2.0, 1.5] and [item.step for item in found.checkpoints] == [10, 20, 30]
+    found = search([10, 20, 30], [2.5, 1.5, 2.0], [], RULE, draw(kids))
+    assert found.chosen == (20, 1.5, None) and list(found.groups) == ["guidances", "checkpoints"]
+    assert [item.option.at.guidance for item in found.groups["guidances"][0]] == [2.5, 2.0, 1.5]
+    assert [item.option.at.step for item in found.groups["checkpoints"][0]] == [10, 20, 30]
     record = {"bank": "pocket-selection", "prompts": 2, "reference_n": 20, "base": {}}
     write_selection(tmp_path / "model" / "training" / "selection", found, RULE, record)
     written = read_json(tmp_path / "model" / "training" / "selection" / "selection.json")
@@ -93,7 +96,21 @@ def test_a_search_draws_each_once_and_prefers_the_default(draw: Any, tmp_path: P
 
 def test_ties_go_to_the_default_guidance(draw: Any) -> None:
     kids = {(30, 2.5): 0.1, (30, 1.5): 0.1}
-    assert search([30], [2.5, 1.5], RULE, draw(kids)).guidance == 2.5
+    assert search([30], [2.5, 1.5], [], RULE, draw(kids)).chosen.guidance == 2.5
+
+
+def test_the_style_has_a_scale_of_its_own(draw: Any, tmp_path: Path) -> None:
+    """After the guidance, before the checkpoint; a page shows it, and it goes into the card."""
+    kids = {(20, 2.5, 1.75): 0.3, (20, 1.5, 1.75): 0.4, (20, 2.5, 1.25): 0.1, (20, 2.5, 1.5): 0.2, (10, 2.5, 1.25): 0.15}
+    found = search([10, 20], [2.5, 1.5], [1.75, 1.25, 1.5], RULE, draw(kids))
+    assert found.default == (20, 2.5, 1.75) and found.chosen == (20, 2.5, 1.25)
+    record = {"bank": "pocket-selection", "prompts": 2, "reference_n": 20, "base": {}}
+    write_selection(tmp_path / "model" / "training" / "selection", found, RULE, record)
+    written = read_json(tmp_path / "model" / "training" / "selection" / "selection.json")
+    assert written["chosen"] == {"step": 20, "guidance": 2.5, "style_guidance": 1.25}
+    assert [row["style_guidance"] for row in written["style_guidances"]] == [1.25, 1.5, 1.75]
+    section = selection_section(tmp_path / "model")
+    assert section is not None and [group["title"] for group in section["groups"]][2] == "guidance scale of the style"
 
 
 def test_without_a_choice_there_is_no_section(tmp_path: Path) -> None:

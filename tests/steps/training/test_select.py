@@ -9,14 +9,13 @@ import pytest
 
 from components.core.config import SamplingSection, parse_config
 from components.core.errors import InputError
-from components.core.model_card import read_card, sampling_settings
+from components.core.model_card import as_chosen, read_card, sampling_settings
 from components.core.paths import read_json, read_jsonl, write_json, write_jsonl
 from components.diffusion.export.candidates import read_candidates
 from components.diffusion.models.bundle import load_bundle
 from components.styledata.manifest import ImageEntry
 from steps.io import workspace
 from steps.io.artifacts import Folder
-from steps.sampling.requests import as_chosen
 from tests.components.diffusion.conftest import Folders, configure, train, write_folders
 from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
 
@@ -28,13 +27,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     workspace.release({"select"})
 
 
-def run_select(folders: Folders, model: Path, base: Path, clip: Path, bank: Path, **selection: Any) -> Folder:
+def run_select(folders: Folders, model: Path, base: Path, clip: Path, bank: Path, formula: Any = None, **selection: Any) -> Folder:
     from steps.training.select import select
 
     parameters = {
         "seed": 3, "concepts": [{"token": "sks", "categories": None}], "tokens": ["sks"], "bank": "digest", "weights": {},
         "base": {"model": str(base), "precision": {}, "digest": "base"},
-        "sampling": {"bank": str(bank), "repeats": 1, "steps": 2, "guidance": 2.5, "batch_size": 4},
+        "sampling": {"bank": str(bank), "repeats": 1, "steps": 2, "guidance": 2.5, "guidance_formula": formula, "batch_size": 4},
         "scoring": {"extractor": str(clip), "bootstrap": 5, "kid_subsets": 3, "kid_subset_size": 4}, "selection": selection,
     }  # fmt: skip
     return select.entrypoint(Folder(model), Folder(folders.style_set), **parameters)
@@ -79,6 +78,12 @@ def test_the_chosen_model_is_what_later_steps_draw_with(home: Path, tmp_path: Pa
     only = run_select(folders, model, base, clip, bank, guidances=[4.0], choose=["guidance"], clip_t_margin=1.0)
     found = read_json(only.path / "training" / "selection" / "selection.json")
     assert found["chosen"]["step"] == 6 and len(found["guidances"]) == 2 and len(found["checkpoints"]) == 1
+    split_formula = {"terms": [{"scale": "style_guidance", "away_from": "negative", "toward": "prompt"}], "style_guidance": 3.0}
+    split = run_select(folders, model, base, clip, bank, split_formula, style_guidances=[1.5], choose=["guidance"], clip_t_margin=1.0)
+    found = read_json(split.path / "training" / "selection" / "selection.json")
+    assert [row["style_guidance"] for row in found["style_guidances"]] == [1.5, 3.0] and len(found["guidances"]) == 1
+    formula = as_chosen(split.path, SamplingSection(guidance_formula=split_formula)).guidance_formula
+    assert formula is not None and formula.style_guidance == found["chosen"]["style_guidance"]
     with pytest.raises(InputError, match="selection: style_held_out: cannot be measured before the model is chosen"):
         run_select(folders, model, base, clip, bank, score="style_held_out")
     assert all(file.stat().st_mtime_ns == time for file, time in drawn.items() if file.is_relative_to(home / "pictures"))

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from components.core.config import SamplingSection
 from components.core.errors import InputError
@@ -240,10 +241,15 @@ def test_a_served_model_is_guided_by_its_card(model: Path, tmp_path: Path) -> No
     with pytest.raises(MlflowException, match="the scales of this model's guidance are fixed") as caught:
         ask(served, "a man", guidance=5.0)
     assert status(caught) == 400
-    for option in ("guidance", "negative_prompt"):
+    for option in ("guidance", "style_guidance", "negative_prompt"):
         with pytest.raises(InputError, match=f"--{option.replace('_', '-')}: has no part in this model's guidance: prompt \\+ 3"):
             draw(str(folder), ["a man"], tmp_path / "drawn", changes={option: "2"})
     draw(str(folder), ["a man"], tmp_path / "plain", plain=True, changes={"guidance": 2.0})
+    split = {**split, "terms": [{**split["terms"][0], "scale": "style_guidance"}], "style_guidance": 3.0}
+    edit(folder / "styleforge.json", sampling={**SAMPLING, "guidance_formula": split})
+    own, other = (draw(str(folder), ["a man"], tmp_path / f"{scale}", seed=7, changes={"style_guidance": scale}) for scale in (3.0, 1.5))
+    pixels = [Image.open(each["path"]).tobytes() for each in (drawn, own[0], other[0])]
+    assert pixels[0] == pixels[1] != pixels[2]
 
 
 def test_a_whole_model_that_is_guided_by_its_base_finds_it(

@@ -102,6 +102,13 @@ def test_distilled_bases_are_warned_of(
     assert [undistilled in record.getMessage() for record in caplog.records] == ([] if undistilled is None else [True])
 
 
+def test_there_must_be_a_scale_of_the_style_to_choose() -> None:
+    chosen = {"style_guidances": [1.25]}
+    with pytest.raises(ConfigError, match=r"selection\.style_guidances: there is nothing to choose"):
+        check(SD, selection=chosen)
+    check(SD, says={"guidance_embeds": False}, selection=chosen, method={"name": "split-styleforge"})
+
+
 def test_a_distilled_denoiser_takes_no_formula_of_guidance() -> None:
     formula = {"terms": [{"scale": 2, "away_from": "negative", "toward": "prompt"}]}
     with pytest.raises(ConfigError, match=r"sampling\.guidance_formula: this FLUX.* guide by itself.*expected plain"):

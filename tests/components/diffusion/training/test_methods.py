@@ -5,7 +5,7 @@ import pytest
 from components.core.config import LoraSection, MethodName, MethodSection, parse_config
 from components.core.errors import ConfigError
 from components.diffusion.training.method_table import METHODS
-from components.diffusion.training.methods import fill_prompt, method_for
+from components.diffusion.training.methods import fill_prompt, method_for, with_method
 from components.diffusion.training.recipe import Recipe
 
 
@@ -57,7 +57,7 @@ def test_styledrop_binds_words_for_the_style_and_draws_beside_the_base() -> None
     assert method.guidance is not None
     values = {"nothing": 1.0, "base": 10.0, "prompt": 100.0}
     found = values[method.guidance.start] + sum(
-        term.at(7.5) * (values[term.toward] - values[term.away_from]) for term in method.guidance.terms
+        method.guidance.length(term, 7.5) * (values[term.toward] - values[term.away_from]) for term in method.guidance.terms
     )
     assert found == 1 + 7.5 * (10 - 1) + 3 * (100 - 10)
     assert method.guidance.base_branches == ["nothing", "base"]
@@ -81,6 +81,23 @@ def test_specialist_diffusion_names_what_was_done_and_trains_at_the_samplers_tim
     assert len(method.transforms) == 8 and method.grid == 100
     own = method_for(MethodSection(name="specialist-diffusion", instance_prompts=("{token}",)))
     assert (own.concepts[0].prompt, own.concepts[0].more_prompts) == ("sks", ())
+
+
+STYLE = {"name": "x", "source": "x"}
+
+
+def test_the_style_has_a_scale_of_its_own_only_where_the_formula_has_one() -> None:
+    config, method = with_method(
+        parse_config({"style": STYLE, "method": {"name": "split-styleforge"}, "sampling": {"style_guidance": 1.2}})
+    )
+    formula = config.sampling.guidance_formula
+    assert formula is not None and formula.splits and config.sampling.style_guidance is None
+    assert [formula.length(term, 2.5) for term in formula.terms] == pytest.approx([1.5, 0.2])
+    assert method.guidance is not None and method.guidance.style_guidance == 1.75
+    chosen = config.sampling.guided_by(4.0, 1.5)
+    assert chosen.guidance == 4.0 and chosen.guidance_formula is not None and chosen.guidance_formula.style_guidance == 1.5
+    with pytest.raises(ConfigError, match=r"sampling\.style_guidance=1\.2: the guidance of this method has no scale of its own"):
+        with_method(parse_config({"style": STYLE, "sampling": {"style_guidance": 1.2}}))
 
 
 def test_passes_count_what_losses_make_besides() -> None:
