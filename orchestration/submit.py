@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,9 +75,12 @@ def lightweight_zenml() -> Iterator[None]:
 
 
 def installed_packages() -> list[str]:
-    """All installed distributions as ``name==version``, sorted: what ``pip freeze`` would say of released packages."""
-    found = {(item.name, item.version) for item in importlib.metadata.distributions() if item.name}
-    return sorted(f"{name}=={version}" for name, version in found)
+    """All installed distributions as ``name==version``, sorted: what ``pip freeze`` would say of released packages.
+
+    By the names of their folders; reading the metadata in them takes half a second.
+    """
+    folders = {folder.stem for place in dict.fromkeys(sys.path) for folder in Path(place or ".").glob("*.dist-info")}
+    return sorted("==".join(folder.rsplit("-", 1)) for folder in folders)
 
 
 def _built_in_stack() -> bool:

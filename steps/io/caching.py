@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from components.core.content import digest_file, digest_value
@@ -43,6 +44,7 @@ def dependencies(*modules: Path, root: Path = REPOSITORY) -> dict[str, str]:
     return files | {name: version(name) for name in LIBRARIES if name in found.libraries}
 
 
+@cache
 def version(name: str) -> str:
     """The installed version without its build (CPU or CUDA), since a laptop may define what a cluster's image runs."""
     try:
