@@ -108,7 +108,7 @@ def _artist_page(source: Source, reference: Sequence[Candidate], options: BlindO
     if not artist:
         raise InputError(
             source.name, "has no held-out images of the artist, and those that were trained on may have been learned by heart",
-            expected="a run with style.reference", remedy="give the artist's images with --reference FOLDER",
+            expected="a run with a held-out reference, by its id or result.json", remedy="or give images with --reference FOLDER",
         )  # fmt: skip
     pairs = match_artist(artist, source.drawn, options.pairs, options.seed)
     style = [candidate.path for candidate in source.style_ref]

@@ -98,6 +98,11 @@ SPECS: dict[str, Metric] = {
             "truth_style", "to the artist's own, style", True, "100 · (1 − cosine)", "the same in the features of the style extractor",
             bounded=True,
         ),
+        Metric("truth_colours", "to the artist's own, colours", True, "100 · (1 − cosine)", "the same in shares of colours", bounded=True),
+        Metric(
+            "truth_lines", "to the artist's own, lines", True, "100 · (1 − cosine)", "the same in lines, edges and areas over scales",
+            bounded=True,
+        ),
         Metric(
             "binding", "style by the token", False, "style", "style with the token less that without it, on the same seeds",
             group="drift", source="binding",

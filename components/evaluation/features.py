@@ -33,8 +33,9 @@ class Extractors:
         clip = ClipEncoder(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
         weights = settings.inception_weights
         loaded: dict[str, Extractor] = {}
-        for key, name in measure_extractors(settings).items():
-            loaded[key] = next((loaded[other] for other in loaded if getattr(settings, other) == name), None) or make_extractor(
+        names = measure_extractors(settings)
+        for key, name in names.items():
+            loaded[key] = next((loaded[other] for other in loaded if names[other] == name), None) or make_extractor(
                 name, f"scoring.{key}", batch_size=settings.batch_size
             )
         return cls(clip, InceptionExtractor(weights, batch_size=settings.batch_size) if weights else None, loaded)
@@ -52,13 +53,14 @@ class Extractors:
 
 
 def measure_extractors(settings: ScoringSection) -> dict[str, str]:
-    """Settings that name an extractor, with its name, of the measures that are asked for."""
+    """Extractors of the measures that are asked for: the setting that names each, or what it reads, with its name."""
     needed = {
         "style_extractor": bool({"style_score", "truth"} & set(settings.measures)),
         "copy_extractor": "copies" in settings.measures,
         "kd_extractor": True,
     }
-    return {key: name for key, needs in needed.items() if needs and (name := getattr(settings, key))}
+    fixed = {"colour_extractor": "colours", "line_extractor": "texture"} if "truth" in settings.measures else {}
+    return {key: name for key, needs in needed.items() if needs and (name := getattr(settings, key))} | fixed
 
 
 class FeatureCache:

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,9 @@ def score(
     yardstick, own = build_yardstick(style_ref, held_out, [picture.path for picture in sets["base"]], settings, extractors, table)
     if "truth" in settings.measures:
         prompts = {picture.prompt_id: without_tokens(picture.prompt, tokens) for picture in sets["style"]}
-        clip, style = (table.of(each, reference) for each in (extractors.clip, extractors.measures["style_extractor"]))
-        yardstick.add_truth(clip, style, truth.pair_up(prompts, concepts if held_out else ()))
+        own_features = {name: table.of(extractors.measures.get(key, extractors.clip), reference) for name, key in truth.MEASURES.items()}
+        lines = table.of(extractors.measures["line_extractor"], [picture.path for picture in sets["base"]])
+        yardstick.add_truth(own_features, lines, truth.pair_up(prompts, concepts if held_out else ()))
     scorer = Scorer(extractors, table, list(reference), settings, seed, tokens, yardstick)
     measures = {
         "reference": scorer.of_reference() if held_out else {}, "notes": yardstick.notes,
@@ -262,10 +264,6 @@ class Scorer:
         groups = [picture.prompt_id for picture, there in zip(pictures, paired, strict=True) if there]
         return metrics.mean_with_interval(found[paired], groups, bootstrap)
 
-    def truth_style(self, pictures: list[Picture], bootstrap: metrics.Bootstrap) -> metrics.Estimate:
-        """The same in the style extractor's features, standardised by the base's pictures."""
-        return self.truth(pictures, bootstrap, "truth_style")
-
     def to_others(self, pictures: list[Picture]) -> dict[str, Any]:
         """Distance to the artist's other pictures, for each measure of truth."""
         names = [name for name in truth.MEASURES if self.yardstick.has(name) and len(self.reference) > 1]
@@ -366,7 +364,8 @@ DISTANCES: dict[str, Callable[[Scorer, list[Picture], list[Path]], dict[str, Any
 MEANS: dict[str, Callable[[Scorer, list[Picture]], metrics.Array]] = {"clip_t": Scorer.clip_t, "clip_i": Scorer.clip_i}
 """Scores that are means of values of single pictures, as (N,) values."""
 SETS: dict[str, Callable[[Scorer, list[Picture], metrics.Bootstrap], metrics.Estimate]] = {
-    "kd": Scorer.kd, "cmmd": Scorer.cmmd, "diversity": Scorer.diversity, "truth": Scorer.truth, "truth_style": Scorer.truth_style,
+    "kd": Scorer.kd, "cmmd": Scorer.cmmd, "diversity": Scorer.diversity,
+    **{name: partial(Scorer.truth, name=name) for name in truth.MEASURES},
 }  # fmt: skip
 """Optional measures of a whole set."""
 KEPT = {"style_score": "style_extractor", "style_held_out": "style_extractor", "copies": "copy_extractor", "leakage": "extractor"}

@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike
 
 from components.evaluation.metrics import Array, to_unit
 
-MEASURES = {"truth": "extractor", "truth_style": "style_extractor"}
-"""The distances, with the setting that names the extractor of each."""
+MEASURES = {"truth": "extractor", "truth_style": "style_extractor", "truth_colours": "colour_extractor", "truth_lines": "line_extractor"}
+"""The distances, with the name of the extractor of each among those of a scoring section."""
+STANDARDISED = {"truth_style": "style", "truth_lines": "line"}
+"""Those whose features are standardised by the base's images, with what their centre and scale are called. Shares of colours are not."""
 PAIRS = "truth_pairs"
 _FILLER = frozenset((
     "a", "an", "and", "at", "by", "for", "from", "her", "his", "in", "into", "is", "its", "of", "on", "or", "the", "their", "to", "with",

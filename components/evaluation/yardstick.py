@@ -47,7 +47,7 @@ class Yardstick:
         self.arrays, self.notes = dict(arrays), list(notes)
 
     def has(self, measure: str) -> bool:
-        """Whether it can be measured: ``style_score``, ``style_held_out``, ``copies``, ``leakage``, ``truth`` or ``truth_style``."""
+        """Whether it can be measured: ``style_score``, ``style_held_out``, ``copies``, ``leakage``, or one of truth."""
         return measure in self.arrays
 
     def values(self, measure: str, features: ArrayLike, own_texts: ArrayLike | None = None) -> Array:
@@ -67,9 +67,9 @@ class Yardstick:
         return (self._standardised(rows) @ kept.T).mean(axis=1) / self_similarity(kept)
 
     def to_the_artist(self, measure: str, features: ArrayLike, prompt_ids: Sequence[str]) -> tuple[Array, Array]:
-        """:func:`components.evaluation.truth.distances` of N images, for ``truth`` or ``truth_style``."""
-        rows = np.asarray(features, float)
-        rows = self._standardised(rows) if measure == "truth_style" else rows
+        """:func:`components.evaluation.truth.distances` of N images, for one of ``truth.MEASURES``."""
+        rows, by = np.asarray(features, float), truth.STANDARDISED.get(measure)
+        rows = self._standardised(rows, by) if by else rows
         return truth.distances(rows, self.arrays[measure], self.arrays[truth.PAIRS], prompt_ids)
 
     def nearest(self, features: ArrayLike) -> tuple[NDArray[np.int64], Array]:
@@ -83,16 +83,18 @@ class Yardstick:
         """The cosine above which an image counts as a copy."""
         return float(self.arrays["copies_limit"][0])
 
-    def _standardised(self, rows: Array) -> Array:
-        return to_unit((rows - self.arrays["style_centre"]) / self.arrays["style_scale"])
+    def _standardised(self, rows: Array, by: str = "style") -> Array:
+        return to_unit((rows - self.arrays[f"{by}_centre"]) / self.arrays[f"{by}_scale"])
+
+    def _standardise_by(self, base: ArrayLike, by: str) -> None:
+        base = np.asarray(base, float)
+        spread = base.std(axis=0)
+        # A feature that the base never changes is measured by the largest of its steps that floats can hold: it does not count.
+        self.arrays |= {f"{by}_centre": base.mean(axis=0), f"{by}_scale": np.where(spread > 1e-6, spread, np.inf)}
 
     def add_style(self, base: ArrayLike, style_ref: ArrayLike, reference: ArrayLike | None) -> None:
         """Take (N, d) style features of the base's images, StyleRef, and the reference where one is held out."""
-        base = np.asarray(base, float)
-        spread = base.std(axis=0)
-        self.arrays["style_centre"] = base.mean(axis=0)
-        # A feature that the base never changes is measured by the largest of its steps that floats can hold: it does not count.
-        self.arrays["style_scale"] = np.where(spread > 1e-6, spread, np.inf)
+        self._standardise_by(base, "style")
         for name, what, rows in (("style_score", "StyleRef", style_ref), ("style_held_out", "the reference", reference)):
             if rows is None:
                 continue
@@ -105,16 +107,22 @@ class Yardstick:
             else:
                 self.arrays[name] = unit
 
-    def add_truth(self, clip: ArrayLike, style: ArrayLike, pairs: Sequence[tuple[str, int]]) -> None:
-        """Take (M, d) features of the reference, and which prompt asks for which of its images; :meth:`add_style` comes first."""
+    def add_truth(self, reference: Mapping[str, ArrayLike], base_lines: ArrayLike, pairs: Sequence[tuple[str, int]]) -> None:
+        """Take (M, d) features of the reference for each of ``truth.MEASURES``, and which prompt asks for which of its images.
+
+        ``base_lines`` are (N, d) features of the base's images for the lines; :meth:`add_style` comes first.
+        """
         if not pairs:
             self.notes.append("truth: no prompt asks for exactly a concept that the held-out reference names (concept in metadata.jsonl)")
             return
-        self.arrays |= {truth.PAIRS: truth.pairs_array(pairs), "truth": to_unit(np.asarray(clip, float))}
-        if "style_centre" in self.arrays:
-            self.arrays["truth_style"] = self._standardised(np.asarray(style, float))
-        else:
-            self.notes.append("truth_style: style features are standardised by the measure style_score, which was not asked for")
+        self.arrays[truth.PAIRS] = truth.pairs_array(pairs)
+        self._standardise_by(base_lines, "line")
+        for measure in truth.MEASURES:
+            rows, by = np.asarray(reference[measure], float), truth.STANDARDISED.get(measure)
+            if by and f"{by}_centre" not in self.arrays:
+                self.notes.append(f"{measure}: style features are standardised by the measure style_score, which was not asked for")
+            else:
+                self.arrays[measure] = self._standardised(rows, by) if by else to_unit(rows)
 
     def add_copies(self, variants: ArrayLike) -> None:
         """Take (M, V, d) features of StyleRef's images, each with its :func:`variants`, the image itself first."""

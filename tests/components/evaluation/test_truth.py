@@ -1,17 +1,21 @@
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from components.core.config import ScoringSection
 from components.core.images import load_rgb
 from components.evaluation.extractors.clip import ClipEncoder
+from components.evaluation.extractors.colours import ColourExtractor
+from components.evaluation.extractors.texture import TextureExtractor
 from components.evaluation.metrics import to_unit
 from components.evaluation.pictures import read_pictures
 from components.evaluation.protocol import read_protocol, score_again, score_and_keep
-from components.evaluation.truth import content_words, distances, pair_up, pairs_array, spread
-from components.evaluation.yardstick import StyleRef
+from components.evaluation.truth import MEASURES, content_words, distances, pair_up, pairs_array, spread
+from components.evaluation.yardstick import StyleRef, Yardstick
 from tests.components.evaluation.conftest import FinishedRun
 
 
@@ -61,14 +65,35 @@ def test_pictures_are_held_against_the_artists_own(finished_run: FinishedRun, cl
         assert scores[side]["truth_style"]["n"] == 4
     # The model draws in the artist's colours, the base does not.
     assert scores["style"]["truth_style"]["value"] < scores["base"]["truth_style"]["value"]
-    assert set(scores["measures"]["truth"]) == {"truth", "truth_style"} <= set(scores["measures"]["reference"])
+    assert set(scores["measures"]["truth"]) == set(MEASURES) <= set(scores["measures"]["reference"])
     again = score_again(tmp_path / "kept", finished_run.root / "style", ["sks"], tmp_path / "again")
-    for name in ("truth", "truth_style"):
+    for name in MEASURES:
         assert again["style"][name]["value"] == pytest.approx(scores["style"][name]["value"], rel=1e-3, abs=1e-3)
     # Other pairs are another measure.
     other = keep(finished_run, clip_folder, tmp_path / "other", CONCEPTS[::-1])
     assert other["style"]["truth"]["value"] != scores["style"]["truth"]["value"]
     assert read_protocol(tmp_path / "other")["same"] != read_protocol(tmp_path / "kept")["same"]
+
+
+def test_colours_and_lines_are_apart() -> None:
+    """An image in other colours is far in colours, one with another pattern in lines."""
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = stripes[:, 1::4] = (200, 40, 40)
+    blocks = np.kron(np.indices((4, 4)).sum(0) % 2, np.ones((16, 16)))[..., None] * np.array([200, 40, 40])
+    images = {"own": stripes, "recoloured": stripes[..., ::-1], "coarse": blocks.astype(np.uint8)}
+    noise = [np.random.default_rng(seed).integers(0, 255, (64, 64, 3), np.uint8) // (1 + seed) for seed in range(8)]
+    found = {}
+    for measure, extractor in (("truth_colours", ColourExtractor()), ("truth_lines", TextureExtractor())):
+
+        def features(arrays: Iterable[np.ndarray], extractor: Any = extractor) -> np.ndarray:
+            return extractor.encode_images([Image.fromarray(array) for array in arrays])
+
+        yardstick = Yardstick({})
+        yardstick.add_truth(dict.fromkeys(MEASURES, features([stripes])), features([*images.values(), *noise]), [("p", 0)])
+        found[measure] = dict(zip(images, yardstick.to_the_artist(measure, features(images.values()), ["p"] * 3)[0], strict=True))
+    assert found["truth_colours"]["recoloured"] > 40 and found["truth_colours"]["coarse"] < 5
+    assert found["truth_lines"]["coarse"] > 3 * found["truth_lines"]["recoloured"]
+    assert found["truth_colours"]["own"] == pytest.approx(0, abs=1e-6) == found["truth_lines"]["own"]
 
 
 @pytest.mark.parametrize(("concepts", "kind"), [(["a cat"] * 12, "held-out"), ([], "held-out"), (CONCEPTS, "style_ref")])
@@ -83,7 +108,7 @@ def test_without_pairs_it_is_said(
 def test_nothing_changes_where_it_is_not_asked_for(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> None:
     with_concepts = keep(finished_run, clip_folder, tmp_path / "a", CONCEPTS, measures=("style_score",))
     assert with_concepts == keep(finished_run, clip_folder, tmp_path / "b", [], measures=("style_score",))
-    assert not {"truth", "truth_style"} & set(with_concepts["style"])
+    assert not set(MEASURES) & set(with_concepts["style"])
     alone = keep(finished_run, clip_folder, tmp_path / "c", CONCEPTS, measures=("truth",))
     assert "truth" in alone["style"] and "truth_style" not in alone["style"]
     assert any(note.startswith("truth_style: ") for note in alone["measures"]["notes"])
