@@ -29,8 +29,8 @@ class Rule(Section):
         description="The score: `kid`, `fid` (natural units), `clip_t`, `clip_i` (0–100), the same without the identifier against the base "
         "(`drift_kid`, `drift_clip_t`, `drift_clip_i`, `drift_style_score`), a measure that the run made (`style_score`, `style_held_out`, "
         "`copies`, `leakage`, `diversity`, `kd`, `cmmd`, `truth`, `truth_style`, `truth_colours`, `truth_lines`, `binding`), `n`, the "
-        "number of scored pictures, or what people said on a blind page (`taken_for_artist`, `preferred`, `preferred_in_style`, all 0–100, and "
-        "`voters`, how many they are)."
+        "number of scored pictures, or what people said on a blind page (`taken_for_artist`, `preferred`, `preferred_in_style`, all "
+        "0–100, and `voters`, how many they are)."
     )
     against: Literal["base", "champion"] | None = Field(
         None, description="Whose score the limit is a multiple of; default: the limit is a score itself."

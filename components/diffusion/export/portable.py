@@ -25,7 +25,7 @@ from components.diffusion.models.bundle import Bundle, load_bundle, load_weights
 from components.diffusion.models.deltas import Delta, check_base, is_delta, read_delta
 from components.diffusion.models.families import Family
 from components.diffusion.models.interpolation import interpolate, weights_of
-from components.diffusion.models.layouts import WHOLE_KINDS, Drawing
+from components.diffusion.models.layouts import LAYOUTS, WHOLE_KINDS, Drawing, Layout
 from components.diffusion.models.loading import quiet
 from components.diffusion.models.sources import check_folder, folder_beside
 from components.diffusion.models.tokens import row_names, stage_names
@@ -89,6 +89,13 @@ class StyleModel:
         """The tokens that have rows for each stage of noise, and what stands for each at them, the least noise first."""
         recipe = self.record.recipe if self.record and "tokens" in self.trains else None
         return {token: stage_names(token, recipe.stages) for token in recipe.tokens} if recipe and recipe.stages > 1 else {}
+
+    @property
+    def layout(self) -> Layout | None:
+        """That of its family; None for a delta that was written before deltas recorded it."""
+        if (self.folder / "model_index.json").is_file():
+            return check_folder(self.folder, weights=False)
+        return LAYOUTS.get(self.card.get("base", {}).get("pipeline", ""))
 
     def for_one_stage(self, text: str) -> str:
         """A prompt as programs take it that have one for all steps: tokens of stages are those of the middle one."""
@@ -162,10 +169,8 @@ def _why_not(model: StyleModel, target: str) -> str:
         return "programs that load this file have a strength of their own"
     if target == "diffusers":
         return ""
-    if target in ("single-file", "comfyui") and (model.folder / "model_index.json").is_file():
-        layout = check_folder(model.folder, weights=False)
-        if layout not in [kind.layout for kind in WHOLE_KINDS]:
-            return f"other programs' one file of {layout.title} is not written here"
+    if target in ("single-file", "comfyui") and (layout := model.layout) and layout not in [kind.layout for kind in WHOLE_KINDS]:
+        return f"other programs' one file of {layout.title} is not written here"
     if target == "single-file" and tokens:
         return "it trained new tokens alone, so the checkpoint would be its base's"
     if (target == "a1111-lora" and not low_rank) or (target == "a1111-embedding" and not tokens):

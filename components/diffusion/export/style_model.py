@@ -104,6 +104,7 @@ def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path)
             "model": config.base.model,
             "revision": config.base.revision,
             "digest": bundle.digest,
+            "pipeline": bundle.family.layout.pipeline,
             "memory": config.base.model_dump(mode="json", include={"precision", "offload"}),
         },
         "manifest_digest": digest_value(manifest),

@@ -340,6 +340,15 @@ def test_other_programs_formats_are_refused(flow_bases: dict[str, Path], tmp_pat
         check_format(model, "single-file", "--format")
 
 
+def test_a_delta_knows_its_family(flow_bases: dict[str, Path], folders: Folders) -> None:
+    """It has no one file to be compared with, so previews at the end of a training ask for none."""
+    training = {"steps": 1, "validation_prompts": ["a dog"]}
+    model = open_model(
+        train(configure(flow_bases["sd3-small"], method={"name": "dreambooth", "save": "delta"}, training=training), folders)
+    )
+    assert model.record is not None and formats_of(model) == ["diffusers"]
+
+
 @pytest.mark.parametrize("name", BASES)
 def test_a_compiled_denoiser_trains(name: str, flow_bases: dict[str, Path], folders: Folders) -> None:
     """The same weights as without a compiler, which here passes every call through."""
