@@ -9,7 +9,7 @@ from components.core.nested import leaves
 
 MethodName = Literal[
     "dreambooth", "textual-inversion", "lora", "custom-diffusion", "svdiff", "dreamartist", "dreamartist-lora", "dreamstyler", "styledrop",
-    "specialist-diffusion", "single-styleforge", "multi-styleforge", "split-styleforge",
+    "specialist-diffusion", "stylealigned", "single-styleforge", "multi-styleforge", "split-styleforge",
 ]  # fmt: skip
 
 

@@ -162,6 +162,8 @@ def _why_not(model: StyleModel, target: str) -> str:
     did. Of new tokens alone there is no checkpoint, for their base is unchanged.
     """
     low_rank, tokens = model.low_rank, model.trains == {"tokens"}
+    if model.record and model.record.aligned_to:
+        return "it is its base, drawn in line with a picture, which StyleForge alone does"
     if model.strength != 1.0 and (tokens or model.record is None or target.startswith("a1111")):
         if tokens or model.record is None:
             what = "it trained new tokens alone, which the base does not have" if tokens else "nothing is recorded of its base"

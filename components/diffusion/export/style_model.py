@@ -13,19 +13,22 @@ import torch
 from components.core.config import RunConfig
 from components.core.content import digest_value
 from components.core.devices import default_device
+from components.core.images import load_rgb
 from components.core.model_card import as_scored
 from components.core.paths import atomic_folder, link_or_copy, read_jsonl, write_json, write_jsonl
 from components.diffusion.export.candidates import write_candidates
 from components.diffusion.export.exported import compare_exported
 from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import Bundle
-from components.diffusion.models.deltas import CARD, DELTA_FILE
+from components.diffusion.models.deltas import CARD, DELTA_FILE, REFERENCE_FILE, StylePicture
 from components.diffusion.models.precision import settle
+from components.diffusion.sampling.requests import picture_request
 from components.diffusion.sampling.sampler import draw_pictures
 from components.diffusion.training.checkpoints import save_tensors
 from components.diffusion.training.methods import Method
 from components.diffusion.training.optimizers import learning_rate
 from components.diffusion.training.previews import preview_requests
+from components.diffusion.training.samples import Sample
 
 SCHEMA = 1
 LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors")
@@ -62,10 +65,11 @@ class Made:
 
 def write_model(
     config: RunConfig, method: Method, bundle: Bundle, trained: Mapping[str, torch.Tensor], style_set: Path, out: Path,
-    log: list[dict[str, Any]], timing: Timing, made: Made,
+    log: list[dict[str, Any]], timing: Timing, made: Made, aligned_to: Sample | None = None,
 ) -> None:  # fmt: skip
     """Write the finished style model, whole or not at all: all of it, or, as a delta, only ``trained``; and files for other programs.
 
+    ``aligned_to`` is the StyleRef picture that it is drawn in line with, for a method that does so.
     Everything in the folder is a function of the run's inputs, but ``training/timing.json``.
     """
     with atomic_folder(Path(out)) as folder:
@@ -75,6 +79,10 @@ def write_model(
             bundle.save(folder)
         files = write_formats(folder, trained, method.recipe, bundle.family.layout)
         card = describe(config, method, bundle, style_set)
+        if aligned_to:
+            load_rgb(aligned_to.file).save(folder / REFERENCE_FILE)
+            prompt = picture_request(card, config.sampling, "reference", aligned_to.caption or "").full_prompt
+            card["reference_prompt"], bundle.aligned_to = prompt, StylePicture(folder / REFERENCE_FILE, prompt)
         write_json(folder / CARD, {**card, "files": files})
         write_candidates(folder, made.candidates, card)
         for preview in made.previews:

@@ -13,7 +13,7 @@ from components.core.config import BaseSection, validate_model
 from components.core.devices import default_device
 from components.core.errors import InputError
 from components.core.model_card import CARD, read_card
-from components.diffusion.models.deltas import apply_delta, check_base, is_delta, other_base, read_delta
+from components.diffusion.models.deltas import StylePicture, apply_delta, check_base, is_delta, other_base, read_delta
 from components.diffusion.models.families import Family
 from components.diffusion.models.loading import load_file, load_folder, quiet
 from components.diffusion.models.precision import Precisions, compute_dtype, kind_of, settle
@@ -35,7 +35,8 @@ class Origin:
 class Bundle:
     """A text-to-image model: its family, its configured ``model`` and ``revision``, and the local folder or file it came from.
 
-    ``tuned_from`` is the base whose weights have moved; None for a model that is a base itself.
+    ``tuned_from`` is the base whose weights have moved; None for a model that is a base itself. ``aligned_to`` is the picture of the
+    style that it is drawn in line with, where it is.
     """
 
     family: Family
@@ -43,6 +44,7 @@ class Bundle:
     revision: str | None
     path: Path
     tuned_from: Origin | None = None
+    aligned_to: StylePicture | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -146,7 +148,7 @@ def _load_delta(folder: Path, where: str, precisions: Precisions, device: torch.
     bundle = load_weights(base or delta.model, delta.revision, precisions, device, whole=delta.recipe.kinds())
     check_base(delta, bundle.digest)
     apply_delta(bundle.family, delta)
-    return Bundle(bundle.family, where, None, folder, Origin(bundle.model, delta.revision, delta.base_digest))
+    return Bundle(bundle.family, where, None, folder, Origin(bundle.model, delta.revision, delta.base_digest), delta.aligned_to)
 
 
 def _recorded(folder: Path) -> BaseSection:

@@ -19,23 +19,34 @@ from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.trainables import Trainables
 
 DELTA_FILE = "delta.safetensors"
+REFERENCE_FILE = "reference.png"
 CARD = "styleforge.json"
 
 
 @dataclass(frozen=True)
+class StylePicture:
+    """A picture of the style that a model is drawn in line with, and the prompt that would draw it."""
+
+    path: Path
+    prompt: str
+
+
+@dataclass(frozen=True)
 class Delta:
-    """A delta folder's record: what trained, and the base's ``model``, ``revision`` and ``digest``."""
+    """A delta folder's record: what trained, and the base's ``model``, ``revision`` and ``digest``; the picture it is drawn by, if any."""
 
     folder: Path
     recipe: Recipe
     model: str
     revision: str | None
     base_digest: str
+    aligned_to: StylePicture | None = None
 
     @property
     def digest(self) -> str:
-        """sha256 of the base's digest, what trained, and the tensors."""
-        return digest_value([self.base_digest, self.recipe.as_json(), fingerprint(self.folder / DELTA_FILE)])
+        """sha256 of the base's digest, what trained, and the tensors; and of the picture it is drawn by."""
+        picture = [fingerprint(self.aligned_to.path), self.aligned_to.prompt] if self.aligned_to else []
+        return digest_value([self.base_digest, self.recipe.as_json(), fingerprint(self.folder / DELTA_FILE), *picture])
 
 
 def is_delta(folder: Path) -> bool:
@@ -50,8 +61,9 @@ def read_delta(folder: Path) -> Delta:
         raise InputError(str(folder), f"a delta without {CARD}", expected="the folder as it was written, with the base's name in it")
     try:
         card: dict[str, Any] = read_json(file)
-        base = card["base"]
-        return Delta(folder, Recipe.from_json(card["recipe"]), str(base["model"]), base["revision"], str(base["digest"]))
+        base, prompt = card["base"], card.get("reference_prompt")
+        picture = None if prompt is None else StylePicture(folder / REFERENCE_FILE, str(prompt))
+        return Delta(folder, Recipe.from_json(card["recipe"]), str(base["model"]), base["revision"], str(base["digest"]), picture)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(str(file), f"is no record of a delta ({type(error).__name__}: {error})", expected="base and recipe") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from components.core.prompting import TOKEN, fill_tokens
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.models.conditioning import Conditioning
 from components.diffusion.models.families import Family
+from components.diffusion.sampling.aligned import Aligned
 from components.diffusion.sampling.jobs import Job, PromptRequest
 from components.diffusion.training.caches import PromptCache
 
@@ -176,6 +178,7 @@ class Guidance:
         everything = frozenset(name for name in (PROMPT, NEGATIVE, *self._formula.branches) if name == PROMPT or self._formula.uses(name))
         families = {family: everything - of_base, **({bundle.frozen.family: of_base} if of_base else {})}
         self._sides = [_Side(each, names, self._cache(each)) for each, names in families.items()]
+        self._aligned = Aligned(bundle, settings) if bundle.aligned_to else None
 
     @staticmethod
     def _cache(family: Family) -> PromptCache:
@@ -197,13 +200,17 @@ class Guidance:
             side.prompts = self._cache(side.family)
             if side.family.take_turns:
                 side.family.turn(*side.family.text_encoders)
-                texts = [prompt for name in sorted(side.names) for prompt in self._texts(name, jobs)]
+                asked = jobs if number or self._aligned is None else [self._aligned.job, *jobs]
+                texts = [prompt for name in sorted(side.names) for prompt in self._texts(name, asked)]
                 side.prompts.encode(side.family.at_all_stages(texts))
                 side.family.turn(side.family.layout.denoiser, *(() if number else ("vae",)))
 
     def for_jobs(self, jobs: Sequence[Job], steps: int) -> Predict:
         """The guided prediction for a batch of jobs, drawn in so many steps."""
-        texts = {name: self._texts(name, jobs) for side in self._sides for name in side.names}
+        # Without the identifier a picture is not in the style.
+        aligned = self._aligned if any(job.request.tokens for job in jobs) else None
+        asked = [[aligned.job, *jobs] if aligned and not number else jobs for number in range(len(self._sides))]
+        texts = {name: self._texts(name, asked[number]) for number, side in enumerate(self._sides) for name in side.names}
         # At a step's noise a token may stand for other rows than at another's.
         conditionings: dict[tuple[str, ...], Conditioning] = {}
         staged = [bool(side.family.stages) for side in self._sides]
@@ -219,9 +226,12 @@ class Guidance:
                 key = (str(number), *prompts)
                 if key not in conditionings:
                     conditionings[key] = side.prompts.encode(prompts)
-                batch = torch.cat([latents] * len(names)) if len(names) > 1 else latents
-                found = side.family.predict(batch, timestep, conditionings[key], guidance=self._guidance)
-                predictions |= dict(zip(names, found.chunk(len(names)), strict=True))
+                first = aligned if number == 0 else None
+                rows = first.before(latents, timestep) if first else latents
+                batch = torch.cat([rows] * len(names)) if len(names) > 1 else rows
+                with first.attention(len(rows)) if first else nullcontext():
+                    found = side.family.predict(batch, timestep, conditionings[key], guidance=self._guidance)
+                predictions |= dict(zip(names, (each[-len(latents) :] for each in found.chunk(len(names))), strict=True))
             return combination.of(predictions)
 
         return predict

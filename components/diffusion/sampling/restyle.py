@@ -17,19 +17,17 @@ import torch
 
 from components.core.config import SamplingSection
 from components.core.content import derive_seed
-from components.core.errors import InputError
-from components.core.images import HARD_MAX_PIXELS, load_rgb
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.models.families import Family
 from components.diffusion.sampling.jobs import Job, PromptRequest
+from components.diffusion.sampling.latents import encode, pixels_of
 from components.diffusion.sampling.sampler import describe, draw_batches, is_drawn, write_png
 from components.diffusion.training.buckets import Size, bucket_for, bucket_sizes
 from components.diffusion.training.caches import PromptCache
-from components.diffusion.training.pictures import Variant, cut, to_uint8
+from components.diffusion.training.pictures import to_uint8
 
 Moments = tuple[torch.Tensor, torch.Tensor]
 """Means and standard deviations of channels."""
-CENTRE = Variant()
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,7 @@ def group_by_size(family: Family, contents: Sequence[Content], settings: Samplin
 
 def as_cut(path: Path, size: Size) -> np.ndarray:
     """A picture as it is restyled: resized and cut to ``size``, uint8 (H, W, 3)."""
-    return to_uint8(_pixels(path, size).unsqueeze(0))[0]
-
-
-def _pixels(path: Path, size: Size) -> torch.Tensor:
-    return cut(load_rgb(path, HARD_MAX_PIXELS), size, CENTRE, 0, str(path))
+    return to_uint8(pixels_of(path, size).unsqueeze(0))[0]
 
 
 def restyle(
@@ -139,16 +133,6 @@ def _noised(scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, first: int
     # Schedulers of flows have another name for it, and another order.
     noisy = scheduler.scale_noise(clean, times, noise) if hasattr(scheduler, "scale_noise") else scheduler.add_noise(clean, noise, times)
     return torch.as_tensor(noisy)
-
-
-def encode(family: Family, paths: Sequence[Path], size: Size) -> torch.Tensor:
-    """Latents of pictures cut to a size, (N, C, h, w): the VAE's means. InputError names a picture with NaN."""
-    pixels = torch.stack([_pixels(path, size) for path in paths]).to(family.device)
-    latents = family.sample_latents(family.encode_images(pixels), None)
-    for path, row in zip(paths, latents, strict=True):
-        if not torch.isfinite(row).all():
-            raise InputError(str(path), "the model's VAE gives NaN or infinity for this picture", expected="finite latents")
-    return latents
 
 
 def moments(latents: torch.Tensor) -> Moments:

@@ -66,6 +66,8 @@ def _wrong_method(section: MethodSection, method: Method, layout: Layout) -> Ite
     for field in ("train_text_encoder", "identifier_rows"):
         if getattr(section, field) and reads_by_language_model:
             yield ConfigError(f"method.{field}", f"{layout.title} keeps its text encoder, a language model, as it is", expected="false")
+    if method.aligned and layout.denoiser != "unet":
+        yield ConfigError(f"method.name={method.name}", f"needs a UNet, which {layout.title} does not have", expected="another method")
     # What was not asked for by name is left out, see Trainables.
     if odd := sorted(layout.lacks(method.trains)):
         fitting = [name for name, row in METHODS.items() if not layout.lacks(row.trains)]

@@ -60,8 +60,7 @@ def fine_tune(
     the same folders.
 
     Args:
-        style_set: folder of the scan step (``manifest.jsonl``, ``images/``).
-        split: folder of the split step (``split.json``).
+        style_set: folder of the scan step (``manifest.jsonl``, ``images/``); ``split``: that of the split step (``split.json``).
         aux: folder of the Aux step (``metadata.jsonl``, ``images/``); one without rows means that nothing preserves.
         out: in diffusers layout, with ``styleforge.json`` and ``training/``.
         checkpoints: a folder that the caller keys by what the run depends on, and removes after success; for candidates too.
@@ -77,6 +76,9 @@ def fine_tune(
         ProcessLost: one of several processes died.
     """
     check_machine(config)
+    config, method = with_method(config)
+    if method.aligned:
+        return _take_picture(config, method, style_set, split, aux, out)
     processes = config.training.processes
     if launch.is_worker(processes):
         launch.pin_device()
@@ -85,7 +87,6 @@ def fine_tune(
         work = functools.partial(fine_tune, load_image=load_image, on_checkpoint=on_checkpoint)
         launch.launch(work, (config, style_set, split, aux, out, checkpoints), processes)
         return Path(out)
-    config, method = with_method(config)
     data = read_training_set(style_set, split, aux, method, seed=config.seed)
     device = default_device()
     precisions = settle(config.base.precision, device)
@@ -104,6 +105,15 @@ def fine_tune(
         tensors = finished(bundle, recipe, trained, anew=anew)
         write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing, trainer.made())
     trainer.wait()
+    return Path(out)
+
+
+def _take_picture(config: RunConfig, method: Method, style_set: Path, split: Path, aux: Path, out: Path) -> Path:
+    """What a method that trains nothing has in the place of a training: the picture that its base is drawn in line with."""
+    picture = read_training_set(style_set, split, aux, method, seed=config.seed).instances[0]
+    device = default_device()
+    bundle = load_weights(config.base.model, config.base.revision, settle(config.base.precision, device), device)
+    write_model(config, method, bundle, {}, style_set, out, [], Timing(0.0, 0, 0), Made({}, []), picture)
     return Path(out)
 
 

@@ -18,7 +18,7 @@ class Row:
     """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is.
 
     ``rates`` are as a recipe's; ``token_rate`` is the learning rate of token rows where it is not the method's, ``rank`` that of
-    adapters where the configuration names none.
+    adapters where the configuration names none. ``aligned`` rows train nothing: their pictures are drawn in line with one of the style's.
     """
 
     trains: frozenset[str]
@@ -41,6 +41,7 @@ class Row:
     grid: int | None = None
     token_rate: float | None = None
     rank: int = 4
+    aligned: bool = False
 
 
 # log p(x | style, content) is log p(x) and what style adds to it and what content adds to that; each sum has a scale of its own here,
@@ -153,6 +154,8 @@ METHODS = {
         transforms=get_args(TransformName),
         grid=100,
     ),
+    # Hertz et al., 2024.
+    "stylealigned": Row(frozenset(), "none", 0.0, save="delta", aligned=True),
     "single-styleforge": Row(**_WHOLE, preserves="curated"),
     "multi-styleforge": Row(**_WHOLE, preserves="curated", several=True),
     "split-styleforge": Row(**_WHOLE, preserves="curated", prior="distilled", guidance=SPLIT),

@@ -75,7 +75,7 @@ class Method:
     that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss. ``transforms``
     of StyleRef pictures, a ``grid`` of times, ``token_rate``, the learning rate of token rows (None: as of all else), and ``guidance``,
     the formula that its pictures are drawn by (None: classifier-free guidance), are the reference's own, used where the configuration
-    names none.
+    names none. One that is ``aligned`` trains nothing: its pictures are drawn in line with a StyleRef picture.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Method:
     transforms: tuple[TransformName, ...] = ()
     grid: int | None = None
     token_rate: float | None = None
+    aligned: bool = False
 
     @property
     def trains(self) -> frozenset[str]:
@@ -160,9 +161,10 @@ def method_for(config: MethodSection) -> Method:
     recipe = replace(recipe, rates=_rates(config, row, recipe))
     return Method(
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
-        CONTENT[config.style_ref], config.style_ref_count, loss,
+        CONTENT[config.style_ref], 1 if row.aligned else config.style_ref_count, loss,
         distills=(config.prior or row.prior) == "distilled" and config.prior_weight > 0,
         guidance=_guidance(config, row), transforms=row.transforms, grid=row.grid, token_rate=row.token_rate,
+        aligned=row.aligned,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ def test_tokens_and_prompts_of_one_concept() -> None:
         ("dreamartist", {"tokens"}, "none", 2.5e-3, "delta"),
         ("dreamartist-lora", {"denoiser.low-rank", "tokens"}, "none", 1e-4, "delta"),
         ("dreamstyler", {"tokens"}, "none", 2e-3, "delta"),
+        ("stylealigned", set(), "none", 0.0, "delta"),
         ("single-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
         ("multi-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
         ("split-styleforge", {"denoiser", "text_encoder"}, "curated", 5e-6, "full"),
