@@ -14,15 +14,17 @@ from components.diffusion.objectives.schedulers import DISCRETE, FLOW, Samplers
 
 Config = Mapping[str, Any]
 """A part's ``config.json``."""
+ALIGNED = "denoiser.self-attention"
+"""Nothing trains: pictures attend to one of the style's, see :mod:`components.diffusion.sampling.aligned`."""
 WAYS = frozenset(
     (
         "denoiser", "denoiser.cross-attention", "denoiser.low-rank", "denoiser.spectral", "text_encoder", "text_encoder.low-rank",
-        "text_encoder.spectral", "tokens", "identifiers",
+        "text_encoder.spectral", "tokens", "identifiers", ALIGNED,
     )
 )  # fmt: skip
-"""All ways in which parameters train, see :class:`components.diffusion.training.recipe.Recipe`."""
-JOINT_WAYS = WAYS - {"denoiser.cross-attention"}
-"""Those of transformers in which picture and prompt attend to each other: no matrix is the prompt's keys and values alone."""
+"""All ways in which parameters train, see :class:`components.diffusion.training.recipe.Recipe`; and :data:`ALIGNED`."""
+JOINT_WAYS = WAYS - {"denoiser.cross-attention", ALIGNED}
+"""Those of transformers in which picture and prompt attend to each other: no layer is the picture's or the prompt's alone."""
 TEXT_WAYS = frozenset(("text_encoder", "text_encoder.low-rank", "text_encoder.spectral", "identifiers"))
 """Those that families lack whose prompts a language model reads: it is as large as the denoiser and stays as it is."""
 
@@ -122,12 +124,12 @@ class Layout:
                 expected="plain", remedy="set plain, or take a base without distilled guidance",
             )  # fmt: skip
 
-    def lacks(self, trains: frozenset[str]) -> frozenset[str]:
+    def lacks(self, ways: frozenset[str]) -> frozenset[str]:
         """The ways among those of a method in which nothing of the family trains.
 
         Where a language model reads the prompts, a method that trains text encoders leaves them as they are.
         """
-        return trains - self.ways - (frozenset() if self.ways & TEXT_WAYS else TEXT_WAYS)
+        return ways - self.ways - (frozenset() if self.ways & TEXT_WAYS else TEXT_WAYS)
 
     def fitting(self, size: tuple[int, int], denoiser: Config, vae: Config) -> str | None:
         """What a (height, width) in pixels that the family cannot take should have been; None for one that it can."""

@@ -49,7 +49,8 @@ class Planner:
         counts = {name: _count(name, part, settings.of(name), own) for name, part in family.parts.items()}
         side = settings.resolution or family.resolution
         drawn = -(-(settings.drawn or family.resolution) // family.size_step) * family.size_step
-        steps = [*self._training(settings, side, traced, counts), self._sampling(settings, drawn)]
+        # A method may train nothing.
+        steps = [*(self._training(settings, side, traced, counts) if own else ()), self._sampling(settings, drawn)]
         if (extractor := self._extractor) is not None:
             peak, weights = self._once(("score", settings.scoring_batch), lambda: score(extractor, settings.scoring_batch))
             steps.append(StepMemory("score", weights, activations=peak.most))
@@ -96,7 +97,9 @@ class Planner:
         """Prompts' states wait in the host's memory; parts take turns where all together are too large."""
         family = self._plain(settings).family
         counts = {name: _count(name, part, settings.of(name), {}).weights for name, part in family.parts.items()}
-        prompt, drawn = self._prompt(settings), self._drawing(settings, side, settings.sampling_batch)
+        # One that trains nothing draws a picture of the style along.
+        together = settings.sampling_batch + (not settings.recipe.trains)
+        prompt, drawn = self._prompt(settings), self._drawing(settings, side, together)
         # Branches of the base's weights have a copy of the base.
         copies = 2 if settings.formula and settings.formula.base_branches else 1
         states, everything = 0 if settings.on_gpu else settings.bank * prompt.kept, copies * sum(counts.values())

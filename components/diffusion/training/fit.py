@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from components.core.config import MethodSection, RunConfig, TrainingSection
 from components.core.errors import ConfigError, Problems
-from components.diffusion.models.layouts import TEXT_WAYS, Layout
+from components.diffusion.models.layouts import ALIGNED, TEXT_WAYS, Layout
 from components.diffusion.models.sources import BaseFacts
 from components.diffusion.objectives.schedulers import FLOW
 from components.diffusion.training.method_table import METHODS
@@ -66,13 +66,12 @@ def _wrong_method(section: MethodSection, method: Method, layout: Layout) -> Ite
     for field in ("train_text_encoder", "identifier_rows"):
         if getattr(section, field) and reads_by_language_model:
             yield ConfigError(f"method.{field}", f"{layout.title} keeps its text encoder, a language model, as it is", expected="false")
-    if method.aligned and layout.denoiser != "unet":
-        yield ConfigError(f"method.name={method.name}", f"needs a UNet, which {layout.title} does not have", expected="another method")
     # What was not asked for by name is left out, see Trainables.
-    if odd := sorted(layout.lacks(method.trains)):
-        fitting = [name for name, row in METHODS.items() if not layout.lacks(row.trains)]
+    if odd := sorted(layout.lacks(method.trains | ({ALIGNED} if method.aligned else set()))):
+        fitting = [name for name, row in METHODS.items() if not layout.lacks(row.ways)]
+        does = "needs" if odd[0] == ALIGNED else "trains"
         yield ConfigError(
-            f"method.name={method.name}", f"trains {odd[0]}, which {layout.title} does not have", expected=f"one of {', '.join(fitting)}"
+            f"method.name={method.name}", f"{does} {odd[0]}, which {layout.title} does not have", expected=f"one of {', '.join(fitting)}"
         )
 
 

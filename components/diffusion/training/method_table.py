@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from components.core.config import BranchSection, GuidanceSection, LossSection, TermSection, TransformName
 from components.core.config.guidance import NEGATIVE, PROMPT
+from components.diffusion.models.layouts import ALIGNED
 
 DENOISING = LossSection()
 INSTANCE, CLASS = "{instance_prompt}", "{aux_prompt}"
@@ -42,6 +43,11 @@ class Row:
     token_rate: float | None = None
     rank: int = 4
     aligned: bool = False
+
+    @property
+    def ways(self) -> frozenset[str]:
+        """What a family must have for it."""
+        return self.trains | ({ALIGNED} if self.aligned else set())
 
 
 # log p(x | style, content) is log p(x) and what style adds to it and what content adds to that; each sum has a scale of its own here,

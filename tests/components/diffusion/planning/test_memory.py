@@ -75,6 +75,11 @@ def settings_for(config: RunConfig, style: int, aux: int) -> MemorySettings:
     return replace(settings_of(config, style_refs=style, on_gpu=False), pictures=(style + aux) * 2, validated=style)
 
 
+def test_a_method_that_trains_nothing_draws_alone(tiny_base: Path) -> None:
+    plan = Planner(tiny_base).plan(settings_for(configure(tiny_base, method={"name": "stylealigned"}), 5, 0))
+    assert [step.name for step in plan.steps] == ["sample"] and not any(part.trained for part in plan.parts.values())
+
+
 @pytest.mark.parametrize(("base", "name", "training"), CASES, indirect=["base"], ids=lambda value: str(value) if value else "")
 def test_the_plan_is_what_training_allocates(base: Path, name: str, training: dict[str, Any], tmp_path: Path) -> None:
     name, _, kind = name.partition(" ")

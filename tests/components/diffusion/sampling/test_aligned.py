@@ -104,5 +104,5 @@ def test_what_it_cannot_do_is_refused(model: Path) -> None:
     with pytest.raises(InputError, match="its base, drawn in line with a picture"):
         check_format(opened, "diffusers", "--format")
     config = configure(Path("base"), method=METHOD)
-    with pytest.raises(ConfigError, match=r"method\.name=stylealigned: needs a UNet"):
+    with pytest.raises(ConfigError, match=r"method\.name=stylealigned: needs denoiser\.self-attention"):
         check_fit(config, method_for(config.method), BaseFacts(LAYOUTS["StableDiffusion3Pipeline"], {}, {}, {}))
