@@ -10,6 +10,7 @@ from cli.doctor import doctor
 from cli.plan import plan
 from cli.restyle import restyle
 from cli.retrain import retrain
+from cli.rounds import next_round
 
 app = typer.Typer(
     name="styleforge",
@@ -26,6 +27,7 @@ PANELS = {
         "validate": run.validate,
         "plan": plan,
         "caption": caption,
+        "round": next_round,
         "config": run.show_config,
     },
     "Look": {
