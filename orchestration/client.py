@@ -78,17 +78,21 @@ def output(run: PipelineRunResponse, step: str) -> Folder:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: cleanly."""
+    """Let SIGTERM end the run as Ctrl-C does, cleanly; and SIGINT too where the process began with it ignored, as in a script's background.
+
+    ZenML's handler comes before these while a step runs, and takes an ignored signal for a failure of its own.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # Not the main thread: signals are somebody else's.
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.stand_in import StandIn
+from tests.stand_in import COMMAND, StandIn, start
 
 
 def test_the_result_and_what_lies_where(finished: StandIn) -> None:
@@ -65,7 +65,10 @@ def test_no_cache_runs_every_step(finished: StandIn) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_ends_cleanly_and_keeps_its_checkpoints(finished: StandIn, signum: signal.Signals) -> None:
-    running = finished.start("run", "config.yaml", "--json", "--set", "training.steps=6", STAND_IN="wait")
+    arguments = ("run", "config.yaml", "--json", "--set", "training.steps=6")
+    # As in the background of a script. That Ctrl-C does the same is Python's own.
+    ignoring = f"import signal; signal.signal({signum:d}, signal.SIG_IGN)\n{COMMAND}"
+    running = start(ignoring, *arguments, folder=finished.folder, environment=finished.environment(STAND_IN="wait"))
     running.wait_for("waiting")
     time.sleep(0.2)
     os.kill(running.pid, signum)
