@@ -42,7 +42,9 @@ def test_weights_are_between_the_base_and_the_model(trained: Trained, tiny_base:
     assert (len(whole[TABLE]) > len(base[TABLE])) == (name == "custom-diffusion")
 
 
-@pytest.mark.parametrize("lora", [{}, {"init": "pissa"}, {"kind": "lokr"}])
+@pytest.mark.parametrize(
+    "lora", [{"init": "pissa"}, pytest.param({}, marks=pytest.mark.slow), pytest.param({"kind": "lokr"}, marks=pytest.mark.slow)]
+)
 def test_a_lora_file_has_the_strength(trained: Trained, tiny_base: Path, lora: dict[str, Any]) -> None:
     out = trained("lora", lora={"rank": 2, "alpha": 6, **lora}, strength=0.5)
     pipeline = DiffusionPipeline.from_pretrained(tiny_base)
