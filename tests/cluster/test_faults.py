@@ -138,9 +138,8 @@ def test_no_node_for_the_pool(env: Environment, tmp_path: Path) -> None:
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 1, stderr[-4000:]
     # Those that were to begin: whether the Aux set is in the cache depends on the tests before this.
-    assert re.search(r"error: steps? ((build_aux|examine|fine_tune|sample_base)(, |: )){1,3}(its|their) pods? (was|were) lost", stderr), (
-        stderr[-4000:]
-    )
+    lost = r"error: steps? ((build_aux|examine|fine_tune|sample_base)(, |: )){1,3}(its|their) pods? (was|were) lost"
+    assert re.search(lost, stderr), stderr[-4000:]
     assert "doctor --stack" in stderr
 
 
