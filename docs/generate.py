@@ -371,7 +371,7 @@ def bases_table() -> str:
 
 def _works(layout: Layout) -> Iterator[str]:
     trains = bool(layout.ways & TEXT_WAYS)
-    left_out = [name for name, row in METHODS.items() if layout.lacks(row.ways)]
+    left_out = [name for name, row in METHODS.items() if layout.lacks(row.trains)]
     names = CONFIGURATIONS.get(layout.pipeline, ())
     need = min((row.size for row in shipped() if row.configuration in names), default=None)
     yield ", ".join(f"[`{name}`](configs/{name}.yaml)" for name in names) or "a file of your own"

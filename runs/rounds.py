@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ def next_round(options: RoundOptions) -> dict[str, Any]:
     """Write the style set of the next round. Returns its ``folder``, the ``picked`` files, and how many images ``style_ref`` has.
 
     Raises:
-        InputError: the folder is there; no picks, or picks that are not of the round, all of them named; nothing drawn; no style set.
+        InputError: the folder is there; no picks, or picks that are not of the round, all of them named; no style set, or images
+            in it that cannot be used.
     """
     from components.evaluation.pictures import read_pictures
 
@@ -51,13 +53,14 @@ def next_round(options: RoundOptions) -> dict[str, Any]:
     if options.out.exists():
         raise InputError(str(options.out), "is there already", expected="a new folder")
     drawn = [picture for folder in options.drawn for picture in read_pictures(folder)]
-    if not drawn:
-        raise InputError(", ".join(map(str, options.drawn)), "holds no drawn images", expected="a folder of `styleforge sample`")
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         pool = AuxSection(source="curated" if (options.style_set / "aux_pool").is_dir() else "none")
         style = StyleSection(name="style", source=str(options.style_set))
         manifest = scan_style(style, pool, Path(scratch), rights=True, concepts=True)
-        entries = [entry for entry in manifest.entries if entry.problem is None]
+        problems = Problems()
+        problems.found += manifest.unusable(str(options.style_set))
+        problems.raise_all()
+        entries = manifest.entries
         style_ref = [entry.file(Path(scratch)) for entry in entries if entry.split == "style_ref"]
         picked = _by_hand(options.picks, drawn) if options.picks else _by_machine(drawn, style_ref, options)
         kept = [entry for entry in entries if not options.alone or entry.split != "style_ref"]
@@ -74,11 +77,14 @@ def _by_hand(file: Path, drawn: Sequence[Picture]) -> list[Picture]:
         raise InputError(str(file), f"cannot be read ({error})", expected="a text file with an image's name a line") from error
     names = [Path(line.strip()).name for line in lines if line.strip() and not line.startswith("#")]
     known, problems = {picture.path.name: picture for picture in drawn}, Problems()
+    twice = {name for name, count in Counter(picture.path.name for picture in drawn).items() if count > 1}
     if not names:
         problems.found.append(InputError(str(file), "picks nothing", expected="an image's name a line"))
     for name in dict.fromkeys(names):
         if name not in known:
             problems.found.append(InputError(f"{file}: {name}", "is no image of this round", expected="a file of the drawn images"))
+        elif name in twice:
+            problems.found.append(InputError(f"{file}: {name}", "is in two of the folders", expected="one folder a call"))
     problems.raise_all()
     return [known[name] for name in dict.fromkeys(names)]
 

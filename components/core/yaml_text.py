@@ -13,7 +13,7 @@ _TAG = "tag:yaml.org,2002:"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml is not in every build
     """PyYAML reads YAML 1.1, where ``no`` and ``on`` are booleans, ``1e-4`` is text, and ``12:30`` a number."""
 
 

@@ -47,7 +47,7 @@ def test_the_whole_pipeline(machine: Machine, name: str, method: str) -> None:
     if METHODS[method].guidance and name == "flux":
         options["sampling.guidance_formula"] = "plain"  # It guides by itself.
     changes = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
-    if FAMILIES[name][0].lacks(METHODS[method].ways):
+    if FAMILIES[name][0].lacks(METHODS[method].trains):
         message = machine.call("run", "config.yaml", *changes, code=2)["error"]["message"]
         assert method in message and FAMILIES[name][0].title in message
         return

@@ -92,6 +92,18 @@ def test_bad_picks(place: Path, changes: dict[str, Any], message: str) -> None:
     assert not (place / "next").exists()
 
 
+def test_nothing_is_left_out_in_silence(place: Path) -> None:
+    (place / "set" / "style_ref" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"style_ref/0\.png"):
+        next_round(options(place, count=1))
+    (place / "picks.txt").write_text("cat-r2.png")
+    save(place / "set" / "style_ref" / "0.png", (190, 10, 10), 1)
+    twice = RoundOptions([place / "drawn", place / "drawn"], place / "set", place / "next", picks=place / "picks.txt")
+    with pytest.raises(InputError, match=r"cat-r2\.png: is in two of the folders"):
+        next_round(twice)
+    assert not (place / "next").exists()
+
+
 def test_nothing_is_overwritten(place: Path) -> None:
     (place / "next").mkdir()
     with pytest.raises(InputError, match="is there already"):

@@ -124,11 +124,12 @@ class Layout:
                 expected="plain", remedy="set plain, or take a base without distilled guidance",
             )  # fmt: skip
 
-    def lacks(self, ways: frozenset[str]) -> frozenset[str]:
-        """The ways among those of a method in which nothing of the family trains.
+    def lacks(self, trains: frozenset[str]) -> frozenset[str]:
+        """The ways among those of a method in which nothing of the family trains; one that trains nothing needs :data:`ALIGNED`.
 
         Where a language model reads the prompts, a method that trains text encoders leaves them as they are.
         """
+        ways = trains or frozenset({ALIGNED})
         return ways - self.ways - (frozenset() if self.ways & TEXT_WAYS else TEXT_WAYS)
 
     def fitting(self, size: tuple[int, int], denoiser: Config, vae: Config) -> str | None:

@@ -67,8 +67,8 @@ def _wrong_method(section: MethodSection, method: Method, layout: Layout) -> Ite
         if getattr(section, field) and reads_by_language_model:
             yield ConfigError(f"method.{field}", f"{layout.title} keeps its text encoder, a language model, as it is", expected="false")
     # What was not asked for by name is left out, see Trainables.
-    if odd := sorted(layout.lacks(method.trains | ({ALIGNED} if method.aligned else set()))):
-        fitting = [name for name, row in METHODS.items() if not layout.lacks(row.ways)]
+    if odd := sorted(layout.lacks(method.trains)):
+        fitting = [name for name, row in METHODS.items() if not layout.lacks(row.trains)]
         does = "needs" if odd[0] == ALIGNED else "trains"
         yield ConfigError(
             f"method.name={method.name}", f"{does} {odd[0]}, which {layout.title} does not have", expected=f"one of {', '.join(fitting)}"

@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 from components.core.config import BranchSection, GuidanceSection, LossSection, TermSection, TransformName
 from components.core.config.guidance import NEGATIVE, PROMPT
-from components.diffusion.models.layouts import ALIGNED
 
 DENOISING = LossSection()
 INSTANCE, CLASS = "{instance_prompt}", "{aux_prompt}"
@@ -19,7 +18,7 @@ class Row:
     """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is.
 
     ``rates`` are as a recipe's; ``token_rate`` is the learning rate of token rows where it is not the method's, ``rank`` that of
-    adapters where the configuration names none. ``aligned`` rows train nothing: their pictures are drawn in line with one of the style's.
+    adapters where the configuration names none. A row that trains nothing has its pictures drawn in line with one of the style's.
     """
 
     trains: frozenset[str]
@@ -42,12 +41,6 @@ class Row:
     grid: int | None = None
     token_rate: float | None = None
     rank: int = 4
-    aligned: bool = False
-
-    @property
-    def ways(self) -> frozenset[str]:
-        """What a family must have for it."""
-        return self.trains | ({ALIGNED} if self.aligned else set())
 
 
 # log p(x | style, content) is log p(x) and what style adds to it and what content adds to that; each sum has a scale of its own here,
@@ -161,7 +154,7 @@ METHODS = {
         grid=100,
     ),
     # Hertz et al., 2024.
-    "stylealigned": Row(frozenset(), "none", 0.0, save="delta", aligned=True),
+    "stylealigned": Row(frozenset(), "none", 0.0, save="delta"),
     "single-styleforge": Row(**_WHOLE, preserves="curated"),
     "multi-styleforge": Row(**_WHOLE, preserves="curated", several=True),
     "split-styleforge": Row(**_WHOLE, preserves="curated", prior="distilled", guidance=SPLIT),

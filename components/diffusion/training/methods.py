@@ -75,7 +75,7 @@ class Method:
     that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss. ``transforms``
     of StyleRef pictures, a ``grid`` of times, ``token_rate``, the learning rate of token rows (None: as of all else), and ``guidance``,
     the formula that its pictures are drawn by (None: classifier-free guidance), are the reference's own, used where the configuration
-    names none. One that is ``aligned`` trains nothing: its pictures are drawn in line with a StyleRef picture.
+    names none.
     """
 
     name: str
@@ -93,12 +93,16 @@ class Method:
     transforms: tuple[TransformName, ...] = ()
     grid: int | None = None
     token_rate: float | None = None
-    aligned: bool = False
 
     @property
     def trains(self) -> frozenset[str]:
         """The ways in which parameters train, see :class:`Recipe`."""
         return self.recipe.trains
+
+    @property
+    def aligned(self) -> bool:
+        """Whether it trains nothing, and has its pictures drawn in line with a StyleRef picture instead."""
+        return not self.trains
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -161,10 +165,9 @@ def method_for(config: MethodSection) -> Method:
     recipe = replace(recipe, rates=_rates(config, row, recipe))
     return Method(
         config.name, concepts, recipe, row.preserves, config.prior_weight, row.learning_rate, config.save or row.save,
-        CONTENT[config.style_ref], 1 if row.aligned else config.style_ref_count, loss,
+        CONTENT[config.style_ref], config.style_ref_count if trains else 1, loss,
         distills=(config.prior or row.prior) == "distilled" and config.prior_weight > 0,
         guidance=_guidance(config, row), transforms=row.transforms, grid=row.grid, token_rate=row.token_rate,
-        aligned=row.aligned,
     )  # fmt: skip
 
 
@@ -242,6 +245,8 @@ def _trains(config: MethodSection, row: Row) -> frozenset[str]:
     trained = row.by_default if config.train_text_encoder is None else config.train_text_encoder
     trains = row.trains | ({row.text_encoder} if trained and row.text_encoder else frozenset())
     if (config.stages or row.stages) > 1:
+        if not row.trains:
+            raise ConfigError(f"method.stages={config.stages}", f"{config.name} trains nothing", expected="none, or another method.name")
         trains |= {"tokens"}
     # A switch for the methods that it can serve; with the others their own tokens have a rate to themselves anyway.
     return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains and "tokens" not in trains else trains

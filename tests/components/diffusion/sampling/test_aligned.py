@@ -89,6 +89,9 @@ def test_a_model_is_its_base_and_a_picture(model: Path, tiny_base: Path, folders
     for file in model.iterdir():
         if file.is_file():
             (other / file.name).write_bytes(file.read_bytes())
+    (other / "reference.png").unlink()
+    with pytest.raises(InputError, match=r"reference\.png: is missing"):
+        load_bundle(other, device="cpu")
     Image.new("RGB", (40, 52), "red").save(other / "reference.png")
     assert load_bundle(other, device="cpu").digest != before
     # By latents: the tiny VAE's are so small beside the noise that 8 bits do not show it.

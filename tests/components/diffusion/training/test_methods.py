@@ -138,6 +138,7 @@ def test_any_number_of_components_may_be_declared() -> None:
         ({"name": "textual-inversion", "descriptor": "oil"}, r"method\.descriptor: textual-inversion learns a token of its own"),
         ({"name": "multi-styleforge", "descriptor": "oil"}, r"method\.descriptor: multi-styleforge binds several"),
         ({"name": "textual-inversion", "train_text_encoder": True}, r"method\.train_text_encoder: textual-inversion never trains"),
+        ({"name": "stylealigned", "stages": 6}, r"method\.stages=6: stylealigned trains nothing"),
         ({"name": "lora", "concepts": [{"identifier": "a", "roles": ["thing"]}]}, r"method\.concepts: lora binds one token"),
         (
             {"name": "multi-styleforge", "concepts": [{"identifier": "a", "roles": ["thing"]}] * 2},
