@@ -8,10 +8,11 @@ from typing import Any
 
 from components.captioning.sources import check_captioner
 from components.core.config import SAMPLER, AuxSection, RunConfig
+from components.core.content import digest_value
 from components.core.errors import ConfigError, InputError, Problems
 from components.core.fingerprint import fingerprint
 from components.core.model_ref import local_model
-from components.core.paths import home
+from components.core.paths import REPOSITORY, home
 from components.core.rights import check_rule
 from components.diffusion.models.sources import BaseFacts, base_facts, content_digest
 from components.diffusion.training.fit import check_fit
@@ -19,6 +20,7 @@ from components.diffusion.training.launch import refuse_external_launcher
 from components.diffusion.training.methods import ALL_ROLES, Concept, Method, fill_prompt, method_for, with_method
 from components.evaluation.features import measure_extractors
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
+from steps.io.caching import code_of
 
 Plan = dict[str, dict[str, Any]]
 NAMED = 5
@@ -191,16 +193,18 @@ def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], fou
     if not selection.chooses:
         return {"fine_tune": training}
     drawing = sampling.model_copy(update={"bank": selection.bank, "limit": selection.limit, "repeats": selection.repeats})
-    rules = selection.model_dump(mode="json", exclude={"candidates", "bank", "limit", "repeats"})
-    return {
-        "fine_tune": training,
-        "select": {
-            "seed": config.seed, "base": base, "concepts": [concept.as_json() for concept in method.concepts],
-            "tokens": list(method.tokens), "sampling": drawing.model_dump(mode="json"), "bank": found["selection"],
-            "scoring": config.scoring.model_dump(mode="json"),
-            "weights": {"extractor": found["extractor"], "inception": found["inception"]}, "selection": rules,
-        },
+    judged = {
+        "concepts": [concept.as_json() for concept in method.concepts], "tokens": list(method.tokens),
+        "sampling": drawing.model_dump(mode="json"), "bank": found["selection"], "scoring": config.scoring.model_dump(mode="json"),
+        "weights": {"extractor": found["extractor"], "inception": found["inception"]},
     }  # fmt: skip
+    # What is drawn is in ``sampling``; the training is the same by whatever it is judged, unless that may end it.
+    rules = selection.model_dump(mode="json", exclude={"candidates", "bank", "limit", "repeats", "patience"})
+    if selection.patience is not None:
+        watched = selection.model_dump(mode="json", include={"candidates", "patience", "score", "clip_t_margin", "limits", "confidence"})
+        code = code_of(str(REPOSITORY / "steps" / "training" / "patience.py"))
+        training["watch"] = {**judged, "selection": watched, "code": digest_value(code)}
+    return {"fine_tune": training, "select": {"seed": config.seed, "base": base, **judged, "selection": rules}}
 
 
 def _examine_step(config: RunConfig, base: dict[str, Any], extractor: dict[str, Any]) -> Plan:

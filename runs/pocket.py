@@ -78,7 +78,7 @@ def _check_styles(base: PocketBase, probe: Probe, say: Say, sheets: Path | None,
 
 def personalize_only(config: RunConfig, folder: Path) -> Path:
     """Scan, split, build Aux and fine-tune, without the pipeline around it; returns the model's folder."""
-    from components.diffusion.training.loop import fine_tune
+    from components.diffusion.training.fine_tuning import fine_tune
     from components.evaluation.extractors.clip import ClipEncoder
     from components.styledata.auxiliary import curate
     from components.styledata.manifest import scan_style

@@ -74,12 +74,12 @@ class VisionLanguageModel:
 def load_bundle(model, revision=None, device=None, base=None, memory=None):
     return model
 ''',
-    "components/diffusion/training/loop.py": '''
+    "components/diffusion/training/fine_tuning.py": '''
 import os, time
 from components.core.content import digest_folder
 from components.diffusion.objectives import losses
 from components.core.paths import write_json, write_jsonl
-def fine_tune(config, style_set, split, aux, out, checkpoints, *, load_image=None, on_checkpoint=None):
+def fine_tune(config, style_set, split, aux, out, checkpoints, *, load_image=None, on_checkpoint=None, watch=None):
     checkpoints.mkdir(parents=True, exist_ok=True)
     (checkpoints / "step-1").write_text("half way")
     told = os.environ.get("STAND_IN")

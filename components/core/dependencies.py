@@ -1,7 +1,7 @@
 """What a module of ours can reach: the files whose code it may run, the data beside them, and the libraries that they import."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,9 +24,13 @@ class Reach:
     libraries: frozenset[str]
 
 
-def reach(*modules: Path, root: Path = REPOSITORY) -> Reach:
-    """Everything that ``modules`` can reach, themselves included: imports are followed wherever they stand, but for those of types only."""
+def reach(*modules: Path, root: Path = REPOSITORY, apart: Iterable[str] = ()) -> Reach:
+    """Everything that ``modules`` can reach, themselves included: imports are followed wherever they stand, but for those of types only.
+
+    The files in ``apart`` are not counted and not followed.
+    """
     reached: set[Path] = set()
+    left_out = {root / name for name in apart} - {module.resolve() for module in modules}
     libraries: set[str] = set()
     waiting = [module.resolve() for module in modules]
     while waiting:
@@ -34,7 +38,7 @@ def reach(*modules: Path, root: Path = REPOSITORY) -> Reach:
         if path not in reached:
             reached.add(path)
             files, names = _imports(path, root)
-            waiting.extend(files)
+            waiting.extend(files - left_out)
             libraries |= names
     packages = {path.parent for path in reached} - {root / package for package in OUR_PACKAGES}
     data = {item for package in packages for item in _data_files(package)}

@@ -65,6 +65,23 @@ class Option:
     scores: Mapping[str, Mapping[str, Any]]
     replicates: Resampled | None = field(default=None, repr=False)
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for JSON; a replicate that is no number is None."""
+        spread = None
+        if self.replicates is not None:
+            spread = {
+                "value": self.replicates.value,
+                "replicates": [each if np.isfinite(each) else None for each in self.replicates.replicates.tolist()],
+            }
+        return {"at": self.at.as_json(), "scores": {name: dict(score) for name, score in self.scores.items()}, "spread": spread}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Option:
+        """Read what :meth:`as_json` gave."""
+        spread = record["spread"]
+        known = None if spread is None else Resampled(spread["value"], np.array(spread["replicates"], dtype=float))
+        return cls(Point(**record["at"]), record["scores"], known)
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -6,6 +6,7 @@ from typing import Any
 
 from components.core.images import load_rgb
 from components.core.metrics import SPECS, Metric
+from components.core.model_card import CARD
 from components.core.pages import thumbnail
 from components.core.paths import read_json
 from components.evaluation import charts
@@ -26,7 +27,10 @@ def selection_section(model: Path) -> dict[str, Any] | None:
         ("style_guidances", "style_guidance", "guidance scale of the style"),
     ]  # fmt: skip
     score = SPECS[found["score"]]
+    card = model / CARD
+    training = read_json(card).get("training", {}) if card.is_file() else {}
     return {
+        "ended": (training["ended_at"], training["steps"]) if "ended_at" in training else None,
         "chosen": found["chosen"], "default": found["default"], "moved": found["chosen"] != found["default"], "prompts": found["prompts"],
         "reference_n": found["reference_n"], "confidence": found["confidence"], "score": score,
         "limits": [

@@ -23,6 +23,9 @@ WITHOUT_EFFECT = frozenset(
     }
 )
 
+ASKED_FOR = frozenset({"steps/training/patience.py"})
+"""What a step runs only where a parameter asks for it. The digest of its code is in that parameter, so that nobody else's key has it."""
+
 
 def code_of(step_file: str, ships: Iterable[str] = ()) -> dict[str, str]:
     """The environment of the step in ``step_file`` (pass ``__file__``): a digest of the code that its result depends on.
@@ -39,7 +42,7 @@ def code_of(step_file: str, ships: Iterable[str] = ()) -> dict[str, str]:
 
 def dependencies(*modules: Path, root: Path = REPOSITORY) -> dict[str, str]:
     """Digests of all files that ``modules`` depend on, themselves included, by path, and versions of libraries by name."""
-    found = reach(*modules, root=root)
+    found = reach(*modules, root=root, apart=ASKED_FOR)
     files = {name: digest_file(root / name) for name in {*found.code, *found.data} - WITHOUT_EFFECT}
     return files | {name: version(name) for name in LIBRARIES if name in found.libraries}
 

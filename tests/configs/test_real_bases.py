@@ -22,7 +22,7 @@ from components.diffusion.models.stable_diffusion import StableDiffusion
 from components.diffusion.models.z_image import ZImage
 from components.diffusion.sampling.jobs import PromptRequest
 from components.diffusion.sampling.sampler import sample_bank
-from components.diffusion.training.loop import fine_tune
+from components.diffusion.training.fine_tuning import fine_tune
 from components.diffusion.training.methods import method_for
 from tests.components.diffusion.conftest import write_folders
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder

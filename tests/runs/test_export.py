@@ -19,7 +19,7 @@ from components.diffusion.models.bundle import load_bundle
 from components.diffusion.sampling.jobs import jobs_for
 from components.diffusion.sampling.requests import prompt_requests
 from components.diffusion.sampling.sampler import TOLERANCE, draw_pictures, sample_bank
-from components.diffusion.training.loop import fine_tune
+from components.diffusion.training.fine_tuning import fine_tune
 from components.registry.tracking import open_tracking
 from components.registry.versions import register_model
 from tests.components.diffusion.conftest import configure, write_folders

@@ -279,6 +279,27 @@ def test_selection_is_a_step_of_its_own_and_asks_training_for_candidates(setting
     assert only["fine_tune"] == before["fine_tune"] and "select" in only
 
 
+def test_patience_makes_the_training_depend_on_what_judges_it(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = plan_run(_config(settings, *CHOICE)), plan_run(_config(settings, *CHOICE, "selection.patience=2"))
+    assert {step for step in before if before[step] != after[step]} == {"fine_tune", "report", "register"}
+    assert after["fine_tune"]["watch"]["sampling"] == after["select"]["sampling"]
+    for override in ("selection.clip_t_margin=0.2", "selection.limit=8", "sampling.guidance=3"):
+        assert plan_run(_config(settings, *CHOICE, "selection.patience=2", override))["fine_tune"] != after["fine_tune"]
+    other = plan_run(_config(settings, "selection.candidates=4", "selection.patience=2", "selection.guidances=[3]"))
+    assert other["fine_tune"] == after["fine_tune"]
+    monkeypatch.setattr("steps.io.caching.version", lambda name: "0.0.1")
+    assert plan_run(_config(settings, *CHOICE, "selection.patience=2"))["fine_tune"] != after["fine_tune"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("selection.patience=3", "needs at least 5"), ("selection.choose=[guidance]", "patience needs `checkpoint` in `choose`")],
+)
+def test_a_patience_that_can_end_nothing_is_refused(settings: dict[str, Any], override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _config(settings, *CHOICE, "selection.patience=1", override)
+
+
 def test_a_bank_to_select_by_that_the_scores_see_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("a tree\nA house!\n", encoding="utf-8")
     bank = f"selection.bank={tmp_path / 'own.txt'}"

@@ -41,6 +41,11 @@ class SelectionSection(Section):
         le=64,
         description="Checkpoints to choose from, evenly spaced through the training, the last among them; 1: the last is taken.",
     )
+    patience: PositiveInt | None = Field(
+        None,
+        description="End the training once the checkpoint that the rule would choose, at the configured guidance, is so many candidates "
+        "old; none: train to the end. Each candidate is drawn and scored as it is made, and once more when one is chosen.",
+    )
     guidances: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (), description="Guidance scales to choose from besides `sampling.guidance`; none: that one is taken."
     )
@@ -70,6 +75,16 @@ class SelectionSection(Section):
         "Of those that tie with the best the earlier checkpoint is taken, and the guidance nearer to `sampling.guidance`; the higher the "
         "level, the earlier, at the price of the score.",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _can_end(self) -> Self:
+        if self.patience is not None and self.patience + 1 >= self.candidates:
+            raise ValueError(
+                f"patience={self.patience} ends no training of {self.candidates} candidates: needs at least {self.patience + 2}"
+            )
+        if self.patience is not None and "checkpoint" not in self.choose:
+            raise ValueError("patience needs `checkpoint` in `choose`: a training that ends early is one of which a checkpoint is chosen")
+        return self
 
     @property
     def chooses(self) -> bool:

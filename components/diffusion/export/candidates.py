@@ -28,7 +28,8 @@ def write_candidates(folder: Path, files: Mapping[int, Path], card: Mapping[str,
 def read_candidates(model: Path) -> dict[int, Path]:
     """Folders to draw with, by step and in its order; the last is the model's own."""
     found = {int(place.name.removeprefix("step-")): place for place in (model / FOLDER).glob("step-*")}
-    return {**dict(sorted(found.items())), int(read_json(model / CARD)["training"]["steps"]): model}
+    training = read_json(model / CARD)["training"]
+    return {**dict(sorted(found.items())), int(training.get("ended_at", training["steps"])): model}
 
 
 def take_candidate(model: Path, step: int, out: Path, selection: Mapping[str, Any]) -> Path:

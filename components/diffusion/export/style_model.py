@@ -79,6 +79,8 @@ def write_model(
             bundle.save(folder)
         files = write_formats(folder, trained, method.recipe, bundle.family.layout)
         card = describe(config, method, bundle, style_set)
+        if log and log[-1]["step"] < config.training.steps:
+            card["training"]["ended_at"] = log[-1]["step"]
         if aligned_to:
             load_rgb(aligned_to.file).save(folder / REFERENCE_FILE)
             prompt = picture_request(card, config.sampling, "reference", aligned_to.caption or "").full_prompt

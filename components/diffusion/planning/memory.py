@@ -50,13 +50,14 @@ class Planner:
         side = settings.resolution or family.resolution
         drawn = -(-(settings.drawn or family.resolution) // family.size_step) * family.size_step
         # A method may train nothing.
-        steps = [*(self._training(settings, side, traced, counts) if own else ()), self._sampling(settings, drawn)]
-        if (extractor := self._extractor) is not None:
-            peak, weights = self._once(("score", settings.scoring_batch), lambda: score(extractor, settings.scoring_batch))
-            steps.append(StepMemory("score", weights, activations=peak.most))
+        steps = [*(self._training(settings, side, drawn, traced, counts) if own else ()), self._sampling(settings, drawn)]
+        if (scored := self._scoring(settings)) is not None:
+            steps.append(scored)
         return MemoryPlan(family.layout.title, side, counts, tuple(steps))
 
-    def _training(self, settings: MemorySettings, side: int, traced: Phases, counts: Mapping[str, PartCount]) -> Iterator[StepMemory]:
+    def _training(
+        self, settings: MemorySettings, side: int, drawn: int, traced: Phases, counts: Mapping[str, PartCount]
+    ) -> Iterator[StepMemory]:
         assert traced.trained is not None
         own = traced.trained.named()
         latents, prompt = self._latents(settings, side), self._prompt(settings)
@@ -87,11 +88,23 @@ class Planner:
         if not settings.cache_latents:
             validates = max(validates, self._latents(settings, side, settings.validated).most)
         yield StepMemory("validate", weights(*working) + initial, activations=validates, **state)
+        if settings.watches:
+            draws = self._drawing(settings, drawn, settings.sampling_batch).most
+            yield StepMemory("draw candidates", weights(traced.family.layout.denoiser, VAE) + initial, activations=draws, **state)
+            if (scored := self._scoring(settings)) is not None:
+                held = weights(*working) + initial + scored.weights
+                yield StepMemory("score candidates", held, activations=scored.activations, **state)
         # What is held otherwise than its files hold it is loaded anew for these, and drawn on the CPU.
         as_files = all(storage == Storage() for storage in settings.storage) and settings.weights == "fp32"
         if (count := min(settings.validation_prompts, settings.sampling_batch)) and as_files:
-            drawn = self._drawing(settings, side, count)
-            yield StepMemory("draw samples", weights(traced.family.layout.denoiser, VAE) + initial, activations=drawn.most, **state)
+            draws = self._drawing(settings, side, count).most
+            yield StepMemory("draw samples", weights(traced.family.layout.denoiser, VAE) + initial, activations=draws, **state)
+
+    def _scoring(self, settings: MemorySettings) -> StepMemory | None:
+        if (extractor := self._extractor) is None:
+            return None
+        peak, weights = self._once(("score", settings.scoring_batch), lambda: score(extractor, settings.scoring_batch))
+        return StepMemory("score", weights, activations=peak.most)
 
     def _sampling(self, settings: MemorySettings, side: int) -> StepMemory:
         """Prompts' states wait in the host's memory; parts take turns where all together are too large."""

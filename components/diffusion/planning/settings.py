@@ -28,7 +28,7 @@ class MemorySettings:
 
     ``instances`` and ``aux`` are the pictures of a micro-batch, ``repeated`` the further predictions that a loss asks for, ``pictures``
     and ``prompts`` what the caches hold, ``bank`` the prompts that are drawn. With ``asks_base`` a copy of what trains stays as it
-    began. ``half`` is autocast's type in training or ``no``.
+    began, and with ``watches`` candidates are drawn and scored on the way. ``half`` is autocast's type in training or ``no``.
     ``guidance`` is None for the family's own, ``formula`` for plain guidance, and so are ``resolution`` and ``drawn``, the sides in pixels
     of a training picture and of a drawn one; other shapes count as squares of their area. ``denoiser``, ``text_encoders`` and
     ``vae`` say how these lie where they are frozen, ``weights`` in what precision trained weights are. With ``staged`` training has a part
@@ -53,6 +53,7 @@ class MemorySettings:
     prompts: int = 1
     validated: int = VALIDATED
     validation_prompts: int = 0
+    watches: bool = False
     resolution: int | None = None
     drawn: int | None = None
     denoiser: Storage = Storage()
@@ -118,7 +119,8 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1, size:
         accumulation=training.gradient_accumulation, checkpointing=training.gradient_checkpointing, half=training.mixed_precision,
         optimizer=training.optimizer, average=training.ema_decay > 0, cache_latents=training.cache_latents, cache_text=training.cache_text,
         pictures=(changed + aux) * len(variety.views()) + VALIDATED, prompts=prompts + (training.caption_dropout > 0),
-        validation_prompts=len(training.validation_prompts), sampling_batch=config.sampling.batch_size,
+        validation_prompts=len(training.validation_prompts), watches=config.selection.patience is not None,
+        sampling_batch=config.sampling.batch_size,
         resolution=training.resolution, drawn=round((height * width) ** 0.5) if height and width else height or width,
         guidance=config.sampling.guidance, formula=config.sampling.guidance_formula or method.guidance,
         bank=bank, scoring_batch=config.scoring.batch_size,

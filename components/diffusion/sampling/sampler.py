@@ -52,12 +52,15 @@ def sample_bank(
     seed: int,
     out: Path,
     shard: Shard = (0, 1),
+    *,
+    in_training: bool = False,
 ) -> Path:
     """Draw a prompt bank into ``out``, and return it: ``images/<prompt id>-r<repeat>.png`` and ``metadata.jsonl``.
 
     Called again it draws only what is missing, half-written, or was drawn otherwise. A ``shard`` (i, n) draws every n-th batch,
     beginning with the i-th, into a folder of its own, see :func:`merge_shards`: whole batches, so that no picture is drawn in other
-    company.
+    company. ``in_training`` leaves the parts as the next step needs them; ``out`` must be empty then, since a model's digest is that
+    of its base as long as it trains.
 
     Raises:
         InputError: two prompts have one id, or there is no such shard.
@@ -79,7 +82,7 @@ def sample_bank(
         if len(missing) < len(jobs):
             advance(len(jobs) - len(missing), "drawn before")
         pending: Iterable[None] = ()
-        for batch, pixels in draw_batches(bundle, missing, settings):
+        for batch, pixels in draw_batches(bundle, missing, settings, in_training=in_training):
             list(pending)
             # Compressing the last batch's pictures goes on beside the drawing of the next.
             pending = writer.map(write_png, [images / job.file_name for job in batch], pixels, [about[job] for job in batch])

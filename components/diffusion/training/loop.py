@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -14,107 +14,35 @@ from typing import Any
 import torch
 
 from components.core.config import RunConfig
-from components.core.content import derive_seed, digest_value
+from components.core.content import digest_value
 from components.core.devices import default_device
 from components.core.errors import StorageError
 from components.core.images import load_rgb
 from components.core.logs import progress
-from components.diffusion.export.style_model import Made, Timing, write_model
-from components.diffusion.models.bundle import Bundle, Origin, load_weights
+from components.diffusion.export.style_model import Made, Timing
+from components.diffusion.models.bundle import Bundle, Origin
 from components.diffusion.models.families import Denoiser
-from components.diffusion.models.precision import PLAIN_DTYPES, settle
-from components.diffusion.training import launch
+from components.diffusion.models.precision import PLAIN_DTYPES
 from components.diffusion.training.buckets import Size, bucket_sizes
 from components.diffusion.training.caches import LatentCache, LoadImage, PromptCache
 from components.diffusion.training.candidates import Candidates
 from components.diffusion.training.checkpoints import Checkpoint, Checkpoints, flatten_optimizer, unflatten_optimizer
 from components.diffusion.training.denoising import Denoising
-from components.diffusion.training.fit import check_machine
 from components.diffusion.training.frozen_base import FrozenBase
-from components.diffusion.training.held import Held, finished
+from components.diffusion.training.held import Held
 from components.diffusion.training.log import TrainingLog
-from components.diffusion.training.methods import Method, with_method
+from components.diffusion.training.methods import Method
 from components.diffusion.training.optimization import MovingAverage, make_accelerator, precision_for, rate_factor
 from components.diffusion.training.optimizers import learning_rate, make_optimizer, reference_rate
+from components.diffusion.training.patience import Watch
 from components.diffusion.training.previews import Previews
 from components.diffusion.training.rng_state import all_states, forked_rng, restore_state
-from components.diffusion.training.samples import Mixer, TrainingSet, read_training_set
+from components.diffusion.training.samples import Mixer, TrainingSet
 from components.diffusion.training.trainables import Trainables
 from components.diffusion.training.variety import Variant, Variety
 
 _logger = logging.getLogger(__name__)
 OnCheckpoint = Callable[[Path], None]
-
-
-def fine_tune(
-    config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = load_rgb,
-    on_checkpoint: OnCheckpoint | None = None,
-) -> Path:  # fmt: skip
-    """Teach the base the style, and write the style model into ``out``; returns it.
-
-    Interrupted and called again with the same arguments it goes on from the newest checkpoint, and ends with the same
-    weights, bit for bit on the CPU, as if it had not been interrupted.
-
-    With ``training.processes`` > 1 it starts so many processes on this machine, and waits for them. Called in each of
-    several processes that torchrun or accelerate started, on one machine or more, it starts none; then all of them must see
-    the same folders.
-
-    Args:
-        style_set: folder of the scan step (``manifest.jsonl``, ``images/``); ``split``: that of the split step (``split.json``).
-        aux: folder of the Aux step (``metadata.jsonl``, ``images/``); one without rows means that nothing preserves.
-        out: in diffusers layout, with ``styleforge.json`` and ``training/``.
-        checkpoints: a folder that the caller keys by what the run depends on, and removes after success; for candidates too.
-        load_image: reads one picture file as RGB.
-        on_checkpoint: called with the folder of each checkpoint, and the file of each candidate, once it is written. With several
-            processes it is the first that calls it, and this and ``load_image`` must be such that they can be pickled.
-
-    Raises:
-        InputError: the base or one of the folders cannot be used.
-        ConfigError: the configuration asks for what this machine does not have.
-        TrainingDiverged: the loss or the gradient became NaN or infinite.
-        StorageError: the disk is full or read-only; finished checkpoints are kept.
-        ProcessLost: one of several processes died.
-    """
-    check_machine(config)
-    config, method = with_method(config)
-    if method.aligned:
-        return _take_picture(config, method, style_set, split, aux, out)
-    processes = config.training.processes
-    if launch.is_worker(processes):
-        launch.pin_device()
-    elif processes > 1:
-        launch.check_devices(processes)
-        work = functools.partial(fine_tune, load_image=load_image, on_checkpoint=on_checkpoint)
-        launch.launch(work, (config, style_set, split, aux, out, checkpoints), processes)
-        return Path(out)
-    data = read_training_set(style_set, split, aux, method, seed=config.seed)
-    device = default_device()
-    precisions = settle(config.base.precision, device)
-    # Onto the CPU first: each process then moves it to a device of its own.
-    whole = method.recipe.kinds(adapters=False)
-    bundle = load_weights(config.base.model, config.base.revision, precisions, device, whole=whole)
-    # Dropout, where a base has some, draws from the global stream: it gets a seed of its own, and the caller's comes back.
-    with forked_rng():
-        trainer = Trainer(config, method, data, bundle, checkpoints, load_image, on_checkpoint)
-        torch.manual_seed(derive_seed(config.seed, "dropout", trainer.rank))
-        # Named before they are folded into the parts: what a delta holds.
-        trained, recipe = trainer.trained.tensors(), trainer.trained.recipe
-        log, timing = trainer.run()
-    if trainer.is_main:
-        anew = trainer.held.altered and (method.save == "full" or bool(config.training.validation_prompts))
-        tensors = finished(bundle, recipe, trained, anew=anew)
-        write_model(config, replace(method, recipe=recipe), bundle, tensors, style_set, out, log, timing, trainer.made())
-    trainer.wait()
-    return Path(out)
-
-
-def _take_picture(config: RunConfig, method: Method, style_set: Path, split: Path, aux: Path, out: Path) -> Path:
-    """What a method that trains nothing has in the place of a training: the picture that its base is drawn in line with."""
-    picture = read_training_set(style_set, split, aux, method, seed=config.seed).instances[0]
-    device = default_device()
-    bundle = load_weights(config.base.model, config.base.revision, settle(config.base.precision, device), device)
-    write_model(config, method, bundle, {}, style_set, out, [], Timing(0.0, 0, 0), Made({}, []), picture)
-    return Path(out)
 
 
 class Trainer:
@@ -126,7 +54,7 @@ class Trainer:
 
     def __init__(
         self, config: RunConfig, method: Method, data: TrainingSet, bundle: Bundle, checkpoints: Path, load_image: LoadImage = load_rgb,
-        on_checkpoint: OnCheckpoint | None = None,
+        on_checkpoint: OnCheckpoint | None = None, watch: Watch | None = None,
     ) -> None:  # fmt: skip
         self.config, self.method, self.data, self.family = config, method, data, bundle.family
         self.training = training = config.training
@@ -152,9 +80,10 @@ class Trainer:
         )  # fmt: skip
         fingerprint = self._fingerprint(bundle)
         self.checkpoints = Checkpoints(checkpoints, training.keep_checkpoints, fingerprint)
-        self.candidates = Candidates(checkpoints, training.steps, config.selection.candidates, fingerprint)
+        self.candidates = Candidates(checkpoints, training.steps, config.selection.candidates, fingerprint, watched=watch is not None)
         self.previews = Previews(checkpoints, config, method)
-        self.bundle, self.on_checkpoint = bundle, on_checkpoint
+        self.bundle, self.on_checkpoint, self.watch = bundle, on_checkpoint, watch
+        self.ended = training.steps
         bundle.tuned_from = Origin(config.base.model, config.base.revision)
         self.log = TrainingLog(self.accelerator, self.checkpoints)
 
@@ -208,13 +137,15 @@ class Trainer:
                 self._step(step)
                 rate = pictures * (step - first) / max(time.perf_counter() - start, 1e-9)
                 advance(1, f"{self.log.note()}{rate:.1f} images/s")
+                if step == self.ended:
+                    break
         self._settle()
         self._release()
-        return self.log.rows, Timing(time.perf_counter() - start, (self.training.steps - first) * pictures, first, self._gpu())
+        return self.log.rows, Timing(time.perf_counter() - start, (self.ended - first) * pictures, first, self._gpu())
 
     def made(self) -> Made:
         """What it left on its way."""
-        return Made(self.candidates.files(), self.previews.files())
+        return Made(self.candidates.files(self.ended), self.previews.files())
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -253,22 +184,22 @@ class Trainer:
             group["lr"] = rate * factor
         values = self._update(step)
         self.average.update()
-        ends = step == self.training.steps
-        validates = step % self.training.validate_every == 0 or ends
-        saves = step % self.training.checkpoint_every == 0 and not ends
-        self.log.add(step, self.rates[0] * factor, values, read=validates or saves)
-        if validates:
+        leaves, validates = step in self.candidates.steps, step % self.training.validate_every == 0
+        saves = step % self.training.checkpoint_every == 0
+        self.log.add(step, self.rates[0] * factor, values, read=leaves or validates or saves or step == self.ended)
+        if leaves:
+            self._leave_candidate(step)
+        ends = step == self.ended
+        if validates or ends:
             # Schedule-free optimizers train at another point than the one they found.
             for each in (self.optimizer, *self.models):
                 each.eval()
             self.log.rows[-1]["validation_loss"] = self.denoising.validation(self.data.validation)
             for each in (self.optimizer, *self.models):
                 each.train()
-        if step in self.candidates.steps:
-            self._leave_candidate(step)
         if self.previews.due(step):
             self._preview(step)
-        if saves:
+        if saves and not ends:
             self._save(step)
 
     def _update(self, step: int) -> torch.Tensor:
@@ -288,23 +219,41 @@ class Trainer:
         return torch.cat([totals, norm.detach().reshape(1)])
 
     def _leave_candidate(self, step: int) -> None:
-        """Write what the model would be if this step were the last; before a checkpoint of the step, so that none is ahead of it."""
+        """Write what the model would be if this step were the last, before a checkpoint of the step, so that none is ahead of it.
+
+        Where it is watched, it may be the last.
+        """
         with self._as_at_the_end():
             if self.is_main:
-                path = self.candidates.write(step, self.trained.tensors())
-                if self.on_checkpoint:
-                    self.on_checkpoint(path)
+                self._tell(self.candidates.write(step, self.trained.tensors()))
         self.wait()
+        if self.watch is None:
+            return
+        over = torch.zeros(1, device=self.device)
+        with self._drawing(), tempfile.TemporaryDirectory() as folder:
+            if self.is_main:
+                self._tell(self.candidates.write_record(step, self.watch.look(self.bundle, step, Path(folder))))
+                over += self.watch.is_over(self.candidates.records(step))
+        if self.accelerator.reduce(over).item():
+            self.ended = step
+            _logger.info("the training ends at step %d of %d: later candidates are no better", step, self.training.steps)
 
     def _preview(self, step: int) -> None:
-        """Draw the previews with the weights as they would end; no random stream and no weight knows of it afterwards."""
+        with self._drawing():
+            if self.is_main:
+                self._tell(self.previews.draw(self.bundle, step))
+
+    def _tell(self, path: Path) -> None:
+        if self.on_checkpoint:
+            self.on_checkpoint(path)
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Let pictures be drawn with the weights as they would end; no random stream and no weight knows of it afterwards."""
         with self._as_at_the_end(), forked_rng():
             for model in self.models:
                 model.eval()
-            if self.is_main:
-                path = self.previews.draw(self.bundle, step)
-                if self.on_checkpoint:
-                    self.on_checkpoint(path)
+            yield
             for model in self.models:
                 model.train()
         self._turn_to_steps()
@@ -337,9 +286,7 @@ class Trainer:
             tensors: dict[str, Mapping[str, torch.Tensor]] = {
                 "weights": self.trained.tensors(), "optimizer": optimizer, "random": random, "average": self.average.tensors(),
             }  # fmt: skip
-            path = self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log.rows, "scaler": scaler})
-            if self.on_checkpoint:
-                self.on_checkpoint(path)
+            self._tell(self.checkpoints.write(step, tensors, {"optimizer": plain, "log": self.log.rows, "scaler": scaler}))
         self.wait()
 
     def _resume(self) -> int:

@@ -12,7 +12,7 @@ from components.core.config import RunConfig, parse_config
 from components.core.content import digest_file
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.training.checkpoints import Checkpoints
-from components.diffusion.training.loop import fine_tune
+from components.diffusion.training.fine_tuning import fine_tune
 from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 
 

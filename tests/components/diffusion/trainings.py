@@ -54,7 +54,7 @@ def config(place: Place, name: str, split: dict[str, int], **training: Any) -> R
 
 
 def train(place: Place, run: RunConfig, name: str, checkpoints: str = "", **options: Any) -> Path:
-    from components.diffusion.training.loop import fine_tune
+    from components.diffusion.training.fine_tuning import fine_tune
 
     return fine_tune(run, *place.inputs, place.root / name, place.root / (checkpoints or f"ck-{name}"), **options)
 

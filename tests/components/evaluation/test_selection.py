@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from components.core.config import Limit
-from components.core.paths import read_json, write_jsonl
+from components.core.paths import read_json, write_json, write_jsonl
 from components.evaluation.selection import Option, Point, Rule, choose, excess
 from components.evaluation.selection_page import selection_section
 from components.evaluation.selection_record import Drawn, search, write_selection
@@ -88,6 +88,10 @@ def test_a_search_draws_each_once_and_prefers_the_default(draw: Any, tmp_path: P
     assert written["chosen"] == {"step": 20, "guidance": 1.5} and written["default"] == {"step": 30, "guidance": 2.5}
     assert [row["chosen"] for row in written["checkpoints"]] == [False, True, False]
     section = selection_section(tmp_path / "model")
+    assert section is not None and section["ended"] is None
+    write_json(tmp_path / "model" / "styleforge.json", {"training": {"steps": 800, "ended_at": 480}})
+    section = selection_section(tmp_path / "model")
+    assert section is not None and section["ended"] == (480, 800)
     assert section is not None and [group["title"] for group in section["groups"]] == ["checkpoint", "guidance scale"]
     assert [column["state"] for column in section["groups"][0]["columns"]] == ["", "chosen", ""]
     assert all(len(column["pictures"]) == 2 for group in section["groups"] for column in group["columns"])

@@ -19,12 +19,20 @@ from steps.io.artifacts import Folder
 from tests.components.diffusion.conftest import Folders, configure, train, write_folders
 from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
 
+BANK = "id\tcategory\tprompt\na\tpeople\ta man\nb\tthings\ta house\nc\tthings\ta dog\nd\tpeople\ta woman\n"
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     yield tmp_path / "home"
     workspace.release({"select"})
+
+
+def whole_manifest(folders: Folders) -> None:
+    whole = dict.fromkeys(field.name for field in fields(ImageEntry))
+    rows = [{**whole, **row} for row in read_jsonl(folders.style_set / "manifest.jsonl")]
+    write_jsonl(folders.style_set / "manifest.jsonl", rows)
 
 
 def run_select(folders: Folders, model: Path, base: Path, clip: Path, bank: Path, formula: Any = None, **selection: Any) -> Folder:
@@ -43,14 +51,12 @@ def test_the_chosen_model_is_what_later_steps_draw_with(home: Path, tmp_path: Pa
     base, clip = tiny_sd_folder(tmp_path / "base"), tiny_clip_folder(tmp_path / "clip")
     folders = write_folders(tmp_path / "run", reference=2)
     model = train(configure(base, selection={"candidates": 3}, training={"learning_rate": 1e-2}), folders)
-    whole = dict.fromkeys(field.name for field in fields(ImageEntry))
-    rows = [{**whole, **row} for row in read_jsonl(folders.style_set / "manifest.jsonl")]
-    write_jsonl(folders.style_set / "manifest.jsonl", rows)
+    whole_manifest(folders)
     # From here on nobody may open the reference: it is no picture any more.
     for index in range(2):
         (folders.style_set / "images" / "reference" / f"{index}.png").write_text("not looked at")
     bank = tmp_path / "bank.tsv"
-    bank.write_text("id\tcategory\tprompt\na\tpeople\ta man\nb\tthings\ta house\nc\tthings\ta dog\nd\tpeople\ta woman\n")
+    bank.write_text(BANK)
     chosen = run_select(folders, model, base, clip, bank, guidances=[1.0, 4.0], clip_t_margin=1.0)
     found = read_json(chosen.path / "training" / "selection" / "selection.json")
     assert [row["step"] for row in found["checkpoints"]] == [2, 4, 6] and [row["guidance"] for row in found["guidances"]] == [1.0, 2.5, 4.0]

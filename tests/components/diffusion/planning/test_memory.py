@@ -20,6 +20,7 @@ from components.diffusion.training.samples import read_training_set
 from tests.components.diffusion.conftest import configure, write_folders
 from tests.components.diffusion.planning.measured import measure
 from tests.components.diffusion.planning.published import write_base
+from tests.fixtures_models import tiny_clip_folder
 from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_lumina2_folder, tiny_sd3_folder, tiny_z_image_folder
 
 TOLERANCE = 0.15
@@ -93,6 +94,16 @@ def test_the_plan_is_what_training_allocates(base: Path, name: str, training: di
     for step in plan.steps[:-1]:
         assert step.total == pytest.approx(measured[step.name], rel=TOLERANCE), step
     assert max(step.total for step in plan.steps[:-1]) == pytest.approx(max(measured.values()), rel=TOLERANCE)
+
+
+def test_a_training_that_looks_at_its_candidates_draws_and_scores_beside_its_optimizer(tiny_base: Path, tmp_path: Path) -> None:
+    planner, looks = Planner(tiny_base, tiny_clip_folder(tmp_path / "clip")), {"candidates": 4, "patience": 1}
+    plain = {step.name: step for step in planner.plan(settings_for(short(tiny_base, {}), 5, 4)).steps}
+    steps = {step.name: step for step in planner.plan(settings_for(short(tiny_base, {"selection": looks}), 5, 4)).steps}
+    assert steps.keys() - plain.keys() == {"draw candidates", "score candidates"}
+    draws, scores, trains = steps["draw candidates"], steps["score candidates"], plain["train"]
+    assert draws.optimizer == scores.optimizer == trains.optimizer and draws.activations == plain["sample"].activations
+    assert scores.weights == trains.weights + plain["score"].weights and scores.activations == plain["score"].activations
 
 
 @pytest.mark.parametrize("base", FAMILIES, indirect=True)

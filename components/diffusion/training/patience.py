@@ -1,0 +1,19 @@
+"""Patience: a training ends early once the candidate that would be chosen is some candidates old."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from components.diffusion.models.bundle import Bundle
+
+
+class Watch(Protocol):
+    """Judges candidates as they are made. It crosses to other processes, so it must be such that it can be pickled."""
+
+    def look(self, bundle: Bundle, step: int, folder: Path) -> dict[str, Any]:
+        """Draw with a family that is in training, into an empty ``folder``, and score: a record that JSON can hold."""
+
+    def is_over(self, records: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a training whose candidates have these records, oldest first, may end."""

@@ -1,0 +1,57 @@
+"""What ends a training early: its candidates, judged as they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core.config import SamplingSection, ScoringSection, SelectionSection
+from steps.io.artifacts import Folder
+from steps.training.selection_bank import SelectionBank
+
+if TYPE_CHECKING:
+    from components.diffusion.models.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Patience:
+    """A :class:`components.diffusion.training.patience.Watch`: by the rule of select, at the configured guidance."""
+
+    bank: SelectionBank
+
+    def look(self, bundle: Bundle, step: int, folder: Path) -> dict[str, Any]:
+        """Draw the bank into ``folder`` and score it."""
+        from components.evaluation.selection import Point
+
+        sampling = self.bank.sampling
+        formula = sampling.guidance_formula
+        at = Point(step, float(sampling.guidance or 1.0), formula.style_guidance if formula else None)
+        drawn = self.bank.draw(bundle, at, folder, in_training=True)
+        judge = self.bank.judge()
+        baseline = float(judge.baseline["value"])
+        return {"baseline": baseline, **judge.option(at, drawn, self.bank.rule(baseline)).as_json()}
+
+    def is_over(self, records: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the one that would be chosen of these is as old as the patience."""
+        from components.evaluation.selection import Option, choose
+
+        assert self.bank.rules.patience is not None
+        chosen = choose([Option.from_json(record) for record in records], self.bank.rule(records[-1]["baseline"])).chosen
+        return len(records) - 1 - chosen >= self.bank.rules.patience
+
+
+def patience_for(
+    style_set: Folder, seed: int, base: dict[str, Any], concepts: list[dict[str, Any]], tokens: list[str], sampling: dict[str, Any],
+    bank: str, scoring: dict[str, Any], weights: dict[str, Any], selection: dict[str, Any], code: str,
+) -> Patience:  # fmt: skip
+    """From parameters as :func:`steps.training.select.select` gets them.
+
+    ``weights`` and ``code`` are digests of the extractors' files and of this module with all that it reaches: with others a
+    cached training is not taken.
+    """
+    rules = SelectionSection(**selection)
+    return Patience(
+        SelectionBank(style_set, seed, base, concepts, tokens, SamplingSection(**sampling), bank, ScoringSection(**scoring), rules)
+    )
