@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.config import RunConfig, parse_config
+from components.core.config import RunConfig, SelectionSection, parse_config
 from components.core.errors import StorageError, TrainingDiverged
 from components.core.images import load_rgb
 
@@ -65,6 +66,8 @@ def battery(place: Place) -> None:
     for name in CASES:
         train(place, config(place, name, HALF), f"{name}-2")
     train(place, config(place, "single-styleforge", HALF), "killed")
+    chosen = config(place, "textual-inversion", HALF).model_copy(update={"selection": SelectionSection(candidates=2)})
+    train(place, chosen, "ended", watch=Enough(place.root / "looks"))
     try:
         train(place, config(place, "textual-inversion", HALF, learning_rate=1e38), "diverged")
     except TrainingDiverged as error:
@@ -73,6 +76,20 @@ def battery(place: Place) -> None:
         train(place, config(place, "lora", HALF), "apart", "ck-lora-2" if rank == "0" else "ck-of-another-machine")
     except StorageError as error:
         (place.root / f"apart-{rank}.txt").write_text(str(error))
+
+
+@dataclass(frozen=True)
+class Enough:
+    """Has seen enough with the first candidate, and notes who looked."""
+
+    folder: Path
+
+    def look(self, bundle: object, step: int, folder: Path) -> dict[str, Any]:
+        Notes(self.folder)(Path(f"step-{step:08d}"))
+        return {}
+
+    def is_over(self, records: Sequence[Mapping[str, Any]]) -> bool:
+        return True
 
 
 @dataclass(frozen=True)

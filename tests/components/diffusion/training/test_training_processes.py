@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from components.core.config import RunConfig
 from components.core.errors import ConfigError, ProcessLost
 from components.core.paths import read_json, read_jsonl
-from components.diffusion.training import loop as training
+from components.diffusion.training import fine_tuning
 from components.diffusion.training.launch import launch
 from tests.components.diffusion.conftest import write_folders
 from tests.components.diffusion.trainings import CASES, HALF, WHOLE, Deadly, Notes, Place, battery, config, train
@@ -85,6 +85,12 @@ def test_all_processes_see_a_divergence_or_other_checkpoints_at_once(halves: Pla
 
 
 @pytest.mark.slow
+def test_all_processes_end_early_together(halves: Place) -> None:
+    assert read_json(halves.root / "ended" / "styleforge.json")["training"]["ended_at"] == 2
+    assert [note.name for note in (halves.root / "looks").iterdir()] == ["0 step-00000002"]
+
+
+@pytest.mark.slow
 def test_a_killed_process_costs_nothing_but_time(halves: Place, killed: tuple[ProcessLost, list[str]]) -> None:
     error, checkpoints = killed
     assert "process 1 of the training: it died (SIGKILL)" in str(error)
@@ -101,7 +107,7 @@ def test_a_killed_process_costs_nothing_but_time(halves: Place, killed: tuple[Pr
 
 def test_one_process_starts_no_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(training.launch, "launch", lambda *given: started.append(given))
+    monkeypatch.setattr(fine_tuning.launch, "launch", lambda *given: started.append(given))
     assert (train(place, config(place, "textual-inversion", {}, steps=1), "one") / "styleforge.json").is_file()
     assert started == []
     train(place, config(place, "textual-inversion", HALF, steps=1), "two")
@@ -111,7 +117,7 @@ def test_one_process_starts_no_other(place: Place, monkeypatch: pytest.MonkeyPat
 def test_what_cannot_be_is_refused_before_anything_is_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(training, "read_training_set", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(fine_tuning, "read_training_set", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(ConfigError, match=r"training\.processes"):
         train(place, config(place, "lora", HALF), "refused")
 
