@@ -188,6 +188,8 @@ def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], fou
     training = {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]}
     if selection.candidates > 1:
         training["candidates"] = selection.candidates
+    if selection.seeds:
+        training["seeds"] = list(selection.seeds)
     if config.training.validation_prompts:
         training["sampling"] = sampling.model_dump(mode="json", include={*SAMPLER, "guidance_formula", "batch_size"})
     if not selection.chooses:
@@ -199,7 +201,7 @@ def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], fou
         "weights": {"extractor": found["extractor"], "inception": found["inception"]},
     }  # fmt: skip
     # What is drawn is in ``sampling``; the training is the same by whatever it is judged, unless that may end it.
-    rules = selection.model_dump(mode="json", exclude={"candidates", "bank", "limit", "repeats", "patience"})
+    rules = selection.model_dump(mode="json", exclude={"candidates", "seeds", "bank", "limit", "repeats", "patience"})
     if selection.patience is not None:
         watched = selection.model_dump(mode="json", include={"candidates", "patience", "score", "clip_t_margin", "limits", "confidence"})
         code = code_of(str(REPOSITORY / "steps" / "training" / "patience.py"))

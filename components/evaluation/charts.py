@@ -117,15 +117,19 @@ def axis(values: Sequence[float], from_zero: bool) -> list[float]:
 _AXES = {"step": "training step", "guidance": "guidance", "style_guidance": "guidance of the style"}
 
 
-def choice_curve(rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limit: float | None = None, *, paired: bool = False) -> str:
+def choice_curve(
+    rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limit: float | None = None, *, best: float | None = None
+) -> str:
     """SVG of one score of what can be chosen, by ``x`` (``step`` or a scale), with intervals: the chosen ringed, a limit dashed.
 
-    ``paired`` intervals are those of the difference from the best, whose level is a line: the best's own has none.
+    With the value of the ``best``, which need not be among them, its level is a line and intervals are those of the difference from it.
     """
-    points = [(float(row[x]), _from_best(rows, row, metric) if paired else row["scores"][metric.key], bool(row["chosen"])) for row in rows]
+    points = [
+        (float(row[x]), row["scores"][metric.key] if best is None else _from_best(best, row, metric), bool(row["chosen"])) for row in rows
+    ]
     ends = [score[end] * metric.factor for _, score, _ in points for end in ("low", "high", "value")]
     lines = [] if limit is None else [limit * metric.factor]
-    lines += [row["scores"][metric.key]["value"] * metric.factor for row in rows if paired and row["best"]]
+    lines += [] if best is None else [best * metric.factor]
     places = [place for place, _, _ in points]
     frame = Frame(_WIDTH, _HEIGHT, (60, 24, 14, 50), axis([*places, *([0.0] if x == "step" else [])], False), axis([*ends, *lines], False))
     parts = [frame.grid(), f'<text x="60" y="{_HEIGHT - 4}">{_AXES[x]}</text>']
@@ -145,8 +149,7 @@ def choice_curve(rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limi
     return f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
-def _from_best(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any], metric: Metric) -> dict[str, float]:
+def _from_best(best: float, row: Mapping[str, Any], metric: Metric) -> dict[str, float]:
     """A row's score with the interval of its difference from the best."""
-    best = next(float(each["scores"][metric.key]["value"]) for each in rows if each["best"])
     ends = [best + (1.0 if metric.lower else -1.0) * float(row["behind"][end]) for end in ("low", "high")]
     return {"value": float(row["scores"][metric.key]["value"]), "low": min(ends), "high": max(ends)}

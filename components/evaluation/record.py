@@ -94,7 +94,8 @@ def _cost(model: Path) -> dict[str, Any]:
     timing, card = model / "training" / "timing.json", model / "styleforge.json"
     found = read_json(timing) if timing.is_file() else {}
     selection = model / "training" / "selection" / "timing.json"
-    steps = (read_json(card).get("training") or {}).get("steps") if card.is_file() else None
+    training = (read_json(card).get("training") or {}) if card.is_file() else {}
+    steps = training.get("ended_at", training.get("steps"))
     seconds, resumed = found.get("seconds"), found.get("resumed_from") or 0
     if seconds is not None and steps and 0 < resumed < steps:
         seconds = seconds * steps / (steps - resumed)

@@ -43,18 +43,28 @@ class Rule:
 
 
 class Point(NamedTuple):
-    """What is chosen: a checkpoint by its step, and the scales that pictures are guided by; a method may have one for the style alone."""
+    """What is chosen: a checkpoint by its step, and the scales that pictures are guided by; a method may have one for the style alone.
+
+    ``seed`` is that of the training, where several are chosen from.
+    """
 
     step: int
     guidance: float
     style_guidance: float | None = None
+    seed: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As ``selection.json`` and the card have it."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
+    def told(self) -> str:
+        """For a log."""
+        scales = f"{self.guidance:g}" if self.style_guidance is None else f"{self.guidance:g}, {self.style_guidance:g} of the style"
+        return f"the checkpoint of step {self.step}, guidance {scales}" + ("" if self.seed is None else f", seed {self.seed},")
+
     def __str__(self) -> str:
-        return f"step-{self.step:08d}-g{self.guidance:g}" + ("" if self.style_guidance is None else f"-s{self.style_guidance:g}")
+        style = "" if self.style_guidance is None else f"-s{self.style_guidance:g}"
+        return f"step-{self.step:08d}-g{self.guidance:g}{style}" + ("" if self.seed is None else f"-seed-{self.seed}")
 
 
 @dataclass(frozen=True)

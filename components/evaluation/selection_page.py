@@ -36,7 +36,9 @@ def selection_section(model: Path) -> dict[str, Any] | None:
         "limits": [
             (SPECS[name].label, "at least" if least else "at most", SPECS[name].text(value)) for name, value, least in _limits(found)
         ],
-        "groups": [_group(folder, found, rows, x, title) for key, x, title in groups if len(rows := found.get(key, ())) > 1],
+        "groups": [
+            group for key, x, title in groups if len(rows := found.get(key, ())) > 1 for group in _groups(folder, found, rows, x, title)
+        ],
     }  # fmt: skip
 
 
@@ -62,12 +64,21 @@ def _limits(found: Mapping[str, Any]) -> list[tuple[str, float, bool]]:
     return [(row["metric"], row["at_least"] if "at_least" in row else row["at_most"], "at_least" in row) for row in found["limits"]]
 
 
-def _group(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], x: str, title: str) -> dict[str, Any]:
+def _groups(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], x: str, title: str) -> list[dict[str, Any]]:
+    """Checkpoints of several trainings are a group for each."""
+    best = next(float(row["scores"][found["score"]]["value"]) for row in rows if row["best"])
+    seeds = list(dict.fromkeys(row.get("seed") for row in rows)) if x == "step" else []
+    if len(seeds) < 2:
+        return [_group(folder, found, rows, x, title, best)]
+    return [_group(folder, found, [row for row in rows if row["seed"] == seed], x, f"{title}, seed {seed}", best) for seed in seeds]
+
+
+def _group(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], x: str, title: str, best: float) -> dict[str, Any]:
     score, limits = SPECS[found["score"]], {name: value for name, value, _ in _limits(found)}
     others = [SPECS[name] for name in limits if name != found["score"]]
 
     def curve(metric: Metric) -> str:
-        return charts.choice_curve(rows, x, metric, limits.get(metric.key), paired=metric is score)
+        return charts.choice_curve(rows, x, metric, limits.get(metric.key), best=best if metric is score else None)
 
     return {
         "title": title, "curves": [(metric.title, curve(metric)) for metric in (score, *others)],

@@ -16,6 +16,8 @@ from components.evaluation.selection import Choice, Option, Point, Rule, choose
 from components.evaluation.selection_page import FILE
 
 SCHEMA = 1
+Checkpoint = tuple[int, int | None]
+"""A step, and the seed of its training where there are several."""
 STRIP, SIDE = 4, 256
 """Prompts of a strip, and the longest side of its pictures."""
 
@@ -38,24 +40,25 @@ class Found:
 
 
 def search(
-    steps: Sequence[int], guidances: Sequence[float], style_guidances: Sequence[float], rule: Rule, draw: Callable[[Point], Drawn]
-) -> Found:
-    """Choose the guidance at the last checkpoint, the style's own scale at that guidance, then the checkpoint at both.
+    default: Point, checkpoints: Sequence[Checkpoint], guidances: Sequence[float], style_guidances: Sequence[float], rule: Rule,
+    draw: Callable[[Point], Drawn],
+) -> Found:  # fmt: skip
+    """Choose the guidance at the default checkpoint, the style's own scale at that guidance, then the checkpoint at both.
 
     In this order because guidance moves the scores more: chosen second, it finds a checkpoint that was taken to make up for a
-    bad one. Scales begin with the default; of those that tie the nearer to it is preferred. ``style_guidances`` are empty where
-    the method has no such scale. No point is drawn twice.
+    bad one. Scales are those besides the default's; of those that tie the nearer to it is preferred, and of ``checkpoints`` the
+    first. No point is drawn twice.
     """
-    default = Point(steps[-1], guidances[0], *style_guidances[:1])
     drawn: dict[Point, Drawn] = {}
     groups = {}
     point = default
-    for group, name, values in (
-        ("guidances", "guidance", _nearest_first(guidances)), ("style_guidances", "style_guidance", _nearest_first(style_guidances)),
-        ("checkpoints", "step", steps),
-    ):  # fmt: skip
-        changes: list[dict[str, Any]] = [{name: value} for value in values]
-        points = [point._replace(**change) for change in changes]
+    changes: list[tuple[str, list[dict[str, Any]]]] = [
+        ("guidances", [{"guidance": scale} for scale in _nearest_first(default.guidance, guidances)]),
+        ("style_guidances", [{"style_guidance": scale} for scale in _nearest_first(default.style_guidance, style_guidances)]),
+        ("checkpoints", [{"step": step, "seed": seed} for step, seed in checkpoints]),
+    ]
+    for group, each_change in changes:
+        points = [point._replace(**change) for change in each_change]
         for each in points:
             if each not in drawn:
                 drawn[each] = draw(each)
@@ -66,8 +69,9 @@ def search(
     return Found(default, point, groups)
 
 
-def _nearest_first(scales: Sequence[float]) -> list[float]:
-    return sorted(dict.fromkeys(scales), key=lambda value: (abs(value - scales[0]), value))
+def _nearest_first(own: float | None, others: Sequence[float]) -> list[float]:
+    """None of them where the method has no such scale."""
+    return [] if own is None else sorted({own, *others}, key=lambda value: (abs(value - own), value))
 
 
 def write_selection(folder: Path, found: Found, rule: Rule, record: Mapping[str, Any]) -> None:

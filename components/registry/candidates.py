@@ -11,7 +11,8 @@ from components.registry.tracking import Tracking
 MODEL_TYPE = "styleforge-candidate"
 PREFIX = "selection"
 GROUPS = ("guidances", "style_guidances", "checkpoints")
-AXES = ("step", "guidance", "style_guidance")
+AXES = ("step", "guidance", "style_guidance", "seed")
+Point = tuple[tuple[str, float], ...]
 
 
 def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, selection: Mapping[str, Any]) -> str:
@@ -24,10 +25,10 @@ def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, 
 
     experiment_id, client = tracking.experiment(experiment), tracking.client
     options = {_point(row): row for group in GROUPS for row in selection.get(group, ())}
-    found: dict[tuple[float, ...], str] = {}
+    found: dict[Point, str] = {}
     metrics = []
     for point, row in sorted(options.items()):
-        facts = {key: f"{value:g}" for key, value in zip(AXES, point, strict=False)}
+        facts = {axis: str(int(value)) if axis in ("step", "seed") else f"{value:g}" for axis, value in point}
         tags = {f"styleforge.{key}": str(bool(row[key])).lower() for key in ("inside", "tied")}
         # MLflow takes no dots in such a name.
         title = "-".join([name, *(f"{key.replace('_', '-')}-{value}" for key, value in facts.items())]).replace(".", "_")
@@ -45,9 +46,9 @@ def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, 
     return chosen
 
 
-def _point(row: Mapping[str, Any]) -> tuple[float, ...]:
-    """Where a row of a ``selection.json`` stands; one of plain guidance has no scale of the style."""
-    return tuple(row[axis] for axis in AXES if axis in row)
+def _point(row: Mapping[str, Any]) -> Point:
+    """Where a row of a ``selection.json`` stands: plain guidance has no scale of the style, and one training needs no seed."""
+    return tuple((axis, row[axis]) for axis in AXES if axis in row)
 
 
 def log_previews(tracking: Tracking, run_id: str, folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 from zenml import step
 
 from components.core.config import SamplingSection, ScoringSection, SelectionSection
-from components.core.paths import write_json
+from components.core.paths import read_json, write_json
 from steps.evaluation.reference import style_ref_of
 from steps.io.artifacts import Folder
 from steps.io.caching import code_of
@@ -28,7 +29,7 @@ def select(
     ``sampling`` is the run's with the selection's bank, ``bank`` that bank's digest, ``weights`` digests of the extractors' files.
     Its card holds the chosen guidance, ``training/selection/`` what was compared. The reference is never looked at.
     """
-    from components.diffusion.export.candidates import read_candidates, take_candidate
+    from components.diffusion.export.candidates import models_by_seed, read_candidates, take_candidate
     from components.diffusion.models.bundle import load_bundle
     from components.evaluation.selection import CLIP_T, Point
     from components.evaluation.selection_record import Drawn, search, write_selection
@@ -37,35 +38,48 @@ def select(
     settings, rules = SamplingSection(**sampling), SelectionSection(**selection)
     work = resumable("select", "pictures", key=[model.digest, seed, concepts, sampling, bank])
     by = SelectionBank(style_set, seed, base, concepts, tokens, settings, bank, ScoringSection(**scoring), rules)
-    folders = read_candidates(model.path)
-    loaded: dict[int, Any] = {}
+    models = models_by_seed(model.path)
+    folders = {
+        # A seed tells trainings apart where there are several.
+        (number, trained_with if len(models) > 1 else None): folder
+        for trained_with, trained in models.items()
+        for number, folder in read_candidates(trained).items()
+    }
+    last = next(place for place, folder in folders.items() if folder == model.path)
+    loaded: dict[Any, Any] = {}
 
     def draw(at: Point) -> Path:
-        if at.step not in loaded:
+        place = at.step, at.seed
+        if place not in loaded:
             loaded.clear()  # One model in memory at a time.
-            loaded[at.step] = load_bundle(str(folders[at.step]))
-        return by.draw(loaded[at.step], at, work / str(at))
+            loaded[place] = load_bundle(str(folders[place]))
+        return by.draw(loaded[place], at, work / str(at))
 
     out, formula = scratch("select"), settings.guidance_formula
-    steps = list(folders) if "checkpoint" in rules.choose else list(folders)[-1:]
-    guided = "guidance" in rules.choose
-    guidances = [float(settings.guidance or 1.0), *(rules.guidances if guided else ())]
-    own = formula.style_guidance if formula else None
-    style_guidances = [] if own is None else [own, *(rules.style_guidances if guided else ())]
-    if len(steps) == len(guidances) == 1 and len(style_guidances) < 2:
-        only = Point(steps[0], guidances[0], own)
-        return Folder(take_candidate(model.path, only.step, out, only.as_json()))
+    # Of those that tie the earlier, and of one step the run's own seed: sorting keeps the order of seeds.
+    places = sorted(folders, key=lambda place: place[0]) if "checkpoint" in rules.choose else [last]
+    default = Point(last[0], float(settings.guidance or 1.0), formula.style_guidance if formula else None, last[1])
+    of_style = () if default.style_guidance is None else rules.style_guidances
+    scales = (rules.guidances, of_style) if "guidance" in rules.choose else ((), ())
+    if len(places) == 1 and not any(scales):
+        return Folder(take_candidate(model.path, default.step, out, default.as_json()))
     judge = by.judge()
     rule = by.rule(judge.baseline["value"])
-    found = search(
-        steps, guidances, style_guidances, rule, lambda at: Drawn(folder := draw(at), judge.option(at, folder, rule))
-    )  # fmt: skip
-    chosen = found.chosen
-    scales = f"{chosen.guidance:g}" if chosen.style_guidance is None else f"{chosen.guidance:g}, {chosen.style_guidance:g} of the style"
-    _logger.info("chose the checkpoint of step %d of %d, guidance %s", chosen.step, steps[-1], scales)
-    take_candidate(model.path, chosen.step, out, chosen.as_json())
+    result = search(default, places, *scales, rule, lambda at: Drawn(folder := draw(at), judge.option(at, folder, rule)))
+    chosen = result.chosen
+    _logger.info("chose %s of %d steps", chosen.told(), last[0])
+    take_candidate(model.path if chosen.seed is None else models[chosen.seed], chosen.step, out, chosen.as_json())
+    if len(models) > 1:
+        _add_costs(out, models.values())
     reference_n = len(style_ref_of(style_set).paths)
     record = {"bank": settings.bank, "prompts": len(by.requests), "reference_n": reference_n, "base": {CLIP_T: judge.baseline}}
-    write_selection(out / "training" / "selection", found, rule, record)
+    write_selection(out / "training" / "selection", result, rule, record)
     write_json(out / "training" / "selection" / "timing.json", {"seconds": round(time.monotonic() - started, 3)})
     return Folder(out)
+
+
+def _add_costs(chosen: Path, models: Iterable[Path]) -> None:
+    """The chosen model's training cost what all of them did."""
+    costs = [read_json(model / "training" / "timing.json") for model in models]
+    timing = chosen / "training" / "timing.json"
+    write_json(timing, {**read_json(timing), **{key: sum(cost[key] for cost in costs) for key in ("seconds", "images")}})

@@ -300,6 +300,14 @@ def test_a_patience_that_can_end_nothing_is_refused(settings: dict[str, Any], ov
         _config(settings, *CHOICE, "selection.patience=1", override)
 
 
+def test_further_seeds_are_trained_with_and_chosen_from(settings: dict[str, Any]) -> None:
+    before, after = plan_run(_config(settings)), plan_run(_config(settings, "selection.seeds=[7, 8]"))
+    assert after["fine_tune"] == {**before["fine_tune"], "seeds": [7, 8]} and "select" in after
+    for seeds in ("[7, 7]", "[0]"):
+        with pytest.raises(ConfigError, match=r"selection\.seeds: .* beside seed=0: each must be another"):
+            _config(settings, f"selection.seeds={seeds}")
+
+
 def test_a_bank_to_select_by_that_the_scores_see_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("a tree\nA house!\n", encoding="utf-8")
     bank = f"selection.bank={tmp_path / 'own.txt'}"

@@ -60,6 +60,9 @@ class RunConfig(Section):
             raise ValueError("sampling.style_template: must hold {token} and {prompt}")
         if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
             raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
+        seeds = [self.seed, *self.selection.seeds]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"selection.seeds: {list(self.selection.seeds)} beside seed={self.seed}: each must be another")
         if problem := self.training.conflict() or self._fetched_conflict():
             raise ValueError(problem)
         return self

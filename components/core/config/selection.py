@@ -46,6 +46,10 @@ class SelectionSection(Section):
         description="End the training once the checkpoint that the rule would choose, at the configured guidance, is so many candidates "
         "old; none: train to the end. Each candidate is drawn and scored as it is made, and once more when one is chosen.",
     )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        description="Further seeds to train with besides `seed`, one training after the other; checkpoints of all are chosen from.",
+    )
     guidances: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (), description="Guidance scales to choose from besides `sampling.guidance`; none: that one is taken."
     )
@@ -89,4 +93,4 @@ class SelectionSection(Section):
     @property
     def chooses(self) -> bool:
         """Whether there is anything to choose from."""
-        return self.candidates > 1 or bool(self.guidances) or bool(self.style_guidances)
+        return self.candidates > 1 or bool(self.seeds) or bool(self.guidances) or bool(self.style_guidances)

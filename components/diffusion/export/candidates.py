@@ -26,10 +26,21 @@ def write_candidates(folder: Path, files: Mapping[int, Path], card: Mapping[str,
 
 
 def read_candidates(model: Path) -> dict[int, Path]:
-    """Folders to draw with, by step and in its order; the last is the model's own."""
+    """Folders to draw with of one training, by step and in its order; the last is the model's own."""
     found = {int(place.name.removeprefix("step-")): place for place in (model / FOLDER).glob("step-*")}
     training = read_json(model / CARD)["training"]
     return {**dict(sorted(found.items())), int(training.get("ended_at", training["steps"])): model}
+
+
+def seed_folder(model: Path, seed: int) -> Path:
+    """Where a model's folder has the model of the same training with another seed."""
+    return model / FOLDER / f"seed-{seed}"
+
+
+def models_by_seed(model: Path) -> dict[int, Path]:
+    """The folders of all trainings to choose from, by their seeds: the model's own first."""
+    others = {int(place.name.removeprefix("seed-")): place for place in (model / FOLDER).glob("seed-*")}
+    return {int(read_json(model / CARD)["seed"]): model, **dict(sorted(others.items()))}
 
 
 def take_candidate(model: Path, step: int, out: Path, selection: Mapping[str, Any]) -> Path:

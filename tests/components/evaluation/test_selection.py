@@ -1,5 +1,6 @@
 """The rule: the best inside the limits, ties to the one preferred; and what is kept of a search."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -78,8 +79,8 @@ def draw(tmp_path: Path) -> Callable[[Mapping[tuple[float, ...], float]], Callab
 def test_a_search_draws_each_once_and_prefers_the_default(draw: Any, tmp_path: Path) -> None:
     kids = {(30, 2.5): 0.3, (30, 1.5): 0.1, (30, 2.0): 0.2, (10, 1.5): 0.2, (20, 1.5): 0.05}
     # Drawing one twice would fail: its folder is there.
-    found = search([10, 20, 30], [2.5, 1.5, 2.0], [], RULE, draw(kids))
-    assert found.chosen == (20, 1.5, None) and list(found.groups) == ["guidances", "checkpoints"]
+    found = search(Point(30, 2.5), [(10, None), (20, None), (30, None)], [1.5, 2.0], [], RULE, draw(kids))
+    assert found.chosen == (20, 1.5, None, None) and list(found.groups) == ["guidances", "checkpoints"]
     assert [item.option.at.guidance for item in found.groups["guidances"][0]] == [2.5, 2.0, 1.5]
     assert [item.option.at.step for item in found.groups["checkpoints"][0]] == [10, 20, 30]
     record = {"bank": "pocket-selection", "prompts": 2, "reference_n": 20, "base": {}}
@@ -100,14 +101,33 @@ def test_a_search_draws_each_once_and_prefers_the_default(draw: Any, tmp_path: P
 
 def test_ties_go_to_the_default_guidance(draw: Any) -> None:
     kids = {(30, 2.5): 0.1, (30, 1.5): 0.1}
-    assert search([30], [2.5, 1.5], [], RULE, draw(kids)).chosen.guidance == 2.5
+    assert search(Point(30, 2.5), [(30, None)], [1.5], [], RULE, draw(kids)).chosen.guidance == 2.5
+
+
+def test_trainings_with_several_seeds_are_chosen_from_alike(draw: Any, tmp_path: Path) -> None:
+    kids = {(20, 2.5, 7): 0.3, (20, 1.5, 7): 0.2, (10, 1.5, 7): 0.25, (10, 1.5, 8): 0.4, (20, 1.5, 8): 0.1}
+    found = search(Point(20, 2.5, seed=7), [(10, 7), (10, 8), (20, 7), (20, 8)], [1.5], [], RULE, draw(kids))
+    assert found.chosen == Point(20, 1.5, seed=8)
+    record = {"bank": "pocket-selection", "prompts": 2, "reference_n": 20, "base": {}}
+    write_selection(tmp_path / "model" / "training" / "selection", found, RULE, record)
+    section = selection_section(tmp_path / "model")
+    assert section is not None and section["chosen"] == {"step": 20, "guidance": 1.5, "seed": 8}
+    titles = ["checkpoint, seed 7", "checkpoint, seed 8", "guidance scale"]
+    assert [group["title"] for group in section["groups"]] == titles
+    assert [[column["name"] for column in group["columns"]] for group in section["groups"][:2]] == [["10", "20"]] * 2
+    assert ["ring" in group["curves"][0][1] for group in section["groups"]] == [False, True, True]
+    # Of those that tie the earlier step, and of one step the run's own seed.
+    even = dict.fromkeys([*kids, (10, 2.5, 7), (10, 2.5, 8), (20, 2.5, 8)], 0.3)
+    for folder in tmp_path.glob("step-*"):
+        shutil.rmtree(folder)
+    assert search(Point(20, 2.5, seed=7), [(10, 7), (10, 8), (20, 7), (20, 8)], [], [], RULE, draw(even)).chosen == Point(10, 2.5, seed=7)
 
 
 def test_the_style_has_a_scale_of_its_own(draw: Any, tmp_path: Path) -> None:
     """After the guidance, before the checkpoint; a page shows it, and it goes into the card."""
     kids = {(20, 2.5, 1.75): 0.3, (20, 1.5, 1.75): 0.4, (20, 2.5, 1.25): 0.1, (20, 2.5, 1.5): 0.2, (10, 2.5, 1.25): 0.15}
-    found = search([10, 20], [2.5, 1.5], [1.75, 1.25, 1.5], RULE, draw(kids))
-    assert found.default == (20, 2.5, 1.75) and found.chosen == (20, 2.5, 1.25)
+    found = search(Point(20, 2.5, 1.75), [(10, None), (20, None)], [1.5], [1.25, 1.5], RULE, draw(kids))
+    assert found.default == (20, 2.5, 1.75, None) and found.chosen == (20, 2.5, 1.25, None)
     record = {"bank": "pocket-selection", "prompts": 2, "reference_n": 20, "base": {}}
     write_selection(tmp_path / "model" / "training" / "selection", found, RULE, record)
     written = read_json(tmp_path / "model" / "training" / "selection" / "selection.json")

@@ -48,3 +48,17 @@ def test_each_option_is_a_logged_model_and_the_version_the_chosen_one(tracking: 
         [tracking.experiment("styleforge")], order_by=[{"field_name": "metrics.selection/kid", "ascending": True}]
     )
     assert best[0].model_id == chosen.model_id
+
+
+def test_the_seed_of_a_training_is_a_parameter_of_its_candidates(tracking: Tracking, tmp_path: Path) -> None:
+    model = _model(tmp_path / "model")
+    rows = [{**_row(800, 1.5, kid), "seed": seed} for seed, kid in ((0, 0.2), (1234567, 0.1))]
+    write_json(model / SELECTION, {"checkpoints": rows, "chosen": {"step": 800, "guidance": 1.5, "seed": 1234567}})
+    register_model(
+        tracking, name="styleforge-test", alias="challenger", experiment="styleforge", model=model, params={}, tags={}, scores=SCORES
+    )
+    found = tracking.client.search_logged_models([tracking.experiment("styleforge")])
+    params = [{"step": "800", "guidance": "1.5", "seed": seed} for seed in ("0", "1234567")]
+    assert sorted((each.params for each in found), key=lambda each: each["seed"]) == params
+    (chosen,) = [each for each in found if each.tags.get("styleforge.chosen") == "true"]
+    assert chosen.params["seed"] == "1234567" and chosen.name.endswith("seed-1234567")

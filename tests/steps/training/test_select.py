@@ -11,12 +11,13 @@ from components.core.config import SamplingSection, parse_config
 from components.core.errors import InputError
 from components.core.model_card import as_chosen, read_card, sampling_settings
 from components.core.paths import read_json, read_jsonl, write_json, write_jsonl
-from components.diffusion.export.candidates import read_candidates
-from components.diffusion.models.bundle import load_bundle
+from components.diffusion.export.candidates import models_by_seed, read_candidates
+from components.evaluation.selection import Judge, Option, Point, Rule
 from components.styledata.manifest import ImageEntry
 from steps.io import workspace
 from steps.io.artifacts import Folder
 from tests.components.diffusion.conftest import Folders, configure, train, write_folders
+from tests.components.diffusion.training.test_candidates import equal, tensors
 from tests.fixtures_models import tiny_clip_folder, tiny_sd_folder
 
 BANK = "id\tcategory\tprompt\na\tpeople\ta man\nb\tthings\ta house\nc\tthings\ta dog\nd\tpeople\ta woman\n"
@@ -26,7 +27,7 @@ BANK = "id\tcategory\tprompt\na\tpeople\ta man\nb\tthings\ta house\nc\tthings\ta
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
     yield tmp_path / "home"
-    workspace.release({"select"})
+    workspace.release({"select", "fine_tune"})
 
 
 def whole_manifest(folders: Folders) -> None:
@@ -63,8 +64,7 @@ def test_the_chosen_model_is_what_later_steps_draw_with(home: Path, tmp_path: Pa
     card = read_json(chosen.path / "styleforge.json")
     assert card["selection"] == found["chosen"]
     step, guidance = found["chosen"]["step"], found["chosen"]["guidance"]
-    expected = load_bundle(read_candidates(model)[step]).family.denoiser.state_dict()
-    assert all(value.equal(expected[name]) for name, value in load_bundle(chosen.path).family.denoiser.state_dict().items())
+    assert equal(tensors(chosen.path), tensors(read_candidates(model)[step]))
     assert as_chosen(chosen.path, SamplingSection(guidance=9.0)).guidance == guidance
     assert as_chosen(model, SamplingSection(guidance=9.0)).guidance == 9.0
     assert (chosen.path / "training" / "selection" / "timing.json").is_file() and not (chosen.path / "candidates").exists()
@@ -93,6 +93,39 @@ def test_the_chosen_model_is_what_later_steps_draw_with(home: Path, tmp_path: Pa
     with pytest.raises(InputError, match="selection: style_held_out: cannot be measured before the model is chosen"):
         run_select(folders, model, base, clip, bank, score="style_held_out")
     assert all(file.stat().st_mtime_ns == time for file, time in drawn.items() if file.is_relative_to(home / "pictures"))
+
+
+def test_a_training_with_another_seed_is_chosen_as_it_came(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steps.training.fine_tune import fine_tune
+
+    base, clip = tiny_sd_folder(tmp_path / "base"), tiny_clip_folder(tmp_path / "clip")
+    folders = write_folders(tmp_path / "run")
+    whole_manifest(folders)
+    (bank := tmp_path / "bank.tsv").write_text(BANK)
+    monkeypatch.setattr("steps.training.fine_tune.checkpoint_store_for", lambda key: None)
+    config = configure(base, training={"steps": 3, "learning_rate": 1e-2}, selection={"candidates": 2})
+    dump = config.model_dump(mode="json")
+    inputs = [Folder(folders.style_set), Folder(folders.split), Folder(folders.aux)]
+    section = {**dump["base"], "digest": "base"}
+    model = fine_tune.entrypoint(*inputs, 3, section, dump["method"], dump["training"], candidates=2, seeds=[9])
+    other = models_by_seed(model.path)[9]
+    assert list(models_by_seed(model.path)) == [3, 9] and list(read_candidates(other)) == [2, 3]
+    alone = train(config.model_copy(update={"seed": 9}), folders, "alone")
+    assert all(equal(tensors(read_candidates(alone)[step]), tensors(read_candidates(other)[step])) for step in (2, 3))
+    scored = []
+
+    def seen(judge: Judge, at: Point, pictures: Path, rule: Rule) -> Option:
+        scored.append(at)
+        return Option(at, {"kid": {"value": 0.1 if at.seed == 9 else 0.2, "low": 0.0, "high": 1.0}, "clip_t": {"value": 1.0}})
+
+    monkeypatch.setattr(Judge, "option", seen)
+    chosen = run_select(folders, model.path, base, clip, bank)
+    assert scored == [(3, 2.5, None, 3), (2, 2.5, None, 3), (2, 2.5, None, 9), (3, 2.5, None, 9)]
+    card = read_json(chosen.path / "styleforge.json")
+    assert card["selection"] == {"step": 2, "guidance": 2.5, "seed": 9} and card["seed"] == 9
+    assert equal(tensors(chosen.path), tensors(read_candidates(other)[2]))
+    costs = [read_json(each / "training" / "timing.json")["seconds"] for each in (chosen.path, model.path, other)]
+    assert costs[0] == pytest.approx(costs[1] + costs[2]) and not (chosen.path / "candidates").exists()
 
 
 def test_what_is_registered_is_drawn_with_as_it_was_scored(tmp_path: Path, home: Path) -> None:
