@@ -33,33 +33,37 @@ _SECRET_WORDS = re.compile(r"(secret_access_key|token|passw(or)?d|api_key|privat
 
 
 class Component(Section):
-    """A part of a stack."""
+    """A component of a stack."""
 
     name: Name | None = Field(
-        None, description="Name in ZenML; default: the stack's. Stacks that give the same name share the part.", examples=["styleforge-s3"]
+        None,
+        description="Name in ZenML; default: the stack's. Stacks with the same component name share the component.",
+        examples=["styleforge-s3"],
     )
-    flavor: str = Field(min_length=1, description="Kind of the part, as ZenML calls it, such as `kubernetes` or `s3`.")
+    flavor: str = Field(min_length=1, description="ZenML's flavor of the component, such as `kubernetes` or `s3`.")
     configuration: dict[str, Any] = Field(
-        {}, description="The flavor's own settings. A value that comes out empty of `${NAME:-}` is left out.",
+        {}, description="Settings of the flavor. A value that `${NAME:-}` leaves empty is omitted.",
         json_schema_extra={"words": "mapping"},
     )  # fmt: skip
 
 
 class Components(Section):
-    """The parts of a stack."""
+    """The components of a stack."""
 
     orchestrator: Component = Field(description="Where steps run.")
-    artifact_store: Component = Field(description="Where what they make is kept.")
-    container_registry: Component | None = Field(None, description="Where images are. ZenML wants one wherever steps run as pods.")
-    image_builder: Component | None = Field(None, description="What would build images. ZenML wants one wherever steps run as pods.")
-    step_operator: Component | None = Field(None, description="Where single steps run instead.")
+    artifact_store: Component = Field(description="Where artifacts are stored.")
+    container_registry: Component | None = Field(
+        None, description="Where container images are stored. ZenML requires one if steps run as pods."
+    )
+    image_builder: Component | None = Field(None, description="What would build container images. ZenML requires one if steps run as pods.")
+    step_operator: Component | None = Field(None, description="Where single steps run instead of on the orchestrator.")
 
 
 class StackDefinition(Section):
     """A ZenML stack."""
 
-    name: Name = Field(description="Name of the stack in ZenML; anything but `default`.")
-    components: Components = Field(description="Its parts.")
+    name: Name = Field(description="Name of the stack in ZenML; must not be `default`.")
+    components: Components = Field(description="Components of the stack.")
 
     def parts(self) -> Iterator[tuple[str, str, Component]]:
         """Type, name in ZenML, and definition of each part."""

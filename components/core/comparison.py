@@ -25,21 +25,21 @@ _DRAWING = ("bank", "limit", "repeats", "batch_size", "plain_template")
 
 
 class StyleChoice(Section):
-    """A style that every method is trained on."""
+    """A style on which every method is trained."""
 
     name: Name = Field(description="Name of the style.")
     source: Place | None = Field(
-        None, description="Folder or URL of its pictures; default: a target style of the pocket world, rendered under `data/pocket/`."
+        None, description="Folder or URL of its images; default: a target style of the pocket world, rendered under `data/pocket/`."
     )
-    reference: Place | None = Field(None, description="Folder or URL of held-out pictures; default: `reference/` inside the source.")
+    reference: Place | None = Field(None, description="Folder or URL of held-out images; default: `reference/` inside the source.")
 
 
 class Variant(Section):
-    """A column of the comparison: a method with its settings."""
+    """A method with its settings."""
 
-    name: Name = Field(description="Name by which claims and `like` refer to it.")
-    label: str | None = Field(None, description="What tables call it; default: the name.")
-    like: Name | None = Field(None, description="Name of a method whose settings come first; `set` then changes some of them.")
+    name: Name = Field(description="Name, used by claims and `like`.")
+    label: str | None = Field(None, description="Label in tables; default: the name.")
+    like: Name | None = Field(None, description="Name of a method whose settings are the starting point; `set` changes some of them.")
     set: dict[str, Any] = Field(
         {}, description="Settings that differ from the run's, by dotted name. Without `like`, `method.name` defaults to the variant's name."
     )
@@ -51,23 +51,25 @@ class Variant(Section):
 
 
 class Ablation(Section):
-    """Variants that differ in one thing, in a table of their own."""
+    """Variants that differ in one aspect, shown in a separate table."""
 
     name: str = Field(min_length=1, description="What differs, such as `Aux source`; the table's title.")
     variants: tuple[Variant, ...] = Field(min_length=2, description="The variants.")
-    styles: tuple[Name, ...] | None = Field(None, description="Styles that it is made on; default: all.")
-    seeds: tuple[int, ...] | None = Field(None, description="Seeds that it is made with; default: all.")
+    styles: tuple[Name, ...] | None = Field(None, description="Styles to use; default: all.")
+    seeds: tuple[int, ...] | None = Field(None, description="Seeds to use; default: all.")
 
 
 class Claim(Section):
-    """A statement that the comparison decides: one variant is better than each of some others."""
+    """A statement for the comparison to decide: one variant is better than each of some others."""
 
     name: str = Field(min_length=1, description="The statement, in words.")
-    metric: PairedName = Field("kid", description="The score that it is about.")
-    better: Name = Field(description="The variant that is said to be better.")
-    than: tuple[Name, ...] = Field(min_length=1, description="The variants that it is said to be better than, each.")
+    metric: PairedName = Field("kid", description="Score on which the claim is decided.")
+    better: Name = Field(description="Variant claimed to be better.")
+    than: tuple[Name, ...] = Field(min_length=1, description="Variants that it is claimed to beat, each of them.")
     margin: float = Field(
-        0.0, ge=0.0, description="Share of the other's score by which it may be worse and the claim still holds; 0: it must be better."
+        0.0,
+        ge=0.0,
+        description="Share of the other's score by which the variant may be worse without refuting the claim; 0: it must be better.",
     )
 
 
@@ -75,23 +77,25 @@ class CompareConfig(Section):
     """One comparison."""
 
     name: Name = Field("comparison", description="Name of the comparison.")
-    run: Place = Field(description="Run configuration that every cell starts from: a YAML file, relative to this one, or a name.")
-    set: dict[str, Any] = Field({}, description="Settings of all cells that differ from the run's, by dotted name.")
+    run: Place = Field(description="Run configuration that every cell starts from: a YAML file (path relative to this file), or a name.")
+    set: dict[str, Any] = Field({}, description="Settings for all cells that differ from the run's, by dotted name.")
     styles: tuple[StyleChoice, ...] = Field(min_length=1, description="Styles.")
-    methods: tuple[Variant, ...] = Field(min_length=1, description="Methods: the columns of the picture wall, the rows of the tables.")
+    methods: tuple[Variant, ...] = Field(min_length=1, description="Methods: columns of the image wall, rows of the tables.")
     ablations: tuple[Ablation, ...] = Field((), description="Ablations.")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (0,), min_length=1, description="Run seeds; each draws its own Aux, trains its own model and draws its own pictures."
+        (0,),
+        min_length=1,
+        description="Run seeds. For each, Aux images are generated, a model is trained and images are sampled separately.",
     )
     equal: Literal["steps", "compute"] = Field(
         "steps",
-        description="What all methods get the same of: `steps` (optimizer steps), or `compute` (passes of pictures through the denoiser, "
-        "forward and backward; steps are adjusted to the run's most costly method).",
+        description="What is equal for all methods: `steps` (optimizer steps), or `compute` (forward and backward passes of images "
+        "through the denoiser; steps are adjusted to the most costly method).",
     )
     claims: tuple[Claim, ...] = Field((), description="Claims to decide.")
     confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Level of the intervals.")
-    resamples: PositiveInt = Field(2000, description="Bootstrap resamples that decide a claim.")
-    wall: PositiveInt = Field(8, description="Prompts that the picture wall shows, shared out among the styles.")
+    resamples: PositiveInt = Field(2000, description="Bootstrap resamples for deciding a claim.")
+    wall: PositiveInt = Field(8, description="Number of prompts on the image wall, divided among the styles.")
 
     @model_validator(mode="after")
     def _consistent(self) -> CompareConfig:

@@ -23,25 +23,25 @@ Replicates = Mapping[str, NDArray[np.float64]]
 
 
 class Rule(Section):
-    """One condition on the model that wants to be promoted."""
+    """One condition for promoting the model."""
 
     metric: MetricName = Field(
-        description="The score: `kid`, `fid` (natural units), `clip_t`, `clip_i` (0–100), the same without the identifier against the base "
-        "(`drift_kid`, `drift_clip_t`, `drift_clip_i`, `drift_style_score`), a measure that the run made (`style_score`, `style_held_out`, "
-        "`copies`, `leakage`, `diversity`, `kd`, `cmmd`, `truth`, `truth_style`, `truth_colours`, `truth_lines`, `binding`), `n`, the "
-        "number of scored pictures, or what people said on a blind page (`taken_for_artist`, `preferred`, `preferred_in_style`, all "
-        "0–100, and `voters`, how many they are)."
+        description="The score. Main scores: `kid`, `fid` (natural units), `clip_t`, `clip_i` (0–100). Drift, without the identifier and "
+        "against the base: `drift_kid`, `drift_clip_t`, `drift_clip_i`, `drift_style_score`. Measures of the run: `style_score`, "
+        "`style_held_out`, `copies`, `leakage`, `diversity`, `kd`, `cmmd`, `truth`, `truth_style`, `truth_colours`, `truth_lines`, "
+        "`binding`. Number of scored images: `n`. Votes on a blind page: `taken_for_artist`, `preferred`, `preferred_in_style` (all "
+        "0–100), and the number of voters, `voters`."
     )
     against: Literal["base", "champion"] | None = Field(
-        None, description="Whose score the limit is a multiple of; default: the limit is a score itself."
+        None, description="Model whose score the limit multiplies; default: the limit is itself a score."
     )
-    at_most: float | None = Field(None, description="Upper limit: a score, or with `against` a multiple of the other's score.")
-    at_least: float | None = Field(None, description="Lower limit, in the same way.")
+    at_most: float | None = Field(None, description="Upper limit: a score, or with `against` a multiple of the other model's score.")
+    at_least: float | None = Field(None, description="Lower limit, likewise.")
     margin: float = Field(0.0, ge=0.0, description="Slack on the limit, in the score's units.")
     decide: Literal["interval", "value"] = Field(
         "interval",
-        description="`interval`: the whole interval must keep the limit, and the rule is undecided where only a part of it does; `value`: "
-        "the score alone decides.",
+        description="`interval`: the whole interval must be within the limit; if only part of it is, the rule is undecided. `value`: "
+        "only the score counts.",
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -78,10 +78,10 @@ class Rule(Section):
 
 
 class GateConfig(Section):
-    """What a model must reach to be promoted."""
+    """The conditions for promotion."""
 
-    rules: tuple[Rule, ...] = Field(min_length=1, description="All of them must pass.")
-    rights: RightsRule = Field(RightsRule(), description="Rights that the images must have which the model was trained on.")
+    rules: tuple[Rule, ...] = Field(min_length=1, description="Rules; all must pass.")
+    rights: RightsRule = Field(RightsRule(), description="Rights required of the images the model was trained on.")
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,29 @@ from components.core.config.section import Probability, Section
 
 
 class ExamineSection(Section):
-    """The verdict on the data, before anything trains: can this style set be learned, and from this base?"""
+    """The verdict on the data before training: can this style set be learned, and with this base?"""
 
-    enabled: bool = Field(True, description="Examine the set in each run and in `styleforge validate`; the cells of a comparison do not.")
-    hard: bool = Field(False, description="Refuse to train on a set that a figure speaks against; otherwise figures only warn.")
-    pictures: int = Field(20, ge=4, description="Most StyleRef pictures that are looked at, and that the base draws; evenly spaced.")
+    enabled: bool = Field(True, description="Examine the set in each run and in `styleforge validate`. Cells of a comparison never do.")
+    hard: bool = Field(False, description="Do not train if a figure misses its threshold; otherwise it is only a warning.")
+    pictures: int = Field(
+        20, ge=4, description="Maximum number of StyleRef images to examine, and of images that the base generates; evenly spaced."
+    )
     prompt: str = Field(
         "{caption}",
-        description="What the base is to draw for a picture; `{caption}` is the picture's caption. `an oil painting of {caption}` asks "
-        "whether the base draws the style already by that name.",
+        description="Prompt for the base; `{caption}` is the image's caption. `an oil painting of {caption}` tests whether the base "
+        "already draws the style under that name.",
     )
-    coherence: Probability = Field(0.5, description="Lowest probability, 0 to 1, that the pictures are of one style.")
+    coherence: Probability = Field(0.5, description="Minimum probability, 0 to 1, that the images are of one style.")
     outlier: float = Field(
-        5.0, gt=0, description="Distance from the other pictures at which one is named, in robust standard deviations of the set."
+        5.0, gt=0, description="Distance from the other images above which one is named, in robust standard deviations of the set."
     )
     separability: Probability = Field(
-        0.95, description="Lowest rate, 0.5 to 1, at which StyleRef is told from what the base draws; below it there is little to learn."
+        0.95, description="Minimum rate, 0.5 to 1, at which StyleRef can be told from the base's images; below it there is little to learn."
     )
     narrowness: float = Field(
-        0.2, ge=0, le=2, description="Lowest mean distance (1 − cosine) between two pictures of a role; below it they show one scene."
+        0.2, ge=0, le=2, description="Minimum mean distance (1 − cosine) between two images of a role; below it they show one scene."
     )
-    ceiling: float = Field(22.0, ge=0, description="Lowest PSNR, in dB, of the set's median picture after the base's VAE.")
+    ceiling: float = Field(22.0, ge=0, description="Minimum PSNR, in dB, of the set's median image after the base's VAE.")
 
     @field_validator("prompt")
     @classmethod

@@ -20,30 +20,34 @@ class BranchSection(Section):
     """A prompt, and the weights that predict the noise for it."""
 
     prompt: str = Field(
-        description="Its prompt: `{token}` is the identifier, `{negative}` the negative token where a method learns one, `{prompt}` the "
-        "bank's own text, `{full_prompt}` the whole prompt of the picture, `{full_negative}` that with the negative token as identifier."
+        description="The branch's prompt. `{token}` is the identifier, `{negative}` the negative token if the method learns one, "
+        "`{prompt}` the bank's text, `{full_prompt}` the image's whole prompt, `{full_negative}` the same with the negative token as "
+        "identifier."
     )
     weights: Literal["tuned", "base"] = Field("tuned", description="The model's own weights, or those of its base.")
 
 
 class TermSection(Section):
-    """A step from one branch's prediction toward another's."""
+    """A step from one branch's prediction towards another's."""
 
     scale: float | str = Field(
-        description="Length of the step: a number, `guidance` for `sampling.guidance`, `style_guidance` for the formula's second scale, or "
-        "one of them less 1 (`guidance - 1`); 1 goes all the way."
+        description="Length of the step: a number, `guidance` (`sampling.guidance`), `style_guidance` (the formula's second scale), or "
+        "one of them minus 1 (`guidance - 1`). 1 goes all the way."
     )
-    away_from: str = Field(description="Branch that it leads away from.")
-    toward: str = Field(description="Branch that it leads toward.")
+    away_from: str = Field(description="Branch from which the step leads away.")
+    toward: str = Field(description="Branch towards which the step leads.")
     log_snr: tuple[float | None, float | None] | None = Field(
-        None, description="Log SNRs from which and below which it applies; null on a side: no bound. Default: all."
+        None,
+        description="Range of log SNR in which the term applies, upper end excluded; null: no bound on that side. Default: everywhere.",
     )
     steps: tuple[Probability, Probability] | None = Field(
-        None, description="Shares of the denoising steps from which and before which it applies: `[0, 0.4]` is the noisy two fifths."
+        None,
+        description="Range of the denoising steps, as shares, in which the term applies: `[0, 0.4]` is the noisiest two fifths. "
+        "Default: all.",
     )
     centred_below: float | None = Field(
         None,
-        description="Log SNR below which the mean of each channel is taken out of the difference, so that brightness stays as learned.",
+        description="Log SNR below which each channel's mean is removed from the difference, so that brightness stays as learned.",
     )
 
     @field_validator("scale")
@@ -81,7 +85,7 @@ class GuidanceSection(Section):
     terms: tuple[TermSection, ...] = Field(min_length=1, description="Terms.")
     start: str = Field(PROMPT, description="Branch to begin with.")
     style_guidance: float | None = Field(
-        None, description="Scale of the terms that name it; `sampling.style_guidance` and `selection.style_guidances` change it."
+        None, description="Scale of the terms that refer to it; `sampling.style_guidance` and `selection.style_guidances` change it."
     )
 
     @model_validator(mode="after")

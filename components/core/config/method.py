@@ -14,19 +14,21 @@ MethodName = Literal[
 
 
 class ConceptSection(Section):
-    """One component of a style and the identifier token that is bound to it (Multi-StyleForge)."""
+    """A component of a style, and the identifier token bound to it (Multi-StyleForge)."""
 
-    identifier: str = Field(min_length=1, description="Rare identifier token that is bound to the component.")
+    identifier: str = Field(min_length=1, description="Rare identifier token bound to the component.")
     roles: tuple[Literal["character", "background", "thing"], ...] = Field(
-        min_length=1, description="Roles of the StyleRef pictures that show the component."
+        min_length=1, description="Roles of the StyleRef images that show the component."
     )
     categories: tuple[str, ...] | None = Field(
-        None, description="Categories of the prompt bank that ask for this token; default: those that show the roles."
+        None, description="Categories of the prompt bank that use this token; default: those that show the roles."
     )
-    instance_prompt: str | None = Field(None, description="Prompt of its StyleRef pictures; default: `method.instance_prompt`.")
-    aux_prompt: str | None = Field(None, description="Prompt of its Aux pictures; default: `method.aux_prompt`.")
-    aux_count: PositiveInt | None = Field(None, description="Number of its Aux pictures; default: an equal share of the `aux` section's.")
-    aux_form: str | None = Field(None, description="Form of art of its curated Aux pictures; default: `aux.form`.")
+    instance_prompt: str | None = Field(None, description="Prompt of its StyleRef images; default: `method.instance_prompt`.")
+    aux_prompt: str | None = Field(None, description="Prompt of its Aux images; default: `method.aux_prompt`.")
+    aux_count: PositiveInt | None = Field(
+        None, description="Number of its Aux images; default: an equal share of the number in the `aux` section."
+    )
+    aux_form: str | None = Field(None, description="Art form of its curated Aux images; default: `aux.form`.")
 
 
 class LoraSection(Section):
@@ -34,30 +36,30 @@ class LoraSection(Section):
 
     kind: Literal["lora", "lokr", "loha", "oft"] = Field(
         "lora",
-        description="`lora`; `lokr` and `loha` (Kronecker and elementwise products: more rank for the same size); `oft` (rotations).",
+        description="`lora`; `lokr` and `loha` (Kronecker and Hadamard products: higher rank at the same size); `oft` (rotations).",
     )
     rank: PositiveInt | None = Field(
-        None, description="Rank of the update of each matrix; oft: the size of the blocks that are rotated. Default: 4, styledrop 64."
+        None, description="Rank of each matrix's update; oft: size of the rotated blocks. Default: 4 (styledrop: 64)."
     )
-    alpha: PositiveInt | None = Field(None, description="The update is scaled by alpha / rank; default: the rank, so by 1.")
+    alpha: PositiveInt | None = Field(None, description="Updates are scaled by alpha / rank; default: the rank, for a factor of 1.")
     init: Literal["gaussian", "pissa"] = Field(
         "gaussian",
-        description="How lora begins: `gaussian`, or with the matrices' own first singular vectors (`pissa`), which learns faster.",
+        description="Initialization of lora: `gaussian`, or the matrices' own leading singular vectors (`pissa`), which learns faster.",
     )
     blocks: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Blocks of the denoiser that alone get adapters, by the beginning of their path, where `*` and `?` "
-        "stand for any letters: `up_blocks.0.attentions.1`, `single_transformer_blocks.*`; default: all.",
+        None, min_length=1, description="Put adapters only into these blocks of the denoiser. A block is named by the start of its path; "
+        "`*` and `?` are wildcards: `up_blocks.0.attentions.1`, `single_transformer_blocks.*`. Default: all.",
     )  # fmt: skip
     targets: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Layers of the denoiser that get an adapter, by the end of their names; default: the base's "
-        "family's (Stable Diffusion: `to_q`, `to_k`, `to_v`, `to_out.0`).",
+        None, min_length=1, description="Layers of the denoiser that get an adapter, by the end of their names; default: those of the "
+        "base's family (Stable Diffusion: `to_q`, `to_k`, `to_v`, `to_out.0`).",
     )  # fmt: skip
     text_encoder_targets: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="The same in the text encoders, where they train; default: `q_proj`, `k_proj`, `v_proj`, `out_proj`.",
+        description="Layers of the text encoders that get an adapter, if these train; default: `q_proj`, `k_proj`, `v_proj`, `out_proj`.",
     )
-    dora: bool = Field(False, description="Weight-decomposed updates (DoRA): direction and magnitude apart.")
+    dora: bool = Field(False, description="Weight-decomposed updates (DoRA), with separate direction and magnitude.")
 
 
 class LossSection(Section):
@@ -65,13 +67,13 @@ class LossSection(Section):
 
     name: Literal["denoising", "guided", "calibrated", "dco"] = Field(
         "denoising",
-        description="`denoising` (mean squared error of the prediction); `guided` (of a guided prediction, DreamArtist), `calibrated` (for "
-        "the guidance that images are drawn with), `dco` (only what is better than the base counts).",
+        description="`denoising` (mean squared error of the prediction), `guided` (that of a guided prediction, DreamArtist), "
+        "`calibrated` (for the guidance used in sampling), `dco` (rewards only improvement over the base).",
     )
     scale: float | None = Field(
-        None, gt=0, description="Guidance scale: of `guided` in training (default 5), of `calibrated` in drawing (default 1.5)."
+        None, gt=0, description="Guidance scale: for `guided` in training (default 5), for `calibrated` in sampling (default 1.5)."
     )
-    beta: float = Field(1000.0, gt=0, description="β of `dco`: how soon being better than the base is enough.")
+    beta: float = Field(1000.0, gt=0, description="β of `dco`: the higher, the less improvement over the base suffices.")
 
     @property
     def guidance(self) -> float:
@@ -90,73 +92,75 @@ class MethodSection(Section):
     name: MethodName = Field("single-styleforge", description="Fine-tuning method.")
     identifier: str = Field(
         "sks", min_length=1,
-        description="Rare identifier token that is bound to the style. Methods that learn a token of its own write it `<sks>`.",
+        description="Rare identifier token bound to the style. Methods that learn a new token write it `<sks>`.",
     )  # fmt: skip
     descriptor: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = Field(
-        None, description="Words for the style in the place of the identifier, such as `watercolor painting`; default: the identifier, "
-        "for styledrop the style's name.",
+        None, description="Words for the style instead of the identifier, such as `watercolor painting`; default: the identifier "
+        "(styledrop: the style's name).",
     )  # fmt: skip
     instance_prompt: str = Field(
         "a photo of {token} style",
-        description="Prompt of StyleRef pictures; `{token}` is the identifier, `{caption}` (optional) the picture's own caption.",
+        description="Prompt of StyleRef images; `{token}` is the identifier, `{caption}` (optional) the image's own caption.",
     )
     instance_prompts: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Several such prompts in the place of `instance_prompt`, of which each step draws one; default: "
-        "the method's (specialist-diffusion: five; the others: none).",
+        None, min_length=1, description="Several prompts that replace `instance_prompt`; each step picks one at random. Default: "
+        "the method's (specialist-diffusion: five; others: none).",
     )  # fmt: skip
     aux_prompt: str = Field(
-        "a photo of style", description="Prompt of Aux pictures; may hold `{caption}`. Also the class prompt of generated Aux."
+        "a photo of style", description="Prompt of Aux images; may contain `{caption}`. Also the class prompt of generated Aux."
     )
-    prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the prior: of the Aux loss, or of the distillation.")
+    prior_weight: float = Field(1.0, ge=0.0, description="λ, the weight of the prior: the Aux loss or the distillation.")
     prior: Literal["aux", "distilled"] | None = Field(
         None, description="What preserves the base: the loss on Aux images (`aux`), or the difference from the base's own prediction for "
-        "StyleRef and Aux images under prompts without the style (`distilled`), which needs no Aux set; default: as the method does.",
+        "StyleRef and Aux images under prompts without the style (`distilled`, needs no Aux set); default: the method's.",
     )  # fmt: skip
     loss: Annotated[LossSection | None, BeforeValidator(_by_name)] = Field(
-        None, description="Loss of StyleRef images, or its name alone; default: as the method does."
+        None, description="Loss of StyleRef images, or its name alone; default: the method's."
     )
     train_text_encoder: bool | None = Field(
-        None, description="Train the text encoder (with adapters where the denoiser has some; svdiff: its singular values) with a learning "
-        "rate of its own, or leave it frozen; default: as the method does: yes for dreambooth, svdiff and the StyleForges. Methods of "
-        "tokens alone and custom-diffusion never do.",
+        None, description="Train the text encoder (as adapters if the denoiser has adapters; svdiff: its singular values), or leave it "
+        "frozen. Default: true for dreambooth, svdiff and the StyleForge methods, else false. Token-only methods, custom-diffusion, "
+        "specialist-diffusion and stylealigned never train it.",
     )  # fmt: skip
     identifier_rows: bool = Field(
-        False, description="Where the whole text encoder trains: let the identifiers' own embedding rows move apart from it, with "
-        "`training.token_learning_rate`, so that binding the style needs no rate that unsettles the words for what pictures show.",
+        False, description="If the whole text encoder trains: train the identifiers' embedding rows separately, with "
+        "`training.token_learning_rate`. Binding the style then needs no rate that disturbs the words for content.",
     )  # fmt: skip
     concepts: tuple[ConceptSection, ...] = Field(
-        (), description="Components with a token each (multi-styleforge); default: `sks` for characters, `ukj` for backgrounds and things."
+        (), description="Components, each with a token (multi-styleforge); default: `sks` for characters, `ukj` for backgrounds and things."
     )
-    style_ref: Literal["both", "people", "backgrounds"] = Field("both", description="StyleRef pictures that are used, by their role.")
+    style_ref: Literal["both", "people", "backgrounds"] = Field("both", description="StyleRef images to use, by role.")
     style_ref_count: PositiveInt | None = Field(
-        None, description="Number of StyleRef pictures that are used, drawn from the seed and evenly from the roles; default: all."
+        None, description="Number of StyleRef images to use, picked by the seed and evenly over the roles; default: all."
     )
-    vectors: PositiveInt | None = Field(None, description="Embedding rows of a learnt token; default: 3 for dreamartist, 1 for the others.")
+    vectors: PositiveInt | None = Field(
+        None, description="Embedding rows of a learned token; default: 3 for dreamartist and dreamartist-lora, 1 for others."
+    )
     stages: PositiveInt | None = Field(
-        None, description="Stages of noise, each with embedding rows of its own for the token (DreamStyler: 6). With more than 1 any "
-        "method learns a token; default: 1.",
+        None, description="Noise stages, each with its own embedding rows for the token. With more than 1, any method learns a "
+        "token. Default: 6 for dreamstyler, 1 for others.",
     )  # fmt: skip
     negative_vectors: PositiveInt | None = Field(
         None,
-        description="Embedding rows of a second token, written `<sks-neg>`, that guidance leads away from; default: 6 for "
-        "dreamartist, none for the others.",
+        description="Embedding rows of a second token, written `<sks-neg>`, from which guidance leads away; default: 6 for dreamartist and "
+        "dreamartist-lora, none for others.",
     )
     initial_word: str | None = Field(
-        None, description="Word whose embedding a learnt token begins with; default: `painting` (textual-inversion), the identifier itself "
-        "(custom-diffusion).",
+        None, description="Word whose embedding initializes a learned token; default: `painting` for token-only methods and "
+        "dreamartist-lora, the identifier itself for others.",
     )  # fmt: skip
     lora: LoraSection = Field(LoraSection(), description="Low-rank adapters (lora).")
     rate_factors: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
-        None, description="Factors of the learning rate by the name of what trains, such as `denoiser.spectral.norms`; default: svdiff "
-        "0.001 for the norms of both networks, 1 for all else.", json_schema_extra={"words": "numbers by name, above 0"},
+        None, description="Factors on the learning rate, by name of the trained part, such as `denoiser.spectral.norms`; default: 1, "
+        "but 0.001 for the norms of both networks with svdiff.", json_schema_extra={"words": "numbers by name, above 0"},
     )  # fmt: skip
     strength: float = Field(
-        1.0, ge=0.0, le=2.0, allow_inf_nan=False, description="α of the model's weights θ₀ + α (θ − θ₀), for the base's θ₀ and the trained "
-        "θ: below 1 nearer to the base, above 1 beyond what was trained.",
+        1.0, ge=0.0, le=2.0, allow_inf_nan=False, description="α in the model's weights θ₀ + α (θ − θ₀), with θ₀ the base and θ the "
+        "trained model: below 1 closer to the base, above 1 beyond the trained model.",
     )  # fmt: skip
     _flat = field_validator("rate_factors", mode="before")(lambda value: dict(leaves(value)) if isinstance(value, dict) else value)
     save: Literal["full", "delta"] | None = Field(
         None,
-        description="Write a `full` model, or only what differs from the base (`delta`), to be loaded onto it; default: delta for lora, "
-        "svdiff and the methods that learn a token, full for the others.",
+        description="Write a `full` model, or only the difference from the base (`delta`), which is loaded onto it. Default: full for "
+        "dreambooth, specialist-diffusion and the StyleForge methods, delta for others.",
     )

@@ -8,17 +8,17 @@ from components.core.config.section import Section
 
 
 class RightsRule(Section):
-    """Rights of the images that a model is trained on: those in `style_ref` and in `aux_pool`."""
+    """Rights required of the training images: those in `style_ref` and `aux_pool`."""
 
     licenses: tuple[str, ...] = Field(
         (),
-        description="Licences that may train, by SPDX id (`CC-BY-4.0`; `LicenseRef-...` for a contract of your own), or `any`: every image "
-        "names one. Empty: rights are not asked for.",
+        description="Licences that allow training, by SPDX id (`CC-BY-4.0`; `LicenseRef-...` for a contract of your own), or `any`: every "
+        "image must name one. Empty: rights are not checked.",
     )
     share_alike: Literal["name", "refuse"] = Field(
-        "name", description="Licences that ask for the same licence again, such as CC-BY-SA-4.0: name them as such, or refuse them."
+        "name", description="Share-alike licences, such as CC-BY-SA-4.0: `name` reports them, `refuse` rejects them."
     )
-    consent: bool = Field(False, description="Whether every image needs a `consent`: who has allowed it, or where that is written down.")
+    consent: bool = Field(False, description="Require a `consent` for every image: who allowed its use, or where that is documented.")
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> "RightsRule":
@@ -31,7 +31,7 @@ class RightsSection(RightsRule):
     """Rights of the style's images, from `metadata.jsonl`."""
 
     record: bool = Field(
-        False, description="Carry `license`, `author`, `consent` and `source` into manifest and model card. `licenses` implies it."
+        False, description="Record `license`, `author`, `consent` and `source` in manifest and model card. Implied by `licenses`."
     )
 
     @property

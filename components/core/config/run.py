@@ -25,7 +25,7 @@ from components.core.overrides import apply_overrides
 class RunConfig(Section):
     """One run of the `personalize` pipeline."""
 
-    seed: int = Field(0, ge=0, description="The one seed of the run; every consumer derives its own stream from it.")
+    seed: int = Field(0, ge=0, description="Seed of the run; every consumer derives its own random stream from it.")
     style: sections.StyleSection
     aux: sections.AuxSection = sections.AuxSection()
     captions: sections.CaptionsSection = sections.CaptionsSection()

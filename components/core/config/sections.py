@@ -28,36 +28,34 @@ Place = Annotated[str, AfterValidator(_without_credentials)]
 
 
 class StyleSection(Section):
-    """The style to learn and where its pictures are."""
+    """The style to learn, and the location of its images."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the style; becomes part of the registered model's name."
-    )
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the style; part of the registered model's name.")
     source: Place = Field(
-        description="Folder or fsspec URL of the pictures: a flat folder, or `style_ref/`, `aux_pool/`, `reference/` with `metadata.jsonl`."
+        description="Folder or fsspec URL of the images: a flat folder, or `style_ref/`, `aux_pool/`, `reference/` with `metadata.jsonl`."
     )
     reference: Place | None = Field(
-        None, description="Folder or URL of held-out pictures of the style for FID/KID/CLIP-I; default: `reference/` inside the source."
+        None, description="Folder or URL of held-out images of the style for FID, KID and CLIP-I; default: `reference/` inside the source."
     )
     max_pixels: PositiveInt = Field(
-        89_478_485, le=178_956_970, description="Largest picture accepted, in pixels (width × height); guards against decompression bombs."
+        89_478_485, le=178_956_970, description="Largest accepted image, in pixels (width × height); guards against decompression bombs."
     )
 
 
 class AuxSection(Section):
-    """The auxiliary (prior-preservation) pictures."""
+    """The auxiliary (prior-preservation) images."""
 
     source: Literal["curated", "generated", "target", "none"] | None = Field(
         None,
         description="`curated` from the pool, `generated` by the frozen base from the class prompt, `target` (StyleRef itself), or `none`; "
-        "default: what the method preserves with.",
+        "default: the method's.",
     )
     pool: Place | None = Field(None, description="Folder or URL to curate from; default: `aux_pool/` inside the style source.")
-    count: PositiveInt = Field(20, description="Number of curated pictures (the papers use 15–20).")
-    generated_count: PositiveInt = Field(200, description="Number of class pictures to generate (DreamBooth's public script: 200).")
-    form: str = Field("digital painting", description="Form of art that curated pictures should be close to.")
+    count: PositiveInt = Field(20, description="Number of curated images (the papers use 15–20).")
+    generated_count: PositiveInt = Field(200, description="Number of class images to generate (DreamBooth's public script: 200).")
+    form: str = Field("digital painting", description="Art form that curated images should be close to.")
     prompt: str | None = Field(
-        None, description="Class prompt that generated pictures are drawn from; default: the concept's `aux_prompt` without a caption."
+        None, description="Class prompt from which Aux images are generated; default: the concept's `aux_prompt` without a caption."
     )
 
 
@@ -71,35 +69,38 @@ STYLE_WORDS = (
 
 
 class CaptionsSection(Section):
-    """Captions for pictures that have none, written by a vision-language model."""
+    """Captions for images that have none, written by a vision-language model."""
 
     model: str | None = Field(
-        None, description="A folder or hub id of a vision-language model in transformers layout; null: no captions are written."
+        None, description="Folder or hub id of a vision-language model in transformers layout; null: write no captions."
     )
     revision: str | None = Field(None, description="Pinned commit of a hub model; required for hub ids.")
     prompt: str | None = Field(
         None,
-        description="What the model is asked; `{omit}` is the list of words to leave out. Default: for models with a chat template a "
-        "request for subject, pose and place, for others nothing: they caption unasked, or continue this text.",
+        description="Prompt for the model; `{omit}` is the list of words to leave out. Default: for models with a chat template, a "
+        "request for subject, pose and place; for others, no prompt. Those caption without one, or continue this text.",
     )
     omit: tuple[str, ...] = Field(
-        STYLE_WORDS, description="Words and phrases that the identifier is to stand for: medium and style. No written caption holds one."
+        STYLE_WORDS, description="Words for medium and style, which the identifier represents. No written caption contains one."
     )
-    max_tokens: PositiveInt = Field(60, description="Longest answer, in tokens.")
-    batch_size: PositiveInt = Field(4, description="Pictures described at once; changes captions by rounding at most.")
+    max_tokens: PositiveInt = Field(60, description="Maximum length of a caption, in tokens.")
+    batch_size: PositiveInt = Field(4, description="Images captioned at once; affects captions by rounding at most.")
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(
-        None, description="Type of the weights; default: bf16 on a GPU that has it, fp16 on one that does not, fp32 elsewhere."
+        None, description="Precision of the weights; default: bf16 on a GPU that supports it, fp16 on other GPUs, fp32 elsewhere."
     )
 
 
 class PrecisionSection(Section):
-    """What the frozen weights of a base are held in. Of trained ones `training.weights` says it."""
+    """Precision of the base's frozen weights. For trained weights see `training.weights`."""
 
     denoiser: Precision = Field(
-        "auto", description="Of the network that denoises; `auto`: bf16 on CUDA, fp32 elsewhere. `fp8`, `int8` and `nf4` are for storage."
+        "auto",
+        description="Precision of the denoiser; `auto`: bf16 on CUDA, fp32 elsewhere. `fp8`, `int8` and `nf4` apply to storage only.",
     )
-    text_encoders: Precision = Field("auto", description="Of the text encoders; `auto` as above.")
-    vae: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Of the VAE; `auto` is fp32: in fp16 many overflow.")
+    text_encoders: Precision = Field("auto", description="Precision of the text encoders; `auto` as for the denoiser.")
+    vae: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Precision of the VAE; `auto` is fp32, because many VAEs overflow in fp16."
+    )
 
 
 def _for_each(value: Any) -> Any:
@@ -114,127 +115,133 @@ class BaseSection(Section):
     revision: str | None = Field(None, description="Pinned commit of a hub model; required for hub ids.")
     precision: Annotated[PrecisionSection, BeforeValidator(_for_each)] = Field(
         PrecisionSection(),
-        description="Of frozen weights: one name for the denoiser and the text encoders, or one for each part.",
+        description="Precision of frozen weights: one name for the denoiser and the text encoders, or one for each part.",
     )
     offload: Probability = Field(
-        0.0, description="Share of the denoiser's blocks whose frozen weights stay in the CPU's memory until they are called."
+        0.0, description="Share of the denoiser's blocks whose frozen weights stay in CPU memory until they are used."
     )
 
 
 class TimesSection(Section):
-    """How noisy the samples of a step are: the law of their times. What is left open is as the base was trained."""
+    """Distribution of the training timesteps: how noisy a step's samples are. Unset fields follow the base's own training."""
 
     law: Literal["uniform", "logit-normal", "mode", "style-friendly"] | None = Field(
-        None, description="Law of the noise level: `uniform`, `logit-normal`, `mode` (both of Stable Diffusion 3's paper), or "
-        "`style-friendly` (log-SNR about -6: much noise, where styles are decided); default: the base's own (Stable Diffusion 1.x to XL: "
-        "uniform).",
+        None, description="Distribution of the noise level: `uniform`, `logit-normal`, `mode` (the last two from Stable Diffusion 3's "
+        "paper), or `style-friendly` (log-SNR around -6: high noise, where style is decided); default: the base's own (Stable Diffusion "
+        "1.x to XL: uniform).",
     )  # fmt: skip
     mean: float | None = Field(
         None, description="Mean of the noise level's logit, for logit-normal (default 0) and style-friendly (default 3 at 128 × 128 "
-        "latents, less for smaller ones). More is noisier: diffusers' `logit_mean` has the other sign.",
+        "latents, less for smaller ones). Higher is noisier; diffusers' `logit_mean` has the opposite sign.",
     )  # fmt: skip
-    std: float | None = Field(None, gt=0, description="Spread of the noise level's logit (default 1).")
-    scale: float | None = Field(None, ge=-1.0, le=1.75, description="How much `mode` prefers middle noise levels (default 1.29).")
+    std: float | None = Field(None, gt=0, description="Standard deviation of the noise level's logit (default 1).")
+    scale: float | None = Field(None, ge=-1.0, le=1.75, description="How strongly `mode` prefers medium noise levels (default 1.29).")
     shift: Annotated[float, Field(gt=0)] | Literal["none", "dynamic"] | None = Field(
-        None, description="Shift towards noise: a factor of the odds of noise, `dynamic` (flow bases: by the picture's size), or `none`; "
-        "default: the base's own, and none for style-friendly.",
+        None, description="Shift towards noise: a factor on the odds of the noise level, `dynamic` (flow bases: from the image size), or "
+        "`none`; default: the base's own; none for style-friendly.",
     )  # fmt: skip
     stratified: bool | None = Field(
-        None, description="Spread the times of a step's StyleRef and Aux pictures evenly over the law; default: yes for flow bases."
+        None,
+        description="Spread the timesteps of a step's StyleRef and Aux images evenly over the distribution; default: yes for flow bases.",
     )
     grid: PositiveInt | None = Field(
-        None, description="Train only at times that a sampler of so many evenly spaced steps visits; default: the method's "
-        "(specialist-diffusion: 100; the others: all times).",
+        None, description="Train only at the timesteps that a sampler with this many evenly spaced steps visits; default: the method's "
+        "(specialist-diffusion: 100; others: all timesteps).",
     )  # fmt: skip
 
 
 class TrainingSection(Section):
-    """The one training loop."""
+    """The training loop, common to all methods."""
 
     steps: PositiveInt = Field(800, description="Optimizer steps.")
     learning_rate: float | None = Field(
         None, gt=0,
-        description="Learning rate; default: the method's reference (5e-6; lora and dreamartist-lora 1e-4, textual-inversion 5e-4, "
-        "custom-diffusion 1e-5, svdiff 1e-3, dreamstyler 2e-3, dreamartist 2.5e-3), a fifth of it with `lion`, and 1 with `prodigy`, which "
-        "finds the rate itself and multiplies it with this.",
+        description="Learning rate; default: the method's reference rate (5e-6; lora and dreamartist-lora 1e-4, textual-inversion 5e-4, "
+        "custom-diffusion and specialist-diffusion 1e-5, styledrop 5e-5, svdiff 1e-3, dreamstyler 2e-3, dreamartist 2.5e-3), a fifth of "
+        "it with `lion`, and 1 with `prodigy`, which estimates the rate itself and multiplies it by this value.",
     )  # fmt: skip
     text_encoder_learning_rate: float | None = Field(None, gt=0, description="Learning rate of the text encoder; default: `learning_rate`.")
     token_learning_rate: float | None = Field(
-        None, gt=0, description="Learning rate of learnt token rows and of `method.identifier_rows`; default: `learning_rate`."
+        None,
+        gt=0,
+        description="Learning rate of learned token rows and of `method.identifier_rows`; default: `learning_rate` "
+        "(dreamartist-lora: 2.5e-3).",
     )
     processes: PositiveInt = Field(
         1,
-        description="Processes that train together on one machine, each with a GPU of its own or, where there is none, its share of the "
-        "CPU. Each takes `batch_size` and `aux_batch_size` pictures: n of them do, up to rounding, what one does with n times as many.",
+        description="Processes that train together on one machine, each with its own GPU, or without GPUs its share of the CPU. Each takes "
+        "`batch_size` and `aux_batch_size` images: up to rounding, n processes do what one does with n times as many images.",
     )
-    batch_size: PositiveInt = Field(1, description="StyleRef pictures a step of each process.")
-    aux_batch_size: PositiveInt | None = Field(None, description="Aux pictures a step of each process; default: `batch_size`.")
-    gradient_accumulation: PositiveInt = Field(1, description="Micro-batches an optimizer step.")
-    gradient_checkpointing: bool = Field(False, description="Trade compute for memory in the denoiser and text encoder.")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast type; trainable weights stay fp32.")
+    batch_size: PositiveInt = Field(1, description="StyleRef images per step and process.")
+    aux_batch_size: PositiveInt | None = Field(None, description="Aux images per step and process; default: `batch_size`.")
+    gradient_accumulation: PositiveInt = Field(1, description="Micro-batches per optimizer step.")
+    gradient_checkpointing: bool = Field(False, description="Save memory in the denoiser and text encoder at the price of computation.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast precision; trainable weights stay fp32.")
     weights: Literal["fp32", "bf16"] = Field(
         "fp32",
-        description="What trained weights are held in; `bf16` takes half the memory, computes so too, and rounds each step stochastically.",
+        description="Precision of trained weights; `bf16` halves the memory, also computes in bf16, and rounds each update stochastically.",
     )
     optimizer: OptimizerName = Field(
         "adamw",
-        description="Optimizer by name; all but `adamw` and `adafactor` come with the extra `optimizers`. See docs/how-to/memory.md.",
+        description="Optimizer; all but `adamw` and `adafactor` need the extra `optimizers`. See docs/how-to/memory.md.",
     )
     adam_betas: tuple[float, float] | None = Field(
-        None, description="β1, β2; default: 0.9 and 0.999 (lion: 0.9 and 0.99). `adafactor` has none."
+        None, description="β1 and β2; default: 0.9 and 0.999 (lion: 0.9 and 0.99). `adafactor` has none."
     )
-    adam_epsilon: float = Field(1e-8, gt=0, description="ε of the optimizers that are kinds of Adam.")
-    weight_decay: float = Field(1e-2, ge=0, description="Weight decay, apart from the gradient.")
+    adam_epsilon: float = Field(1e-8, gt=0, description="ε of the Adam variants.")
+    weight_decay: float = Field(1e-2, ge=0, description="Decoupled weight decay.")
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradient clipping norm.")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Learning-rate schedule after the warm-up.")
     warmup_steps: int = Field(0, ge=0, description="Linear warm-up, in optimizer steps.")
     ema_decay: float = Field(0.0, ge=0.0, lt=1.0, description="Decay of the exponential moving average of the weights; 0 turns it off.")
     min_snr_gamma: float | None = Field(None, gt=0, description="γ of min-SNR loss weighting (Hang et al., 2023); null turns it off.")
     loss_weighting: Literal["none", "sigma_sqrt", "cosmap"] = Field(
-        "none", description="Weight of a sample's loss by its noise level σ, for flow bases: `sigma_sqrt` 1/σ² (at most 100), `cosmap` "
+        "none", description="Weight of a sample's loss by its noise level σ, for flow bases: `sigma_sqrt`: 1/σ² (at most 100); `cosmap`: "
         "2/(π(1 − 2σ + 2σ²)).",
     )  # fmt: skip
     guidance_embedding: float | None = Field(
-        None, ge=0.0, description="Guidance scale that a guidance-distilled denoiser (FLUX.1-dev) is told while it trains; default: the "
-        "base's family's (FLUX.1: 1).",
+        None, ge=0.0, description="Guidance scale passed to a guidance-distilled denoiser (FLUX.1-dev) in training; default: that of the "
+        "base's family (FLUX.1: 1).",
     )  # fmt: skip
-    times: TimesSection = Field(TimesSection(), description="How noisy the StyleRef pictures of a step are.")
-    aux_times: TimesSection | None = Field(None, description="The same for the Aux pictures; default: as `times`.")
+    times: TimesSection = Field(TimesSection(), description="Distribution of timesteps for StyleRef images.")
+    aux_times: TimesSection | None = Field(None, description="Distribution of timesteps for Aux images; default: as `times`.")
     noise_offset: float = Field(
         0.0,
         ge=0.0,
-        description="Spread of a constant added to each channel's noise: a style that is dark or lit from one side takes sooner.",
+        description="Standard deviation of a constant added to each channel's noise; styles that are dark or lit from one side are "
+        "learned sooner.",
     )
     resolution: PositiveInt | None = Field(
-        None, description="Side in pixels of a square of the area that pictures train at; default: the base's own."
+        None,
+        description="Training resolution: the side, in pixels, of a square with the area of the training images; default: the base's own.",
     )
     buckets: bool = Field(
         True,
-        description="Cut each picture to the size of that area, up to 1:2, that keeps most of it, a multiple of the family's step; "
-        "`false` cuts squares.",
+        description="Aspect-ratio buckets: crop each image to the size of about that area, with sides up to 1:2, that keeps most of it. "
+        "Sides are multiples of the family's step. `false` crops squares.",
     )
-    flip: Probability = Field(0.5, description="Probability of a mirrored variant.")
-    crops: PositiveInt = Field(1, description="Cached crop variants a picture (1 = centre crop only).")
+    flip: Probability = Field(0.5, description="Probability of a mirrored image.")
+    crops: PositiveInt = Field(1, description="Cached crop variants per image (1: centre crop only).")
     transforms: tuple[TransformName, ...] | None = Field(
-        None, description="Changes of StyleRef images, of which a step makes one at `transform_probability`, and names it in the prompt; "
-        "default: the method's (specialist-diffusion: all of them; the others: none).",
+        None, description="Transforms of StyleRef images. With `transform_probability` a step applies one and names it in the prompt; "
+        "default: the method's (specialist-diffusion: all; others: none).",
     )  # fmt: skip
     transform_probability: Probability = Field(0.5, description="Probability that a StyleRef image is transformed.")
     caption_dropout: Probability = Field(0.0, description="Probability of an empty prompt, for classifier-free guidance.")
     caption_only_dropout: Probability = Field(
-        0.0, description="Probability of a prompt without its caption, so that the style alone is learned too, and can guide."
+        0.0, description="Probability of a prompt without its caption, so that the style alone is learned and can be used for guidance."
     )
-    cache_latents: bool = Field(True, description="Encode each picture variant once and keep the VAE's moments.")
-    cache_text: bool = Field(True, description="Encode each prompt once; has no effect while the text encoder trains.")
-    compile: bool = Field(False, description="torch.compile the denoiser.")
+    cache_latents: bool = Field(True, description="Encode each image variant once and keep the VAE's moments.")
+    cache_text: bool = Field(True, description="Encode each prompt once; no effect if the text encoder trains.")
+    compile: bool = Field(False, description="Compile the denoiser with torch.compile.")
     checkpoint_every: PositiveInt = Field(200, description="Steps between checkpoints.")
-    keep_checkpoints: PositiveInt = Field(2, description="Number of newest checkpoints kept.")
-    validate_every: PositiveInt = Field(100, description="Steps between validation losses (fixed noise and timesteps).")
+    keep_checkpoints: PositiveInt = Field(2, description="Number of newest checkpoints to keep.")
+    validate_every: PositiveInt = Field(100, description="Steps between validation losses, with fixed noise and timesteps.")
     validation_prompts: tuple[str, ...] = Field(
-        (), description="Prompts of previews, drawn at the end of training and from the exported file; `{token}` is the identifier."
+        (), description="Prompts of previews, generated at the end of training and from the exported file; `{token}` is the identifier."
     )
     preview_every: PositiveInt | None = Field(
-        None, description="Steps between previews on the way, with the base's pictures of the same prompts and seeds beside; null: none."
+        None, description="Steps between previews during training, beside the base's images for the same prompts and seeds; null: none."
     )
 
     def conflict(self) -> str | None:
@@ -280,32 +287,34 @@ AS_SCORED = ("style_template", "plain_template", "guidance_formula", *SAMPLER)
 
 
 class SamplingSection(Section):
-    """Drawing the prompt bank."""
+    """Sampling the prompt bank."""
 
     bank: str = Field("builtin", description="`builtin` (1,562 prompts), `pocket`, or a txt/csv/tsv/jsonl file.")
-    limit: PositiveInt | None = Field(None, description="Use only the first so many prompts of the bank.")
-    repeats: PositiveInt = Field(4, description="Pictures a prompt (the papers: 4).")
+    limit: PositiveInt | None = Field(None, description="Use only this many prompts, from the start of the bank.")
+    repeats: PositiveInt = Field(4, description="Images per prompt (the papers: 4).")
     scheduler: Literal["dpm++", "ddim", "euler", "euler-a", "ddpm", "unipc"] | None = Field(
-        None, description="Sampler by name; flow bases have `euler` alone. Default: the base's family's (Stable Diffusion: `dpm++`)."
+        None, description="Sampler; flow bases support only `euler`. Default: that of the base's family (Stable Diffusion: `dpm++`)."
     )
-    steps: PositiveInt | None = Field(None, description="Denoising steps; default: the base's family's (Stable Diffusion: 30).")
+    steps: PositiveInt | None = Field(None, description="Denoising steps; default: those of the base's family (Stable Diffusion: 30).")
     guidance: float | None = Field(
-        None, ge=1.0, description="Classifier-free guidance scale; 1 turns it off. Default: the base's family's (Stable Diffusion: 7.5)."
+        None,
+        ge=1.0,
+        description="Classifier-free guidance scale; 1 turns it off. Default: that of the base's family (Stable Diffusion: 7.5).",
     )
     guidance_formula: Annotated[GuidanceSection | None, BeforeValidator(plain_by_name)] = Field(
         None,
-        description="How style pictures are guided, by several prompts at once; default: the method's, or `plain`: classifier-free "
-        "guidance, from `negative_prompt` to the prompt. Pictures without the style are always guided so.",
+        description="Formula that guides style images by several prompts at once. Default: the method's, else `plain`: classifier-free "
+        "guidance from `negative_prompt` to the prompt. Images without the style always use `plain`.",
     )
     style_guidance: float | None = Field(
-        None, ge=1.0, description="Scale of the style where `guidance_formula` has one of its own; default: the formula's."
+        None, ge=1.0, description="Scale of the style, if `guidance_formula` has a separate one; default: the formula's."
     )
-    height: PositiveInt | None = Field(None, description="Height of the pictures in pixels; default: the base's own side.")
-    width: PositiveInt | None = Field(None, description="Width of the pictures in pixels; default: the base's own side.")
-    batch_size: PositiveInt = Field(8, description="Pictures drawn at once; changes no picture.")
-    style_template: str = Field("a photo of {token} style, {prompt}", description="Prompt of style pictures.")
+    height: PositiveInt | None = Field(None, description="Image height in pixels; default: the base's own side.")
+    width: PositiveInt | None = Field(None, description="Image width in pixels; default: the base's own side.")
+    batch_size: PositiveInt = Field(8, description="Images generated at once; does not affect the images.")
+    style_template: str = Field("a photo of {token} style, {prompt}", description="Prompt of style images.")
     plain_template: str = Field(
-        "a photo of {prompt}", description="Style-free prompt: for the baseline of the base, and for the drift of the fine-tuned model."
+        "a photo of {prompt}", description="Prompt without the style: for the base's baseline, and for the fine-tuned model's drift."
     )
     negative_prompt: str = Field("", description="Negative prompt.")
 
@@ -334,48 +343,50 @@ class SamplingSection(Section):
 class ScoringSection(Section):
     """FID, KID, CLIP-T, CLIP-I and drift."""
 
-    extractor: str = Field("pocket", description="CLIP for CLIP-T/CLIP-I: `pocket`, a folder, or a hub id.")
+    extractor: str = Field("pocket", description="CLIP for CLIP-T and CLIP-I: `pocket`, a folder, or a hub id.")
     extractor_revision: str | None = Field(None, description="Pinned commit of a hub extractor.")
     inception_weights: str | None = Field(
-        None, description="Local torch-fidelity Inception weights for FID/KID; default: FID/KID in the CLIP's image features."
+        None,
+        description="Local file of torch-fidelity's Inception weights for FID and KID; default: FID and KID use the CLIP's image features.",
     )
     measures: tuple[Measure, ...] = Field(
         ("style_score", "copies", "leakage", "diversity"),
-        description="Measured besides FID, KID, CLIP-T and CLIP-I: `style_score` (to StyleRef and to the held-out reference), `copies`, "
-        "`leakage` of what StyleRef shows, `diversity`, `cmmd`, `truth` (to what the artist drew of the prompt's concept); `[]` for none.",
+        description="Measures besides FID, KID, CLIP-T and CLIP-I: `style_score` (against StyleRef and the held-out reference), `copies`, "
+        "`leakage` of StyleRef's content, `diversity`, `cmmd`, `truth` (against the artist's drawing of the prompt's concept); `[]`: none.",
     )
-    style_extractor: str = Field("look", description="Extractor of the style score, by a name that `styleforge measures` takes.")
+    style_extractor: str = Field("look", description="Extractor of the style score, by a name that `styleforge measures` accepts.")
     copy_extractor: str = Field("thumbnail", description="Extractor that finds copies, such as `sscd:FILE`.")
     kd_extractor: str | None = Field(
-        None, description="Extractor of KD, KID in features such as DINOv2's (`facebook/dinov2-base@COMMIT`); default: no KD."
+        None,
+        description="Extractor of KD, which is KID in other features, such as DINOv2's (`facebook/dinov2-base@COMMIT`); default: no KD.",
     )
     kid_subset_size: PositiveInt = Field(100, description="KID subset size; capped at n.")
     kid_subsets: PositiveInt = Field(50, description="Number of KID subsets.")
     bootstrap: PositiveInt = Field(200, description="Bootstrap resamples for the intervals.")
     confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Level of the intervals.")
-    batch_size: PositiveInt = Field(64, description="Pictures an extractor sees at once.")
+    batch_size: PositiveInt = Field(64, description="Images that an extractor processes at once.")
 
 
 class AttentionSection(Section):
-    """The heat maps of the report: where pictures look at the words of their prompts."""
+    """The report's heat maps: where images attend to the words of their prompts."""
 
     prompts: int = Field(
-        4, ge=0, le=64, description="Prompts of the bank that get heat maps, evenly from all categories; 0 for none. Families without "
-        "cross-attention (Stable Diffusion 3, FLUX) have none.",
+        4, ge=0, le=64, description="Number of the bank's prompts that get heat maps, spread evenly over the categories; 0: none. "
+        "Families without cross-attention (Stable Diffusion 3, FLUX) have no heat maps.",
     )  # fmt: skip
     words: tuple[str, ...] = Field(
         (),
-        description="Words to map besides the identifiers and `style`, where a prompt holds them; default: the first three words of each "
+        description="Words to map besides the identifiers and `style`, if a prompt contains them; default: the first three words of each "
         "prompt that name something.",
     )
 
 
 class RegistrySection(Section):
-    """Where the model is registered."""
+    """The model's registration in MLflow."""
 
-    model: str | None = Field(None, description="Registered model's name; default `styleforge-<style.name>`.")
+    model: str | None = Field(None, description="Registered model's name; default: `styleforge-<style.name>`.")
     tracking_uri: Place | None = Field(
-        None, description="MLflow tracking URI; default `$MLFLOW_TRACKING_URI`, else SQLite under STYLEFORGE_HOME."
+        None, description="MLflow tracking URI; default: `$MLFLOW_TRACKING_URI`, else SQLite under STYLEFORGE_HOME."
     )
     experiment: str = Field("styleforge", description="MLflow experiment.")
-    alias: str = Field("challenger", description="Alias that the new version gets.")
+    alias: str = Field("challenger", description="Alias of the new version.")

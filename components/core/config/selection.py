@@ -14,7 +14,7 @@ else:
 
 
 class Limit(Section):
-    """What one score of a choice must reach."""
+    """A limit on one score of a candidate."""
 
     metric: ScoreName = Field(description="The score.")
     at_most: float | None = Field(None, description="Largest value.")
@@ -34,50 +34,50 @@ class Limit(Section):
 
 
 class SelectionSection(Section):
-    """Choosing among checkpoints of the training, and among guidance scales, by pictures of a bank of its own."""
+    """Choice among checkpoints and guidance scales, by images of a separate prompt bank."""
 
     candidates: PositiveInt = Field(
         1,
         le=64,
-        description="Checkpoints to choose from, evenly spaced through the training, the last among them; 1: the last is taken.",
+        description="Checkpoints to choose from, evenly spaced through the training, including the last; 1: use the last.",
     )
     patience: PositiveInt | None = Field(
         None,
-        description="End the training once the checkpoint that the rule would choose, at the configured guidance, is so many candidates "
-        "old; none: train to the end. Each candidate is drawn and scored as it is made, and once more when one is chosen.",
+        description="Early stopping: end the training once the checkpoint that would be chosen at the configured guidance is this many "
+        "candidates old; null: train to the end. Each candidate is sampled and scored when it is saved, and again for the choice.",
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (),
-        description="Further seeds to train with besides `seed`, one training after the other; checkpoints of all are chosen from.",
+        description="Seeds of further trainings besides `seed`, one after the other. Checkpoints of all trainings are candidates.",
     )
     guidances: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
-        (), description="Guidance scales to choose from besides `sampling.guidance`; none: that one is taken."
+        (), description="Guidance scales to choose from besides `sampling.guidance`; none: use that one."
     )
     style_guidances: tuple[Annotated[float, Field(ge=1.0)], ...] = Field(
         (),
-        description="Scales of the style alone to choose from besides the formula's, for a method that has one.",
+        description="Style scales to choose from besides the formula's, for methods with a separate one.",
     )
     choose: tuple[Literal["checkpoint", "guidance"], ...] = Field(
         ("checkpoint", "guidance"),
-        description="What is chosen; what is left out stays the last checkpoint, or the configured scales. The training is the same.",
+        description="What to choose. If omitted: the last checkpoint, or the configured scales. Does not affect the training.",
     )
     bank: str = Field(
-        "builtin-selection", description="`builtin-selection`, `pocket-selection` (64 prompts each), or a file as of `sampling.bank`. It "
-        "must share no prompt with `sampling.bank`: a choice looks better on the prompts that it was made by than it is.",
+        "builtin-selection", description="`builtin-selection`, `pocket-selection` (64 prompts each), or a file as in `sampling.bank`. "
+        "Must share no prompt with `sampling.bank`: scores on the prompts used for choosing are too good.",
     )  # fmt: skip
-    limit: PositiveInt | None = Field(None, description="Use only the first so many prompts of the bank.")
-    repeats: PositiveInt = Field(1, description="Pictures a prompt.")
+    limit: PositiveInt | None = Field(None, description="Use only this many prompts, from the start of the bank.")
+    repeats: PositiveInt = Field(1, description="Images per prompt.")
     score: ScoreName = Field(
         "kid",
-        description="Score that decides, measured to StyleRef and never to the reference; the best wins among those inside the limits.",
+        description="Deciding score, measured against StyleRef and never against the reference. The best candidate within the limits wins.",
     )
-    clip_t_margin: Probability = Field(0.1, description="Share of the base's CLIP-T, on the same prompts, that a choice may lose.")
+    clip_t_margin: Probability = Field(0.1, description="Share of the base's CLIP-T, on the same prompts, that a candidate may lose.")
     limits: tuple[Limit, ...] = Field((), description="Further limits, such as `{metric: clip_i, at_least: 25}`.")
     confidence: float = Field(
         0.2, gt=0.0, lt=1.0,
-        description="Level of the paired interval inside of which two choices tie: 0.2 is a quarter of a standard error, 0.68 a whole one. "
-        "Of those that tie with the best the earlier checkpoint is taken, and the guidance nearer to `sampling.guidance`; the higher the "
-        "level, the earlier, at the price of the score.",
+        description="Level of the paired interval within which two candidates tie: 0.2 is a quarter of a standard error, 0.68 a whole one. "
+        "Among those that tie with the best, the earliest checkpoint and the guidance closest to `sampling.guidance` win. A higher level "
+        "favours earlier checkpoints, at the price of the score.",
     )  # fmt: skip
 
     @model_validator(mode="after")
