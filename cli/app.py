@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Teach a text-to-image diffusion model an artistic style, prove it by numbers, and register it.",
+    help="Fine-tune a text-to-image diffusion model on an artistic style, measure the result, and register it.",
 )
 PANELS = {
     "Run": {
@@ -47,12 +47,12 @@ PANELS = {
 for panel, commands in PANELS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
-app.add_typer(base.app, name="base", rich_help_panel="Run", help="The text-to-image models to start from: pin a hub model.")
-app.add_typer(blind.app, name="blind", rich_help_panel="Decide", help="People judge with names hidden: make a page, score its answers.")
-app.add_typer(schedule.app, name="schedule", rich_help_panel="Operate", help="Retrain on a schedule: install, list and remove.")
+app.add_typer(base.app, name="base", rich_help_panel="Run", help="Text-to-image models to start from: pin a hub model.")
+app.add_typer(blind.app, name="blind", rich_help_panel="Decide", help="Blind judging by people: make a page, score the answers.")
+app.add_typer(schedule.app, name="schedule", rich_help_panel="Operate", help="Scheduled retraining: install, list and remove schedules.")
 app.add_typer(stack.app, name="stack", rich_help_panel="Operate", help="ZenML stacks: apply definitions, list and remove stacks.")
 app.add_typer(
-    pocket.app, name="pocket", rich_help_panel="Pocket", help="The pocket world: render its images, train and check its embedded base."
+    pocket.app, name="pocket", rich_help_panel="Pocket", help="The pocket world: render its images, train and check its built-in bases."
 )
 app.add_typer(art.app, name="art", rich_help_panel="Art", help="Real art: open families of pictograms as style sets.")
 

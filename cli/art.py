@@ -8,13 +8,13 @@ import typer
 from cli.options import answer, guarded
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-Families = Annotated[list[str] | None, typer.Option("--family", metavar="NAME", help="One of `styleforge art list`; may be repeated.")]
+Families = Annotated[list[str] | None, typer.Option("--family", metavar="NAME", help="Family from `styleforge art list`; repeatable.")]
 
 
 @app.command(name="list")
 @guarded
 def list_families() -> None:
-    """Show the families: package, version, licence, author, number of pictures, and which are here."""
+    """List the families: package, version, licence, author, number of images, and which are downloaded."""
     from cli.printing.art import print_families
     from components.art.overview import describe_families
 
@@ -26,7 +26,7 @@ def list_families() -> None:
 @app.command()
 @guarded
 def fetch(families: Families = None) -> None:
-    """Download families through npm into STYLEFORGE_HOME; default: all. The only command of these that downloads."""
+    """Download families with npm into STYLEFORGE_HOME; default: all. No other `art` command downloads anything."""
     from components.art.families import choose
     from components.art.packages import fetch as fetch_packages
     from components.art.packages import needed
@@ -43,17 +43,19 @@ def fetch(families: Families = None) -> None:
 @app.command()
 @guarded
 def render(
-    family: Annotated[str, typer.Option("--family", metavar="NAME", help="Family whose style is to be learned.")],
-    out: Annotated[Path, typer.Option("--out", help="New folder for the pictures.")],
-    size: Annotated[int, typer.Option("--size", min=16, max=4096, help="Pixels a side; at least the base's resolution.")] = 512,
-    pool: Annotated[int, typer.Option("--pool", min=0, help="Pictures of other families in aux_pool.")] = 160,
+    family: Annotated[str, typer.Option("--family", metavar="NAME", help="Family whose style the set shows.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the images.")],
+    size: Annotated[
+        int, typer.Option("--size", min=16, max=4096, help="Side of the images, in pixels; at least the base's resolution.")
+    ] = 512,
+    pool: Annotated[int, typer.Option("--pool", min=0, help="Number of images of other families in aux_pool.")] = 160,
     pool_families: Annotated[
-        list[str] | None, typer.Option("--pool-family", metavar="NAME", help="A family of the pool; may be repeated. Default: all others.")
+        list[str] | None, typer.Option("--pool-family", metavar="NAME", help="Family for the pool; repeatable. Default: all others.")
     ] = None,
-    reference: Annotated[int | None, typer.Option("--reference", min=0, help="Held-out pictures; default: all that are left.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of pictures.")] = 0,
+    reference: Annotated[int | None, typer.Option("--reference", min=0, help="Number of held-out images; default: all remaining.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for choosing the images.")] = 0,
 ) -> None:
-    """Write a family as a style set: style_ref (20), aux_pool of other families, the rest as reference, captions, roles and rights."""
+    """Write a family as a style set: style_ref (20), reference (the rest), aux_pool (other families), captions, roles and rights."""
     from components.art.families import choose
     from components.art.style_set import Sizes, render_style_set
 
@@ -71,19 +73,24 @@ def measures(
         typer.Argument(
             metavar="EXTRACTOR...",
             help="`colours`, `texture`, `look`, `pocket`, a folder or hub id of an image model, `efficientnet-lite0`, `csd:FILE`, "
-            "`csd-content:FILE`, `sscd:FILE`; with `:moments-L` or `:gram-L` statistics of a layer. Default: `colours`, `texture`, `look`, "
-            "`pocket` and `efficientnet-lite0`, its last layer and statistics of blocks 2 and 6.",
+            "`csd-content:FILE`, `sscd:FILE`. Append `:moments-L` or `:gram-L` for statistics of layer L. Default: `colours`, `texture`, "
+            "`look`, `pocket` and `efficientnet-lite0` (last layer, and statistics of blocks 2 and 6).",
         ),
     ] = None,
     families: Families = None,
-    concepts: Annotated[int, typer.Option("--concepts", min=2, help="Concepts, each drawn by every family.")] = 150,
-    size: Annotated[int, typer.Option("--size", min=16, max=4096, help="Pixels a side before an extractor's own resize.")] = 224,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of concepts and of the intervals.")] = 0,
+    concepts: Annotated[int, typer.Option("--concepts", min=2, help="Number of concepts, each drawn by every family.")] = 150,
+    size: Annotated[
+        int, typer.Option("--size", min=16, max=4096, help="Side of the images, in pixels, before the extractor's own resizing.")
+    ] = 224,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for the concepts and the intervals.")] = 0,
     pocket: Annotated[
-        bool, typer.Option("--pocket", help="Judge on the pocket world: a family is a medium or style, a concept a scene, 64 px a side.")
+        bool,
+        typer.Option(
+            "--pocket", help="Evaluate on the pocket world: families are media and styles, concepts are scenes, images are 64 × 64."
+        ),
     ] = False,
 ) -> None:
-    """Judge extractors on real art: do they read the style whatever is shown, or the content whoever drew it?"""
+    """Evaluate extractors on real art: do they read the style whatever is shown, or the content whoever drew it?"""
     from cli.printing.art import print_measures
     from runs.measures import EXTRACTORS, MeasureOptions, measure
 

@@ -12,19 +12,17 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def base() -> None:
-    """The text-to-image models to start from."""
+    """Text-to-image models to start from."""
 
 
 @app.command()
 @guarded
 def pin(
-    model: Annotated[str, typer.Argument(metavar="HUBID", help="Model on the Hugging Face Hub, owner/name.")],
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="YAML", help="Configuration to write it into; default: only print it.")
-    ] = None,
-    ref: Annotated[str, typer.Option("--ref", metavar="BRANCH", help="Branch or tag whose commit is taken.")] = "main",
+    model: Annotated[str, typer.Argument(metavar="HUBID", help="Model on the Hugging Face Hub: owner/name.")],
+    config: Annotated[Path | None, typer.Option("--config", metavar="YAML", help="Configuration to write to; default: only print.")] = None,
+    ref: Annotated[str, typer.Option("--ref", metavar="BRANCH", help="Branch or tag to pin.")] = "main",
 ) -> None:
-    """Write a hub model and its current commit into a configuration, as base.model and base.revision."""
+    """Pin a hub model: write it and its current commit into a configuration, as base.model and base.revision."""
     from components.core.config import read_yaml_mapping
     from components.core.config.edit import write_settings
     from components.diffusion.models.sources import pin as pin_model

@@ -31,8 +31,8 @@ def page(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="A run (id, folder, or file with what `styleforge run --json` printed), a folder of drawn images, or a registered model. "
-            "One is held against the artist, two against each other.",
+            help="A run (id, folder, or file with the output of `styleforge run --json`), a folder of generated images, or a registered "
+            "model. One source is compared with the artist, two with each other.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="New folder for blind.html and key.json.")],
@@ -40,13 +40,15 @@ def page(
         str | None, typer.Option("--reference", metavar="FOLDER", help="The artist's images; default: the run's held-out reference.")
     ] = None,
     pairs: Annotated[int, typer.Option("--pairs", min=1, help="Number of pairs.")] = 40,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of pairs, order and sides.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for pairs, order and sides.")] = 0,
     ask: Annotated[
         Literal["style", "like"] | None,
-        typer.Option("--ask", help="Of two: which is more in the style, or which is liked better. Default: style."),
+        typer.Option(
+            "--ask", help="Question about two sources: which image is more in the style, or which is liked better. Default: style."
+        ),
     ] = None,
 ) -> None:
-    """Write a page that asks people which of two images is the artist's, or which of two models does better, with names hidden."""
+    """Write a page with hidden names that asks people which of two images is the artist's, or which of two models is better."""
     from cli.printing.blind import print_page
     from runs.blind import BlindOptions, make_page
 
@@ -59,13 +61,15 @@ def page(
 @guarded
 def score(
     key: Annotated[Path, typer.Argument(metavar="KEY", help="The page's key.json.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Answers, a file a person.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Answers, one file per person.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="MODEL", help="Log it with this registered version (name@alias, name/version), for the gate."),
+        typer.Option(
+            "--model", metavar="MODEL", help="Registered version (name@alias or name/version) to log the votes with, for the gate."
+        ),
     ] = None,
 ) -> None:
-    """Say how often people took the model's images for the artist's, or which model they preferred, with intervals."""
+    """Report how often people took the model's images for the artist's, or which model they preferred, with intervals."""
     from cli.printing.blind import print_votes
     from runs.blind import score as act
 

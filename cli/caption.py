@@ -12,11 +12,13 @@ def caption(
     config: Config,
     overrides: Overrides = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite-generated", help="Also write anew what a model has written. Captions of people stay.")
+        bool, typer.Option("--overwrite-generated", help="Replace captions written by a model. Captions written by people stay.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the images and what would be written; load and write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the images and what would be written; load no model and write nothing.")
+    ] = False,
 ) -> None:
-    """Describe images without captions by the model in captions.model, and write metadata.jsonl into the style's folder."""
+    """Caption images that have no caption, with the model in captions.model, and write metadata.jsonl into the style's folder."""
     from cli.printing.captions import print_captions
     from components.core.config import load_config
     from runs.captioning import caption_source

@@ -12,14 +12,14 @@ from cli.options import Config, Overrides, Settings, answer, guarded
 def compile_pipeline(
     config: Config,
     out: Annotated[Path, typer.Option("--out", metavar="YAML", help="File to write.")],
-    target: Annotated[Literal["kubeflow"], typer.Option("--to", help="What it is for: Kubeflow Pipelines, version 2.")] = "kubeflow",
+    target: Annotated[Literal["kubeflow"], typer.Option("--to", help="Target: Kubeflow Pipelines, version 2.")] = "kubeflow",
     image: Annotated[
-        str | None, typer.Option("--image", metavar="IMAGE", help="Image of all steps; default: zenml.yaml's for each.")
+        str | None, typer.Option("--image", metavar="IMAGE", help="Image for all steps; default: each step's image in zenml.yaml.")
     ] = None,
     overrides: Overrides = None,
     settings: Settings = None,
 ) -> None:
-    """Write the whole pipeline for one configuration as a file that Kubeflow Pipelines runs."""
+    """Compile the whole pipeline for one configuration into a file for Kubeflow Pipelines."""
     from components.core.config import load_config
     from runs.compile import compile_kubeflow
 
@@ -30,12 +30,14 @@ def compile_pipeline(
 
 @guarded
 def step(
-    name: Annotated[str, typer.Argument(metavar="STEP", help="Name of the step, such as fine_tune.")],
+    name: Annotated[str, typer.Argument(metavar="STEP", help="Name of the step, for example fine_tune.")],
     parameters: Annotated[str, typer.Option("--parameters", metavar="JSON", help="The step's parameters.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the step's folder goes.")],
-    inputs: Annotated[list[str] | None, typer.Option("--input", metavar="NAME=FOLDER", help="A folder that the step reads.")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder for the step's output.")],
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=FOLDER", help="Input folder of the step; repeatable.")
+    ] = None,
 ) -> None:
-    """Run one step of the pipeline on plain folders. It is what a compiled pipeline calls; people want `styleforge run`."""
+    """Run one step of the pipeline on plain folders. Compiled pipelines call this; people should use `styleforge run`."""
     from orchestration.kubeflow import run_step
 
     run_step(name, parameters, inputs or [], out)

@@ -10,11 +10,13 @@ from cli.options import answer, guarded
 
 @guarded
 def convert(
-    network: Annotated[Literal["csd", "sscd"], typer.Argument(metavar="csd|sscd", help="Which network the weights are of.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint that its authors published, saved by torch.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: the same name, ending in .safetensors.")] = None,
+    network: Annotated[Literal["csd", "sscd"], typer.Argument(metavar="csd|sscd", help="Network that the weights belong to.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint as published by its authors, in torch's format.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="File to write; default: the same name, ending in .safetensors.")
+    ] = None,
 ) -> None:
-    """Write the published weights of an extractor as safetensors, without running anything that is in them."""
+    """Convert an extractor's published weights to safetensors, without running code from the file."""
     from components.evaluation.extractors.convert import convert as convert_weights
 
     written = convert_weights(network, file, out)

@@ -19,21 +19,25 @@ UNREACHABLE = 4
 
 @guarded
 def doctor(
-    stack: Annotated[str | None, typer.Option("--stack", metavar="NAME", help="Look at the cluster of this ZenML stack instead.")] = None,
-    namespace: Annotated[
-        str | None, typer.Option("--namespace", metavar="NAME", help="Namespace; default: that of the stack's orchestrator.")
+    stack: Annotated[
+        str | None, typer.Option("--stack", metavar="NAME", help="Check the cluster of this ZenML stack instead of this machine.")
     ] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", metavar="NAME", help="Namespace; default: the orchestrator's.")] = None,
     settings: Settings = None,
-    image: Annotated[str | None, typer.Option("--image", metavar="NAME", help="Image to try; default: that of the settings.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="NAME", help="Container image to try; default: the one in the settings.")
+    ] = None,
     assume_pool: Annotated[
         list[str] | None,
         typer.Option(
-            "--assume-pool", metavar="YAML", help="Labels, taints and allocatable of a pool that grows from nothing; may be repeated."
+            "--assume-pool",
+            metavar="YAML",
+            help="Labels, taints and allocatable resources of a node pool that scales up from zero; repeatable.",
         ),
     ] = None,
-    wait: Annotated[float, typer.Option("--wait", min=5, help="Seconds for the probe pod, its image's download included.")] = 40.0,
+    wait: Annotated[float, typer.Option("--wait", min=5, help="Seconds to wait for the probe pod, including the image download.")] = 40.0,
 ) -> None:
-    """Look at this machine, or with --stack at a cluster: what is here, what is missing, and what to do about it."""
+    """Check this machine, or with --stack a cluster: what is there, what is missing, and what to do about it."""
     if stack is None:
         _only_with_stack(namespace=namespace, settings=settings, image=image, assume_pool=assume_pool)
         from orchestration.doctor import examine

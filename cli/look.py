@@ -7,27 +7,27 @@ import typer
 
 from cli.options import answer, guarded
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or registered name, name@alias or name/version.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the pictures.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Draw without the style.")]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; default: as the model was scored.")]
-Guidance = Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as scored.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or registered model: name, name@alias or name/version.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the images.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Generate without the style.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Denoising steps; default: as in scoring.")]
+Guidance = Annotated[float | None, typer.Option("--guidance", min=1.0, help="Guidance scale; default: as in scoring.")]
 StyleGuidance = Annotated[
     float | None,
-    typer.Option("--style-guidance", min=1.0, help="Scale of the style alone (split-styleforge); default: as scored."),
+    typer.Option("--style-guidance", min=1.0, help="Separate guidance scale for the style (split-styleforge); default: as in scoring."),
 ]
-Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Sampler by name; default: as scored.")]
-Negative = Annotated[str | None, typer.Option("--negative-prompt", help="What to lead away from; default: as scored.")]
+Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Sampler; default: as in scoring.")]
+Negative = Annotated[str | None, typer.Option("--negative-prompt", help="Prompt to guide away from; default: as in scoring.")]
 ExportFormat = Literal["diffusers", "single-file", "a1111-lora", "a1111-embedding", "comfyui"]
 
 
 @guarded
 def sample(
     model: Model,
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; without the identifier it is added.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to generate; the identifier is added if missing.")],
     out: Out,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Pictures a prompt.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the pictures.")] = 0,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Images per prompt.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the images.")] = 0,
     plain: Plain = False,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -35,7 +35,7 @@ def sample(
     scheduler: Scheduler = None,
     negative: Negative = None,
 ) -> None:
-    """Draw pictures with a style model."""
+    """Generate images with a style model."""
     from runs.drawing import draw
 
     changes = {"steps": steps, "guidance": guidance, "style_guidance": style_guidance, "scheduler": scheduler, "negative_prompt": negative}
@@ -48,15 +48,15 @@ def sample(
 @guarded
 def explain(
     model: Model,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; without the identifier it is added.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to generate; the identifier is added if missing.")],
     out: Out,
     token: Annotated[
         list[str] | None,
         typer.Option(
-            "--token", metavar="WORD", help="Identifier or other word of the prompt; may be repeated. Default: all that name something."
+            "--token", metavar="WORD", help="Identifier or other word of the prompt; repeatable. Default: all words that name something."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the picture.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the image.")] = 0,
     plain: Plain = False,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -64,7 +64,7 @@ def explain(
     scheduler: Scheduler = None,
     negative: Negative = None,
 ) -> None:
-    """Draw a picture, and map which of its places look at which word of the prompt."""
+    """Generate an image, with a heat map for each word: where the image attends to it."""
     from cli.printing.scores import print_words
     from runs.drawing import explain as look
 
@@ -91,19 +91,22 @@ def models() -> None:
 @guarded
 def export(
     model: Model,
-    format_: Annotated[ExportFormat, typer.Option("--format", help="What the export is made for.")],
+    format_: Annotated[ExportFormat, typer.Option("--format", help="Target of the export.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for the files and the model card.")],
-    dtype: Annotated[Literal["fp32", "fp16", "bf16"], typer.Option("--dtype", help="Precision of whole networks.")] = "fp32",
-    license_: Annotated[str, typer.Option("--license", help="Licence by Hugging Face's identifier; `other` leaves it open.")] = "other",
+    dtype: Annotated[
+        Literal["fp32", "fp16", "bf16"], typer.Option("--dtype", help="Precision of complete networks in the export.")
+    ] = "fp32",
+    license_: Annotated[str, typer.Option("--license", help="Licence, by its Hugging Face identifier; `other` leaves it open.")] = "other",
     push: Annotated[
-        str | None, typer.Option("--push", metavar="OWNER/REPO", help="Push to this Hub repository, with the token in HF_TOKEN.")
+        str | None, typer.Option("--push", metavar="OWNER/REPO", help="Push to this Hub repository; needs a token in HF_TOKEN.")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make a repository that --push creates public; default: private.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a repository created by --push public; default: private.")] = False,
     strength: Annotated[
-        float, typer.Option("--strength", help="How much of what was trained is added to the base: 0 is the base, 1 the model, 2 at most.")
+        float,
+        typer.Option("--strength", help="Share of the trained change that is added to the base: 0 is the base, 1 the model; at most 2."),
     ] = 1.0,
 ) -> None:
-    """Write a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card, and with --push send it to the Hub."""
+    """Export a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card. --push also uploads it to the Hub."""
     from runs.export import ExportOptions, export_model
 
     options = ExportOptions(model, format_, out, dtype, license_, push, public, strength)
@@ -121,13 +124,13 @@ def export(
 def summary(
     out: Annotated[Path, typer.Option("--out", help="Folder for summary.md, grid.png and report.html.")],
     result: Annotated[
-        Path | None, typer.Argument(metavar="[RESULT]", help="File with what `styleforge run --json` printed.", show_default=False)
+        Path | None, typer.Argument(metavar="[RESULT]", help="File with the output of `styleforge run --json`.", show_default=False)
     ] = None,
-    gate: Annotated[Path | None, typer.Option("--gate", help="File with what `styleforge promote --json` printed.")] = None,
-    title: Annotated[str, typer.Option("--title", help="Heading of the text; default: the model's name.")] = "",
-    link: Annotated[list[str] | None, typer.Option("--link", metavar="TEXT=URL", help="Another link; may be repeated.")] = None,
+    gate: Annotated[Path | None, typer.Option("--gate", help="File with the output of `styleforge promote --json`.")] = None,
+    title: Annotated[str, typer.Option("--title", help="Heading; default: the model's name.")] = "",
+    link: Annotated[list[str] | None, typer.Option("--link", metavar="TEXT=URL", help="Additional link; repeatable.")] = None,
 ) -> None:
-    """Write a run's pictures, scores and gate as Markdown for a pull request, with the picture grid and the report beside it."""
+    """Summarize a run's images, scores and gate as Markdown for a pull request; also write the image grid and the report."""
     from runs.summary import summarize
 
     files = summarize(result, gate, out, title=title, links=link or ())

@@ -16,15 +16,15 @@ from components.core.logs import LogFormat, is_verbose, set_up
 
 INTERRUPTED = 130
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say everything, with tracebacks.")]
-Format = Annotated[LogFormat, typer.Option("--log-format", help="Log lines on stderr for people or for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything, with tracebacks.")]
+Format = Annotated[LogFormat, typer.Option("--log-format", help="Format of log lines on stderr: for people, or JSON.")]
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run configuration: a YAML file, or a name such as pocket or sd15.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]
-Settings = Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="Where steps run; default: zenml.yaml.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Run every step again.")]
-Gate = Annotated[Path | None, typer.Option("--gate", metavar="YAML", help="Rules; default: configs/gate.yaml.")]
-Champion = Annotated[str, typer.Option("--to", metavar="ALIAS", help="Alias that a version gets if the gate lets it pass.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; repeatable.")]
+Settings = Annotated[Path | None, typer.Option("--settings", metavar="YAML", help="File that says where steps run; default: zenml.yaml.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Ignore the cache: run every step again.")]
+Gate = Annotated[Path | None, typer.Option("--gate", metavar="YAML", help="File with the gate's rules; default: configs/gate.yaml.")]
+Champion = Annotated[str, typer.Option("--to", metavar="ALIAS", help="Alias for versions that pass the gate.")]
 _COMMON = {"as_json": (AsJson, False), "verbose": (Verbose, False), "log_format": (Format, "human")}
 _as_json: ContextVar[bool] = ContextVar("as_json", default=False)
 

@@ -15,10 +15,12 @@ def plan(
     overrides: Overrides = None,
     gpu: Annotated[
         str | None,
-        typer.Option("--gpu", metavar="GPU", help="Memory (24GB) or name (RTX 4090, L4); default: STYLEFORGE_GPU, else this machine's."),
+        typer.Option(
+            "--gpu", metavar="GPU", help="GPU memory (24GB) or name (RTX 4090, L4); default: STYLEFORGE_GPU, else this machine's."
+        ),
     ] = None,
 ) -> None:
-    """Count a run's GPU memory from the base's configuration, before any weights are fetched. Exits with 2 if it does not fit."""
+    """Estimate a run's GPU memory from the base's configuration, before any weights are downloaded. Exits with 2 if it does not fit."""
     from cli.printing.plan import print_plan
     from components.core.config import load_config
     from components.core.gpus import gpu_memory, usual_gpu

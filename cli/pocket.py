@@ -15,18 +15,18 @@ CHECKS = {name: base.checks for name, base in BASES.items()}
 
 
 def _any_of(names: dict[str, tuple[str, ...]]) -> str:
-    return "Any of " + ", ".join(dict.fromkeys(name for found in names.values() for name in found)) + "; default: all of the base."
+    return "Any of " + ", ".join(dict.fromkeys(name for found in names.values() for name in found)) + "; default: all parts of the base."
 
 
 @app.command()
 @guarded
 def render(
     style: Annotated[str, typer.Option("--style", help="Target style: realism, sureb, anime, romanticism, cubism or pixel-art.")],
-    out: Annotated[Path, typer.Option("--out", help="New folder for the pictures.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the images.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the scenes.")] = 0,
-    reference: Annotated[int, typer.Option("--reference", min=0, help="Number of held-out reference pictures.")] = 400,
+    reference: Annotated[int, typer.Option("--reference", min=0, help="Number of held-out reference images.")] = 400,
 ) -> None:
-    """Write a style set as a user could have made it: StyleRef, Aux pool, reference and captions."""
+    """Write a style set like one made by a user: StyleRef, Aux pool, reference and captions."""
     from components.pocket.render import render_dataset
 
     folder = render_dataset(style, out, seed=seed, reference=reference)
@@ -38,13 +38,13 @@ def render(
 @guarded
 def train(
     base: BaseOption = "unet",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the weights; default: those of the package.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the weights; default: the package's own.")] = None,
     part: Annotated[list[str] | None, typer.Option("--part", help=_any_of(PARTS))] = None,
     minutes: Annotated[list[str] | None, typer.Option("--minutes", metavar="PART=N", help="Time budget of a part, in minutes.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: CUDA where there is one.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: CUDA if available.")] = None,
     go_on: Annotated[bool, typer.Option("--continue", help="Start the denoiser from the weights in --out.")] = False,
 ) -> None:
-    """Train a pocket base from scratch; resumable at any moment. The flow base begins from the UNet base's VAE and text encoder."""
+    """Train a pocket base from scratch; resumable at any time. The flow base starts from the UNet base's VAE and text encoder."""
     budget = dict(_budget(item, PARTS[base]) for item in minutes or ())
     from components.core.paths import pocket_weights
     from components.pocket.train import train as train_parts
@@ -75,9 +75,9 @@ def _budget(item: str, parts: tuple[str, ...]) -> tuple[str, float]:
 def check(
     base: BaseOption = "unet",
     part: Annotated[list[str] | None, typer.Option("--part", help=_any_of(CHECKS))] = None,
-    sheets: Annotated[Path | None, typer.Option("--sheets", help="Folder for contact sheets of what was drawn.")] = None,
+    sheets: Annotated[Path | None, typer.Option("--sheets", help="Folder for contact sheets of the generated images.")] = None,
 ) -> None:
-    """Measure the embedded weights against their quality bars."""
+    """Measure the built-in weights against their quality bars. Exits with 1 if one is missed."""
     from orchestration.environment import prepare_environment
 
     prepare_environment()

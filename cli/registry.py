@@ -7,10 +7,10 @@ import typer
 
 from cli.options import Gate, answer, guarded
 
-Version = Annotated[str, typer.Argument(metavar="MODEL", help="Registered name (its newest version), name@alias or name/version.")]
+Version = Annotated[str, typer.Argument(metavar="MODEL", help="Registered model: name (newest version), name@alias or name/version.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Registered model.")]
-Alias = Annotated[str, typer.Option("--to", metavar="ALIAS", help="Alias that the version is to get.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; goes on record.")]
+Alias = Annotated[str, typer.Option("--to", metavar="ALIAS", help="Alias to assign.")]
+Reason = Annotated[str, typer.Option("--reason", help="Reason, recorded in the history.")]
 
 
 @guarded
@@ -18,12 +18,12 @@ def promote(
     model: Version,
     alias: Alias = "champion",
     gate: Gate = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge; exit as if it were for real.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Promote whatever the gate says; needs --reason.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only judge; the exit code is that of a real promotion.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Promote regardless of the gate; needs --reason.")] = False,
     reason: Reason = "",
-    on_stack: Annotated[bool, typer.Option("--on-stack", help="As a ZenML pipeline on the active stack.")] = False,
+    on_stack: Annotated[bool, typer.Option("--on-stack", help="Run as a ZenML pipeline on the active stack.")] = False,
 ) -> None:
-    """Judge a version, and make it the champion if the gate lets it pass. Exits with 3 if not."""
+    """Judge a version by the gate, and make it the champion if it passes. Exits with 3 if it does not."""
     from cli.printing.registry import print_promotion
     from runs.promotion import promote as act
 
@@ -37,11 +37,11 @@ def promote(
 @guarded
 def rollback(
     name: Name,
-    to: Annotated[str | None, typer.Option("--to", metavar="VERSION", help="Version; default: the one that had the alias before.")] = None,
-    alias: Annotated[str, typer.Option("--alias", help="Alias to give back.")] = "champion",
+    to: Annotated[str | None, typer.Option("--to", metavar="VERSION", help="Version; default: the previous holder of the alias.")] = None,
+    alias: Annotated[str, typer.Option("--alias", help="Alias to move.")] = "champion",
     reason: Reason = "",
 ) -> None:
-    """Give the alias back to the version that had it before."""
+    """Move the alias back to the version that had it before."""
     from cli.printing.registry import print_history
     from runs.promotion import rollback as act
 
@@ -52,7 +52,7 @@ def rollback(
 
 @guarded
 def history(name: Name) -> None:
-    """Who made which version the champion, when and why."""
+    """Show who made which version the champion, when and why."""
     from cli.printing.registry import print_history
     from runs.promotion import read_history
 
@@ -64,10 +64,10 @@ def history(name: Name) -> None:
 @guarded
 def prune(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Registered model; default: all.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete them; without it they are only listed.")] = False,
-    keep: Annotated[int, typer.Option("--keep", min=0, help="Newest versions of each model that are kept in any case.")] = 3,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete the versions; without this option they are only listed.")] = False,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Number of newest versions of each model to keep in any case.")] = 3,
 ) -> None:
-    """List, or with --yes delete, the versions that no alias, no history and no run needs."""
+    """List, or with --yes delete, the versions that no alias, history or run needs."""
     from cli.printing.registry import print_pruning
     from runs.promotion import prune as act
 

@@ -12,24 +12,28 @@ from cli.options import answer, guarded
 @guarded
 def restyle(
     model: Model,
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of pictures.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures, their scores and the page.")],
-    strength: Annotated[float, typer.Option("--strength", help="How far a picture is redrawn: 0 leaves it, 1 keeps nothing of it.")] = 0.6,
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the images, their scores and the page.")],
+    strength: Annotated[
+        float, typer.Option("--strength", help="How much an image is redrawn: 0 leaves it unchanged, 1 keeps nothing of it.")
+    ] = 0.6,
     keep_structure: Annotated[
-        bool, typer.Option("--keep-structure", help="Begin with the noise that the model sees in the picture, not with random noise.")
+        bool, typer.Option("--keep-structure", help="Start from the noise that the model infers from the image, instead of random noise.")
     ] = False,
     caption: Annotated[
-        str | None, typer.Option("--caption", help="What every picture shows; default: as metadata.jsonl beside them says.")
+        str | None, typer.Option("--caption", help="Caption for all images; default: from metadata.jsonl beside them.")
     ] = None,
     captioner: Annotated[
-        str | None, typer.Option("--captioner", metavar="MODEL", help="Vision-language model that captions pictures without a caption.")
+        str | None, typer.Option("--captioner", metavar="MODEL", help="Vision-language model for images without a caption.")
     ] = None,
     captioner_revision: Annotated[str | None, typer.Option("--captioner-revision", help="Pinned commit of a hub captioner.")] = None,
     style_set: Annotated[
         Path | None,
-        typer.Option("--style-set", metavar="FOLDER", help="The style's own pictures; default: where the model's run had them."),
+        typer.Option("--style-set", metavar="FOLDER", help="The style's own images; default: where the model's run read them."),
     ] = None,
-    baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Also AdaIN of latents and Gram matrices.")] = True,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Also compute the baselines: AdaIN of latents, and Gram matrices.")
+    ] = True,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the noise.")] = 0,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -37,7 +41,7 @@ def restyle(
     scheduler: Scheduler = None,
     negative: Negative = None,
 ) -> None:
-    """Draw your own pictures in the style, beside two baselines, with scores and a page of before and after."""
+    """Redraw your own images in the style, beside two baselines, with scores and a before-and-after page."""
     from cli.printing.restyle import print_restyled
     from components.core.config import CaptionsSection
     from runs.restyle import RestyleOptions

@@ -11,18 +11,18 @@ from components.core.notify import WEBHOOK_VARIABLE
 @guarded
 def retrain(
     config: Config,
-    source: Annotated[str, typer.Option("--source", metavar="URL", help="Folder or bucket; each sub-folder is a style set.")],
+    source: Annotated[str, typer.Option("--source", metavar="URL", help="Folder or bucket; each subfolder is a style set.")],
     alias: Champion = "champion",
     gate: Gate = None,
-    no_promote: Annotated[bool, typer.Option("--no-promote", help="Only train and register; ask no gate.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be trained.")] = False,
+    no_promote: Annotated[bool, typer.Option("--no-promote", help="Only train and register; skip the gate.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be trained.")] = False,
     overrides: Overrides = None,
     webhook_env: Annotated[
-        str, typer.Option("--webhook-env", metavar="NAME", help="Variable with the address of a webhook that takes Slack's JSON.")
+        str, typer.Option("--webhook-env", metavar="NAME", help="Environment variable with the URL of a webhook that accepts Slack's JSON.")
     ] = WEBHOOK_VARIABLE,
     settings: Settings = None,
 ) -> None:
-    """Train each new or changed style set once, and promote what the gate lets pass. Exits with 1 if a set failed."""
+    """Train each new or changed style set once, and promote models that pass the gate. Exits with 1 if a set failed."""
     from cli.printing.registry import print_retraining
     from runs.retraining import RetrainRequest
     from runs.retraining import retrain as act

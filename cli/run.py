@@ -12,7 +12,9 @@ from cli.options import Config, NoCache, Overrides, Settings, answer, guarded, i
 if TYPE_CHECKING:
     from components.core.config import RunConfig
 
-Shards = Annotated[int, typer.Option("--shards", min=1, help="Sample and score in so many shards, each in a pod of its own on a cluster.")]
+Shards = Annotated[
+    int, typer.Option("--shards", min=1, help="Number of shards for sampling and scoring; on a cluster, each runs in its own pod.")
+]
 
 
 @guarded
@@ -31,7 +33,7 @@ def demo(
     overrides: Overrides = None,
     no_cache: NoCache = False,
 ) -> None:
-    """Render a style set of the pocket world, and run the whole job on it."""
+    """Render a style set of the pocket world, and run the whole pipeline on it."""
     from runs.drawing import demo_config
 
     _run(demo_config(style, overrides or (), name="demo"), not no_cache, None)
@@ -53,16 +55,17 @@ def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Comparison: a YAML file, or a name such as compare-pocket-quick.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A.B=VALUE", help="Override one setting of the comparison, or of all its runs; may be repeated."),
+        typer.Option("--set", metavar="A.B=VALUE", help="Override one setting of the comparison, or of all its runs; repeatable."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for tables and pages; default: under STYLEFORGE_HOME.")] = None,
     parallel: Annotated[
-        int | None, typer.Option("--parallel", min=1, help="Cells at a time on this machine; default: one a CUDA device, else a core.")
+        int | None,
+        typer.Option("--parallel", min=1, help="Cells to run at a time on this machine; default: one per CUDA device, else one per core."),
     ] = None,
     no_cache: NoCache = False,
     settings: Settings = None,
 ) -> None:
-    """Compare methods over styles and seeds: tables, claims, costs, pictures. Exits with 1 if a cell failed."""
+    """Compare methods over styles and seeds: tables, claims, costs, images. Exits with 1 if a cell failed."""
     from cli.printing.scores import print_comparison
     from runs.comparison import run_comparison
     from runs.comparison_plan import CompareOptions
@@ -83,10 +86,10 @@ def validate(
     overrides: Overrides = None,
     draw: Annotated[
         bool | None,
-        typer.Option("--draw/--no-draw", help="Examine the set with what the base draws; default: on a GPU, or with a small base."),
+        typer.Option("--draw/--no-draw", help="Generate images with the base to examine the set; default: on a GPU, or with a small base."),
     ] = None,
 ) -> None:
-    """Check the configuration and the style's pictures, without training: do they follow the rules, and can the style be learned?"""
+    """Check the configuration and the style's images without training: do they follow the rules, and can the style be learned?"""
     from cli.printing.scores import print_validation
     from runs.validation import validate_style
 
@@ -99,7 +102,7 @@ def validate(
 
 @guarded
 def show_config(config: Config, overrides: Overrides = None) -> None:
-    """Print the run that a configuration resolves to, with every default."""
+    """Print the complete configuration of a run, with every default filled in."""
     import yaml
 
     from components.core.config import load_config

@@ -16,12 +16,12 @@ def apply(
         str, typer.Argument(metavar="NAME|FILE", help="Definition: local, kubernetes or kubeflow (infra/stacks), or a YAML file.")
     ],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one value of the definition; may be repeated.")
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one value of the definition; repeatable.")
     ] = None,
-    activate: Annotated[bool, typer.Option("--activate/--no-activate", help="Make it the stack that runs use.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; change nothing.")] = False,
+    activate: Annotated[bool, typer.Option("--activate/--no-activate", help="Make this the active stack.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would change; change nothing.")] = False,
 ) -> None:
-    """Make a ZenML stack, or bring it to what its definition says. A second time it changes nothing."""
+    """Create a ZenML stack, or update it to its definition. Idempotent: repeating the command changes nothing."""
     from cli.printing.stack import print_applied
     from orchestration.stacks import apply_stack
 
@@ -33,7 +33,7 @@ def apply(
 @app.command(name="list")
 @guarded
 def list_() -> None:
-    """List ZenML's stacks and what each is made of."""
+    """List ZenML's stacks and their components."""
     from cli.printing.stack import print_stacks
     from components.cluster.stacks import definitions
     from orchestration.stacks import list_stacks
@@ -45,8 +45,8 @@ def list_() -> None:
 
 @app.command()
 @guarded
-def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="Stack, by its name in ZenML.")]) -> None:
-    """Remove a ZenML stack, and those of its components that no other stack uses and that hold no artifacts."""
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the stack in ZenML.")]) -> None:
+    """Remove a ZenML stack, and those of its components that no other stack uses and that contain no artifacts."""
     from cli.printing.stack import print_removed
     from orchestration.stacks import remove_stack
 

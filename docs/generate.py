@@ -44,7 +44,7 @@ COMMON = ("--json", "--verbose", "--log-format")
 CONFIGURATION_HEAD = """# Configuration
 
 {note}
-A run is one YAML file. Start from `configs/pocket.yaml`, or for another base from one of [these](../../README.md#bases).
+A run is one YAML file. Start from `configs/pocket.yaml`, or for another base from one of [these files](../../README.md#bases).
 Only `style.name` and `style.source` are required:
 
 ```yaml
@@ -53,22 +53,23 @@ style:
   source: data/my-style
 ```
 
-- Commands take a path, or a name: of a file in the current folder, else of one that ships with StyleForge (`styleforge run pocket`).
-- `extends: sd15` (a name, or a path from the file's own folder) lays a file over another, so that it says only what differs. Sections are
-  merged; lists and single values are replaced. Comparisons and gates take it too.
-- `--set a.b=value` overrides one setting and may be repeated. For a field of text the value is what is typed, for others it is YAML.
-- An unknown key is refused, and the nearest known key is named. So is a value of the wrong type or out of bounds.
+- Commands accept a path or a name. A name refers to a file in the current folder, or else to a configuration shipped with StyleForge
+  (`styleforge run pocket`).
+- `extends: sd15` (a name, or a path relative to the file's own folder) builds on another file, so that yours contains only the
+  differences. Sections are merged; lists and single values are replaced. It also works in comparisons and gates.
+- `--set a.b=value` overrides one setting; repeat it for more. The value of a text field is taken literally, all others are parsed as YAML.
+- Unknown keys are rejected, with the nearest known key as a suggestion. Values of the wrong type or out of bounds are rejected too.
 - `styleforge config CONFIG` prints the run with every default filled in.
-- Relative paths are relative to the current folder.
+- Relative paths start from the current folder.
 
 Rules that concern more than one field:
 
-- `method.instance_prompt` holds `{{token}}`, the place of the identifier.
-- `sampling.style_template` holds `{{token}}` and `{{prompt}}`.
-- `sampling.plain_template` holds `{{prompt}}` and no `{{token}}`.
-- A hub id in `base.model` needs `base.revision`; a hub id in `scoring.extractor` needs `scoring.extractor_revision`; a hub id in
+- `method.instance_prompt` must contain `{{token}}`, the place of the identifier.
+- `sampling.style_template` must contain `{{token}}` and `{{prompt}}`.
+- `sampling.plain_template` must contain `{{prompt}}` but not `{{token}}`.
+- A hub id needs a pinned commit: `base.model` needs `base.revision`, `scoring.extractor` needs `scoring.extractor_revision`, and
   `captions.model` needs `captions.revision`.
-- With `captions.model` a prompt of the method holds `{{caption}}`.
+- With `captions.model`, a prompt of the method must contain `{{caption}}`.
 """
 
 COMPARISON_HEAD = """# Comparison
@@ -76,18 +77,18 @@ COMPARISON_HEAD = """# Comparison
 {note}
 A comparison is one YAML file for `styleforge compare`: [how to](../how-to/compare.md). Start from `configs/compare-pocket-quick.yaml`.
 
-- An unknown key is refused, and the nearest known key is named.
-- `set` holds settings of the [configuration](configuration.md) by dotted name; null resets one to its default.
-- A variant's `set` must not hold `seed`, nor settings of `style`, `base`, `scoring` and `registry`, nor the bank; a method's neither the
-  sampler nor `training.steps`.
-- Names in `like`, `better`, `than`, and the styles and seeds of an ablation are those of this file.
+- Unknown keys are rejected, with the nearest known key as a suggestion.
+- `set` contains settings of the [configuration](configuration.md) by dotted name; null resets a setting to its default.
+- A variant's `set` must not contain `seed`, settings of `style`, `base`, `scoring` and `registry`, or those of the bank (`sampling.bank`,
+  `limit`, `repeats`, `batch_size`, `plain_template`). For a method, the sampler and `training.steps` are excluded too; for an ablation's
+  variant, `training.steps` with `equal: compute`.
+- The names in `like`, `better` and `than`, and the styles and seeds of an ablation, must be defined in this file.
 """
 
 GATE_HEAD = """# Gate
 
 {note}
-A gate is one YAML file for `styleforge promote --gate`: [how to](../how-to/promote.md). Start from `configs/gate.yaml`, which is read by
-default.
+A gate is one YAML file for `styleforge promote --gate`: [how to](../how-to/promote.md). Start from `configs/gate.yaml`, the default.
 
 ```yaml
 rules:
@@ -95,28 +96,28 @@ rules:
   - {{metric: clip_t, against: champion, at_least: 0.95}}
 ```
 
-- Every rule holds one score of the model against one limit. A rule has exactly one of `at_most` and `at_least`.
-- Without `against` the limit is a score, in the units of [scores.json](files.md#scoresjson). With `against` it is a multiple of the
-  other score: `at_most: 0.8` means at most 0.8 times as much.
-- All rules must pass. Where there is no champion yet, rules against it pass.
+- Every rule compares one score of the model with one limit: either `at_most` or `at_least`.
+- Without `against`, the limit is a score, in the units of [scores.json](files.md#scoresjson). With `against`, it is a multiple of the
+  other model's score: `at_most: 0.8` means at most 0.8 times that score.
+- All rules must pass. If there is no champion yet, rules against it pass.
 """
 
 STACK_HEAD = """# Stack
 
 {note}
-A stack definition is one YAML file for `styleforge stack apply`: [how to](../how-to/stacks.md). `infra/stacks` holds three.
+A stack definition is one YAML file for `styleforge stack apply`: [how to](../how-to/stacks.md). `infra/stacks` contains three.
 
-- An unknown key is refused, and the nearest known key is named; so is a setting that the flavor does not know.
-- `${{NAME}}` is the value of an environment variable, `${{NAME:-default}}` where it may be unset. A setting that comes out empty of
-  one is left out.
-- `{{{{name.key}}}}` is a key of a ZenML secret. A secret in plain text is refused.
+- Unknown keys, and settings that the flavor does not have, are rejected, with the nearest known key as a suggestion.
+- `${{NAME}}` is the value of an environment variable; `${{NAME:-default}}` has a fallback for when it is unset. Settings that end up
+  empty are omitted.
+- `{{{{name.key}}}}` is a key of a ZenML secret. Secrets in plain text are rejected.
 """
 
 CLI_HEAD = """# Commands
 
 {note}
-Results go to stdout; an error goes to stderr as one message. [Exit codes](../operations.md#exit-codes) are the same for all
-commands. Every command takes `--help`.
+Results go to stdout; an error goes to stderr as one message. All commands use the same [exit codes](../operations.md#exit-codes).
+Every command has `--help`.
 
 These options are common to {common_to}:
 
@@ -322,7 +323,7 @@ def exit_codes() -> str:
             meanings.setdefault(kind.exit_code, []).append((kind.__doc__ or "").splitlines()[0])
             status[kind.exit_code] = kind.status
     rows = [(0, "Done.", "completed"), *((code, " ".join(lines), status[code]) for code, lines in sorted(meanings.items()))]
-    rows.append((INTERRUPTED, "Interrupted by Ctrl-C or SIGTERM; the same command continues where it stopped.", "failed"))
+    rows.append((INTERRUPTED, "Interrupted by Ctrl-C or SIGTERM; run the same command again to continue where it stopped.", "failed"))
     return _table("code | meaning | `status` in JSON", [(str(code), meaning, f"`{word}`") for code, meaning, word in rows])
 
 

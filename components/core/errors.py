@@ -33,7 +33,7 @@ class StyleForgeError(Exception):
 
 
 class InputError(StyleForgeError):
-    """A file, folder or argument that the user gave cannot be used."""
+    """A file, folder or argument given by the user cannot be used."""
 
     exit_code = 2
 
@@ -71,14 +71,14 @@ class Problems:
 
 
 class GateRefused(StyleForgeError):
-    """A gate (data validation, promotion) looked at valid input and said no."""
+    """A gate (data validation or promotion) rejected valid input."""
 
     exit_code = 3
     status = "refused"
 
 
 class ServiceUnreachable(StyleForgeError):
-    """A service that the run needs (MLflow, ZenML, a bucket) does not answer."""
+    """A required service (MLflow, ZenML, a bucket) does not answer."""
 
     exit_code = 4
 
@@ -88,11 +88,11 @@ class TrainingDiverged(StyleForgeError):
 
 
 class ProcessLost(StyleForgeError):
-    """One of several processes that work together died."""
+    """One of several cooperating processes died."""
 
 
 class StorageError(StyleForgeError):
-    """The disk refused a write: full, read-only or without permission."""
+    """Writing to disk failed: full, read-only or no permission."""
 
 
 FULL = "free some space, then run the same command again: finished work is kept"

@@ -1,4 +1,4 @@
-"""Step: log a comparison to MLflow, a child run for each cell."""
+"""Step: log a comparison to MLflow, with one child run per cell."""
 
 from typing import Annotated, Any
 

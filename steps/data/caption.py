@@ -1,4 +1,4 @@
-"""Step: write captions for images that have none, with a vision-language model (only where `captions.model` is set)."""
+"""Step: write captions for images that have none, with a vision-language model (only if `captions.model` is set)."""
 
 import logging
 from functools import partial

@@ -1,4 +1,4 @@
-"""Step: say before training whether the style set can be learned, and from this base (only where `examine.enabled` is set)."""
+"""Step: assess before training whether the style set can be learned, and with this base (only if `examine.enabled` is set)."""
 
 import logging
 from collections.abc import Mapping

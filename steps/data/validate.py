@@ -1,4 +1,4 @@
-"""Step: check the style set by rules; a failed hard rule stops the run before anything trains."""
+"""Step: check the style set against rules; a failed hard rule stops the run before anything trains."""
 
 import logging
 import shutil

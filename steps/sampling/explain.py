@@ -1,4 +1,4 @@
-"""Step: draw a few prompts and map where the images attend to each word."""
+"""Step: generate a few images and map where they attend to each word."""
 
 from typing import Annotated, Any
 

@@ -1,8 +1,8 @@
 """Steps that draw the prompt bank, whole or in shards, and with the base.
 
-- ``sample_bank``: Draw the prompt bank with the style model, with the style and without it.
-- ``sample_base``: Draw the same bank with the base: the baseline, shared by all styles.
-- ``sample_shard``: Draw one shard of the prompt bank (`--shards`).
+- ``sample_bank``: Sample the prompt bank with the style model, with the style and without it.
+- ``sample_base``: Sample the same bank with the base: the baseline, shared by all styles.
+- ``sample_shard``: Sample one shard of the prompt bank (`--shards`).
 - ``join_pictures``: Join the shards of the prompt bank.
 """
 

@@ -1,4 +1,4 @@
-"""Step: choose a checkpoint of the training and a guidance scale, by pictures of the selection bank."""
+"""Step: choose a checkpoint and a guidance scale, by images of the selection bank (only if `selection` is set)."""
 
 import logging
 import time
