@@ -103,7 +103,7 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="Make a repository created by --push public; default: private.")] = False,
     strength: Annotated[
         float,
-        typer.Option("--strength", help="Share of the trained change that is added to the base: 0 is the base, 1 the model; at most 2."),
+        typer.Option("--strength", help="Factor on the trained change: 0 is the base, 1 the model, at most 2."),
     ] = 1.0,
 ) -> None:
     """Export a style model for diffusers, AUTOMATIC1111 or ComfyUI, with a model card. --push also uploads it to the Hub."""

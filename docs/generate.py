@@ -57,7 +57,7 @@ style:
   (`styleforge run pocket`).
 - `extends: sd15` (a name, or a path relative to the file's own folder) builds on another file, so that yours contains only the
   differences. Sections are merged; lists and single values are replaced. It also works in comparisons and gates.
-- `--set a.b=value` overrides one setting; repeat it for more. The value of a text field is taken literally, all others are parsed as YAML.
+- `--set a.b=value` overrides one setting; repeat it for more. The value of a text field is taken literally, any other is parsed as YAML.
 - Unknown keys are rejected, with the nearest known key as a suggestion. Values of the wrong type or out of bounds are rejected too.
 - `styleforge config CONFIG` prints the run with every default filled in.
 - Relative paths start from the current folder.

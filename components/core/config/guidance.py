@@ -24,7 +24,9 @@ class BranchSection(Section):
         "`{prompt}` the bank's text, `{full_prompt}` the image's whole prompt, `{full_negative}` the same with the negative token as "
         "identifier."
     )
-    weights: Literal["tuned", "base"] = Field("tuned", description="The model's own weights, or those of its base.")
+    weights: Literal["tuned", "base"] = Field(
+        "tuned", description="Weights for the prediction: the model's own (`tuned`) or its base's (`base`)."
+    )
 
 
 class TermSection(Section):
@@ -77,13 +79,13 @@ class TermSection(Section):
 
 
 class GuidanceSection(Section):
-    """A step's prediction: that of `start`, and on it the sum over `terms` of scale · (toward − away_from)."""
+    """How a sampling step combines predictions: that of `start`, plus the sum over `terms` of scale · (toward − away_from)."""
 
     branches: dict[str, BranchSection] = Field(
-        {}, description="Branches by name, besides `prompt` (the picture's whole prompt) and `negative` (`sampling.negative_prompt`)."
+        {}, description="Branches by name, besides `prompt` (the image's whole prompt) and `negative` (`sampling.negative_prompt`)."
     )
-    terms: tuple[TermSection, ...] = Field(min_length=1, description="Terms.")
-    start: str = Field(PROMPT, description="Branch to begin with.")
+    terms: tuple[TermSection, ...] = Field(min_length=1, description="Terms to add.")
+    start: str = Field(PROMPT, description="Branch whose prediction is the starting point.")
     style_guidance: float | None = Field(
         None, description="Scale of the terms that refer to it; `sampling.style_guidance` and `selection.style_guidances` change it."
     )

@@ -103,8 +103,8 @@ class MethodSection(Section):
         description="Prompt of StyleRef images; `{token}` is the identifier, `{caption}` (optional) the image's own caption.",
     )
     instance_prompts: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Several prompts that replace `instance_prompt`; each step picks one at random. Default: "
-        "the method's (specialist-diffusion: five; others: none).",
+        None, min_length=1, description="Several prompts that replace `instance_prompt`; each step picks one at random. Default: the "
+        "method's (specialist-diffusion: five; dreamstyler: one; others: none).",
     )  # fmt: skip
     aux_prompt: str = Field(
         "a photo of style", description="Prompt of Aux images; may contain `{caption}`. Also the class prompt of generated Aux."
@@ -137,8 +137,8 @@ class MethodSection(Section):
         None, description="Embedding rows of a learned token; default: 3 for dreamartist and dreamartist-lora, 1 for others."
     )
     stages: PositiveInt | None = Field(
-        None, description="Noise stages, each with its own embedding rows for the token. With more than 1, any method learns a "
-        "token. Default: 6 for dreamstyler, 1 for others.",
+        None, description="Noise stages, each with its own embedding rows for the token. With more than 1, any method that trains also "
+        "learns a token. Default: 6 for dreamstyler, 1 for others.",
     )  # fmt: skip
     negative_vectors: PositiveInt | None = Field(
         None,

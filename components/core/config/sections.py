@@ -78,7 +78,7 @@ class CaptionsSection(Section):
     prompt: str | None = Field(
         None,
         description="Prompt for the model; `{omit}` is the list of words to leave out. Default: for models with a chat template, a "
-        "request for subject, pose and place; for others, no prompt. Those caption without one, or continue this text.",
+        "request for subject, pose and place; others need no prompt and would continue this text.",
     )
     omit: tuple[str, ...] = Field(
         STYLE_WORDS, description="Words for medium and style, which the identifier represents. No written caption contains one."
@@ -217,14 +217,14 @@ class TrainingSection(Section):
     )
     buckets: bool = Field(
         True,
-        description="Aspect-ratio buckets: crop each image to the size of about that area, with sides up to 1:2, that keeps most of it. "
-        "Sides are multiples of the family's step. `false` crops squares.",
+        description="Aspect-ratio buckets: crop each image to the shape that keeps most of it, of about the area of `resolution`, with "
+        "sides up to 1:2 and multiples of the family's step. `false` crops squares.",
     )
     flip: Probability = Field(0.5, description="Probability of a mirrored image.")
     crops: PositiveInt = Field(1, description="Cached crop variants per image (1: centre crop only).")
     transforms: tuple[TransformName, ...] | None = Field(
-        None, description="Transforms of StyleRef images. With `transform_probability` a step applies one and names it in the prompt; "
-        "default: the method's (specialist-diffusion: all; others: none).",
+        None, description="Transforms of StyleRef images. With `transform_probability`, a step applies one and names it in the prompt. "
+        "Default: the method's (specialist-diffusion: all; others: none).",
     )  # fmt: skip
     transform_probability: Probability = Field(0.5, description="Probability that a StyleRef image is transformed.")
     caption_dropout: Probability = Field(0.0, description="Probability of an empty prompt, for classifier-free guidance.")

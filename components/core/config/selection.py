@@ -59,7 +59,8 @@ class SelectionSection(Section):
     )
     choose: tuple[Literal["checkpoint", "guidance"], ...] = Field(
         ("checkpoint", "guidance"),
-        description="What to choose. If omitted: the last checkpoint, or the configured scales. Does not affect the training.",
+        description="What to choose. Without `checkpoint` the last one is used, without `guidance` the configured scales. Does not "
+        "affect the training.",
     )
     bank: str = Field(
         "builtin-selection", description="`builtin-selection`, `pocket-selection` (64 prompts each), or a file as in `sampling.bank`. "
