@@ -73,38 +73,38 @@ SPECS: dict[str, Metric] = {
         Metric("clip_t", "CLIP-T", False, _POINTS, "match with the prompt", bounded=True, paired=True),
         Metric("clip_i", "CLIP-I", False, _POINTS, "similarity to the reference", bounded=True, paired=True),
         Metric(
-            "style_score", "style", False, "1 = StyleRef's own", "similarity to StyleRef, 1 as alike as its own pictures", paired=True,
+            "style_score", "style", False, "1 = StyleRef's own", "similarity to StyleRef; 1 is as similar as its own pictures", paired=True,
             proportional=False,
         ),
         Metric(
             "style_held_out", "style, held out", False, "1 = the reference's own",
-            "similarity to the held-out reference, 1 as alike as its own pictures", paired=True, proportional=False,
+            "similarity to the held-out reference; 1 is as similar as its own pictures", paired=True, proportional=False,
         ),
         Metric(
-            "copies", "copies, %", True, "percent", "pictures nearer to one of StyleRef than its own are to one another", bounded=True,
+            "copies", "copies, %", True, "percent", "pictures closer to a StyleRef picture than those are to one another", bounded=True,
             paired=True, proportional=False,
         ),
         Metric(
             "leakage", "leakage, %", True, "percent", "pictures that fit a caption of StyleRef better than their prompt", bounded=True,
             paired=True, proportional=False,
         ),
-        Metric("diversity", "diversity", False, _POINTS, "how unlike one another the pictures are", bounded=True),
+        Metric("diversity", "diversity", False, _POINTS, "how different the pictures are from one another", bounded=True),
         Metric("kd", "KD × 10³", True, "natural", "distance to the style in the features of scoring.kd_extractor", factor=1000.0),
         Metric("cmmd", "CMMD", True, "natural × 10³", "distance to the style with a Gaussian kernel"),
         Metric(
-            "truth", "to the artist's own", True, "100 · (1 − cosine)", "distance to what the artist drew of the concept", bounded=True,
+            "truth", "to the artist's own", True, "100 · (1 − cosine)", "distance to the artist's own drawing of the concept", bounded=True,
         ),
         Metric(
             "truth_style", "to the artist's own, style", True, "100 · (1 − cosine)", "the same in the features of the style extractor",
             bounded=True,
         ),
-        Metric("truth_colours", "to the artist's own, colours", True, "100 · (1 − cosine)", "the same in shares of colours", bounded=True),
+        Metric("truth_colours", "to the artist's own, colours", True, "100 · (1 − cosine)", "the same by shares of colours", bounded=True),
         Metric(
-            "truth_lines", "to the artist's own, lines", True, "100 · (1 − cosine)", "the same in lines, edges and areas over scales",
+            "truth_lines", "to the artist's own, lines", True, "100 · (1 − cosine)", "the same by lines, edges and areas at several scales",
             bounded=True,
         ),
         Metric(
-            "binding", "style by the token", False, "style", "style with the token less that without it, on the same seeds",
+            "binding", "style by the token", False, "style", "style with the token minus style without it, on the same seeds",
             group="drift", source="binding",
         ),
         Metric(

@@ -120,14 +120,14 @@ def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
         return finding
     if figures.one_style < settings.coherence:
         says = "The pictures look like two styles or more."
-        advice = "Take the pictures of one style and train another model for the rest. The style that is learned is a mixture otherwise."
+        advice = "Keep the pictures of one style and train a second model on the rest; otherwise the model learns a mixture."
         ends = [figures.paths[place] for place in (*figures.order[:_EACH], *figures.order[-_EACH:])]
         return _judged(finding, False, says, advice, tuple(map(Named, ends, _SIDES)))
     if named:
         count = "one picture does" if len(named) == 1 else f"{len(named)} pictures do"
         says = f"One style, but {count} not look like the rest."
-        return _judged(finding, False, says, "Take out what does not belong, or add more of its kind.", named)
-    return _judged(finding, True, "The pictures are of one style.")
+        return _judged(finding, False, says, "Remove what does not belong, or add more pictures like it.", named)
+    return _judged(finding, True, "The pictures share one style.")
 
 
 def _separability(figures: SetFigures, settings: ExamineSection) -> Finding:
@@ -142,10 +142,10 @@ def _separability(figures: SetFigures, settings: ExamineSection) -> Finding:
     value = separability(*figures.pairs)
     finding = replace(finding, n=n, value=value)
     if value < settings.separability:
-        says = "The base draws these captions in much the same style already."
-        advice = "Try the base with the captions as prompts first: training may gain little."
+        says = "The base already draws these captions in much the same style."
+        advice = "Prompt the base with these captions first: training may gain little."
         return _judged(finding, False, says, advice)
-    return _judged(finding, True, "The base does not draw this style by itself.")
+    return _judged(finding, True, "The base does not draw this style on its own.")
 
 
 def _narrowness(figures: SetFigures, settings: ExamineSection) -> Finding:
@@ -161,7 +161,7 @@ def _narrowness(figures: SetFigures, settings: ExamineSection) -> Finding:
     if narrow:
         what = " and ".join(f"the {role} pictures" if role else "the pictures" for role in narrow)
         says = f"{what[0].upper()}{what[1:]} show nearly the same thing."
-        return _judged(finding, False, says, "Add pictures of other subjects and places: the style is bound to this one otherwise.")
+        return _judged(finding, False, says, "Add pictures of other subjects and places; otherwise the style stays tied to this one.")
     return _judged(finding, True, "The pictures show different things.")
 
 
@@ -177,10 +177,10 @@ def _ceiling(figures: SetFigures, settings: ExamineSection) -> Finding:
     low = [place for place in np.argsort(values) if values[place] < settings.ceiling][:MOST_NAMED]
     named = tuple(Named(figures.paths[place], f"{values[place]:.1f} dB") for place in low)
     if np.median(values) < settings.ceiling:
-        says = "The base's VAE loses much of these pictures, and nothing it draws can be nearer to them than this."
-        advice = "Take a base with a finer VAE (FLUX, Stable Diffusion 3), or train at a higher resolution."
+        says = "The base's VAE loses much of these pictures, and nothing the base draws can come closer to them than that."
+        advice = "Use a base with a better VAE (FLUX, Stable Diffusion 3), or train at a higher resolution."
         return _judged(finding, False, says, advice, named)
-    return _judged(finding, True, "The base's VAE keeps these pictures" + (", some of them less." if named else "."), "", named)
+    return _judged(finding, True, "The base's VAE reproduces these pictures" + (", some less well." if named else "."), "", named)
 
 
 def _unasked(figures: SetFigures, reason: str) -> str:
@@ -198,9 +198,9 @@ def limit(findings: Sequence[Mapping[str, Any]], level: str) -> str:
     """
     against = {finding["name"]: finding["says"] for finding in findings if finding["good"] is False}
     if level == "good" and not against:
-        return "Nothing that was measured: set and base passed, and the style took."
+        return "Nothing measured: the set and the base passed, and the model learned the style."
     if level == "good":
-        return "Little: the style took, though before training this was found. " + " ".join(against.values())
+        return "Little: the model learned the style, although the check before training found this. " + " ".join(against.values())
     if "ceiling" in against:
         return "The base. " + against["ceiling"]
     # A picture or two of another kind do not keep a style from being learned.
@@ -210,5 +210,5 @@ def limit(findings: Sequence[Mapping[str, Any]], level: str) -> str:
     if "separability" in against:
         return "The base knows this style. " + against["separability"]
     if all(finding["good"] is None for finding in findings):
-        return "Not known: nothing could be measured on the set."
-    return "The recipe: nothing that was found in the set and the base explains it, so change the training's settings."
+        return "Unknown: nothing could be measured on the set."
+    return "The recipe: nothing found in the set or the base explains it, so change the training settings."

@@ -67,25 +67,29 @@ def _prompts(style: dict[str, Any], base: dict[str, Any]) -> str:
 
 
 _LONGER = "Train longer (training.steps), raise training.learning_rate, or let the text encoder train (method.train_text_encoder)"
-_GENTLER = "Take an earlier checkpoint or fewer training.steps, lower training.learning_rate, or give Aux more weight (method.prior_weight)"
+_GENTLER = "Use an earlier checkpoint or fewer training.steps, lower training.learning_rate, or raise method.prior_weight"
 _OUTCOMES = {
-    ("yes", "kept"): ("good", "The style took, and prompts are still followed.", "Look through the pictures below, then promote it."),
-    ("yes", "weaker"): ("mixed", "The style took, but prompts are followed less than by the base.", f"{_GENTLER}."),
-    ("yes", "lost"): ("bad", "The style took at the price of the prompts: the model no longer follows them.", f"{_GENTLER}."),
-    ("partly", "kept"): ("mixed", "The style took in part; prompts are still followed.", f"{_LONGER}."),
+    ("yes", "kept"): ("good", "The model learned the style and still follows prompts.", "Check the pictures below, then promote it."),
+    ("yes", "weaker"): ("mixed", "The model learned the style but follows prompts less closely than its base.", f"{_GENTLER}."),
+    ("yes", "lost"): ("bad", "The model learned the style but no longer follows prompts.", f"{_GENTLER}."),
+    ("partly", "kept"): ("mixed", "The model learned part of the style and still follows prompts.", f"{_LONGER}."),
     ("partly", "weaker"): (
         "mixed",
-        "The style took in part; prompts are followed less.",
+        "The model learned part of the style and follows prompts less closely.",
         "Add StyleRef and Aux pictures; see both sets below.",
     ),
-    ("partly", "lost"): ("bad", "The style took in part, and prompts are lost.", f"{_GENTLER}; then look at the StyleRef pictures below."),
-    ("no", "kept"): ("bad", "The style did not take: pictures are no nearer to it than the base's.", f"{_LONGER}."),
+    ("partly", "lost"): (
+        "bad",
+        "The model learned part of the style and no longer follows prompts.",
+        f"{_GENTLER}; check StyleRef below.",
+    ),
+    ("no", "kept"): ("bad", "The model did not learn the style: its pictures are no closer to it than the base's.", f"{_LONGER}."),
     ("no", "weaker"): (
         "bad",
-        "The style did not take, and prompts are followed less.",
+        "The model did not learn the style and follows prompts less closely.",
         "Do not use it; see the loss curve and the data below.",
     ),
-    ("no", "lost"): ("bad", "The model is broken: neither the style nor the prompts are there.", f"Do not use it. {_GENTLER}."),
+    ("no", "lost"): ("bad", "The model is broken: it shows neither the style nor what prompts ask for.", f"Do not use it. {_GENTLER}."),
 }
 
 
@@ -98,8 +102,8 @@ def _because(scores: dict[str, Any]) -> str:
     kid, clip_t = ([SPECS[key].text(score[key]["value"]) for score in (style, base)] for key in MAIN)
     labels = [SPECS[key].label for key in MAIN]
     return (
-        f"{labels[0]} to the {where} is {kid[0]} beside the base's {kid[1]}{moved}{certain}. "
-        f"{labels[1]}, how well pictures match their prompts, is {clip_t[0]} beside {clip_t[1]}."
+        f"{labels[0]} to the {where} is {kid[0]}, against {kid[1]} for the base{moved}{certain}. "
+        f"{labels[1]}, how well pictures match their prompts, is {clip_t[0]}, against {clip_t[1]}."
     )
 
 
@@ -108,22 +112,24 @@ def _caveats(scores: dict[str, Any]) -> list[str]:
     found = []
     if context["reference"] != "held-out":
         found.append(
-            "No reference pictures were held out, so FID, KID and CLIP-I rest on the training pictures and flatter a model "
-            "that copies them. Set style.reference, or put pictures into reference/."
+            "No reference pictures were held out, so FID, KID and CLIP-I are measured against the training pictures, which "
+            "flatters a model that copies them. Set style.reference, or put pictures into reference/."
         )
     if style["kid"]["n"] < FEW_PICTURES or context["reference_n"] < FEW_PICTURES:
         found.append(
-            f"{style['kid']['n']} pictures against {context['reference_n']} reference pictures are few; "
-            "FID above all is biased upwards. Compare it only with runs of equal counts."
+            f"{style['kid']['n']} pictures against {context['reference_n']} reference pictures is a small sample, and "
+            "FID in particular is biased upwards. Compare only runs with equal counts."
         )
     if drift and (relative_change(drift["clip_t"]["value"], drift["clip_t_base"]["value"]) or 0.0) < -PROMPTS_KEPT:
         found.append(
-            "Prompts without the style token drifted too: the model lost some of what its base knew. More Aux weight counters that."
+            "Prompts without the style token changed too: the model forgot some of what its base knew. A higher method.prior_weight helps."
         )
     if copied := _copied(scores):
         found.append(copied)
     if context.get("prompts_cut"):
-        found.append(f"{context['prompts_cut']} prompt(s) are longer than the extractor reads; their CLIP-T rests on their beginning.")
+        found.append(
+            f"{context['prompts_cut']} prompt(s) are longer than the extractor reads; their CLIP-T is computed from their beginning."
+        )
     return found
 
 
@@ -132,8 +138,8 @@ def _copied(scores: dict[str, Any]) -> str:
     drawn, own = scores["style"].get("copies"), ((scores.get("measures") or {}).get("reference") or {}).get("copies")
     if not drawn or drawn["low"] <= (own["high"] if own else COPIES_BY_CHANCE):
         return ""
-    beside = f", beside {own['value']:.0f} % of held-out pictures" if own else ""
+    beside = f", against {own['value']:.0f} % of held-out pictures" if own else ""
     return (
-        f"{drawn['value']:.0f} % of the pictures are nearer to one of StyleRef than its own are to one another{beside}: the model copies. "
-        "Take an earlier checkpoint, or add StyleRef pictures."
+        f"{drawn['value']:.0f} % of the pictures are closer to a StyleRef picture than those are to one another{beside}: the model copies. "
+        "Use an earlier checkpoint, or add StyleRef pictures."
     )

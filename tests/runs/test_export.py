@@ -155,7 +155,7 @@ def test_a_registered_version_brings_its_scored_pictures_and_scores(world: World
     assert all((out / row["output"]["url"]).is_file() for row in data.get("widget"))
     card = (out / "README.md").read_text(encoding="utf-8")
     for wanted in (
-        "version 2 of styled", "| KID × 10³ ↓ | 10.0 (5.0 to 20.0) | 200 (100 to 300) | 4 |", "The style took",
+        "version 2 of styled", "| KID × 10³ ↓ | 10.0 (5.0 to 20.0) | 200 (100 to 300) | 4 |", "The model learned the style",
         "| StyleRef pictures | `5` |",
         read_card(world.models["dreambooth"])["manifest_digest"], "Some of the pictures that were scored",
     ):  # fmt: skip

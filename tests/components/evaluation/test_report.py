@@ -74,7 +74,7 @@ class Links(HTMLParser):
 @pytest.mark.parametrize(
     ("kid", "clip_t", "spread", "level", "headline"),
     [
-        (0.1, 27.5, 0.01, "good", "The style took, and prompts are still followed"),
+        (0.1, 27.5, 0.01, "good", "The model learned the style and still follows prompts"),
         (0.2, 25.2, 0.01, "good", "still followed"),
         (0.1, 24.0, 0.01, "mixed", "followed less than by the base"),
         (0.1, 15.0, 0.01, "bad", "at the price of the prompts"),
@@ -132,9 +132,9 @@ def check_refers_to_nothing(page: str) -> None:
 def test_page_holds_everything_and_refers_to_nothing(full: Path) -> None:
     page = full.read_text(encoding="utf-8")
     check_refers_to_nothing(page)
-    for words in ("The style took", "KID × 10³", "StyleRef", "Aux", "Reference", "near duplicates", "and 10 more", "caption_dropout",
+    for words in ("The model learned the", "KID × 10³", "StyleRef", "Aux", "Reference", "near duplicates", "and 10 more", "caption_dropout",
                   "cdcdcdcdcdcdcdcd", "diffusers 0.42.1", "<svg", "validation",
-                  "the checkpoint of step 60 at guidance 2", "without the choice: step 100 at 2.5",
+                  "the checkpoint at step 60, guidance 2", "instead of step 100, guidance 2.5",
                   "CLIP-T at least 54.00", "From the exported file"):  # fmt: skip
         assert words in page
     assert page.index("Verdict") < page.index('id="scores"') < page.index('id="pictures"')
