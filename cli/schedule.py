@@ -54,7 +54,7 @@ def apply(
 ) -> None:
     """Install a schedule of retraining, or bring it to what is given. Twice the same changes nothing."""
     from cli.printing.schedule import print_applied
-    from components.cluster.cronjob import ScheduleRequest
+    from components.cluster.schedule_manifests import ScheduleRequest
     from runs import schedule as scheduling
 
     request = ScheduleRequest(
