@@ -63,7 +63,7 @@ def apply(
 ) -> None:
     """Install a retraining schedule, or update it. Idempotent: repeating the command changes nothing."""
     from cli.printing.schedule import print_applied
-    from components.cluster.cronjob import ScheduleRequest
+    from components.cluster.schedule_manifests import ScheduleRequest
     from runs import schedule as scheduling
 
     request = ScheduleRequest(

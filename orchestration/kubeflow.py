@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from components.cluster.cronjob import check_travels
 from components.cluster.kubeflow import Task, documents
+from components.cluster.schedule_manifests import check_travels
 from components.core.config import RunConfig
 from components.core.errors import InputError, StorageError
 from components.core.paths import write_text

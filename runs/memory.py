@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.captioning.sources import locate_captioner
 from components.core.config import RunConfig
 from components.core.errors import InputError, StyleForgeError
 from components.core.gpus import GpuMemory, gigabytes
@@ -69,12 +70,15 @@ def judge_memory(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict:
     """The plan of a run, and how it goes with a GPU. Of a hub model only texts are fetched.
 
     Raises:
-        InputError: the base, its configuration, the extractor or the bank is not there, or they do not go with the method.
+        InputError: the base, its configuration, the extractor, the captioner or the bank is not there or cannot be read, or they do not
+            go with the method.
         ServiceUnreachable: the hub does not answer.
     """
     extractor, revision, field = config.scoring.extractor, config.scoring.extractor_revision, "scoring.extractor"
     clip = local_model(extractor, field) or fetch(extractor, revision, ["config.json"], field)
-    plans = KeptPlans(base_configuration(config.base.model, config.base.revision), clip)
+    captions = config.captions
+    captioner = locate_captioner(captions.model, captions.revision, weights=False) if captions.model else None
+    plans = KeptPlans(base_configuration(config.base.model, config.base.revision), clip, captioner)
     pictures, bank = _style_refs(config), len(load_bank(config.sampling.bank, config.sampling.limit))
 
     def plan(changed: RunConfig) -> MemoryPlan:

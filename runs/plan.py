@@ -109,7 +109,7 @@ def recorded(config: RunConfig) -> dict[str, bool]:
 
 def settled(config: RunConfig, facts: BaseFacts) -> RunConfig:
     """The configuration with the settings of ``sampling`` that the base's family decides."""
-    drawing = vars(facts.layout.settled(config.sampling, facts.denoiser, facts.index))
+    drawing = vars(facts.layout.settled(config.sampling, facts.denoiser, facts.index, facts.scheduler))
     return config.model_copy(update={"sampling": config.sampling.model_copy(update=drawing)})
 
 

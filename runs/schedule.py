@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from components.cluster import cronjob as objects
+from components.cluster import schedule_manifests as objects
 from components.cluster.applied import Applied, Entry, apply, list_schedules, remove
 from components.cluster.client import Access, connect
-from components.cluster.cron import next_times, parse_cron
-from components.cluster.cronjob import ScheduleRequest
+from components.cluster.cron_expression import next_times, parse_cron
+from components.cluster.schedule_manifests import ScheduleRequest
 from components.core.config import load_config
 from components.core.errors import InputError
 from runs.retraining import RetrainRequest, check_request

@@ -88,7 +88,7 @@ def test_the_installed_wheel_works_from_an_empty_folder(installed: Path, tmp_pat
     styleforge("promote", "styleforge-anime@challenger", expected=3)
     # The manifest is there; the cluster is not.
     styleforge("schedule", "list", expected=2)
-    assert python("import styleforge; from components.cluster.cronjob import TEMPLATE; print(TEMPLATE.is_file())") == "True"
+    assert python("import styleforge; from components.cluster.schedule_manifests import TEMPLATE; print(TEMPLATE.is_file())") == "True"
     # As `mlflow models serve` loads it: by the code beside the model.
     program = (
         "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1]); model = mlflow.pyfunc.load_model('models:/styleforge-anime@challenger');"

@@ -129,8 +129,8 @@ def tiny_qwen(folder: Path, width: int = 16, layers: int = 2) -> tuple[Any, Any]
     return Qwen3Model(config), tokenizer
 
 
-def tiny_z_image_folder(path: Path, *, seed: int = 0, **transformer: Any) -> Path:
-    """Save a Z-Image-shaped pipeline of 32 pixels."""
+def tiny_z_image_folder(path: Path, *, turbo: bool = False, seed: int = 0, **transformer: Any) -> Path:
+    """Save a Z-Image-shaped pipeline of 32 pixels; ``turbo`` with the schedule of the distilled one."""
     import torch
     from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 
@@ -145,7 +145,7 @@ def tiny_z_image_folder(path: Path, *, seed: int = 0, **transformer: Any) -> Pat
         # They are made without values.
         for filling in (parts["transformer"].x_pad_token, parts["transformer"].cap_pad_token):
             torch.nn.init.normal_(filling)
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0 if turbo else 6.0)
     ZImagePipeline(scheduler=scheduler, tokenizer=tokenizer, **parts).save_pretrained(path, safe_serialization=True)
     return path
 

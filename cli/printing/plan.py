@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from cli.printing.scores import print_table, say
@@ -21,9 +20,12 @@ def print_plan(verdict: MemoryVerdict) -> None:
         for name, part in plan.parts.items()
     )
     print_table(("part", "parameters", "trained", "weights"), parts)
-    kinds, rows = [item.name for item in fields(plan.peak) if item.name != "name"], []
+    kinds, rows = list(plan.peak.amounts), []
     for step in plan.steps:
-        cells = [gigabytes(value) if (value := getattr(step, kind)) else "–" for kind in kinds]
+        cells = [gigabytes(value) if value else "–" for value in step.amounts.values()]
         rows.append(["›" if step is plan.peak else "", step.name, *cells, gigabytes(step.total)])
     print_table(("", "step", *kinds, "total"), rows)
+    for step in plan.steps:
+        if step.estimated:
+            say(f"{step.name}: activations are a plain estimate, all else is counted")
     say(verdict.sentence())

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
-from components.cluster import cronjob
+from components.cluster import schedule_manifests
 from components.cluster.client import Cluster, Forbidden, Manifest, NotFound, http_status
-from components.cluster.cron import UTC_NAMES, next_times, parse_cron, zone
-from components.cluster.cronjob import ScheduleRequest
+from components.cluster.cron_expression import UTC_NAMES, next_times, parse_cron, zone
+from components.cluster.schedule_manifests import ScheduleRequest
 from components.core.errors import InputError, StyleForgeError
 
 _TRIES = 3
@@ -65,7 +65,7 @@ def apply(cluster: Cluster, request: ScheduleRequest, template: Mapping[str, Any
     where the API refuses (a right is missing), ClusterUnreachable where it does not answer.
     """
     request.check()
-    place = _Namespace(cluster, cronjob.namespace_of(request.namespace, template))
+    place = _Namespace(cluster, schedule_manifests.namespace_of(request.namespace, template))
     for _ in range(_TRIES):
         # Whoever changes it in between (the controller notes its starts there) makes us look again.
         if (applied := _apply(place, request, template)) is not None:
@@ -75,9 +75,9 @@ def apply(cluster: Cluster, request: ScheduleRequest, template: Mapping[str, Any
 
 def _apply(place: _Namespace, request: ScheduleRequest, template: Mapping[str, Any]) -> Applied | None:
     live = place.get("CronJob", request.name)
-    old_map = place.get("ConfigMap", cronjob.config_name(request.name))
+    old_map = place.get("ConfigMap", schedule_manifests.config_name(request.name))
     _refuse_foreign(live, old_map)
-    config, job = cronjob.config_map(request, template), cronjob.cron_job(request, template, place.version)
+    config, job = schedule_manifests.config_map(request, template), schedule_manifests.cron_job(request, template, place.version)
     if request.suspend is None and live is not None:
         job["spec"]["suspend"] = bool(live["spec"].get("suspend"))
     # Both are tried before one is written, so that a refusal leaves nothing half done.
@@ -101,7 +101,7 @@ def _apply(place: _Namespace, request: ScheduleRequest, template: Mapping[str, A
         if None in made:
             return None
     status = "created" if live is None else "changed" if any(stale) else "unchanged"
-    missing = tuple(f"{kind} {name}" for kind, name in cronjob.needs(job) if place.lacks(kind, name))
+    missing = tuple(f"{kind} {name}" for kind, name in schedule_manifests.needs(job) if place.lacks(kind, name))
     entry = _entry(made[1])
     version = str(job["apiVersion"])
     return Applied(
@@ -115,7 +115,7 @@ def _tidy(item: Manifest) -> Manifest:
 
 def _refuse_foreign(*found: Manifest | None) -> None:
     for item in found:
-        if item is not None and not cronjob.is_ours(item):
+        if item is not None and not schedule_manifests.is_ours(item):
             name = item["metadata"]["name"]
             raise InputError(
                 f"{item.get('kind', 'object')} {name}", "was not made by `styleforge schedule`", expected="a name that is free",
@@ -147,7 +147,7 @@ def remove(cluster: Cluster, name: str, namespace: str) -> list[str]:
     """
     place = _Namespace(cluster, namespace)
     objects = {("CronJob", name): place.get("CronJob", name)}
-    objects["ConfigMap", cronjob.config_name(name)] = place.get("ConfigMap", cronjob.config_name(name))
+    objects["ConfigMap", schedule_manifests.config_name(name)] = place.get("ConfigMap", schedule_manifests.config_name(name))
     _refuse_foreign(*objects.values())
     found = {key: item for key, item in objects.items() if item is not None}
     if not found:
@@ -159,7 +159,7 @@ def remove(cluster: Cluster, name: str, namespace: str) -> list[str]:
 def _entry(job: Mapping[str, Any]) -> Entry:
     spec, status = job["spec"], job.get("status") or {}
     (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    arguments = [cronjob.unescape(argument) for argument in container.get("args") or []]
+    arguments = [schedule_manifests.unescape(argument) for argument in container.get("args") or []]
     source = arguments[arguments.index("--source") + 1] if "--source" in arguments[:-1] else ""
     suspended = bool(spec.get("suspend"))
     return Entry(
@@ -193,7 +193,7 @@ class _Namespace:
             return None
 
     def mine(self) -> list[Manifest]:
-        return self.cluster.items(self._path("CronJob"), labelSelector=f"{cronjob.MANAGED_BY}={cronjob.MANAGER}")
+        return self.cluster.items(self._path("CronJob"), labelSelector=f"{schedule_manifests.MANAGED_BY}={schedule_manifests.MANAGER}")
 
     def put(self, new: Manifest, old: Manifest | None, *, trial: bool = False) -> Any:
         """The object as the server holds it now, or would; None if somebody was faster."""

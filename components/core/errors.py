@@ -97,6 +97,7 @@ class StorageError(StyleForgeError):
 
 FULL = "free some space, then run the same command again: finished work is kept"
 """What to do about a full disk."""
+_DATABASE = "ZenML's database"
 
 
 def error_json(error: BaseException) -> dict[str, Any]:
@@ -107,8 +108,21 @@ def error_json(error: BaseException) -> dict[str, Any]:
     return data
 
 
+def is_locked(error: BaseException) -> bool:
+    """Whether SQLite says so of a database: another process has written to it for longer than this one waits."""
+    return "database is locked" in str(error)
+
+
+def database_locked(where: str, shared: str = "STYLEFORGE_HOME") -> ServiceUnreachable:
+    """The error for a locked database, which two runs have in common by the setting ``shared``."""
+    return ServiceUnreachable(
+        where, f"the database is locked: another run uses the same {shared} and is writing to it",
+        remedy=f"wait until that run is done, then run the same command again: finished work is kept; or give this one another {shared}",
+    )  # fmt: skip
+
+
 def known_error(error: BaseException) -> Exception:
-    """The error of ours that lies behind ``error``, a full disk as :class:`StorageError`, else ``error`` itself."""
+    """The error of ours that lies behind ``error``, one for a full disk or a locked database, else ``error`` itself."""
     current: BaseException | None = error
     # A chain may be a ring: Python lets an error be its own cause.
     seen: set[int] = set()
@@ -120,7 +134,10 @@ def known_error(error: BaseException) -> Exception:
             place = str(current.filename or "STYLEFORGE_HOME")
             return StorageError(place, f"the disk refused the write ({current.strerror})", remedy=FULL)
         if "database or disk is full" in str(current):
-            return StorageError("ZenML's database", "the disk is full", remedy=FULL)
+            return StorageError(_DATABASE, "the disk is full", remedy=FULL)
+        if is_locked(current):
+            # MLflow's and our own are known where they are used.
+            return database_locked(_DATABASE)
         current = current.__cause__ or current.__context__
     return error if isinstance(error, Exception) else RuntimeError(str(error))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from components.core.config import ScoringSection
 from components.core.content import digest_value
+from components.core.errors import database_locked, is_locked
 from components.core.paths import state, storage_errors
 from components.evaluation.extractors.base import Extractor, Features
 from components.evaluation.extractors.clip import ClipEncoder
@@ -74,6 +75,9 @@ class FeatureCache:
         try:
             with self._open() as connection:
                 connection.execute(self._table)
+        except sqlite3.OperationalError:
+            # Out of reach, not broken.
+            raise
         except sqlite3.DatabaseError:
             self.path.replace(self.path.with_suffix(".broken"))
             with self._open() as connection:
@@ -81,8 +85,13 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with storage_errors(self.path), contextlib.closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
-            yield connection
+        try:
+            with storage_errors(self.path), contextlib.closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
+                yield connection
+        except sqlite3.OperationalError as error:
+            if is_locked(error):
+                raise database_locked(str(self.path)) from error
+            raise
 
     def get(self, keys: Sequence[str]) -> dict[str, Features]:
         """The vectors that are known, by key."""

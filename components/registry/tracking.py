@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from components.core.errors import InputError, ServiceUnreachable
-from components.core.paths import read_jsonl, state
+from components.core.errors import InputError, ServiceUnreachable, database_locked, is_locked
+from components.core.paths import home, read_jsonl, state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,7 +82,7 @@ def _unreachable(uri: str, error: BaseException) -> ServiceUnreachable:
 
 @contextmanager
 def service_errors(uri: str) -> Iterator[None]:
-    """Turn MLflow's connection errors into :class:`ServiceUnreachable`."""
+    """Turn MLflow's connection errors, and what it says of a locked database, into :class:`ServiceUnreachable`."""
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
 
@@ -92,6 +92,9 @@ def service_errors(uri: str) -> Iterator[None]:
         raise _unreachable(uri, error) from error
     except MlflowException as error:
         text = str(error)
+        if is_locked(error):
+            at_home = uri.startswith("sqlite:///") and Path(uri.removeprefix("sqlite:///")).resolve().is_relative_to(home())
+            raise database_locked(f"MLflow at {public_uri(uri)}", "STYLEFORGE_HOME" if at_home else "MLFLOW_TRACKING_URI") from error
         if any(word in text for word in ("Max retries exceeded", "Connection refused", "timed out", "OperationalError")):
             raise _unreachable(uri, error) from error
         raise

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from components.cluster.applied import Applied, apply, list_schedules, remove
-from components.cluster.cronjob import ScheduleRequest, load_template
+from components.cluster.schedule_manifests import ScheduleRequest, load_template
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY
 from tests.cluster.conftest import Namespace

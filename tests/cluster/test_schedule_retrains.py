@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cli.app import app
 from components.cluster.applied import Applied, apply
 from components.cluster.client import Access, Cluster, connect
-from components.cluster.cronjob import INSTANCE, ScheduleRequest, load_template
+from components.cluster.schedule_manifests import INSTANCE, ScheduleRequest, load_template
 from components.core.paths import REPOSITORY
 from tests.cluster import environment
 from tests.servers import S3_KEY, mlflow_server, s3_server

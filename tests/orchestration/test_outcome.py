@@ -1,7 +1,27 @@
-import pytest
+import json
+import sqlite3
+from pathlib import Path
 
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+from typer.testing import CliRunner
+
+from cli.app import app
 from components.core.errors import InputError, ServiceUnreachable, StorageError, known_error
 from orchestration.client import connect
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Exception:
+    """What SQLAlchemy raises of a database that somebody else writes to."""
+    holder = sqlite3.connect(tmp_path / "zenml.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    engine = create_engine(f"sqlite:///{tmp_path}/zenml.db", connect_args={"timeout": 0.01})
+    with pytest.raises(OperationalError) as caught, engine.begin() as connection:
+        connection.execute(text("CREATE TABLE runs (name TEXT)"))
+    holder.close()
+    return caught.value
 
 
 def test_an_error_that_is_its_own_cause_comes_back() -> None:
@@ -40,3 +60,21 @@ def test_zenml_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, error: Exc
         connect()
     # What reports the error walks along its causes.
     assert isinstance(known_error(caught.value), kind)
+
+
+def test_a_locked_database_is_no_fault_of_ours(monkeypatch: pytest.MonkeyPatch, own_home: Path, locked: Exception) -> None:
+    def fail(self: object) -> None:
+        raise locked
+
+    monkeypatch.setattr("zenml.client.Client.active_stack_model", property(fail))
+    result = CliRunner().invoke(app, ["stack", "list", "--json"])
+    error = json.loads(result.stdout.splitlines()[-1])["error"]
+    assert result.exit_code == 4 and error["kind"] == "ServiceUnreachable" and "fault in StyleForge" not in result.stderr
+    assert error["where"] == "ZenML's database" and "locked: another run uses the same STYLEFORGE_HOME" in error["problem"]
+    assert "wait" in error["remedy"] and "another STYLEFORGE_HOME" in error["remedy"]
+
+
+def test_a_locked_database_behind_another_error(locked: Exception) -> None:
+    error = RuntimeError("the step failed")
+    error.__cause__ = locked
+    assert isinstance(known_error(error), ServiceUnreachable)

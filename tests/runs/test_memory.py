@@ -20,7 +20,9 @@ from orchestration.client import LOCAL
 from runs.memory import check_fits
 from runs.run import run_personalize
 from runs.validation import validate_style
+from tests.components.diffusion.conftest import edit
 from tests.components.diffusion.planning.published import write_base
+from tests.fixtures_captioners import tiny_llava_folder
 from tests.fixtures_models import tiny_clip_folder
 
 STYLE = ["--set", "style.name=glow", "--set", "style.source=s3://somewhere"]
@@ -63,6 +65,27 @@ def test_a_gpu_of_no_known_name_and_a_missing_base() -> None:
         assert (code, answer["status"]) == (2, "failed") and wanted in said
 
 
+CAPTIONED = ["--set", "method.instance_prompt=a photo of {token} style, {caption}"]
+
+
+def test_the_model_that_writes_captions_is_a_step(tmp_path: Path) -> None:
+    folder = tiny_llava_folder(tmp_path / "llava")
+    (folder / "model.safetensors").unlink()
+    command = ["pocket", *CAPTIONED, "--set", f"captions.model={folder}"]
+    code, said, answer = plan(*command)
+    assert code == 0 and "caption: activations are a plain estimate" in said, said
+    steps = {step["name"]: step for step in answer["steps"]}
+    assert next(iter(steps)) == "caption" and [name for name, step in steps.items() if step["estimated"]] == ["caption"]
+    # One that is too large for the GPU is refused, and its own settings are what would help.
+    edit(folder / "config.json", text_config={**json.loads((folder / "config.json").read_text())["text_config"], "num_hidden_layers": 4000})
+    code, said, answer = plan(*command, "--gpu", "2GB")
+    assert (code, answer["peak"]["step"]) == (2, "caption") and answer["change"]["settings"] == {"captions.batch_size": 2}
+    for text in ("{", '{"model_type": "llava", "text_config": {"model_type": "llama", "hidden_size": "wide"}}'):
+        (folder / "config.json").write_text(text)
+        code, said, answer = plan(*command)
+        assert (code, answer["status"]) == (2, "failed") and f"captions.model={folder}: " in said and "configuration" in said
+
+
 @pytest.mark.slow
 def test_a_published_base_is_planned_by_its_configuration_alone(tmp_path: Path) -> None:
     base, clip = write_base("sd15", tmp_path / "base"), tiny_clip_folder(tmp_path / "clip")
@@ -75,7 +98,7 @@ def test_a_published_base_is_planned_by_its_configuration_alone(tmp_path: Path) 
 
 def test_what_does_not_fit_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plan = MemoryPlan("toy", 64, {}, (StepMemory("train", 2**27),))
-    monkeypatch.setattr("runs.memory.KeptPlans", lambda base, extractor: lambda settings: plan)
+    monkeypatch.setattr("runs.memory.KeptPlans", lambda *folders: lambda settings: plan)
     config = load_config("pocket", ["style.source=s3://somewhere"])
     assert check_fits(config, None) is None
     verdict = check_fits(config, gpu_memory("8GB"))
@@ -97,6 +120,6 @@ def test_a_fault_of_the_plans_keeps_no_run_from_its_work(monkeypatch: pytest.Mon
     def fail(settings: Any) -> None:
         raise RuntimeError("Tensor.item() cannot be called on meta tensors")
 
-    monkeypatch.setattr("runs.memory.KeptPlans", lambda base, extractor: fail)
+    monkeypatch.setattr("runs.memory.KeptPlans", lambda *folders: fail)
     assert check_fits(load_config("pocket", ["style.source=s3://somewhere"]), gpu_memory("1MB")) is None
     assert "could not be planned" in caplog.text

@@ -109,7 +109,7 @@ class Family(abc.ABC):
 
     def drawing(self, settings: SamplingSection) -> Drawing:
         """How pictures are drawn: what the settings leave open is the family's own."""
-        return self.layout.settled(settings, self.denoiser.config, self.index)
+        return self.layout.settled(settings, self.denoiser.config, self.index, self.scheduler_config)
 
     @property
     def resolution(self) -> int:

@@ -14,6 +14,7 @@ from components.diffusion.objectives.schedulers import DISCRETE, FLOW, Samplers
 
 Config = Mapping[str, Any]
 """A part's ``config.json``."""
+_EMPTY: Config = MappingProxyType({})
 ALIGNED = "denoiser.self-attention"
 """Nothing trains: pictures attend to one of the style's, see :mod:`components.diffusion.sampling.aligned`."""
 WAYS = frozenset(
@@ -89,9 +90,9 @@ class Layout:
     ``parts`` gives each sub-folder's library and class, in the order in which digests count them; a model may lack those of
     ``optional``. The scheduler's class is any. ``denoiser`` is the part that denoises. ``side`` gives the side of its pictures in
     pixels by the configurations of denoiser and VAE, ``step`` what height and width must be multiples of, ``largest`` their bounds
-    (None: there are none); ``drawing`` is how they are drawn by default. ``distilled`` says by the denoiser's configuration and the
-    index (``model_index.json``) whether a base was distilled to draw in a few steps, ``quick`` how it then does, and
-    ``undistilled`` is the hub id of the one to train on. ``schedulers`` are the samplers that fit, ``ways`` those in which
+    (None: there are none); ``drawing`` is how they are drawn by default. ``distilled`` says by the denoiser's configuration, the index
+    (``model_index.json``) and the scheduler's configuration whether a base was distilled to draw in a few steps, ``quick`` how it then
+    does, and ``undistilled`` is the hub id of the one to train on. ``schedulers`` are the samplers that fit, ``ways`` those in which
     parameters can train.
     """
 
@@ -108,12 +109,12 @@ class Layout:
     largest: Callable[[Config, Config], tuple[int, int] | None] = lambda denoiser, vae: None
     drawing: Drawing = Drawing("dpm++", 30, 7.5)
     quick: Drawing | None = None
-    distilled: Callable[[Config, Config], bool] = lambda denoiser, index: False
+    distilled: Callable[[Config, Config, Config], bool] = lambda denoiser, index, scheduler: False
     undistilled: str = ""
 
-    def settled(self, settings: SamplingSection, denoiser: Config, index: Config = MappingProxyType({})) -> Drawing:
-        """How pictures are drawn: what the settings leave open is the family's own, by the denoiser's configuration and the index."""
-        own = self.quick if self.quick and self.distilled(denoiser, index) else self.drawing
+    def settled(self, settings: SamplingSection, denoiser: Config, index: Config = _EMPTY, scheduler: Config = _EMPTY) -> Drawing:
+        """How pictures are drawn: what the settings leave open is the family's own, by the base's configuration."""
+        own = self.quick if self.quick and self.distilled(denoiser, index, scheduler) else self.drawing
         return Drawing(settings.scheduler or own.scheduler, settings.steps or own.steps, settings.guidance or own.guidance)
 
     def check_formula(self, formula: GuidanceSection | None, denoiser: Config) -> None:
@@ -141,9 +142,10 @@ class Layout:
             return f"at most {largest[0]} pixels in height and {largest[1]} in width"
         return None
 
-    def is_distilled(self, model: str, denoiser: Config, index: Config) -> bool:
+    def is_distilled(self, model: str, denoiser: Config, index: Config, scheduler: Config) -> bool:
         """Whether a base draws in a few steps because it was distilled to: by its configuration, or as its name says."""
-        return self.distilled(denoiser, index) or bool(re.search(r"(?<![a-z])(turbo|lightning|schnell|lcm|hyper)(?![a-z])", model.lower()))
+        named = re.search(r"(?<![a-z])(turbo|lightning|schnell|lcm|hyper)(?![a-z])", model.lower())
+        return self.distilled(denoiser, index, scheduler) or bool(named)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -209,7 +211,7 @@ FLUX = Layout(
     step=_step_of_pairs,
     drawing=Drawing("euler", 28, 3.5),
     quick=Drawing("euler", 4, 1.0),
-    distilled=lambda denoiser, index: not denoiser.get("guidance_embeds"),
+    distilled=lambda denoiser, index, scheduler: not denoiser.get("guidance_embeds"),
     undistilled="black-forest-labs/FLUX.1-dev",
 )
 # Without the head that would answer: only states of inner layers are read.
@@ -231,6 +233,9 @@ Z_IMAGE = Layout(
     step=_step_of_pairs,
     largest=_largest_by_axes,
     drawing=Drawing("euler", 50, 5.0),
+    quick=Drawing("euler", 8, 1.0),
+    # Turbo differs from the one to train on in nothing else that its files say: that one's shift is 6.
+    distilled=lambda denoiser, index, scheduler: scheduler.get("shift") == 3.0,
     undistilled="Tongyi-MAI/Z-Image",
 )
 FLUX_2_KLEIN = Layout(
@@ -245,7 +250,7 @@ FLUX_2_KLEIN = Layout(
     step=_step_of_pairs,
     drawing=Drawing("euler", 50, 4.0),
     quick=Drawing("euler", 4, 1.0),
-    distilled=lambda denoiser, index: bool(index.get("is_distilled")),
+    distilled=lambda denoiser, index, scheduler: bool(index.get("is_distilled")),
     undistilled="black-forest-labs/FLUX.2-klein-base-4B",
 )
 LUMINA_2 = Layout(

@@ -67,12 +67,13 @@ def base_configuration(model: str, revision: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """What a base's configuration files say: its family's layout, the configurations of its denoiser and VAE, and the index."""
+    """What a base's configuration files say: its family's layout, the configurations of denoiser, VAE and scheduler, and the index."""
 
     layout: Layout
     denoiser: Mapping[str, Any]
     vae: Mapping[str, Any]
     index: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def side(self) -> int:
@@ -97,7 +98,8 @@ def base_facts(model: str, revision: str | None = None) -> BaseFacts:
             )  # fmt: skip
         found.append(read_json(file))
     denoiser, vae = found
-    return BaseFacts(layout, denoiser, vae, _read_index(folder))
+    schedule = folder / "scheduler" / "scheduler_config.json"
+    return BaseFacts(layout, denoiser, vae, _read_index(folder), read_json(schedule) if schedule.is_file() else {})
 
 
 def pin(model: str, ref: str = "main") -> tuple[str, str]:

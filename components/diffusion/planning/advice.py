@@ -42,6 +42,16 @@ def _smaller_scoring(config: RunConfig) -> Settings | None:
     return {"scoring.batch_size": config.scoring.batch_size // 2} if config.scoring.batch_size > 1 else None
 
 
+def _smaller_captioning(config: RunConfig) -> Settings | None:
+    captions = config.captions
+    return {"captions.batch_size": captions.batch_size // 2} if captions.model and captions.batch_size > 1 else None
+
+
+def _captioner_half(config: RunConfig) -> Settings | None:
+    """The captioner's weights as they are on a GPU by default."""
+    return {"captions.precision": None} if config.captions.model and config.captions.precision == "fp32" else None
+
+
 def _smaller_batch(config: RunConfig) -> Settings | None:
     """Half of each micro-batch, and twice as many of them: the same step."""
     training = config.training
@@ -110,8 +120,8 @@ def _low_rank(config: RunConfig) -> Settings | None:
 
 
 LADDER: tuple[Callable[[RunConfig], Settings | None], ...] = (
-    _checkpointing, _frozen_half, _smaller_drawing, _smaller_scoring, _smaller_batch, _half, _optimizer, _average, _fewer_bits, _text_bits,
-    _offload, _trained_half, _frozen_text, _low_rank, _fewer_bits, _offload,
+    _checkpointing, _frozen_half, _smaller_drawing, _smaller_scoring, _captioner_half, _smaller_captioning, _smaller_batch, _half,
+    _optimizer, _average, _fewer_bits, _text_bits, _offload, _trained_half, _frozen_text, _low_rank, _fewer_bits, _offload,
 )  # fmt: skip
 """Changes from cheap to dear, each as the settings it would set; None where there is nothing to change. The same one may be made again."""
 

@@ -9,6 +9,7 @@ import torch
 from components.core.config import PLAIN, SamplingSection
 from components.diffusion.models.families import ROOM
 from components.diffusion.models.precision import PLAIN_DTYPES, weight_bytes
+from components.diffusion.planning.captioner import caption
 from components.diffusion.planning.phases import Peak, Phases, away_layers, fetched_layers, score
 from components.diffusion.planning.records import MemoryPlan, PartCount, StepMemory
 from components.diffusion.planning.settings import MemorySettings, Storage
@@ -27,12 +28,12 @@ COPIES = 12
 class Planner:
     """Plans for one base; what was traced once is remembered, so that settings can be tried.
 
-    ``base`` is a folder with the base's configuration in diffusers layout, ``extractor`` one with that of the CLIP that scores (None:
-    scoring is left out). Weights are not read.
+    ``base`` is a folder with the base's configuration in diffusers layout, ``extractor`` one with that of the CLIP that scores,
+    ``captioner`` one with that of the model that writes captions (None: scoring or captions are left out). Weights are not read.
     """
 
-    def __init__(self, base: Path, extractor: Path | None = None) -> None:
-        self._base, self._extractor = base, extractor
+    def __init__(self, base: Path, extractor: Path | None = None, captioner: Path | None = None) -> None:
+        self._base, self._extractor, self._captioner = base, extractor, captioner
         self._known: dict[Any, Any] = {}
 
     def plan(self, settings: MemorySettings) -> MemoryPlan:
@@ -50,10 +51,16 @@ class Planner:
         side = settings.resolution or family.resolution
         drawn = -(-(settings.drawn or family.resolution) // family.size_step) * family.size_step
         # A method may train nothing.
-        steps = [*(self._training(settings, side, drawn, traced, counts) if own else ()), self._sampling(settings, drawn)]
+        steps = [*self._captions(settings), *(self._training(settings, side, drawn, traced, counts) if own else ())]
+        steps.append(self._sampling(settings, drawn))
         if (scored := self._scoring(settings)) is not None:
             steps.append(scored)
         return MemoryPlan(family.layout.title, side, counts, tuple(steps))
+
+    def _captions(self, settings: MemorySettings) -> Iterator[StepMemory]:
+        if (folder := self._captioner) is not None:
+            asked = (settings.captioner, settings.described, settings.answer)
+            yield self._once(("caption", *asked), lambda: caption(folder, *asked))
 
     def _training(
         self, settings: MemorySettings, side: int, drawn: int, traced: Phases, counts: Mapping[str, PartCount]
@@ -76,7 +83,7 @@ class Planner:
         if caches_text:
             yield StepMemory("cache prompts", weights(TEXT), activations=prompt.most, caches=caches)
         optimizer = int(sum(state_bytes(settings.optimizer, value.shape) for value in own.values()))
-        state: dict[str, int] = {"optimizer": optimizer, "average": average, "caches": caches}
+        state: dict[str, Any] = {"optimizer": optimizer, "average": average, "caches": caches}
         working = (traced.family.layout.denoiser, *(() if settings.cache_latents else (VAE,)), *(() if caches_text else (TEXT,)))
         peak = self._train(settings, side, traced)
         copies = COPIES * max(value.numel() for value in own.values()) if settings.weights == "bf16" else 0

@@ -16,14 +16,15 @@ _READ = ("config.json", "model_index.json", "scheduler_config.json", "tokenizer_
 
 
 class KeptPlans:
-    """Plans of one base and extractor, see :class:`components.diffusion.planning.memory.Planner`, each made once and kept on disk."""
+    """Plans by the folders of :class:`components.diffusion.planning.memory.Planner`, each made once and kept on disk."""
 
-    def __init__(self, base: Path, extractor: Path | None) -> None:
-        self._base, self._extractor = base, extractor
-        texts = [path for folder in (base, extractor) if folder for path in sorted(folder.rglob("*.json")) if path.name in _READ]
+    def __init__(self, base: Path, extractor: Path | None, captioner: Path | None = None) -> None:
+        self._folders = base, extractor, captioner
+        texts = [path for folder in self._folders if folder for path in sorted(folder.rglob("*.json")) if path.name in _READ]
         code = fingerprint(Path(__file__).resolve().parents[1])
         versions = [importlib.metadata.version(name) for name in LIBRARIES]
-        self._about = [code, versions, [[path.parent.name, read_json(path)] for path in texts]]
+        # By their bytes: which of them cannot be read is the plan's to say.
+        self._about = [code, versions, [[path.parent.name, path.name, fingerprint(path)] for path in texts]]
         self._planner: Callable[[MemorySettings], MemoryPlan] | None = None
 
     def __call__(self, settings: MemorySettings) -> MemoryPlan:
@@ -40,5 +41,5 @@ class KeptPlans:
             # Heavy: it imports torch and the networks' libraries.
             from components.diffusion.planning.memory import Planner
 
-            self._planner = Planner(self._base, self._extractor).plan
+            self._planner = Planner(*self._folders).plan
         return self._planner(settings)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that one step holds when it holds most. ``activations`` are all that is not one of the others."""
+    """Bytes that one step holds when it holds most. ``activations`` are all that is not one of the others, by a rule if ``estimated``."""
 
     name: str
     weights: int
@@ -16,11 +16,17 @@ class StepMemory:
     average: int = 0
     activations: int = 0
     caches: int = 0
+    estimated: bool = False
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """The bytes by what holds them."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("name", "estimated")}
 
     @property
     def total(self) -> int:
         """All of it."""
-        return sum(getattr(self, item.name) for item in fields(self) if item.name != "name")
+        return sum(self.amounts.values())
 
 
 @dataclass(frozen=True)

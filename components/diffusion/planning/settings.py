@@ -33,7 +33,8 @@ class MemorySettings:
     of a training picture and of a drawn one; other shapes count as squares of their area. ``denoiser``, ``text_encoders`` and
     ``vae`` say how these lie where they are frozen, ``weights`` in what precision trained weights are. With ``staged`` training has a part
     on the GPU only while it works: the VAE for latents, text encoders for prompts, then the denoiser; drawing does where all parts take too
-    much of ``size``, the GPU's bytes.
+    much of ``size``, the GPU's bytes. ``captioner`` is the precision of the model that writes captions, ``described`` how many pictures it
+    sees at once, ``answer`` the most tokens that it says of one.
     ``on_gpu`` is False for the CPU, where nothing is in half precision or elsewhere.
     """
 
@@ -68,6 +69,9 @@ class MemorySettings:
     formula: GuidanceSection | None = None
     bank: int = 1
     scoring_batch: int = 64
+    captioner: str = "bf16"
+    described: int = 4
+    answer: int = 60
 
     @property
     def micro_batch(self) -> int:
@@ -123,7 +127,8 @@ def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1, size:
         sampling_batch=config.sampling.batch_size,
         resolution=training.resolution, drawn=round((height * width) ** 0.5) if height and width else height or width,
         guidance=config.sampling.guidance, formula=config.sampling.guidance_formula or method.guidance,
-        bank=bank, scoring_batch=config.scoring.batch_size,
+        bank=bank, scoring_batch=config.scoring.batch_size, captioner=config.captions.precision or usual,
+        described=config.captions.batch_size, answer=config.captions.max_tokens,
         denoiser=Storage(denoiser, config.base.offload), text_encoders=Storage(text_encoders),
         vae=Storage("fp32" if precision.vae == "auto" else precision.vae), weights=training.weights,
         staged=on_gpu and training.processes == 1, size=size, on_gpu=on_gpu,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -153,11 +153,25 @@ def describe_guidance(request: PromptRequest, bundle: Bundle, settings: Sampling
 
 @dataclass
 class _Side:
-    """A network with the branches that it predicts: the model, or its base."""
+    """A network with the branches that it predicts: the model, or its base; and the picture that it draws in line with, if any."""
 
     family: Family
     names: frozenset[str]
     prompts: PromptCache
+    aligned: Aligned | None = None
+
+    def rows(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """What is denoised in each branch: that picture, then those of the jobs."""
+        return [self.aligned.job, *jobs] if self.aligned else jobs
+
+    def predict(self, latents: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning, guidance: float) -> list[torch.Tensor]:
+        """The prediction of each branch in turn, of the latents' shape, for the conditioning of all their rows."""
+        rows = self.aligned.before(latents, timestep) if self.aligned else latents
+        branches = len(conditioning) // len(rows)
+        batch = torch.cat([rows] * branches) if branches > 1 else rows
+        with self.aligned.attention(len(rows)) if self.aligned else nullcontext():
+            found = self.family.predict(batch, timestep, conditioning, guidance=guidance)
+        return [each[-len(latents) :] for each in found.chunk(branches)]
 
 
 class Guidance:
@@ -178,7 +192,8 @@ class Guidance:
         everything = frozenset(name for name in (PROMPT, NEGATIVE, *self._formula.branches) if name == PROMPT or self._formula.uses(name))
         families = {family: everything - of_base, **({bundle.frozen.family: of_base} if of_base else {})}
         self._sides = [_Side(each, names, self._cache(each)) for each, names in families.items()]
-        self._aligned = Aligned(bundle, settings) if bundle.aligned_to else None
+        self._own = self._sides[0]
+        self._own.aligned = Aligned(bundle, settings) if bundle.aligned_to else None
 
     @staticmethod
     def _cache(family: Family) -> PromptCache:
@@ -187,7 +202,7 @@ class Guidance:
     @property
     def prompts(self) -> PromptCache:
         """What prompts are to the model."""
-        return self._sides[0].prompts
+        return self._own.prompts
 
     @property
     def families(self) -> list[Family]:
@@ -196,42 +211,37 @@ class Guidance:
 
     def read(self, jobs: Sequence[Job]) -> None:
         """Forget earlier prompts. Where parts take turns on the GPU, encode those of the jobs and make room for denoising."""
-        for number, side in enumerate(self._sides):
+        for side in self._sides:
             side.prompts = self._cache(side.family)
             if side.family.take_turns:
                 side.family.turn(*side.family.text_encoders)
-                asked = jobs if number or self._aligned is None else [self._aligned.job, *jobs]
-                texts = [prompt for name in sorted(side.names) for prompt in self._texts(name, asked)]
+                texts = [prompt for name in sorted(side.names) for prompt in self._texts(name, side.rows(jobs))]
                 side.prompts.encode(side.family.at_all_stages(texts))
-                side.family.turn(side.family.layout.denoiser, *(() if number else ("vae",)))
+                side.family.turn(side.family.layout.denoiser, *(("vae",) if side is self._own else ()))
 
     def for_jobs(self, jobs: Sequence[Job], steps: int) -> Predict:
         """The guided prediction for a batch of jobs, drawn in so many steps."""
         # Without the identifier a picture is not in the style.
-        aligned = self._aligned if any(job.request.tokens for job in jobs) else None
-        asked = [[aligned.job, *jobs] if aligned and not number else jobs for number in range(len(self._sides))]
-        texts = {name: self._texts(name, asked[number]) for number, side in enumerate(self._sides) for name in side.names}
+        in_style = any(job.request.tokens for job in jobs)
+        sides = self._sides if in_style else [replace(side, aligned=None) for side in self._sides]
+        texts = {name: self._texts(name, side.rows(jobs)) for side in sides for name in side.names}
         # At a step's noise a token may stand for other rows than at another's.
         conditionings: dict[tuple[str, ...], Conditioning] = {}
-        staged = [bool(side.family.stages) for side in self._sides]
+        staged = [bool(side.family.stages) for side in sides]
 
         def predict(latents: torch.Tensor, timestep: torch.Tensor, step: int) -> torch.Tensor:
             combination, predictions = self._at(timestep, step / steps), dict[str, torch.Tensor]()
-            for number, side in enumerate(self._sides):
+            for side, by_stage in zip(sides, staged, strict=True):
                 names = [name for name in combination.branches if name in side.names]
                 if not names:
                     continue
                 prompts = [prompt for name in names for prompt in texts[name]]
-                prompts = side.family.at_times(prompts, timestep) if staged[number] else prompts
-                key = (str(number), *prompts)
+                prompts = side.family.at_times(prompts, timestep) if by_stage else prompts
+                # Each branch is of one side.
+                key = (names[0], *prompts)
                 if key not in conditionings:
                     conditionings[key] = side.prompts.encode(prompts)
-                first = aligned if number == 0 else None
-                rows = first.before(latents, timestep) if first else latents
-                batch = torch.cat([rows] * len(names)) if len(names) > 1 else rows
-                with first.attention(len(rows)) if first else nullcontext():
-                    found = side.family.predict(batch, timestep, conditionings[key], guidance=self._guidance)
-                predictions |= dict(zip(names, (each[-len(latents) :] for each in found.chunk(len(names))), strict=True))
+                predictions |= zip(names, side.predict(latents, timestep, conditionings[key], self._guidance), strict=True)
             return combination.of(predictions)
 
         return predict

@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
     """Refuse (ConfigError) a method, a sampler, a law of times or a size that the base's family does not have. All of it is said."""
     layout, problems = facts.layout, Problems()
-    if layout.is_distilled(config.base.model, facts.denoiser, facts.index):
+    if layout.is_distilled(config.base.model, facts.denoiser, facts.index, facts.scheduler):
         remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
         _logger.warning("base.model=%s is distilled: training undoes that, and pictures of few steps blur%s", config.base.model, remedy)
     problems.found += [*_wrong_sizes(config, facts), *_wrong_method(config.method, method, layout)]

@@ -7,7 +7,7 @@ import pytest
 
 from components.cluster.applied import Applied, apply, list_schedules, remove
 from components.cluster.client import Access, Cluster, ClusterUnreachable, connect
-from components.cluster.cronjob import ScheduleRequest, load_template
+from components.cluster.schedule_manifests import ScheduleRequest, load_template
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY
 from tests.components.cluster.kube import write_kubeconfig

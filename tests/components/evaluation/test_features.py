@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 import sqlite3
 import sys
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import CLIPModel
 
-from components.core.errors import InputError
+from components.core.errors import InputError, ServiceUnreachable
 from components.evaluation.extractors.clip import ClipEncoder
 from components.evaluation.extractors.inception import InceptionExtractor
 from components.evaluation.features import FeatureCache, encode_texts_cached
@@ -84,6 +85,20 @@ def test_a_broken_cache_begins_anew(tmp_path: Path) -> None:
     assert list(cache.get(["k"])) == ["k"] and path.with_suffix(".broken").is_file()
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM vectors").fetchone() == (1,)
+
+
+def test_a_locked_cache_is_not_a_broken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache("a", tmp_path)
+    cache.put({"k": np.ones(2, np.float32)})
+    connect = sqlite3.connect
+    monkeypatch.setattr("sqlite3.connect", lambda path, timeout: connect(path, timeout=0.01))
+    with contextlib.closing(connect(cache.path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for used in (lambda: FeatureCache("a", tmp_path), lambda: cache.get(["k"])):
+            with pytest.raises(ServiceUnreachable, match="locked: another run") as caught:
+                used()
+            assert caught.value.where == str(cache.path)
+    assert list(cache.get(["k"])) == ["k"] and not cache.path.with_suffix(".broken").exists()
 
 
 def test_texts_are_encoded_once(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

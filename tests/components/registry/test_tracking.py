@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError, ServiceUnreachable
-from components.registry.tracking import check_reachable, open_tracking, public_uri, score_metrics, tracking_uri, training_metrics
+from components.registry.tracking import (
+    check_reachable,
+    open_tracking,
+    public_uri,
+    score_metrics,
+    service_errors,
+    tracking_uri,
+    training_metrics,
+)
 from tests.http_server import http_server
 
 
@@ -40,6 +48,19 @@ def test_an_answer_that_is_an_error_is_an_answer(login: str) -> None:
     with http_server(lambda call: asked.append(call.headers["Authorization"]) or (401, "")) as url:
         check_reachable(url.replace("//", f"//{login}"))
     assert asked == ["Basic dXNlcjpwQHNz" if login else None]
+
+
+@pytest.mark.parametrize(("place", "shared"), [("home/mlflow/mlflow.db", "STYLEFORGE_HOME"), ("team.db", "MLFLOW_TRACKING_URI")])
+def test_a_locked_database_is_no_server_that_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, shared: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    uri = f"sqlite:///{tmp_path / place}"
+    # In MLflow's words, which waits for twenty seconds.
+    with pytest.raises(ServiceUnreachable) as caught, service_errors(uri):
+        raise MlflowException("(sqlite3.OperationalError) database is locked [SQL: INSERT INTO registered_models]")
+    assert caught.value.where == f"MLflow at {uri}" and f"locked: another run uses the same {shared}" in caught.value.problem
+    assert f"another {shared}" in caught.value.remedy
 
 
 def test_training_log_and_scores_become_metrics(tmp_path: Path) -> None:

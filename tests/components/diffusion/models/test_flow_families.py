@@ -21,6 +21,7 @@ from components.diffusion.export.portable import check_format, formats_of, open_
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.flux import pack, picture_ids, unpack
 from components.diffusion.models.flux2 import shift_exponent
+from components.diffusion.models.sources import base_facts
 from components.diffusion.planning.shapes import family_from_configuration
 from components.diffusion.sampling.guidance import Guidance
 from components.diffusion.sampling.jobs import PromptRequest, jobs_for
@@ -273,12 +274,18 @@ def test_the_shift_goes_by_tokens_and_steps(tokens: int, steps: int | None, fact
         assert shift_exponent(tokens, steps) == pytest.approx(compute_empirical_mu(tokens, steps), abs=1e-12)
 
 
-def test_a_distilled_base_is_drawn_in_few_steps_and_saved_as_one(tmp_path: Path) -> None:
-    bundle = load_bundle(tiny_flux2_folder(tmp_path / "base", distilled=True), device="cpu")
+@pytest.mark.parametrize(("make", "asked", "steps"), [(tiny_flux2_folder, "distilled", 4), (tiny_z_image_folder, "turbo", 8)])
+def test_a_distilled_base_is_drawn_in_few_steps_and_saved_as_one(tmp_path: Path, make: Callable[..., Path], asked: str, steps: int) -> None:
+    bundle = load_bundle(make(tmp_path / "base", **{asked: True}), device="cpu")
     saved = bundle.save(tmp_path / "saved")
     for folder in (tmp_path / "base", saved):
         drawing = load_bundle(folder, device="cpu").family.drawing(SamplingSection())
-        assert (drawing.steps, drawing.guidance) == (4, 1.0)
+        assert (drawing.steps, drawing.guidance) == (steps, 1.0)
+        # A plan says the same, of configuration files alone.
+        facts = base_facts(str(folder))
+        assert facts.layout.settled(SamplingSection(), facts.denoiser, facts.index, facts.scheduler) == drawing
+    other = load_bundle(make(tmp_path / "other"), device="cpu")
+    assert other.family.drawing(SamplingSection()).steps == 50
 
 
 @pytest.mark.parametrize(

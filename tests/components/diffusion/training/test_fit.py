@@ -19,9 +19,9 @@ Z_IMAGE, KLEIN = "ZImagePipeline", "Flux2KleinPipeline"
 
 
 def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None, **settings: Any) -> None:
-    """``says`` is what both the denoiser's configuration and the index say."""
+    """``says`` is what the denoiser's configuration, the index and the scheduler's say."""
     config, found = configure(Path(model), **settings), {"guidance_embeds": True} | (says or {})
-    check_fit(config, method_for(config.method), BaseFacts(LAYOUTS[pipeline], found, {}, found))
+    check_fit(config, method_for(config.method), BaseFacts(LAYOUTS[pipeline], found, {}, found, found))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,9 @@ def test_the_other_methods_go_with_every_family(method: str) -> None:
         (FLUX, "a/folder", {"guidance_embeds": False}, "black-forest-labs/FLUX.1-dev"),
         (SD3, "stabilityai/stable-diffusion-3.5-large-turbo", {}, "stabilityai/stable-diffusion-3.5-large"),
         (Z_IMAGE, "Tongyi-MAI/Z-Image-Turbo", {}, "train on Tongyi-MAI/Z-Image instead"),
-        (Z_IMAGE, "Tongyi-MAI/Z-Image", {}, None),
+        (Z_IMAGE, "Tongyi-MAI/Z-Image", {"shift": 6.0}, None),
+        (Z_IMAGE, "a/folder", {"shift": 3.0}, "train on Tongyi-MAI/Z-Image instead"),
+        (SD3, "stabilityai/stable-diffusion-3.5-large", {"shift": 3.0}, None),
         (KLEIN, "a/folder", {"is_distilled": True}, "train on black-forest-labs/FLUX.2-klein-base-4B instead"),
         (KLEIN, "black-forest-labs/FLUX.2-klein-base-9B", {"is_distilled": False}, None),
         (FLUX, "black-forest-labs/FLUX.1-dev", {}, None),

@@ -3,7 +3,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from components.cluster.cron import MACROS, next_times, parse_cron, zone
+from components.cluster.cron_expression import MACROS, next_times, parse_cron, zone
 from components.core.errors import InputError
 
 START = datetime(2026, 2, 27, 22, 58, 30, tzinfo=UTC)

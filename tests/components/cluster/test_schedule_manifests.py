@@ -7,14 +7,23 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from components.cluster import cronjob
-from components.cluster.cronjob import ScheduleRequest, check_travels, config_map, cron_job, escape, load_template, needs, unescape
+from components.cluster import schedule_manifests
+from components.cluster.schedule_manifests import (
+    ScheduleRequest,
+    check_travels,
+    config_map,
+    cron_job,
+    escape,
+    load_template,
+    needs,
+    unescape,
+)
 from components.core.config import parse_config
 from components.core.errors import InputError
 from components.core.paths import REPOSITORY
 
 TEMPLATE = load_template()
-VOLUMES = cronjob.volumes_of(TEMPLATE)
+VOLUMES = schedule_manifests.volumes_of(TEMPLATE)
 CONFIG, GATE = REPOSITORY / "configs" / "pocket.yaml", REPOSITORY / "configs" / "gate.yaml"
 PLAIN = ScheduleRequest(name="nightly", config=CONFIG, cron="17 3 * * *", source="s3://bucket/styles")
 FULL = ScheduleRequest(
@@ -69,7 +78,7 @@ def test_it_is_the_manifest_filled_in() -> None:
     assert labels["app.kubernetes.io/component"] == "runner"
     for found in (labels, job["metadata"]["labels"], job["spec"]["jobTemplate"]["metadata"]["labels"]):
         assert found["app.kubernetes.io/instance"] == "nightly" and found["app.kubernetes.io/managed-by"] == "styleforge-schedule"
-    assert cronjob.is_ours(job) and not cronjob.is_ours(TEMPLATE)
+    assert schedule_manifests.is_ours(job) and not schedule_manifests.is_ours(TEMPLATE)
     assert list(needs(job)) == [
         ("ServiceAccount", "styleforge-runner"), ("PriorityClass", "styleforge-cpu"), ("ConfigMap", "runs"), ("Secret", "styleforge-runs"),
         ("PersistentVolumeClaim", "retrain-home"), ("PersistentVolumeClaim", "hub-cache"),
@@ -97,7 +106,7 @@ def test_the_command_takes_the_arguments() -> None:
     from cli.app import app
 
     command = typer.main.get_command(app)
-    name, *rest = cronjob.arguments(FULL)
+    name, *rest = schedule_manifests.arguments(FULL)
     context = command.commands[name].make_context(name, rest)  # type: ignore[attr-defined]
     assert context.params["gate"].name == "gate.yaml" and context.params["alias"] == "production"
     assert context.params["no_promote"] and len(context.params["overrides"]) == 2

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from components.cluster.client import Manifest
-from components.cluster.cron import UTC_NAMES, parse_cron, zone
+from components.cluster.cron_expression import UTC_NAMES, parse_cron, zone
 from components.cluster.nodes import quantity
 from components.core.config import RunConfig, config_text
 from components.core.errors import InputError
