@@ -1,4 +1,4 @@
-"""The settings of the verdict on the data."""
+"""The section about the verdict on the data."""
 
 from pydantic import Field, field_validator
 
@@ -6,7 +6,7 @@ from components.core.config.section import Probability, Section
 
 
 class ExamineSection(Section):
-    """The verdict on the data, before anything trains: can this style set be learned, and from this base?"""
+    """The verdict on the data before anything is trained: can this style set be learned, and from this base?"""
 
     enabled: bool = Field(True, description="Examine the set in each run and in `styleforge validate`; the cells of a comparison do not.")
     hard: bool = Field(False, description="Refuse to train on a set that a figure speaks against; otherwise figures only warn.")

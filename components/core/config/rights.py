@@ -1,4 +1,4 @@
-"""Which rights images must come with before they may train a model: the same rule for a run's validation and for the gate."""
+"""Which rights images must have before a model may be trained on them: the same rule for a run's validation and for the gate."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from components.core.config.section import Section
 
 
 class RightsRule(Section):
-    """Rights of the images that a model is trained on: those in `style_ref` and in `aux_pool`."""
+    """Rights required of the images that a model is trained on: those in `style_ref` and in `aux_pool`."""
 
     licenses: tuple[str, ...] = Field(
         (),

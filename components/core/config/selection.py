@@ -1,4 +1,4 @@
-"""The section of what is chosen after training: a checkpoint and a guidance scale."""
+"""The section on what is chosen after training: a checkpoint and a guidance scale."""
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -14,7 +14,7 @@ else:
 
 
 class Limit(Section):
-    """What one score of a choice must reach."""
+    """A limit that one score of a choice must keep to."""
 
     metric: ScoreName = Field(description="The score.")
     at_most: float | None = Field(None, description="Largest value.")
@@ -27,14 +27,14 @@ class Limit(Section):
         return self
 
     def excess(self, value: float) -> float:
-        """By how much a value is outside, as a share of the limit; at most 0 inside."""
+        """How far a value is outside the limit, as a share of the limit; 0 or less inside."""
         limit = self.at_most if self.at_most is not None else self.at_least
         assert limit is not None
         return (value - limit if self.at_most is not None else limit - value) / max(abs(limit), 1e-12)
 
 
 class SelectionSection(Section):
-    """Choosing among checkpoints of the training, and among guidance scales, by pictures of a bank of its own."""
+    """How a checkpoint and a guidance scale are chosen after training, by pictures of a separate prompt bank."""
 
     candidates: PositiveInt = Field(
         1,
