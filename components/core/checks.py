@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check. If it fails, ``needed`` tells a fault from mere advice."""
+    """The result of one check. ``needed`` says whether a failure is a fault or mere advice."""
 
     name: str
     ok: bool

@@ -51,7 +51,7 @@ class Variant(Section):
 
 
 class Ablation(Section):
-    """Variants that differ in one respect, in a table of their own."""
+    """Variants that differ in one thing, in a table of their own."""
 
     name: str = Field(min_length=1, description="What differs, such as `Aux source`; the table's title.")
     variants: tuple[Variant, ...] = Field(min_length=2, description="The variants.")

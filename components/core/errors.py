@@ -1,4 +1,4 @@
-"""Errors as part of the interface: one message that says where, what was found, what was expected and what to do."""
+"""Errors as part of the interface: one message that says where the problem is, what was found, what was expected and what to do."""
 
 import contextlib
 import errno

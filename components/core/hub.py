@@ -16,7 +16,7 @@ UNUSED_WEIGHTS = ["*.fp16.safetensors", "*.fp16-*.safetensors", "*.non_ema.safet
 
 
 def current_commit(model: str, ref: str = "main") -> str:
-    """The commit, 40 hex digits, that a branch or tag of a hub model points to now. Raises what :func:`fetch` does."""
+    """The commit, 40 hex digits, that a branch or tag of a hub model points to now. Raises as :func:`fetch` does."""
     from huggingface_hub import HfApi
 
     with _hub_errors(model, ref):

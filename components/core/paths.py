@@ -1,4 +1,4 @@
-"""Where state is kept, and how files are written: whole or not at all. Nothing else decides either."""
+"""The one place that decides where state is kept and how files are written: whole or not at all."""
 
 import contextlib
 import errno

@@ -8,7 +8,7 @@ TOKEN = "token"
 
 
 def fill_tokens(template: str, tokens: Sequence[str], place: str = TOKEN) -> str:
-    """Replace ``{token}``, or the placeholder named ``place``, by identifier tokens.
+    """Replace ``{token}``, or the placeholder named ``place``, with identifier tokens.
 
     Several tokens become a list: ``sks style, ukj style`` for ``{token} style``, and ``sks, ukj`` for ``{token}`` without the word.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _EVERY_SECONDS = 0.05
-# Looks per search for child processes, which goes through all processes of the machine.
+# Children are searched for only once in so many looks, since a search goes through all processes of the machine.
 _LOOKS_FOR_CHILDREN = 20
 
 

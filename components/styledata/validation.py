@@ -103,7 +103,7 @@ def validate_style_set(
 
 
 def _write_page(path: Path, report: ValidationReport, manifest: Manifest, style_set: Path) -> None:
-    """Write the page; its thumbnails show failing pictures first, then StyleRef, ``_MOST_PICTURES`` in all."""
+    """Write the page with at most ``_MOST_PICTURES`` thumbnails: failing pictures first, then StyleRef."""
     by_path = {entry.path: entry for entry in manifest.entries if entry.problem is None}
     failing = [failure.path for rule in report.rules for failure in rule.failures]
     style = [entry.path for entry in manifest.usable("style_ref")]

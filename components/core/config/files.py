@@ -25,7 +25,7 @@ def builtin_config(name: str) -> Path:
 def find_config(name: str | Path, folder: Path = Path(), besides: Path | None = None) -> Path:
     """Find the file that ``name`` refers to: a path, a file of that name in ``folder``, or one shipped with StyleForge; else InputError.
 
-    ``besides`` is the file that names it, and is never the answer.
+    ``besides`` is the file in which the name stands; it is never returned.
     """
     candidates = [folder / Path(name).expanduser(), folder / f"{name}.yaml"]
     if Path(name).name == str(name):

@@ -149,5 +149,5 @@ PLAIN = GuidanceSection(start=NEGATIVE, terms=(TermSection(scale="guidance", awa
 
 
 def plain_by_name(value: Any) -> Any:
-    """Replace ``plain`` by :data:`PLAIN`, for runs of a method that has another formula by default."""
+    """Replace ``plain`` with :data:`PLAIN`, for runs of a method that has another formula by default."""
     return PLAIN if value == "plain" else value

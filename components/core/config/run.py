@@ -68,7 +68,7 @@ class RunConfig(Section):
         return self
 
     def _fetched_conflict(self) -> str | None:
-        """A message on what is incompatible with packed or offloaded weights, which layers fetch only for each call; else None."""
+        """A message about what is incompatible with packed or offloaded weights, which layers fetch only for each call; else None."""
         precision, offload = self.base.precision.denoiser, self.base.offload
         packed, lora = ("fp8", "int8", "nf4"), self.method.lora
         for part, trains in (("denoiser", True), ("text_encoders", self.method.train_text_encoder)):

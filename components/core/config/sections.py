@@ -238,7 +238,7 @@ class TrainingSection(Section):
     )
 
     def conflict(self) -> str | None:
-        """A message on settings that cannot be combined, such as one that the optimizer does not support; else None."""
+        """A message about settings that cannot be combined, such as one that the optimizer does not support; else None."""
         if self.preview_every and not self.validation_prompts:
             return "training.preview_every: there is nothing to draw; set training.validation_prompts"
         rates = {rate for rate in (self.text_encoder_learning_rate, self.token_learning_rate) if rate}
