@@ -1,8 +1,8 @@
 """What the drawings show: concepts by name, with a role and words; the same for all families.
 
 The dictionary is Noto's: its names are Unicode's, with code points, categories and older names. A family's drawing shows the concept
-whose name it bears, hyphens aside. Left out are symbols, flags, clock faces, and variants of a drawing that is in already: skin tones,
-a man or a woman for the person, who kisses whom, and mirrored ones.
+whose name it bears, hyphens aside. Left out are symbols, flags, clock faces, and variants of drawings that are included: skin tones,
+a man or a woman in place of a person, who kisses whom, and mirrored ones.
 """
 
 import re
@@ -41,7 +41,7 @@ _ROLES = (
     ("Food & Drink", "", "thing"),
     ("Objects", "", "thing"),
 )
-"""Category, pattern of names and role; the first row that fits counts."""
+"""Category, pattern of names and role; the first row that matches applies."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ class Dictionary:
     by_code: dict[str, Concept]
 
     def named(self, name: str) -> Concept | None:
-        """The concept that a family calls ``name``; hyphens do not matter."""
+        """The concept that a family calls ``name``, hyphens aside; None if there is none."""
         key = name.replace("-", "")
         return self.by_name.get(key) or self.by_alias.get(key)
 
 
 def read_dictionary() -> Dictionary:
-    """The concepts of all families.
+    """Read the concepts of all families.
 
     Raises:
-        InputError: the family that holds them is not here, or cannot be read.
+        InputError: the package of the family that holds them is missing or cannot be read.
     """
     family = FAMILIES[DICTIONARY]
     require([family])
@@ -97,10 +97,10 @@ def read_dictionary() -> Dictionary:
 
 
 def role_of(name: str, category: str) -> str | None:
-    """``character``, ``background`` or ``thing``; None for what is left out."""
+    """The role of a name in a category: ``character``, ``background`` or ``thing``; None if its category is left out."""
     return next((role for known, pattern, role in _ROLES if category == known and re.search(pattern, name)), None)
 
 
 def plain_code(code: str) -> str:
-    """Code points without the variation selector, which some families write and others do not."""
+    """Code points in lower case without the variation selector, which some families write and others do not."""
     return "-".join(part for part in code.lower().split("-") if part != "fe0f")

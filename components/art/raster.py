@@ -18,26 +18,27 @@ def require_resvg() -> None:
 
 
 def rasterize(drawing: Drawing, size: int) -> Image.Image:
-    """The drawing on white, RGB, ``size`` pixels a side.
+    """Render the drawing on white, in RGB, ``size`` pixels a side.
 
     Raises:
-        InputError: resvg-py is not installed, the drawing is no SVG, or nothing can be seen in it.
+        InputError: resvg-py is not installed, the drawing is not valid SVG, or nothing is visible in it.
     """
     image = _render(drawing, size)
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def trim(drawing: Drawing) -> Drawing:
-    """The drawing with its ink in the middle of the frame, and a margin of a twentieth of the frame around it.
+    """Centre the drawing's ink in its frame, with a margin of at least a twentieth of the frame around it.
 
-    How much of the canvas a family leaves empty betrays it: the ink's box alone, four numbers, names the artist of every second drawing.
+    How much of the canvas is left empty gives a family away: the ink's box alone, four numbers, identifies the artist of every second
+    drawing.
 
     Raises:
         InputError: as :func:`rasterize`.
     """
     pixels = 256
     box = _render(drawing, pixels).getchannel("A").getbbox()
-    if box is None:  # which _render has refused
+    if box is None:  # cannot happen: _render refuses empty pictures
         return drawing
     x, y, side = drawing.frame
     left, top, right, bottom = (value * side / pixels for value in box)
@@ -46,7 +47,7 @@ def trim(drawing: Drawing) -> Drawing:
 
 
 def _render(drawing: Drawing, size: int) -> Image.Image:
-    """RGBA."""
+    """Render the drawing in RGBA; raises as :func:`rasterize` does."""
     require_resvg()
     from resvg_py import svg_to_bytes
 

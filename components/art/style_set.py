@@ -1,4 +1,4 @@
-"""A family as a style set: StyleRef, an Aux pool of other families, and the rest as reference."""
+"""A family as a style set: StyleRef, an Aux pool from other families, and the rest as reference."""
 
 import random
 from collections import Counter
@@ -17,14 +17,15 @@ from components.core.errors import InputError
 from components.core.paths import atomic_folder, write_jsonl
 
 STYLE_REF = {"character": 10, "background": 10}
-"""Pictures of StyleRef by role."""
+"""Number of StyleRef pictures by role."""
 POOL_ROLES = {"character": 2, "background": 1, "thing": 2}
-"""The Aux pool's roles, in proportion. Things too: StyleRef shows none, so only the pool can keep them from being forgotten."""
+"""The Aux pool's roles, in proportion. Things are included because StyleRef shows none: only the pool can keep the model from forgetting
+them."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a style set becomes: pixels a side, pictures of the pool, and of the reference (None: all that are left)."""
+    """The size of a style set: pixels a side, pictures in the pool, and pictures in the reference (None: all that are left)."""
 
     side: int = 512
     pool: int = 160
@@ -32,12 +33,12 @@ class Sizes:
 
 
 def render_style_set(family: Family, others: Sequence[Family], out: Path, sizes: Sizes, *, seed: int = 0) -> dict[str, int]:
-    """Write ``style_ref/``, ``aux_pool/``, ``reference/`` and ``metadata.jsonl`` into ``out``; returns the pictures of each.
+    """Write ``style_ref/``, ``aux_pool/``, ``reference/`` and ``metadata.jsonl`` into ``out``; returns the number of pictures in each.
 
     Every row of ``metadata.jsonl`` has ``file_name``, ``text``, ``role``, ``concept``, ``family``, ``license``, ``author`` and ``source``.
 
     Raises:
-        InputError: ``out`` is not empty, a package is absent, no other family is there for the pool, a family has too few pictures of a
+        InputError: ``out`` is not empty, a package is missing, no other family is given for the pool, a family has too few pictures of a
             role, or a drawing does not render.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -66,7 +67,8 @@ def _write(folder: Path, split: str, drawings: Sequence[Drawing], side: int) -> 
 
 def _annotation(drawing: Drawing, split: str) -> dict[str, Any]:
     family, concept = drawing.family, drawing.concept
-    # StyleRef's and the reference's captions say what is shown; the pool's say that it is a pictogram too, so that the word stays free.
+    # Captions in StyleRef and the reference say only what is shown; those in the pool also say "pictogram", so that this word keeps its
+    # meaning apart from the style.
     text = f"a pictogram of {concept.words}" if split == "aux_pool" else concept.words
     rights = {"family": family.name, "license": family.license, "author": family.author, "source": family.source}
     return {"text": text, "role": concept.role, "concept": concept.name, **rights}
@@ -84,7 +86,7 @@ def _plan_style(family: Family, dictionary: Dictionary, sizes: Sizes, seed: int)
 
 
 def _plan_pool(others: Sequence[Family], dictionary: Dictionary, count: int, seed: int) -> list[Drawing]:
-    """``count`` drawings, as many of each family and with the same roles in each, one more or less where that does not come out even."""
+    """``count`` drawings: the same number from each family and the same roles in each, give or take one where it does not divide evenly."""
     turns = [role for role, turn in POOL_ROLES.items() for _ in range(turn)]
     quotas: dict[Family, dict[str, int]] = {family: dict.fromkeys(POOL_ROLES, 0) for family in others}
     for index in range(count):

@@ -1,1 +1,1 @@
-"""Captions: a local vision-language model says what a picture shows, and what the identifier is to stand for is left out."""
+"""Captions from a local vision-language model: they say what a picture shows and leave out what the identifier is to stand for."""

@@ -1,4 +1,4 @@
-"""Captions for many pictures, batch by batch; what a model has answered once is remembered."""
+"""Captions for many pictures, batch by batch; a model's answers are cached."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 _ENOUGH_TO_JUDGE = 3
-"""Pictures after which a model that has said nothing of use is at fault, and not a picture."""
+"""If none of this many pictures or more gets a usable caption, the model is at fault and not the pictures."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that waits for a caption: what it is called, the sha256 of its file, and how it is opened."""
+    """A picture that needs a caption: its name, the sha256 of its file, and how it is opened."""
 
     path: str
     sha256: str
@@ -38,12 +38,12 @@ class Picture:
 def describe(
     pictures: Sequence[Picture], settings: CaptionsSection, load: Callable[[CaptionsSection], Captioner] = VisionLanguageModel
 ) -> Iterator[dict[str, str]]:
-    """Captions by path, a batch at a time; a caption is empty where nothing of the answer is left.
+    """Yield captions by path, one batch at a time; a caption is empty if nothing of the answer is left.
 
-    Answers are kept in the home by model, request and picture, so the model is loaded for pictures alone that it has not seen.
+    Answers are cached in the home by model, request and picture, so the model is loaded only for pictures that it has not seen.
 
     Raises:
-        InputError: the model cannot be used, or it has nothing of use to say of any picture.
+        InputError: the model cannot be used, or gives no usable caption for any of three pictures or more.
         ServiceUnreachable: the hub does not answer.
     """
     memory = _Memory(settings)
@@ -71,11 +71,11 @@ def describe(
 
 
 class _Memory:
-    """Answers by the picture's digest, in a file for each model and request. A line that was not finished is forgotten."""
+    """Cached answers by the picture's digest, in one file per model and request. An unfinished line is ignored."""
 
     def __init__(self, settings: CaptionsSection) -> None:
         self._settings = settings
-        # Both requests: which one counts is known when the model is loaded.
+        # Both possible requests, since which one applies is known only once the model is loaded.
         asked = [request_of(settings, chats=chats) for chats in (True, False)]
         key = [captioner_id(str(settings.model), settings.revision), asked, settings.max_tokens, settings.precision]
         self._file: Path = state("cache", "captions") / f"{digest_value(key)[:32]}.jsonl"
@@ -91,5 +91,5 @@ class _Memory:
             file.write("".join(json.dumps({"sha256": key, "answer": text}) + "\n" for key, text in answers.items()))
 
     def caption(self, sha256: str) -> str:
-        # What it is asked to continue is plain text; a question is not given back.
+        # A model that continues a text may repeat it in its answer; one that is asked a question does not repeat the question.
         return caption_of(self.answers[sha256], self._settings.omit, self._settings.prompt or "")

@@ -1,4 +1,4 @@
-"""Vision-language models of transformers behind one interface: pictures in, answers out, the same every time."""
+"""Vision-language models from transformers behind one interface: pictures in, answers out, deterministically."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ REQUEST = (
     "Describe what this picture shows in one phrase of at most 30 words: who or what is in it, pose and action, clothing, and the place. "
     "Begin with the subject. Say nothing about how the picture is made: no medium, technique or style, and none of these words: {omit}."
 )
-"""What a model with a chat template is asked for."""
+"""What a model with a chat template is asked by default."""
 
 
 class Captioner(Protocol):
     """Anything that describes pictures."""
 
     def describe(self, pictures: Sequence[Image]) -> list[str]:
-        """One answer a picture, as the model gave it."""
+        """Return one answer per picture, as the model gave it."""
         ...
 
 
 def request_of(settings: CaptionsSection, *, chats: bool) -> str:
-    """What a model is asked: the configured prompt, else the usual request of a model that ``chats`` and nothing of any other."""
+    """What a model is asked: the configured prompt, else :data:`REQUEST` if the model ``chats``, and nothing if it does not."""
     prompt = settings.prompt if settings.prompt is not None else REQUEST if chats else ""
     return prompt.replace("{omit}", ", ".join(settings.omit))
 
@@ -40,10 +40,10 @@ def request_of(settings: CaptionsSection, *, chats: bool) -> str:
 class VisionLanguageModel:
     """A captioner in transformers layout, as :class:`components.core.config.CaptionsSection` describes it.
 
-    One with a chat template is asked; any other captions unasked, or continues the prompt. Decoding is greedy.
+    A model with a chat template is asked the request; any other captions without one, or continues the prompt. Decoding is greedy.
 
     Raises:
-        InputError: the model is not there, cannot be loaded, lacks weights or a package, or does not fit the device.
+        InputError: the model does not exist, cannot be loaded, lacks weights or a package, or does not fit on the device.
         ServiceUnreachable: the hub does not answer.
     """
 
@@ -56,7 +56,7 @@ class VisionLanguageModel:
             self._processor, self._model = self._load(folder)
         self.chats = bool(getattr(self._processor, "chat_template", None))
         self.prompt = request_of(settings, chats=self.chats)
-        # Answers begin where the longest prompt of a batch ends.
+        # With padding on the left, all answers in a batch begin where the longest prompt ends.
         self._processor.tokenizer.padding_side = "left"
 
     def _load(self, folder: Path) -> tuple[Any, Any]:
@@ -70,12 +70,12 @@ class VisionLanguageModel:
             dtype=_type_of(self._settings.precision, self.device),
         )  # fmt: skip
         if missing := sorted(report["missing_keys"]):
-            # Left alone they would be random numbers.
+            # Otherwise they would keep their random initial values.
             raise InputError(self._where, f"lacks {len(missing)} of its weights, such as {missing[0]}", expected="a whole model")
         return processor, model.eval().to(self.device)
 
     def describe(self, pictures: Sequence[Image]) -> list[str]:
-        """One answer a picture. InputError where the processor refuses the prompt, or the batch does not fit the device's memory."""
+        """Return one answer per picture. InputError if the processor refuses the prompt or the batch does not fit into device memory."""
         import torch
 
         with _quiet(), self._errors("cannot describe pictures"), torch.inference_mode():
@@ -102,7 +102,7 @@ class VisionLanguageModel:
 
     @contextlib.contextmanager
     def _errors(self, what: str) -> Iterator[None]:
-        """The libraries' errors as ours: whatever they stumble over here is the model's, its settings' or the machine's."""
+        """Raise the libraries' errors as InputError: whatever fails here is due to the model, its settings or the machine."""
         import torch
 
         try:
@@ -124,7 +124,7 @@ class VisionLanguageModel:
 
 
 def _without_prompt(output: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
-    """The tokens that are new: models that continue a text give the prompt's back, those that answer apart do not."""
+    """Only the new tokens: models that continue a text return the prompt's tokens first, others return the answer alone."""
     import torch
 
     prompt = inputs.get("input_ids")
@@ -145,7 +145,7 @@ def _type_of(precision: str | None, device: torch.device) -> torch.dtype:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and hints off the screen, and leave its settings as they were."""
+    """Hide transformers' progress bars and hints within the block, then restore its settings."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

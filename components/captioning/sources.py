@@ -1,4 +1,4 @@
-"""Where a captioner is: its checked folder, fetched from the hub where need be, and the name by which captions remember it."""
+"""Where a captioner is: its folder, checked and if need be fetched from the hub, and the id by which captions record it."""
 
 import json
 from pathlib import Path
@@ -15,16 +15,16 @@ EXPECTED = "a folder or hub id of a vision-language model in transformers layout
 
 
 def captioner_id(model: str, revision: str | None) -> str:
-    """What captions are recorded as written by: ``owner/name@commit``, or a folder's name with a digest of its content."""
+    """The id by which captions record the model that wrote them: ``owner/name@commit``, or a folder's name and a digest of its content."""
     folder = local_model(model, "captions.model")
     return f"{folder.resolve().name}@sha256:{fingerprint(folder)[:16]}" if folder else f"{model}@{revision}"
 
 
 def check_captioner(model: str, revision: str | None) -> None:
-    """Refuse what can write no captions by its configuration alone: of a hub model nothing else is fetched.
+    """Refuse a model that, by its configuration, cannot write captions; no weights of a hub model are fetched.
 
     Raises:
-        InputError: it is not there, not pinned, gated, or no model that transformers knows to turn pictures into text.
+        InputError: the model does not exist, is not pinned, is gated, or is not one that transformers knows to turn pictures into text.
         ServiceUnreachable: the hub does not answer.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
@@ -42,7 +42,12 @@ def check_captioner(model: str, revision: str | None) -> None:
 
 
 def locate_captioner(model: str, revision: str | None, *, weights: bool = True) -> Path:
-    """The folder of a captioner, fetched if need be; without ``weights`` only its texts. Raises as :func:`check_captioner`."""
+    """The folder of a captioner, fetched if need be; without ``weights``, only its text files.
+
+    Raises:
+        InputError: the model does not exist, is not pinned or is gated, or lacks ``config.json`` or (with ``weights``) safetensors.
+        ServiceUnreachable: the hub does not answer.
+    """
     where = f"captions.model={model}"
     folder = local_model(model, "captions.model")
     if folder is None:

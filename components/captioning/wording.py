@@ -1,4 +1,4 @@
-"""From a model's answer to a caption: what is shown stays, words for medium and style go."""
+"""From a model's answer to a caption: what is shown stays, words for medium and style are removed."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 _DETERMINER = r"(?:an?|the|this|that|these|its|his|her|their|some)"
-# Words that begin something new: a style word further on says nothing about what stands before them.
+# Words that begin a new phrase: a style word after one of them says nothing about what comes before it.
 _BREAK = r"(?:in|on|at|with|of|by|from|near|and|or|is|are|was|were|has|under|behind|beside|\w+ing)\b"
 _SHOWS = (
     r"(?:of|shows?|showing|depicts?|depicting|features?|featuring|portrays?|portraying|presents?|captures?|capturing|illustrates?|"
@@ -19,15 +19,15 @@ _LEADING = re.compile(r"^(?:and|or|but|of)\s+", re.I)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'“])")
 _CLAUSE_END = re.compile(r"\s*[,;:]\s+|\s+[–—-]\s+")
 _SHORT_CLAUSE = 4
-"""Words of a clause that has room for nothing but the style that it names."""
+"""A clause with fewer words than this before its style word says nothing but the style."""
 
 
 def caption_of(answer: str, omit: Sequence[str], prompt: str = "") -> str:
-    """The caption in a model's answer, on one line, without any word of ``omit``; empty where nothing is left.
+    """The caption in a model's answer, on one line, without any word of ``omit``; empty if nothing is left.
 
-    A phrase, a clause or a sentence goes with the style word that it is about: ``A watercolor painting of a dog in a garden, in the
-    style of Monet.`` is ``a dog in a garden``. Words match whole, in the singular and plural, whatever their case. ``prompt`` is what
-    the model was made to continue. An unfinished last sentence is cut off where a whole one stands before it.
+    A phrase, a clause or a sentence is removed with the style word that it is about: ``A watercolor painting of a dog in a garden, in
+    the style of Monet.`` becomes ``a dog in a garden``. Only whole words match, in the singular and plural, in any case. ``prompt`` is
+    the text that the model continued. An unfinished last sentence is cut off if a complete one precedes it.
     """
     text = _plain(answer)
     if prompt and text.casefold().startswith(prompt.casefold()):
@@ -42,7 +42,7 @@ def caption_of(answer: str, omit: Sequence[str], prompt: str = "") -> str:
 
 
 def _plain(answer: str) -> str:
-    """One line without markup, quotation marks around it, and an announcement such as ``Caption:`` before it."""
+    """The text on one line, without markup, enclosing quotation marks or an introduction such as ``Caption:``."""
     text = " ".join(re.sub(r"[*_#`]+|<[^<>]*>", " ", answer).split())
     text = re.sub(r"\s+(?=[.;:!?])", "", re.sub(r"(?:\s*,)+", ",", text))
     text = re.sub(r"^[^.:]{0,40}\b(?:caption|description)\b[^.:]{0,20}:\s*", "", text, flags=re.I)
@@ -50,7 +50,7 @@ def _plain(answer: str) -> str:
 
 
 def _begin(text: str) -> str:
-    """A caption goes on after ``a photo of sks style,``, so an article at its head is no beginning of a sentence."""
+    """Lower-case a first word such as an article: a caption follows ``a photo of sks style,``, so it does not begin a sentence."""
     first = text.partition(" ")[0]
     return (
         text[:1].lower() + text[1:] if re.fullmatch(rf"{_DETERMINER}|two|three|four|five|several|many|people|there", first, re.I) else text
@@ -59,9 +59,10 @@ def _begin(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Patterns:
-    """``word`` finds a style word, ``lead`` what announces a subject, ``about`` a sentence on the style alone.
+    """``word`` finds a style word, ``lead`` the words that introduce a subject, ``about`` a sentence on the style alone.
 
-    ``phrases`` are of no use without the word, and go with it; before a noun (``attributes``) and elsewhere (``rest``) it goes alone.
+    ``phrases`` mean nothing without the style word and are removed with it; before a noun (``attributes``) and elsewhere (``rest``) the
+    word is removed alone.
     """
 
     word: re.Pattern[str]
@@ -77,7 +78,7 @@ def _patterns(omit: tuple[str, ...]) -> _Patterns | None:
     spelled = [r"[\s-]+".join(re.escape(part) for part in re.split(r"[\s-]+", phrase.strip())) for phrase in omit if phrase.strip()]
     if not spelled:
         return None
-    # Longest first, so that "pixel art" goes as a whole where "art" is listed too.
+    # Longest first, so that "pixel art" is removed as a whole even if "art" is listed too.
     word = rf"(?<![\w-])(?:{'|'.join(sorted(spelled, key=len, reverse=True))})(?:e?s)?(?![\w-])"
     before = rf"(?:(?:{word}|(?!{_BREAK})[\w'’-]+)\s+)"
     is_last = rf"(?!\s+(?!{_BREAK}|{_DETERMINER}\b)\w)"
@@ -104,7 +105,7 @@ def _patterns(omit: tuple[str, ...]) -> _Patterns | None:
 
 
 def _leave_out(sentence: str, words: _Patterns) -> str:
-    """A sentence without style words; one that has none stays as it is."""
+    """Remove style words from a sentence; one that has none stays as it is."""
     if not words.word.search(sentence):
         return sentence
     text, led = words.lead.subn("", sentence, count=1)
@@ -123,7 +124,7 @@ def _clause(text: str, words: _Patterns) -> str:
         text = phrase.sub(" ", text)
     text = words.attributes.sub(lambda found: ("an " if found[2].lower() in "aeiou" else "a ") if found[1] else "", text)
     text = " ".join(text.split())
-    # Again where what is left has come together to another one: "pixel photo art".
+    # Repeated, since what is left may join up to another style word: "pixel photo art".
     while words.word.search(text):
         text = " ".join(words.rest.sub(" ", text).split())
     before = None

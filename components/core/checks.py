@@ -1,11 +1,11 @@
-"""One thing that was looked at before a run: what was found, and what to do about it."""
+"""The result of one check before a run: what was found, and what to do about it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. ``needed`` tells a fault from advice."""
+    """The result of one check. ``needed`` says whether a failure is a fault or mere advice."""
 
     name: str
     ok: bool

@@ -18,7 +18,7 @@ from components.core.suggest import did_you_mean
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ALL_STYLES = "all"
-"""Name of the mean over styles in tables; no style can be called so."""
+"""Name of the mean over styles in tables; no style can have this name."""
 GUIDANCE = "sampling.guidance"
 _SHARED = ("style", "base", "scoring", "registry")
 _DRAWING = ("bank", "limit", "repeats", "batch_size", "plain_template")
@@ -46,7 +46,7 @@ class Variant(Section):
 
     @property
     def title(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         return self.label or self.name
 
 
@@ -128,7 +128,7 @@ class CompareConfig(Section):
         return self
 
     def _placed(self) -> Iterator[tuple[str, Variant, frozenset[str]]]:
-        """Where each variant stands, and the settings that it must share with the others: methods also share sampler and steps."""
+        """Each variant with its place in the file and the settings that it must not change: methods also share sampler and steps."""
         drawing = frozenset(f"sampling.{name}" for name in _DRAWING)
         ablated = drawing | {"training.steps"} if self.equal == "compute" else drawing
         fixed = drawing | {"training.steps"} | {f"sampling.{name}" for name in SAMPLER}
@@ -142,17 +142,17 @@ class CompareConfig(Section):
         return (*self.methods, *(variant for ablation in self.ablations for variant in ablation.variants))
 
     def front_of(self, method: str) -> dict[str, float | None]:
-        """The variants that are a method drawn at some guidance, the method itself first (None: at the run's own), with that guidance."""
+        """The variants that differ from a method in guidance alone, with their guidance; first the method itself (None: the run's own)."""
         alike = {item.name: float(item.set[GUIDANCE]) for item in self.variants if item.like == method and set(item.set) == {GUIDANCE}}
         return {method: None, **alike}
 
     def styles_of(self, variant: str) -> list[str]:
-        """Names of the styles that a variant is made on."""
+        """Names of the styles that a variant is trained on."""
         chosen = self._ablation_of(variant)
         return [style.name for style in self.styles if not chosen or chosen.styles is None or style.name in chosen.styles]
 
     def seeds_of(self, variant: str) -> list[int]:
-        """Seeds that a variant is made with."""
+        """Seeds that a variant is trained with."""
         chosen = self._ablation_of(variant)
         return [seed for seed in self.seeds if not chosen or chosen.seeds is None or seed in chosen.seeds]
 
@@ -162,7 +162,7 @@ class CompareConfig(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """One training with its scores: which variants it belongs to (equal settings share one cell), the style, the seed, the run."""
+    """One training with its scores: the variants it belongs to (equal settings share one cell), the style, the seed, the run."""
 
     id: str
     variants: tuple[str, ...]
@@ -173,16 +173,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison with the run that every cell starts from, as plain data."""
+    """A comparison, with the run that every cell starts from as plain data."""
 
     config: CompareConfig
     run: Mapping[str, Any]
     where: str
 
     def cells(self) -> list[Cell]:
-        """Every cell, seed by seed and style by style, so that what is finished first is whole tables of fewer seeds.
+        """All cells, seed by seed and style by style, so that an unfinished comparison has complete tables for fewer seeds.
 
-        ConfigError names the variant whose settings make no valid run.
+        Raises ConfigError, naming the variant, for settings that do not make a valid run.
         """
         found: dict[str, Cell] = {}
         for seed in self.config.seeds:
@@ -196,7 +196,7 @@ class Comparison:
         return list(found.values())
 
     def cell_config(self, variant: Variant, style: StyleChoice, seed: int) -> RunConfig:
-        """The run of one cell. Training steps are the run's: equal compute is made of them later, where methods are known."""
+        """The run of one cell. Training steps are the run's; for equal compute they are adjusted later, where methods are known."""
         merged = {key: dict(item) if isinstance(item, Mapping) else item for key, item in self.run.items()}
         pictures = {"name": style.name, "source": style.source or f"data/pocket/{style.name}", "reference": style.reference}
         merged |= {"seed": seed, "style": {**merged.get("style", {}), **pictures}}
@@ -205,7 +205,7 @@ class Comparison:
         return parse_config(merged, where=f"{self.where}, {variant.name}")
 
     def changes(self, variant: Variant) -> dict[str, Any]:
-        """The settings of a variant that differ from the run's, by dotted name, those of the method that it is like included."""
+        """The settings of a variant that differ from the run's, by dotted name, including those of the method it is ``like``."""
         if variant.like is None:
             return {"method.name": variant.name, **variant.set}
         (model,) = (item for item in self.config.methods if item.name == variant.like)
@@ -217,9 +217,9 @@ class Comparison:
 
 
 def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
-    """Read a comparison by path or name, and apply ``a.b=value`` overrides: of its own keys, else of all cells' runs.
+    """Read a comparison by path or name, and apply ``a.b=value`` overrides to its own keys or else to the runs of all cells.
 
-    InputError and ConfigError as :func:`components.core.config.load_config`.
+    Raises InputError and ConfigError as :func:`components.core.config.load_config` does.
     """
     path, data = read_config(path)
     data["set"] = dict(data.get("set") or {})
@@ -247,7 +247,7 @@ def _known(place: str, name: str, known: Sequence[str]) -> None:
 
 
 def _check_settings(place: str, settings: Mapping[str, Any], fixed: frozenset[str]) -> None:
-    """A variant must not change what makes cells comparable: data, base, seed, scoring, and its ``fixed`` settings."""
+    """Raise ValueError if a variant changes what makes cells comparable: style, base, seed, scoring, registry or a ``fixed`` setting."""
     for dotted in settings:
         if dotted == "seed" or dotted.split(".")[0] in _SHARED or dotted in fixed:
             raise ValueError(f"{place}: {dotted} must be the same for all; set it in the comparison's own set")

@@ -14,19 +14,19 @@ def digest_file(path: Path) -> str:
 
 
 def digest_value(value: Any) -> str:
-    """sha256 of a JSON value in canonical form (sorted keys, no blanks), as hex."""
+    """sha256 of a JSON value in canonical form (sorted keys, no whitespace), as hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_folder(folder: Path, skip: Callable[[Path], bool] = lambda name: False) -> str:
-    """sha256 over the sorted relative paths and contents of a folder's files, as hex, without those whose relative path is to ``skip``."""
+    """sha256 of the sorted relative paths and contents of a folder's files, as hex; ``skip`` says which relative paths to leave out."""
     folder = Path(folder)
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return digest_value([[name.as_posix(), digest_file(folder / name)] for name in names if not skip(name)])
 
 
 def derive_seed(seed: int, purpose: str, *ids: object) -> int:
-    """A 63-bit seed for one consumer: a hash of the run seed, its purpose and its ids, so order never matters."""
+    """A 63-bit seed for one consumer: a hash of the run seed, its purpose and its ids, so the order of calls never matters."""
     text = json.dumps([int(seed), purpose, *[str(part) for part in ids]])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

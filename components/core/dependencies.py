@@ -1,4 +1,4 @@
-"""What a module of ours can reach: the files whose code it may run, the data beside them, and the libraries that they import."""
+"""What one of our modules can reach: the files whose code it may run, the data beside them, and the libraries that they import."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,14 +10,14 @@ from components.core.paths import REPOSITORY
 
 OUR_PACKAGES = ("components", "steps")
 _NOT_DATA = (".py", ".pyc", ".safetensors")
-"""Code is followed by its imports, and weights have digests of their own in the configuration."""
+"""Suffixes that are not data: code is found through imports, and weights have their own digests in the configuration."""
 _IMPORT = re.compile(r"^[ ]*(?:from ([\w.]+) import (?:\(([^)]*)\)|([^\n#]+))|import ([^\n#]+))", re.MULTILINE)
 _FOR_TYPES = re.compile(r"^( *)if TYPE_CHECKING:\n(?:\1 +[^\n]*\n?|\n)*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Sorted paths, relative to the repository, of ``code`` and of the ``data`` files beside it, and top-level names of ``libraries``."""
+    """Sorted paths, relative to the repository, of ``code`` and the ``data`` files beside it, and the top-level names of ``libraries``."""
 
     code: tuple[str, ...]
     data: tuple[str, ...]
@@ -25,9 +25,9 @@ class Reach:
 
 
 def reach(*modules: Path, root: Path = REPOSITORY, apart: Iterable[str] = ()) -> Reach:
-    """Everything that ``modules`` can reach, themselves included: imports are followed wherever they stand, but for those of types only.
+    """Everything that ``modules`` can reach, themselves included: all imports are followed wherever they stand, except type-only ones.
 
-    The files in ``apart`` are not counted and not followed.
+    Files in ``apart`` are neither counted nor followed, unless they are among ``modules``.
     """
     reached: set[Path] = set()
     left_out = {root / name for name in apart} - {module.resolve() for module in modules}
@@ -51,16 +51,16 @@ def _relative(paths: set[Path], root: Path) -> tuple[str, ...]:
 
 @cache
 def _imports(path: Path, root: Path) -> tuple[frozenset[Path], frozenset[str]]:
-    """Files of ours, and top-level names of everything else, that a file imports."""
+    """Our files that a file imports, and the top-level names of everything else that it imports."""
     names = imported_names(path.read_text(encoding="utf-8"))
     ours = {name for name in names if name.split(".")[0] in OUR_PACKAGES}
     return frozenset(file for name in ours for file in _files(name, root)), frozenset(name.split(".")[0] for name in names - ours)
 
 
 def imported_names(text: str) -> set[str]:
-    """Dotted names that may be modules: ``from a.b import c`` may mean the module a.b.c or a name in a.b.
+    """Dotted names in imports that may be modules: ``from a.b import c`` may mean the module a.b.c or a name in a.b.
 
-    Read from formatted code (a statement a line), since to parse all of it takes a twentieth of a run whose steps are all cached.
+    Relies on formatted code (one statement per line), since parsing all of it would take a twentieth of a fully cached run.
     """
     found: set[str] = set()
     for module, several, one, plain in _IMPORT.findall(_FOR_TYPES.sub("", text)):
@@ -71,7 +71,7 @@ def imported_names(text: str) -> set[str]:
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:
-    """Files that importing ``name`` runs: the packages' ``__init__.py`` on the way, and the module."""
+    """Files that importing ``name`` runs: the ``__init__.py`` of each package on the way, and the module."""
     folder = root
     for part in name.split("."):
         if (folder / f"{part}.py").is_file():
@@ -86,7 +86,7 @@ def _files(name: str, root: Path) -> Iterator[Path]:
 
 @cache
 def _data_files(package: Path) -> tuple[Path, ...]:
-    """Files of a package that are no code; the packages inside of it count where they are reached themselves."""
+    """Data files of a package; packages inside it are left out, since they count only if they are reached themselves."""
     found: list[Path] = []
     for item in package.iterdir():
         if item.name.startswith((".", "__pycache__")):

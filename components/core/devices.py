@@ -1,4 +1,4 @@
-"""The device that models work on: the machine's, or the one that STYLEFORGE_DEVICE names. Imports torch only where it must."""
+"""The device that models run on: the machine's, or the one that STYLEFORGE_DEVICE names. Imports torch only where it must."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 
 
 def wanted_device() -> str:
-    """What STYLEFORGE_DEVICE says; empty if it is unset, ConfigError if it names no kind of device."""
+    """The value of STYLEFORGE_DEVICE; empty if it is unset, ConfigError if it is not one of :data:`KINDS`."""
     wanted = os.environ.get(VARIABLE, "").strip()
     if wanted and wanted not in KINDS:
         raise ConfigError(
@@ -36,10 +36,10 @@ def wanted_device() -> str:
 
 
 def default_device(*kinds: str) -> torch.device:
-    """The device that STYLEFORGE_DEVICE names; without it the accelerator of this machine, else the CPU.
+    """The device that STYLEFORGE_DEVICE names; if it is unset, this machine's accelerator, else the CPU.
 
-    Images for GPUs name theirs, so that a node whose GPU torch cannot use is an error (ConfigError), and not a training that takes weeks.
-    ``kinds`` are the accelerators that the caller can do with, all if none is given; any other makes it the CPU.
+    Container images for GPUs set it, so that a node whose GPU torch cannot use raises ConfigError instead of training for weeks on the CPU.
+    ``kinds`` are the accelerators that the caller supports (all if none is given); in place of any other the CPU is returned.
     """
     import torch
 
@@ -49,7 +49,7 @@ def default_device(*kinds: str) -> torch.device:
 
 @contextmanager
 def half_attention(device: torch.device) -> Iterator[None]:
-    """Within the block, attention in bf16 on a CPU is plain products: the fused kernel's backward pass takes five times as long there."""
+    """Compute attention on a CPU as plain products within the block: in bf16 the fused kernel's backward pass takes five times as long."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -57,7 +57,7 @@ def half_attention(device: torch.device) -> Iterator[None]:
         yield
         return
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    # The setting is for all devices, whatever its name says; without it the products are in fp32.
+    # Despite its name, the setting applies to all devices; without it the products are computed in fp32.
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     try:
         with sdpa_kernel(SDPBackend.MATH):
@@ -76,12 +76,12 @@ def _usable(wanted: str) -> torch.device:
     import torch
 
     device = torch.device(wanted)
-    # First, since it takes no memory of a GPU that is another process' own.
+    # Checked first, since it allocates nothing: the GPU may be reserved for another process.
     if (found := _accelerator()) and found.type == wanted:
         return device
     try:
         torch.empty(1, device=device)
-    except (AssertionError, RuntimeError) as error:  # the first where torch is built without it
+    except (AssertionError, RuntimeError) as error:  # AssertionError if torch is built without support for it
         reason = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
         raise ConfigError(
             f"{VARIABLE}={wanted}", f"torch {torch.__version__} cannot use it here ({reason})",
@@ -92,14 +92,14 @@ def _usable(wanted: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as nvidia-smi tells it: ``name`` with its memory, and the version of its ``driver``."""
+    """A GPU as nvidia-smi reports it: ``name``, which includes its memory, and the version of its ``driver``."""
 
     name: str
     driver: str
 
 
 def nvidia_gpus() -> list[Gpu]:
-    """The GPUs that the driver of this machine tells of; none without a driver."""
+    """The GPUs that this machine's driver reports; none without a driver."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
@@ -113,7 +113,7 @@ def nvidia_gpus() -> list[Gpu]:
 
 
 def cuda_of_torch() -> str | None:
-    """The release of CUDA that torch is built for, such as 13.0; None for a build without."""
+    """The CUDA release that torch is built for, such as 13.0; None without torch or for a build without CUDA."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
@@ -122,7 +122,7 @@ def cuda_of_torch() -> str | None:
 
 
 def driver_too_old(gpu: Gpu, cuda: str) -> int | None:
-    """The oldest driver that this release of CUDA takes, if the GPU's is older."""
+    """The oldest driver that this CUDA release supports, if the GPU's driver is older; else None."""
     oldest = OLDEST_DRIVER.get(int(cuda.partition(".")[0]))
     major = gpu.driver.partition(".")[0]
     return oldest if oldest and major.isdigit() and int(major) < oldest else None

@@ -1,4 +1,4 @@
-"""Errors as part of the interface: one message that says where, what was found, what was expected and what to do."""
+"""Errors as part of the interface: one message that says where the problem is, what was found, what was expected and what to do."""
 
 import contextlib
 import errno
@@ -23,12 +23,12 @@ class StyleForgeError(Exception):
         if expected:
             message += f"; expected {expected}"
         if remedy:
-            # After a listing the advice stands on a line of its own.
+            # After a list, the advice goes on a line of its own.
             message += ("\n" if "\n" in problem else ". ") + remedy[0].upper() + remedy[1:]
         super().__init__(message)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the four parts when the error crosses a process border."""
+        """Keep the four parts when the error is pickled for another process."""
         return functools.partial(type(self), expected=self.expected, remedy=self.remedy), (self.where, self.problem)
 
 
@@ -41,28 +41,28 @@ class InputError(StyleForgeError):
 class ConfigError(InputError):
     """A field of the run configuration is unknown, of the wrong type or out of bounds.
 
-    ``usable`` is the configuration without the fields at fault, where that is one: further checks may look at it.
+    ``usable`` is the configuration without the wrong fields, if that is valid: further checks can still be made on it.
     """
 
     usable: Any = None
 
 
 class Problems:
-    """Errors in what the user gave that do not keep one another from being found: collected, then raised as one."""
+    """Independent errors in the user's input: collected one by one, then raised as one."""
 
     def __init__(self) -> None:
         self.found: list[InputError] = []
 
     @contextlib.contextmanager
     def collect(self) -> Iterator[None]:
-        """Collect an :class:`InputError` of the block; any other error goes through."""
+        """Collect an :class:`InputError` raised in the block; let any other error through."""
         try:
             yield
         except InputError as error:
             self.found.append(error)
 
     def raise_all(self) -> None:
-        """Raise what was collected: one error as it is, several as a single :class:`InputError` with a line each."""
+        """Raise what was collected: one error as it is, several as a single :class:`InputError` with one line each."""
         messages = list(dict.fromkeys(str(error) for error in self.found))
         if len(messages) == 1:
             raise self.found[0]
@@ -101,7 +101,7 @@ _DATABASE = "ZenML's database"
 
 
 def error_json(error: BaseException) -> dict[str, Any]:
-    """An error as plain JSON: its kind and message, and for our own errors their parts."""
+    """An error as plain JSON: its type and message and, for our own errors, their parts."""
     data: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, StyleForgeError):
         data |= {"where": error.where, "problem": error.problem, "expected": error.expected, "remedy": error.remedy}
@@ -122,9 +122,9 @@ def database_locked(where: str, shared: str = "STYLEFORGE_HOME") -> ServiceUnrea
 
 
 def known_error(error: BaseException) -> Exception:
-    """The error of ours that lies behind ``error``, one for a full disk or a locked database, else ``error`` itself."""
+    """Find the StyleForge error behind ``error``, including one for a full disk or a locked database; else ``error`` itself."""
     current: BaseException | None = error
-    # A chain may be a ring: Python lets an error be its own cause.
+    # The chain may loop: Python lets an error be its own cause.
     seen: set[int] = set()
     while current is not None and id(current) not in seen:
         seen.add(id(current))
@@ -143,5 +143,5 @@ def known_error(error: BaseException) -> Exception:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 300 characters, for a message of our own; without one the error's kind."""
+    """The first line of an error's message (or its type, if it has none), at most 300 characters, to quote in a message of our own."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].strip()[:300]

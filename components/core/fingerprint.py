@@ -1,4 +1,4 @@
-"""Digests of the local files and folders that a run's settings point at, so that a change in them is seen."""
+"""Digests of the local files and folders that a run's settings point to, so that changes in them are noticed."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ _logger = logging.getLogger(__name__)
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 over a file, or over the sorted relative paths and contents of a folder without hidden files; else FileNotFoundError.
+    """sha256 of a file, or of the sorted relative paths and contents of a folder's files, hidden ones left out; else FileNotFoundError.
 
-    Digests of files of 8 MiB and more are remembered under STYLEFORGE_HOME by path, size, inode and times.
+    Digests of files of 8 MiB and more are cached under STYLEFORGE_HOME by path, size, inode and times.
     """
     path = Path(path)
     memory = _Memory()
@@ -35,7 +35,7 @@ def _hidden(relative: Path) -> bool:
 
 
 class _Memory:
-    """Digests of large files seen before. A damaged memory is forgotten, never trusted."""
+    """Cached digests of large files. A damaged cache is discarded, never trusted."""
 
     def __init__(self) -> None:
         self._file = state("cache") / "digests.json"

@@ -1,4 +1,4 @@
-"""What GPUs are called, and how much memory they have."""
+"""Names of GPUs, and how much memory they have."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from components.core.errors import InputError
 
 VARIABLE = "STYLEFORGE_GPU"
 GIB = 2**30
-# GiB by what is left of a name when its maker and series are taken away. Longer names come before those that they begin with.
+# GiB by the part of a name that remains without its maker and series.
 KNOWN = {
     "h200": 141, "b200": 180, "h100nvl": 94, "h100": 80, "gh200": 96, "a100": 40, "l40s": 48, "l40": 48, "l4": 24, "a40": 48, "a30": 24,
     "a16": 16, "a10g": 24, "a10": 24, "a2": 16, "t4": 16, "p100": 16, "p40": 24, "p4": 8, "v100": 16,
@@ -26,21 +26,21 @@ _SIZE = re.compile(r"(?<![a-z0-9])(\d+(?:\.\d+)?)\s*(gib|gb|g|mib|mb)(?![a-z])")
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """A GPU by what it is called, and its memory in bytes."""
+    """A GPU's name, as the user or the driver gave it, and its memory in bytes."""
 
     name: str
     size: int
 
     @property
     def usable(self) -> int:
-        """Bytes left for tensors: without CUDA's own context, and a part for libraries' workspaces and gaps between tensors."""
+        """Bytes left for tensors, after CUDA's own context and an allowance for libraries' workspaces and fragmentation."""
         return int(self.size * 0.95 - 0.6 * GIB)
 
 
 def gpu_memory(text: str, where: str = "--gpu") -> GpuMemory:
-    """The GPU that is meant: by its memory (``24GB``, binary as cards are sold), or by its name (``RTX 4090``, ``nvidia-l4``).
+    """The GPU that a text names, by its memory (``24GB``, binary, as cards are sold) or by its name (``RTX 4090``, ``nvidia-l4``).
 
-    A size within a name, as in ``A100-SXM4-80GB``, is its memory. InputError where nothing of that name is known.
+    A size within a name, as in ``A100-SXM4-80GB``, is its memory. InputError if no GPU of that name is known.
     """
     lower = text.strip().lower()
     if found := _SIZE.search(lower):
@@ -57,21 +57,21 @@ def gpu_memory(text: str, where: str = "--gpu") -> GpuMemory:
 
 
 def named_gpu() -> GpuMemory | None:
-    """The GPU that STYLEFORGE_GPU says runs will have; None where it is not set, InputError where it names none."""
+    """The GPU that runs will have according to STYLEFORGE_GPU; None if it is unset, InputError if it names no known GPU."""
     named = os.environ.get(VARIABLE, "").strip()
     return gpu_memory(named, VARIABLE) if named else None
 
 
 def usual_gpu() -> GpuMemory | None:
-    """The GPU that STYLEFORGE_GPU names, else the smallest of this machine; None where there is neither."""
+    """The GPU that STYLEFORGE_GPU names, else this machine's with the least memory; None if there is neither."""
     if named := named_gpu():
         return named
     if wanted_device() not in ("", "cuda"):
         return None
-    # The driver tells the memory beside the name.
+    # The driver reports the memory along with the name.
     return min((gpu_memory(gpu.name) for gpu in nvidia_gpus()), key=lambda gpu: gpu.size, default=None)
 
 
 def gigabytes(size: float) -> str:
-    """Bytes in binary gigabytes, as cards are sold: ``9.4 GB``; below one in megabytes."""
+    """A size in bytes as text: in binary gigabytes, as cards are sold (``9.4 GB``); below one, in megabytes."""
     return f"{size / GIB:.1f} GB" if size >= GIB else f"{size / 2**20:.0f} MB"

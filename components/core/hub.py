@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: the commit that a name means now, and the files of a pinned model."""
+"""The Hugging Face Hub: the commit that a branch or tag points to now, and the files of a pinned model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from components.core.errors import InputError, ServiceUnreachable, first_line
 COMMIT = re.compile(r"[0-9a-f]{40}")
 BASE = "base.model"
 UNUSED_WEIGHTS = ["*.fp16.safetensors", "*.fp16-*.safetensors", "*.non_ema.safetensors", "*consolidated*.safetensors", "original/*"]
-"""Copies of weights that are fetched in another form: half precision, without moving average, or the layout of the model's authors."""
+"""Duplicates of the weights that are fetched: in half precision, without moving average, or in the layout of the model's authors."""
 
 
 def current_commit(model: str, ref: str = "main") -> str:
-    """The commit, 40 hex digits, that a branch or tag of a hub model points to now. Raises as :func:`fetch`."""
+    """The commit, 40 hex digits, that a branch or tag of a hub model points to now. Raises as :func:`fetch` does."""
     from huggingface_hub import HfApi
 
     with _hub_errors(model, ref):
@@ -24,10 +24,10 @@ def current_commit(model: str, ref: str = "main") -> str:
 
 
 def fetch(model: str, revision: str | None, files: Collection[str], field: str = BASE) -> Path:
-    """The local folder of a hub model's ``files`` (glob patterns) at a pinned commit; ``field`` is the setting that names it.
+    """Fetch a hub model's ``files`` (glob patterns) at a pinned commit; returns their folder. ``field`` is the setting that names it.
 
     Raises:
-        InputError: no full commit hash, no such model or commit, or one that asks for a licence and a token first.
+        InputError: ``revision`` is not a full commit hash, there is no such model or commit, or it needs an accepted licence and a token.
         ServiceUnreachable: the hub does not answer.
     """
     if not revision or not COMMIT.fullmatch(revision):

@@ -13,11 +13,11 @@ from components.core.errors import InputError
 DEFAULT_MAX_PIXELS = 89_478_485
 """Pillow's own bound: a quarter of a gigabyte of RGB."""
 HARD_MAX_PIXELS = 2 * DEFAULT_MAX_PIXELS
-"""Above this Pillow refuses whatever the setting; for pictures that a scan has accepted already."""
+"""Above this Pillow refuses whatever the setting; the limit for pictures that a scan has already accepted."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
-"""What Pillow may try: it would run Ghostscript on a PostScript file."""
+"""The formats that Pillow may try: left to itself, it would run Ghostscript on a PostScript file."""
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"})
-"""File names that claim to be a picture. Anything else in a folder is not looked at."""
+"""Suffixes by which a file counts as a picture. Other files in a folder are not opened."""
 _ALPHA_MODES = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _PROBE_SIDE = 64
 """Side in pixels of the copy on which the spread is measured, so that sensor noise does not count as content."""
@@ -29,7 +29,7 @@ class UnreadableImageError(Exception):
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What one look at a picture tells.
+    """What inspecting a picture tells.
 
     ``width`` and ``height`` are in pixels, after EXIF rotation; ``mode`` and ``format`` are the file's own (Pillow's
     names). ``phash`` is the 64-bit perceptual hash as 16 hex digits. ``spread`` is the largest standard deviation of a
@@ -47,9 +47,9 @@ class ImageFacts:
 
 
 def load_rgb(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Decode a picture to 8-bit RGB: first frame, upright, alpha laid on white.
+    """Decode a picture to 8-bit RGB: first frame, upright, transparency on white.
 
-    InputError for a missing or damaged file, no picture, or more than ``max_pixels`` (seen in the header, before anything is decoded).
+    Raises InputError for a file that is missing, damaged or not a picture, or has more than ``max_pixels`` (checked before decoding).
     """
     try:
         content = Path(path).read_bytes()
@@ -59,7 +59,7 @@ def load_rgb(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
 
 
 def decode_rgb(content: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """:func:`load_rgb` of a file's bytes; ``name`` is what an error calls it."""
+    """:func:`load_rgb` from a file's bytes; ``name`` is the file's name in errors."""
     try:
         return _decode(io.BytesIO(content), max_pixels)[0]
     except UnreadableImageError as error:
@@ -81,7 +81,7 @@ def inspect_image(source: Path | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) ->
 
 def perceptual_hash(picture: Image.Image) -> str:
     """64-bit perceptual hash (DCT) of a picture, as 16 hex digits."""
-    import imagehash  # brings SciPy along: only where it is needed
+    import imagehash  # imports SciPy, so only where it is needed
 
     return str(imagehash.phash(picture))
 
@@ -111,7 +111,7 @@ def _decode(file: Any, max_pixels: int) -> tuple[Image.Image, str, str, bool]:
     except MemoryError as error:
         raise UnreadableImageError("too large for this machine's memory") from error
     except Exception as error:
-        # Decoders meet hostile bytes and raise anything: struct.error, SyntaxError, EOFError, ValueError, ...
+        # On hostile bytes decoders raise anything: struct.error, SyntaxError, EOFError, ValueError, ...
         raise UnreadableImageError(f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
@@ -119,12 +119,12 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception:
-        # Broken EXIF says nothing about the pixels: the picture is kept as it lies.
+        # Broken EXIF says nothing about the pixels: the picture is kept, unrotated.
         return image
 
 
 def _is_animated(image: Image.Image, kind: str) -> bool:
-    # An MPO's further frames are previews or the other eye, a TIFF's are pages.
+    # Further frames of an MPO are previews or the other eye's view, those of a TIFF are pages.
     try:
         return kind in ("GIF", "WEBP", "PNG") and bool(getattr(image, "is_animated", False))
     except Exception:
@@ -132,7 +132,7 @@ def _is_animated(image: Image.Image, kind: str) -> bool:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to 8-bit RGB: transparency on white, 16-bit and float values scaled; UnreadableImageError if not finite."""
+    """Convert any Pillow mode to 8-bit RGB: transparency on white, deep values scaled; UnreadableImageError if they are not finite."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _deep_gray_to_rgb(image)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
@@ -147,7 +147,7 @@ def _deep_gray_to_rgb(image: Image.Image) -> Image.Image:
     if not np.isfinite(values).all():
         raise UnreadableImageError("holds values that are not finite")
     top = float(values.max(initial=0.0))
-    # The container does not say how many of its bits are used, so the smallest usual range that holds the values is taken.
+    # The format does not say how many of its bits are used, so the smallest common range that holds the values is taken.
     ranges = (65535.0, 4294967295.0) if image.mode != "F" else (1.0, 255.0, 65535.0, 4294967295.0)
     full = next((limit for limit in ranges if top <= limit), top)
     gray = np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8)

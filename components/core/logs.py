@@ -1,4 +1,4 @@
-"""What the reader sees while a run is working: short lines for people, JSON lines for machines, bars on a terminal."""
+"""What the user sees during a run: short lines for people, JSON lines for machines, progress bars on a terminal."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ class Advance(Protocol):
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         row: dict[str, object] = {
@@ -36,7 +36,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _HumanFormatter(logging.Formatter):
-    """The message alone; a level in front of it only where something is wrong."""
+    """The message alone, with its level in front only for warnings and errors."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
@@ -59,7 +59,7 @@ class _StderrHandler(logging.StreamHandler):
 
 
 def set_up(*, verbose: bool = False, log_format: LogFormat = "human") -> None:
-    """Send our loggers to stderr: warnings and milestones by default, everything with ``verbose``. Calling it again replaces that.
+    """Send our loggers to stderr: warnings and milestones by default, everything with ``verbose``. Calling it again replaces this.
 
     Other libraries' loggers keep their own handlers and show warnings only, unless ``verbose``.
     """
@@ -69,10 +69,10 @@ def set_up(*, verbose: bool = False, log_format: LogFormat = "human") -> None:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-        # ZenML puts handlers of its own on the root logger, which would say everything twice.
+        # ZenML adds its own handlers to the root logger, which would print everything twice.
         logger.propagate = False
     logging.captureWarnings(not verbose)
-    # Where bitsandbytes is installed, peft imports it, and on a CPU it asks for a further package.
+    # peft imports bitsandbytes if it is installed, and on a CPU that logs that a further package is needed.
     for name in ("py.warnings", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.WARNING if verbose else logging.ERROR)
 
@@ -86,7 +86,7 @@ def is_verbose() -> bool:
 def progress(description: str, total: int, *, every_seconds: float = 10.0, shown: bool = True) -> Iterator[Advance]:
     """A progress bar on a terminal, a plain log line every few seconds elsewhere.
 
-    ``shown=False`` says nothing: of several processes that do one work, one speaks.
+    ``shown=False`` prints nothing: when several processes share the work, only one reports.
     """
     if not shown:
         yield lambda units=1, note="": None

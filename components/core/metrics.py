@@ -1,4 +1,4 @@
-"""The scores: where each is found in ``scores.json``, what people call it, how it is shown, and which way is better."""
+"""The scores: where each is found in ``scores.json``, its name for readers, how it is shown, and which way is better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ class Metric:
 
     ``group`` and ``source`` say where it is in ``scores.json``; ``factor`` and ``digits`` how it is shown; ``bounded`` scores keep
     all their digits in tables, where the others are rounded to three. ``paired`` scores have values on resamples that all models
-    share (see ``components/evaluation/replicates.py``), so that claims and the gate can tell small differences. Where the base's value
-    is zero by design, a change in percent says nothing: such scores are not ``proportional``.
+    share (see ``components/evaluation/replicates.py``), so that claims and the gate can detect small differences. Scores whose value for
+    the base is zero by design are not ``proportional``: for them a change in percent means nothing.
     """
 
     key: str
@@ -143,12 +143,12 @@ SPECS: dict[str, Metric] = {
 SCORES = tuple(key for key, metric in SPECS.items() if metric.group == "style")
 """The scores of a model's pictures, in the order of tables."""
 MEASURES = SCORES[4:]
-"""Those that a run may leave out."""
+"""The scores that a run may leave out."""
 PAIRED = tuple(key for key in SCORES if SPECS[key].paired)
 HYPERVOLUME = "hypervolume"
-"""Of a comparison alone: a method's scores at several guidances as one figure."""
+"""A score that only comparisons have: a method's results at several guidance scales as one figure."""
 MAIN = ("kid", "clip_t")
-"""How near to the style, and how well prompts are followed: what short tables, the plot and the verdict show."""
+"""Closeness to the style, and match with the prompt: the scores that short tables, the plot and the verdict show."""
 
 if TYPE_CHECKING:
     MetricName = str
@@ -159,16 +159,16 @@ else:
 
 
 def scores_in(scores: Mapping[str, Any]) -> list[str]:
-    """The scores that are there, in the order of tables."""
+    """The scores that are present, in the order of tables."""
     return [key for key in SCORES if scores.get(key)]
 
 
 def score_rows(style: Mapping[str, Any], base: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """For each score there is its title, the model's and the base's value with intervals, and the number of pictures, as text."""
+    """One row per score present, as text: its title, the model's and the base's value with intervals, and the number of pictures."""
     shown = (SPECS[key] for key in scores_in(style))
     return [(m.title, m.interval(style[m.key]), m.interval(base.get(m.key)), str(style[m.key].get("n", "–"))) for m in shown]
 
 
 def confidence_of(scores: Mapping[str, Any]) -> float:
-    """The level of the intervals in ``scores.json``; those of early versions do not say it."""
+    """The confidence level of the intervals in ``scores.json``; 0.95 for early versions, which do not record it."""
     return float((scores.get("context") or {}).get("confidence", 0.95))

@@ -1,4 +1,4 @@
-"""What the name of a model means: the embedded pocket models, a path on this machine, or an id on the Hugging Face Hub."""
+"""What the name of a model refers to: an embedded pocket model, a path on this machine, or an id on the Hugging Face Hub."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,9 @@ from components.core.errors import InputError
 from components.core.paths import pocket_weights
 
 POCKET_BASES = {"pocket": "base", "pocket-flow": "flow"}
-"""Names of the embedded bases, and the part of the weights that each is in."""
+"""Names of the embedded bases, and the part of the embedded weights that holds each."""
 _EVALUATOR = {"pocket": "evaluator"}
-"""What ``pocket`` stands for where no base is asked for."""
+"""What ``pocket`` refers to in settings other than ``base.model``."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
@@ -17,7 +17,7 @@ _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 def local_model(name: str, field: str) -> Path | None:
     """Path of a model on this machine, file or folder; None for a hub id, InputError for what is neither.
 
-    ``field`` is the setting that names it: it decides what ``pocket`` stands for, and errors call it so.
+    ``field`` is the setting that names the model: it decides what ``pocket`` refers to, and appears in errors.
     """
     embedded = POCKET_BASES if field == "base.model" else _EVALUATOR
     if name in embedded:
@@ -36,6 +36,6 @@ def local_model(name: str, field: str) -> Path | None:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is a hub id, ``owner/name``. A path that exists is none."""
+    """Whether a name is a hub id, ``owner/name``. A path that exists is not."""
     path = Path(name).expanduser()
     return bool(_HUB_ID.fullmatch(name)) and path.suffix not in _WEIGHTS and not path.exists()

@@ -1,11 +1,11 @@
-"""Mappings within mappings: merged, read and set by dotted keys."""
+"""Nested mappings: merged, read and set by dotted keys."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
 def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``below`` with ``above`` laid over it: mappings go deep, all else (lists too) is replaced. Neither is changed."""
+    """Merge ``above`` over ``below``: mappings are merged recursively, all else (lists too) is replaced. Neither argument is changed."""
     merged = dict(below)
     for key, value in above.items():
         lower = merged.get(key)
@@ -14,7 +14,7 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 
 def without(data: Mapping[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
-    """``data`` less what lies at the place that the keys name; the same where there is nothing, or a list is on the way."""
+    """A copy of ``data`` without the value that the keys lead to, if any; a list or other non-mapping on the way is removed whole."""
     first, *rest = keys
     if first not in data:
         return dict(data)
@@ -24,7 +24,7 @@ def without(data: Mapping[str, Any], keys: Sequence[Any]) -> dict[str, Any]:
 
 
 def set_at(data: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
-    """A copy of ``data`` with ``value`` at the place that the keys name; TypeError where something on the way is no mapping."""
+    """A copy of ``data`` with ``value`` at the place that the keys lead to; TypeError if something on the way is not a mapping."""
     first, *rest = keys
     if not rest:
         return {**data, first: value}
@@ -35,7 +35,7 @@ def set_at(data: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str
 
 
 def leaves(value: Any, name: str = "", *, into_lists: bool = False) -> Iterator[tuple[str, Any]]:
-    """Each value that is no mapping with its dotted name; ``into_lists`` what lies in a list too, by the list's name."""
+    """Yield each value that is not a mapping with its dotted name; with ``into_lists``, a list's items instead, under the list's name."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from leaves(item, f"{name}.{key}" if name else str(key), into_lists=into_lists)

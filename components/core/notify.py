@@ -12,14 +12,14 @@ WEBHOOK_VARIABLE = "STYLEFORGE_WEBHOOK_URL"
 SECONDS = 10.0
 """Seconds to wait for the webhook at each step of the exchange."""
 LENGTH = 2000
-"""Characters of a message; the rest is cut off."""
+"""Longest message, in characters; the rest is cut off."""
 _logger = logging.getLogger(__name__)
 
 
 def check_webhook(variable: str) -> None:
-    """Return if the variable can be used: the default one may be unset, which means no messages. Else InputError.
+    """Raise InputError unless the variable can be used; the default one may be unset, which means no messages.
 
-    Neither its value nor a name that may be an address by mistake is in the message.
+    The error shows neither the variable's value nor its name if that is not valid: it may be an address given by mistake.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         expected = "a name; the address itself stays in there"
@@ -34,13 +34,13 @@ def check_webhook(variable: str) -> None:
 
 
 def notify(text: str, *, variable: str = WEBHOOK_VARIABLE, seconds: float = SECONDS) -> bool:
-    """Post ``{"text": text}`` to the address in the variable, if any: whether it was taken. A failure is a warning in the log, no error."""
+    """Post ``{"text": text}`` to the address in the variable, if any; returns whether it was accepted. Failures are only logged."""
     address = os.environ.get(variable, "")
     if not address:
         return False
     import requests
 
-    # Its debug messages show the address.
+    # urllib3's debug messages show the address.
     pool = logging.getLogger("urllib3.connectionpool")
     level = pool.level
     pool.setLevel(logging.ERROR)
@@ -51,7 +51,7 @@ def notify(text: str, *, variable: str = WEBHOOK_VARIABLE, seconds: float = SECO
             return True
         reason = f"HTTP {answer.status_code}"
     except Exception as error:
-        reason = type(error).__name__  # Its text may hold the address.
+        reason = type(error).__name__  # The error's text may hold the address.
     finally:
         pool.setLevel(level)
     _logger.warning("the webhook of %s did not take a message (%s)", variable, reason)

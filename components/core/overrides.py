@@ -1,4 +1,4 @@
-"""``--set A.B=VALUE``, wherever the command takes it."""
+"""``--set A.B=VALUE``, for every command that takes it."""
 
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
@@ -27,7 +27,10 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str], model: ty
 
 
 def parse_override(override: str, model: type[BaseModel], example: str = _EXAMPLE) -> tuple[list[str], Any]:
-    """Keys and value of ``A.B=VALUE``, else ConfigError. What is typed for a field of text is that text; for any other it is YAML."""
+    """Keys and value of ``A.B=VALUE``, else ConfigError.
+
+    For a text field the value is taken literally, unless it is quoted or (where the field may be null) null; otherwise it is read as YAML.
+    """
     dotted, separator, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not separator or not all(keys):
@@ -54,7 +57,7 @@ def _annotation(model: type[BaseModel], keys: Sequence[str]) -> Any:
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The types that an annotation admits, unions and literals taken apart."""
+    """The types that an annotation admits, with unions and literals split up."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _kinds(get_args(annotation)[0])

@@ -1,4 +1,4 @@
-"""Pages and texts from templates: HTML that asks the network for nothing, and Markdown, from plain data that users wrote in part."""
+"""Render templates with plain data, partly written by users: HTML that loads nothing from the network, and Markdown."""
 
 import base64
 import io
@@ -13,20 +13,20 @@ from PIL.Image import Image, Resampling
 from components.core.paths import write_text
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
-# A forge would notify people and link issues that a prompt or a name happens to mention.
+# GitHub and the like would notify people and link issues that a prompt or a name happens to mention.
 _MENTION = re.compile(r"([@#])(?=\w)")
 _SMALL = 96
-"""Pictures up to this side are enlarged without blurring: they are meant to be seen pixel by pixel."""
+"""Pictures up to this size, in pixels a side, are enlarged without blurring: they are meant to be seen pixel by pixel."""
 
 
 def write_page(path: Path, template: Path, page: Mapping[str, Any]) -> Path:
-    """Write :func:`render`'s text atomically, and give its path."""
+    """Write :func:`render`'s text to ``path`` atomically; returns ``path``."""
     write_text(path, render(template, page))
     return path
 
 
 def render(template: Path, page: Mapping[str, Any]) -> str:
-    """A template with its values, of which none may be missing: HTML escapes all, Markdown has ``text``, ``code`` and the like for it."""
+    """Fill in a template; no value may be missing. HTML escapes every value, Markdown has filters for it (``text``, ``code``, ...)."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -38,7 +38,7 @@ def render(template: Path, page: Mapping[str, Any]) -> str:
 
 
 def thumbnail(image: Image, side: int) -> dict[str, Any]:
-    """``uri`` (data), ``width``, ``height`` and ``small`` of a copy within ``side`` pixels: lossless PNG if small, else WebP."""
+    """``uri`` (data URI), ``width``, ``height`` and ``small`` of a copy within ``side`` pixels: lossless PNG if small, else WebP."""
     small = max(image.size) <= _SMALL
     if max(image.size) > side:
         image = image.copy()
@@ -53,29 +53,29 @@ def thumbnail(image: Image, side: int) -> dict[str, Any]:
 
 
 def escaped(text: Any) -> str:
-    """``text`` on one line, with nothing in it that Markdown, a table or a forge's mentions would read as theirs."""
+    """``text`` on one line, escaped so that none of it is read as Markdown, as the end of a table cell or as a mention."""
     return _MENTION.sub("\\1\u200b", _SPECIAL.sub(r"\\\1", " ".join(str(text).split())))
 
 
 def address(url: str) -> str:
-    """``url`` for a Markdown link that it cannot leave."""
+    """``url`` escaped so that it cannot break out of a Markdown link."""
     return re.sub(r"[\s()<>]", lambda found: f"%{ord(found[0]):02X}", url)
 
 
 def cell(text: Any) -> str:
-    """Markdown of our own on one line, for a table."""
+    """Markdown of our own on one line, for a table cell."""
     return " ".join(str(text).split()).replace("|", "\\|")
 
 
 def code(text: Any) -> str:
-    """``text`` on one line as a code span that it cannot leave, in a table neither."""
+    """``text`` on one line as a code span that it cannot break out of, even in a table."""
     line = cell(text)
     fence, pad = _fence(line, 1), " " if "`" in line else ""
     return f"{fence}{pad}{line}{pad}{fence}" if line else ""
 
 
 def fenced(text: str) -> str:
-    """``text`` as a code block that it cannot leave."""
+    """``text`` as a code block that it cannot break out of."""
     fence = _fence(text, 3)
     return f"{fence}text\n{text.strip()}\n{fence}"
 
@@ -85,5 +85,5 @@ def _fence(text: str, least: int) -> str:
 
 
 def literal(value: Any) -> str:
-    """A Python literal for a text's code, which cannot leave its block."""
+    """``value`` as a Python literal that cannot break out of a Markdown code block."""
     return json.dumps(value, ensure_ascii=False).replace("`", "\\x60") if isinstance(value, str) else repr(value)

@@ -1,4 +1,4 @@
-"""The one place that knows where state lives, and the only ways in which files come to be: whole or not at all."""
+"""The one place that decides where state is kept and how files are written: whole or not at all."""
 
 import contextlib
 import errno
@@ -17,17 +17,17 @@ from components.core.errors import FULL, InputError, StorageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLOORS = ("cli", "runs", "orchestration", "pipelines", "steps", "components")
-"""Our top-level packages, from the command down to the work: imports only point down."""
+"""Our top-level packages, from the command line down to the work itself; imports only point downwards."""
 _START = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 
 
 def python_module(name: str, *arguments: str) -> list[str]:
-    """The command line that runs a module of ours in a process of its own, from any folder and however we are installed."""
+    """The command line that runs one of our modules in its own process, from any folder and however StyleForge is installed."""
     return [sys.executable, "-c", _START, str(REPOSITORY), name, *arguments]
 
 
 def home() -> Path:
-    """The state folder: ``$STYLEFORGE_HOME``, else ``.styleforge`` here; created if missing, InputError if it cannot be written to."""
+    """The state folder: ``$STYLEFORGE_HOME``, else ``./.styleforge``; created if missing, InputError if it is not writable."""
     folder = Path(os.environ.get("STYLEFORGE_HOME") or ".styleforge").expanduser().resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,12 +55,12 @@ HOME = {
     "art": ("families of pictograms", "`styleforge art fetch` downloads them again"),
     "pocket-styles": ("style sets of `styleforge pocket check`", "they are rendered again"),
 }
-"""What lies in the home, and what removing it costs."""
+"""What each folder in the home holds, and what removing it costs."""
 
 
 @functools.cache
 def _try_to_write(folder: Path) -> None:
-    """Once a process; a failure is tried again."""
+    """Write a temporary file; a success is cached for the process, a failure is not."""
     with tempfile.TemporaryFile(dir=folder):
         pass
 
@@ -76,7 +76,7 @@ def state(*parts: str) -> Path:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a :class:`StorageError` that names ``path``, and a file on its way into an InputError."""
+    """Raise a :class:`StorageError` that names ``path`` if the disk refuses a write, an InputError for a file in a folder's place."""
     try:
         yield
     except OSError as error:
@@ -91,11 +91,11 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it onto ``path`` on success, remove it on failure."""
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on failure."""
     path = Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays last, since writers such as Pillow choose the format by it. Process ids are no names: every pod has a 1.
+        # The suffix stays last, since writers such as Pillow choose the format by it. A process id would not be unique: every pod has a 1.
         temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.tmp{path.suffix}")
         try:
             yield temporary
@@ -107,7 +107,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path``; on success it replaces ``path``, on failure it is removed."""
+    """Yield a temporary folder beside ``path``; on success it replaces ``path``, on failure it is removed."""
     path = Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,13 +152,13 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
+    """Write one JSON object per line, atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line."""
-    # Not splitlines(): U+0085 and U+2028, which JSON leaves as they are, are line ends to it.
+    """Read a file of one JSON object per line."""
+    # Not splitlines(), which also splits at U+0085 and U+2028; JSON leaves these unescaped.
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
 
 

@@ -1,4 +1,4 @@
-"""Rights of training images: what a licence asks for, what a rule refuses, and the text that names everybody."""
+"""Rights of training images: what a licence requires, what a rule refuses, and the attribution text."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from components.core.config.rights import RightsRule
 from components.core.errors import ConfigError
 
 FIELDS = ("license", "author", "consent", "source")
-"""What a row of ``metadata.jsonl`` may say of an image's rights, each a text."""
+"""The fields of a row of ``metadata.jsonl`` on an image's rights, each a text."""
 ANY = "any"
 _SHARE_ALIKE = ("CC-BY-SA-", "CC-BY-NC-SA-", "GPL-", "AGPL-", "LGPL-", "GFDL-", "ODbL-", "LAL-", "EUPL-")
 _NO_NAME = ("CC0-", "CC-PDM-", "LicenseRef-", "Unlicense", "0BSD", "MIT-0", "WTFPL")
-"""Licences that do not ask to name the author; for a contract of one's own, that is said elsewhere."""
+"""Licences that do not require naming the author; a contract of one's own (``LicenseRef-``) says elsewhere whether it does."""
 _LISTED = 20
 
 Row = Mapping[str, Any]
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 
 def canonical(license_: str) -> str | None:
-    """The SPDX id or expression in its own spelling; None for what is none."""
+    """An SPDX id or expression in its canonical spelling; None if it is not one."""
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
     try:
@@ -29,7 +29,7 @@ def canonical(license_: str) -> str | None:
 
 
 def check_rule(rule: RightsRule, where: str) -> None:
-    """Raise ConfigError for a licence in the rule that is no SPDX id."""
+    """Raise ConfigError for a licence in the rule that is not an SPDX id."""
     wrong = [name for name in rule.licenses if name != ANY and ((known := canonical(name)) is None or " " in known)]
     if wrong:
         raise ConfigError(
@@ -39,12 +39,12 @@ def check_rule(rule: RightsRule, where: str) -> None:
 
 
 def is_share_alike(license_: str) -> bool:
-    """Whether every way to use an image asks that what is made from it is under the same licence."""
+    """Whether every alternative that the licence offers requires what is made from the image to be under the same licence."""
     return all(any(part.startswith(_SHARE_ALIKE) for part in _ids(way)) for way in _ways(license_))
 
 
 def problem_of(rule: RightsRule, row: Row) -> str | None:
-    """What the rule has against an image; None where it may train."""
+    """Why the rule refuses an image; None if it may be trained on."""
     problems = [_license_problem(rule, row)]
     if rule.consent and not row.get("consent"):
         problems.append("has no consent")
@@ -52,7 +52,7 @@ def problem_of(rule: RightsRule, row: Row) -> str | None:
 
 
 def refused(rule: RightsRule, rows: Iterable[Row]) -> dict[str, str]:
-    """The images that a rule refuses, by path, with the reason."""
+    """The reasons why a rule refuses images, by the image's path."""
     found = ((str(row["path"]), problem_of(rule, row)) for row in rows)
     return {path: problem for path, problem in found if problem}
 
@@ -68,7 +68,7 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def attribution(rows: Sequence[Row], title: str) -> str:
-    """The text that licences ask for: a line for each author, licence and source, with what is share-alike and what names no licence."""
+    """The attribution that licences require: a line per author, licence and source, then share-alike licences and images without one."""
     groups: dict[tuple[str, str, str], int] = {}
     for row in rows:
         if row.get("license"):
@@ -111,10 +111,10 @@ def _license_problem(rule: RightsRule, row: Row) -> str | None:
 
 
 def _ways(license_: str) -> list[str]:
-    """The licences that one may choose from; an expression in brackets is taken whole."""
+    """The alternatives that an expression offers (``OR``); one with brackets is taken whole."""
     return [license_] if "(" in license_ else license_.split(" OR ")
 
 
 def _ids(way: str) -> list[str]:
-    """The licences that hold together."""
+    """The licences that apply together in one alternative (``AND``), without their exceptions (``WITH``)."""
     return [part.partition(" WITH ")[0] for part in way.strip("()").split(" AND ")]

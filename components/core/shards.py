@@ -1,18 +1,17 @@
-"""How work that goes in batches is shared among machines: in whole batches, so that each has the company that it has on one."""
+"""How work in batches is divided among machines: by whole batches, so that each item is in the same batch as on one machine."""
 
 from collections.abc import Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Shard = tuple[int, int]
-"""(i, n): the i-th of n shards."""
+"""(i, n): the i-th of n shards, counted from 0."""
 
 
 def every_nth_batch(items: Sequence[Item], batch_size: int, shard: Shard) -> list[Item]:
-    """The items of every n-th batch, beginning with the i-th. All shards together are all items, each once.
+    """The items of every n-th batch, beginning with the i-th. Together, the shards hold every item once.
 
-    A matrix product of another shape rounds differently; so a batch is never split, nor are two put together: in a shard the batches
-    begin where they begin in the whole.
+    A matrix product of another shape rounds differently, so batches are neither split nor joined: a shard's batches are those of the whole.
     """
     index, count = shard
     starts = range(0, len(items), batch_size)

@@ -1,4 +1,4 @@
-"""How much memory a piece of work took."""
+"""How much memory a block of code uses at its peak."""
 
 import itertools
 import sys
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 _EVERY_SECONDS = 0.05
-# To find children, all processes of the machine are looked through.
+# Children are searched for only once in so many looks, since a search goes through all processes of the machine.
 _LOOKS_FOR_CHILDREN = 20
 
 
 @dataclass
 class Usage:
-    """Peak memory in bytes: what an accelerator had allocated, or on the CPU what this process and its children had resident."""
+    """Peak memory in bytes: allocated on an accelerator, or, on the CPU, resident in this process and its children."""
 
     device: str = "cpu"
     peak_memory_bytes: int = 0
@@ -23,7 +23,7 @@ class Usage:
 
 @contextmanager
 def measured() -> Iterator[Usage]:
-    """Measure the block; the numbers are there when it ends."""
+    """Measure the block's peak memory; the result is complete when the block ends."""
     import psutil
 
     usage = Usage()
@@ -53,7 +53,7 @@ def measured() -> Iterator[Usage]:
 
 
 def _resident(process: Any) -> int:
-    """Bytes; 0 of a process that has ended."""
+    """Resident memory in bytes; 0 for a process that has ended."""
     import psutil
 
     try:
@@ -63,6 +63,6 @@ def _resident(process: Any) -> int:
 
 
 def _accelerator() -> Any:
-    """torch's CUDA module where the work can use it: importing torch for its own sake would cost seconds."""
+    """torch's CUDA module if CUDA has been initialized, else None. Importing torch just to ask would take seconds."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized() else None

@@ -1,4 +1,4 @@
-"""YAML as people mean it (1.2: only ``true`` and ``false`` are booleans, ``1e-4`` is a number), with values from the environment."""
+"""YAML as people expect it (1.2: only ``true`` and ``false`` are booleans, ``1e-4`` is a number), with values from the environment."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml is not in every build
-    """PyYAML reads YAML 1.1, where ``no`` and ``on`` are booleans, ``1e-4`` is text, and ``12:30`` a number."""
+    """Reads YAML 1.2; PyYAML itself reads 1.1, where ``no`` and ``on`` are booleans, ``1e-4`` is text, and ``12:30`` a number."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -31,14 +31,14 @@ _Loader.add_implicit_resolver(
 
 
 def load_yaml(text: str) -> Any:
-    """Plain Python from YAML: mappings, sequences, text, numbers, booleans and None, nothing else; yaml.YAMLError if it is not YAML."""
+    """Parse YAML to plain Python: only mappings, lists, text, numbers, booleans and None; yaml.YAMLError if it is not YAML."""
     return yaml.load(text, Loader=_Loader)
 
 
 def expand(value: Any, where: str, environment: Mapping[str, str] = os.environ) -> Any:
-    """A value of a parsed file with each ``${NAME}`` or ``${NAME:-default}`` in its strings replaced; keys stay as they are.
+    """Replace each ``${NAME}`` or ``${NAME:-default}`` in the strings of a parsed file's value; keys stay as they are.
 
-    As in a shell, a variable that is set to nothing counts as unset; ConfigError, which names the file ``where``, if it has no default.
+    As with ``:-`` in a shell, an empty variable counts as unset. Raises ConfigError, naming the file ``where``, for one without a default.
     """
     if isinstance(value, Mapping):
         return {key: expand(item, where, environment) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""Auxiliary sets: what keeps the base from forgetting while the style is learned."""
+"""Auxiliary sets, which keep the base from forgetting while the style is learned."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -18,12 +18,12 @@ from components.styledata.source import walk
 from components.styledata.zeroshot import EncoderFactory, character_log_odds, encode_entries, form_log_odds
 
 RELEVANCE_WEIGHT = 0.8
-"""λ of maximal marginal relevance: 1 ranks only, 0 spreads only."""
+"""λ of maximal marginal relevance: 1 picks by relevance alone, 0 by diversity alone."""
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One picture to be put into an Aux set; ``place`` writes it, as an RGB PNG, to the path it is given."""
+    """One picture for an Aux set; ``place`` writes it as an RGB PNG to a given path."""
 
     origin: str
     key: str
@@ -32,14 +32,14 @@ class _Picture:
 
 
 def curate(style_set: Path, out: Path, *, count: int, form: str, encoder: EncoderFactory, roles: Sequence[str] | None = None) -> Path:
-    """Choose ``count`` pictures of the style set's Aux pool and write them as an Aux set to ``out``.
+    """Choose ``count`` pictures from the style set's Aux pool and write them as an Aux set to ``out``.
 
-    The pool is ranked by closeness to people and portraits and to the wanted ``form`` of art (both by CLIP, in equal
-    parts), then picked by maximal marginal relevance (Carbonell and Goldstein, 1998), so that the set is near to what is
-    wanted and yet diverse. Copies, and pictures that are also in StyleRef or the reference, are left out.
+    The pool is ranked by closeness to people and portraits and to the wanted ``form`` of art (both by CLIP, weighted
+    equally); pictures are then picked by maximal marginal relevance (Carbonell and Goldstein, 1998), so that the set is
+    close to what is wanted yet diverse. Copies, and pictures that are also in StyleRef or the reference, are left out.
 
-    With ``roles`` the set is that of one component of the style: pictures known to have another role are left out, and
-    without ``character`` among them the ranking prefers pictures without people.
+    With ``roles`` the set is for one component of the style: pictures known to have another role are left out, and
+    without ``character`` among the roles the ranking prefers pictures without people.
     """
     manifest = Manifest.load(style_set)
     pool = [entry for entry in _distinct(manifest) if not roles or entry.known_role[0] in (None, *roles)]
@@ -57,14 +57,14 @@ def curate(style_set: Path, out: Path, *, count: int, form: str, encoder: Encode
     relevance = _standard(people if wants_people else -people) + _standard(shape)
     chosen = pick_diverse(relevance, features, count)
     columns = {"people": people, "form": shape, "relevance": relevance}
-    # Rounded, since the file is hashed and last digits vary by machine.
+    # Rounded, since the file is hashed and the last digits vary by machine.
     scores = [{"origin": pool[i].path, **{name: round(float(values[i]), 3) for name, values in columns.items()}} for i in chosen]
     pictures = [_from_entry(pool[i], style_set) for i in chosen]
     return _write(out, "curated", pictures, prompt=None, requested=count, pool=len(pool), form=form, scores=scores)
 
 
 def copy_target(style_set: Path, out: Path, roles: Sequence[str] | None = None) -> Path:
-    """Use the StyleRef pictures themselves as the Aux set (an ablation of the papers); with ``roles`` only those of these."""
+    """Use the StyleRef pictures themselves as the Aux set (an ablation of the papers); with ``roles``, only those with such a role."""
     entries = [entry for entry in Manifest.load(style_set).usable("style_ref") if not roles or entry.known_role[0] in roles]
     if roles and not entries:
         raise InputError(
@@ -74,7 +74,7 @@ def copy_target(style_set: Path, out: Path, roles: Sequence[str] | None = None) 
 
 
 def no_aux(out: Path) -> Path:
-    """An Aux set without pictures."""
+    """Write an Aux set without pictures."""
     return _write(out, "none", [], prompt=None)
 
 
@@ -88,7 +88,7 @@ def pack_generated(pictures: Path, out: Path, prompt: str) -> Path:
 
 
 def join(parts: Sequence[tuple[str, Path]], out: Path) -> Path:
-    """Put the Aux sets of several (concept, folder) into one, each row with its ``concept``."""
+    """Join several Aux sets, given as pairs (concept, folder), into one whose rows each name their ``concept``."""
     rows: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
     with atomic_folder(out) as folder:
@@ -104,11 +104,11 @@ def join(parts: Sequence[tuple[str, Path]], out: Path) -> Path:
 
 
 def pick_diverse(relevance: np.ndarray, features: np.ndarray, count: int, weight: float = RELEVANCE_WEIGHT) -> list[int]:
-    """Indices of at most ``count`` of n items by maximal marginal relevance, in the order of being picked.
+    """Indices of at most ``count`` of n items, picked by maximal marginal relevance, in the order in which they are picked.
 
-    The next item maximises weight · r − (1 − weight) · max s, with r the (n,) relevance scaled to 0–1 and s its similarity to an
-    item already picked: the cosine, scaled to 0–1, of (n, d) features less the pool's mean (CLIP's lie in a narrow cone). The
-    first is the most relevant; ties go to the earlier item.
+    The next item maximises weight · r − (1 − weight) · max s, where r is its relevance, shape (n,), scaled to 0–1, and s its similarity to
+    an item already picked: the cosine, scaled to 0–1, of the features, shape (n, d), less the pool's mean (CLIP's features lie in a narrow
+    cone). The first item is the most relevant; ties go to the earlier item.
     """
     low, high = float(relevance.min()), float(relevance.max())
     scaled = (relevance - low) / (high - low) if high > low else np.zeros_like(relevance, dtype=np.float64)
@@ -141,7 +141,7 @@ def _or(roles: Sequence[str]) -> str:
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
-    """Standard scores, cut at ±2 so that one odd picture does not drown the other criterion; shape as given."""
+    """Standard scores, clipped at ±2 so that one outlier does not drown out the other criterion; shape as given."""
     deviation = float(values.std())
     return np.clip((values - values.mean()) / deviation, -2.0, 2.0) if deviation > 1e-9 else np.zeros_like(values)
 

@@ -1,4 +1,4 @@
-"""Captions that a model writes: which pictures wait for one, and how they are laid beside what people have written."""
+"""Captions written by a model: which pictures need one, and how they are stored alongside what people have written."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from components.styledata.source import walk
 
 
 def is_wanted(caption_by: str | None, *, overwrite: bool = False) -> bool:
-    """Whether a model may write a caption: there is none, or, to ``overwrite``, only a model's. A person's stays in any case."""
+    """Whether a model may write a caption: if there is none or, with ``overwrite``, only a model's. A person's is always kept."""
     return caption_by is None or (overwrite and caption_by != PERSON)
 
 
@@ -25,9 +25,9 @@ def waiting(manifest: Manifest, splits: Collection[str], *, overwrite: bool = Fa
 
 
 def write_captioned(manifest: Manifest, captions: Mapping[str, str], by: str, folder: Path) -> Manifest:
-    """Write the manifest of a style set into ``folder`` with ``captions`` by path, recorded as written ``by`` a model.
+    """Write a style set's manifest into ``folder`` with ``captions``, by path, recorded as written ``by`` a model; returns the manifest.
 
-    Where there are any, ``images/metadata.jsonl`` has all captions and roles, in the form of a source.
+    If there are any, ``images/metadata.jsonl`` is written too, with all captions and roles as a source has them.
     """
     made = Manifest.of((_captioned(entry, captions.get(entry.path), by) for entry in manifest.entries), manifest.ignored)
     made.write(folder)
@@ -47,14 +47,14 @@ def _row(entry: ImageEntry) -> dict[str, Any]:
 
 
 def write_into_source(source: Path, captions: Mapping[str, str], by: str, *, overwrite: bool = False) -> list[Path]:
-    """Write captions, by the pictures' paths in a source, into its ``metadata.jsonl``; returns the files that were written.
+    """Write captions, by the pictures' paths in a source, into its ``metadata.jsonl`` files; returns the files written.
 
-    A caption goes into the row that counts for its picture, else into a new row at the source's root. Every other column, row and line
-    stays as it is, and so does a caption that somebody has written in the meantime.
+    A caption goes into the row that counts for its picture, or else into a new row at the source's root. All other columns, rows and
+    lines stay as they are, and so does a caption that somebody has written in the meantime.
     """
     rest = {path: caption for path, caption in captions.items() if caption}
     written: list[Path] = []
-    # The deepest file that names a picture is the one that counts.
+    # If several files name a picture, the deepest counts.
     for relative in sorted(_metadata_files(source), key=lambda path: (-path.count("/"), path)):
         lines = _lines(source / relative)
         changed = False
@@ -82,7 +82,7 @@ def _metadata_files(source: Path) -> Iterable[str]:
 
 
 def _lines(file: Path) -> list[str]:
-    # As bytes, so that a line's end of another system stays with it.
+    # As bytes, so that another system's line endings are kept.
     return file.read_bytes().decode("utf-8-sig").split("\n")
 
 
@@ -95,7 +95,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _replace(file: Path, lines: Iterable[str]) -> None:
-    # A link stays one, and the new file may be read by whom the old one could.
+    # A symbolic link stays one, and the new file has the old one's permissions.
     file = file.resolve()
     with atomic_file(file) as temporary:
         temporary.write_bytes("\n".join(lines).encode())

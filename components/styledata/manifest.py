@@ -1,4 +1,4 @@
-"""The manifest: the one truth about a style's pictures, and how it is made; everything after it is keyed by content."""
+"""The manifest: the single source of truth about a style's pictures, and how it is made; everything after it is keyed by content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANIFEST = "manifest.jsonl"
 IMAGES = "images"
 SPLITS = ("style_ref", "aux_pool", "reference")
 _RECORDED = ("rights", "concept")
-"""Fields that are there only where a run asks for them, so that the digests of other style sets stand."""
+"""Fields that are present only if a run asks for them, so that the digests of other style sets do not change."""
 FOLDER_ROLES = {"character": "character", "characters": "character", "background": "background", "backgrounds": "background"}
 
 
@@ -35,7 +35,7 @@ class ImageEntry:
     """One picture of a style set; facts as in :class:`components.core.images.ImageFacts`, caption and role from ``metadata.jsonl``.
 
     ``caption_by`` is ``person`` or the model that wrote the caption. ``path`` is POSIX and relative to ``images/``; ``problem`` is the
-    reason why the picture cannot be used, or None. Only where a run asks for them, ``rights`` has license, author, consent and source as
+    reason why the picture cannot be used, or None. Only if a run asks for them, ``rights`` has license, author, consent and source, as
     far as they are known, and ``concept`` names what is shown.
     """
 
@@ -57,7 +57,7 @@ class ImageEntry:
     concept: str | None = None
 
     def as_row(self) -> dict[str, Any]:
-        """As plain JSON; without what is not recorded."""
+        """The entry as plain JSON; ``rights`` and ``concept`` are left out if they are None."""
         return {name: value for name, value in asdict(self).items() if value is not None or name not in _RECORDED}
 
     def file(self, style_set: Path) -> Path:
@@ -70,7 +70,7 @@ class ImageEntry:
 
     @property
     def known_role(self) -> tuple[str | None, str | None]:
-        """The role and where it is from: ``metadata``, else ``folder`` (a ``character/`` or ``background/`` above it), else None."""
+        """The role and where it is from: ``metadata``, else ``folder`` (``character/`` or ``background/`` above it); else None for both."""
         if self.role:
             return self.role, "metadata"
         for part in reversed(PurePosixPath(self.path).parts[:-1]):
@@ -81,7 +81,7 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All pictures of a style set, sorted by path, and the files that were passed over."""
+    """All pictures of a style set, sorted by path, and the files that were ignored."""
 
     entries: tuple[ImageEntry, ...]
     ignored: tuple[str, ...] = ()
@@ -100,11 +100,11 @@ class Manifest:
         return tuple(entry for entry in self.split(name) if entry.problem is None)
 
     def unusable(self, source: str) -> list[InputError]:
-        """What keeps pictures from being used, for the places where validation cannot say it."""
+        """An error for each picture that cannot be used, for cases in which validation cannot report them."""
         return [InputError(f"{source}: {entry.path}", entry.problem) for entry in self.entries if entry.problem]
 
     def write(self, folder: Path) -> None:
-        """Write ``manifest.jsonl`` (one row a picture) and ``ignored.jsonl`` (one row a file passed over) into ``folder``."""
+        """Write ``manifest.jsonl`` (one row per picture) and ``ignored.jsonl`` (one row per ignored file) into ``folder``."""
         write_jsonl(Path(folder) / MANIFEST, [entry.as_row() for entry in self.entries])
         write_jsonl(Path(folder) / "ignored.jsonl", [{"path": path} for path in self.ignored])
 
@@ -123,7 +123,7 @@ class Manifest:
 
     @classmethod
     def of(cls, entries: Iterable[ImageEntry], ignored: Iterable[str] = ()) -> Manifest:
-        """A manifest in its canonical order."""
+        """Make a manifest in canonical order."""
         return cls(tuple(sorted(entries, key=lambda entry: entry.path)), tuple(sorted(ignored)))
 
 
@@ -137,7 +137,7 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A source that has been opened: where it is, how the user calls it, its files and what its metadata says."""
+    """An opened source: where it is, the user's name for it, its files and what its metadata says."""
 
     root: Path
     name: str
@@ -146,7 +146,7 @@ class _Folder:
     annotations: dict[str, Annotation]
 
     def take(self, split: str, *, below: str = "", to: str = "", without: tuple[str, ...] = ()) -> list[_Found]:
-        """Pictures under the sub-folder ``below`` and not under any of ``without``; their set path is prefixed with ``to``."""
+        """Pictures under the sub-folder ``below`` and not under any of ``without``; their paths in the style set get the prefix ``to``."""
         return [
             _Found(self.root / path, to + path, split, self.annotations.get(path, Annotation()))
             for path in self.pictures
@@ -157,10 +157,10 @@ class _Folder:
 def scan_style(style: StyleSection, aux: AuxSection, out: Path, *, rights: bool = False, concepts: bool = False) -> Manifest:
     """Copy a style's pictures, bytes unchanged, into the style set ``out`` and describe each in its manifest.
 
-    StyleRef is ``style_ref/`` in the source, or, where there is none, the whole source but ``aux_pool/`` and
-    ``reference/``. The Aux pool is read only where it is curated from. Pictures that do not decode become entries with a
-    ``problem``, for validation to judge. With ``rights`` and ``concepts`` the manifest records those that the metadata names. Nothing is
-    written unless all of it is; all that is wrong is said in one InputError.
+    StyleRef is ``style_ref/`` in the source or, if there is none, the whole source except ``aux_pool/`` and ``reference/``. The Aux pool
+    is read only if Aux pictures are curated from it. Pictures that do not decode become entries with a ``problem``, for validation to
+    judge. With ``rights`` and ``concepts`` the manifest records those that the metadata names. The style set is written whole or not at
+    all; everything that is wrong is reported in one InputError.
     """
     problems = Problems()
     with tempfile.TemporaryDirectory(dir=state("scratch")) as scratch, atomic_folder(out) as folder:
@@ -171,7 +171,7 @@ def scan_style(style: StyleSection, aux: AuxSection, out: Path, *, rights: bool 
         ]
         manifest = Manifest.of(entries, ignored)
         if problems.found:
-            # There is no style set, so validation will not say it.
+            # Without a style set there is no validation to report these.
             problems.found += manifest.unusable(style.source)
         problems.raise_all()
         manifest.write(folder)
@@ -179,7 +179,7 @@ def scan_style(style: StyleSection, aux: AuxSection, out: Path, *, rights: bool 
 
 
 def _gather(style: StyleSection, aux: AuxSection, scratch: Path, problems: Problems) -> tuple[list[_Found], set[str]]:
-    """What the style set consists of, and the paths of all files that are passed over."""
+    """The pictures that make up the style set, and the paths of all ignored files."""
     opened: list[_Folder] = []
     found: list[_Found] = []
     ignored: set[str] = set()
@@ -215,7 +215,7 @@ def _gather(style: StyleSection, aux: AuxSection, scratch: Path, problems: Probl
 
 
 def _style_ref(source: _Folder) -> tuple[list[_Found], set[str]]:
-    """The StyleRef pictures, and those pictures that lie outside of the three folders where there are such."""
+    """The StyleRef pictures and, if the source has a ``style_ref/``, the paths of pictures outside the three splits' folders."""
     strays: set[str] = set()
     if (source.root / "style_ref").is_dir():
         where, found = "its style_ref/", source.take("style_ref", below="style_ref/")
@@ -250,7 +250,7 @@ def _copy_all(found: list[_Found], folder: Path, max_pixels: int, problems: Prob
         return None
 
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # Whatever Pillow grumbles about (its own pixel limit, odd tags), the entry's ``problem`` is what counts.
+        # Whatever Pillow warns about (its own pixel limit, odd tags), the entry's ``problem`` is what counts.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         return [entry for entry in pool.map(copy, found) if entry]
 

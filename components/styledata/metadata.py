@@ -1,7 +1,7 @@
 """The Hugging Face ImageFolder convention: ``metadata.jsonl`` with ``file_name``, ``text``, our ``role``, and an image's rights.
 
-A caption that a model wrote has two columns more: ``generated_by``, the model, and ``generated_text``, what it wrote. As soon as ``text``
-is another, somebody has edited it, and it is a person's.
+A caption that a model wrote has two more columns: ``generated_by``, the model, and ``generated_text``, what it wrote. As soon as ``text``
+differs from that, somebody has edited it, and the caption counts as a person's.
 """
 
 import json
@@ -21,7 +21,7 @@ ROLES = ("character", "background", "thing")
 
 @dataclass(frozen=True)
 class Annotation:
-    """What metadata says about one picture, as far as it does; ``caption_by`` is ``person`` or the model that wrote the caption.
+    """What the metadata says about one picture; ``caption_by`` is ``person`` or the model that wrote the caption.
 
     ``rights`` has those of :data:`components.core.rights.FIELDS` that are texts; ``concept`` names what is shown.
     """
@@ -34,10 +34,10 @@ class Annotation:
 
 
 def read_metadata(folder: Path, problems: Problems) -> dict[str, Annotation]:
-    """All annotations in ``folder``, keyed by the picture's path relative to it; what is wrong goes into ``problems``.
+    """All annotations in ``folder``, keyed by the picture's path relative to it; errors are collected in ``problems``.
 
     ``metadata.jsonl`` may lie at the root and in any sub-folder; its ``file_name`` is relative to the folder it lies in.
-    Where two speak about one picture, the deeper one counts.
+    If two describe the same picture, the deeper one counts.
     """
     annotations: dict[str, Annotation] = {}
     files = [path for path in walk(folder) if PurePosixPath(path).name == METADATA]
@@ -95,7 +95,7 @@ def _joined(text: Any) -> str:
 
 
 def _rights(row: Mapping[str, Any]) -> dict[str, str]:
-    # Others use these columns in their own ways: what is no text says nothing to us.
+    # Others use these columns in their own ways, so values that are not text are ignored.
     return {name: text for name in FIELDS if (text := _joined(row.get(name)))}
 
 

@@ -1,4 +1,4 @@
-"""Which pictures are the same, or nearly: perceptual hashes propose, small copies decide."""
+"""Which pictures are the same, or nearly: perceptual hashes propose pairs, small copies decide."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ LEVEL_DIFFERENCE = 3.5
 """Largest mean difference, in levels of 0–255, between 8 × 8 copies of near duplicates.
 
 Measured on 420 rendered scenes of 64 px in each of five styles of the pocket world: up to 26 of a style's pairs lie within
-``HASH_DISTANCE`` though they show different scenes, since these share a composition; all but one of them in all styles differ
-by 3.7 levels or more. The same pictures saved again as JPEG of quality 40 differ by at most 3.1.
+``HASH_DISTANCE`` though they show different scenes, since these share a composition; all but one of these pairs, over all styles,
+differ by 3.7 levels or more. The same pictures saved again as JPEG of quality 40 differ by at most 3.1.
 """
 
 _COPY_SIDE = 8
 
 
 def exact_duplicates(entries: Sequence[ImageEntry], others: Sequence[ImageEntry] | None = None) -> dict[str, str]:
-    """Path to path of equal bytes: of each entry, one in ``others``; or, without these, the first of its own kind before it."""
+    """Map paths of ``entries`` to the path of an equal file: one in ``others`` or, without ``others``, the first equal earlier entry."""
     first: dict[str, str] = {}
     for entry in others or ():
         first.setdefault(entry.sha256, entry.path)
@@ -37,7 +37,7 @@ def exact_duplicates(entries: Sequence[ImageEntry], others: Sequence[ImageEntry]
 
 
 def near_duplicates(style_set: Path, entries: Sequence[ImageEntry], others: Sequence[ImageEntry] | None = None) -> dict[str, str]:
-    """Path to path of pictures that look the same though their bytes differ; arguments as :func:`exact_duplicates`."""
+    """Map paths to the path of a picture that looks the same though its bytes differ; arguments as for :func:`exact_duplicates`."""
     copies: dict[str, np.ndarray] = {}
 
     def copy(entry: ImageEntry) -> np.ndarray:
@@ -53,7 +53,7 @@ def near_duplicates(style_set: Path, entries: Sequence[ImageEntry], others: Sequ
 
 
 def _close_pairs(entries: Sequence[ImageEntry], others: Sequence[ImageEntry] | None) -> Iterator[tuple[ImageEntry, ImageEntry]]:
-    """Pairs within ``HASH_DISTANCE``, nearest first for each entry; within one list only with the earlier ones."""
+    """Pairs within ``HASH_DISTANCE``, nearest first for each entry; without ``others``, an entry is paired only with earlier ones."""
     against = entries if others is None else others
     right = _hashes(against)
     for index, entry in enumerate(entries):

@@ -1,4 +1,4 @@
-"""The rules of a style set as data: a name, a severity, an expectation over the manifest's table, and how to say it."""
+"""The rules of a style set as data: a name, a severity, an expectation over the manifest's table, and its messages."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ADVISED_POOL = 15
 ASPECT_LIMIT = 4.0
 ASPECT_ADVISED = 2.0
 MINIMUM_SPREAD = 2.0
-"""Levels of 0–255: below this the picture is one flat colour to the eye and to the VAE."""
+"""In levels of 0–255; below this a picture is one flat colour to the eye and to the VAE."""
 CAPTION_WORDS = 50
-"""About what fits into the 77 tokens of CLIP's text encoder beside the style's own words."""
+"""About as many words as fit into the 77 tokens of CLIP's text encoder along with the style's own words."""
 
 TRAINING = ("style_ref", "aux_pool")
 ALL = ("style_ref", "aux_pool", "reference")
@@ -36,8 +36,8 @@ ALL = ("style_ref", "aux_pool", "reference")
 class Rule:
     """One rule: an expectation of Great Expectations over the rows whose ``kind`` is in ``kinds``.
 
-    A kind is a split's name, ``undecodable`` (whatever the split) or ``ignored``. ``message`` says what was wanted; ``reason``, a
-    format string over the row's columns, what is wrong with a failing row.
+    A kind is a split's name, ``undecodable`` (whatever the split) or ``ignored``. ``message`` says what the rule requires; ``reason``, a
+    format string over the row's columns, says what is wrong with a failing row.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Rule:
 
 
 def table(manifest: Manifest, style_set: Path, rights: RightsRule | None = None) -> pandas.DataFrame:
-    """One row a picture or ignored file, with all that the rules look at. A column that does not apply holds null."""
+    """One row per picture or ignored file, with everything that the rules check. A column that does not apply is null."""
     import pandas
 
     style, reference, pool = (manifest.usable(name) for name in ("style_ref", "reference", "aux_pool"))
@@ -97,9 +97,9 @@ def _why_ignored(path: str) -> str:
 def rules(
     manifest: Manifest, *, minimum_side: int, needs_roles: bool, captioned: bool = False, rights: RightsRule | None = None
 ) -> list[Rule]:
-    """All rules that apply, hard ones first. The held-out reference's quality only warns: it spoils a score and not a model.
+    """All rules that apply, hard ones first. Poor quality of the held-out reference only warns: it spoils a score, not a model.
 
-    Where pictures without captions are ``captioned`` later, they are not missed. ``rights`` are asked for where a rule is given.
+    Missing captions are not reported if pictures are ``captioned`` later. Rights are checked only if a rule for ``rights`` is given.
     """
     found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules(captioned)]
     found += _role_rules(manifest, needs_roles)
@@ -166,7 +166,7 @@ def _caption_rules(captioned: bool) -> list[Rule]:
 
 
 def _role_rules(manifest: Manifest, needs_roles: bool) -> list[Rule]:
-    """Coverage can be judged here only if metadata or folders name every role; else the split finds the rest."""
+    """Whether both roles are covered can be judged here only if metadata or folders name every role; the split finds the others later."""
     if any(entry.known_role[0] is None for entry in manifest.usable("style_ref")):
         return []
     wanted = {"column": "role", "value_set": ["character", "background"]}

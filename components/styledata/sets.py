@@ -1,4 +1,4 @@
-"""Style sets side by side in one place: each sub-folder of a folder or bucket is one, named as the folder is."""
+"""Several style sets in one place: each sub-folder of a folder or bucket is one, named after the sub-folder."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,9 +13,9 @@ from components.core.yaml_text import load_yaml
 from components.styledata.source import list_folders, read_beside
 
 SETTINGS = "styleforge.yaml"
-"""File in a set with settings for that set alone."""
+"""The file in a set with settings for that set alone."""
 MAX_BYTES = 16 * 2**10
-"""Largest such file."""
+"""Largest size of that file."""
 OPEN: dict[str, float | None] = {
     "seed": 2**32,
     "aux.source": None, "aux.count": 200, "aux.generated_count": 1000, "aux.form": None, "aux.prompt": None,
@@ -38,8 +38,9 @@ OPEN: dict[str, float | None] = {
     "sampling.style_template": None, "sampling.negative_prompt": None,
     "attention.prompts": 64, "attention.words": None,
 }  # fmt: skip
-"""What a set may say of itself, with the largest number it may say. No field that names a place (a file, URL, model, bank, pool or
-registry) and none that takes a machine's resources without a bound: who may put images into a bucket need not be one who decides that."""
+"""Settings that a set may decide for itself, with the largest number allowed (None: any value). None of them names a place (a file, URL,
+model, bank, pool or registry) or takes a machine's resources without a bound: not everyone who may put images into a bucket may decide
+that."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Place:
 
 
 def list_sets(source: str) -> list[Place]:
-    """The sub-folders of ``source``, by name; files and hidden folders are passed over."""
+    """The sub-folders of ``source``, sorted by name; files and hidden folders are skipped."""
     if "::" in source:
         raise InputError(source, "is inside of an archive", expected="a folder or bucket with a sub-folder for each style set")
     names = list_folders(source)
@@ -67,7 +68,7 @@ def list_sets(source: str) -> list[Place]:
 
 
 def read_settings(place: Place) -> dict[str, Any]:
-    """The settings in the set's ``styleforge.yaml``, by section; ConfigError for what a set may not set."""
+    """The settings in the set's ``styleforge.yaml``, by section; ConfigError for a setting that a set may not decide."""
     data = read_beside(place.location, SETTINGS, MAX_BYTES + 1)
     if data is None:
         return {}
@@ -79,7 +80,7 @@ def read_settings(place: Place) -> dict[str, Any]:
     closed = [name for name in written if name not in OPEN]
     problems = [f"a set cannot decide {', '.join(closed)}"] if closed else []
     try:
-        # What counts is what a run makes of it: a number may be written as text.
+        # Limits apply to the values as a run reads them: a number may be written as text.
         config = parse_config({"style": {"name": "style", "source": "."}, **found}, where=where)
     except ConfigError as error:
         problems.append(error.problem)
@@ -99,7 +100,7 @@ def _read(data: bytes, where: str) -> dict[str, Any]:
     try:
         text = data.decode("utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            # A few lines of aliases make gigabytes.
+            # A few lines of aliases can expand to gigabytes.
             raise ConfigError(where, "has YAML aliases", expected="plain settings")
         found = load_yaml(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

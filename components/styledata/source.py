@@ -21,7 +21,8 @@ def is_url(location: str) -> bool:
 def open_source(location: str, into: Path) -> Path:
     """A local folder with the pictures of ``location``: itself if local, else downloaded to ``into``, whole or not at all.
 
-    Hidden files are not downloaded. InputError: no such folder or protocol; ServiceUnreachable: the store does not answer or refuses.
+    Hidden files are not downloaded. Raises InputError if there is no such folder or protocol, ServiceUnreachable if the store does not
+    answer or refuses.
     """
     if is_url(location):
         return _download(location, into)
@@ -79,7 +80,7 @@ def walk(folder: Path) -> Iterator[str]:
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(root, name) for name in files if not name.startswith("."))
-        # A dangling link is kept, so that reading it fails by name; a pipe or a device would block.
+        # A dangling link is kept, so that reading it fails and names it; a pipe or a device would block.
         found += [path.relative_to(folder).as_posix() for path in paths if path.is_file() or path.is_symlink()]
     return iter(sorted(found))
 
@@ -117,7 +118,7 @@ def _list(filesystem: Any, root: str, url: str) -> list[tuple[str, PurePosixPath
         if not relative.parts:
             raise InputError(url, "is a file", expected="a folder of pictures")
         if ".." in relative.parts:
-            # An archive may name files outside itself.
+            # An archive may hold paths that lead outside it.
             raise InputError(url, f"holds the path {relative}, which leaves the folder", remedy="do not use this archive")
         if not any(part.startswith(".") for part in relative.parts):
             files.append((remote, relative))
@@ -125,7 +126,7 @@ def _list(filesystem: Any, root: str, url: str) -> list[tuple[str, PurePosixPath
 
 
 def _retry(action: Callable[[], Any], url: str) -> Any:
-    """Call ``action``, again after a pause where the network failed; a refusal is final."""
+    """Call ``action``, retrying after a pause if the network fails; a refusal is final."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
     attempts = Retrying(retry=retry_if_exception(_transient), stop=stop_after_attempt(_ATTEMPTS), wait=wait_exponential(0.2), reraise=True)
@@ -138,7 +139,7 @@ def _retry(action: Callable[[], Any], url: str) -> Any:
     except Exception as error:
         if _local(error):
             raise
-        # Every store's client has errors of its own (botocore, aiohttp, google.auth, ...): none of them is a bug of ours.
+        # Every store's client has its own errors (botocore, aiohttp, google.auth, ...), and none of them is a bug of ours.
         reason = " ".join(str(error).split()) or type(error).__name__
         remedy = "check network, credentials and the URL"
         raise ServiceUnreachable(url, f"the store does not answer or refuses ({reason})", remedy=remedy) from error
@@ -150,5 +151,5 @@ def _transient(error: BaseException) -> bool:
 
 
 def _local(error: BaseException) -> bool:
-    """A full or read-only local disk: the caller's affair, see ``storage_errors``."""
+    """Whether the local disk is full or read-only, which the caller handles (see ``storage_errors``)."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -15,7 +15,7 @@ LOW_CONFIDENCE = 0.75
 
 @dataclass(frozen=True)
 class RoleOfPicture:
-    """A StyleRef picture's role, how sure it is (0.5 to 1), and where it is from: ``metadata``, ``folder`` or ``zero-shot``."""
+    """A StyleRef picture's role, its confidence (0.5 to 1), and where the role is from: ``metadata``, ``folder`` or ``zero-shot``."""
 
     path: str
     role: str
@@ -26,9 +26,9 @@ class RoleOfPicture:
 def split_style_set(style_set: Path, out: Path, encoder: EncoderFactory) -> Path:
     """Give every StyleRef picture a role and write ``split.json`` into the folder ``out``; returns ``out``.
 
-    A picture's role is that of its metadata, else of its sub-folder, else read zero-shot (only then ``encoder`` is called); ``method``
-    is the weakest of these that was needed. ``reference`` lists the held-out pictures; where there are none, the StyleRef pictures
-    themselves, and ``reference_is_style_ref`` is true.
+    A picture's role comes from its metadata, else from its sub-folder, else from zero-shot classification (``encoder`` is called only
+    then); ``method`` is the weakest of these that was needed. ``reference`` lists the held-out pictures; if there are none, it lists the
+    StyleRef pictures themselves, and ``reference_is_style_ref`` is true.
     """
     manifest = Manifest.load(style_set)
     entries = manifest.usable("style_ref")
@@ -61,7 +61,7 @@ def _known(entry: ImageEntry) -> RoleOfPicture | None:
 def _read(entries: list[ImageEntry], style_set: Path, factory: EncoderFactory) -> list[RoleOfPicture]:
     encoder = factory()
     odds = character_log_odds(encode_entries(entries, style_set, encoder), encoder)
-    # Logistic of |odds|: the probability of the likelier role. Rounded, since the file is hashed and last digits vary by machine.
+    # Logistic of |odds|: the probability of the likelier role. Rounded, since the file is hashed and the last digits vary by machine.
     confidence = 1.0 / (1.0 + np.exp(-np.abs(odds)))
     return [
         RoleOfPicture(entry.path, "character" if odd > 0 else "background", round(float(sure), 4), "zero-shot")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _THUMBNAIL = 96
 _MOST_PICTURES = 60
-"""Thumbnails a page carries at most, so that it stays small whatever is wrong."""
+"""Most thumbnails on a page, so that it stays small however much is wrong."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What came of one rule. ``failures`` is empty where the rule is about the whole set."""
+    """The result of one rule. ``failures`` is empty if the rule is about the whole set."""
 
     name: str
     severity: Severity
@@ -42,7 +42,7 @@ class RuleResult:
     failures: tuple[Failure, ...] = ()
 
     def describe(self) -> str:
-        """The rule in one line, then every file with its reason, a line each."""
+        """The rule on one line, then every failing file with its reason, one per line."""
         return "\n".join([f"{self.name}: {self.message}", *(f"  {failure.path}: {failure.reason}" for failure in self.failures)])
 
 
@@ -68,7 +68,7 @@ class ValidationReport:
         return [_one_line(rule) for rule in self.failed("soft")]
 
     def raise_if_failed(self, page: Path | None = None) -> None:
-        """Raise GateRefused with every hard rule that failed and every file; ``page`` is where they can be looked at."""
+        """Raise GateRefused, naming every failed hard rule and every file, if there are any; ``page`` is the page that shows them."""
         failed = self.failed("hard")
         if failed:
             listing = "\n".join(rule.describe() for rule in failed)
@@ -84,11 +84,11 @@ class ValidationReport:
 def validate_style_set(
     style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path, captioned: bool = False, rights: Mapping[str, Any] | None = None
 ) -> ValidationReport:
-    """Judge a style set; write ``validation.json`` and the self-contained page ``validation.html`` into ``out``.
+    """Validate a style set; write ``validation.json`` and the self-contained page ``validation.html`` into ``out``.
 
-    ``minimum_side`` is the base's resolution: shorter sides below it warn, below half of it they are refused. Pictures without
-    captions that are ``captioned`` later are not missed. ``rights`` is the configuration's section, where it asks for any. Never raises
-    for bad pictures: see :meth:`ValidationReport.raise_if_failed`.
+    ``minimum_side`` is the base's resolution: a picture whose shorter side is below it gets a warning, and below half of it is refused.
+    Missing captions are not reported if pictures are ``captioned`` later. ``rights`` is the configuration's section, if it asks for any.
+    Never raises for bad pictures: see :meth:`ValidationReport.raise_if_failed`.
     """
     manifest = Manifest.load(style_set)
     asked = RightsSection.model_validate(rights) if rights else None
@@ -103,7 +103,7 @@ def validate_style_set(
 
 
 def _write_page(path: Path, report: ValidationReport, manifest: Manifest, style_set: Path) -> None:
-    """Pictures that fail come first, then StyleRef up to the allowance."""
+    """Write the page with at most ``_MOST_PICTURES`` thumbnails: failing pictures first, then StyleRef."""
     by_path = {entry.path: entry for entry in manifest.entries if entry.problem is None}
     failing = [failure.path for rule in report.rules for failure in rule.failures]
     style = [entry.path for entry in manifest.usable("style_ref")]
@@ -125,7 +125,7 @@ def _run(chosen: Sequence[Rule], frame: pandas.DataFrame) -> list[RuleResult]:
     import great_expectations as gx
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
 
-    # Without stores of our own it would announce, and make, a temporary site of documents that nobody reads.
+    # With its default stores it would create, and announce, a temporary documentation site that nobody reads.
     stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
     context = gx.get_context(mode="ephemeral", project_config=DataContextConfig(store_backend_defaults=stores))
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -162,6 +162,6 @@ def _result(rule: Rule, result: Any, rows: dict[str, dict[str, Any]]) -> RuleRes
 
 
 def _observed(found: dict[str, Any]) -> str:
-    """What was there, in the words of a rule about the whole set: a count, or the values that are missing."""
+    """What a rule about the whole set found: a count, or the values that are missing."""
     missing = found.get("partial_missing_list")
     return f"missing {', '.join(missing)}" if missing else f"found {found.get('observed_value')}"

@@ -1,4 +1,4 @@
-"""What a picture shows and how it is made, read by CLIP encoder from ensembles of prompts."""
+"""What a picture shows and how it is made, classified zero-shot by a CLIP encoder and ensembles of prompts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -11,7 +11,7 @@ from PIL import Image
 from components.styledata.manifest import ImageEntry
 
 LOGIT_SCALE = 100.0
-"""CLIP's own upper bound of its learned temperature (Radford et al., 2021, section 2.5)."""
+"""CLIP's own upper bound on its learned logit scale (Radford et al., 2021, section 2.5)."""
 
 PEOPLE = ("person", "man", "woman", "boy", "girl")
 PLACES = ("mountains", "beach", "city", "forest", "desert", "field", "night sky", "room", "snow", "river", "garden", "street")
@@ -25,7 +25,7 @@ _BATCH = 64
 
 
 class ImageTextEncoder(Protocol):
-    """A CLIP: pictures and texts into one space."""
+    """A CLIP model, which encodes pictures and texts into one space."""
 
     def encode_images(self, images: list[Image.Image]) -> np.ndarray:
         """Features of RGB pictures, shape (n, d), unit length."""
@@ -49,7 +49,7 @@ def encode_entries(entries: Sequence[ImageEntry], style_set: Path, encoder: Imag
 def character_log_odds(features: np.ndarray, encoder: ImageTextEncoder) -> np.ndarray:
     """ln P(a person) − ln P(scenery) of each picture, shape (n,): two groups of prompt ensembles, each averaged over its classes.
 
-    People stand before every kind of place, since a person on a beach is nearer to "beach" than to a bare "person".
+    The prompts put people in every kind of place, since a person on a beach is closer to "beach" than to "person" alone.
     """
     people = [[text.format(who=who, place=place) for text in _CHARACTER] for who in PEOPLE for place in PLACES]
     people += [[text.format(who=who) for text in _PORTRAIT] for who in PEOPLE]
@@ -65,7 +65,7 @@ def form_log_odds(features: np.ndarray, form: str, encoder: ImageTextEncoder) ->
 
 
 def ensemble(classes: Sequence[Iterable[str]], encoder: ImageTextEncoder) -> np.ndarray:
-    """One direction a class, the mean of its prompts' features, shape (classes, d), unit length (Radford et al., 2021, 3.1.4)."""
+    """One direction per class, the mean of its prompts' features, shape (classes, d), unit length (Radford et al., 2021, section 3.1.4)."""
     prompts = [list(texts) for texts in classes]
     features = np.asarray(encoder.encode_texts([text for texts in prompts for text in texts]), dtype=np.float64)
     ends = np.cumsum([len(texts) for texts in prompts])
@@ -74,7 +74,7 @@ def ensemble(classes: Sequence[Iterable[str]], encoder: ImageTextEncoder) -> np.
 
 
 def _group_score(features: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """ln of the mean over classes of exp(scaled cosine): a group does not win by having more classes."""
+    """ln of the mean over classes of exp(scaled cosine), so that a group does not win by having more classes; shape (n,)."""
     logits = LOGIT_SCALE * features @ directions.T
     top = logits.max(axis=1, keepdims=True)
     return top[:, 0] + np.log(np.exp(logits - top).mean(axis=1))

@@ -1,4 +1,4 @@
-"""What a run is: a model of typed sections, and how it is read from YAML."""
+"""The configuration of a run: typed sections, and how they are read from YAML."""
 
 from components.core.config.examine import ExamineSection
 from components.core.config.files import builtin_config, config_text, find_config, read_config, read_yaml_mapping

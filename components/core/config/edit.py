@@ -1,4 +1,4 @@
-"""A setting written into a person's configuration file: comments, order and layout stay as they are."""
+"""Write settings into a user's configuration file, keeping its comments, order and layout."""
 
 import io
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from components.core.paths import atomic_file, storage_errors
 
 
 def write_settings(path: Path, section: str, values: Mapping[str, Any]) -> None:
-    """Set fields of one section of a YAML file, atomically; the section is added at the end where there is none.
+    """Set fields of one section of a YAML file, atomically; a missing section is added at the end.
 
-    Raises InputError where the file is missing or no YAML mapping, ConfigError where the section is not one.
+    Raises InputError if the file is missing or not a YAML mapping, ConfigError if the section is not a mapping.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap

@@ -1,4 +1,4 @@
-"""The settings of the verdict on the data."""
+"""The section about the verdict on the data."""
 
 from pydantic import Field, field_validator
 

@@ -1,4 +1,4 @@
-"""Configuration files of all kinds: found by path or name, and laid over those that they extend."""
+"""Configuration files of all kinds: found by path or name, and merged over those that they extend."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from components.core.yaml_text import load_yaml
 
 SHIPPED = REPOSITORY / "configs"
 EXTENDS = "extends"
-"""Key by which a configuration names another that it is laid over."""
+"""Key by which a configuration names another that it is merged over."""
 
 
 def builtin_config(name: str) -> Path:
@@ -23,9 +23,9 @@ def builtin_config(name: str) -> Path:
 
 
 def find_config(name: str | Path, folder: Path = Path(), besides: Path | None = None) -> Path:
-    """The file that ``name`` means: a path, a file of that name in ``folder``, or one that ships with StyleForge; else InputError.
+    """Find the file that ``name`` refers to: a path, a file of that name in ``folder``, or one shipped with StyleForge; else InputError.
 
-    ``besides`` is the file that asks, which never means itself.
+    ``besides`` is the file in which the name stands; it is never returned.
     """
     candidates = [folder / Path(name).expanduser(), folder / f"{name}.yaml"]
     if Path(name).name == str(name):
@@ -39,13 +39,16 @@ def find_config(name: str | Path, folder: Path = Path(), besides: Path | None = 
 
 
 def read_config(name: str | Path) -> tuple[Path, dict[str, Any]]:
-    """A configuration's path, and its data with what it extends below; InputError for no file or no YAML, ConfigError for a circle."""
+    """Read a configuration: its path, and its data merged over what it extends.
+
+    Raises InputError for a file that is missing or not YAML, ConfigError if files extend one another in a circle.
+    """
     path = find_config(name)
     return path, _extended(path, ())
 
 
 def config_text(name: str | Path) -> str:
-    """A configuration as one file that stands on its own: the file's text, or, where it extends others, what they come to."""
+    """A configuration as one self-contained text: the file's own, or, if it extends another, the merged result as YAML."""
     text = find_config(name).read_text(encoding="utf-8")
     if not re.search(rf"^{EXTENDS}\s*:", text, re.MULTILINE):
         return text

@@ -1,4 +1,4 @@
-"""Guidance as data: the predictions that are made at a step of drawing, and how they become one."""
+"""Guidance as data: the predictions made at each denoising step, and how they are combined into one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from components.core.suggest import did_you_mean
 
 PROMPT, NEGATIVE = "prompt", "negative"
 BUILT_IN = {PROMPT: "the whole prompt", NEGATIVE: "`sampling.negative_prompt`"}
-"""Branches that every formula has, with their prompts; both have the model's own weights."""
+"""Branches that every formula has, with their prompts; both use the model's own weights."""
 SCALES = {"guidance": 0.0, "guidance - 1": -1.0, "style_guidance": 0.0, "style_guidance - 1": -1.0}
-"""Scales by name: `sampling.guidance` or the formula's own `style_guidance`, and so much more."""
+"""Scales by name, and what each adds to `sampling.guidance` or to the formula's own `style_guidance`."""
 
 
 class BranchSection(Section):
@@ -74,7 +74,7 @@ class TermSection(Section):
         return value
 
     def names(self, scale: str) -> bool:
-        """Whether the length is `guidance` or `style_guidance`, or that less 1."""
+        """Whether the term's scale is ``scale`` (`guidance` or `style_guidance`) or that less 1."""
         return isinstance(self.scale, str) and self.scale.partition(" ")[0] == scale
 
 
@@ -108,7 +108,7 @@ class GuidanceSection(Section):
         return self
 
     def uses(self, name: str) -> bool:
-        """Whether a branch is named by `start` or a term."""
+        """Whether `start` or a term names a branch."""
         return name == self.start or any(name in (term.away_from, term.toward) for term in self.terms)
 
     @property
@@ -122,7 +122,7 @@ class GuidanceSection(Section):
         return any(term.names("style_guidance") for term in self.terms)
 
     def length(self, term: TermSection, guidance: float) -> float:
-        """A term's scale as a number, with the run's ``guidance``."""
+        """A term's scale as a number, given the run's ``guidance``."""
         if not isinstance(term.scale, str):
             return term.scale
         named = guidance if term.names("guidance") else self.style_guidance
@@ -130,7 +130,7 @@ class GuidanceSection(Section):
         return named + SCALES[term.scale]
 
     def as_text(self, guidance: float | None = None) -> str:
-        """The formula for a reader, with the branches' prompts; with the run's ``guidance`` in place of its name."""
+        """The formula in readable form, with the branches' prompts; given the run's ``guidance``, named scales appear as numbers."""
         parts = [self.start]
         for term in self.terms:
             scale = str(term.scale) if guidance is None or not isinstance(term.scale, str) else f"{self.length(term, guidance):g}"
@@ -146,7 +146,7 @@ class GuidanceSection(Section):
 
     @property
     def base_branches(self) -> list[str]:
-        """The branches in use that have the base's weights."""
+        """The branches in the formula that use the base's weights."""
         return [name for name, branch in self.branches.items() if branch.weights == "base" and self.uses(name)]
 
 
@@ -155,5 +155,5 @@ PLAIN = GuidanceSection(start=NEGATIVE, terms=(TermSection(scale="guidance", awa
 
 
 def plain_by_name(value: Any) -> Any:
-    """``plain`` is :data:`PLAIN` spelt out, for a run of a method that has another formula."""
+    """Replace ``plain`` with :data:`PLAIN`, for runs of a method that has another formula by default."""
     return PLAIN if value == "plain" else value

@@ -1,4 +1,4 @@
-"""The section of the fine-tuning method: what is bound, what trains, what preserves."""
+"""The section on the fine-tuning method: what is bound to the identifier, what is trained, and what preserves the base."""
 
 from typing import Annotated, Any, Literal
 
@@ -63,7 +63,7 @@ class LoraSection(Section):
 
 
 class LossSection(Section):
-    """The loss of StyleRef images."""
+    """The loss on StyleRef images."""
 
     name: Literal["denoising", "guided", "calibrated", "dco"] = Field(
         "denoising",
@@ -77,17 +77,17 @@ class LossSection(Section):
 
     @property
     def guidance(self) -> float:
-        """The scale, or the default of the named loss."""
+        """The guidance scale, or the loss's default."""
         return self.scale or {"guided": 5.0, "calibrated": 1.5}.get(self.name, 1.0)
 
 
 def _by_name(value: Any) -> Any:
-    """A loss may be given as its name alone."""
+    """Accept a loss given by its name alone."""
     return {"name": value} if isinstance(value, str) else value
 
 
 class MethodSection(Section):
-    """The fine-tuning method: what is bound, what trains, what preserves."""
+    """The fine-tuning method: what is bound to the identifier, what is trained, and what preserves the base."""
 
     name: MethodName = Field("single-styleforge", description="Fine-tuning method.")
     identifier: str = Field(

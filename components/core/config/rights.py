@@ -1,4 +1,4 @@
-"""Which rights images must come with before they may train a model: the same rule for a run's validation and for the gate."""
+"""Which rights images must have before a model may be trained on them: the same rule for a run's validation and for the gate."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""One run: its sections together, and how they are read from a file."""
+"""The configuration of one run: all its sections, and how they are read from a file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _described(cls, data: Any) -> Any:
-        """StyleDrop's descriptor, where none is given, is the style's name."""
+        """Default StyleDrop's descriptor to the style's name."""
         method, style = (data.get(name) for name in ("method", "style")) if isinstance(data, Mapping) else (None, None)
         if not isinstance(method, Mapping) or not isinstance(style, Mapping) or method.get("name") != "styledrop":
             return data
@@ -68,11 +68,11 @@ class RunConfig(Section):
         return self
 
     def _fetched_conflict(self) -> str | None:
-        """What does not go with layers that fetch their weights for the time of a call."""
+        """A message about what is incompatible with packed or offloaded weights, which layers fetch only for each call; else None."""
         precision, offload = self.base.precision.denoiser, self.base.offload
         packed, lora = ("fp8", "int8", "nf4"), self.method.lora
         for part, trains in (("denoiser", True), ("text_encoders", self.method.train_text_encoder)):
-            # Their updates are brought into the form of the matrix, which a packed one does not have.
+            # lokr and loha reshape their update to the shape of the weight matrix, which a packed one does not have.
             if trains and getattr(self.base.precision, part) in packed and self.method.name == "lora" and lora.kind in ("lokr", "loha"):
                 return f"method.lora.kind={lora.kind}: needs base.precision.{part} of 16 bits or more, or kind lora or oft"
         if precision not in packed and not offload:
@@ -90,23 +90,23 @@ class RunConfig(Section):
         return self.registry.model or f"styleforge-{self.style.name}"
 
     def digest(self) -> str:
-        """sha256 of the resolved configuration; of rights only where they are recorded, so that older digests stand."""
+        """sha256 of the resolved configuration; it covers rights only if they are recorded, so that older digests stay valid."""
         return digest_value(self.model_dump(mode="json", exclude=None if self.rights.recorded else {"rights"}))
 
     def flat(self) -> dict[str, Any]:
-        """The configuration as one level of dotted keys, as MLflow wants its parameters."""
+        """The configuration flattened to dotted keys, as MLflow expects its parameters."""
         return dict(leaves(self.model_dump(mode="json")))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a run configuration by path or name, and apply ``a.b=value`` overrides.
 
-    InputError for a missing file or no YAML; ConfigError for a wrong value or an unknown key (the nearest known one is named).
+    Raises InputError for a file that is missing or not YAML, ConfigError for a wrong value or unknown key (naming the nearest known one).
     """
     path, data = read_config(path)
     return parse_config(data, where=str(path), overrides=overrides)
 
 
 def parse_config(data: Mapping[str, Any], *, where: str = "config", overrides: Sequence[str] = ()) -> RunConfig:
-    """Check a mapping against :class:`RunConfig`. See :func:`load_config`."""
+    """Validate a mapping as a :class:`RunConfig`. See :func:`load_config`."""
     return validate_model(RunConfig, apply_overrides(data, overrides, RunConfig), where)

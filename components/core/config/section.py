@@ -9,9 +9,9 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
-    """Common rules: unknown keys refused, values frozen, defaults checked.
+    """Base of all sections: unknown keys are refused, values are frozen, defaults are validated.
 
-    A number where text is due is that text, and one word or number where a list is due is a list of one.
+    Where text is expected, a number is read as text; where a list is expected, a single word or number is read as a list of one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)

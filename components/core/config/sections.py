@@ -1,4 +1,4 @@
-"""The sections of a run: extra keys forbidden, every field documented with its unit."""
+"""The sections of a run: unknown keys are refused, and every field is documented with its unit."""
 
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from components.core.errors import ConfigError
 
 
 def _without_credentials(value: str | None) -> str | None:
-    """The configuration is recorded with every run, so a password in it would be too."""
+    """Refuse credentials in a URL: the configuration is recorded with every run, so a password in it would be too."""
     if value and "@" in urlsplit(value).netloc:
         raise ValueError("must hold no user name or password; give them in the environment (such as MLFLOW_TRACKING_USERNAME)")
     return value
@@ -65,7 +65,7 @@ STYLE_WORDS = (
     "low poly", "manga", "minimalist", "monochrome", "mosaic", "painting", "pencil", "photo", "photograph", "picture", "pixel art",
     "pop art", "render", "sepia", "sketch", "style", "stylized", "surrealist", "vector", "vintage", "watercolor", "watercolour", "woodcut",
 )  # fmt: skip
-"""What the identifier stands for, and captions written by a model leave out."""
+"""Words for medium and style, which the identifier stands for and which captions written by a model therefore leave out."""
 
 
 class CaptionsSection(Section):
@@ -104,7 +104,7 @@ class PrecisionSection(Section):
 
 
 def _for_each(value: Any) -> Any:
-    """A name alone is for the denoiser and the text encoders."""
+    """Apply a single name to both the denoiser and the text encoders."""
     return {"denoiser": value, "text_encoders": value} if isinstance(value, str) else value
 
 
@@ -245,7 +245,7 @@ class TrainingSection(Section):
     )
 
     def conflict(self) -> str | None:
-        """What does not go together, such as a setting and the optimizer, as a message; None where all does."""
+        """A message about settings that cannot be combined, such as one that the optimizer does not support; else None."""
         if self.preview_every and not self.validation_prompts:
             return "training.preview_every: there is nothing to draw; set training.validation_prompts"
         rates = {rate for rate in (self.text_encoder_learning_rate, self.token_learning_rate) if rate}
@@ -264,13 +264,13 @@ class TrainingSection(Section):
         return None
 
     def global_batch_config(self) -> dict[str, Any]:
-        """The section as plain JSON, for one process that does the work of all: what the weights depend on, up to rounding."""
+        """The section as plain JSON, as if one process did the work of all: what the weights depend on, up to rounding."""
         whole = {
             "batch_size": self.batch_size * self.processes,
             "aux_batch_size": (self.aux_batch_size or self.batch_size) * self.processes,
         }
         found = {**self.model_dump(mode="json", exclude={"processes"}), **whole}
-        # What came later is written where it is used: checkpoints of earlier versions hold.
+        # Settings added later are written only where they are used, so that checkpoints of earlier versions stay valid.
         for name in ("transforms", "transform_probability", "caption_only_dropout"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 del found[name]
@@ -281,7 +281,7 @@ class TrainingSection(Section):
 
 
 SAMPLER = ("scheduler", "steps", "guidance", "negative_prompt", "height", "width")
-"""The settings of ``sampling`` that say how one picture is drawn from its prompt."""
+"""The settings of ``sampling`` that determine how one picture is drawn from its prompt."""
 AS_SCORED = ("style_template", "plain_template", "guidance_formula", *SAMPLER)
 """The settings of ``sampling`` that a style model keeps, so that it is used as it was scored."""
 
@@ -319,11 +319,11 @@ class SamplingSection(Section):
     negative_prompt: str = Field("", description="Negative prompt.")
 
     def without_style(self) -> Self:
-        """How pictures without the style are drawn: guided by their prompt alone."""
+        """The settings for pictures without the style, which are guided by their prompt alone."""
         return self.model_copy(update={"guidance_formula": None})
 
     def guided_by(self, guidance: float | None, style_guidance: float | None) -> Self:
-        """The same with other scales, where they are not None; ConfigError where the formula has none for the style alone."""
+        """A copy with the scales that are not None; ConfigError for a style scale if the formula has none."""
         changes: dict[str, Any] = {} if guidance is None else {"guidance": guidance}
         if style_guidance is not None:
             formula = self.guidance_formula
@@ -336,7 +336,7 @@ class SamplingSection(Section):
         return self.model_copy(update=changes)
 
     def settled(self) -> Self:
-        """With `style_guidance` where drawing looks for it, in the formula."""
+        """A copy with `style_guidance` moved into the formula, where drawing looks for it."""
         return self.guided_by(None, self.style_guidance).model_copy(update={"style_guidance": None})
 
 

@@ -1,4 +1,4 @@
-"""The section of what is chosen after training: a checkpoint and a guidance scale."""
+"""The section on what is chosen after training: a checkpoint and a guidance scale."""
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -27,7 +27,7 @@ class Limit(Section):
         return self
 
     def excess(self, value: float) -> float:
-        """By how much a value is outside, as a share of the limit; at most 0 inside."""
+        """How far a value is outside the limit, as a share of the limit; 0 or less inside."""
         limit = self.at_most if self.at_most is not None else self.at_least
         assert limit is not None
         return (value - limit if self.at_most is not None else limit - value) / max(abs(limit), 1e-12)

@@ -1,4 +1,4 @@
-"""Pydantic's complaints as one message that names the key and the nearest known one."""
+"""Pydantic's errors as one message, which names the key and, if it is unknown, the nearest known one."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _REMEDY = "see docs/reference/configuration.md, or run `styleforge config`"
 
 
 def validate_model(model: type[Model], data: Mapping[str, Any], where: str, *, remedy: str = _REMEDY) -> Model:
-    """Build a pydantic model, turning all its complaints into one :class:`ConfigError`."""
+    """Build a pydantic model; all its errors become one :class:`ConfigError`."""
     problems: list[str] = []
     rest, found = dict(data), None
     while found is None:
@@ -23,7 +23,7 @@ def validate_model(model: type[Model], data: Mapping[str, Any], where: str, *, r
             found = model.model_validate(rest)
         except ValidationError as error:
             items = error.errors(include_url=False)
-            # Fields at fault hide what is wrong between the others: that is looked for without them.
+            # Invalid fields keep pydantic from checking how the others go together, so it is run again without them.
             problems += [explain(model, item) for item in items if not problems or not item["loc"]]
             before = rest
             for item in items:
@@ -38,7 +38,7 @@ def validate_model(model: type[Model], data: Mapping[str, Any], where: str, *, r
 
 
 def explain(model: type[BaseModel], item: Any, place: Sequence[str] = ()) -> str:
-    """One of pydantic's errors in our words; ``place`` is where in the file the model is."""
+    """One of pydantic's errors in our own words; ``place`` is the model's place in the file."""
     location = [str(part) for part in item["loc"]]
     dotted = ".".join([*place, *location])
     if item["type"] == "extra_forbidden":
