@@ -178,7 +178,7 @@ def _open(settings: Any, name: str) -> Cluster:
 
 @contextmanager
 def api_errors(server: str, action: str) -> Iterator[None]:
-    """Turn the client's errors into ours. Of the server's headers and body, only its error message gets into a message."""
+    """Turn the client's errors into ours. Messages hold nothing of the server's headers and body except its own error message."""
     import urllib3
     from kubernetes.client.exceptions import ApiException
 

@@ -106,7 +106,7 @@ def load_template() -> Manifest:
 
 
 def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -> None:
-    """Raise InputError for the first setting whose path exists only on this machine; paths on the pod's ``volumes`` are accepted."""
+    """Raise InputError for the first setting that the pod cannot resolve, such as a local path; paths on its ``volumes`` are accepted."""
     base, captions, scoring, url = config.base, config.captions, config.scoring, "a URL such as s3://bucket/styles"
     places: list[tuple[str, str | None, bool, str]] = [
         ("--source ", source, False, url), ("style.reference=", config.style.reference, False, url),

@@ -115,7 +115,7 @@ def server(address: str | None, path: str) -> dict[str, Any] | None:
 
 
 def artifacts(root: str | None, endpoint: str | None) -> dict[str, Any] | None:
-    """Whether the artifact store is usable: a folder must be writable, a bucket's server must answer with something other than 404."""
+    """Whether the artifact store is usable: a folder must be writable, a bucket's server must answer, and not with 404."""
     if not root:
         return None
     parts = urlsplit(root)
@@ -137,7 +137,7 @@ def plain(address: str) -> str:
 
 
 def ask(url: str, method: str, name: str, absent: str = "") -> dict[str, Any]:
-    """Send one request. Any response will do, even a refusal, except gateway errors and, if ``absent`` describes it, a 404."""
+    """Send one request. Any response will do, even a refusal, except a gateway error and, if ``absent`` gives its message, a 404."""
     context = ssl.create_default_context(cafile=os.environ.get("REQUESTS_CA_BUNDLE") or None)
     try:
         request = urllib.request.Request(url, method=method)

@@ -5,7 +5,7 @@ database numbers the versions consecutively, whether it is reached as a file, ov
 lowest open ticket holds the lock. A lock file or a database's advisory lock would not do: processes that go through the server and
 processes that open its database would not see each other's locks.
 
-A dead holder is passed over: at once if its process ran on this machine and is gone, otherwise when its ticket has been the lowest
+A dead holder is passed over at once if its process ran on this machine, and any other holder when its ticket has been the lowest
 for ``LEASE`` seconds by the waiting process's own clock, so that no clocks need to agree. Before each write, the holder checks that
 its ticket still exists.
 """

@@ -29,7 +29,7 @@ def production_name(name: str) -> str:
 def copy_to_production(tracking: Tracking, version: ModelVersion, folder: Path, name: str) -> str:
     """Copy a development version's verified ``folder`` into a run of its own and register it as ``name``; an earlier copy is reused.
 
-    Returns the number of the new version; StorageError if the copy differs from the original.
+    Returns the number of the production version; StorageError if the copy differs from the original.
     """
     source = f"{version.name}/{version.version}"
     digest = version.tags[ARTIFACT_DIGEST]

@@ -149,7 +149,7 @@ class _Attempt:
     def move(self, result: Promotion) -> Promotion:
         """Move the alias under the lock; if the champion has changed meanwhile, judge against the new one first.
 
-        The new judgement is returned with the alias not moved if it is not a pass, or if the new champion had to be scored again.
+        Returns the new judgement without moving the alias if it does not pass, or if the new champion has to be scored again.
         """
         if result.version == result.champion:
             return replace(result, promoted=True)

@@ -14,13 +14,13 @@ from components.registry.tracking import Tracking, all_pages, service_errors
 from components.registry.versions import all_models, local_path
 
 UNFINISHED_SECONDS = 24 * 3600.0
-"""Age from which a copy into production that still has no version counts as abandoned."""
+"""Age at which a running copy into production that still has no version counts as abandoned."""
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Unneeded:
-    """A version, or an unfinished copy into production if ``version`` is None, to delete; ``bytes`` is None on a server's storage."""
+    """A version, or an unfinished copy into production (``version`` is None), that can be deleted; ``bytes`` is None on a server."""
 
     name: str
     version: str | None

@@ -1,4 +1,4 @@
-"""People's votes on a registered version: in a tag of it, which the gate reads, and among the metrics of its run."""
+"""People's votes on a registered version, stored in its tag, which the gate reads, and among the metrics of its run."""
 
 from __future__ import annotations
 
