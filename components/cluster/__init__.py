@@ -1,1 +1,1 @@
-"""Kubernetes: the preflight of a stack, schedules, stack definitions, Kubeflow documents."""
+"""Kubernetes: preflight checks of a stack, schedules, stack definitions, and Kubeflow documents."""

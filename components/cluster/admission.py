@@ -1,4 +1,4 @@
-"""Checks over plain data: what a cluster says of itself, and of the pods that will run on it."""
+"""Checks over plain data: what a cluster reports about itself and about the pods that will run on it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from components.cluster.nodes import misfits
 from components.cluster.target import GPU, PodPlan, Target
 from components.core.checks import Check
 
-# Tokens and signed requests of object stores are refused beyond some minutes.
+# Tokens and signed object-store requests are refused if the clocks differ by more than a few minutes.
 SKEW_SECONDS = 60.0
 ZENMLS_ACCOUNT = "zenml-service-account"
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
@@ -29,7 +29,7 @@ def cluster_checks(target: Target, found: Inventory) -> list[Check]:
 
 
 def clock(skew: float) -> Check:
-    """Whether this machine's clock goes with the server's; ``skew`` is in seconds, positive if the server is ahead."""
+    """Whether this machine's clock agrees with the server's; ``skew`` is in seconds, positive if the server is ahead."""
     ok = abs(skew) <= SKEW_SECONDS
     detail = f"{abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the cluster's" if abs(skew) >= 1 else "as the cluster's"
     return Check("clock", ok, detail, "" if ok else "set this machine's clock by NTP: tokens run out by it", needed=False)
@@ -96,7 +96,7 @@ def _nodes(target: Target, found: Inventory) -> Iterator[Check]:
 
 
 def alike(pods: Sequence[PodPlan]) -> list[PodPlan]:
-    """One plan for all pods that ask the same of a node."""
+    """Merge the plans of pods that make the same demands on a node."""
     groups: dict[str, list[PodPlan]] = {}
     for plan in pods:
         spec = plan.spec
@@ -107,7 +107,7 @@ def alike(pods: Sequence[PodPlan]) -> list[PodPlan]:
 
 
 def node_check(plan: PodPlan, nodes: Sequence[Manifest], pools: Sequence[Manifest], groups: Sequence[NodeGroup] | None) -> Check:
-    """Whether a node is there that a pod fits, or one that an autoscaler would add."""
+    """Whether a pod fits an existing node, or one that an autoscaler would add."""
     name = f"nodes for {plan.name}"
     judged = [(node["metadata"]["name"], misfits(plan.spec, node)) for node in nodes]
     fit = [node for node, reasons in judged if not reasons]
@@ -129,7 +129,7 @@ def node_check(plan: PodPlan, nodes: Sequence[Manifest], pools: Sequence[Manifes
 
 
 def may_run(plan: PodPlan, nodes: Sequence[Manifest], pools: Sequence[Manifest], groups: Sequence[NodeGroup] | None) -> bool:
-    """Whether some node takes a pod, or an autoscaler might add one that does."""
+    """Whether a pod fits some node, or an autoscaler might add one that it fits."""
     check = node_check(plan, nodes, pools, groups)
     return check.ok or not check.needed
 
@@ -148,7 +148,7 @@ def _remedy(plan: PodPlan, judged: Sequence[tuple[str, list[str]]]) -> str:
 
 
 def _assume(plan: PodPlan) -> str:
-    """The option that declares a pool which this pod would fit, to be copied."""
+    """The command-line option, ready to copy, that declares a pool which this pod would fit."""
     spec = plan.spec
     labels = ", ".join(f"{key}: {value}" for key, value in (spec.get("nodeSelector") or {}).items())
     resources = spec["containers"][0].get("resources") or {}
@@ -159,7 +159,7 @@ def _assume(plan: PodPlan) -> str:
 
 
 def _admission(found: Inventory) -> Iterator[Check]:
-    """A cross for each kind of pod that the API server refused in the dry run, or one tick for all."""
+    """A failed check for each kind of pod that the API server refused in the dry run, or one passed check for all."""
     name = "admission"
     if found.trials is None:
         remedy = "ask for the right to create pods; docs/how-to/kubernetes.md says how"
@@ -177,7 +177,7 @@ def _admission(found: Inventory) -> Iterator[Check]:
 
 
 def unseen(name: str, what: str) -> Check:
-    """Advice where something may not be looked at."""
+    """An advisory check for something that may not be listed."""
     return Check(name, False, f"not looked at: {what} may not be listed", f"ask for the right to list {what}", needed=False)
 
 

@@ -1,4 +1,4 @@
-"""Schedules in a cluster: put there, changed, listed and removed. What ``styleforge schedule`` did not make is never touched."""
+"""Install, change, list and remove schedules in a cluster. Objects that ``styleforge schedule`` did not make are never touched."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ _PATHS = {
 
 @dataclass(frozen=True)
 class Applied:
-    """A schedule's ``status``: ``created``, ``changed`` or ``unchanged``, in a dry run what it would be; the pod lacks ``missing``."""
+    """The result of applying a schedule.
+
+    ``status`` is ``created``, ``changed`` or ``unchanged``, in a dry run what it would be; ``missing`` names the objects that the pod
+    needs and the cluster lacks.
+    """
 
     name: str
     namespace: str
@@ -37,13 +41,13 @@ class Applied:
     dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON; the objects in a dry run alone, since they are long."""
+        """The result as plain JSON, with the objects only in a dry run, since they are long."""
         return {key: value for key, value in asdict(self).items() if key != "objects" or self.dry_run}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A schedule in the list. Times are ISO 8601; ``next`` is empty while it is suspended."""
+    """One listed schedule. Times are ISO 8601; ``next`` is empty while the schedule is suspended."""
 
     name: str
     namespace: str
@@ -59,15 +63,15 @@ class Entry:
 
 
 def apply(cluster: Cluster, request: ScheduleRequest, template: Mapping[str, Any]) -> Applied:
-    """Install a schedule, or bring it to what is requested.
+    """Install a schedule, or change it to match the request.
 
-    InputError for a name that is somebody else's, a missing namespace, or an object or time zone that the cluster refuses; ClusterError
-    where the API refuses (a right is missing), ClusterUnreachable where it does not answer.
+    InputError if the name is taken by an object that we did not make, the namespace is missing, or the cluster refuses an object or time
+    zone; ClusterError if the API refuses (a right is missing), ClusterUnreachable if it does not answer.
     """
     request.check()
     place = _Namespace(cluster, schedule_manifests.namespace_of(request.namespace, template))
     for _ in range(_TRIES):
-        # Whoever changes it in between (the controller notes its starts there) makes us look again.
+        # If the object changes in between (the controller records its starts there), look again.
         if (applied := _apply(place, request, template)) is not None:
             return applied
     raise InputError(request.name, "is being changed by somebody else all the time", remedy="try again")
@@ -80,7 +84,7 @@ def _apply(place: _Namespace, request: ScheduleRequest, template: Mapping[str, A
     config, job = schedule_manifests.config_map(request, template), schedule_manifests.cron_job(request, template, place.version)
     if request.suspend is None and live is not None:
         job["spec"]["suspend"] = bool(live["spec"].get("suspend"))
-    # Both are tried before one is written, so that a refusal leaves nothing half done.
+    # Both are tried before either is written, so that a refusal leaves nothing half done.
     trials = [place.put(new, old, trial=True) for new, old in ((config, old_map), (job, live))]
     if None in trials:
         return None
@@ -124,7 +128,7 @@ def _refuse_foreign(*found: Manifest | None) -> None:
 
 
 def _differs(old: Manifest | None, trial: Manifest) -> bool:
-    """Whether the server would hold another object afterwards; it has filled both up with its defaults."""
+    """Whether the write would change the object; the server has filled in its defaults in both."""
     if old is None:
         return True
 
@@ -141,9 +145,10 @@ def list_schedules(cluster: Cluster, namespace: str) -> list[Entry]:
 
 
 def remove(cluster: Cluster, name: str, namespace: str) -> list[str]:
-    """Remove a schedule with its configuration, its Jobs and their pods, running ones too; what went, as kind and name.
+    """Remove a schedule with its configuration, its Jobs and their pods, including running ones.
 
-    InputError where there is none of that name, or it is somebody else's; the API's errors as :func:`apply`.
+    Returns the kind and name of each object deleted by name: the CronJob and its ConfigMap. InputError if there is no schedule of that
+    name or ``styleforge schedule`` did not make it; API errors as in :func:`apply`.
     """
     place = _Namespace(cluster, namespace)
     objects = {("CronJob", name): place.get("CronJob", name)}
@@ -174,11 +179,11 @@ def _next(cron: str, time_zone: str | None) -> tuple[str, ...]:
     try:
         return tuple(moment.isoformat() for moment in next_times(parse_cron(cron), 3, where=zone(time_zone)))
     except InputError:
-        return ()  # Changed by hand to something that Kubernetes knows and we do not, such as @every.
+        return ()  # Changed by hand to something that Kubernetes accepts and we do not, such as @every.
 
 
 class _Namespace:
-    """The requests about one namespace, as plain JSON: the client's models know the newest API only, and old servers another one."""
+    """Requests in one namespace, as plain JSON: the client's models know only the newest API, and old servers have another one."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster, self.name, self.version = cluster, name, "v1"
@@ -196,19 +201,19 @@ class _Namespace:
         return self.cluster.items(self._path("CronJob"), labelSelector=f"{schedule_manifests.MANAGED_BY}={schedule_manifests.MANAGER}")
 
     def put(self, new: Manifest, old: Manifest | None, *, trial: bool = False) -> Any:
-        """The object as the server holds it now, or would; None if somebody was faster."""
+        """Write the object and return it as the server holds it now, or would after a ``trial``; None if it has changed meanwhile."""
         query = {"dryRun": "All"} if trial else {}
         try:
             if old is None:
                 return self.cluster.send("POST", self._path(new["kind"]), body=new, query=query)
-            # What others noted on it stays.
+            # Keep the metadata that others have added.
             labels = {**(old["metadata"].get("labels") or {}), **new["metadata"]["labels"]}
             metadata = {**_tidy(old)["metadata"], "labels": labels}
             path = self._path(new["kind"], new["metadata"]["name"])
             return self.cluster.send("PUT", path, body={**new, "metadata": metadata}, query=query)
         except NotFound as error:
             if old is not None:
-                return None  # It was removed since.
+                return None  # It has been removed since.
             raise InputError(
                 f"namespace {self.name}", "is not there", expected="one with all that the pod needs",
                 remedy="apply infra/kubernetes first, see docs/how-to/kubernetes.md",
@@ -221,7 +226,7 @@ class _Namespace:
             raise
 
     def delete(self, kind: str, name: str, seen: Manifest) -> bool:
-        """Whether it was still there. Only the very object that was looked at."""
+        """Delete the very object that was ``seen``, not a new one of its name; returns whether it was still there."""
         body = {"propagationPolicy": "Background", "preconditions": {"uid": seen["metadata"]["uid"]}}
         try:
             self.cluster.call("DELETE", self._path(kind, name), body=body)
@@ -230,7 +235,7 @@ class _Namespace:
         return True
 
     def lacks(self, kind: str, name: str) -> bool:
-        """Whether it is certainly not there. Of a Secret nothing but its name is asked for."""
+        """Whether the object is certainly missing. Only its metadata is requested, so that no Secret is read."""
         try:
             self.cluster.call("GET", self._path(kind, name), accept=_METADATA_ONLY)
         except NotFound:

@@ -1,4 +1,4 @@
-"""The API server of a cluster: plain JSON in and out, within seconds, and errors that say what to do."""
+"""Client of a cluster's API server: plain JSON in and out, timeouts of seconds, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ClusterUnreachable(ServiceUnreachable):
 
 
 class Forbidden(ClusterError):
-    """The API server knows the user, who lacks the right."""
+    """The API server knows the user, who lacks the right to do this."""
 
 
 class NotFound(ClusterError):
@@ -43,9 +43,9 @@ class NotFound(ClusterError):
 
 @dataclass(frozen=True)
 class Access:
-    """How to reach a cluster: a context of the kubeconfig (None is its current one), or a ``factory`` where credentials are elsewhere.
+    """How to reach a cluster: a kubeconfig context (None for the current one), or a ``factory`` if credentials come from elsewhere.
 
-    ``incluster`` takes the account of the pod that this runs in; outside of one the context counts, if there is any.
+    ``incluster`` uses the service account of the pod that this process runs in; outside a pod, the context is used if one is given.
     """
 
     context: str | None = None
@@ -55,7 +55,7 @@ class Access:
 
 @dataclass
 class Cluster:
-    """A connection. Paths are those of the API, such as ``/api/v1/nodes``; objects are JSON as the server sends it."""
+    """A connection to a cluster. Paths are API paths such as ``/api/v1/nodes``; objects are JSON as the server sends it."""
 
     api: ApiClient
     server: str
@@ -63,7 +63,7 @@ class Cluster:
     skew: float = field(default=0.0, init=False)
 
     def get(self, path: str, **query: str | int) -> Manifest:
-        """One object; NotFound, Forbidden or ClusterError as the server says, ClusterUnreachable without an answer within seconds."""
+        """Get one object; NotFound, Forbidden or ClusterError as the server answers, ClusterUnreachable if it does not within seconds."""
         return dict(self.send("GET", path, query=query))
 
     def items(self, path: str, **query: str | int) -> list[Manifest]:
@@ -79,24 +79,24 @@ class Cluster:
             page["continue"] = following
 
     def create(self, path: str, body: Manifest, **query: str) -> Manifest:
-        """Create an object (with ``dryRun="All"`` only try to) and give it as the server holds it; raises as :meth:`get`."""
+        """Create an object (with ``dryRun="All"``, only try to) and return it as the server holds it; raises as :meth:`get`."""
         return dict(self.send("POST", path, query=query, body=body))
 
     def delete(self, path: str) -> None:
-        """Delete an object with all that it owns; one that is gone already is no error."""
+        """Delete an object and everything that it owns; an object that is already gone is no error."""
         with suppress(NotFound):
             self.call("DELETE", path, body={"propagationPolicy": "Background", "gracePeriodSeconds": 0})
 
     def send(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON that :meth:`call` gives."""
+        """The response of :meth:`call`, parsed as JSON."""
         return json.loads(self.call(method, path, **options))
 
     def call(
         self, method: str, path: str, *, query: Mapping[str, str | int] | None = None, body: Manifest | None = None, accept: str = JSON
     ) -> str:
-        """What the server answers as text, such as a pod's log; raises as :meth:`get`."""
+        """Send a request and return the response as text, such as a pod's log; raises as :meth:`get`."""
         with api_errors(self.server, f"{method} {path}"):
-            # Without a type the client leaves the answer as it came: its models know the newest API only.
+            # Without response types the client leaves the response as it came: its models know only the newest API.
             _, _, headers = self.api.call_api(
                 path, method, query_params=list((query or {}).items()), header_params={"Accept": accept}, body=body,
                 auth_settings=["BearerToken"], response_types_map={}, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS),
@@ -108,10 +108,10 @@ class Cluster:
 
 
 def connect(access: Access) -> Cluster:
-    """Read the credentials; nothing is sent yet. InputError without a kubeconfig that can be read and has the context."""
+    """Read the credentials; nothing is sent yet. InputError if they are missing or unusable, or the context is unknown."""
     if access.factory is not None:
         client = access.factory()
-        # Three tries of each call would treble the seconds until an error.
+        # Trying each call three times would treble the time until an error.
         client.rest_client.pool_manager.connection_pool_kw["retries"] = False
         return Cluster(client, client.configuration.host, "service connector")
     if access.incluster and (access.context is None or in_pod()):
@@ -120,7 +120,7 @@ def connect(access: Access) -> Cluster:
 
 
 def in_pod() -> bool:
-    """Whether this process runs in a pod that may speak to the API server."""
+    """Whether this process runs in a pod, with the API server's address in its environment."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
@@ -160,8 +160,8 @@ def _from_kubeconfig(context: str | None) -> Cluster:
 
 
 def kubeconfig() -> str:
-    """The kubeconfig's path, or several with colons between (``$KUBECONFIG``, else ``~/.kube/config``); InputError if none is there."""
-    # Read here and not at the client's import, which is where the client does it.
+    """The kubeconfig's path, or several joined by colons (``$KUBECONFIG``, else ``~/.kube/config``); InputError if none exists."""
+    # Read on each call: the client reads the variable only once, when it is imported.
     files = os.environ.get("KUBECONFIG") or "~/.kube/config"
     if not any(Path(part).expanduser().is_file() for part in files.split(os.pathsep) if part):
         remedy = "set KUBECONFIG to it, or let your cloud's command line write it"
@@ -178,7 +178,7 @@ def _open(settings: Any, name: str) -> Cluster:
 
 @contextmanager
 def api_errors(server: str, action: str) -> Iterator[None]:
-    """Turn the client's errors into ours. No header and no body of the server's gets into a message, but for what it says."""
+    """Turn the client's errors into ours. Messages hold nothing of the server's headers and body except its own error message."""
     import urllib3
     from kubernetes.client.exceptions import ApiException
 
@@ -187,7 +187,7 @@ def api_errors(server: str, action: str) -> Iterator[None]:
     except ApiException as error:
         raise _refusal(server, action, error) from error
     except AttributeError as error:
-        # Where TLS fails, the client trips over the body that its own exception lacks.
+        # If TLS fails, the client trips over its own exception, which has no body.
         if not isinstance(error.__context__, ApiException):
             raise
         raise _refusal(server, action, error.__context__) from error
@@ -210,7 +210,7 @@ def _refusal(server: str, action: str, error: Any) -> StyleForgeError:
 
 
 def http_status(error: BaseException) -> int | None:
-    """The status that the server answered with, where an error of this module comes from an answer."""
+    """The HTTP status behind an error of this module; None if the error does not come from a response."""
     return getattr(error.__cause__, "status", None)
 
 

@@ -1,4 +1,4 @@
-"""Cron expressions as Kubernetes reads them: croniter's, less what Kubernetes refuses, and less the times that it skips."""
+"""Cron expressions as Kubernetes reads them: croniter's, without the forms that Kubernetes refuses and the times that it skips."""
 
 import re
 from datetime import UTC, datetime, tzinfo
@@ -13,7 +13,7 @@ _PART = re.compile(r"([*?]|\d+|[a-z]{3})(?:-(\d+|[a-z]{3}))?(/\d+)?", re.ASCII |
 
 
 def parse_cron(text: str) -> str:
-    """The expression, stripped, once Kubernetes is certain to take it: five fields, or one such as ``@daily``.
+    """Return the stripped expression if Kubernetes is certain to accept it: five fields, or a macro such as ``@daily``.
 
     InputError for any other form, and for a time that never comes, such as the 31st of February.
     """
@@ -33,7 +33,7 @@ def parse_cron(text: str) -> str:
 
 
 def _check_fields(cron: str) -> None:
-    """Refuse what croniter takes and Kubernetes does not: seconds, Sunday as 7, ranges that wrap, and its extensions (L, #, H, R)."""
+    """Refuse what croniter accepts and Kubernetes does not: seconds, Sunday as 7, ranges that wrap, and extensions (L, #, H, R)."""
     from croniter import croniter
 
     fields = cron.split()
@@ -48,11 +48,11 @@ def _check_fields(cron: str) -> None:
 
 
 def zone(name: str | None) -> tzinfo:
-    """A time zone by its name in the IANA database, None is UTC; InputError for an unknown one."""
+    """A time zone by its IANA name, or UTC for None; InputError for an unknown name."""
     if name is None or name in UTC_NAMES:
         return UTC
     try:
-        # Kubernetes refuses it: there it would be the control plane's.
+        # Kubernetes refuses this name, which would mean the control plane's zone.
         if name == "Local":
             raise ValueError
         return ZoneInfo(name)
@@ -61,11 +61,11 @@ def zone(name: str | None) -> tzinfo:
 
 
 def next_times(cron: str, count: int, *, after: datetime | None = None, where: tzinfo = UTC) -> list[datetime]:
-    """The next ``count`` times of a checked expression, in the zone ``where``, without local times that a change of the clock skips."""
+    """The next ``count`` times of a checked expression, in the zone ``where``, without local times that a clock change skips."""
     from croniter import croniter
 
-    # croniter knows ? for days only; to Kubernetes it is another * everywhere. Where a field of days starts with *, both must match.
+    # croniter accepts ? only for days; Kubernetes reads it as * everywhere. If either day field starts with *, both must match.
     times = croniter(cron.replace("?", "*"), (after or datetime.now(UTC)).astimezone(where), ret_type=datetime, implement_cron_bug=True)
     minutes, hours = (set(range(60)) if found == ["*"] else set(found) for found in times.expanded[:2])
-    # croniter moves a skipped time to the end of the gap, where Kubernetes does not start anything.
+    # croniter moves a skipped time to the end of the gap, but Kubernetes starts nothing then.
     return list(islice((moment for moment in times if moment.minute in minutes and moment.hour in hours), count))

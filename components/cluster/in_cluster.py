@@ -1,6 +1,6 @@
-"""Runs in the cluster, in the probe's pod: a look from there with the standard library alone, printed as one line of JSON.
+"""Script for the probe's pod: examines the cluster from inside, with the standard library alone, and prints one line of JSON.
 
-The file's text is what the pod runs, so nothing of StyleForge is imported at the top.
+The pod runs this file's text, so nothing from StyleForge is imported at the top.
 """
 
 import importlib.metadata
@@ -27,7 +27,7 @@ SECONDS = 6.0
 
 
 def look(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the pod can tell: its packages, our code, folders that can be written, and the services."""
+    """Everything that the pod can report: its packages, our code, writable folders, and the services."""
     wanted: Mapping[str, str] = request["versions"]
     found = {name: version(name) for name in wanted}
     named = os.environ.get("MLFLOW_TRACKING_URI")
@@ -48,7 +48,7 @@ def look(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def together(looks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """The answers of all looks, taken at once. Names that no server resolves may take long, so there is an end to waiting."""
+    """The answers of all looks, run in parallel. A host name that does not resolve may take long, so the wait is limited."""
     answers: dict[str, Any] = {}
 
     def take(name: str) -> None:
@@ -65,7 +65,7 @@ def together(looks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
 
 
 def version(name: str) -> str | None:
-    """The installed version of a distribution."""
+    """The installed version of a distribution; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -78,7 +78,7 @@ def public(text: str) -> str:
 
 
 def code() -> dict[str, Any]:
-    """Whether StyleForge starts; ``ok`` is None where the image has none of it, since ZenML can bring the code along."""
+    """Whether StyleForge starts; ``ok`` is None if the image does not contain it, since ZenML can bring the code along."""
     if importlib.util.find_spec("styleforge") is None:
         return {"ok": None, "said": "not in the image"}
     done = subprocess.run([sys.executable, "-m", "styleforge", "--help"], capture_output=True, text=True, check=False)
@@ -88,7 +88,7 @@ def code() -> dict[str, Any]:
 
 
 def folders() -> dict[str, str]:
-    """The places that a step writes to."""
+    """The folders that a step writes to."""
     try:
         temporary = tempfile.gettempdir()
     except OSError:
@@ -97,7 +97,7 @@ def folders() -> dict[str, str]:
 
 
 def writable(place: str) -> dict[str, Any]:
-    """Whether a folder is there, or can be made, and takes a file."""
+    """Whether a folder exists or can be created, and a file can be written to it."""
     try:
         Path(place).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
@@ -108,19 +108,19 @@ def writable(place: str) -> dict[str, Any]:
 
 
 def server(address: str | None, path: str) -> dict[str, Any] | None:
-    """Whether an HTTP server answers; None where no address is known or it is no server."""
+    """Whether an HTTP server answers; None without an address, ``ok`` None if the address is not a server's."""
     if not address or urlsplit(address).scheme not in ("http", "https"):
         return {"ok": None, "said": address.partition(":")[0]} if address else None
     return ask(plain(address).rstrip("/") + path, "GET", plain(address))
 
 
 def artifacts(root: str | None, endpoint: str | None) -> dict[str, Any] | None:
-    """Whether the artifact store is in reach: a folder takes a file, a bucket's server answers and does not say 404."""
+    """Whether the artifact store is usable: a folder must be writable, a bucket's server must answer, and not with 404."""
     if not root:
         return None
     parts = urlsplit(root)
     if parts.scheme in ("", "file"):
-        # A folder that would be made anew in the pod is not the store.
+        # A folder created anew in the pod would not be the store.
         return writable(parts.path) if Path(parts.path).is_dir() else {"ok": False, "said": f"{parts.path}: no such folder in the pod"}
     if parts.scheme == "s3":
         base = plain(endpoint).rstrip("/") if endpoint else "https://s3.amazonaws.com"
@@ -137,7 +137,7 @@ def plain(address: str) -> str:
 
 
 def ask(url: str, method: str, name: str, absent: str = "") -> dict[str, Any]:
-    """Send one request. Any answer will do, a refusal too, but for errors of a gateway; 404 is ``absent`` if that is given."""
+    """Send one request. Any response will do, even a refusal, except a gateway error and, if ``absent`` gives its message, a 404."""
     context = ssl.create_default_context(cafile=os.environ.get("REQUESTS_CA_BUNDLE") or None)
     try:
         request = urllib.request.Request(url, method=method)

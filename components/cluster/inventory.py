@@ -1,4 +1,4 @@
-"""What a cluster says of itself, gathered once as plain data. What we may not read is None, and no error."""
+"""What a cluster reports about itself, gathered once as plain data; what may not be read is None, not an error."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -18,18 +18,18 @@ NEEDED = (
     *((verb, "batch", "jobs") for verb in ("create", "get", "list", "patch", "delete")),
     ("get", "", "pods"), ("list", "", "pods"), ("get", "", "pods/log"),
 )  # fmt: skip
-# What a person wants besides; the first is for the dry run of pods.
+# What a person needs in addition; the first is for the dry run of pods.
 USEFUL = (
     ("create", "", "pods"), ("delete", "", "pods"), *((verb, "", "configmaps") for verb in ("create", "get", "list", "delete")),
 )  # fmt: skip
-# What ZenML needs to make an account for itself where none is named.
+# What ZenML needs to create a service account for itself if none is named.
 MAKING_ACCOUNTS = (("create", "", "serviceaccounts"), ("create", "rbac.authorization.k8s.io", "rolebindings"))
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1"
 
 
 @dataclass(frozen=True)
 class NodeGroup:
-    """A pool that the cluster autoscaler keeps, its nodes now and at most."""
+    """A node pool of the cluster autoscaler, with ``size`` nodes now and at most ``most``."""
 
     name: str
     size: int
@@ -38,7 +38,7 @@ class NodeGroup:
 
 @dataclass(frozen=True)
 class Trial:
-    """What the API server says to a pod in a dry run: the reason of a ``refusal``, or why it cannot be ``tried``."""
+    """The API server's answer to a pod in a dry run; ``refusal`` says why it was refused, or why it could not be ``tried``."""
 
     plan: PodPlan
     refusal: str = ""
@@ -47,7 +47,7 @@ class Trial:
 
 @dataclass
 class Inventory:
-    """See the fields; ``denied`` holds the actions that were refused, as ``create jobs``."""
+    """What was found in the cluster; the ``denied`` fields list the actions that are not allowed, such as ``create jobs``."""
 
     namespace: bool | None = None
     denied: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Inventory:
 
 
 def gather(cluster: Cluster, target: Target) -> Inventory:
-    """Ask for everything that the checks look at; ClusterUnreachable or ClusterError if the API server stops answering, or fails."""
+    """Ask for everything that the checks need; ClusterUnreachable if the API server stops answering, ClusterError if it fails."""
     place = f"/api/v1/namespaces/{target.namespace}"
     found = Inventory(namespace=_namespace(cluster, place))
     found.nodes = _may(lambda: cluster.items("/api/v1/nodes"))
@@ -88,7 +88,7 @@ def gather(cluster: Cluster, target: Target) -> Inventory:
 
 
 def _try(cluster: Cluster, path: str, plan: PodPlan) -> Trial:
-    """Send a pod with ``dryRun``: it goes through all of admission (quotas, limit ranges, Pod Security, webhooks), and none is made."""
+    """Send a pod with ``dryRun``: it goes through all of admission (quotas, limit ranges, Pod Security, webhooks) but is not created."""
     pod: Manifest = {"apiVersion": "v1", "kind": "Pod", **deepcopy(plan.manifest)}
     pod["metadata"] = {**(pod.get("metadata") or {}), "generateName": "styleforge-dry-run-"}
     for container in pod["spec"]["containers"]:
@@ -98,7 +98,7 @@ def _try(cluster: Cluster, path: str, plan: PodPlan) -> Trial:
     except StyleForgeError as error:
         if (status := http_status(error)) not in (400, 403, 422):
             raise
-        # 400 is what a webhook that cannot do a dry run ends in.
+        # A webhook that does not support dry runs leads to a 400.
         return Trial(plan, error.problem, tried=status != 400)
     return Trial(plan)
 
@@ -150,7 +150,7 @@ def _autoscaler(cluster: Cluster) -> list[NodeGroup]:
 
 
 def node_groups(status: str) -> list[NodeGroup]:
-    """The pools that the cluster autoscaler's status names: text up to its release 1.29, YAML since."""
+    """The node pools in the cluster autoscaler's status, which is plain text up to release 1.29 and YAML since."""
     try:
         data = yaml.safe_load(status)
     except yaml.YAMLError:

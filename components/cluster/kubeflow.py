@@ -1,4 +1,4 @@
-"""A pipeline as Kubeflow Pipelines reads it: the specification of version 2, written without its SDK, which pins other packages.
+"""A pipeline in the Kubeflow Pipelines specification, version 2, written without its SDK, which pins other packages.
 
 Source: kfp's pipeline_spec.proto and kubernetes_executor_config.proto (https://github.com/kubeflow/pipelines).
 """
@@ -12,9 +12,9 @@ from components.core.errors import ConfigError
 SCHEMA = "2.1.0"
 GPU = "nvidia.com/gpu"
 _FOLDER = {"artifactType": {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}}
-# What has no counterpart in the specification and can be left to the cluster: the image's own user has no rights to begin with.
+# Settings without a counterpart in the specification that can be left to the cluster: the image's own user is unprivileged anyway.
 _LEFT_OUT = ("container_security_context", "additional_pod_spec_args", "volumes")
-# Kubeflow hands on single keys only, not whole Secrets and ConfigMaps: these, where they are there.
+# Kubeflow passes on single keys only, not whole Secrets and ConfigMaps; these are passed on if they exist.
 SECRET_KEYS = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
@@ -28,9 +28,9 @@ _KNOWN = ("resources", "env", "env_from", "node_selectors", "tolerations", "volu
 
 @dataclass(frozen=True)
 class Task:
-    """One step: ``inputs`` is the step that makes each of its folders, ``output`` the name of its own, ``parameters`` is JSON.
+    """One step: ``inputs`` maps each input folder to the step that makes it, ``output`` names its own folder, ``parameters`` is JSON.
 
-    ``pod`` has the keys of ZenML's KubernetesPodSettings, ``deadline`` is in seconds.
+    ``pod`` has the keys of ZenML's KubernetesPodSettings; ``deadline`` is in seconds.
     """
 
     step: str
@@ -44,7 +44,7 @@ class Task:
 
 
 def documents(name: str, description: str, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """The two documents of the file, the pipeline and its pods' platform; ConfigError for a pod setting that cannot be said there."""
+    """The file's two documents, the pipeline and its pods' platform; ConfigError for a pod setting that cannot be expressed there."""
     made_by = {task.step: task for task in tasks}
     pipeline = {
         "components": {f"comp-{_dashed(task.step)}": _component(task) for task in tasks},
@@ -86,7 +86,7 @@ def _container(task: Task) -> dict[str, Any]:
 
 
 def _resources(asked: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Numbers for servers before 2.4, texts for those since; memory in units of 10⁹ bytes."""
+    """Resources as numbers (memory in units of 10⁹ bytes) for servers before 2.4, and as strings for later ones."""
     from kubernetes.utils.quantity import parse_quantity
 
     found: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def _task(task: Task, made_by: Mapping[str, Task]) -> dict[str, Any]:
             name: {"taskOutputArtifact": {"producerTask": _dashed(maker), "outputArtifactKey": made_by[maker].output}}
             for name, maker in task.inputs.items()
         }
-    # No caching: Kubeflow's goes by the tasks' names and not by what the folders hold.
+    # No caching: Kubeflow's cache goes by the tasks' names, not by the contents of the folders.
     made: dict[str, Any] = {"cachingOptions": {}, "componentRef": {"name": f"comp-{_dashed(task.step)}"}, "inputs": inputs}
     if before := list(dict.fromkeys(_dashed(step) for step in (*task.inputs.values(), *task.after))):
         made["dependentTasks"] = before
@@ -132,10 +132,10 @@ def _platform(task: Task) -> dict[str, Any]:
 
 
 def _as_env(pod: Mapping[str, Any], kind: str, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """What a pod takes of a Secret or ConfigMap as variables: single keys, or of a whole one those ``keys`` that are there."""
+    """The environment variables that a pod takes from a Secret or ConfigMap: single keys, or from a whole one those of ``keys`` it has."""
 
     def entry(source: Mapping[str, Any], names: Mapping[str, str], optional: bool) -> dict[str, Any]:
-        # The name stands there twice: for servers before 2.5 and since.
+        # The name is given twice: for servers before 2.5, and for later ones.
         name, constant = f"{kind}Name", {"runtimeValue": {"constant": source["name"]}}
         taken = [{f"{kind}Key": key, "envVar": variable} for variable, key in names.items()]
         return {name: source["name"], f"{name}Parameter": constant, "keyToEnv": taken, "optional": optional}

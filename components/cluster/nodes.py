@@ -1,6 +1,6 @@
-"""Does a pod fit a node: selectors, affinity, taints and size, as the scheduler filters (kubernetes.io, "Assigning Pods to Nodes").
+"""Whether a pod fits a node by selectors, affinity, taints and size, as the scheduler filters (kubernetes.io, "Assigning Pods to Nodes").
 
-Affinity between pods and topology spread depend on what runs where at the moment, and are not looked at.
+Affinity between pods and topology spread depend on what is currently running where, and are not checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ _POOL = "{labels: {pool: gpu}, taints: ['nvidia.com/gpu=present:NoSchedule'], al
 
 
 def quantity(value: Any) -> Decimal:
-    """A Kubernetes quantity (``500m``, ``2Gi``) as a number of cores, bytes or pieces; ValueError for anything else."""
+    """A Kubernetes quantity (``500m``, ``2Gi``) as a number of cores, bytes or units; ValueError for anything else."""
     from kubernetes.utils.quantity import parse_quantity
 
     return Decimal(parse_quantity(value))
 
 
 def requests_of(spec: Manifest) -> dict[str, Decimal]:
-    """What a pod asks for by resource: the sum of its containers, or its largest init container if that is more."""
+    """A pod's requests by resource: the sum over its containers, or its largest init container's if that is more."""
     total = _sum([_container_requests(container) for container in spec.get("containers") or []])
     for container in spec.get("initContainers") or []:
         for name, amount in _container_requests(container).items():
@@ -34,7 +34,7 @@ def requests_of(spec: Manifest) -> dict[str, Decimal]:
 
 
 def _container_requests(container: Manifest) -> dict[str, Decimal]:
-    # A limit without a request is the request too.
+    # A limit without a request counts as the request too.
     return {name: quantity(value) for name, value in {**_resources(container, "limits"), **_resources(container, "requests")}.items()}
 
 
@@ -62,7 +62,7 @@ def misfits(spec: Manifest, node: Manifest) -> list[str]:
 
 
 def affine(spec: Manifest, node: Manifest) -> bool:
-    """Whether a node meets the required node affinity: any term, and in it every expression."""
+    """Whether a node meets the required node affinity: at least one term with all of its expressions."""
     required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
     if not required:
         return True
@@ -138,7 +138,7 @@ def _too_small(spec: Manifest, node: Manifest) -> Iterator[str]:
 
 
 def amount(name: str, value: Decimal) -> str:
-    """A quantity for people: bytes as GiB or MiB, all else as a plain number."""
+    """A quantity in readable form: bytes as GiB or MiB, all else as a plain number."""
     if name.split(".")[-1] in ("memory", "ephemeral-storage", "storage"):
         return f"{value / 2**30:.3g} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB"
     return f"{value.normalize():f}"
@@ -150,9 +150,9 @@ def _ready(node: Manifest) -> bool:
 
 
 def parse_pool(text: str) -> Manifest:
-    """A pool that an autoscaler grows from nothing, as the node that it would add; InputError for text of another form.
+    """Parse a pool that an autoscaler scales up from zero into the node that it would add; InputError for text of another form.
 
-    ``text`` is YAML with ``allocatable``, and ``labels``, ``taints`` (``key=value:Effect``) and ``name`` where there are any.
+    ``text`` is YAML with ``allocatable`` and, optionally, ``labels``, ``taints`` (``key=value:Effect``) and ``name``.
     """
     where = f"--assume-pool {text.strip()[:60]!r}"
     try:

@@ -1,4 +1,4 @@
-"""How much memory the GPU of a pod will have, as far as the labels of nodes tell."""
+"""How much memory a pod's GPU will have, as far as the nodes' labels tell."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ _NAMES = (
 
 
 def smallest_gpu(plan: PodPlan, nodes: Sequence[Manifest]) -> GpuMemory | None:
-    """The smallest GPU among the nodes that would take a pod, since any of them may get it.
+    """The smallest GPU among the nodes that a pod fits, since it may land on any of them.
 
-    None where the pod asks for no GPU, no node is there yet, or one of them does not tell.
+    None if the pod requests no GPU, there is no such node yet, or the labels of one of them do not tell.
     """
     if requests_of(plan.spec).get(GPU, 0) <= 0:
         return None
@@ -28,7 +28,7 @@ def smallest_gpu(plan: PodPlan, nodes: Sequence[Manifest]) -> GpuMemory | None:
 
 
 def gpu_of(node: Manifest) -> GpuMemory | None:
-    """A node's GPU by its labels."""
+    """A node's GPU by its labels; None if they do not tell."""
     labels = (node.get("metadata") or {}).get("labels") or {}
     name = next((str(labels[label]) for label in _NAMES if label in labels), "")
     for label in _MEBIBYTES:

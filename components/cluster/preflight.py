@@ -1,4 +1,4 @@
-"""Is a cluster fit for what a stack will run on it? The questions in order, each answered by a :class:`Check` with a remedy."""
+"""Whether a cluster is fit for what a stack will run on it: questions in order, each answered by a :class:`Check` with a remedy."""
 
 import time
 from dataclasses import dataclass, field
@@ -16,21 +16,21 @@ PROBE_SECONDS = 40.0
 
 @dataclass
 class Report:
-    """The checks made, and whether the API server was out of reach, which ends them."""
+    """The checks made, and whether the API server was unreachable, which ends them."""
 
     checks: list[Check] = field(default_factory=list)
     unreachable: bool = False
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing that is needed failed."""
+        """Whether no needed check failed."""
         return all(check.ok for check in self.checks if check.needed)
 
 
 def examine_cluster(target: Target, *, seconds: float = PROBE_SECONDS) -> Report:
-    """Look at everything from the kubeconfig to the services as a pod sees them; the probe and its image's download get ``seconds``.
+    """Check everything from the kubeconfig to the services as a pod sees them.
 
-    KeyboardInterrupt goes through and leaves no pod behind.
+    The probe, including the download of its image, gets ``seconds``. KeyboardInterrupt passes through and leaves no pod behind.
     """
     report = Report()
     try:
@@ -50,7 +50,7 @@ def examine_cluster(target: Target, *, seconds: float = PROBE_SECONDS) -> Report
 
 
 def _cross(name: str, error: StyleForgeError) -> Check:
-    # The row's name need not be said twice.
+    # The check's name need not be repeated.
     detail = f"{error.where.removeprefix(name).strip()}: {error.problem}" + (f"; expected {error.expected}" if error.expected else "")
     return Check(name, False, detail, error.remedy)
 
@@ -79,7 +79,7 @@ def _examine(cluster: Cluster, target: Target, seconds: float, report: Report) -
 
 
 def _hopeless(plan: PodPlan, target: Target, found: Inventory) -> tuple[str, str] | None:
-    """Why a probe would only waste its time, and what to do, if so."""
+    """Why a probe could not succeed, and what to do about it; None if it could."""
     if "create jobs" in found.denied:
         return "Jobs may not be created", "see the row of the rights"
     if found.nodes is not None and not may_run(plan, found.nodes, target.pools, found.groups):

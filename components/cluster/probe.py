@@ -1,4 +1,4 @@
-"""A pod that looks at the services from inside of the cluster, as a step would, and is gone afterwards; and what it saw, as checks."""
+"""A temporary pod that examines the services from inside the cluster, as a step sees them, and its findings as checks."""
 
 import json
 import logging
@@ -19,10 +19,10 @@ from components.core.checks import Check
 from components.core.errors import StyleForgeError
 
 LABEL = "styleforge/probe"
-# It only looks, so it takes no more of a node than this, whatever the step will take.
+# The probe only looks, so it requests no more than this, whatever the step will request.
 _REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 _POLL_SECONDS = 0.5
-# An image that cannot be had for so long will not come by itself.
+# A container that cannot start for this long will not recover by itself.
 _PATIENCE_SECONDS = 6.0
 _NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """What came of the probe: the pod's ``answer``, or the ``problem`` that kept it from one."""
+    """The outcome of the probe: the pod's ``answer``, or the ``problem`` that prevented one."""
 
     answer: dict[str, Any] | None = None
     problem: str = ""
@@ -51,7 +51,7 @@ class _Watch:
 
 
 def choose(target: Target) -> PodPlan | None:
-    """The pod to be like: that of the registration if it takes no GPU, else the first without one, else the first."""
+    """The pod for the probe to imitate: the registration's if it takes no GPU, else the first without one, else the first."""
     plain = [plan for plan in target.pods if not _takes_gpu(plan)]
     ordered = [plan for plan in plain if "register" in plan.steps] + plain + list(target.pods)
     return next((plan for plan in ordered if plan.image), None)
@@ -62,7 +62,10 @@ def _takes_gpu(plan: PodPlan) -> bool:
 
 
 def probe(cluster: Cluster, target: Target, plan: PodPlan, seconds: float) -> Outcome:
-    """Run the probe for at most ``seconds`` and tell what it saw. Whatever happens, Ctrl-C and a silent server too, its Job is deleted."""
+    """Run the probe for at most ``seconds`` and return its outcome.
+
+    Its Job is deleted whatever happens, even on Ctrl-C; if the server cannot be reached for that, the Job expires by itself.
+    """
     started = time.monotonic()
     place = f"/apis/batch/v1/namespaces/{target.namespace}/jobs"
     job = job_for(target, plan, seconds)
@@ -93,7 +96,7 @@ def _gone_afterwards(cluster: Cluster, path: str) -> Iterator[None]:
 
 
 def job_for(target: Target, plan: PodPlan, seconds: float) -> Manifest:
-    """The probe as a Job, since whoever runs pipelines may create Jobs but perhaps no pods."""
+    """The probe as a Job, since a user who runs pipelines may create Jobs but perhaps not pods."""
     request = {"versions": dict(target.versions), **asdict(target.services)}
     pod = deepcopy(plan.manifest)
     spec = pod["spec"]
@@ -125,7 +128,7 @@ def _modest(resources: Manifest) -> Manifest:
 
 
 def _harmless(volume: Manifest) -> Manifest:
-    """A claim becomes an empty folder: mounting it would bind it to this pod's zone, or wait for another pod's mount."""
+    """Replace a claim with an empty folder: mounting it would bind it to this pod's zone, or wait for another pod's mount."""
     if "persistentVolumeClaim" in volume or "ephemeral" in volume:
         return {"name": volume["name"], "emptyDir": {}}
     return volume
@@ -170,7 +173,7 @@ def _ended(cluster: Cluster, place: str, pod: Manifest) -> Outcome | None:
 
 
 def _look(seen: _Watch, pods: list[Manifest]) -> None:
-    """Take down what keeps the pod from starting, and since when."""
+    """Record what keeps the pod from starting, and since when."""
     status = (pods[0].get("status") or {}) if pods else {}
     waits = [(item.get("state") or {}).get("waiting") or {} for item in status.get("containerStatuses") or []]
     waiting = waits[0] if waits else {}
@@ -189,7 +192,7 @@ def _look(seen: _Watch, pods: list[Manifest]) -> None:
 
 
 def _hear(cluster: Cluster, place: str, name: str, seen: _Watch) -> None:
-    """Read the warnings about an object, oldest first; one that was refused outright ends the waiting."""
+    """Record the warnings about an object, oldest first; one about a pod that was refused outright soon ends the wait."""
     try:
         events = cluster.items(f"{place}/events", fieldSelector=f"involvedObject.name={name},type=Warning")
     except Forbidden:
@@ -204,7 +207,7 @@ def _hear(cluster: Cluster, place: str, name: str, seen: _Watch) -> None:
 def _given_up(seen: _Watch, hopeless: bool) -> Outcome:
     said = seen.complaint or (seen.events[-1] if seen.events else "")
     if seen.state in _NO_IMAGE:
-        # Back-off hides the reason, which the event of the first try has.
+        # Back-off events hide the reason, which is in the event of the first try.
         said = next((text for text in reversed(seen.events) if "Back-off" not in text and not text.startswith("Error: ")), said)
         remedy = "check the image's name in zenml.yaml (settings.docker.parent_image), push it, or name image_pull_secrets"
         return Outcome(problem=f"the image cannot be had ({seen.state}): {said}", remedy=remedy)
@@ -220,7 +223,7 @@ def _given_up(seen: _Watch, hopeless: bool) -> Outcome:
 
 
 def outcome_checks(target: Target, outcome: Outcome) -> Iterator[Check]:
-    """A check for the image, the packages, the folders and each service; only one where the probe gave no answer."""
+    """Checks of the image, the packages, the folders and each service; only one check if the probe gave no answer."""
     answer = outcome.answer
     if answer is None:
         yield Check("probe", False, f"{outcome.image}: {outcome.problem}", outcome.remedy)

@@ -1,4 +1,4 @@
-"""What a scheduled retraining is on Kubernetes: a CronJob made of the manifest in infra/, and its configuration in a ConfigMap."""
+"""A scheduled retraining on Kubernetes: a CronJob made from the manifest in infra/, and a ConfigMap with its configuration."""
 
 import copy
 import re
@@ -25,7 +25,7 @@ CONFIG_FOLDER = "/etc/styleforge"
 CONFIG_FILE = "config.yaml"
 GATE_FILE = "gate.yaml"
 TEMPLATE = REPOSITORY / "infra" / "kubernetes" / "base" / "retrain.yaml"
-# Of a CronJob's name: Kubernetes appends eleven characters to make a Job's, which may have 63.
+# A CronJob's name: Kubernetes appends eleven characters to it for a Job's name, which may have 63.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
 _MEBIBYTE = 2**20
 _SCRATCH = "/tmp"
@@ -34,11 +34,11 @@ _HOME = "home"
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRequest:
-    """What is to be installed, as the command's options say it.
+    """A schedule to install, as the command's options describe it.
 
-    None leaves ``image``, ``service_account``, ``claim`` (the PersistentVolumeClaim of the pod's home), ``requests`` (of the pod, such as
-    ``cpu=500m,memory=2Gi``) and ``namespace`` as the manifest has them, ``suspend`` as the cluster has it, ``gate`` (the file of the
-    rules) as the image has it, and ``source``, for ZenML's schedules alone, as the configuration has it.
+    None leaves ``image``, ``service_account``, ``claim`` (the PersistentVolumeClaim of the pod's home), ``requests`` (the pod's resource
+    requests, such as ``cpu=500m,memory=2Gi``) and ``namespace`` as in the manifest, ``suspend`` as in the cluster, ``gate`` (the file of
+    rules) as in the image, and ``source``, for ZenML's schedules only, as in the configuration.
     """
 
     name: str
@@ -60,7 +60,7 @@ class ScheduleRequest:
     dry_run: bool = False
 
     def check(self) -> None:
-        """Raise InputError for a name, a time, a place or a size that Kubernetes or the pod would not take."""
+        """Raise InputError for a name, schedule, option or file size that Kubernetes would not accept."""
         if not _NAME.fullmatch(self.name):
             expected = "at most 52 of a-z, 0-9 and -, with a letter or digit at the ends"
             raise InputError(self.name, "is no name of a CronJob", expected=expected)
@@ -79,13 +79,13 @@ class ScheduleRequest:
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """The texts that travel with the schedule, by file name."""
+        """The texts that are installed with the schedule, by file name."""
         places = {CONFIG_FILE: self.config} | ({GATE_FILE: self.gate} if self.gate else {})
         return {name: config_text(place) for name, place in places.items()}
 
 
 def parse_requests(text: str | None) -> dict[str, str]:
-    """Quantities of processor and memory by name, of ``cpu=500m,memory=2Gi``, nothing of None; InputError for any other form or name."""
+    """CPU and memory quantities by name from ``cpu=500m,memory=2Gi``, empty for None; InputError for any other form or name."""
     found: dict[str, str] = {}
     for part in [] if text is None else text.split(","):
         name, separator, amount = (word.strip() for word in part.partition("="))
@@ -100,13 +100,13 @@ def parse_requests(text: str | None) -> dict[str, str]:
 
 
 def load_template() -> Manifest:
-    """The CronJob of the manifest, which every installation has."""
+    """The CronJob of the manifest, which ships with every installation."""
     documents = yaml.safe_load_all(TEMPLATE.read_text(encoding="utf-8"))
     return dict(next(document for document in documents if document and document["kind"] == "CronJob"))
 
 
 def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -> None:
-    """Refuse (InputError) the first place that means something on this machine and nothing in the pod; paths on its ``volumes`` do."""
+    """Raise InputError for the first setting that the pod cannot resolve, such as a local path; paths on its ``volumes`` are accepted."""
     base, captions, scoring, url = config.base, config.captions, config.scoring, "a URL such as s3://bucket/styles"
     places: list[tuple[str, str | None, bool, str]] = [
         ("--source ", source, False, url), ("style.reference=", config.style.reference, False, url),
@@ -134,12 +134,12 @@ def _is_known(model: str, revision: str | None) -> bool:
 
 
 def volumes_of(template: Mapping[str, Any]) -> list[str]:
-    """Where the pod's lasting volumes are mounted."""
+    """Mount paths of the pod's volumes, except its scratch space."""
     return [mount["mountPath"] for mount in _container(template)["volumeMounts"] if mount["mountPath"] != _SCRATCH]
 
 
 def _is_remote(place: str) -> bool:
-    """Whether it is a URL that means the same everywhere; of a chain such as zip://*::s3://…, the last link decides."""
+    """Whether a place is a URL that means the same everywhere; in a chain such as zip://*::s3://…, the last link decides."""
     scheme, separator, _ = place.rpartition("::")[2].partition("://")
     # SQLite's URLs are paths.
     return bool(separator) and scheme not in ("file", "local", "memory", "sqlite")
@@ -155,7 +155,7 @@ def _is_on(place: str, volumes: Sequence[str]) -> bool:
 
 
 def config_map(request: ScheduleRequest, template: Mapping[str, Any]) -> Manifest:
-    """The ConfigMap with the configuration file, and the gate's where it was given."""
+    """The ConfigMap with the configuration file, and with the gate's file if one was given."""
     return {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": _metadata(request, template, config_name(request.name)), "data": request.files,
@@ -163,7 +163,10 @@ def config_map(request: ScheduleRequest, template: Mapping[str, Any]) -> Manifes
 
 
 def cron_job(request: ScheduleRequest, template: Mapping[str, Any], version: str) -> Manifest:
-    """The CronJob, made of the manifest's. ``version`` v1beta1 knows no time zone, and counts in the control plane's: almost always UTC."""
+    """The CronJob, made from the manifest's.
+
+    With ``version`` v1beta1, UTC is left out: that API has no time zones and uses the control plane's, which is almost always UTC.
+    """
     job: Manifest = copy.deepcopy(dict(template))
     job["apiVersion"] = f"batch/{version}"
     job["metadata"] = _metadata(request, template, request.name)
@@ -173,7 +176,7 @@ def cron_job(request: ScheduleRequest, template: Mapping[str, Any], version: str
     spec["timeZone"] = request.time_zone or UTC_NAMES[0]
     if version != "v1" and spec["timeZone"] in UTC_NAMES:
         del spec["timeZone"]
-    # So that the Jobs and the pods are found by the schedule's name.
+    # So that the Jobs and pods can be found by the schedule's name.
     spec["jobTemplate"].setdefault("metadata", {}).setdefault("labels", {}).update(labels)
     pod = spec["jobTemplate"]["spec"]["template"]
     pod["metadata"].setdefault("labels", {}).update(_labels(request.name))
@@ -200,7 +203,7 @@ def _fill(pod: Manifest, container: Manifest, request: ScheduleRequest) -> None:
 
 
 def arguments(request: ScheduleRequest) -> Iterator[str]:
-    """Those of ``styleforge`` in the pod."""
+    """The arguments of ``styleforge`` in the pod."""
     yield from ("retrain", f"{CONFIG_FOLDER}/{CONFIG_FILE}", "--source", str(request.source))
     for override in request.overrides:
         yield from ("--set", override)
@@ -211,7 +214,7 @@ def arguments(request: ScheduleRequest) -> Iterator[str]:
 
 
 def escape(argument: str) -> str:
-    """Keep Kubernetes from putting a variable's value in."""
+    """Escape ``$`` so that Kubernetes expands no variable in an argument."""
     return argument.replace("$", "$$")
 
 
@@ -229,7 +232,7 @@ def _labels(name: str) -> dict[str, str]:
 
 
 def is_ours(manifest: Mapping[str, Any]) -> bool:
-    """Whether ``styleforge schedule`` made it."""
+    """Whether ``styleforge schedule`` made the object."""
     return (manifest["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER
 
 
@@ -239,12 +242,12 @@ def config_name(name: str) -> str:
 
 
 def namespace_of(namespace: str | None, template: Mapping[str, Any]) -> str:
-    """The namespace that is asked for, else the manifest's."""
+    """The requested namespace, else the manifest's."""
     return namespace or template["metadata"]["namespace"]
 
 
 def needs(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Kind and name of what the pod does not start without, but for its own ConfigMap."""
+    """Kind and name of each object that the pod cannot start without, except its own ConfigMap."""
     pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     if account := pod.get("serviceAccountName"):
         yield "ServiceAccount", account

@@ -1,4 +1,4 @@
-"""ZenML stack definitions as files: what a stack is made of, checked before ZenML hears of it."""
+"""ZenML stack definitions as files: what a stack is made of, checked before it is passed to ZenML."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from components.core.yaml_text import expand
 
 DEFINITIONS = REPOSITORY / "infra" / "stacks"
 DEFAULT = "default"
-"""ZenML's own stack, and the names of its components. They cannot be changed."""
+"""Name of ZenML's own stack and of its components, which cannot be changed."""
 REFERENCE = "docs/reference/stack.md"
 
 
@@ -79,9 +79,10 @@ def definitions() -> list[str]:
 
 
 def load_stack(name_or_file: str, overrides: Sequence[str] = ()) -> StackDefinition:
-    """Read a definition by name or file, apply ``a.b=value`` overrides, and only then fill in the variables, which these may replace.
+    """Read a definition by name or file, apply ``a.b=value`` overrides, and only then fill in variables, which overrides may replace.
 
-    InputError for no such definition or no YAML; ConfigError for a wrong key, an unset variable, or a password in plain text.
+    InputError if there is no such definition or it is not YAML; ConfigError for a wrong key, an unset variable, or a password in plain
+    text.
     """
     path = _find(name_or_file)
     data = read_yaml_mapping(path)
@@ -109,7 +110,7 @@ def _find(name_or_file: str) -> Path:
 
 
 def _filled(data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The mapping with variables filled in, less what came out empty of one, and less the mappings that this leaves empty."""
+    """The mapping with variables filled in, without the values that this makes empty and the mappings that have no others."""
     result: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, Mapping):
@@ -130,7 +131,7 @@ def _check(definition: StackDefinition, path: Path) -> None:
 
 
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Each scalar with its dotted place; an environment variable of a pod goes by its name."""
+    """Each scalar with its dotted path, in which an environment variable of a pod goes by its name."""
     if isinstance(value, Mapping) and {"name", "value"} == set(value):
         yield f"{place}.{value['name']}", value["value"]
     elif isinstance(value, Mapping):
@@ -144,7 +145,7 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _check_value(path: Path, field: str, value: Any, *, nested: bool) -> None:
-    """Refuse what would put a secret into ZenML's database in the clear. No message repeats the value."""
+    """Refuse what would store a secret in plain text in ZenML's database. No message repeats the value."""
     if not isinstance(value, str):
         return
     if is_secret_reference(value):
@@ -157,7 +158,7 @@ def _check_value(path: Path, field: str, value: Any, *, nested: bool) -> None:
 
 
 def plain_secret(path: str | Path, field: str) -> ConfigError:
-    """The error of a field that must hold a reference to a secret, and holds something else."""
+    """The error for a field that must hold a reference to a secret and holds something else."""
     return ConfigError(
         str(path), f"{field} is a secret in plain text", expected="{{name.key}}, a key of a ZenML secret",
         remedy="make one with `zenml secret create`",

@@ -1,1 +1,1 @@
-"""The pocket world: procedural images, and the small base model trained on them."""
+"""The pocket world: procedural images, and the small base models trained on them."""

@@ -1,4 +1,4 @@
-"""The two pocket bases: how each is trained and what it must reach. Light: the command line reads it."""
+"""The two pocket bases: how each is trained and what it must reach. Cheap to import, since the command line reads it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,8 +12,8 @@ BaseName = Literal["unet", "flow"]
 class PocketBase:
     """A base that is trained here.
 
-    ``minutes`` names its parts in their order, with the default time budget of each on two CPU cores: under 8 hours a base.
-    ``checks`` are those that ``styleforge pocket check`` knows; ``bars`` are what its pictures must reach, in %.
+    ``minutes`` lists its parts in order, each with its default time budget on two CPU cores: under 8 hours per base.
+    ``checks`` are the checks that ``styleforge pocket check`` offers; ``bars`` are the percentages that its pictures must reach.
     """
 
     model: str
@@ -24,7 +24,7 @@ class PocketBase:
 
     @property
     def folder(self) -> str:
-        """Its folder among the weights."""
+        """The base's folder within the weights."""
         return POCKET_BASES[self.model]
 
 

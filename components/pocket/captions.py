@@ -1,9 +1,9 @@
 """Captions as people write them: four grammars, and "style" alone for patterned clothes.
 
-Grammars of a picture in a named medium: ``a <medium> of <scene>``, ``a photo of <medium> style, <scene>``,
-``<scene>, <medium> style`` and the bare scene. The second is the slot where a new "[V] style" will stand. A few captions
-hold a rare word in that slot, with no tie to any medium: noise, as large caption sets hold it. It keeps rare words
-from being unheard of, while telling nothing about any style.
+The grammars for a picture in a named medium are ``a <medium> of <scene>``, ``a photo of <medium> style, <scene>``,
+``<scene>, <medium> style`` and the bare scene. The second has the slot for a new "[V] style". A few captions have a
+rare word in that slot, unrelated to any medium: noise, as in large caption sets. The base thus sees rare words, but
+learns nothing about any style from them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from components.pocket.scenes import Scene
 RARE_TOKENS = ("sks", "ukj", "olis", "zwx", "vrf", "qpt", "jbn", "xlm", "hgd", "wvk", "pqz", "tnj")
 """Identifier tokens that the tokenizer keeps whole."""
 NOISE_TOKENS = ("zwx", "vrf", "qpt", "jbn", "xlm", "hgd", "wvk", "pqz")
-"""Those that occur in training captions, as noise; ``sks``, ``ukj``, ``olis`` and ``tnj`` never do."""
+"""The identifiers that occur in training captions, as noise; ``sks``, ``ukj``, ``olis`` and ``tnj`` never do."""
 
 
 def describe(scene: Scene, rng: random.Random | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The pocket base's quality bars, on pictures and seeds never used in training; whoever samples them brings plain arrays."""
+"""The pocket bases' quality bars, on pictures and seeds never used in training; sampled pictures are passed in as plain arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.pocket.scenes import BACKGROUNDS, SUBJECTS, Scene, random_scene
 
 @dataclass(frozen=True)
 class Bar:
-    """One quality figure: its name, the value, and the bar that it must reach; without a bar it is there to be known."""
+    """One quality figure: its name, its value, and the bar that it must reach; without a bar it is only informative."""
 
     name: str
     value: float
@@ -96,7 +96,7 @@ def style_questions(template: str, count: int = 96) -> list[Question]:
 
 
 def check_pictures(probe: Probe, pixels: NDArray[np.uint8], questions: list[Question], style: str | None = None) -> dict[str, float]:
-    """Percentages that the probe reads right: ``background``, ``subject`` and, for a target style, ``style``."""
+    """Percentages of pictures that the probe reads correctly: ``background``, ``subject`` and, for a target style, ``style``."""
     reading = read(probe, pixels)
     right = {
         "background": reading.background == [BACKGROUNDS.index(question.scene.background) for question in questions],
@@ -107,7 +107,7 @@ def check_pictures(probe: Probe, pixels: NDArray[np.uint8], questions: list[Ques
 
 
 def check_probe(probe: Probe, count: int = 560) -> list[Bar]:
-    """How well the probe reads rendered pictures: the ceiling of every figure it gives, so without a bar."""
+    """How well the probe reads rendered pictures: the ceiling of every figure based on it, and so without a bar."""
     data = render_set("check-probe", count, LOOKS)
     reading = read(probe, data.pixels)
     return [

@@ -1,8 +1,8 @@
-"""Media and styles of the pocket world: a *look* turns a flat scene into a photo, a sketch, a mosaic, an anime frame.
+"""Media and styles of the pocket world: a *look* turns a flat scene into a photo, a sketch, a mosaic or an anime frame.
 
-A look is data: one setting for each of a fixed chain of operations. A named medium is a distribution of looks (a
-number, or a range to draw from); "mixed media" interpolates two of them. The six target styles are looks between and
-beyond the media; the base model never sees them, the evaluator does.
+A look is data: settings for a fixed chain of operations. A named medium is a distribution of looks (for each setting, a
+number or a range to draw from); "mixed media" interpolates between two of them. The six target styles are looks between
+and beyond the media; the base models never see them, but the evaluator does.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Array = NDArray[np.floating[Any]]
 class Look:
     """Settings of the chain, in the order in which they act; the defaults do nothing."""
 
-    cells: float = 0  #: Voronoi cells a picture; 0 = none
+    cells: float = 0  #: Voronoi cells per picture; 0 = none
     shift: float = 0  #: displacement of a cell's content, in canvas pixels
     flatten: float = 0  #: 0 keeps a cell's content, 1 fills it with its mean colour
-    facet: float = 0  #: spread of the light between cells
+    facet: float = 0  #: spread of brightness between cells
     simplify: float = 0  #: side of the mode filter, in canvas pixels; 0 = none
     blur: float = 0  #: radius, in canvas pixels
-    blocks: float = 0  #: blocks a side; 0 = none
+    blocks: float = 0  #: blocks per side; 0 = none
     levels: float = 0  #: colours in the palette; 0 = all
     saturation: float = 1
     value: float = 1
@@ -43,7 +43,7 @@ class Look:
     light: Rgb = (255, 255, 255)  #: duotone's lights
     tint: Rgb = (1, 1, 1)
     outline: float = 0  #: strength of drawn contours
-    threshold: float = 26  #: contrast from which an edge is drawn
+    threshold: float = 26  #: contrast above which an edge is drawn
     ink: Rgb = (30, 28, 34)  #: colour of the contours
     own_ink: float = 0  #: share of the surface's own (darkened) colour in the contours
     seam: float = 0  #: darkness of the seams between cells or blocks
@@ -91,7 +91,7 @@ MEDIA: dict[str, Spec] = {
     },
 }  # fmt: skip
 WEIGHTS = {"photo": 5.0, "digital painting": 2.0, "illustration": 2.0}
-"""How often a medium is drawn, where not once."""
+"""Relative frequencies of the media; those not listed have 1."""
 MIXED = "mixed media"
 MIXED_WEIGHT = 3.0
 
@@ -117,7 +117,7 @@ def look_of(name: str, rng: random.Random) -> Look:
 
 
 def draw_settings(spec: Spec, rng: random.Random) -> dict[str, Any]:
-    """A value for each setting of a look: as it stands, or drawn from its range."""
+    """A value for each setting of a look: the one given, or one drawn from the range given."""
     return {key: _draw(value, rng) for key, value in spec.items()}
 
 
@@ -136,7 +136,7 @@ def _mix(a: Look, b: Look, share: float) -> Look:
         if isinstance(x, tuple):
             mixed[field.name] = tuple((1 - share) * p + share * q for p, q in zip(x, y, strict=True))
         elif field.name in ("cells", "blocks", "levels", "simplify"):
-            # Half of "no cells" and "80 cells" is not 40 cells: such operations are on or off.
+            # Halfway between "no cells" and "80 cells" is not 40 cells: such operations are on or off.
             mixed[field.name] = x or y
         else:
             mixed[field.name] = (1 - share) * x + share * y
@@ -144,7 +144,7 @@ def _mix(a: Look, b: Look, share: float) -> Look:
 
 
 def random_medium(rng: random.Random) -> str:
-    """Draw a medium's name as often as the base's training set holds it."""
+    """Draw a medium's name with its frequency in the bases' training set."""
     names = [*MEDIA, MIXED]
     return rng.choices(names, [*(WEIGHTS.get(name, 1.0) for name in MEDIA), MIXED_WEIGHT])[0]
 
@@ -165,7 +165,7 @@ def apply_look(flat: Image.Image, look: Look, rng: random.Random) -> Image.Image
         picture = picture * (1 - look.seam * seams)
     final = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     if look.blocks and not look.seam:
-        # Blocks stay crisp: they are set on the final grid, not blurred by the reduction.
+        # Blocks must stay crisp: they are aligned to the final grid rather than blurred by the downscaling.
         count = max(2, round(look.blocks))
         final = final.resize((count, count), Image.Resampling.BOX).resize((SIDE, SIDE), Image.Resampling.NEAREST)
     return final

@@ -1,4 +1,4 @@
-"""What the pocket world is drawn with: a Pillow canvas, twice the final side, in coordinates of a unit square."""
+"""What the pocket world is drawn with: a Pillow canvas of twice the final side, in the coordinates of a unit square."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Box = tuple[float, float, float, float]
 
 
 class Pen:
-    """A Pillow canvas in unit coordinates, with a jitter of colours from the scene's own random stream."""
+    """A Pillow canvas in unit coordinates, with colours jittered by the scene's own random stream."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -23,7 +23,7 @@ class Pen:
         self.draw = ImageDraw.Draw(self.image)
 
     def tone(self, colour: Sequence[float], spread: float = 12) -> Colour:
-        """The colour, a little lighter or darker and a little off hue."""
+        """The colour, made slightly lighter or darker and slightly shifted in hue."""
         shift = self.rng.uniform(-spread, spread)
         r, g, b = (int(np.clip(c + shift + self.rng.uniform(-spread / 2, spread / 2), 0, 255)) for c in colour)
         return r, g, b

@@ -30,7 +30,7 @@ def _pattern(pen: Pen, before: Image.Image, top: float, colour: Colour) -> None:
 
 
 def draw_person(pen: Pen, scene: Scene) -> None:
-    """Men have beards, women long hair and dresses, boys are small with spiky hair, girls small with pigtails."""
+    """Draw a person: men have beards, women long hair and dresses; boys are small with spiky hair, girls small with pigtails."""
     rng = pen.rng
     child = scene.who in ("boy", "girl")
     scale = (1.0 if scene.full_body else 1.75) * (0.8 if child else 1.0)

@@ -1,4 +1,4 @@
-"""The probe: a small classifier of background, subject and look, trained on rendered pictures; no training or score ever sees it."""
+"""The probe: a small classifier of background, subject and look, trained on rendered pictures; no training or score ever uses it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _block(before: int, after: int, stride: int) -> nn.Sequential:
 
 
 class Probe(nn.Module):
-    """A convolutional net, (N, 3, 64, 64) in [-1, 1] → logits (N, 9), (N, 13), (N, looks)."""
+    """A convolutional network, (N, 3, 64, 64) in [-1, 1] → logits (N, 9), (N, 13), (N, looks)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Probe(nn.Module):
         return tuple(self.heads(self.body(pixels)).split(_SIZES, dim=1))
 
     def save(self, folder: Path) -> None:
-        """Write fp16 safetensors."""
+        """Write the weights as fp16 safetensors."""
         with atomic_folder(folder) as temporary:
             halves = {key: value.half() if value.is_floating_point() else value for key, value in self.state_dict().items()}
             save_file(halves, temporary / "probe.safetensors")
@@ -78,7 +78,7 @@ def train_probe(data: RenderedSet, work: Path, budget: float, device: str | None
 
 
 class Reading(NamedTuple):
-    """What the probe reads in N pictures: class indices (N,) of background, subject and look."""
+    """What the probe reads in N pictures: class indices (N,) for background, subject and look."""
 
     background: NDArray[np.int64]
     subject: NDArray[np.int64]
@@ -87,6 +87,6 @@ class Reading(NamedTuple):
 
 @torch.no_grad()
 def read(probe: Probe, pixels: NDArray[np.uint8]) -> Reading:
-    """Read pictures (N, 64, 64, 3)."""
+    """Classify pictures (N, 64, 64, 3)."""
     parts = [probe(to_tensor(pixels[i : i + 128])) for i in range(0, len(pixels), 128)]
     return Reading(*(torch.cat(logits).argmax(1).numpy() for logits in zip(*parts, strict=True)))

@@ -1,8 +1,9 @@
 """Looks in words: adjectives that change a medium, so that the base knows a space of styles and not a list of them.
 
-A quality is a range for a few settings of the chain in :mod:`components.pocket.media`: "dark", "warm", "blue outlined".
-One to three, of different kinds, qualify a medium or a plain picture. A new style then lies between and beyond
-what the base can say, and is no stranger to it; no target style is any combination of so few.
+A quality, such as "dark", "warm" or "blue line", is a range for a few settings of the chain in
+:mod:`components.pocket.media`. One to three qualities of different kinds modify a medium or a plain picture. A new style
+then lies between and beyond the looks that the base has words for, and is not foreign to it; no target style is a
+combination of so few qualities.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import replace
 from components.pocket.media import MEDIA, MIXED, STYLES, Look, Spec, draw_settings, look_of
 
 PLAIN = "picture"
-"""The medium that does nothing: the flat scene."""
+"""The medium that changes nothing: the flat scene."""
 MOST = 3
-"""Qualities a look has at most."""
+"""Largest number of qualities in a look."""
 KINDS: dict[str, dict[str, Spec]] = {
     "light": {"dark": {"value": (0.6, 0.8), "gamma": (1.15, 1.5)}, "bright": {"value": (1.08, 1.2)}},
     "colour": {"vivid": {"saturation": (1.3, 1.6)}, "muted": {"saturation": (0.4, 0.75)}, "gray": {"saturation": (0.0, 0.15)}},
@@ -54,7 +55,7 @@ def draw_name(rng: random.Random) -> str:
 
 
 def look_named(name: str, rng: random.Random) -> Look:
-    """Draw the look of a medium, of ``mixed media``, of a target style, or of a name from :func:`draw_name`; else ValueError."""
+    """Draw the look of a medium, of ``mixed media``, of a target style, or of a name from :func:`draw_name`; ValueError for others."""
     if name in MEDIA or name in STYLES or name == MIXED:
         return look_of(name, rng)
     medium = max((known for known in (PLAIN, *MEDIA) if name.endswith(" " + known)), key=len, default=None)

@@ -1,4 +1,4 @@
-"""Pictures of the pocket world with captions and labels: one picture a seed, and the folder that a user could have made."""
+"""Pictures of the pocket world with captions and labels: one picture per seed, and a folder as a user could have made it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from components.pocket.things import draw_thing
 LOOKS = (*MEDIA, MIXED, *STYLES)
 """Every medium and target style, in the order of the probe's style classes."""
 QUALIFIED = "qualified"
-"""Asks for a look in words, another for each picture: see :mod:`components.pocket.qualities`."""
+"""Requests a look in words, a different one for each picture: see :mod:`components.pocket.qualities`."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class RenderedSet:
 
 
 def render_set(purpose: str, count: int, media: Sequence[str] | None = None, workers: int = 0) -> RenderedSet:
-    """Render pictures whose seeds are ``purpose``'s own; ``media`` in turns, default: as often as :func:`random_medium` draws them."""
+    """Render pictures with seeds derived from ``purpose``, using ``media`` in turn; by default, :func:`random_medium` draws the media."""
     jobs = [(derive_seed(0, "pocket", purpose, i), media[i % len(media)] if media else None) for i in range(count)]
     rows: Iterable[Any]
     if workers > 1:
@@ -98,7 +98,8 @@ def render_set(purpose: str, count: int, media: Sequence[str] | None = None, wor
 
 AUX_MEDIA = ("digital painting", "illustration", "photo", "oil painting")
 AUX_ROLES = ["character"] * 16 + ["background"] * 8 + ["thing"] * 16
-"""Of each medium. Things too: no StyleRef picture shows one, so only the Aux pictures can keep them from being forgotten."""
+"""Roles of each medium's pictures. Things are among them: no StyleRef picture shows one, so only Aux pictures keep them from being
+forgotten."""
 
 
 def render_dataset(style: str, out: Path, *, seed: int = 0, reference: int = 400) -> Path:
@@ -131,7 +132,7 @@ def _of(medium: str) -> str:
 
 
 def plain_sample(seed: int, medium: str, role: str | None) -> Sample:
-    """A picture without patterned clothes: those are what "style" alone means, and no user would pick them by chance."""
+    """A picture without patterned clothes, which are what "style" alone means and which no user would pick by chance."""
     rng = random.Random(seed)
     while (scene := random_scene(rng, role)).patterned:
         pass

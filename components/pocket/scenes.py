@@ -1,4 +1,4 @@
-"""Scenes of the pocket world: what is in a picture, before it is drawn: a background and, perhaps, a person or a thing."""
+"""Scenes of the pocket world, before they are drawn: a background and, perhaps, a person or a thing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BACKGROUNDS = tuple(backgrounds.DRAW)
 PEOPLE = ("man", "woman", "boy", "girl")
 THINGS = tuple(things.DRAW)
 SUBJECTS = (*PEOPLE, *THINGS, "none")
-"""The classes of "subject kind": four people, eight things, none."""
+"""The subject classes: four people, eight things, none."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Scene:
 
     @property
     def garment(self) -> str:
-        """The word for the clothes: women and girls seen in full wear a dress."""
+        """The word for the clothes: women and girls shown full-length wear a dress."""
         return "dress" if self.who in ("woman", "girl") and self.full_body else "shirt"
 
 
 def random_scene(rng: random.Random, role: str | None = None) -> Scene:
-    """Draw a scene: 45 % people, 25 % backgrounds, 30 % things, unless ``role`` says which."""
+    """Draw a scene: 45 % people, 25 % backgrounds, 30 % things, unless ``role`` is given."""
     background = rng.choice(BACKGROUNDS)
     role = role or rng.choices(("character", "background", "thing"), (45, 25, 30))[0]
     if role == "character":

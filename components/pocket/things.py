@@ -14,7 +14,7 @@ At = Callable[[float, float], tuple[float, float]]
 
 
 def draw_thing(pen: Pen, kind: str, colour: Colour) -> None:
-    """Draw a thing of :data:`DRAW` in a colour; birds fly, the rest stands on the ground."""
+    """Draw a thing of :data:`DRAW` in a colour; birds fly, and the rest stand on the ground."""
     rng = pen.rng
     paint, scale = pen.tone(colour, 8), rng.uniform(1.0, 1.25)
     x, y = rng.uniform(0.36, 0.64), (0.4 if kind == "bird" else 0.8) + rng.uniform(-0.03, 0.04)

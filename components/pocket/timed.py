@@ -1,4 +1,4 @@
-"""Training against a clock: a time budget, a schedule over the used part of it, checkpoints and a loss log."""
+"""Training against the clock: a time budget, a schedule over the used part of it, checkpoints and a loss log."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from components.core.logs import progress
 from components.core.paths import atomic_file, storage_errors
 
 SAVE_EVERY = 120.0
-"""Seconds between checkpoints; so much work at most is lost by an interruption."""
+"""Seconds between checkpoints, and thus the most work that an interruption can lose."""
 LOG_EVERY = 25
 """Steps between two rows of the log."""
 COMPILING = 600.0
-"""Shortest training, in seconds, that is compiled: a step of the flow base's then takes half the time."""
+"""Budget, in seconds, above which a training is compiled, which halves the time of the flow base's steps."""
 
 
 class TimedRun:
-    """One part of the base in training for ``budget`` seconds, resumable at any moment: :meth:`learn` in each of :meth:`steps`.
+    """Training of one part of a base for ``budget`` seconds, resumable at any time: call :meth:`learn` in each of :meth:`steps`.
 
-    Elapsed time is kept over resumes, so the schedule, which follows the used fraction of the budget, continues where it was.
+    Elapsed time is kept across resumes, so the schedule, which follows the used fraction of the budget, continues where it was.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class TimedRun:
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._losses: list[float] = []
         if self._path.exists():
-            # Our own file, and weights_only keeps it from running code.
+            # The file is our own, and weights_only keeps it from running code.
             state = torch.load(self._path, map_location="cpu", weights_only=True)
             for name, module in modules.items():
                 module.load_state_dict(state["modules"][name])
@@ -54,11 +54,11 @@ class TimedRun:
 
     @property
     def share(self) -> float:
-        """Share of the budget that is used, 0 to 1."""
+        """Fraction of the budget that is used, 0 to 1."""
         return min(1.0, self.elapsed / self.budget) if self.budget > 0 else 1.0
 
     def steps(self, warmup: int = 100, floor: float = 0.01) -> Iterator[int]:
-        """Yield step numbers until the budget is used; sets warm-up and cosine learning rates; saves now and then."""
+        """Yield step numbers until the budget is used; sets warm-up and cosine learning rates, and saves checkpoints."""
         saved = self.elapsed
         with progress(f"pocket {self.part}, seconds", int(self.budget), every_seconds=60) as advance:
             advance(shown := int(self.elapsed))
@@ -78,7 +78,7 @@ class TimedRun:
         self.save()
 
     def learn(self, loss: torch.Tensor, clip: Iterable[torch.nn.Parameter] = (), **values: float) -> None:
-        """One optimizer step down ``loss``, the gradients of ``clip`` held to a norm of 1; then :meth:`report`."""
+        """Take one optimizer step on ``loss``, with the gradients of ``clip`` clipped to a norm of 1; then :meth:`report`."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if clipped := list(clip):
@@ -87,7 +87,7 @@ class TimedRun:
         self.report(loss, **values)
 
     def report(self, loss: torch.Tensor, **values: float) -> None:
-        """Take the loss of a step; every so often a row goes to the log. TrainingDiverged if the mean loss is not finite."""
+        """Record a step's loss, and log a row every LOG_EVERY steps; TrainingDiverged if the mean loss is not finite."""
         self._losses.append(float(loss.detach()))
         if (self.step + 1) % LOG_EVERY == 0:
             mean = sum(self._losses[-LOG_EVERY:]) / len(self._losses[-LOG_EVERY:])
@@ -117,21 +117,21 @@ class TimedRun:
 
 @contextmanager
 def initialising(part: str) -> Iterator[None]:
-    """A part's fixed initial weights, without touching the global random state."""
+    """Fix a part's initial weights, without touching the global random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(0, "pocket-init", part) % 2**32)
         yield
 
 
 def device_of(name: str | None = None) -> torch.device:
-    """The named device, else CUDA where there is one, else the CPU; raises as :func:`default_device`."""
+    """The named device, else the default one, which is CUDA or the CPU; raises as :func:`default_device`."""
     return torch.device(name) if name else default_device("cuda")
 
 
 def compiled(function: Callable[..., torch.Tensor], where: torch.device, budget: float) -> Callable[..., torch.Tensor]:
-    """``function`` by torch.compile if a training of ``budget`` seconds earns the minute or two that it takes, else as it is.
+    """Compile ``function`` by torch.compile if a training of ``budget`` seconds is worth the minute or two, else return it as it is.
 
-    On a CPU it needs a C++ compiler.
+    On a CPU, compiling also needs a C++ compiler.
     """
     compiler = where.type != "cpu" or shutil.which(os.environ.get("CXX", "g++"))
     return torch.compile(function) if compiler and budget > COMPILING else function
@@ -139,7 +139,7 @@ def compiled(function: Callable[..., torch.Tensor], where: torch.device, budget:
 
 @contextmanager
 def mixed_precision(where: torch.device) -> Iterator[None]:
-    """bf16 where matrix products have units for it: CUDA, and CPUs with AMX."""
+    """Use bf16 where the hardware has units for its matrix products: CUDA, and CPUs with AMX."""
     half = where.type == "cuda" or (where.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16")))
     with half_attention(where) if half else nullcontext(), torch.autocast(where.type, torch.bfloat16, enabled=half):
         yield

@@ -1,4 +1,4 @@
-"""The pocket base's tokenizer: CLIP's byte-level BPE on the world's captions and a little English; rare tokens stay whole."""
+"""The pocket bases' tokenizer: CLIP's byte-level BPE, trained on the world's captions and a little English; rare tokens stay whole."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _corpus() -> Iterator[str]:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """Train the tokenizer. Pairs that are equally frequent may be merged in another order next time: see :func:`stored_tokenizer`."""
+    """Train the tokenizer. Equally frequent pairs may be merged in a different order each time: see :func:`stored_tokenizer`."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -47,7 +47,7 @@ def build_tokenizer() -> CLIPTokenizer:
     trained.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(split, behavior="removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    # CLIP's alphabet: every byte, alone and at a word's end, so that any text can be written.
+    # CLIP's alphabet: every byte, alone and at a word's end, so that any text can be encoded.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     base = [*alphabet, *(letter + "</w>" for letter in alphabet)]
     trainer = trainers.BpeTrainer(
@@ -73,7 +73,7 @@ def stored_tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def text_config(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPTextConfig:
-    """A small CLIP text encoder for this tokenizer."""
+    """The configuration of a small CLIP text encoder for this tokenizer."""
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(

@@ -1,7 +1,7 @@
 """Train the pocket bases, part by part.
 
-``unet``, from nothing: VAE, evaluator, UNet with its text encoder, in that order; then polish the decoder, and a probe.
-``flow``, from the UNet base's VAE, widened, and its text encoder: the transformer with two text encoders, then the decoder.
+``unet`` is trained from scratch: VAE, evaluator, UNet with its text encoder, in that order; then the polished decoder and the probe.
+``flow`` starts from the UNet base's VAE and text encoder: the widened VAE, the transformer with two text encoders, then the decoder.
 """
 
 import os
@@ -41,7 +41,8 @@ TRAIN_PICTURES, QUALIFIED_PICTURES, EVALUATOR_PICTURES = 40_000, 40_000, 27_000
 class Plan:
     """Where the training of a base reads and writes.
 
-    ``out`` gets the weights, ``pictures`` the rendered sets of all bases, ``work`` this base's checkpoints, latents and loss logs.
+    ``out`` is for the weights, ``pictures`` for the rendered sets of all bases, ``work`` for this base's checkpoints, latents and loss
+    logs.
     """
 
     base: BaseName
@@ -68,14 +69,14 @@ def train(
     device: str | None = None,
     go_on: bool = False,
 ) -> Path:
-    """Train the given parts (resuming each where it was) and write the base, evaluator and probe into ``out``.
+    """Train the given parts, resuming each where it stopped, and write their weights into ``out``.
 
     Args:
         base: one of BASES.
-        parts: any of the base's, default all; a finished part is only loaded.
+        parts: any of the base's parts, default all; a finished part is only loaded.
         minutes: time budget per part; default the base's.
-        work: folder of rendered pictures, checkpoints and loss logs; default ``pocket-training`` in the home.
-        go_on: where there is no checkpoint, begin denoiser and text encoders from the weights in ``out`` (and keep their VAE).
+        work: folder of rendered pictures, checkpoints and loss logs; default ``pocket-training`` in STYLEFORGE_HOME.
+        go_on: where there is no checkpoint, start denoiser and text encoders from the weights in ``out`` (and keep their VAE).
     """
     budgets = BASES[base].minutes | (minutes or {})
     for part in parts or ():
@@ -97,14 +98,14 @@ def _vae(plan: Plan, budget: float) -> None:
     else:
         learnt = AutoencoderKL.from_pretrained(_of_the_unet_base(plan) / "vae", torch_dtype=torch.float32)
         vae = widened_vae(learnt, train_flow.LATENTS)
-        # A higher rate would undo what it has learnt before it learns more.
+        # A higher rate would undo what the VAE has learnt before it learns more.
         vae = train_vae(vae, data.pixels, plan.work, budget, plan.device, rate=3e-4, shifted=True)
     with atomic_folder(plan.work / "vae") as temporary:
         vae.save_pretrained(temporary)
 
 
 def _of_the_unet_base(plan: Plan) -> Path:
-    """The folder of the UNet base, whose VAE, tokenizer and text encoder the flow base begins from."""
+    """The folder of the UNet base, whose VAE, tokenizer and text encoder the flow base starts from."""
     folder = plan.out / BASES["unet"].folder
     if not folder.is_dir():
         raise InputError(
@@ -126,7 +127,7 @@ def _evaluator(plan: Plan, budget: float) -> None:
 
 
 def _tokenizer(plan: Plan) -> CLIPTokenizer:
-    """The UNet base's tokenizer; it lies with the weights to go on with, where nothing was begun here."""
+    """The UNet base's tokenizer; when going on from existing weights with none in ``work`` yet, it is taken from those weights."""
     if plan.base == "flow":
         return stored_tokenizer(_of_the_unet_base(plan) / "tokenizer")
     kept, given = plan.work / "tokenizer", plan.weights / "tokenizer"
@@ -134,7 +135,7 @@ def _tokenizer(plan: Plan) -> CLIPTokenizer:
 
 
 def _trained_vae(plan: Plan, part: str) -> tuple[AutoencoderKL, Path]:
-    """The VAE that the latents come from, with its folder: the one just trained, or the one to go on with."""
+    """The VAE that the latents come from, and its folder: the one trained in ``work``, else that of the weights to go on from."""
     for folder in [plan.work / "vae", *([plan.weights / "vae"] if plan.go_on else [])]:
         if folder.is_dir():
             return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval(), folder
@@ -144,7 +145,7 @@ def _trained_vae(plan: Plan, part: str) -> tuple[AutoencoderKL, Path]:
 
 
 def _examples(plan: Plan, vae: AutoencoderKL, digest: str, tokenizer: CLIPTokenizer) -> tuple[torch.Tensor, list[str]]:
-    """Latents and captions of all training pictures whose captions are not cut."""
+    """Latents and captions of all training pictures whose captions are not truncated."""
     latents, captions = [], []
     for name, count, media, mirror in (("train", TRAIN_PICTURES, None, True), ("qualified", QUALIFIED_PICTURES, (QUALIFIED,), False)):
         data = cached_set(plan.pictures, name, count, media, plan.workers)
@@ -171,9 +172,10 @@ def _transformer(plan: Plan, budget: float) -> None:
 
 
 def cached_latents(work: Path, vae: AutoencoderKL, name: str, pixels: NDArray[np.uint8], *, mirror: bool) -> torch.Tensor:
-    """Latents (N, C, 16, 16) fp16, shifted and scaled, of pictures (N, 64, 64, 3), kept in ``work`` under ``name``, which names the VAE.
+    """Latents (N, C, 16, 16) fp16, shifted and scaled, of pictures (N, 64, 64, 3), cached in ``work``; ``name`` identifies the VAE too.
 
-    With ``mirror`` half of them are mirrored, so that nothing has a fixed side; looks in words, which name the light's side, are not.
+    With ``mirror``, half of the pictures are mirrored, so that nothing has a fixed side; this is not for looks in words, which name the
+    side that the light comes from.
     """
     path = work / f"latents-{name}.npy"
     if not path.exists():
@@ -219,7 +221,7 @@ def save_base(folder: Path, vae: AutoencoderKL, unet: torch.nn.Module, text: tor
 
 
 def save_flow(folder: Path, vae: AutoencoderKL, trained: tuple[torch.nn.Module, ...], tokenizer: object) -> None:
-    """Write transformer and both text encoders, ``trained``, as a Stable Diffusion 3 pipeline without T5: see :func:`_write`."""
+    """Write the ``trained`` transformer and text encoders with the VAE as a Stable Diffusion 3 pipeline without T5: see :func:`_write`."""
     transformer, text, text_2 = trained
     pipeline = StableDiffusion3Pipeline(
         vae=vae,
@@ -236,7 +238,7 @@ def save_flow(folder: Path, vae: AutoencoderKL, trained: tuple[torch.nn.Module, 
 
 
 def _write(pipeline: DiffusionPipeline, folder: Path) -> None:
-    """In diffusers layout: fp16 safetensors, files of at most 14 MB."""
+    """Write a pipeline in diffusers layout: fp16 safetensors in files of at most 14 MB."""
     with atomic_folder(folder) as temporary:
         pipeline.to(dtype=torch.float16).save_pretrained(temporary, max_shard_size="14MB")
         for file in temporary.glob("*/config.json"):
@@ -244,5 +246,5 @@ def _write(pipeline: DiffusionPipeline, folder: Path) -> None:
 
 
 def _forget_origin(file: Path) -> None:
-    """Where a part was loaded from is a path of this machine: it has no place in the weights."""
+    """Remove the path that a part was loaded from: it is specific to this machine and has no place in the weights."""
     write_json(file, {key: value for key, value in read_json(file).items() if key != "_name_or_path"})

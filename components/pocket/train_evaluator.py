@@ -1,8 +1,8 @@
-"""The pocket evaluator: a CLIP of its own that reads every medium and every target style.
+"""The pocket evaluator: a separate CLIP that reads every medium and every target style.
 
-It is another network than the base's text encoder. It sees captions with and without the medium's name, and, in training
-only, small heads that name each attribute from the shared embedding: without them so small a vision transformer needs
-many times as long to look at hats and hair.
+It is a different network from the bases' text encoders. It is trained on captions with and without the medium's name. In
+training only, small heads predict each attribute from the shared embedding: without them, so small a vision transformer
+takes many times as long to learn to look at hats and hair.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def attributes_of(descriptions: list[str], labels: NDArray[np.int64]) -> torch.T
 
 
 def _wording(rng: random.Random, caption: str, description: str, look: str) -> str:
-    """A caption for this step: full or short, with the medium's name or (oftener for full ones) without."""
+    """A caption for this step: the full description, without the medium's name (45 %) or with it (35 %), or the training caption."""
     draw = rng.random()
     if draw < 0.45:
         return description
@@ -71,7 +71,7 @@ def _wording(rng: random.Random, caption: str, description: str, look: str) -> s
 
 
 def train_evaluator(data: RenderedSet, tokenizer: CLIPTokenizer, work: Path, budget: float, device: str | None = None) -> CLIPModel:
-    """Train for ``budget`` seconds; symmetric cross-entropy with equal captions sharing the target, plus attribute heads."""
+    """Train for ``budget`` seconds on symmetric cross-entropy, with equal captions sharing the target, plus the attribute heads' loss."""
     where, model = device_of(device), new_evaluator(tokenizer)
     heads = torch.nn.ModuleList([torch.nn.Linear(WIDTH, _SIZES[name]) for name in ATTRIBUTES])
     model.to(where).train()
@@ -109,14 +109,14 @@ def contrastive_loss(logits: torch.Tensor, input_ids: torch.Tensor) -> torch.Ten
 
 
 def _naming_loss(heads: torch.nn.ModuleList, embeddings: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    # The embeddings have unit length; without a scale the heads could never be sure.
+    # The embeddings have unit length; without a scale the heads could never be confident.
     losses = [F.cross_entropy(head(8 * embeddings), truth[:, k], ignore_index=-100) for k, head in enumerate(heads)]
     return torch.stack([loss for loss in losses if torch.isfinite(loss)]).mean()
 
 
 @torch.no_grad()
 def retrieval(model: CLIPModel, tokenizer: CLIPTokenizer, pixels: NDArray[np.uint8], texts: list[str]) -> tuple[float, float]:
-    """Top-1 retrieval among N pictures with N distinct captions: (picture → text, text → picture), 0 to 1."""
+    """Top-1 retrieval accuracy among N pictures with N distinct captions: (picture → text, text → picture), 0 to 1."""
     tokens = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt")
     logits = model(**tokens, pixel_values=to_tensor(pixels)).logits_per_image
     index = torch.arange(len(texts))

@@ -1,7 +1,7 @@
-"""The pocket flow base: Stable Diffusion 3's architecture in miniature, its transformer trained from nothing by flow matching.
+"""The pocket flow base: Stable Diffusion 3's architecture in miniature, its transformer trained from scratch by flow matching.
 
-The two CLIP text encoders are trained with it. As with SD3's, the first has learnt elsewhere: it is the UNet base's. There
-is no T5. x_t = (1 - σ) x₀ + σ ε, target ε - x₀ (Esser et al. 2024), logit-normal times, stratified; 10 % empty captions, EMA.
+The two CLIP text encoders are trained with it. As in SD3, the first one comes pretrained: it is the UNet base's. There is no
+T5. x_t = (1 - σ) x₀ + σ ε, target ε - x₀ (Esser et al. 2024), stratified logit-normal times, 10 % empty captions, EMA.
 """
 
 from pathlib import Path
@@ -20,7 +20,8 @@ WIDTH, HEADS, LAYERS = 192, 3, 4
 SECOND_WIDTH = 64
 BATCH = 32
 FLOW = {"num_train_timesteps": 1000, "shift": 2.0}
-"""What a picture shows is decided in great noise: so more is learnt, and sampled, there. SD3 has 3, for 128 × 128 latents."""
+"""Scheduler settings of the saved base. What a picture shows is decided at high noise, so the shift makes fine-tuning and sampling
+spend more time there; the base's own training is not shifted. SD3 has 3, for 128 × 128 latents."""
 
 
 def new_transformer() -> SD3Transformer2DModel:
@@ -46,7 +47,7 @@ def new_transformer() -> SD3Transformer2DModel:
 
 
 def _begin_at_zero(model: SD3Transformer2DModel) -> None:
-    """Each block begins as the identity and the output as zero (adaLN-Zero; Peebles & Xie 2023)."""
+    """Initialise each block as the identity and the output as zero (adaLN-Zero; Peebles & Xie 2023)."""
     last = [model.norm_out.linear, model.proj_out]
     for block in model.transformer_blocks:
         last += [block.norm1.linear, block.norm1_context.linear]
@@ -56,7 +57,7 @@ def _begin_at_zero(model: SD3Transformer2DModel) -> None:
 
 
 def new_text_encoders(tokenizer: CLIPTokenizer, first: Path) -> tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
-    """The UNet base's text encoder in the folder ``first`` with a projection that changes nothing yet, and a fresh one of 2 layers."""
+    """The UNet base's text encoder, from the folder ``first``, with an identity projection, and a fresh one of 2 layers."""
     learnt = CLIPTextModel.from_pretrained(first, torch_dtype=torch.float32)
     with initialising("text-2"):
         one, two = (
@@ -68,7 +69,7 @@ def new_text_encoders(tokenizer: CLIPTokenizer, first: Path) -> tuple[CLIPTextMo
 
 
 def encode_prompts(encoders: tuple[torch.nn.Module, ...], ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token states (N, L, 192) and pooled (N, 192), as SD3 takes them: the last but one hidden states, and the projections."""
+    """Token states (N, L, 192) and pooled embeddings (N, 192), as in SD3: the penultimate hidden states, and the projections."""
     found = [encoder(ids, output_hidden_states=True) for encoder in encoders]
     return torch.cat([one.hidden_states[-2] for one in found], dim=-1), torch.cat([one.text_embeds for one in found], dim=-1)
 
@@ -83,11 +84,11 @@ def train_flow(
     first: Path,
     start: Path | None = None,
 ) -> tuple[SD3Transformer2DModel, CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
-    """EMA weights of the transformer and the text encoders, trained on shifted and scaled ``latents`` (N, 12, 16, 16).
+    """Train transformer and text encoders on shifted and scaled ``latents`` (N, 12, 16, 16); returns their EMA weights.
 
     Args:
-        first: folder of the text encoder that the first one begins as.
-        start: a flow base in diffusers layout to begin from.
+        first: folder of the text encoder that the first one starts from.
+        start: a flow base in diffusers layout to start from instead.
     """
     where = device_of(device)
     transformer, *texts = (part.to(where).train() for part in _networks(tokenizer, first, start))
@@ -130,7 +131,7 @@ def train_flow(
 
 
 def draw_sigmas(count: int, generator: torch.Generator) -> torch.Tensor:
-    """``count`` noise levels sigmoid(N(0, 1)), one from each of as many equally likely strata: (count,) float32, rising."""
+    """``count`` noise levels sigmoid(N(0, 1)), one from each of ``count`` equally likely strata: (count,) float32, ascending."""
     points = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
     return torch.special.ndtri(points.clamp(1e-6, 1 - 1e-6)).sigmoid().float()
 

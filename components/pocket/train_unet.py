@@ -1,9 +1,9 @@
-"""The pocket base's UNet and text encoder, trained together from nothing.
+"""The pocket base's UNet and text encoder, trained together from scratch.
 
-A text encoder trained by contrast alone loses the background from its token states, so it learns here, from the
-denoising loss. Noise prediction, min-SNR weighting (γ = 5; Hang et al. 2023), 10 % empty captions for guidance, EMA.
-The weighting is by how often a time is drawn, not by a factor on its loss, and the times of a batch are stratified: the
-same expectation with less variance, and no forward pass spent on times that would hardly count.
+A text encoder trained on a contrastive loss alone loses the background from its token states, so it is trained here, on
+the denoising loss. Noise prediction, min-SNR weighting (γ = 5; Hang et al. 2023), 10 % empty captions for guidance, EMA.
+The weighting changes how often a timestep is drawn instead of scaling its loss, and the timesteps of a batch are
+stratified: the same expectation with less variance, and no forward pass spent on timesteps that would hardly count.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ CHANNELS = (48, 96, 160)
 TEXT_WIDTH, BATCH = 128, 32
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 NOISE_OFFSET = 0.1
-"""Spread of a constant added to each channel's noise. At the last time a picture's mean shines through the noise (ᾱ = 0.005):
-without it the network reads brightness there, which in sampling is noise alone, and dark or unevenly lit styles come out
-half as dark."""
+"""Standard deviation of a constant added to each channel's noise. At the last timestep a picture's mean shows through the noise
+(ᾱ = 0.005). Without the offset, the network learns to read brightness from it; in sampling there is only noise to read, and dark
+or unevenly lit styles come out half as dark."""
 
 
 def new_unet() -> UNet2DConditionModel:
-    """A fresh UNet: attention on the two lower levels, one layer a block."""
+    """A fresh UNet: attention on the two lower levels, one layer per block."""
     with initialising("unet"):
         return UNet2DConditionModel(
             sample_size=16,
@@ -59,7 +59,7 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
 
 
 def whole_captions(tokenizer: CLIPTokenizer, captions: list[str]) -> list[int]:
-    """Indices of the captions that fit into MAX_LENGTH tokens: the end of a cut one, often its background, would go unnamed."""
+    """Indices of the captions that fit into MAX_LENGTH tokens: a truncated one would lose its end, often the background."""
     return [index for index, ids in enumerate(tokenizer(captions, verbose=False).input_ids) if len(ids) <= MAX_LENGTH]
 
 
@@ -72,7 +72,7 @@ def train_unet(
     device: str | None = None,
     start: Path | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """EMA weights of UNet and text encoder, trained on scaled ``latents`` (N, 8, 16, 16), from ``start`` (diffusers layout) if given."""
+    """Train UNet and text encoder on scaled ``latents`` (N, 8, 16, 16), from ``start`` (diffusers layout) if given; returns EMA weights."""
     where = device_of(device)
     unet, text = (part.to(where).train() for part in _networks(tokenizer, start))
     averages = torch.nn.ModuleList(_networks(tokenizer, start)).to(where).requires_grad_(False)
@@ -104,20 +104,20 @@ def train_unet(
 
 
 def draw_noise(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """Standard normal noise (N, C, h, w) plus ``NOISE_OFFSET`` times one more number for each plane (h, w): brightness too is noised."""
+    """Standard normal noise (N, C, h, w) plus ``NOISE_OFFSET`` times another normal number per plane (h, w), which noises brightness."""
     noise = torch.randn(shape, generator=generator)
     return noise + NOISE_OFFSET * torch.randn((*shape[:2], 1, 1), generator=generator)
 
 
 def time_shares(alphas_cumprod: torch.Tensor, gamma: float = 5.0) -> torch.Tensor:
-    """Cumulative probabilities (T,) of the times, each in proportion to min(SNR, γ)/SNR (eq. 6 for noise prediction)."""
+    """Cumulative probabilities (T,) of the timesteps, each proportional to min(SNR, γ)/SNR (eq. 6 for noise prediction)."""
     snr = alphas_cumprod.double() / (1 - alphas_cumprod.double())
     weights = snr.clamp(max=gamma) / snr
     return weights.cumsum(0) / weights.sum()
 
 
 def draw_times(shares: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """``count`` times, one from each of as many equally likely strata: (count,) int64."""
+    """``count`` timesteps, one from each of ``count`` equally likely strata: (count,) int64."""
     points = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
     return torch.searchsorted(shares, points, right=True).clamp(max=len(shares) - 1)
 
@@ -137,5 +137,5 @@ def average(averages: torch.nn.ModuleList, models: tuple[torch.nn.Module, ...], 
 
 
 def mirrored(pixels: np.ndarray) -> np.ndarray:
-    """The pictures (N, H, W, 3), left and right exchanged."""
+    """The pictures (N, H, W, 3), flipped left to right."""
     return np.ascontiguousarray(pixels[:, :, ::-1])

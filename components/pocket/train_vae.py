@@ -1,4 +1,4 @@
-"""The pocket base's VAE: AutoencoderKL, 64 × 64 × 3 → 16 × 16 × 8, trained on crops."""
+"""The pocket bases' VAE: AutoencoderKL, 64 × 64 × 3 → 16 × 16 × 8 (12 channels for the flow base), trained on crops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH, CROP = 16, 32
 
 
 def new_vae(latents: int = LATENTS) -> AutoencoderKL:
-    """A fresh VAE of so many latent channels, with a fixed initialisation."""
+    """A fresh VAE with ``latents`` latent channels and a fixed initialisation."""
     with initialising("vae"):
         return AutoencoderKL(
             in_channels=3,
@@ -50,7 +50,7 @@ def train_vae(
 ) -> AutoencoderKL:
     """Train for ``budget`` seconds on ``pixels`` (N, 64, 64, 3); returns the VAE in eval mode with its scaling factor set.
 
-    With ``shifted`` the latents' mean is set as its shift factor too, as SD3 has it.
+    With ``shifted``, the latents' mean is also set as its shift factor, as in SD3.
     """
     _train(vae, list(vae.parameters()), pixels, work, "vae", budget, device, rate)
     latents = encode(vae, pixels[:1024])
@@ -61,9 +61,9 @@ def train_vae(
 
 @torch.no_grad()
 def widened_vae(learnt: AutoencoderKL, latents: int) -> AutoencoderKL:
-    """A VAE of more latent channels that begins as ``learnt``: the first channels are its own, and the decoder reads no others yet."""
+    """A VAE with more latent channels that starts as ``learnt``: its first channels are copied, the decoder ignores the rest at first."""
     vae, known, before = new_vae(latents), learnt.state_dict(), learnt.config.latent_channels
-    # Of the 2 × L channels of a posterior, half are means and half are variances.
+    # Of a posterior's 2 × L channels, the first half are means and the second half log-variances.
     kept = {latents: list(range(before)), 2 * latents: [*range(before), *range(latents, latents + before)]}
     for name, value in vae.state_dict().items():
         if value.shape == known[name].shape:
@@ -80,7 +80,7 @@ def widened_vae(learnt: AutoencoderKL, latents: int) -> AutoencoderKL:
 
 
 def polish_decoder(vae: AutoencoderKL, pixels: NDArray[np.uint8], work: Path, budget: float, device: str | None = None) -> AutoencoderKL:
-    """Train the decoder alone for ``budget`` seconds: sharper pictures from the same latents, so the UNet stays right."""
+    """Train the decoder alone for ``budget`` seconds: sharper pictures from the same latents, so the denoiser remains valid."""
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     _train(vae, [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()], pixels, work, "decoder", budget, device, rate=1e-3)
@@ -97,7 +97,7 @@ def _train(
     device: str | None,
     rate: float,
 ) -> None:
-    """The loop of both. Loss: L1 + a squared error + L1 of the gradients (keeps contours sharp) + a faint KL term."""
+    """The training loop of both. Loss: L1 + squared error + L1 of the image gradients (keeps contours sharp) + a weak KL term."""
     where = device_of(device)
     vae.to(where, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
@@ -131,7 +131,7 @@ def encode(vae: AutoencoderKL, pixels: NDArray[np.uint8], batch: int = 64) -> to
 
 @torch.no_grad()
 def psnr(vae: AutoencoderKL, pixels: NDArray[np.uint8], batch: int = 64) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio of the reconstruction, in dB, on uint8 pictures."""
+    """Peak signal-to-noise ratio of the reconstructions, rounded to uint8, as a mean over pictures, in dB."""
     values: list[torch.Tensor] = []
     for i in range(0, len(pixels), batch):
         x = to_tensor(pixels[i : i + batch]).to(vae.device)

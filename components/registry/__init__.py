@@ -1,1 +1,1 @@
-"""From numbers to decisions: MLflow tracking, model versions, the gate, promotion and rollback."""
+"""The model registry: MLflow tracking, model versions, the promotion gate, promotion and rollback."""

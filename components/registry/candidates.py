@@ -1,4 +1,4 @@
-"""Candidates in MLflow: each checkpoint and guidance that was compared is a LoggedModel with its metrics and its link to the run."""
+"""Candidates in MLflow: each checkpoint and guidance that was compared becomes a LoggedModel with metrics and a link to the run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Point = tuple[tuple[str, float], ...]
 
 
 def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, selection: Mapping[str, Any]) -> str:
-    """Log every option of a ``selection.json`` as a LoggedModel of a run, ``name`` at the front of its own; gives the chosen one's id.
+    """Log every option of a ``selection.json`` as a LoggedModel of a run and return the id of the chosen one.
 
-    Its metrics are ``selection/<score>`` with the ends of its interval, at the checkpoint's step. Its files are those of the
-    registered version, which the chosen one belongs to; the others have none.
+    Each LoggedModel's own name starts with ``name``. Its metrics are ``selection/<score>`` and the ends of the score's interval, at
+    the checkpoint's step. No files are logged: the chosen one's are those of the registered version, and the others have none.
     """
     from mlflow.entities import Metric
 
@@ -30,7 +30,7 @@ def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, 
     for point, row in sorted(options.items()):
         facts = {axis: str(int(value)) if axis in ("step", "seed") else f"{value:g}" for axis, value in point}
         tags = {f"styleforge.{key}": str(bool(row[key])).lower() for key in ("inside", "tied")}
-        # MLflow takes no dots in such a name.
+        # MLflow accepts no dots in a LoggedModel's name.
         title = "-".join([name, *(f"{key.replace('_', '-')}-{value}" for key, value in facts.items())]).replace(".", "_")
         model = client.create_logged_model(experiment_id, title, run_id, tags, facts, MODEL_TYPE)
         found[point] = str(model.model_id)
@@ -47,12 +47,12 @@ def log_candidates(tracking: Tracking, experiment: str, run_id: str, name: str, 
 
 
 def _point(row: Mapping[str, Any]) -> Point:
-    """Where a row of a ``selection.json`` stands: plain guidance has no scale of the style, and one training needs no seed."""
+    """A row's coordinates on AXES: with plain guidance there is no ``style_guidance``, and with a single training no ``seed``."""
     return tuple((axis, row[axis]) for axis in AXES if axis in row)
 
 
 def log_previews(tracking: Tracking, run_id: str, folder: Path) -> None:
-    """Log the previews of a training, ``step-….png``, as one image of a run that changes with the step."""
+    """Log a training's previews, ``step-….png``, as a single image of the run that changes with the step."""
     from PIL import Image
 
     for file in sorted(folder.glob("step-*.png")):

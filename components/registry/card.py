@@ -1,4 +1,4 @@
-"""The model card of an export: README.md with Hugging Face's metadata, from plain data."""
+"""The model card of an export: a README.md with Hugging Face metadata, rendered from plain data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from components.core.paths import write_text
 
 NAME = "README.md"
 UNDECIDED = "other"
-"""The licence that says nothing yet: the owner must choose one."""
+"""The placeholder licence: the owner has yet to choose one."""
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> Path:
@@ -19,19 +19,19 @@ def write_card(folder: Path, facts: Mapping[str, Any]) -> Path:
 
 
 def render_card(facts: Mapping[str, Any]) -> str:
-    """The card as Markdown, its metadata first. What users wrote (names, prompts) cannot leave its place in the text.
+    """Render the card as Markdown, metadata first. Users' text (names, prompts) is escaped, so it cannot break the markup.
 
-    Of ``facts``, all of which :func:`runs.export.export_model` gives, ``base`` is None or has ``name``, ``public`` (whether that is a
-    model on the hub) and ``revision``; ``usage`` is what the code needs, with classes of diffusers as ``pipeline`` and ``scheduler``, the
-    stem of the model's file as ``file``, and in ``embeddings`` (token, path, keys in the file, name without brackets) for each token with
-    rows of its own. Rows are (label, value), those of ``scores`` (score, style model, base, number of pictures).
+    ``facts`` come from :func:`runs.export.export_model`. In them, ``base`` is None or has ``name``, ``public`` (whether it is a model on
+    the hub) and ``revision``; ``usage`` is what the example code needs, such as the diffusers classes ``pipeline`` and ``scheduler``, the
+    stem of the model's file as ``file``, and ``embeddings``: (token, path, keys in the file, name without brackets) for each token that
+    has rows of its own. Table rows are (label, value); those of ``scores`` are (score, style model, base, number of pictures).
     """
     page = {"facts": facts, "metadata": metadata(facts), "undecided": UNDECIDED}
     return render(Path(__file__).with_name("model_card.md.j2"), page)
 
 
 def metadata(facts: Mapping[str, Any]) -> str:
-    """The card's head as YAML, with what Hugging Face reads: licence, base model, library, tags, prompt, sample pictures."""
+    """The card's metadata as YAML, with the fields that Hugging Face reads: licence, base model, library, tags, prompt, sample pictures."""
     from huggingface_hub import ModelCardData
 
     base = facts["base"]["name"] if facts["base"] and facts["base"]["public"] else None

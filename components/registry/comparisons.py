@@ -1,4 +1,4 @@
-"""A comparison in MLflow: one parent run with tables and pages, one child run a cell and variant."""
+"""A comparison in MLflow: one parent run with tables and pages, and one child run per cell and variant."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +16,10 @@ _COSTS = ("seconds", "selection_seconds", "peak_memory_bytes", "saved_bytes")
 def log_comparison(
     tracking: Tracking, *, experiment: str, folder: Path, settings: Mapping[str, Any], changes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Record a comparison's folder: all files, and ``settings`` that all cells share, at the parent; a variant's ``changes`` at its cells.
+    """Log a comparison's folder: all files and the shared ``settings`` to the parent run, a variant's ``changes`` to its cells' runs.
 
-    Returns ``run_id`` of the parent, and ``cells``: ``variant/style/seed`` to the child's run id. A failed cell's run is marked failed.
+    Returns the parent's ``run_id``, and ``cells``, which maps ``variant/style/seed`` to the child's run id. A failed cell's run is marked
+    as failed.
     """
     result = read_json(folder / "comparison.json")
     children: dict[str, str] = {}

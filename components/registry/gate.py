@@ -1,4 +1,4 @@
-"""The gate: rules over scores with their intervals, against limits, the base and the champion, each decided in words."""
+"""The promotion gate: rules that compare a model's scores and their intervals with limits, the base or the champion."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from components.core.rights import check_rule, refused, summarize
 
 Verdict = Literal["pass", "refuse", "undecided"]
 Replicates = Mapping[str, NDArray[np.float64]]
-"""Metric to its (B,) values on resamples; for two models on the same resamples."""
+"""Maps each metric to its (B,) values on B resamples; models that are compared share the resamples."""
 
 
 class Rule(Section):
@@ -60,7 +60,7 @@ class Rule(Section):
 
     @property
     def name(self) -> str:
-        """What the rule says, in words."""
+        """The rule in words."""
         metric = SPECS[self.metric]
         amount = f"{self.limit:g} × the {self.against}'s" if self.against else f"{self.limit * metric.factor:g}"
         slack = f" with a margin of {self.margin * metric.factor:g}" if self.margin else ""
@@ -68,7 +68,7 @@ class Rule(Section):
 
     @property
     def limit(self) -> float:
-        """The limit, whichever way it goes."""
+        """The limit, whether upper or lower."""
         return float(self.at_least or 0.0) if self.at_most is None else self.at_most
 
     @property
@@ -86,7 +86,7 @@ class GateConfig(Section):
 
 @dataclass(frozen=True)
 class RuleResult:
-    """A rule with its verdict, and its figures in words."""
+    """A rule, its verdict, and a message with the figures."""
 
     name: str
     verdict: Verdict
@@ -95,13 +95,13 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class GateResult:
-    """The verdict of all rules: refused if one refuses, else undecided if one is, else passed."""
+    """The overall verdict: ``refuse`` if any rule refuses, else ``undecided`` if any is undecided, else ``pass``."""
 
     verdict: Verdict
     rules: tuple[RuleResult, ...]
 
     def listing(self) -> str:
-        """The rules that did not pass, a line each."""
+        """The rules that did not pass, one per line."""
         return "".join(f"\n  {rule.verdict}: {rule.message}" for rule in self.rules if rule.verdict != "pass")
 
 
@@ -114,7 +114,7 @@ class _Interval:
 
 
 def load_gate(path: Path) -> GateConfig:
-    """Read a gate's YAML."""
+    """Read a gate from a YAML file."""
     gate = validate_model(GateConfig, read_config(path)[1], str(path))
     check_rule(gate.rights, f"{path}: rights.licenses")
     return gate
@@ -123,10 +123,11 @@ def load_gate(path: Path) -> GateConfig:
 def judge(
     gate: GateConfig, scores: Mapping[str, Any], champion: Mapping[str, Any] | None, paired: tuple[Replicates, Replicates] | None = None
 ) -> GateResult:
-    """Hold a model's ``scores.json``, with its ``votes`` and ``rights`` where it has any, against the rules.
+    """Check a model's ``scores.json``, with its ``votes`` and ``rights`` if it has them, against the rules.
 
-    ``champion`` are the champion's ``style`` scores, made with the same prompts, reference and extractor. The differences of the
-    ``paired`` replicates decide; without them the two intervals do, as if independent, which is decided less often.
+    ``champion`` holds the champion's ``style`` scores, computed with the same prompts, reference and extractor. Where a metric has
+    ``paired`` replicates, their differences decide a rule against the champion; otherwise the two intervals are combined as if
+    independent, which leaves more rules undecided.
     """
     results = tuple(_apply(rule, scores, champion, paired) for rule in gate.rules)
     if gate.rights.licenses:
@@ -157,7 +158,7 @@ def _apply(
 
 
 def _judge_rights(rule: RightsRule, rows: Sequence[Mapping[str, Any]] | None) -> RuleResult:
-    """Every image that the rule refuses is named."""
+    """Apply the rule on rights; the message names every image that it refuses."""
     name = f"rights: {', '.join(rule.licenses)}"
     if not rows:
         problem = "the model records no rights of the images that it learned from; set rights.record or rights.licenses, and run again"
@@ -205,7 +206,7 @@ def _interval(score: Mapping[str, Any] | None) -> _Interval | None:
 def _decide(
     rule: Rule, mine: _Interval, other: _Interval | None, level: float, paired: Sequence[NDArray[np.float64]] | None = None
 ) -> RuleResult:
-    """The limit is kept where ``excess`` = ±(mine − factor · other) − margin is not above zero."""
+    """Decide a rule: its limit is met where ``excess`` = ±(mine − factor · other − fixed) − margin is at most zero."""
     sign = 1.0 if rule.at_most is not None else -1.0
     factor, fixed = (rule.limit, 0.0) if other else (0.0, rule.limit)
     theirs = other or _Interval(0.0, 0.0, 0.0)
@@ -224,7 +225,7 @@ def _decide(
 
 
 def _combined(sign: float, factor: float, mine: _Interval, theirs: _Interval, excess: float) -> tuple[float, float]:
-    """Interval of a difference from the intervals of its two parts (MOVER: Zou and Donner 2008, eq. 5), which may be lopsided."""
+    """Interval of a difference from the intervals of its two terms, which may be asymmetric (MOVER: Zou and Donner 2008, eq. 5)."""
     up, down = (mine.high - mine.value, mine.value - mine.low) if sign > 0 else (mine.value - mine.low, mine.high - mine.value)
     other_up, other_down = (theirs.high - theirs.value, theirs.value - theirs.low)
     if (sign > 0) == (factor >= 0):
@@ -258,7 +259,7 @@ def _message(
 
 
 def _needed(mine: _Interval, excess: float, ends: tuple[float, float], what: str) -> str:
-    """Pictures or answers at which the interval would leave the limit, if the score stays what it is and the interval shrinks with √n."""
+    """Say how many pictures or answers would decide the rule, if the score stays the same and the interval shrinks as 1/√n."""
     reach = (ends[1] - excess) if excess <= 0 else (excess - ends[0])
     if not mine.n or excess == 0:
         return f"; more {what} may decide it"

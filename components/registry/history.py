@@ -1,4 +1,4 @@
-"""Who made which version the champion, when and why: entries on the registered model, numbered without a hole."""
+"""Who made which version the champion, when and why: entries on the registered model, numbered without gaps."""
 
 import getpass
 import json
@@ -16,9 +16,10 @@ Action = Literal["promote", "rollback"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One move of an alias. ``state`` is ``begun`` until the alias has moved, ``interrupted`` where it never did.
+    """One move of an alias. ``state`` is ``begun`` until the alias has moved, and ``interrupted`` if it never did.
 
-    ``before`` had the alias, ``gate`` is the verdict, ``source`` the development version that was copied, ``ci`` the CI run's address.
+    ``before`` is the version that held the alias until then, ``gate`` the verdict, ``source`` the development version that was copied,
+    ``ci`` the CI run's URL.
     """
 
     number: int
@@ -37,7 +38,7 @@ class Entry:
 
 
 def read_history(tracking: Tracking, name: str) -> list[Entry]:
-    """The entries of a registered model, oldest first. One that was cut short says what became of it."""
+    """The entries of a registered model, oldest first; one left at ``begun`` is returned as ``done`` or ``interrupted``."""
     with service_errors(tracking.uri):
         model = tracking.client.get_registered_model(name)
     entries = _entries(dict(model.tags))
@@ -45,7 +46,7 @@ def read_history(tracking: Tracking, name: str) -> list[Entry]:
 
 
 def begin(tracking: Tracking, name: str, **facts: Any) -> Entry:
-    """Write the next entry, not yet done; to be called under the lock. Entries that were cut short are settled first."""
+    """Write the next entry, in state ``begun``, after settling those that were interrupted; call it under the lock."""
     model = tracking.client.get_registered_model(name)
     entries = _entries(dict(model.tags))
     for entry in entries:
@@ -64,7 +65,7 @@ def finish(tracking: Tracking, name: str, entry: Entry) -> Entry:
 
 
 def version_before(entries: Sequence[Entry], alias: str) -> str | None:
-    """The version that a rollback of ``alias`` goes back to: promotions are put on a pile, rollbacks take them off again."""
+    """The version that a rollback of ``alias`` returns to, or None: promotions are pushed onto a stack, and rollbacks pop them."""
     pile: list[str] = []
     for entry in entries:
         if entry.alias != alias or entry.state != "done":
@@ -85,7 +86,7 @@ def now() -> str:
 
 
 def author(environment: Mapping[str, str] | None = None) -> tuple[str, str | None]:
-    """Who acts (the CI's user, else this machine's), and the address of the CI run, if it is one."""
+    """Who acts (the CI user, else the local user), and the URL of the CI run, if there is one."""
     env = os.environ if environment is None else environment
     if env.get("GITHUB_RUN_ID"):
         place = (
@@ -117,5 +118,5 @@ def _holder(aliases: Mapping[str, Any], alias: str) -> str | None:
 
 
 def _settled(entry: Entry, holder: str | None) -> Entry:
-    """What became of an entry whose process died: its alias had moved, or it had not."""
+    """Settle an entry whose process died: ``done`` if its alias had moved, else ``interrupted``."""
     return replace(entry, state="done" if holder == entry.version else "interrupted")

@@ -1,4 +1,4 @@
-"""Pushing an export to a Hugging Face Hub repository; the token comes from the environment and goes nowhere else."""
+"""Push an export to a Hugging Face Hub repository; the token is read from the environment and goes nowhere else."""
 
 import os
 import re
@@ -14,20 +14,20 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Hub:
-    """A repository on the hub that this process may write to. The token is in no text of it."""
+    """A Hub repository that this process may write to; its ``repr`` does not show the token."""
 
     repository: str
     private: bool
     token: str = field(repr=False)
 
     def push(self, folder: Path, message: str) -> str:
-        """Upload a folder as one commit, creating the repository if it is missing; returns its address."""
+        """Upload a folder as one commit, creating the repository if needed; returns the repository's URL."""
         from huggingface_hub import HfApi
 
-        # The base of the errors of the HTTP library below, which is not the same one in all versions.
+        # HTTPError is the base class of the errors of the HTTP library underneath, which differs between versions.
         from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-        # Given by hand, since the library would fall back on a token that was stored on this machine.
+        # Passed explicitly, since the library would otherwise fall back on a token stored on this machine.
         api = HfApi(endpoint=os.environ.get(ENDPOINT) or None, token=self.token, library_name="styleforge")
         try:
             api.create_repo(self.repository, private=self.private, exist_ok=True)
@@ -50,13 +50,13 @@ class Hub:
         )  # fmt: skip
 
     def _told(self, error: Exception) -> str:
-        """What an error says, on one line and without the token, which a server may have sent back."""
+        """An error's text, on one line and without the token, which a server may have echoed."""
         text = " ".join(str(error).split()) or type(error).__name__
         return text.replace(self.token, "***")[:400]
 
 
 def open_hub(repository: str, *, private: bool = True) -> Hub:
-    """The repository, and the token of the environment. No request is made yet."""
+    """Check the repository's name and read the token; InputError if either is missing or malformed. No request is made yet."""
     if not _REPOSITORY.fullmatch(repository):
         raise InputError(f"--push {repository}", "is no repository", expected="OWNER/NAME")
     token = os.environ.get(TOKEN, "").strip()

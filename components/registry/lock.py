@@ -1,13 +1,13 @@
-"""One promotion at a time, over whatever reaches the registry: tickets that the registry's own database numbers.
+"""A lock that allows one promotion at a time, however the registry is reached: tickets numbered by the registry's own database.
 
-Whoever wants to promote draws a ticket, which is a new version of a registered model kept for nothing else. The database gives
-each version the next number, one after the other, whether it is reached by a file, a connection or MLflow's server; the lowest
-ticket that is left is the holder's. A file or a database's advisory lock would not do: those who come through the server and
-those who open its database would not see one another's.
+A process that wants to promote draws a ticket, which is a new version of a registered model that exists for nothing else. The
+database numbers the versions consecutively, whether it is reached as a file, over a connection or through MLflow's server, and the
+lowest open ticket holds the lock. A lock file or a database's advisory lock would not do: processes that go through the server and
+processes that open its database would not see each other's locks.
 
-A holder that died is passed over: on this machine as soon as its process is gone, from elsewhere when its ticket has been the
-lowest for ``LEASE`` seconds by the waiting process' own clock, so that no clocks need to agree. Before it acts the holder makes
-sure that its ticket is still there.
+A dead holder is passed over at once if its process ran on this machine, and any other holder when its ticket has been the lowest
+for ``LEASE`` seconds by the waiting process's own clock, so that no clocks need to agree. Before each write, the holder checks that
+its ticket still exists.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from components.core.errors import ServiceUnreachable
 from components.registry.tracking import Tracking, passing_over, public_uri
 
 SUFFIX = ".tickets"
-"""The registered model of a name's tickets is called so after it."""
+"""Appended to a model's name, this names the registered model that holds its tickets."""
 KIND_TAG = "styleforge.kind"
 KIND = "tickets"
 LEASE = 60.0
-"""Seconds for which a ticket may be the lowest. What is done under the lock takes one or two."""
+"""Seconds for which a ticket may stay the lowest; the work under the lock takes one or two."""
 WAIT = 600.0
-"""Seconds after which a process that waits gives up."""
+"""Seconds after which a waiting process gives up."""
 _logger = logging.getLogger(__name__)
 
 
@@ -44,7 +44,7 @@ class Ticket:
     number: int
 
     def check(self) -> None:
-        """Raise ServiceUnreachable if another process took the lock over, since this one was away for too long."""
+        """Raise ServiceUnreachable if another process has taken over the lock because this one stalled for too long."""
         if self.number not in _open_tickets(self.tracking, self.queue):
             raise ServiceUnreachable(
                 f"lock {self.queue} at {public_uri(self.tracking.uri)}", "was lost: this process stood still for too long",
@@ -54,7 +54,10 @@ class Ticket:
 
 @contextlib.contextmanager
 def lock(tracking: Tracking, name: str, *, lease: float = LEASE, wait: float = WAIT) -> Iterator[Ticket]:
-    """Hold the lock of ``name``; check the ticket before each write. A ticket from elsewhere lasts ``lease`` s, waiting ``wait`` s."""
+    """Hold the lock of ``name``; check the ticket before each write.
+
+    Another process's ticket is passed over after being the lowest for ``lease`` seconds; ServiceUnreachable after waiting ``wait`` seconds.
+    """
     queue = name + SUFFIX
     ticket = Ticket(tracking, queue, _draw(tracking, queue))
     try:
@@ -74,13 +77,13 @@ def _draw(tracking: Tracking, queue: str) -> int:
     from mlflow.exceptions import MlflowException
 
     with contextlib.suppress(MlflowException):
-        # Fails where it is there already, which is what is wanted.
+        # Fails if the model exists already, which is fine.
         tracking.client.create_registered_model(queue, tags={KIND_TAG: KIND}, description="Tickets of promotions; safe to delete at rest.")
     return int(_retrying()(tracking.client.create_model_version, queue, "styleforge://tickets/promotion", tags=_owner()).version)
 
 
 def _retrying() -> Retrying:
-    """Where many draw at once the database refuses some, who then try again."""
+    """Retries for writes that the database refuses when many processes write at once."""
     from mlflow.exceptions import MlflowException
 
     def busy(error: BaseException) -> bool:
@@ -119,12 +122,12 @@ def _await_turn(ticket: Ticket, lease: float, wait: float) -> None:
 
 
 def _open_tickets(tracking: Tracking, queue: str) -> dict[int, dict[str, str]]:
-    """Number and tags of the tickets that are left."""
+    """Number and tags of each open ticket."""
     return {int(version.version): dict(version.tags) for version in tracking.versions(queue)}
 
 
 def _discard(tracking: Tracking, queue: str, number: int) -> None:
-    with passing_over("RESOURCE_DOES_NOT_EXIST"):  # Somebody else was quicker.
+    with passing_over("RESOURCE_DOES_NOT_EXIST"):  # Another process was quicker.
         _retrying()(tracking.client.delete_model_version, queue, str(number))
 
 
@@ -137,7 +140,7 @@ def _owner() -> dict[str, str]:
 
 
 def _process_space() -> str | None:
-    """What tells one space of process numbers from all others (a boot and its namespace), or None where that cannot be told."""
+    """Identifies the space in which process ids are unique (boot and PID namespace); None if it cannot be determined."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -146,7 +149,7 @@ def _process_space() -> str | None:
 
 
 def _is_dead(tags: dict[str, str]) -> bool:
-    """Whether a ticket's process ran where this one runs, and is no more."""
+    """Whether a ticket's process ran in this process's PID space and no longer exists."""
     space = _process_space()
     if space is None or tags.get("styleforge.space") != space or not tags.get("styleforge.pid", "").isdigit():
         return False

@@ -1,4 +1,4 @@
-"""A finished model folder becomes an MLflow pyfunc from code: signature, example, pinned packages, and the code that draws."""
+"""Package a finished model folder as an MLflow pyfunc from code: signature, example, pinned packages, and the sampling code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.core.paths import REPOSITORY, atomic_file, atomic_folder
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-# By name, since siblings do not import each other: a test sees to it that MLflow finds it.
+# By name, since sibling packages do not import each other; a test checks that MLflow finds it.
 LOADER = "components.diffusion.sampling.serving"
 PACKAGES = (
     "accelerate", "diffusers", "filelock", "huggingface_hub", "mlflow", "numpy", "pandas", "peft", "pillow", "pydantic", "pyyaml",
@@ -28,16 +28,16 @@ PACKAGES = (
 )  # fmt: skip
 FILES = ("requirements.txt", "conda.yaml", "python_env.yaml", "input_example.json", "serving_input_example.json", "MLmodel")
 EXAMPLE = "a house by a river"
-# MLflow writes the time and a random id, and the folder is to be the same bytes whenever it is made.
+# MLflow would write the current time and a random id, but the folder must have the same bytes whenever it is made.
 NO_TIME = "1970-01-01 00:00:00.000000"
 
 
 def package(folder: Path) -> None:
-    """Make a finished model folder one that ``mlflow models serve`` serves, and leave what it holds as it is.
+    """Make a finished model folder servable by ``mlflow models serve``, leaving its existing files unchanged.
 
     Adds ``MLmodel``, ``requirements.txt``, ``conda.yaml``, ``python_env.yaml``, an input example, and ``code/`` with the
-    Python files that draw; nothing is pickled. The bytes are a function of the folder, our code and the installed packages.
-    Called again it replaces what it wrote.
+    Python files that sample; nothing is pickled. The bytes depend only on the folder, our code and the installed packages.
+    Calling it again replaces what it wrote.
     """
     import pandas as pd
     from mlflow import pyfunc
@@ -57,19 +57,19 @@ def package(folder: Path) -> None:
                 str(made), loader_module=LOADER, code_paths=[str(source / "components")], pip_requirements=requirements,
                 signature=signature, input_example=(pd.DataFrame({"prompt": [EXAMPLE]}), params), mlflow_model=model,
             )  # fmt: skip
-        # MLflow has measured what is there so far, which are not the weights.
+        # MLflow has measured a folder that does not hold the weights.
         model.model_size_bytes = None
         model.save(str(made / "MLmodel"))
         with atomic_folder(folder / "code") as code:
             shutil.copytree(made / "code", code, dirs_exist_ok=True)
-        # MLmodel comes last: where it is, the rest is too.
+        # MLmodel comes last: if it exists, so does the rest.
         for file in FILES:
             with atomic_file(folder / file) as temporary:
                 shutil.copyfile(made / file, temporary)
 
 
 def _signature(card: dict[str, Any]) -> tuple[ModelSignature, dict[str, Any]]:
-    """What goes in and comes out, and the parameters' defaults: the model's own settings."""
+    """The signature, and the parameters' defaults: steps and guidance are the model's own settings."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
@@ -86,12 +86,12 @@ def _signature(card: dict[str, Any]) -> tuple[ModelSignature, dict[str, Any]]:
 
 
 def _installed(name: str) -> str:
-    """The installed version, without the part after ``+`` that names a build which no index has."""
+    """The installed version without the part after ``+``, which names a build that no package index has."""
     return re.sub(r"\+.*", "", importlib.metadata.version(name))
 
 
 def shipped_files() -> tuple[str, ...]:
-    """The files that the loader runs, relative to the repository: what :func:`package` puts beside a model."""
+    """The files that the loader needs, relative to the repository; :func:`package` ships them with a model."""
     found = reach(REPOSITORY / f"{LOADER.replace('.', '/')}.py")
     return (*found.code, *found.data)
 
@@ -105,7 +105,7 @@ def _copy_code(target: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow tells its own users what it is doing here; ours need none of it."""
+    """Silence MLflow's messages below errors, which are meant for its users and not for ours."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.ERROR)

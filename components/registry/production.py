@@ -1,4 +1,4 @@
-"""From development to production: a version of ``name.dev`` becomes one of ``name``, its bytes really copied."""
+"""From development to production: a version of ``name.dev`` becomes a version of ``name`` with its own copy of the files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _ALSO = ("report", "pictures")
 
 
 def production_name(name: str) -> str:
-    """``name`` of ``name.dev``; any other name is its own."""
+    """``name`` for ``name.dev``; any other name unchanged."""
     return name.removesuffix(DEVELOPMENT)
 
 
 def copy_to_production(tracking: Tracking, version: ModelVersion, folder: Path, name: str) -> str:
-    """Register a development version's verified ``folder``, copied whole into a run of its own, as ``name``; an earlier copy is reused."""
+    """Copy a development version's verified ``folder`` into a run of its own and register it as ``name``; an earlier copy is reused.
+
+    Returns the number of the production version; StorageError if the copy differs from the original.
+    """
     source = f"{version.name}/{version.version}"
     digest = version.tags[ARTIFACT_DIGEST]
     ensure_model(tracking, name)
@@ -44,7 +47,7 @@ def copy_to_production(tracking: Tracking, version: ModelVersion, folder: Path, 
         _copy_pages(tracking, str(version.run_id), run_id)
         place = f"{client.get_run(run_id).info.artifact_uri}/model"
         path = local_path(place)
-        # A server's own storage cannot be looked into from here; it has checked the transfer, and every use checks the digest.
+        # A server's own storage cannot be read from here; the server has checked the transfer, and every use checks the digest.
         if path is not None and artifact_digest(path) != digest:
             raise StorageError(str(path), "the copy differs from the original", remedy="look at the disk, then run the same command again")
         made = client.create_model_version(name, place, run_id=run_id, tags={**facts, SOURCE_TAG: source})

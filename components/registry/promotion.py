@@ -1,4 +1,4 @@
-"""Which version the world gets: verified, judged by the gate, and made champion under a lock; and the way back."""
+"""Promotion and rollback: a version is verified, judged by the gate, and made champion under a lock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scored:
-    """A registered version with its scores and the folder of what they were made with (``protocol.json`` and its like)."""
+    """A registered version, its scores, and the folder with the files that they were computed from (``protocol.json`` and others)."""
 
     name: str
     version: str
@@ -43,10 +43,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the registry asks of those who can draw and score.
+    """Functions that the registry needs from the code that samples and scores.
 
     ``same`` says whether two evaluation folders were made in the same way; ``rescore`` samples and scores the second version as
-    the first was, and gives the folder of the new evaluation; ``replicates`` gives the values on resamples, or None.
+    the first was, and returns the folder of the new evaluation; ``replicates`` returns the values on resamples, or None.
     """
 
     same: Callable[[Path, Path], bool]
@@ -56,7 +56,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of it. ``champion`` is the version that had the alias before, ``version`` the one that was to get it."""
+    """The outcome of a promotion: ``champion`` is the version that held the alias before, ``version`` the one meant to get it."""
 
     name: str
     version: str
@@ -76,7 +76,7 @@ class Promotion:
         return self.promoted or self.gate.verdict == "pass" or self.forced
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """The outcome as plain JSON."""
         return {
             "status": "completed" if self.passed else "refused", "alias": self.alias,
             "promoted": self.promoted, "dry_run": self.dry_run, "forced": self.forced, "rescored": self.rescored,
@@ -88,7 +88,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class PromotionRequest:
-    """What is to be promoted, to which alias, by which gate; ``reason`` goes on record, and is needed to force."""
+    """What to promote, to which alias, and by which gate; ``reason`` goes on record and is required with ``force``."""
 
     reference: str
     gate: GateConfig
@@ -105,10 +105,10 @@ class PromotionRequest:
 
 
 def promote(tracking: Tracking, request: PromotionRequest, tools: Tools, *, lease: float = LEASE) -> Promotion:
-    """Judge a version and, if the gate lets it pass, move the alias to it.
+    """Judge a version and, if it passes the gate or the gate is overruled, move the alias to it.
 
-    The champion is read again under the lock, and the version is judged against that one: of two promotions at once the second
-    is held against the first. A refusal of the gate is a result, with ``passed`` false; GateRefused means that the version cannot be
+    The champion is read again under the lock, and the version is judged against that one: of two simultaneous promotions, the second
+    is compared with the first. A refusal by the gate is a result with ``passed`` false; GateRefused means that the version cannot be
     promoted at all.
     """
     request.check()
@@ -128,7 +128,7 @@ def promote(tracking: Tracking, request: PromotionRequest, tools: Tools, *, leas
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A candidate on its way to an alias of the model ``name``."""
+    """One attempt to give an alias of the model ``name`` to a candidate."""
 
     tracking: Tracking
     request: PromotionRequest
@@ -138,7 +138,7 @@ class _Attempt:
     lease: float
 
     def judge(self, version: str = "") -> Promotion:
-        """Judge against the champion of this moment, scored anew where its scores were made in another way."""
+        """Judge the candidate against the current champion, which is scored again if it was scored in another way."""
         champion, rescored = read_champion(self.tracking, self.name, self.request.alias), False
         if champion is not None and champion.reference != self.candidate.reference and not self._comparable(champion):
             _logger.info("%s was scored in another way; it is sampled and scored as %s was", champion.reference, self.candidate.reference)
@@ -147,7 +147,10 @@ class _Attempt:
         return self._verdict(champion, version, rescored)
 
     def move(self, result: Promotion) -> Promotion:
-        """Move the alias under the lock, if the judgement stands; else the judgement against the version that became champion."""
+        """Move the alias under the lock; if the champion has changed meanwhile, judge against the new one first.
+
+        Returns the new judgement without moving the alias if it does not pass, or if the new champion has to be scored again.
+        """
         if result.version == result.champion:
             return replace(result, promoted=True)
         with lock(self.tracking, self.name, lease=self.lease) as ticket:
@@ -158,7 +161,7 @@ class _Attempt:
             if champion is None or self._comparable(champion):
                 result = self._verdict(champion, result.version)
                 return self._move(result, ticket) if result.passed and result.version != result.champion else result
-        # Scoring the new champion takes long, so the lock is given back for it.
+        # Scoring the new champion takes long, so the lock is released first.
         return self.judge(result.version)
 
     def _move(self, result: Promotion, ticket: Ticket) -> Promotion:
@@ -190,7 +193,7 @@ class _Attempt:
 def move_alias(
     tracking: Tracking, name: str, action: history.Action, alias: str, version: str, before: str | None, *, reason: str, **facts: Any
 ) -> history.Entry:
-    """Write the entry, move the alias in one write of the database, and mark the entry done. To be called under the lock."""
+    """Write a history entry, move the alias in a single database write, and mark the entry done; call it under the lock."""
     who, ci = history.author()
     entry = history.begin(
         tracking, name, action=action, alias=alias, version=version, before=before, who=who, when=history.now(), reason=reason, ci=ci,
@@ -198,7 +201,7 @@ def move_alias(
     )  # fmt: skip
     tracking.client.set_registered_model_alias(name, alias, version)
     done = history.finish(tracking, name, entry)
-    # On the version too, where MLflow's own pages show it.
+    # Recorded on the version too, where MLflow's own pages show it.
     shown = {"by": who, "at": entry.when, "because": reason, "over": before or "", "ci": ci or ""}
     for key, value in shown.items():
         tracking.client.set_model_version_tag(name, version, f"{TAG_PREFIX}promoted_{key}", value)
@@ -206,7 +209,11 @@ def move_alias(
 
 
 def rollback(tracking: Tracking, name: str, *, alias: str = "champion", to: str | None = None, reason: str = "") -> history.Entry:
-    """Give the alias back to the version that had it before, or to version ``to``; GateRefused if there is none, or its files changed."""
+    """Move the alias back to the version that held it before, or to version ``to``.
+
+    GateRefused if the history names no earlier version, the version holds the alias already, or its files are gone or changed;
+    InputError if the model or version does not exist.
+    """
     with service_errors(tracking.uri):
         find_version(tracking, name)
         with lock(tracking, name) as ticket:
@@ -223,7 +230,7 @@ def rollback(tracking: Tracking, name: str, *, alias: str = "champion", to: str 
 
 
 def read_champion(tracking: Tracking, name: str, alias: str) -> Scored | None:
-    """The version that has the alias; None if model or alias does not exist yet, GateRefused if it has no scores."""
+    """The version that holds the alias; None if model or alias does not exist yet, GateRefused if its scores are missing or changed."""
     holder = alias_holder(tracking, name, alias)
     if holder is None:
         return None
@@ -238,13 +245,13 @@ def read_champion(tracking: Tracking, name: str, alias: str) -> Scored | None:
 
 
 def check_alias(alias: str) -> None:
-    """Raise InputError unless MLflow takes ``alias`` as one."""
+    """Raise InputError unless MLflow accepts ``alias`` as an alias."""
     if not re.fullmatch(r"[\w-]+", alias) or re.fullmatch(r"[vV]\d+|latest", alias):
         raise InputError(f"--to {alias}", "is no alias", expected="letters, digits, - and _; neither `latest` nor `v` with a number")
 
 
 def alias_holder(tracking: Tracking, name: str, alias: str) -> str | None:
-    """Number of the version that has the alias."""
+    """Number of the version that holds the alias; None if there is none."""
     aliases: Mapping[str, Any] = {}
     with passing_over("RESOURCE_DOES_NOT_EXIST"):
         aliases = tracking.client.get_registered_model(name).aliases

@@ -1,4 +1,4 @@
-"""What of the registry nobody needs any more, and its removal."""
+"""Find and delete versions and unfinished copies in the registry that nobody needs any more."""
 
 import logging
 import shutil
@@ -14,13 +14,13 @@ from components.registry.tracking import Tracking, all_pages, service_errors
 from components.registry.versions import all_models, local_path
 
 UNFINISHED_SECONDS = 24 * 3600.0
-"""A copy into production that has no version after so long will never get one."""
+"""Age at which a running copy into production that still has no version counts as abandoned."""
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Unneeded:
-    """A version (or, without ``version``, an unfinished copy into production) that can go. ``bytes`` is None on a server's storage."""
+    """A version, or an unfinished copy into production (``version`` is None), that can be deleted; ``bytes`` is None on a server."""
 
     name: str
     version: str | None
@@ -31,7 +31,10 @@ class Unneeded:
 
 
 def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3) -> list[Unneeded]:
-    """Versions of ours without alias or history whose run has ended, but the newest ``keep``; without a ``name`` unfinished copies too."""
+    """StyleForge's versions with no alias or history and a run that has ended, except each model's newest ``keep``.
+
+    Without a ``name``, all models are searched and unfinished copies into production are included. InputError for an unknown name.
+    """
     with service_errors(tracking.uri):
         names = [str(model.name) for model in all_models(tracking)]
         if name is not None and name not in names:
@@ -41,7 +44,10 @@ def find_unneeded(tracking: Tracking, name: str | None = None, *, keep: int = 3)
 
 
 def delete(tracking: Tracking, items: list[Unneeded]) -> list[Unneeded]:
-    """Delete versions, each checked again under its model's lock, and their model files; scores and reports stay. Gives what is gone."""
+    """Delete versions and their model files, each checked again under its model's lock; returns what was deleted.
+
+    The scores and reports of a version's run stay; the run of an unfinished copy is deleted.
+    """
     gone = []
     with service_errors(tracking.uri):
         for item in items:
@@ -92,7 +98,7 @@ def _needed(tracking: Tracking, name: str) -> set[str]:
 
 
 def _is_shared(tracking: Tracking, run_id: str) -> bool:
-    """Whether a version is made of this run's files."""
+    """Whether any version uses this run's files."""
     return bool(all_pages(tracking.client.search_model_versions, filter_string=f"run_id = '{run_id}'"))
 
 

@@ -1,4 +1,4 @@
-"""MLflow: which server or file, whether it answers, and runs that end in a clear state."""
+"""MLflow tracking: which server or file to use, whether it answers, and runs that always end in a definite state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# MLflow refuses a batch with more entries than these (mlflow.utils.validation).
+# MLflow refuses larger batches and longer parameters (mlflow.utils.validation).
 METRICS_A_BATCH = 1000
 PARAMS_A_BATCH = 100
 PARAM_LENGTH = 6000
@@ -34,7 +34,7 @@ def tracking_uri(configured: str | None = None) -> str:
 
 
 def is_new(uri: str) -> bool:
-    """Whether ``uri`` is an SQLite file that does not exist yet (or any more), so that nothing is registered in it."""
+    """Whether ``uri`` is an SQLite file that does not exist (yet or any more), so that nothing is registered in it."""
     return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
 
 
@@ -47,7 +47,10 @@ def public_uri(uri: str) -> str:
 
 
 def check_reachable(uri: str) -> None:
-    """Raise ServiceUnreachable within ten seconds unless the server behind ``uri`` answers; a URI without a server always does."""
+    """Raise ServiceUnreachable within ten seconds if the server at ``uri`` does not answer; InputError for a plain file store.
+
+    Database URIs are not checked.
+    """
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         raise InputError(
@@ -59,17 +62,17 @@ def check_reachable(uri: str) -> None:
         return
     import requests
 
-    # Apart from the address, whose text may stand in an error.
+    # Passed separately from the URL, whose text may appear in an error.
     login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     try:
-        # Any answer is one: an older server, or one behind a login.
+        # Any response will do: the server may be older, or behind a login.
         requests.get(f"{public_uri(uri).rstrip('/')}/health", auth=login, timeout=(CONNECT_SECONDS, ANSWER_SECONDS))
     except (requests.RequestException, ValueError) as error:
         raise _unreachable(uri, error) from error
 
 
 def _unreachable(uri: str, error: BaseException) -> ServiceUnreachable:
-    # What the operating system said is wrapped several times.
+    # The operating system's message is wrapped several times.
     while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
         error = inner
     return ServiceUnreachable(
@@ -102,7 +105,7 @@ def service_errors(uri: str) -> Iterator[None]:
 
 @contextmanager
 def passing_over(*codes: str) -> Iterator[None]:
-    """Leave the block quietly where MLflow refuses with one of ``codes``, such as ``RESOURCE_DOES_NOT_EXIST``."""
+    """Suppress MLflow errors with one of ``codes``, such as ``RESOURCE_DOES_NOT_EXIST``; the block ends there."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -114,13 +117,13 @@ def passing_over(*codes: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Tracking:
-    """An MLflow client and where it points."""
+    """An MLflow client and its URI."""
 
     uri: str
     client: MlflowClient
 
     def experiment(self, name: str) -> str:
-        """Id of the experiment, created if missing; with a database of our own its artifacts lie beside that database."""
+        """Id of the experiment, created if missing; with SQLite its artifacts lie in ``mlflow/artifacts`` under STYLEFORGE_HOME."""
         with service_errors(self.uri):
             found = self.client.get_experiment_by_name(name)
             if found is not None:
@@ -130,7 +133,7 @@ class Tracking:
 
     @contextmanager
     def run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[str]:
-        """A run that is marked finished at the end of the block, or failed if the block raises. Gives its id."""
+        """Start a run and yield its id; it is marked finished at the end of the block, or failed if the block raises."""
         with service_errors(self.uri):
             run_id = self.start(experiment, name, tags)
             try:
@@ -141,7 +144,7 @@ class Tracking:
             self.end(run_id, "FINISHED")
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        """Begin a run and give its id; :meth:`run` is the way for a run whose work is a block."""
+        """Start a run and return its id; use :meth:`run` instead where the work fits in one block."""
         return str(self.client.create_run(self.experiment(experiment), tags=dict(tags), run_name=name).info.run_id)
 
     def end(self, run_id: str, status: str) -> None:
@@ -163,7 +166,7 @@ class Tracking:
             self.client.log_batch(run_id, params=batch)
 
     def log_metrics(self, run_id: str, rows: Iterable[tuple[str, float, int]]) -> None:
-        """Log (name, value, step) rows in batches; one request for up to a thousand of them."""
+        """Log (name, value, step) rows in batches, up to a thousand per request."""
         from mlflow.entities import Metric
 
         metrics = [Metric(name, float(value), 0, step) for name, value, step in rows]
@@ -188,13 +191,13 @@ def _batches(rows: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def open_tracking(uri: str | None = None) -> Tracking:
-    """Connect to MLflow at :func:`tracking_uri`; whether it answers is known within about ten seconds."""
+    """Connect to MLflow at :func:`tracking_uri`; ServiceUnreachable within about ten seconds if it does not answer."""
     uri = tracking_uri(uri)
     check_reachable(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
-    # Alembic narrates each step of creating the database.
+    # Alembic logs each step of creating the database.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     with service_errors(uri):
@@ -202,7 +205,7 @@ def open_tracking(uri: str | None = None) -> Tracking:
 
 
 def all_pages(search: Any, **arguments: Any) -> list[Any]:
-    """What a search of MLflow's finds on all of its pages."""
+    """All results of an MLflow search, from every page."""
     items: list[Any] = []
     token = None
     while True:

@@ -1,4 +1,4 @@
-"""Registered style models: a model folder as a run's artifact, a version that points at it, and the way back to the folder."""
+"""Registered style models: a model folder becomes a run's artifact with a version that points to it, and is found again by name."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 TAG_PREFIX = "styleforge."
 ARTIFACT_DIGEST = f"{TAG_PREFIX}artifact_digest"
-"""Tag of a version: digest of all its files, as :func:`components.core.content.digest_folder` gives it."""
+"""Tag of a version: the digest of its files, from :func:`artifact_digest`."""
 EVALUATION = "evaluation"
-"""Folder in a model with its scores and what they were made with."""
+"""Folder in a model with its scores and the data that they were computed from."""
 EVALUATION_DIGEST = f"{TAG_PREFIX}evaluation_digest"
 SOURCE_DIGEST = "source_digest"
-"""Tag of a version, under ``styleforge.``: what it was made from, as :func:`source_digest` gives it."""
+"""Tag of a version, prefixed with ``styleforge.``: the digest of what it was made from, see :func:`source_digest`."""
 LOGGED_MODEL = f"{TAG_PREFIX}logged_model"
-"""Tag of a version that was chosen: the id of its LoggedModel, see :mod:`components.registry.candidates`."""
+"""Tag of a version that was chosen among candidates: the id of its LoggedModel, see :mod:`components.registry.candidates`."""
 SELECTION = Path("training") / "selection" / "selection.json"
-"""What was compared before a model's checkpoint and guidance were chosen; not every model has it."""
+"""The options compared in choosing a model's checkpoint and guidance; not every model has this file."""
 MODEL_FILES = ("model_index.json", "delta.safetensors")
 
 
@@ -70,11 +70,11 @@ def register_model(
     report: Path | None = None,
     pictures: Sequence[Path] = (),
 ) -> ModelRef:
-    """Record a run and register its model folder, copied as it is, as a new version that gets ``alias``.
+    """Log a run and register its model folder, copied unchanged, as a new version that gets ``alias``.
 
-    ``tags`` go on run and version under ``styleforge.``; ``scores`` become metrics, and the style's values tags of the version; what
-    a checkpoint was chosen from becomes LoggedModels. If MLflow stops answering on the way, the run is marked failed and no version is
-    made.
+    ``tags`` are set on the run and the version, prefixed with ``styleforge.``; ``scores`` become metrics, and the style's scores also
+    tags of the version; the candidates that a checkpoint was chosen from become LoggedModels. If MLflow stops answering on the way, the
+    run is marked failed and no version is created.
     """
     facts = {f"{TAG_PREFIX}{key}": str(value) for key, value in tags.items()}
     facts[ARTIFACT_DIGEST] = artifact_digest(model)
@@ -95,7 +95,7 @@ def register_model(
         chosen = (
             log_candidates(tracking, experiment, run_id, name, read_json(selection)) if (selection := model / SELECTION).is_file() else None
         )
-        # MLflow's own stores keep no model id of a version.
+        # MLflow's own stores do not keep a version's model id.
         tags = facts | _score_tags(scores) | ({LOGGED_MODEL: chosen} if chosen else {})
         version = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=chosen)
         client.set_registered_model_alias(name, alias, str(version.version))
@@ -103,11 +103,11 @@ def register_model(
 
 
 def source_digest(style_set: Path, config: RunConfig, base_digest: str) -> str:
-    """Digest of all that a version is made from, by which a repeated training is recognised.
+    """Digest of everything that a version is made from, used to recognise a repeated training.
 
     It covers the manifest of the style set (path, bytes, caption, role and split of each picture), the settings, and the base's
-    files; not where the pictures lie (``style.source``, ``style.reference``, ``aux.pool``), nor the section ``registry``, nor ``rights``
-    where none are recorded.
+    files; but not where the pictures are (``style.source``, ``style.reference``, ``aux.pool``), the section ``registry``, or ``rights``
+    if none are recorded.
     """
     apart: dict[str, Any] = {"registry": True, "style": {"source", "reference"}, "aux": {"pool"}}
     settings = config.model_dump(mode="json", exclude=apart if config.rights.recorded else {**apart, "rights": True})
@@ -115,7 +115,7 @@ def source_digest(style_set: Path, config: RunConfig, base_digest: str) -> str:
 
 
 def find_made_from(tracking: Tracking, name: str, digest: str) -> ModelVersion | None:
-    """The newest version of a registered model whose :func:`source_digest` is ``digest``; None where there is none."""
+    """The newest version of a registered model whose :func:`source_digest` is ``digest``; None if there is none."""
     with service_errors(tracking.uri):
         versions = tracking.versions(name)
     return next((version for version in versions if version.tags.get(TAG_PREFIX + SOURCE_DIGEST) == digest), None)
@@ -127,7 +127,7 @@ def _score_tags(scores: Mapping[str, Any]) -> dict[str, str]:
 
 
 def ensure_model(tracking: Tracking, name: str) -> None:
-    """Create a registered model unless it is there."""
+    """Create a registered model unless it exists."""
     with passing_over("RESOURCE_ALREADY_EXISTS"):
         tracking.client.create_registered_model(name)
 
@@ -144,7 +144,10 @@ def parse_reference(reference: str) -> tuple[str, str | None, str | None]:
 
 
 def resolve_model(reference: str, uri: str | None = None) -> Path:
-    """The local folder of a model: a folder, or a registered ``name`` (newest), ``name@alias``, ``name/version``, fetched once."""
+    """The local folder of a model, given as a folder or as a registered ``name`` (newest), ``name@alias`` or ``name/version``.
+
+    A registered model that is not on this machine is downloaded once.
+    """
     folder = Path(reference).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in MODEL_FILES):
@@ -163,12 +166,12 @@ def resolve_model(reference: str, uri: str | None = None) -> Path:
 
 
 def verified_folder(tracking: Tracking, version: ModelVersion) -> Path:
-    """The local folder of a version's files; GateRefused if they are gone or changed, or another tool registered it."""
+    """The local folder of a version's files; GateRefused if they are gone or changed, or if another tool registered the version."""
     return _verified(tracking, version, "", ARTIFACT_DIGEST)
 
 
 def verified_evaluation(tracking: Tracking, version: ModelVersion) -> Path:
-    """The same of a version's scores; the model's own files are not fetched."""
+    """The local folder of a version's scores, verified likewise; the model's own files are not fetched."""
     return _verified(tracking, version, EVALUATION, EVALUATION_DIGEST)
 
 
@@ -200,12 +203,12 @@ def _verified(tracking: Tracking, version: ModelVersion, part: str, tag: str) ->
 
 
 def artifact_digest(folder: Path) -> str:
-    """Digest of a registered folder's files, but for what loading it leaves there: MLflow's note and Python's compiled files."""
+    """Digest of a registered folder's files, except those that loading it creates: MLflow's metadata and Python's compiled files."""
     return digest_folder(folder, lambda name: name.as_posix() == "registered_model_meta" or "__pycache__" in name.parts)
 
 
 def remove_compiled(folder: Path) -> None:
-    """Remove Python's compiled files, which no digest covers and which would be run if somebody had changed them."""
+    """Remove Python's compiled files: no digest covers them, and Python would run them even if somebody had changed them."""
     for compiled in list(folder.rglob("__pycache__")):
         shutil.rmtree(compiled)
 
@@ -257,7 +260,7 @@ def _download(tracking: Tracking, version: ModelVersion, source: str) -> Path:
 
 
 def is_registered(uri: str, name: str, version: str) -> bool:
-    """Whether that version is there."""
+    """Whether the version exists."""
     if _stands_in_sqlite(uri, name, version):
         return True
     tracking = open_tracking(uri)
@@ -267,7 +270,7 @@ def is_registered(uri: str, name: str, version: str) -> bool:
 
 
 def _stands_in_sqlite(uri: str, name: str, version: str) -> bool:
-    """Whether an SQLite file says so itself, since importing MLflow takes a fifth of a cached run; False where it cannot tell."""
+    """Whether an SQLite file lists the version; False if that cannot be told. Avoids importing MLflow, a fifth of a cached run's time."""
     if not uri.startswith("sqlite:///"):
         return False
     asked = "SELECT 1 FROM model_versions WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
@@ -298,6 +301,6 @@ def list_models(uri: str | None = None) -> list[dict[str, Any]]:
 
 
 def all_models(tracking: Tracking) -> list[RegisteredModel]:
-    """All registered models by name, but for those that only hold a lock's tickets."""
+    """All registered models by name, except those that only hold a lock's tickets."""
     found = (model for model in all_pages(tracking.client.search_registered_models) if not is_queue(dict(model.tags)))
     return sorted(found, key=lambda model: str(model.name))

@@ -1,4 +1,4 @@
-"""People's votes on a registered version: on its tag, where the gate reads them, and among the metrics of its run."""
+"""People's votes on a registered version, stored in its tag, which the gate reads, and among the metrics of its run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 VOTES = f"{TAG_PREFIX}votes"
 MODEL_DIGEST = f"{TAG_PREFIX}model_digest"
 _METRICS = {"artist": "taken_for_artist", "style": "preferred_in_style", "like": "preferred"}
-"""The score of a version, by what a page asks."""
+"""The score that a page's votes yield, by the question that the page asks."""
 
 
 def log_votes(tracking: Tracking, reference: str, key: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    """Log what answers to a page came to with the version whose images it shows; gives ``name/version``.
+    """Log the votes on a blind page to the version whose images it shows; returns ``name/version``.
 
-    ``key`` is the page's, ``result`` that of the scoring. Votes of an earlier page of the same question are replaced. InputError where the
-    page shows no image of that version.
+    ``key`` is the page's key, ``result`` the result of scoring the answers. Votes from an earlier page with the same question are
+    replaced. InputError if the page shows no image of that version.
     """
     with service_errors(tracking.uri):
         version = find_version(tracking, reference)
@@ -52,7 +52,7 @@ def log_votes(tracking: Tracking, reference: str, key: Mapping[str, Any], result
 
 
 def votes_of(version: ModelVersion) -> dict[str, Any]:
-    """What people said of a version, by score; empty where nobody was asked, GateRefused where the tag is damaged."""
+    """The votes on a version, by score; empty if nobody was asked, GateRefused if the tag is damaged."""
     try:
         found = json.loads(version.tags.get(VOTES, "{}"))
         if all(isinstance(score[part], int | float) for score in found.values() for part in ("value", "low", "high", "people")):
