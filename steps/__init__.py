@@ -1,4 +1,4 @@
-"""The pipeline steps, grouped by purpose; code below them does not use ZenML. Each step calls one component and stores one folder.
+"""The pipeline steps, grouped by purpose: the lowest layer that uses ZenML. Each step calls one component and stores one folder.
 
 Inputs are folders made by other steps and have the same names everywhere: ``style_set`` of ``scan`` (or ``caption``), ``validation`` of
 ``validate`` (or ``examine``), ``split`` of ``split``, ``aux`` of ``build_aux``, ``model`` of ``fine_tune`` (or ``select``),
