@@ -143,7 +143,7 @@ def find_stack(client: Client, name: str) -> StackResponse | None:
 
 
 def list_stacks() -> list[dict[str, Any]]:
-    """Return ZenML's stacks by name, each with its parts and whether it is active; raises the errors of :func:`.client.connect`."""
+    """Return ZenML's stacks by name, each with its parts and whether it is active; raises the server errors of :func:`apply_stack`."""
     client = connect()
     active = client.active_stack_model.id
     stacks = sorted(client.list_stacks(size=1000, hydrate=True), key=lambda stack: stack.name)
