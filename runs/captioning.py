@@ -40,9 +40,9 @@ class _Set:
 
 
 def caption_source(config: RunConfig, *, overwrite: bool = False, dry_run: bool = False) -> dict[str, Any]:
-    """Write captions into ``metadata.jsonl`` of the style's source, batch by batch; captions by people are never replaced.
+    """Write captions into ``metadata.jsonl`` of the style's source, batch by batch; those written by people are never replaced.
 
-    StyleRef is captioned, and the Aux pool if its captions are used in a prompt. With ``overwrite``, captions by a model are replaced.
+    StyleRef is captioned, and the Aux pool if its captions are used in a prompt. With ``overwrite``, those written by a model are replaced.
     With ``dry_run``, nothing is loaded or written, and ``pictures`` says what would be done.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Judges extractors: do they read the style of an image, or its content?"""
+"""Judges whether extractors read the style of an image or its content."""
 
 from __future__ import annotations
 
