@@ -6,7 +6,7 @@ import sys
 from components.core.logs import is_verbose
 from components.core.paths import REPOSITORY, home
 
-# Variables with these prefixes count as unset if they are empty, as CI services leave those for which they have no value.
+# An empty variable with one of these prefixes counts as unset, because CI services set those that have no value to empty.
 # Otherwise, ZenML would use an empty server address, and boto an empty endpoint.
 _EMPTY_IS_UNSET = ("ZENML_", "MLFLOW_", "HF_", "AWS_")
 

@@ -10,7 +10,7 @@ TABLE = REPOSITORY / "orchestration" / "shipped.tsv"
 
 @dataclass(frozen=True)
 class Shipped:
-    """A shipped configuration with changed ``settings`` (``a.b=value``), and the most GPU memory it needs, in bytes."""
+    """A shipped configuration with any changed ``settings`` (``a.b=value``), and the most GPU memory that it needs, in bytes."""
 
     configuration: str
     settings: tuple[str, ...]

@@ -33,7 +33,7 @@ def replicates(evaluation: Path) -> Replicates | None:
 
 
 def rescore(tracking: Tracking, mine: promotion.Scored, theirs: promotion.Scored) -> Path:
-    """Draw the prompts that ``mine`` was scored on with ``theirs`` and its own settings, and score the pictures as ``mine`` was.
+    """Let ``theirs``, with its own settings, draw the prompts that ``mine`` was scored on, and score the pictures in the same way.
 
     Returns:
         The folder of the new evaluation, which is cached for later calls.

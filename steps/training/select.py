@@ -40,7 +40,7 @@ def select(
     by = SelectionBank(style_set, seed, base, concepts, tokens, settings, bank, ScoringSection(**scoring), rules)
     models = models_by_seed(model.path)
     folders = {
-        # Only if there are several training runs does the seed matter in the key.
+        # The seed is part of the key only if there are several training runs.
         (number, trained_with if len(models) > 1 else None): folder
         for trained_with, trained in models.items()
         for number, folder in read_candidates(trained).items()
