@@ -46,7 +46,7 @@ def measure_cached_run(config: RunConfig, folder: Path, sizes: Sizes, rounds: in
     Args:
         config: the run; rendered pictures replace its style, and the home's own registry replaces its registry.
         folder: an empty folder for the home, the pictures and the configuration.
-        sizes: the size of the rendered reference; everything else comes from the configuration.
+        sizes: how many reference pictures to render; everything else comes from the configuration.
         rounds: repetitions.
         command: the command to start, to which ``run CONFIG --json`` is appended.
 
