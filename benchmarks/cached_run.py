@@ -1,4 +1,4 @@
-"""The time of a whole run whose every step comes from the cache, in a fresh process, beside the run that filled the cache."""
+"""Measures a run whose steps all come from the cache, in a fresh process, against the run that filled the cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = (sys.executable, "-m", "cli.app")
 
 @dataclass(frozen=True)
 class CachedRun:
-    """Wall seconds and peak memory (bytes) of the first run and of each repetition; ``missed`` names steps that ran again."""
+    """Wall time (seconds) and peak memory (bytes) of the first run and of the repetitions; ``missed`` names steps that ran again."""
 
     first: float
     first_memory: int
@@ -36,7 +36,7 @@ class CachedRun:
 
     @property
     def ratio(self) -> float:
-        """How many times as long the first run took."""
+        """How many times as long as a repetition (median) the first run took."""
         return self.first / sorted(self.again)[len(self.again) // 2]
 
 
@@ -44,14 +44,14 @@ def measure_cached_run(config: RunConfig, folder: Path, sizes: Sizes, rounds: in
     """Run ``styleforge run`` once in an empty home, then ``rounds`` times more.
 
     Args:
-        config: the run; its style is replaced by rendered pictures, and its registry by the home's own.
+        config: the run; rendered pictures replace its style, and the home's own registry replaces its registry.
         folder: an empty folder for the home, the pictures and the configuration.
-        sizes: of the rendered reference; everything else is the configuration's.
+        sizes: how many reference pictures to render; everything else comes from the configuration.
         rounds: repetitions.
-        command: what is started, before ``run CONFIG --json``.
+        command: the command to start, to which ``run CONFIG --json`` is appended.
 
     Raises:
-        StyleForgeError: a run fails; its own message is in it.
+        StyleForgeError: a run fails; the error contains the end of its error output.
     """
     file = write_config(config, folder, sizes)
     first, first_memory, result = _run(command, file, folder / "home")
@@ -62,7 +62,7 @@ def measure_cached_run(config: RunConfig, folder: Path, sizes: Sizes, rounds: in
 
 
 def write_config(config: RunConfig, folder: Path, sizes: Sizes) -> Path:
-    """The configuration file of the run, and the pictures that it names."""
+    """Write the run's configuration file and render the pictures that it names; return the file."""
     from components.pocket.render import render_dataset
 
     source = render_dataset(STYLE, folder / "source", reference=sizes.reference)
@@ -76,8 +76,8 @@ def write_config(config: RunConfig, folder: Path, sizes: Sizes) -> Path:
 
 
 def _run(command: Sequence[str], config: Path, home: Path) -> tuple[float, int, dict[str, Any]]:
-    """Seconds, peak memory in bytes, and the JSON of one run in a process of its own."""
-    # A benchmark runs and registers its model in its own home, never on a server.
+    """Run once in a separate process; return the seconds, the peak memory in bytes, and the JSON output."""
+    # A benchmark must run and register its model in its own home, never on a server.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ZENML_", "MLFLOW_"))}
     environment = {**inherited, "STYLEFORGE_HOME": str(home)}
     start = time.perf_counter()

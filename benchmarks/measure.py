@@ -1,7 +1,7 @@
-"""How a figure comes about: rounds of two ways in turn, the median of each, and the memory that each needed.
+"""Measures two ways of doing the same work: alternating rounds, the median of each way, and the memory that it needs.
 
-Each way has a process of its own, so that neither profits from what the other has loaded, and its peak memory is its own.
-The rounds alternate, so that a machine that slows down slows both.
+Each way runs in its own process, so that neither profits from what the other has loaded and peak memory is measured separately.
+The rounds alternate, so that a machine that slows down slows both ways.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Work = Callable[[], int]
 Prepare = Callable[[int], Work]
 """The untimed part of a round, given the round's number."""
 Way = Callable[[World], Prepare]
-"""One way of doing the work: loads what it needs once. A module-level function, since it is sent to another process."""
+"""One way of doing the work; loads what it needs once. Must be a module-level function, since it is sent to another process."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One timed round: seconds, units handled, and the greatest resident memory in bytes while it ran."""
+    """One timed round: seconds, units handled, and peak resident memory in bytes."""
 
     seconds: float
     units: int
@@ -39,13 +39,13 @@ class Round:
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units per second."""
         return self.units / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """All rounds of one way: the median rate with the slowest and the fastest, and the greatest memory in bytes."""
+    """Summary of all rounds of one way: the median, slowest and fastest rate, and the peak memory in bytes."""
 
     rate: float
     slowest: float
@@ -55,14 +55,14 @@ class Figure:
 
     @classmethod
     def of(cls, rounds: list[Round]) -> Figure:
-        """Sum rounds up."""
+        """Summarize rounds."""
         rates = [item.rate for item in rounds]
         return cls(statistics.median(rates), min(rates), max(rates), max(item.peak_memory for item in rounds), len(rounds))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """StyleForge's way beside the baseline, in ``unit``; ``note`` says what that is."""
+    """StyleForge's way and the baseline, in ``unit``; ``note`` describes the baseline."""
 
     part: str
     unit: str
@@ -73,16 +73,17 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the baseline."""
+        """How many times as fast as the baseline StyleForge is."""
         return self.ours.rate / self.plain.rate
 
 
 class PeakMemory:
-    """The greatest resident memory of a process, in bytes, by looking every few milliseconds.
+    """Measures the peak resident memory of a process, in bytes, by sampling it repeatedly.
 
     Args:
         pid: the process; default: this one.
-        children: count its children too.
+        children: include its child processes.
+        interval: seconds between samples.
     """
 
     def __init__(self, pid: int | None = None, *, children: bool = False, interval: float = 0.01) -> None:
@@ -111,7 +112,7 @@ class PeakMemory:
             for process in [self._process, *(self._process.children(recursive=True) if self._children else [])]:
                 total += process.memory_info().rss
         except psutil.Error:
-            pass  # It ended between two looks.
+            pass  # The process ended between two samples.
         self.bytes = max(self.bytes, total)
 
 
@@ -130,9 +131,9 @@ def alternate(ours: Way, plain: Way, world: World, rounds: int, *, in_process: b
     Args:
         ours: StyleForge's way.
         plain: the baseline.
-        world: what both work on.
-        rounds: rounds of each.
-        in_process: stay in this process. Faster to start, but then memory says nothing about the single way.
+        world: the data that both work on.
+        rounds: rounds of each way.
+        in_process: run both in this process, which starts faster but cannot measure the memory of each way separately.
     """
     with ExitStack() as stack:
         calls = [_caller(way, world, stack, in_process) for way in (ours, plain)]
@@ -156,10 +157,10 @@ _loaded: dict[str, Any] = {}
 
 
 def _load(way: Way, world: World) -> None:
-    """In the other process: load what the way needs."""
+    """Load what the way needs; called in the worker process."""
     _loaded["prepare"] = way(world)
 
 
 def _round(number: int) -> Round:
-    """In the other process: one round."""
+    """Run one round; called in the worker process."""
     return timed(_loaded["prepare"](number))

@@ -1,4 +1,4 @@
-"""Figures to a table for people and JSON for machines."""
+"""Reports the figures as a table for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEGABYTE = 1e6
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
+    """Describe the machine and library versions that the figures depend on."""
     import torch
 
     from components.core.devices import default_device
@@ -48,7 +48,7 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """All that one run of the benchmarks found; ``about`` is :func:`machine`, ``settings`` what was measured."""
+    """All results of one benchmark run; ``about`` comes from :func:`machine`, ``settings`` says what was measured."""
 
     about: dict[str, Any]
     settings: dict[str, Any]
@@ -56,7 +56,7 @@ class Results:
     cached: CachedRun | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """All figures, raw."""
+        """Return all raw figures as plain JSON."""
         parts: dict[str, Any] = {}
         for item in self.comparisons:
             parts[item.part] = {**asdict(item), "ratio": item.ratio}
@@ -66,10 +66,10 @@ class Results:
 
 
 def print_results(results: Results) -> None:
-    """The table, then what the plain ways are."""
+    """Print the table, then what each baseline does."""
     console, about = Console(highlight=False), results.about
     if not console.is_terminal:
-        console.width = 200  # Without a terminal rich would wrap at 80 columns.
+        console.width = 200  # Without a terminal, rich would wrap at 80 columns.
     console.print(f"{about['device']}, {about['processor']}, {about['cores']} core(s), {about['threads']} thread(s)")
     console.print("median of rounds (slowest to fastest)")
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -1,4 +1,4 @@
-"""``make bench``: training, sampling and scoring beside the baseline, peak memory, and the time of a cached run."""
+"""``make bench``: measures training, sampling and scoring against a baseline, peak memory, and the time of a cached run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 ROOT = Path(__file__).resolve().parent.parent
-# Started as a script, Python looks for modules beside this file and not in the repository.
+# When this file is run as a script, Python looks for modules beside it and not in the repository.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() not in (ROOT, ROOT / "benchmarks"))]
 
 from benchmarks import sampling, scoring, training  # noqa: E402
@@ -28,7 +28,7 @@ WAYS = {"training": (training, 1.5), "sampling": (sampling, 3.0), "scoring": (sc
 
 
 class Part(StrEnum):
-    """What can be measured."""
+    """The parts that can be measured."""
 
     training = "training"
     sampling = "sampling"
@@ -81,7 +81,7 @@ def main(
 
 
 def bench(config: RunConfig, sizes: Sizes, parts: list[Part], rounds: int, *, in_process: bool = False) -> Results:
-    """Measure the parts."""
+    """Measure the given parts."""
     about = machine()
     cached = None
     with tempfile.TemporaryDirectory(prefix="bench-", dir=state("work")) as folder:
@@ -101,7 +101,7 @@ def _compare(part: Part, world: World, rounds: int, in_process: bool) -> Compari
     typer.echo(f"{part.value}: {rounds} round(s) of each way", err=True)
     ours, plain = alternate(module.ours, module.plain, world, rounds, in_process=in_process)
     found = Comparison(part.value, "images/s", ours, plain, aim, module.NOTE)
-    # Minutes of measuring are not lost where a later part is interrupted.
+    # Print each result at once, so that minutes of measuring are not lost if a later part is interrupted.
     typer.echo(f"{part.value}: {found.ratio:.2f} times the baseline ({ours.rate:.1f} and {plain.rate:.1f} images/s)", err=True)
     return found
 

@@ -1,4 +1,4 @@
-"""Sampling images a second: prompts in batches with guidance in one pass, and one prompt at a time with two passes a step."""
+"""Sampling, in images per second: batched prompts with guidance in one pass, against single prompts with two passes a step."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NOTE = "one prompt at a time, with two passes a step, for the prompt and the neg
 
 
 def ours(world: World) -> Prepare:
-    """As StyleForge draws a prompt bank; writing the files counts."""
+    """Draw as StyleForge draws a prompt bank; the time includes writing the files."""
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling.sampler import sample_bank
 
     bundle, prompts, settings = load_bundle(world.config.base.model, world.config.base.revision), requests(world), one_each(world)
-    _ = bundle.digest  # Known once a run, so no part of drawing.
+    _ = bundle.digest  # Computed once a run, so not timed as part of drawing.
 
     def prepare(number: int) -> Work:
         def work() -> int:
@@ -37,7 +37,7 @@ def ours(world: World) -> Prepare:
 
 
 def plain(world: World) -> Prepare:
-    """The same pictures, one after the other."""
+    """Draw the same pictures one after the other."""
     from PIL import Image
 
     from components.diffusion.models.bundle import load_bundle
@@ -61,7 +61,7 @@ def plain(world: World) -> Prepare:
 
 
 def requests(world: World) -> list[PromptRequest]:
-    """The first prompts of the bank, as a style model would get them."""
+    """Return as many prompts of the bank as are to be drawn, repeated if necessary, as a style model would receive them."""
     from components.diffusion.sampling.jobs import PromptRequest
     from components.evaluation.prompts import load_bank
 
@@ -75,12 +75,12 @@ def requests(world: World) -> list[PromptRequest]:
 
 
 def one_each(world: World) -> SamplingSection:
-    """The run's sampling settings, one picture a prompt."""
+    """Return the run's sampling settings with one picture for each prompt."""
     return world.config.sampling.model_copy(update={"repeats": 1})
 
 
 def draw_one(bundle: Bundle, job: Job, settings: SamplingSection) -> np.ndarray:
-    """One picture, uint8 (H, W, 3): Stable Diffusion's sampling loop as textbooks have it."""
+    """Draw one picture, uint8 (H, W, 3), with the textbook sampling loop of Stable Diffusion."""
     import torch
 
     from components.diffusion.training.pictures import to_uint8

@@ -1,4 +1,4 @@
-"""Scoring images a second: one pass for all scores, and one score at a time."""
+"""Scoring, in images per second: one pass for all scores, against one score at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTE = (
 
 
 def ours(world: World) -> Prepare:
-    """As StyleForge scores, with an empty feature cache."""
+    """Score as StyleForge does, with an empty feature cache."""
     encoder, count = load_encoder(world), picture_count(world)
 
     def prepare(number: int) -> Work:
@@ -38,7 +38,7 @@ def ours(world: World) -> Prepare:
 
 
 def plain(world: World) -> Prepare:
-    """The same scores, one after the other."""
+    """Compute the same scores one after the other."""
     scores, count = PlainScores(world, load_encoder(world)), picture_count(world)
 
     def work() -> int:
@@ -49,7 +49,7 @@ def plain(world: World) -> Prepare:
 
 
 def load_encoder(world: World) -> ClipEncoder:
-    """The run's CLIP."""
+    """Load the CLIP encoder of the run."""
     from components.evaluation.extractors.clip import ClipEncoder
 
     scoring = world.config.scoring
@@ -57,13 +57,13 @@ def load_encoder(world: World) -> ClipEncoder:
 
 
 def picture_count(world: World) -> int:
-    """Different pictures that go into the scores; the same for both ways."""
+    """Count the distinct pictures that go into the scores; the number is the same for both ways."""
     drawn = sum(len(list((world.pictures(name) / "images").iterdir())) for name in ("style", "base", "plain"))
     return drawn + len(world.reference)
 
 
 def all_at_once(world: World, encoder: ClipEncoder, home: Path) -> dict[str, Any]:
-    """Every score in one pass, with the feature cache in ``home``."""
+    """Compute every score in one pass, with the feature cache in ``home``."""
     from components.evaluation.features import Extractors
     from components.evaluation.scoring import score
 
@@ -75,7 +75,7 @@ def all_at_once(world: World, encoder: ClipEncoder, home: Path) -> dict[str, Any
 
 @contextmanager
 def state_in(home: Path) -> Iterator[None]:
-    """Let StyleForge keep its state in ``home`` within the block."""
+    """Within the block, make StyleForge keep its state in ``home``."""
     before = os.environ.get("STYLEFORGE_HOME")
     os.environ["STYLEFORGE_HOME"] = str(home)
     try:
@@ -88,7 +88,7 @@ def state_in(home: Path) -> Iterator[None]:
 
 
 class PlainScores:
-    """Each score as a function of its own from files to a number with its interval, as separate scripts would do it."""
+    """Computes each score from the files in its own function, with its interval, as separate scripts would."""
 
     def __init__(self, world: World, encoder: ClipEncoder) -> None:
         from components.evaluation.extractors.inception import InceptionExtractor
@@ -100,7 +100,7 @@ class PlainScores:
         self.sets = {name: read_pictures(world.pictures(name)) for name in ("style", "base", "plain")}
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """The scores of ``components.evaluation.scoring.score`` but those by category."""
+        """Compute the scores of ``components.evaluation.scoring.score``, except those by category."""
         sets, base = self.sets, [picture.path for picture in self.sets["base"]]
         found: dict[str, dict[str, Any]] = {}
         for name in ("style", "base"):
@@ -116,7 +116,7 @@ class PlainScores:
         return found
 
     def kid(self, pictures: list[Picture], reference: list[Path]) -> dict[str, Any]:
-        """KID with its interval."""
+        """Return KID with its interval."""
         from components.core.content import derive_seed
         from components.evaluation import metrics
 
@@ -128,14 +128,14 @@ class PlainScores:
         return vars(estimate)
 
     def fid(self, pictures: list[Picture]) -> dict[str, Any]:
-        """FID with its interval."""
+        """Return FID with its interval."""
         from components.evaluation import metrics
 
         drawn, wanted = self._distribution([picture.path for picture in pictures]), self._distribution(self.world.reference)
         return vars(metrics.fid_with_interval(drawn, wanted, _groups(pictures), self._bootstrap("fid")))
 
     def clip_t(self, pictures: list[Picture]) -> dict[str, Any]:
-        """CLIP-T with its interval."""
+        """Return CLIP-T with its interval."""
         from components.evaluation import metrics
 
         texts = self.encoder.encode_texts([picture.prompt for picture in pictures])
@@ -143,7 +143,7 @@ class PlainScores:
         return vars(metrics.mean_with_interval(values, _groups(pictures), self._bootstrap("clip_t")))
 
     def clip_i(self, pictures: list[Picture]) -> dict[str, Any]:
-        """CLIP-I with its interval."""
+        """Return CLIP-I with its interval."""
         from components.evaluation import metrics
 
         drawn = self._encode(self.encoder, [picture.path for picture in pictures])

@@ -1,6 +1,6 @@
-"""Fits the reader of styles, and judges the verdict on the data where the truth is known: the pocket world, and real art.
+"""Fits the style reader and evaluates its verdict on data with known truth: the pocket world and real art.
 
-``python benchmarks/set_verdict.py judge`` prints the figures of docs/science.md; ``fit`` writes the weights of the reader.
+``python benchmarks/set_verdict.py judge`` prints the figures in docs/science.md; ``fit`` writes the weights of the reader.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from components.evaluation.style_reader import WEIGHTS, Space, StyleReader, Styl
 from components.pocket.media import MEDIA, STYLES  # noqa: E402
 
 FAMILIES = ("noto", "twemoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "openmoji", "fxemoji", "streamline-emojis")
-"""One family an artist: of two versions of a family the newer one."""
+"""One family for each artist; of two versions of a family, the newer one."""
 ROLES = ("character", "background")
 OF_A_ROLE, SET, DRAWS = 60, 20, 50
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -34,7 +34,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @dataclass
 class Pool:
-    """Pictures with the style and role of each, read once."""
+    """The features of all pictures, with the style and role of each."""
 
     styles: np.ndarray
     roles: np.ndarray
@@ -47,7 +47,7 @@ class Pool:
         return list(dict.fromkeys(self.styles.tolist()))
 
     def draw(self, rng: np.random.Generator, styles: Sequence[str]) -> np.ndarray:
-        """Rows of a set as a person would have it: half characters and half backgrounds, as many of each style."""
+        """Draw the rows of a realistic set: half characters and half backgrounds, with the same number of each style."""
         count = SET // (len(ROLES) * len(styles))
         fits = [np.flatnonzero((self.styles == style) & (self.roles == role)) for style in styles for role in ROLES]
         return np.concatenate([rng.choice(found, count, replace=False) for found in fits])
@@ -114,7 +114,7 @@ def art() -> Pool:
 
 @dataclass
 class Sets:
-    """The figures of sets, and the styles that are in each."""
+    """The figures of sets, and the styles in each set."""
 
     figures: Array
     members: list[frozenset[str]]
@@ -125,7 +125,7 @@ class Sets:
 
 
 def sets(source: Pool, space: Space, seed: int, alone: int, mixed: int, pairs: int | None = None) -> Sets:
-    """``alone`` sets of each style, ``mixed`` of each pair of styles, or of ``pairs`` pairs."""
+    """Draw ``alone`` sets of each single style and ``mixed`` sets of each pair of styles, or of ``pairs`` random pairs."""
     rng = np.random.default_rng(derive_seed(seed, "sets") % 2**32)
     both = list(itertools.combinations(source.names, 2))
     both = [both[place] for place in rng.choice(len(both), pairs, replace=False)] if pairs else both
@@ -137,7 +137,7 @@ def sets(source: Pool, space: Space, seed: int, alone: int, mixed: int, pairs: i
 
 
 def fit_reader(space: Space, known: Sequence[Sets]) -> StyleReader:
-    """Logistic regression; each source and each answer weighs the same."""
+    """Fit a logistic regression in which each source, and each answer within it, has the same weight."""
     from sklearn.linear_model import LogisticRegression
 
     rows, one = np.concatenate([each.figures for each in known]), np.concatenate([each.one for each in known])

@@ -1,4 +1,4 @@
-"""Training images a second: with the caches, and without any."""
+"""Training, in images per second: with the caches, against without any."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTE = (
 
 
 class PlainPrompts:
-    """Every prompt through tokenizer and text encoder, as often as it occurs in the batch."""
+    """Passes every prompt through tokenizer and text encoder as often as it occurs in the batch."""
 
     def __init__(self, family: Family, device: torch.device) -> None:
         self._family, self._device = family, device
@@ -33,7 +33,7 @@ class PlainPrompts:
     def encode(
         self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None, times: torch.Tensor | None = None
     ) -> Conditioning:
-        """The conditioning of N prompts; no token here has rows for stages of noise, so ``times`` say nothing."""
+        """Return the conditioning of N prompts; no token here has rows for stages of noise, so ``times`` is ignored."""
         import torch
 
         tokens = {name: ids.to(self._device) for name, ids in self._family.tokenize(list(prompts)).items()}
@@ -44,12 +44,12 @@ class PlainPrompts:
 
 
 def ours(world: World) -> Prepare:
-    """As StyleForge trains; filling the caches counts."""
+    """Train as StyleForge does; the time includes filling the caches."""
     return lambda number: _work(new_trainer(world, plain=False))
 
 
 def plain(world: World) -> Prepare:
-    """The same steps without any cache."""
+    """Train for the same steps without any cache."""
     return lambda number: _work(new_trainer(world, plain=True))
 
 
@@ -58,7 +58,7 @@ def _work(trainer: Trainer) -> Work:
 
 
 def new_trainer(world: World, *, plain: bool) -> Trainer:
-    """A trainer at its first step, with a base of its own: no checkpoints, and one validation picture, at the end."""
+    """Return a trainer at its first step, with its own base; it checkpoints and validates only once, at the end, with one picture."""
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.training.loop import Trainer
     from components.diffusion.training.methods import method_for

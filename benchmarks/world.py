@@ -1,4 +1,4 @@
-"""What is measured on: a rendered style set, its Aux set, and pictures to score, made anew for every run of the benchmarks."""
+"""The benchmark data: a rendered style set, its Aux set, and pictures to score, made anew for every benchmark run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STYLE = "anime"
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work a round is.
+    """How much work a round does.
 
-    ``steps`` are optimizer steps; ``drawn`` pictures drawn a round; ``scored`` pictures of the style model and as many of
-    the base, with a quarter as many without the style; ``reference`` held-out pictures; ``side`` that of scored pictures in
-    pixels, ``source`` that of the pictures that are trained on, as a user has them.
+    ``steps`` are optimizer steps; ``drawn`` the pictures drawn; ``scored`` the pictures of the style model, with as many of
+    the base and a quarter as many without the style; ``reference`` the held-out pictures; ``side`` the side in pixels of scored
+    pictures, ``source`` that of the pictures trained on, as a user would supply them.
     """
 
     steps: int = 120
@@ -33,7 +33,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class World:
-    """The folders of one benchmark run, as the pipeline's steps would have made them."""
+    """The folders of one benchmark run, as the pipeline's steps would make them."""
 
     folder: Path
     config: RunConfig
@@ -41,21 +41,21 @@ class World:
 
     @property
     def style_set(self) -> Path:
-        """Of the scan."""
+        """The folder of the scanned style set."""
         return self.folder / "style_set"
 
     @property
     def split(self) -> Path:
-        """Of the split."""
+        """The folder of the split."""
         return self.folder / "split"
 
     @property
     def aux(self) -> Path:
-        """The Aux set."""
+        """The folder of the Aux set."""
         return self.folder / "aux"
 
     def pictures(self, name: str) -> Path:
-        """A folder of pictures to score: ``style``, ``base`` or ``plain``."""
+        """Return a folder of pictures to score: ``style``, ``base`` or ``plain``."""
         return self.folder / "pictures" / name
 
     @property
@@ -65,13 +65,13 @@ class World:
 
 
 def build_world(config: RunConfig, folder: Path, sizes: Sizes) -> World:
-    """Render a style set, scan, split and curate it, and render pictures to score. Nothing of it is timed.
+    """Render a style set, scan, split and curate it, and render pictures to score; none of this is timed.
 
     Args:
-        config: the run whose base, method, training, sampling and scoring are measured. Its style is not read: what a
-            picture shows changes no speed, so the rendered ``anime`` is used.
+        config: the run whose base, method, training, sampling and scoring are measured. Its style is not read: content does
+            not affect speed, so the rendered ``anime`` is used.
         folder: an empty folder.
-        sizes: how much work.
+        sizes: how much work to prepare.
     """
     from components.evaluation.extractors.clip import ClipEncoder
     from components.pocket.render import render_dataset
@@ -107,7 +107,7 @@ def _scale(file: Path, side: int) -> None:
 
 
 def _render_pictures(folder: Path, name: str, count: int, side: int) -> None:
-    """A folder as the sampler writes it: four pictures a prompt, in four categories."""
+    """Write a folder as the sampler does: four pictures for each prompt, in three categories."""
     from PIL.Image import Resampling
 
     from components.pocket.captions import describe

@@ -1,4 +1,4 @@
-"""What lies where in the wheel: the tree as it is in the repository, below the one name that is installed."""
+"""Lays out the wheel: the tree as it is in the repository, under the single installed name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ class WheelHook(BuildHookInterface[Any]):
     """Puts ``TREE`` into ``styleforge/``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling; ``version`` is ``standard``, or ``editable``, where the repository itself is on the path."""
+        """Add the tree, when hatchling calls this; an ``editable`` ``version`` needs none, since the repository itself is on the path."""
         if version != "editable":
             build_data["force_include"].update({name: f"styleforge/{name}" for name in TREE})

@@ -1,1 +1,1 @@
-"""All that is ZenML's or a stack's: environment, client, settings, stacks, preflight, Kubeflow."""
+"""Everything specific to ZenML and its stacks: environment, client, settings, stacks, preflight, Kubeflow."""

@@ -1,4 +1,4 @@
-"""ZenML's client: the store opened, the active stack, and runs with what they made."""
+"""Access to ZenML: the connected client, the active stack, and runs with their outputs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from steps.io.artifacts import Folder
 
 LOCAL = "orchestrator.local"
-"""The flavor of the orchestrator that runs every step in this process."""
+"""The orchestrator flavor that runs every step in this process."""
 
 _JOINED = {"sample_bank": "join_pictures", "score": "score_joined"}
 
 
 def connect() -> Client:
-    """ZenML's client with its store open; the first use creates it."""
+    """Return ZenML's client, connected to its store, which is created on first use.
+
+    Raises:
+        InputError: the server refuses the credentials.
+        ServiceUnreachable: the server does not answer.
+    """
     prepare_environment()
     set_source_root()
     from zenml.client import Client
@@ -48,29 +53,29 @@ def connect() -> Client:
 
 
 def stack_flavors() -> set[str]:
-    """The components of the active stack as ``type.flavor``, such as ``orchestrator.local``."""
+    """Return the components of the active stack as ``type.flavor``, such as ``orchestrator.local``."""
     from zenml.client import Client
 
     return {f"{kind.value}.{part.flavor_name}" for kind, parts in Client().active_stack_model.components.items() for part in parts}
 
 
 def find_run(name: str) -> PipelineRunResponse | None:
-    """The run of that name; None if ZenML has no record of it."""
+    """Return the run of that name; None if ZenML has no record of it."""
     from zenml.client import Client
 
     try:
         return Client().get_pipeline_run(name, allow_name_prefix_match=False)
     except KeyError:
-        return None  # It failed before ZenML had a record of it.
+        return None  # It failed before ZenML recorded it.
 
 
 def output_folder(run: PipelineRunResponse, step: str) -> Path:
-    """The folder that a step of a finished run made, or the step that joins its shards."""
+    """Return the folder made by a step of a finished run, or by the step that joined its shards."""
     return output(run, step).path
 
 
 def output(run: PipelineRunResponse, step: str) -> Folder:
-    """The same with its content digest."""
+    """Return the same folder as :func:`output_folder`, with its content digest."""
     (artifacts,) = (run.steps.get(step) or run.steps[_JOINED[step]]).outputs.values()
     found: Folder = artifacts[0].load()
     return found
@@ -78,9 +83,10 @@ def output(run: PipelineRunResponse, step: str) -> Folder:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, cleanly; and SIGINT too where the process began with it ignored, as in a script's background.
+    """Within the block, make SIGTERM end the run cleanly, as Ctrl-C does.
 
-    ZenML's handler comes before these while a step runs, and takes an ignored signal for a failure of its own.
+    SIGINT is handled too, because a process started in the background of a script ignores it. While a step runs, ZenML's own handler
+    runs first, and it treats an ignored signal as a failure of its own.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -88,7 +94,7 @@ def terminate_as_interrupt() -> Iterator[None]:
 
     try:
         before = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # Not the main thread: signals are somebody else's.
+    except ValueError:  # Not the main thread, so signals cannot be handled here.
         yield
         return
     try:

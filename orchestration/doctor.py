@@ -1,4 +1,4 @@
-"""``styleforge doctor``: is this machine fit for a run? Every check takes at most seconds and imports nothing heavy."""
+"""``styleforge doctor``: checks whether this machine is ready for a run, within seconds and without heavy imports."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ GB = 1e9
 
 
 def examine() -> list[Check]:
-    """All checks, in the order in which one would fix them. None of them raises."""
+    """Run all checks, in the order in which one would fix problems; none of them raises."""
     checks: list[Callable[[], Check]] = [_python, _packages, _versions, _home, _disk, _memory, _device, _gpu_memory, _mlflow, _weights]
     return [_safely(check) for check in checks]
 
@@ -53,7 +53,7 @@ def _packages() -> Check:
 
 
 def _versions() -> Check:
-    """The pinned versions are the tested ones; others may do."""
+    """Compare installed versions with the pinned, tested ones; others may work too."""
     path = REPOSITORY / "constraints.txt"
     pins = dict(_pins(path)) if path.is_file() else {}
     installed = {name: found for name in pins if (found := version(name))}
@@ -87,18 +87,18 @@ def _memory() -> Check:
 
 
 def _device() -> Check:
-    """The device that torch will use, without the seconds that importing torch takes."""
+    """Report the device that torch will use, without spending seconds on importing torch."""
     wanted, gpus = wanted_device(), nvidia_gpus()
     if wanted not in ("", "cuda") or (not gpus and not wanted):
         kind = "CPU" if wanted in ("", "cpu") else wanted
         return Check("device", True, f"{kind}, {os.cpu_count() or 1} core(s): enough for the pocket base; real bases want a GPU")
     fault, remedy = _fault(gpus)
-    # Where the variable asks for a GPU nothing goes without one.
+    # If the variable asks for a GPU, no run works without one.
     return Check("device", not fault, fault or f"{len(gpus)} × {gpus[0].name}", remedy, needed=bool(wanted))
 
 
 def _fault(gpus: Sequence[Gpu]) -> tuple[str, str]:
-    """What keeps torch from using the GPUs, and what to do; empty if nothing does."""
+    """Return what prevents torch from using the GPUs, and the remedy; two empty strings if nothing does."""
     built_for = cuda_of_torch()
     if not gpus:
         return f"no GPU answers nvidia-smi, but {VARIABLE}=cuda", f"run it where there is one, or unset {VARIABLE} to work on the CPU"
@@ -110,7 +110,7 @@ def _fault(gpus: Sequence[Gpu]) -> tuple[str, str]:
 
 
 def _gpu_memory() -> Check:
-    """What fits the GPU that runs will have, of the shipped configurations."""
+    """Report which shipped configurations fit the GPU that runs will use."""
     gpu = usual_gpu()
     if gpu is None:
         return Check("GPU memory", True, f"no GPU is known: `styleforge plan CONFIG` says what a run takes; {GPU_VARIABLE} names the GPU")

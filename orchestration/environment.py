@@ -1,4 +1,4 @@
-"""The environment that third-party libraries find: their state under STYLEFORGE_HOME, no analytics, little noise."""
+"""Sets the environment of third-party libraries: their state under STYLEFORGE_HOME, no analytics, little output."""
 
 import os
 import sys
@@ -6,16 +6,16 @@ import sys
 from components.core.logs import is_verbose
 from components.core.paths import REPOSITORY, home
 
-# Whose variables count as not set where they are set to nothing, as a CI service sets those that it has no value for.
-# ZenML takes an empty address of its server for an address, and boto an empty endpoint.
+# An empty variable with one of these prefixes counts as unset, because CI services set those that have no value to empty.
+# Otherwise, ZenML would use an empty server address, and boto an empty endpoint.
 _EMPTY_IS_UNSET = ("ZENML_", "MLFLOW_", "HF_", "AWS_")
 
 
 def prepare_environment() -> None:
     """Set the variables that ZenML, MLflow, Great Expectations, Hugging Face and matplotlib read when they are imported.
 
-    What the user has set stays, since a ZenML server, a hub cache or a proxy may be behind it; what is set to nothing is removed.
-    InputError: STYLEFORGE_HOME cannot be written.
+    Variables that the user has set are kept, since they may name a ZenML server, a hub cache or a proxy; empty ones are removed.
+    Raises InputError if STYLEFORGE_HOME is not writable.
     """
     state, verbose = home(), is_verbose()
     level = "INFO" if verbose else "CRITICAL"
@@ -25,16 +25,16 @@ def prepare_environment() -> None:
         "ZENML_CONFIG_PATH": str(state / "zenml"),
         "ZENML_LOCAL_STORES_PATH": str(state / "zenml" / "stores"),
         "ZENML_ANALYTICS_OPT_IN": "false",
-        # Errors reach the reader once, through us; ZenML would add a traceback of its own.
+        # We report errors ourselves, once; ZenML would add its own traceback.
         "ZENML_LOGGING_VERBOSITY": level,
         "ZENML_LOGGING_COLORS_DISABLED": "false" if sys.stderr.isatty() else "true",
         "ZENML_ENABLE_RICH_TRACEBACK": "false",
         "ZENML_ENABLE_REPO_INIT_WARNINGS": "false",
         "ZENML_DISABLE_STEP_LOGS_STORAGE": "true",
         "ZENML_DISABLE_PIPELINE_LOGS_STORAGE": "true",
-        # Dynamic pipelines would store each parameter as an artifact, and know no step again that a static one has run.
+        # Otherwise dynamic pipelines would store each parameter as an artifact, and steps run by a static pipeline would be cache misses.
         "ZENML_PARAMETER_SIZE_THRESHOLD": "-1",
-        # Of how many steps a dynamic pipeline knows the outputs (100); a step that takes more outputs than are left in there fails.
+        # Number of steps whose outputs a dynamic pipeline remembers (default 100); a step that needs an output dropped from there fails.
         "ZENML_EXECUTION_CONTEXT_STEP_RUN_CACHE_SIZE": "1000000",
         "AUTO_OPEN_DASHBOARD": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -55,7 +55,7 @@ def prepare_environment() -> None:
 
 
 def set_source_root() -> None:
-    """Tell ZenML where our code begins. It is part of each step's identity, and differs between the ways to start us."""
+    """Set ZenML's source root, which is part of each step's identity and would otherwise depend on how the program was started."""
     from zenml.utils import source_utils
 
     source_utils.set_custom_source_root(str(REPOSITORY))

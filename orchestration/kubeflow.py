@@ -1,4 +1,4 @@
-"""Writes ``personalize`` as a pipeline for Kubeflow, and runs one step of it on plain folders, as the pods there do."""
+"""Writes ``personalize`` as a Kubeflow pipeline, and runs single steps of it on plain folders, as its pods do."""
 
 import inspect
 import json
@@ -22,20 +22,21 @@ _FLAVOR = "orchestrator.kubernetes"
 
 @dataclass(frozen=True)
 class _Made:
-    """What a step will have made, for the steps that read it."""
+    """A placeholder for a step's output, passed to the steps that read it."""
 
     step: str
 
 
 def check_reach(config: RunConfig, settings: Mapping[str, Any]) -> None:
-    """Refuse (InputError) a configuration that names a place which the pods that ``settings`` describe do not have."""
+    """Refuse (InputError) a configuration that names a place which the pods described by ``settings`` cannot reach."""
     check_travels(config, config.style.source, _claims({step: _pod(settings, step) for step in PERSONALIZE}))
 
 
 def write_pipeline(plan: dict[str, dict[str, Any]], out: Path, *, name: str, settings: Mapping[str, Any], image: str | None) -> list[str]:
-    """Write the specification of version 2 for one plan, without Kubeflow's SDK; the names of the steps, in an order in which they can run.
+    """Write a version 2 specification for one plan, without Kubeflow's SDK; return the steps' names in an order in which they can run.
 
-    ``settings`` of a ``zenml.yaml`` describe the pods, ``image`` goes over theirs; InputError for what cannot be said.
+    ``settings``, from a ``zenml.yaml``, describe the pods; ``image`` overrides theirs. Raises InputError for anything that the
+    specification cannot express.
     """
     tasks = [
         Task(
@@ -53,7 +54,7 @@ def _as_yaml(parts: Sequence[Mapping[str, Any]]) -> str:
     import yaml
 
     class Plain(yaml.SafeDumper):
-        """Without anchors, which not every reader of such files knows."""
+        """Writes YAML without anchors, which not all readers of such files support."""
 
         def ignore_aliases(self, data: Any) -> bool:
             return True
@@ -62,7 +63,7 @@ def _as_yaml(parts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _calls(plan: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps as the pipeline connects them, without running anything."""
+    """Record how the pipeline connects its steps, without running anything."""
     set_source_root()
     from pipelines.personalize import connect_steps
 
@@ -96,7 +97,7 @@ def _image(settings: Mapping[str, Any], step: str) -> str:
 
 
 def _claims(pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Where volumes are mounted that outlive the pods, in all of them."""
+    """Return the paths at which every pod mounts a volume that outlives it."""
     found = []
     for pod in pods.values():
         lasting = {volume["name"] for volume in pod.get("volumes", ()) if "persistentVolumeClaim" in volume}
@@ -107,7 +108,7 @@ def _claims(pods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path) -> None:
     """Run one step of ``personalize`` in this process: ``parameters`` is a JSON object, ``inputs`` are ``name=folder``.
 
-    InputError for an unknown step, and other parameters or folders than it takes.
+    Raises InputError for an unknown step, or for parameters or folders that it does not take.
     """
     if name not in PERSONALIZE:
         raise InputError(name, "is no step", expected=", ".join(PERSONALIZE))

@@ -1,4 +1,4 @@
-"""What a command came to, as plain data: results, and errors with the exit code that belongs to them."""
+"""The outcome of a command as plain data: results, and errors with their exit codes."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from components.core.errors import error_json
 
 @dataclass
 class Outcome:
-    """What a pipeline's run came to; :meth:`as_dict` is what ``--json`` prints."""
+    """The outcome of a pipeline run; :meth:`as_dict` is what ``--json`` prints."""
 
     status: str = "failed"
     run_id: str | None = None
@@ -16,13 +16,13 @@ class Outcome:
     total_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON; the error as its message and parts."""
+        """Return plain JSON; the error becomes its message and parts."""
         return vars(self) | {"error": error_json(self.error)} if self.error else {k: v for k, v in vars(self).items() if k != "error"}
 
 
 @dataclass
 class RunResult(Outcome):
-    """What ``personalize`` came to."""
+    """The outcome of ``personalize``."""
 
     report: str | None = None
     model: dict[str, Any] | None = None
@@ -34,7 +34,7 @@ class RunResult(Outcome):
     cached: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON, of the context the intervals' level alone."""
+        """Return plain JSON; of ``context``, only the confidence level of the intervals is kept."""
         data = super().as_dict()
         context = data.pop("context")
         return data | {key: context[key] for key in ("confidence",) if key in context}

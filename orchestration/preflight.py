@@ -1,4 +1,4 @@
-"""What a ZenML stack would run on Kubernetes, as plain data for the checks of ``components.cluster``."""
+"""Describes what a ZenML stack would run on Kubernetes, as plain data for the checks in ``components.cluster``."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
     from zenml.models import ComponentResponse, StackResponse
 
-# What the orchestrator calls its own pod, beside the steps.
+# Name of the orchestrator's own pod, listed beside the steps.
 ORCHESTRATOR = "orchestrator"
 
 
 def load_target(
     name: str, *, namespace: str | None = None, file: Path | None = None, image: str | None = None, pools: tuple[Manifest, ...] = ()
 ) -> Target | Check:
-    """A ZenML stack as a target, or a :class:`Check` that says so where it runs on no Kubernetes.
+    """Describe a ZenML stack as a target, or return a :class:`Check` saying that it does not run on Kubernetes.
 
-    Another ``namespace``, ``zenml.yaml`` or ``image`` than its own may be given, and ``pools`` of an autoscaler. InputError for an unknown
-    stack or unusable settings; ServiceUnreachable where ZenML's server does not answer.
+    ``namespace``, ``file`` (a ``zenml.yaml``) and ``image`` replace the stack's own; ``pools`` are those of an autoscaler. Raises
+    InputError for an unknown stack or unusable settings, and ServiceUnreachable if ZenML's server does not answer.
     """
     from orchestration.doctor import PACKAGES
 
@@ -62,7 +62,7 @@ def load_target(
 
 
 def check_access() -> None:
-    """Refuse at once what would come up after minutes, in ZenML's words: no credentials (InputError), no answer (ServiceUnreachable)."""
+    """Fail now on missing credentials (InputError) or no answer (ServiceUnreachable), which ZenML would report only after minutes."""
     from zenml.client import Client
 
     orchestrator = _component(Client().active_stack_model, "orchestrator")
@@ -71,7 +71,7 @@ def check_access() -> None:
 
 
 def training_gpu(settings: Path | None) -> GpuMemory | None:
-    """The smallest GPU that the active stack's training may get; None where the cluster does not tell, or we may not ask it."""
+    """Return the smallest GPU that training on the active stack may get; None if the cluster does not say or refuses the question."""
     from zenml.client import Client
 
     orchestrator = _component(Client().active_stack_model, "orchestrator")
@@ -110,13 +110,13 @@ def _access(orchestrator: ComponentResponse) -> Access:
 
 
 def _namespace(configuration: Mapping[str, Any]) -> str:
-    """Where the pods run, by the keys of either orchestrator; ZenML's own default is `zenml`."""
+    """Return the pods' namespace from the configuration keys of either orchestrator; ZenML's default is `zenml`."""
     keys = ("kubernetes_namespace", "user_namespace", "kubeflow_namespace")
     return str(next((configuration[key] for key in keys if configuration.get(key)), "zenml"))
 
 
 def _client_of(orchestrator: ComponentResponse) -> Any:
-    """A client with the credentials of the service connector that the orchestrator is linked to."""
+    """Return a client with the credentials of the orchestrator's service connector."""
     from zenml.integrations.kubernetes.orchestrators import KubernetesOrchestrator
     from zenml.stack import StackComponent
 
@@ -129,7 +129,7 @@ def _client_of(orchestrator: ComponentResponse) -> Any:
 
 
 def _environment(stack: StackResponse) -> dict[str, str]:
-    """What the stack and its components set in every pod."""
+    """Return the variables that the stack and its components set in every pod."""
     parts = [item.environment for items in stack.components.values() for item in items]
     return {name: str(value) for found in (*parts, stack.environment) for name, value in found.items()}
 
@@ -137,9 +137,9 @@ def _environment(stack: StackResponse) -> dict[str, str]:
 def plan_pods(
     settings: Mapping[str, Any], configuration: Mapping[str, Any], flavor: str, *, environment: Mapping[str, str], image: str | None = None
 ) -> tuple[PodPlan, ...]:
-    """The pods that ZenML would make of each step and of the orchestrator itself; equal ones are one plan with several steps.
+    """Return the pods that ZenML would create for each step and for the orchestrator; identical pods share one plan.
 
-    ``settings`` are those of the checked ``zenml.yaml``, which go over the orchestrator's own ``configuration``; ``image`` is for all.
+    ``settings`` come from the checked ``zenml.yaml`` and override the orchestrator's own ``configuration``; ``image`` applies to all pods.
     """
     local = bool(configuration.get("local"))
     found: list[tuple[str, Manifest]] = []
@@ -161,7 +161,7 @@ def plan_pods(
 def _orchestrator_settings(
     settings: Mapping[str, Any], configuration: Mapping[str, Any], flavor: str, step: str | None = None
 ) -> KubernetesOrchestratorSettings:
-    """As ZenML merges them: the component's own, over it the pipeline's, over these the step's."""
+    """Merge the settings as ZenML does: the step's override the pipeline's, which override the component's own."""
     from zenml.integrations.kubernetes.flavors import KubernetesOrchestratorSettings
 
     own = {key: value for key, value in configuration.items() if value is not None}
@@ -171,7 +171,7 @@ def _orchestrator_settings(
 
 
 def _image(settings: Mapping[str, Any], step: str | None = None) -> str:
-    """The prebuilt image of a step; empty where ZenML would build one first."""
+    """Return the prebuilt image of a step; empty if ZenML would build one first."""
     docker = step_settings(settings, step, "docker")
     return str(docker.get("parent_image") or "") if docker.get("skip_build") else ""
 
@@ -179,7 +179,7 @@ def _image(settings: Mapping[str, Any], step: str | None = None) -> str:
 def _pod(
     settings: Any, account: str | None, image: str, environment: Mapping[str, str], local: bool, *, cpu: str = "", privileged: bool = False
 ) -> Manifest:
-    """The pod as ZenML's own code makes it, in Kubernetes' spelling."""
+    """Build the pod with ZenML's own code, as a manifest with Kubernetes' field names."""
     from kubernetes.client import ApiClient, Configuration
     from zenml.integrations.kubernetes.kube_utils import apply_default_resource_requests
     from zenml.integrations.kubernetes.manifest_utils import build_pod_manifest
@@ -189,12 +189,12 @@ def _pod(
         pod_settings=apply_default_resource_requests(memory="400Mi", cpu=cpu or None, pod_settings=deepcopy(settings)),
         mount_local_stores=local,
     )  # fmt: skip
-    # A configuration of its own, since the client's default one is shared.
+    # A separate configuration, since the client's default one is shared.
     return dict(_without_nulls(ApiClient(Configuration()).sanitize_for_serialization(pod)))
 
 
 def _without_nulls(value: Any) -> Any:
-    """What is left without the fields that are not set: ZenML writes some of them as null, and spelt in a way that Kubernetes drops."""
+    """Drop unset fields: ZenML writes some of them as null, under names that Kubernetes ignores."""
     if isinstance(value, Mapping):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
@@ -209,18 +209,18 @@ def _services(stack: StackResponse) -> Services:
     root = str(configuration.get("path") or "")
     if artifacts and not root:
         root = str(Path(GlobalConfiguration().local_stores_path) / str(artifacts.id))
-    # A tracking file of this machine is no use to a pod.
+    # A pod cannot use a tracking file on this machine.
     zenml, mlflow = (public_uri(uri) if urlsplit(uri).scheme in ("http", "https") else None for uri in (store, tracking_uri()))
     return Services(zenml or "sqlite", mlflow, public_uri(root) or None, _endpoint(configuration.get("client_kwargs")))
 
 
 def _endpoint(arguments: Any) -> str | None:
-    """The S3 server's address in the artifact store's configuration, which has it as a mapping or as JSON."""
+    """Return the S3 server's address from the artifact store's ``client_kwargs``, a mapping or JSON text; None if there is none."""
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
         except ValueError:
             return None
     address = arguments.get("endpoint_url") if isinstance(arguments, Mapping) else None
-    # A reference to one of ZenML's secrets stays unread.
+    # A reference to one of ZenML's secrets is not resolved.
     return public_uri(str(address)) if address and "{{" not in str(address) else None

@@ -1,4 +1,4 @@
-"""Errors of steps that ran elsewhere: what reached ZenML's server, as the errors that they were."""
+"""Rebuilds the errors of steps that ran elsewhere from what ZenML's server recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WAITING = ("InvalidImageName", "ErrImagePull", "ImagePullBackOff", "ErrImageNev
 
 
 def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
-    """What ended a run in pods, given what ZenML raised here: the error of a step, or what is known of a pod that said nothing."""
+    """Return what ended a run in pods, given what ZenML raised here: a step's error, or what is known about a pod that reported none."""
     if isinstance(problem, StyleForgeError):
         return problem
     failed = [step for step in run.steps.values() if step.status.value == "failed"] if run else []
@@ -36,7 +36,7 @@ def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
 
 
 def _next_steps(run: PipelineRunResponse | None) -> list[str]:
-    """The steps of a failed run that were to begin: all before them are done, and ZenML has no end of theirs."""
+    """Return the unfinished steps of a failed run whose upstream steps had all succeeded."""
     if run is None or run.status.value != "failed" or run.snapshot is None:
         return []
     done = {name for name, step in run.steps.items() if step.status.is_successful}
@@ -45,7 +45,7 @@ def _next_steps(run: PipelineRunResponse | None) -> list[str]:
 
 
 def _raised(step: StepRunResponse) -> Exception | None:
-    """The error of ours that a step raised; None if it raised none, or another."""
+    """Return the error that a step raised, as a StyleForgeError of its own class if it was one; None if none was recorded."""
     said = step.exception_info
     if said is None or not said.message:
         return None

@@ -1,4 +1,4 @@
-"""``zenml.yaml``: where each step runs. ZenML ignores what it does not know there, so we check it strictly."""
+"""Reads ``zenml.yaml``, which says where each step runs. ZenML ignores unknown entries there, so we check it strictly."""
 
 import importlib
 from collections.abc import Collection, Iterable, Mapping
@@ -20,9 +20,9 @@ from pipelines.names import STEPS
 TOP_KEYS = ("settings", "steps")
 STEP_KEYS = ("enable_cache", "retry", "settings", "step_operator")
 POD_ORCHESTRATORS = ("kubernetes", "kubeflow")
-"""Flavors that make a pod of each step."""
+"""Orchestrator flavors that run each step in a pod."""
 _KUBERNETES = "zenml.integrations.kubernetes.flavors"
-# The settings that ZenML knows, by key: where their model is.
+# The settings keys that ZenML knows, each with the module and class of its model.
 SETTINGS = {
     "docker": ("zenml.config.docker_settings", "DockerSettings"),
     "resources": ("zenml.config.resource_settings", "ResourceSettings"),
@@ -35,15 +35,16 @@ RETRY = ("zenml.config.retry_config", "StepRetryConfig")
 
 
 def default_settings_file() -> Path | None:
-    """The project's own ``zenml.yaml``, if it is there."""
+    """Return the project's own ``zenml.yaml``, or None if it does not exist."""
     path = REPOSITORY / "zenml.yaml"
     return path if path.is_file() else None
 
 
 def settings_for(path: Path, flavors: Collection[str], steps: Collection[str] | None = None) -> Path:
-    """A file for ZenML with what ``path`` says to a stack with these ``flavors`` (``orchestrator.kubernetes``), variables filled in.
+    """Write a file for ZenML with those settings of ``path`` that apply to a stack with these ``flavors``, and variables filled in.
 
-    ``steps`` are the pipeline's, since ZenML would warn of any other; None: all. Raises as :func:`check_settings`.
+    ``flavors`` are written like ``orchestrator.kubernetes``. ``steps`` are those of the pipeline (None: all), since ZenML would warn
+    about others. Raises the same errors as :func:`check_settings`.
     """
     data = check_settings(path)
     kept = {name: _for_stack(step, flavors) for name, step in data["steps"].items() if steps is None or name in steps}
@@ -54,13 +55,13 @@ def settings_for(path: Path, flavors: Collection[str], steps: Collection[str] | 
 
 
 def step_settings(settings: Mapping[str, Any], step: str | None, key: str) -> dict[str, Any]:
-    """One settings key of a checked file for one step: what is said of all, and over it what is said of that step, as ZenML merges them."""
+    """Return one settings key of a checked file for one step, whose own settings override the general ones, as ZenML merges them."""
     above = ((settings.get("steps") or {}).get(step) or {}).get("settings") or {}
     return deep_merge((settings.get("settings") or {}).get(key) or {}, above.get(key) or {})
 
 
 def _for_stack(section: Mapping[str, Any], flavors: Collection[str]) -> dict[str, Any]:
-    """What of a section a stack takes. Where steps run in this process a retry would only swallow Ctrl-C, so there is none."""
+    """Keep what applies to a stack; if steps run in this process, drop retries, which would only swallow Ctrl-C."""
     here = "orchestrator.local" in flavors and not any(flavor.startswith("step_operator.") for flavor in flavors)
     settings = section.get("settings") or {}
     taken = {key: value for key, value in settings.items() if (key in flavors if "." in key else not (here and key == "docker"))}
@@ -69,10 +70,10 @@ def _for_stack(section: Mapping[str, Any], flavors: Collection[str]) -> dict[str
 
 
 def check_settings(path: Path) -> dict[str, Any]:
-    """Read ``zenml.yaml``, fill in what it takes from the environment, and refuse whatever ZenML would pass over in silence.
+    """Read ``zenml.yaml``, fill in environment variables, and refuse whatever ZenML would silently ignore.
 
-    InputError for a missing file or no YAML; ConfigError for an unknown step or key, a wrong type, or an unset variable. What has
-    passed once is not checked again: importing ZenML's models takes longer than all else that a cached run does.
+    Raises InputError for a missing file or invalid YAML, and ConfigError for an unknown step or key, a wrong type, or an unset
+    variable. A file that has passed once is not checked again: importing ZenML's models takes longer than the rest of a cached run.
     """
     data = expand(read_yaml_mapping(path), str(path))
     passed = state("cache", "settings") / f"{digest_value([data, STEPS, version('zenml'), digest_file(Path(__file__))])[:24]}.passed"
@@ -119,7 +120,7 @@ def _check_model(path: Path, where: str, kind: tuple[str, str], section: Any) ->
 
 
 def _known_fields(path: Path, where: str, model: type[BaseModel], values: Mapping[str, Any]) -> None:
-    # Not pydantic's extra="forbid": ZenML's models drop what they do not know before it is looked for.
+    # Pydantic's extra="forbid" would not help: ZenML's models drop unknown keys before that check.
     _known(path, f"{where}.", values, tuple(model.model_fields), "key")
     for key, value in values.items():
         annotation = model.model_fields[key].annotation

@@ -1,4 +1,4 @@
-"""What runs with the shipped configurations take of a GPU, as planned when they were made: a table, for an answer at once."""
+"""A precomputed table of the GPU memory that the shipped configurations need, so that no planning is necessary."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +10,7 @@ TABLE = REPOSITORY / "orchestration" / "shipped.tsv"
 
 @dataclass(frozen=True)
 class Shipped:
-    """A shipped configuration, with ``settings`` changed (``a.b=value``), and the bytes that it takes at most."""
+    """A shipped configuration with any changed ``settings`` (``a.b=value``), and the most GPU memory that it needs, in bytes."""
 
     configuration: str
     settings: tuple[str, ...]
@@ -19,13 +19,13 @@ class Shipped:
 
 @cache
 def shipped() -> tuple[Shipped, ...]:
-    """The rows of the table, in its order: of each configuration as it is, and then with less and less memory."""
+    """Return the rows of the table in order: each configuration unchanged, then with settings that need less and less memory."""
     rows = [line.split("\t") for line in TABLE.read_text(encoding="utf-8").splitlines()[1:]]
     return tuple(Shipped(name, tuple(settings.split()), int(size)) for name, settings, size in rows)
 
 
 def fitting(usable: int) -> dict[str, Shipped | None]:
-    """Of each configuration the first row that fits into ``usable`` bytes; None where none does."""
+    """Return, for each configuration, the first row that fits into ``usable`` bytes; None if no row fits."""
     found: dict[str, Shipped | None] = {row.configuration: None for row in shipped()}
     for row in shipped():
         if row.size <= usable and found[row.configuration] is None:

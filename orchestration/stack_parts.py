@@ -1,4 +1,4 @@
-"""The parts of a ZenML stack: each checked against its flavor, beside what ZenML has of that name."""
+"""Checks the parts of a stack definition against their flavors, and finds the parts of the same names in ZenML."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zenml.models import ComponentResponse
     from zenml.stack import StackComponentConfig
 
-# What running on a flavor needs; registering it needs nothing of it.
+# Packages needed to run on a flavor; registering it does not need them.
 _PACKAGES = {"s3": ("s3fs",), "kubernetes": ("kubernetes",), "kubeflow": ("kfp",)}
 _REMEDIES = {
     "s3fs": "install styleforge with its extra `cluster`",
@@ -29,7 +29,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the definition, checked against its flavor: ``configuration`` is as ZenML would store it."""
+    """A checked part of a definition: ``configuration`` is as ZenML would store it, ``there`` what ZenML has of that name."""
 
     kind: StackComponentType
     name: str
@@ -38,15 +38,16 @@ class Part:
     there: ComponentResponse | None
 
     def differing(self) -> tuple[str, ...]:
-        """The fields of the configuration that are not what ZenML has."""
+        """Return the configuration fields that differ from what ZenML has stored."""
         stored = self.there.configuration if self.there else {}
         return tuple(sorted(key for key in stored.keys() | self.configuration.keys() if stored.get(key) != self.configuration.get(key)))
 
 
 def check_part(client: Client, where: str, kind: str, name: str, component: Component) -> Part:
-    """A part of a definition, checked; ``where`` is the definition, for errors, ``kind`` such as ``artifact_store``.
+    """Check a part of a definition; ``where`` names the definition in errors, ``kind`` is a type such as ``artifact_store``.
 
-    ConfigError for an unknown flavor or setting; GateRefused where ZenML has a part of that type and name with another flavor.
+    Raises ConfigError for an unknown flavor or setting, InputError if ZenML cannot load the flavor, and GateRefused if ZenML has a
+    part of that type and name with another flavor.
     """
     from zenml.enums import StackComponentType
 
@@ -64,7 +65,7 @@ def check_part(client: Client, where: str, kind: str, name: str, component: Comp
 
 
 def _configuration(client: Client, where: str, place: str, kind: StackComponentType, component: Component) -> StackComponentConfig:
-    """The configuration as the flavor understands it."""
+    """Validate the configuration with the flavor's own model."""
     from pydantic import ValidationError
 
     model = _flavor(client, where, place, kind, component.flavor)
@@ -79,7 +80,7 @@ def _configuration(client: Client, where: str, place: str, kind: StackComponentT
         first = error.errors(include_url=False, include_input=False)[0]
         field_place = ".".join([place, "configuration", *map(str, first["loc"])])
         raise ConfigError(where, f"{field_place}: {first['msg']}", expected=f"what the flavor {component.flavor} takes") from error
-    except Exception as error:  # ZenML's own checks raise all kinds.
+    except Exception as error:  # ZenML's own checks raise exceptions of any class.
         said = " ".join(str(error).split())
         raise ConfigError(where, f"{place}.configuration: {said}", expected=f"what the flavor {component.flavor} takes") from error
 
@@ -111,7 +112,7 @@ def _find_component(client: Client, kind: StackComponentType, name: str) -> Comp
 
 
 def obstacles(client: Client, parts: Sequence[Part]) -> list[str]:
-    """What stands in the way of running on the stack, though not of registering it."""
+    """Return what prevents running on the stack, but not registering it, one message each."""
     found = [line for part in parts for line in _obstacles_of(client, part)]
     remote = any(part.kind.value == "orchestrator" and not part.flavor.startswith("local") for part in parts)
     if remote and client.zen_store.is_local_store():

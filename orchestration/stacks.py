@@ -1,4 +1,4 @@
-"""Brings ZenML's stacks to what a definition says, and removes them. Whatever is so already is left alone."""
+"""Creates and updates ZenML's stacks to match a definition, and removes them. What already matches is left alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class Change:
-    """What became, or with a dry run would become, of a part of a stack. ``fields`` are those of its configuration that differ."""
+    """What was done to a part of a stack, or would be done in a dry run. ``fields`` are the configuration fields that differ."""
 
     type: str
     name: str
@@ -37,7 +37,7 @@ class Change:
 
 @dataclass
 class Applied:
-    """What an apply came to. ``action`` is the stack's own: created, updated or unchanged."""
+    """The result of applying a definition. ``action`` is for the stack itself: created, updated or unchanged."""
 
     stack: str
     action: str = "unchanged"
@@ -49,22 +49,22 @@ class Applied:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was, or with a dry run would be, written."""
+        """Whether anything was written, or would be in a dry run."""
         return self.activated or self.action != "unchanged" or any(item.action != "unchanged" for item in self.components)
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """Return plain JSON."""
         return {"status": "completed", "changed": self.changed, **asdict(self)}
 
 
 def apply_stack(name_or_file: str, overrides: Sequence[str] = (), *, activate: bool = False, dry_run: bool = False) -> Applied:
-    """Make the stack, or bring it to what the definition says; ``activate`` makes it the active one, too.
+    """Create the stack or update it to match the definition; ``activate`` also makes it the active stack.
 
-    ConfigError for a wrong definition, GateRefused for a part that ZenML has with another flavor: both before anything is changed.
-    InputError for no such definition or refused credentials; ServiceUnreachable where ZenML's server does not answer.
+    Raises ConfigError for an invalid definition and GateRefused for a part that ZenML has with another flavor, both before anything is
+    changed; InputError for a missing definition or refused credentials; ServiceUnreachable if ZenML's server does not answer.
     """
     definition = load_stack(name_or_file, overrides)
-    # Where two apply at once, the database lets one in; the other then finds what it wanted to make.
+    # If two processes apply at once, the database accepts one; the other, on retrying, finds what it wanted to create.
     tries = Retrying(
         retry=retry_if_exception(_lost_a_race), wait=wait_random_exponential(0.05, max=1), stop=stop_after_attempt(_TRIES), reraise=True
     )
@@ -107,11 +107,11 @@ def _change(part: Part) -> Change:
 
 
 def _write_part(client: Client, part: Part, change: Change) -> UUID:
-    """Give the id of the part, made or changed if need be."""
+    """Create or update the part if necessary, and return its id."""
     if part.there is None:
         return client.create_stack_component(part.name, part.flavor, part.kind, part.configuration, labels=LABELS).id
     if change.action == "updated":
-        # ZenML merges what it is given into what it has; None takes a key away.
+        # ZenML merges the new configuration into the stored one; None removes a key.
         gone = dict.fromkeys(part.there.configuration.keys() - part.configuration.keys())
         client.update_stack_component(part.there.id, part.kind, configuration={**part.configuration, **gone})
     return part.there.id
@@ -138,12 +138,12 @@ def _write_stack(
 
 
 def find_stack(client: Client, name: str) -> StackResponse | None:
-    """ZenML's stack of exactly that name."""
+    """Return ZenML's stack of exactly that name, or None."""
     return next(iter(client.list_stacks(name=name, size=1, hydrate=True)), None)
 
 
 def list_stacks() -> list[dict[str, Any]]:
-    """ZenML's stacks as plain data, by name: whether each is active, and its parts. Raises as :func:`apply_stack`."""
+    """Return ZenML's stacks by name, each with its parts and whether it is active; raises the server errors of :func:`apply_stack`."""
     client = connect()
     active = client.active_stack_model.id
     stacks = sorted(client.list_stacks(size=1000, hydrate=True), key=lambda stack: stack.name)
@@ -156,9 +156,10 @@ def _parts_of(stack: StackResponse) -> list[dict[str, str]]:
 
 
 def remove_stack(name: str) -> dict[str, Any]:
-    """Remove a stack, and those of its parts that no other stack has and that hold nothing; what went and what stayed, with the reason.
+    """Remove a stack and its unneeded parts; return what was removed, and what was kept with the reason.
 
-    InputError for an unknown stack; GateRefused for the active one and ZenML's own.
+    A part is kept if another stack uses it, if it is an artifact store that holds artifacts, or if it is ZenML's own. Raises
+    InputError for an unknown stack, and GateRefused for the active stack and ZenML's own.
     """
     client = connect()
     stack = find_stack(client, name)
@@ -185,13 +186,13 @@ def remove_stack(name: str) -> dict[str, Any]:
 
 
 def _needed(client: Client, component: ComponentResponse) -> str:
-    """Why a part stays; nothing if it need not."""
+    """Return why a part must be kept; empty if it need not be."""
     if component.name == DEFAULT:
         return "is ZenML's own"
     users = [stack.name for stack in client.list_stacks(component_id=component.id, size=100)]
     if users:
         return f"is used by {', '.join(sorted(users))}"
-    # Without its store ZenML could load none of these again, and the runs that made them would not be cached.
+    # Without its store, ZenML could no longer load these artifacts, and the runs that made them would be useless as a cache.
     if component.type.value == "artifact_store" and client.list_artifact_versions(artifact_store_id=component.id, size=1).total:
         return "holds artifacts of runs"
     return ""

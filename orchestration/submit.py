@@ -1,4 +1,4 @@
-"""Runs a pipeline on the active stack to its end, and finds what ZenML has recorded of it."""
+"""Runs a pipeline on the active stack to its end and fetches ZenML's record of the run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ BUILT_IN = "built-in"
 def submit_and_collect(
     pipeline: Any, name: str, *, settings: Path | None = None, use_cache: bool = True, discard_finished: bool = False, **arguments: Any
 ) -> tuple[PipelineRunResponse | None, Exception | None]:
-    """Run a pipeline and wait for it: the run (None where ZenML has no record of it), and its error (None where it succeeded here).
+    """Run a pipeline and wait for it; return the run (None if ZenML has no record of it) and its error (None if nothing was raised here).
 
-    ``name`` begins the run's name, ``settings`` is a ``zenml.yaml``, ``arguments`` are the pipeline's. ``discard_finished`` removes what
-    finished steps could have resumed; what a stopped or failed one has done stays in any case.
+    ``name`` is the prefix of the run's name, ``settings`` a ``zenml.yaml``, ``arguments`` those of the pipeline. ``discard_finished``
+    removes the resumable work of finished steps; that of stopped or failed steps is always kept.
     """
     from steps.io import workspace
 
@@ -54,9 +54,9 @@ def submit_and_collect(
 
 @contextmanager
 def lightweight_zenml() -> Iterator[None]:
-    """Within the block ZenML lists packages without a subprocess and, on a stack of built-in parts, loads no integrations.
+    """Within the block, make ZenML list packages without a subprocess and, on a stack of built-in parts, load no integrations.
 
-    Integrations bring materializers for torch, pandas and the like, which costs seconds: our artifacts are folders with one of their own.
+    Loading them takes seconds, and they only bring materializers for torch, pandas and the like; our artifacts are folders with their own.
     """
     from zenml.environment import Environment
     from zenml.integrations.registry import integration_registry
@@ -75,9 +75,9 @@ def lightweight_zenml() -> Iterator[None]:
 
 
 def installed_packages() -> list[str]:
-    """All installed distributions as ``name==version``, sorted: what ``pip freeze`` would say of released packages.
+    """Return all installed distributions as ``name==version``, sorted, as ``pip freeze`` prints released packages.
 
-    By the names of their folders; reading the metadata in them takes half a second.
+    They are read from folder names, because reading the metadata takes half a second.
     """
     folders = {folder.stem for place in dict.fromkeys(sys.path) for folder in Path(place or ".").glob("*.dist-info")}
     return sorted("==".join(folder.rsplit("-", 1)) for folder in folders)

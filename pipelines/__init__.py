@@ -1,1 +1,1 @@
-"""The ZenML pipelines and their wiring; nothing else."""
+"""The ZenML pipelines and their wiring."""

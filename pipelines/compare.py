@@ -1,4 +1,4 @@
-"""The comparison as a dynamic pipeline: every cell through the same steps, failures marked, then tables and pages. Wiring only."""
+"""The comparison as a dynamic pipeline: runs every cell through the same steps, marks failures, then writes the result. Wiring only."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,17 +24,17 @@ _ALL = frozenset(step.name for step in STEPS)
 
 @dataclass(frozen=True)
 class _Output:
-    """What a step gave, and the digest of all that made it: the step, its parameters and the outputs that went in."""
+    """A step's output, and a digest of everything that produced it: the step, its parameters and its inputs."""
 
     value: Any
     key: str
 
 
 class _Launcher:
-    """Starts steps, each only once: cells share what they have in common (a style's scan, its Aux, the base's pictures).
+    """Starts each step only once, since cells share what they have in common (a style's scan, its Aux, the base's pictures).
 
-    On one machine a step runs where it is called, so that Ctrl-C reaches it and cells end one after the other. Where every step
-    has a machine of its own, steps are submitted and run side by side as their inputs are there.
+    On one machine, a step runs where it is called, so that Ctrl-C reaches it and cells finish one after the other. If every step has
+    its own machine, steps are submitted and run in parallel as soon as their inputs are ready.
     """
 
     def __init__(self, concurrent: bool) -> None:
@@ -44,7 +44,7 @@ class _Launcher:
         self.trail: list[Any] = []
 
     def begin(self) -> None:
-        """Forget which step of the last cell failed, and what its steps gave."""
+        """Start a new cell: forget the last cell's failed step and the outputs of its steps."""
         self.failed, self.trail = None, []
 
     def __call__(self, step: Any, *inputs: _Output, after: Sequence[_Output] = (), **parameters: Any) -> _Output:
@@ -68,13 +68,13 @@ class _Launcher:
 
 
 def _message(error: BaseException) -> str:
-    # Where steps run side by side, ZenML wraps what a step raised.
+    # When steps run in parallel, ZenML wraps the error that a step raised.
     error = getattr(error, "original_exception", None) or error
     return " ".join(str(known_error(error)).split()) or type(error).__name__
 
 
 def _run_cells(cells: Sequence[Mapping[str, Any]], sections: Mapping[str, Any], launcher: _Launcher) -> dict[str, Any]:
-    """Start every cell. Gives each cell's record (or, side by side, the futures of its steps) or its error."""
+    """Start every cell; return, by cell, its record (or, if steps run in parallel, the futures of its steps) or its error."""
     results: dict[str, Any] = {}
     for number, cell in enumerate(cells, 1):
         if cell["error"] is not None:
@@ -89,17 +89,17 @@ def _run_cells(cells: Sequence[Mapping[str, Any]], sections: Mapping[str, Any], 
             results[cell["id"]] = launcher.trail if launcher.concurrent else record.value
         except Exception as error:
             if isinstance(known_error(error), StorageError):
-                raise  # The disk is full: every other cell would fail too, and finished work is kept.
+                raise  # The disk is full, so every other cell would fail too; finished work is kept.
             _logger.warning("%s failed: %s", cell["title"], _message(error))
             results[cell["id"]] = error
         if not launcher.concurrent:
-            # Checkpoints and pictures of finished steps would fill the disk; those of a failed step make the next try short.
+            # Work of finished steps would fill the disk; that of a failed step is kept to shorten the next attempt.
             workspace.release(_ALL - {launcher.failed})
     return results
 
 
 def _await(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The record in the place of a cell's futures, or the error of the first that failed: those after it only say they were skipped."""
+    """Replace each cell's futures by its record, or by the first error, since later futures only say that they were skipped."""
     found: dict[str, Any] = {}
     for cell_id, result in results.items():
         try:
@@ -109,7 +109,7 @@ def _await(results: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-# No retries and no fail-fast: a failing cell is marked and the rest go on.
+# No retries and no fail-fast: a failed cell is marked and the others continue.
 @pipeline(
     name="compare", dynamic=True, execution_mode=ExecutionMode.CONTINUE_ON_FAILURE, depends_on=[*STEPS, measure, compare_cells, track],
     enable_step_logs=False, enable_pipeline_logs=False, enable_heartbeat=False,
@@ -118,10 +118,10 @@ def compare(plan: dict[str, Any], concurrent: bool = False, empty_registry: bool
     """Run the cells, then compare them.
 
     Args:
-        plan: of :func:`runs.comparison_plan.plan_comparison`. Without ``compare`` and ``track`` only the cells are run, and their
-            errors written to the file in ``errors``.
-        concurrent: start all cells at once, for stacks that run each step on a machine of its own.
-        empty_registry: record in any case; a recording of the cache would name runs that are gone.
+        plan: from :func:`runs.comparison_plan.plan_comparison`. Without ``compare`` and ``track``, only the cells are run, and their
+            errors are written to the file named by ``errors``.
+        concurrent: start all cells at once, for stacks that run each step on its own machine.
+        empty_registry: never take ``track`` from the cache, whose result would name runs that no longer exist.
     """
     launcher = _Launcher(concurrent)
     results = _run_cells(plan["cells"], plan["sections"], launcher)

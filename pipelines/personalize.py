@@ -16,15 +16,15 @@ ALL_STEPS = (*STEPS, explain, report, register)
 """The steps of an undivided run, in an order in which they can run."""
 
 
-# No retries: they would swallow Ctrl-C. Logs and heartbeats would only cost time on one machine.
+# No retries, because they would swallow Ctrl-C. On one machine, logs and heartbeats would only cost time.
 @pipeline(
     name="personalize", execution_mode=ExecutionMode.FAIL_FAST, on_start=announce,
     enable_step_logs=False, enable_pipeline_logs=False, enable_heartbeat=False,
 )  # fmt: skip
 def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -> None:
-    """Connect the steps with the parameters that :func:`runs.plan.plan_run` gives.
+    """Connect the steps, with the parameters from :func:`runs.plan.plan_run`.
 
-    With ``empty_registry`` it registers in any case; a registration of the cache would name a version that is gone.
+    With ``empty_registry``, ``register`` is never taken from the cache, whose result would name a version that no longer exists.
     """
     connect_steps(plan, lambda step, *inputs, after=(), **parameters: step(*inputs, after=list(after), **parameters), 1, empty_registry)
 
@@ -35,13 +35,13 @@ def personalize(plan: dict[str, dict[str, Any]], empty_registry: bool = False) -
     enable_step_logs=False, enable_pipeline_logs=False, enable_heartbeat=False,
 )  # fmt: skip
 def personalize_sharded(plan: dict[str, dict[str, Any]], shards: int, pods: bool, empty_registry: bool = False) -> None:
-    """The same with drawing and feature extraction in shards, side by side where each step has a pod of its own.
+    """Do the same as ``personalize``, with drawing and feature extraction in shards, which run in parallel if each step has its own pod.
 
-    Without ``pods`` the steps run one after the other, so that Ctrl-C reaches them.
+    Without ``pods``, the steps run one after the other, so that Ctrl-C reaches them.
     """
 
     def in_a_pod(step: Any, *inputs: Any, after: Any = (), **parameters: Any) -> Any:
-        # Joining shards takes less than the start of a pod: the pod that starts the others does it.
+        # Joining shards is quicker than starting a pod, so the orchestrating pod does it.
         runtime = StepRuntime.INLINE if step is join_pictures else StepRuntime.ISOLATED
         return step.with_options(runtime=runtime).submit(*inputs, after=list(after), **parameters)
 

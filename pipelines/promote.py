@@ -1,4 +1,4 @@
-"""Promotion as a pipeline, for stacks whose steps have what scoring a champion anew needs, and for schedules. Wiring only."""
+"""Promotion as a pipeline, for schedules and for stacks whose steps have the resources to rescore a champion. Wiring only."""
 
 from typing import Any
 
@@ -14,5 +14,5 @@ from steps.registry.promote import promote as move
     enable_heartbeat=False,
 )  # fmt: skip
 def promote(request: dict[str, Any]) -> None:
-    """Judge a registered version, then make it the champion; ``request`` is that of :func:`steps.registry.promote.judge`."""
+    """Judge a registered version, then make it the champion; ``request`` is as in :func:`steps.registry.promote.judge`."""
     move(judge(request=request), request=request)

@@ -1,4 +1,4 @@
-"""How the steps of one style model hang together: the same for a single run and for each cell of a comparison."""
+"""Connects the steps that make one style model, for a single run and for each cell of a comparison."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from steps.sampling.sample_bank import join_pictures, sample_bank, sample_base, 
 from steps.training.fine_tune import fine_tune
 from steps.training.select import select
 
-# Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) gives the step's output.
+# Starts a step: call(step, *inputs, after=[outputs of steps to wait for], **parameters) returns the step's output.
 Call = Callable[..., Any]
 STEPS = (scan, validate, caption, split, examine, build_aux, fine_tune, select, sample_bank, sample_base, score)
 SHARDED_STEPS = (
@@ -37,7 +37,7 @@ SHARDED_STEPS = (
 
 @dataclass(frozen=True)
 class Scored:
-    """The outputs of the steps from the style's pictures to its model's scores."""
+    """The outputs of the steps, from the style's pictures to its model's scores."""
 
     style_set: Any
     validation: Any
@@ -50,10 +50,10 @@ class Scored:
 
 
 def train_and_score(plan: Mapping[str, Mapping[str, Any]], call: Call, shards: int = 1) -> Scored:
-    """Connect the steps, with sampling and feature extraction divided into ``shards``: no result depends on how many.
+    """Connect the steps, with sampling and feature extraction divided into ``shards``, whose number changes no result.
 
-    Without a plan for ``caption``, ``examine`` or ``select`` the step is left out. Training waits for an examination only where that may
-    refuse. Roles and scores have no use for captions, so those steps take the set as it was.
+    ``caption``, ``examine`` and ``select`` are left out if the plan lacks them. Training waits for the examination only if that may
+    refuse the set. Splitting, selecting and scoring do not need generated captions, so those steps take the set as scanned.
     """
     style_set = call(scan, **plan["scan"])
     validation = call(validate, style_set, **plan["validate"])

@@ -1,4 +1,4 @@
-"""Blind pages: where their images come from, and what becomes of the answers."""
+"""Makes blind pages from runs, folders or registered models, and scores the answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Source:
-    """One side of a page: a model's drawn images, and, where a run has them, the artist's held-out images and StyleRef."""
+    """One side of a page: a model's drawn images and, if it is a run, the artist's held-out images and StyleRef."""
 
     name: str
     drawn: list[Candidate]
@@ -33,13 +33,13 @@ class Source:
     style_ref: list[Candidate] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """What the key says of it."""
+        """Return what the key records about this source."""
         return {"name": self.name, "model": self.model, "model_digest": self.model_digest}
 
 
 @dataclass(frozen=True)
 class BlindOptions:
-    """What to ask: of one source which image is the artist's, of two ``ask``. ``reference`` is a folder of the artist's images."""
+    """What to ask: with one source, which image is the artist's; with two, ``ask``. ``reference`` is a folder of the artist's images."""
 
     sources: Sequence[str]
     out: Path
@@ -52,14 +52,15 @@ class BlindOptions:
 def make_page(options: BlindOptions) -> dict[str, Any]:
     """Write a blind page and its key into ``out``.
 
-    A source is a run (its id, its folder under ``runs/``, or a file with what ``run --json`` printed), a folder of drawn images, or a
+    A source is a run (its id, its folder under ``runs/``, or a file with the output of ``run --json``), a folder of drawn images, or a
     registered model (the images logged with it).
 
     Returns:
         ``page``, ``key``, ``kind``, ``pairs`` and ``matched_by`` (pairs by reason).
 
     Raises:
-        InputError: no such source, no images of the artist to hold against, no prompt in common, or ``out`` is in use.
+        InputError: there is no such source, there are no images by the artist to compare with, the sources share no prompt, or ``out``
+            is in use.
         ServiceUnreachable: ZenML or MLflow does not answer.
     """
     if len(options.sources) > 2:
@@ -81,13 +82,13 @@ def make_page(options: BlindOptions) -> dict[str, Any]:
 
 
 def score(key_file: Path, files: Sequence[Path], model: str | None = None) -> dict[str, Any]:
-    """What the answers in ``files`` come to; with ``model`` it is logged with that registered version, where the gate reads it.
+    """Score the answers in ``files``; with ``model``, log the result with that registered version, where the gate reads it.
 
     Returns:
-        As :func:`components.evaluation.blind.votes.score_votes`, with ``sources`` and ``logged`` (``name/version`` or None).
+        The result of :func:`components.evaluation.blind.votes.score_votes`, plus ``sources`` and ``logged`` (``name/version`` or None).
 
     Raises:
-        InputError: a file that is no key or no answers, answers to another page, or two files by one person.
+        InputError: a file is not a key or not a set of answers, the answers belong to another page, or one person has two files.
     """
     from components.evaluation.blind.votes import read_answers, read_key, score_votes
 
@@ -148,7 +149,7 @@ def _open(name: str, scratch: Path) -> Source:
 
 
 def _run_id(path: Path) -> str:
-    """The run that a file or folder of a finished run is about."""
+    """Return the id of the run that a result file or run folder belongs to."""
     from runs.summary import read_answer
 
     expected = "a folder of drawn images, or a run's folder or result"
@@ -184,7 +185,7 @@ def _of_run(run_id: str, name: str) -> Source:
 
 
 def _artists(run: PipelineRunResponse) -> tuple[list[Candidate], list[Candidate]]:
-    """The held-out images and StyleRef of a run."""
+    """Return the held-out images and the StyleRef of a run; no held-out images if StyleRef serves as the reference."""
     from components.styledata.manifest import Manifest
     from orchestration.client import output_folder
 
@@ -200,7 +201,7 @@ def _artists(run: PipelineRunResponse) -> tuple[list[Candidate], list[Candidate]
 
 
 def _of_version(reference: str, scratch: Path) -> Source:
-    """A registered model, by the images that were logged with it."""
+    """Open a registered model through the images that were logged with it."""
     from components.registry.tracking import open_tracking
     from components.registry.versions import find_version
     from components.registry.votes import MODEL_DIGEST
@@ -216,7 +217,7 @@ def _of_version(reference: str, scratch: Path) -> Source:
 
 
 def _from_file(file: Path) -> Candidate | None:
-    """A drawn image by what it says of itself; its role is not among that."""
+    """Read a drawn image with its embedded metadata, which does not include its role; None if it has none."""
     import json
 
     from PIL import Image
@@ -241,7 +242,7 @@ def _drawn(folder: Path) -> list[Candidate]:
 
 
 def _read_folder(name: str) -> list[Candidate]:
-    """The artist's images in a folder, with what its metadata says of them."""
+    """Read the artist's images in a folder, with their metadata."""
     from components.core.images import EXTENSIONS
     from components.styledata.metadata import Annotation, read_metadata
     from components.styledata.source import walk

@@ -1,4 +1,4 @@
-"""``styleforge caption``: writes captions into a style source for people to read and to correct."""
+"""``styleforge caption``: writes captions into a style source, for people to read and correct."""
 
 import tempfile
 from collections import Counter
@@ -24,7 +24,7 @@ _POOL = "aux_pool/"
 
 @dataclass(frozen=True)
 class _Set:
-    """A style set as it was scanned, with the folders that its pictures are from: the source, and the pool where it is elsewhere."""
+    """A scanned style set with the folders that its pictures come from: the source, and the pool if it is a separate folder."""
 
     folder: Path
     manifest: Manifest
@@ -33,25 +33,25 @@ class _Set:
     pool: Path | None
 
     def place(self, entry: ImageEntry) -> tuple[Path, str]:
-        """The folder that a picture is from, and its path there."""
+        """Return the folder that a picture comes from and its path in that folder."""
         if self.pool and entry.split == "aux_pool":
             return self.pool, entry.path.removeprefix(_POOL)
         return self.source, entry.path
 
 
 def caption_source(config: RunConfig, *, overwrite: bool = False, dry_run: bool = False) -> dict[str, Any]:
-    """Write captions into ``metadata.jsonl`` of the style's source, batch by batch; those of people stay, whatever is asked.
+    """Write captions into ``metadata.jsonl`` of the style's source, batch by batch; those written by people are never replaced.
 
-    StyleRef is captioned, and the Aux pool where its captions go into a prompt. With ``overwrite`` a model's captions are written anew.
-    With ``dry_run`` nothing is loaded or written: ``pictures`` say what would be.
+    StyleRef is captioned, and the Aux pool if its captions are used in a prompt. With ``overwrite``, those written by a model are replaced.
+    With ``dry_run``, nothing is loaded or written, and ``pictures`` says what would be done.
 
     Returns:
-        ``status``, ``model`` (None in a dry run without one), ``counts`` by what was done, ``files`` that were written, and ``pictures``
-        with ``path``, ``caption``, who it is ``by`` and what was ``done``: ``written``, ``kept``, ``empty`` (the model had nothing of use
-        to say), ``unusable``, or in a dry run ``to write``.
+        ``status``, ``model`` (None in a dry run without one), ``dry_run``, ``counts`` by outcome, the ``files`` written, and ``pictures``,
+        each with its ``path``, ``caption``, the caption's author (``by``) and its outcome (``done``): ``written``, ``kept``, ``empty``
+        (the model produced nothing usable), ``unusable``, or, in a dry run, ``to write``.
 
     Raises:
-        InputError: no captioner is set, it cannot be used, or the source is no local folder of pictures.
+        InputError: no captioner is set, it cannot be used, or the source is not a local folder of pictures.
         ServiceUnreachable: the hub does not answer.
     """
     prepare_environment()
@@ -76,7 +76,7 @@ def caption_source(config: RunConfig, *, overwrite: bool = False, dry_run: bool 
 
 
 def _captioner(captions: CaptionsSection, dry_run: bool) -> str | None:
-    """What captions will be recorded as written by."""
+    """Return the name to record as the author of the captions."""
     if not captions.model:
         if dry_run:
             return None
@@ -98,7 +98,7 @@ def _scan(config: RunConfig, folder: Path) -> _Set:
                 f"{field}={place}", "is a URL, into which no captions are written", expected="a local folder",
                 remedy="copy it, or leave it to `styleforge run`, which captions its own copy",
             )  # fmt: skip
-    # Held-out pictures need no captions, and a pool that nobody asks for need not be there.
+    # Held-out pictures need no captions, and a pool that is not used need not exist.
     style = config.style.model_copy(update={"reference": None})
     manifest = scan_style(style, aux if "aux_pool" in splits else aux.model_copy(update={"source": "none"}), folder)
     pool = Path(places["aux.pool"]).expanduser() if "aux.pool" in places else None
@@ -116,7 +116,7 @@ def _describe(found: _Set, entries: list[ImageEntry], settings: CaptionsSection)
 
 
 def _write(found: _Set, entries: list[ImageEntry], captions: Mapping[str, str], by: str, overwrite: bool) -> set[Path]:
-    """Each batch at once, so that what was done before an interruption is there afterwards."""
+    """Write one batch of captions; writing batch by batch keeps finished work if the command is interrupted."""
     places: dict[Path, dict[str, str]] = {}
     for entry in entries:
         if entry.path in captions:

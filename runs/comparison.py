@@ -1,4 +1,4 @@
-"""Runs a comparison: plans every cell, divides them among this machine's devices, and publishes what came of it."""
+"""Runs a comparison: plans every cell, divides the cells among this machine's devices, and publishes the result."""
 
 import shutil
 import time
@@ -20,14 +20,14 @@ from runs.drawing import pocket_style
 
 
 def run_comparison(options: CompareOptions) -> CompareResult:
-    """Run every cell, compare them, and wait for the end.
+    """Run every cell, compare them, and wait until all is finished.
 
-    The result is ``completed``, ``incomplete`` where cells failed, or ``failed`` where none finished; an error that ended the run is
-    in it, not raised.
+    The result is ``completed``, ``incomplete`` if some cells failed, or ``failed`` if none finished; an error that ended the run is
+    returned in the result, not raised.
 
     Raises:
-        InputError, ServiceUnreachable: found before anything ran.
-        KeyboardInterrupt: the user stopped the run; what finished or can be resumed stays.
+        InputError, ServiceUnreachable: a problem was found before anything ran.
+        KeyboardInterrupt: the user stopped the run; finished and resumable work is kept.
     """
     started = time.monotonic()
     prepare_environment()
@@ -48,7 +48,7 @@ def run_comparison(options: CompareOptions) -> CompareResult:
         errors = _run_workers(options, cells, plan, settings)
         for cell in plan["cells"]:
             cell["error"] = (errors or {}).get(cell["id"])
-        # What other processes have run is in the cache now.
+        # The results of the worker processes are now in the cache.
         result = run_plan(plan, comparison.config.name, settings, use_cache=options.use_cache or errors is not None)
     if result.run_id and result.error is None:
         _publish(result, options.out)
@@ -59,7 +59,7 @@ def run_comparison(options: CompareOptions) -> CompareResult:
 
 
 def _publish(result: CompareResult, out: Path | None) -> None:
-    """Copy the files to where people find them, and may edit them: a link would change what the cache holds."""
+    """Copy the files to where users find them; copies, because editing a linked file would change the cache."""
     target = out or state("runs", str(result.run_id)) / "comparison"
     target.mkdir(parents=True, exist_ok=True)
     for source in sorted(Path(str(result.folder)).iterdir()):
@@ -69,7 +69,7 @@ def _publish(result: CompareResult, out: Path | None) -> None:
 
 
 def _run_workers(options: CompareOptions, cells: Sequence[Cell], plan: Mapping[str, Any], settings: Path | None) -> dict[str, str] | None:
-    """Run the cells in processes of their own, where several run at a time. Gives the errors by cell, or None."""
+    """Run the cells in worker processes if several run at a time; return the errors by cell, or None if no workers ran."""
     if options.parallel is not None and options.parallel < 1:
         raise InputError(f"--parallel {options.parallel}", "is not a number of cells", expected="at least 1")
     count = min(options.parallel or devices() or processes_that_fit({cell.config.base.model for cell in cells}), len(cells))

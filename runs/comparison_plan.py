@@ -1,4 +1,4 @@
-"""Plans a comparison: its cells, made equal, and the parameters of their steps."""
+"""Plans a comparison: its cells with equal budgets, and the parameters of their steps."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ _NOT_OF_A_CELL = ("examine", "explain", "report", "register")
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What to compare and how: the configuration file with its overrides, caching, settings, cells at a time, and where results go.
+    """What to compare and how: the configuration file with its overrides, caching, settings, parallel cells and output folder.
 
-    ``parallel`` None means one for each accelerator of this machine, or without one as many as its cores and memory carry.
+    ``parallel`` None means one cell for each accelerator of this machine or, without any, as many as its cores and memory allow.
     """
 
     config: Path
@@ -31,10 +31,10 @@ class CompareOptions:
 
 
 def equalize(comparison: Comparison) -> list[Cell]:
-    """The cells; for equal compute with steps such that each passes as many pictures through the denoiser as the costliest method.
+    """Return the cells; for equal compute, set their steps so that as many pictures pass through the denoiser as for the costliest method.
 
-    A step passes its StyleRef pictures and, where Aux pictures preserve, as many of those as the run says; the passes that a loss
-    makes besides count too.
+    A step passes its StyleRef pictures and, if Aux pictures are used for preservation, the configured number of those; any extra
+    passes that a loss makes count too.
     """
     cells = comparison.cells()
     if comparison.config.equal == "steps":
@@ -59,10 +59,10 @@ def _passes_a_step(config: RunConfig) -> int:
 
 
 def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, Any]:
-    """The cells with the parameters of their steps (each distinct set once), and how to compare them.
+    """Return the cells with the parameters of their steps (each distinct set once), and how to compare them.
 
     Raises:
-        InputError: a folder, file or model that the configuration names is not there.
+        InputError: a folder, file or model that the configuration names does not exist.
         ServiceUnreachable: MLflow does not answer.
     """
     sections: dict[str, Any] = {}
@@ -94,6 +94,6 @@ def plan_comparison(comparison: Comparison, cells: Sequence[Cell]) -> dict[str, 
 
 
 def _shared_settings(cells: Sequence[Cell]) -> dict[str, Any]:
-    """The settings that have the same value in every cell."""
+    """Return the settings that have the same value in every cell."""
     first, *others = [cell.config.flat() for cell in cells]
     return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}

@@ -1,4 +1,4 @@
-"""Runs the pipeline of a planned comparison, and tells in plain data what came of it."""
+"""Runs the pipeline of a planned comparison and returns the outcome as plain data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CompareResult(Outcome):
-    """What a comparison came to."""
+    """The outcome of a comparison."""
 
     folder: str | None = None
     files: dict[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class CompareResult(Outcome):
         return [cell for cell in self.result.get("cells", []) if cell["status"] == "failed"]
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON: the claims and the failed cells; the tables are in the files."""
+        """Return plain JSON with the claims and the failed cells; the tables are in the files."""
         data, shown = super().as_dict(), ("id", "variants", "style", "seed", "error")
         result = data.pop("result")
         data["cells"] = {"total": len(result.get("cells", [])), "failed": [{key: cell[key] for key in shown} for cell in self.failed]}
@@ -51,7 +51,7 @@ def on_this_machine() -> bool:
 def run_plan(
     plan: Mapping[str, Any], name: str, settings: Path | None, *, use_cache: bool, concurrent: bool | None = None
 ) -> CompareResult:
-    """Run the pipeline of a plan. ``concurrent`` defaults to True where the stack runs each step on a machine of its own."""
+    """Run the pipeline of a plan; ``concurrent`` defaults to True if the active stack does not run steps in this process."""
     from orchestration.preflight import check_access
     from pipelines.compare import compare
     from steps.io import workspace
@@ -73,7 +73,7 @@ def run_plan(
 
 
 def _within_reach(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan with each cell's local folders of pictures put where pods can read them."""
+    """Put each cell's local picture folders where pods can read them, and return the plan with the new places."""
     scans = {cell["plan"]["scan"] for cell in plan["cells"]}
     return {**plan, "sections": {**plan["sections"], **{key: within_reach({"scan": plan["sections"][key]})["scan"] for key in scans}}}
 

@@ -1,4 +1,4 @@
-"""Several cells at a time on one machine: a process for each device, since training keeps state that threads would share."""
+"""Runs several cells at a time on one machine, in separate processes because training keeps state that threads would share."""
 
 import contextlib
 import logging
@@ -19,15 +19,15 @@ _logger = logging.getLogger(__name__)
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = "OMP_NUM_THREADS"
 _PROCESS_BYTES = 2 * 2**30
-"""Memory of a process without its networks: 1.3 GB were seen with the pocket base, whose weights are 25 MB in fp16."""
+"""Memory of a process without its networks; 1.3 GB were measured with the pocket base, whose weights take 25 MB in fp16."""
 _BYTES_A_BYTE = 10
-"""Memory for a byte of fp16 weights: fp32 weights, gradients and AdamW's two moments are eight."""
+"""Bytes of memory for each byte of fp16 weights: fp32 weights, gradients and AdamW's two moments already take eight."""
 
 
 def devices() -> int:
     """Number of CUDA devices that this process may use."""
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
-        return 0  # Importing torch only to be told so would cost seconds.
+        return 0  # Importing torch just to find this out would take seconds.
     import torch
 
     return int(torch.cuda.device_count())
@@ -39,9 +39,10 @@ def cores() -> int:
 
 
 def processes_that_fit(bases: Collection[str]) -> int:
-    """How many cells train at once where there is no CUDA device: one a core, as far as memory goes.
+    """Return how many cells to train at once without a CUDA device: one for each core, if there is enough memory.
 
-    Networks that are small enough for a processor gain next to nothing from a second thread. A base on the hub is not one.
+    Networks that are small enough to train on a CPU gain next to nothing from a second thread. A base on the hub is assumed to be
+    too large, so its cells run one at a time.
     """
     import psutil
 
@@ -50,14 +51,14 @@ def processes_that_fit(bases: Collection[str]) -> int:
 
 
 def _size(base: str) -> int:
-    """Bytes of a base's weights on this machine; one that is elsewhere takes all there is."""
+    """Return the size in bytes of a base's weights on this machine; ``sys.maxsize`` if they are elsewhere."""
     place = pocket_weights(POCKET_BASES[base]) if base in POCKET_BASES else Path(base).expanduser()
     files = [place] if place.is_file() else list(place.rglob("*.safetensors")) if place.is_dir() else None
     return sys.maxsize if files is None else sum(file.stat().st_size for file in files)
 
 
 def shard(cells: Sequence[Mapping[str, Any]], index: int, count: int) -> list[Mapping[str, Any]]:
-    """The cells of one of ``count`` workers: whole pairs of style and seed where there are enough, since they share their Aux."""
+    """Return the cells of one of ``count`` workers; if possible, all cells of a style and seed go together, since they share their Aux."""
     groups = list(dict.fromkeys((cell["style"], cell["seed"]) for cell in cells))
     if len(groups) < count:
         return list(cells[index::count])
@@ -66,7 +67,7 @@ def shard(cells: Sequence[Mapping[str, Any]], index: int, count: int) -> list[Ma
 
 
 def run_workers(plan: Mapping[str, Any], count: int, *, name: str, settings: Path | None, options: CompareOptions) -> dict[str, str]:
-    """Run all cells in ``count`` processes. Gives the errors of those that failed; cells of a process that died are tried again."""
+    """Run all cells in ``count`` processes; return the errors of failed cells. The caller retries the cells of a process that died."""
     with tempfile.TemporaryDirectory(dir=state("tmp")) as folder, contextlib.ExitStack() as stack:
         jobs = [Path(folder) / f"{index}.json" for index in range(count)]
         processes = []
@@ -91,21 +92,21 @@ def run_workers(plan: Mapping[str, Any], count: int, *, name: str, settings: Pat
 
 
 def _errors(job: Path) -> Path:
-    """Where a process writes the errors of its cells."""
+    """Return the file into which a process writes the errors of its cells."""
     return job.with_suffix(".errors.json")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let a process that is still at work end cleanly, so that what it can resume is kept."""
+    """Terminate a process that is still running and wait, so that it can keep its resumable work."""
     if process.poll() is None:
         process.terminate()
         process.wait()
 
 
 def _environment(index: int, count: int) -> dict[str, str]:
-    """This process' environment with one device or a part of the cores."""
+    """Return this process's environment, limited to one device or to a share of the cores."""
     if not devices():
-        # Each library takes all cores otherwise, and the processes wait for one another.
+        # Otherwise every process would use all cores, and they would slow each other down.
         threads = str(max(1, cores() // count))
         return {_THREADS: threads, **os.environ}
     visible = os.environ.get(_VISIBLE)
@@ -114,7 +115,7 @@ def _environment(index: int, count: int) -> dict[str, str]:
 
 
 def work(job: Path) -> None:
-    """Run the cells of one process, and write the errors of those that failed beside the job's file."""
+    """Run the cells of one process and write the errors of failed cells beside the job file."""
     from orchestration.client import connect, terminate_as_interrupt
     from orchestration.environment import prepare_environment
     from runs.comparison_run import run_plan

@@ -1,4 +1,4 @@
-"""Draws with a finished model, and looks into it."""
+"""Draws with a finished model and maps its attention."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def demo_config(style: str, overrides: Sequence[str] = (), *, name: str = "pocket", **rendering: Any) -> RunConfig:
-    """The shipped configuration of a pocket base for a style of its world; ``rendering`` is passed on to :func:`pocket_style`."""
+    """Load the shipped configuration of a pocket base for a style of its world; ``rendering`` is passed to :func:`pocket_style`."""
     folder = pocket_style(style, **rendering)
     return load_config(builtin_config(name), [f"style.name={style}", f"style.source={folder}", *overrides])
 
 
 def pocket_style(style: str, folder: Path | None = None, reference: int = 400) -> Path:
-    """The pictures of a style of the pocket world, rendered if they are not there; ``folder`` defaults to ``data/pocket/<style>``.
+    """Return the folder of a pocket-world style, rendered if it does not exist; ``folder`` defaults to ``data/pocket/<style>``.
 
     Raises:
-        InputError: no such style.
+        InputError: there is no such style.
     """
     folder = folder or Path("data") / "pocket" / style
     if not folder.is_dir():
@@ -47,19 +47,20 @@ def draw(
     plain: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Draw pictures with a style model, as it was scored unless ``changes`` (None values are passed over) say otherwise.
+    """Draw pictures with a style model, with the settings it was scored with except for ``changes`` (None values are ignored).
 
     Args:
-        model: folder, or registered ``name``, ``name@alias``, ``name/version``.
-        prompts: one that names an identifier is taken as it stands, others are put into the style's template, or the ``plain`` one.
-        out: folder that gets ``images/`` and ``metadata.jsonl``; what was drawn into it before stays listed.
-        repeats: pictures a prompt.
+        model: a folder, or a registered ``name``, ``name@alias`` or ``name/version``.
+        prompts: a prompt that contains an identifier is used as it is; others are put into the style's template.
+        out: folder for ``images/`` and ``metadata.jsonl``; pictures drawn into it earlier stay listed.
+        repeats: pictures for each prompt.
+        plain: use the plain template and draw without the style.
 
     Returns:
-        For each picture its ``path``, ``prompt``, ``full_prompt`` and ``seed``.
+        The ``path``, ``prompt``, ``full_prompt`` and ``seed`` of each picture.
 
     Raises:
-        InputError: no such model, or an empty prompt.
+        InputError: there is no such model, or a prompt is empty.
         ConfigError: a sampling setting is wrong.
     """
     prepare_environment()
@@ -88,13 +89,13 @@ def explain(
     plain: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Draw a picture as :func:`draw` does, and map where it looks at ``words`` of its prompt; none means all that name something.
+    """Draw a picture as :func:`draw` does, and map where it attends to ``words`` of its prompt; no words means all but function words.
 
     Returns:
-        ``folder``, ``picture``, ``sheet`` (paths), ``full_prompt``, and ``words``, each with its ``path`` and figures.
+        ``folder``, ``picture`` and ``sheet`` (paths), ``full_prompt``, ``seed``, and ``words``, each with its ``path`` and figures.
 
     Raises:
-        InputError: as there, or a word is not in the prompt.
+        InputError: as for :func:`draw`, or a word is not in the prompt.
         ConfigError: a sampling setting is wrong.
     """
     prepare_environment()
@@ -120,7 +121,7 @@ def explain(
 def _requests(
     model: str, prompts: Sequence[str], repeats: int, plain: bool, changes: Mapping[str, Any]
 ) -> tuple[Path, SamplingSection, list[PromptRequest]]:
-    """The model's folder, how to draw with it, and the prompts in its template."""
+    """Return the model's folder, its sampling settings, and the prompts put into its template."""
     from components.diffusion.sampling.requests import prompt_requests
     from components.registry.versions import resolve_model
 
@@ -135,7 +136,7 @@ def _requests(
 
 
 def _check_changes(changes: Mapping[str, Any], settings: SamplingSection) -> None:
-    """Refuse (InputError) options that would change nothing, since the model's guidance does not use them."""
+    """Refuse (InputError) options that would have no effect because the model's guidance does not use them."""
     formula = settings.guidance_formula or PLAIN
     used = {"--guidance": formula.scaled, "--style-guidance": formula.splits, "--negative-prompt": formula.uses(NEGATIVE)}
     for option, is_used in used.items():

@@ -1,4 +1,4 @@
-"""Exports: a finished model in a format of other programs, with its model card, and, with a push, on the Hugging Face Hub."""
+"""Exports a finished model in a format that other programs read, with a model card, and can push it to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from components.diffusion.export.portable import StyleModel, Written
 
 SHOWN = 8
-"""Pictures of a card."""
+"""Most pictures on a card."""
 MOST = 2.0
-"""Most strength: so many times what was trained."""
+"""Largest strength, as a multiple of the trained change."""
 SCORES = Path("evaluation") / "scores.json"
 ATTRIBUTION = "ATTRIBUTION.txt"
 _TRAINING = {
@@ -43,7 +43,7 @@ _REFERENCES = {"held-out": "held-out pictures of the style", "style_ref": "the p
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture for the card: its file, its prompt in the bank's words, and the whole prompt."""
+    """A picture for the card: its file, its prompt as in the bank, and the full prompt."""
 
     file: Path
     prompt: str
@@ -52,7 +52,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is to be exported, and how; see :func:`export_model`."""
+    """What to export, and how; see :func:`export_model`."""
 
     model: str
     format: str
@@ -65,17 +65,18 @@ class ExportOptions:
 
 
 def export_model(options: ExportOptions) -> dict[str, Any]:
-    """Write a model in a format, with a card, whole or not at all; then push it, if ``push`` is given.
+    """Write a model in a format, with a card, completely or not at all; then push it if ``push`` is given.
 
-    ``out`` is a folder that is not there yet, or empty; ``push`` a repository of the hub, private unless ``public``. ``strength``
-    is α of the weights θ₀ + α (θ − θ₀), for the base's θ₀ and the model's θ.
+    ``out`` is a new or empty folder, ``push`` a repository on the hub, private unless ``public``. ``strength`` is α in the weights
+    θ₀ + α (θ − θ₀), for the base's θ₀ and the model's θ.
 
     Returns:
-        ``format``, ``name``, ``folder``, ``files`` (their paths in it), ``notes``, ``pictures`` (how many the card shows),
-        ``scored`` and ``pushed`` (an address, or None).
+        ``format``, ``name``, ``folder``, ``files`` (paths relative to it), ``notes``, ``pictures`` (how many the card shows),
+        ``scored`` (whether the card has scores) and ``pushed`` (an address, or None).
 
     Raises:
-        InputError: no such model, it has no such format, ``out`` is in use, or there is no token for the push.
+        InputError: there is no such model, it cannot be written in this format, ``strength`` or ``license`` is invalid, ``out`` is in
+            use, or there is no token for the push.
         ServiceUnreachable: MLflow or the hub does not answer.
     """
     prepare_environment()
@@ -121,7 +122,7 @@ def _check(out: Path, licence: str) -> None:
 
 
 def _registered(reference: str) -> dict[str, Any] | None:
-    """The registry's row of a version; None for a folder."""
+    """Return the registry's row of a version; None for a folder."""
     if Path(reference).expanduser().is_dir():
         return None
     from components.registry.versions import list_models, parse_reference
@@ -134,18 +135,18 @@ def _registered(reference: str) -> dict[str, Any] | None:
 
 
 def _name(reference: str, model: StyleModel, version: Mapping[str, Any] | None) -> str:
-    """What the files are called by: the registered name, else the style's, else the folder's."""
+    """Return the name used for the files: the registered name, else the style's, else the folder's."""
     style = str(model.card.get("style") or "")
     name = str(version["name"]) if version else f"styleforge-{style}" if style else Path(reference).expanduser().resolve().name
     return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.") or "model"
 
 
 def _pictures(model: StyleModel, version: Mapping[str, Any] | None, scratch: Path) -> tuple[list[Shown], str]:
-    """Pictures for the card, at most ``SHOWN``, and what they are: those that were scored, else those drawn after training."""
+    """Return at most ``SHOWN`` pictures for the card and a description: scored pictures, else those drawn after training."""
     files = scored_pictures(str(version["run_id"]), scratch) if version and version.get("run_id") else []
     shown = [picture for picture in map(_with_prompt, files) if picture]
     if shown:
-        # Even steps through all of them, since a bank's ids are in the order of its categories.
+        # Evenly spaced, because the ids of a bank are sorted by category.
         chosen = [shown[round(index * (len(shown) - 1) / max(1, min(SHOWN, len(shown)) - 1))] for index in range(min(SHOWN, len(shown)))]
         return chosen, "Some of the pictures that were scored: one seed each, none chosen by its looks."
     prompts = model.card.get("training", {}).get("validation_prompts") or ()
@@ -155,7 +156,7 @@ def _pictures(model: StyleModel, version: Mapping[str, Any] | None, scratch: Pat
 
 
 def scored_pictures(run_id: str, scratch: Path) -> list[Path]:
-    """The pictures that were logged with a registered version's run, downloaded into ``scratch``; none where there are none."""
+    """Download the pictures logged with a registered version's run into ``scratch``; return their files, possibly none."""
     from components.registry.tracking import open_tracking, service_errors
 
     tracking = open_tracking()
@@ -166,7 +167,7 @@ def scored_pictures(run_id: str, scratch: Path) -> list[Path]:
 
 
 def _with_prompt(file: Path) -> Shown | None:
-    """A picture with the prompts that it carries; None for one that carries none."""
+    """Return a picture with the prompts stored in its file; None if there are none."""
     from PIL import Image
 
     from components.diffusion.sampling.sampler import CHUNK
@@ -180,7 +181,7 @@ def _with_prompt(file: Path) -> Shown | None:
 
 
 def _place(pictures: Sequence[Shown], target: Path) -> list[Shown]:
-    """The pictures beside the card, and a grid of them."""
+    """Copy the pictures beside the card and make a grid of them; return the copies."""
     if not pictures:
         return []
     from components.evaluation.grid import contact_sheet
@@ -233,7 +234,7 @@ def _facts(
 
 
 def _base(card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the model was trained on; ``public`` says whether ``name`` is a model on the hub."""
+    """Describe the base of the model; ``public`` says whether ``name`` is a model on the hub."""
     from components.diffusion.export.portable import is_public, public_card
 
     if "base" not in card:
@@ -280,7 +281,7 @@ def _provenance(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scores(scores: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, str]], list[str]]:
-    """The verdict's headline, a row for each score, and how they were measured."""
+    """Return the verdict's headline, a row for each score, and notes on how they were measured."""
     from components.core.metrics import score_rows
     from components.evaluation.verdict import judge
 
@@ -296,7 +297,7 @@ def _scores(scores: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, s
 
 
 def _files(target: Path, name: str, format_: str) -> list[tuple[str, str]]:
-    """What lies beside the card, in words."""
+    """Describe the files beside the card."""
     what = {
         "single-file": {f"{name}.safetensors": "the checkpoint", f"{name}/": "its configuration and tokenizers"},
         "a1111-lora": {f"{name}.safetensors": "the LoRA, in kohya's format"},

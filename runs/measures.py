@@ -1,4 +1,4 @@
-"""Extractors judged on real art: do they read the style, or what is shown?"""
+"""Judges whether extractors read the style of an image or its content."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 JUDGES = ("noto", "noto-v1", "twemoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "openmoji")
-"""Families with the most concepts in common."""
+"""The families that have the most concepts in common."""
 EXTRACTORS = ("colours", "texture", "look", "pocket", *NAMES)
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What extractors are judged on: families (None: ``JUDGES``), how many concepts, pixels a side, resamples and seed.
+    """What to judge extractors on: families (None: ``JUDGES``), number of concepts, side in pixels, resamples and seed.
 
-    In the ``pocket`` world families are looks (None: all media and styles), concepts are scenes, and a side has 64 pixels.
+    In the ``pocket`` world, families are looks (None: all media and styles), concepts are scenes, and images are 64 pixels a side.
     """
 
     families: Sequence[str] | None = None
@@ -46,7 +46,7 @@ class MeasureOptions:
 
 @dataclass(frozen=True)
 class Measures:
-    """What came out: the families and concepts, and of each extractor its name and reading."""
+    """The result: the families and concepts used, and the name and reading of each extractor."""
 
     families: tuple[str, ...]
     concepts: tuple[str, ...]
@@ -59,16 +59,16 @@ class Measures:
 
 
 def measure(names: Sequence[str], options: MeasureOptions, *, say: Callable[[str], None] = lambda _: None) -> Measures:
-    """Render every concept by every family, each trimmed to its ink, and judge each extractor on these images.
+    """Render every concept in every family, each image trimmed to its ink, and judge each extractor on these images.
 
     Args:
-        names: of extractors, as :func:`components.evaluation.extractors.factory.make_extractor` takes them.
-        options: the images.
-        say: takes a line of progress.
+        names: extractor names, as accepted by :func:`components.evaluation.extractors.factory.make_extractor`.
+        options: which images to render.
+        say: called with each line of progress.
 
     Raises:
-        InputError: an extractor or a family that cannot be had, fewer than two families or concepts.
-        ServiceUnreachable: an extractor on the hub, which does not answer.
+        InputError: an extractor or family is not available, or there are fewer than two families or concepts.
+        ServiceUnreachable: an extractor is on the hub, and the hub does not answer.
     """
     extractors = [make_extractor(name, "EXTRACTOR") for name in names]
     artists, concepts, images = (_of_the_pocket_world if options.world == "pocket" else _of_art)(options, say)
@@ -81,7 +81,7 @@ def measure(names: Sequence[str], options: MeasureOptions, *, say: Callable[[str
 
 
 def _of_art(options: MeasureOptions, say: Callable[[str], None]) -> tuple[list[str], list[str], list[Image]]:
-    """Artists, concepts and images."""
+    """Return the artist, concept and image of each drawing."""
     require_resvg()
     drawings = list(_drawings(options))
     say(f"rendering {len(drawings)} images")
@@ -90,7 +90,7 @@ def _of_art(options: MeasureOptions, say: Callable[[str], None]) -> tuple[list[s
 
 
 def _of_the_pocket_world(options: MeasureOptions, say: Callable[[str], None]) -> tuple[list[str], list[str], list[Image]]:
-    """Looks, scenes and images; each look draws a scene with placing and colours of its own, as another artist would."""
+    """Return looks, scenes and images; each look places and colours a scene in its own way, as a different artist would."""
     from components.pocket.media import MEDIA, STYLES
     from components.pocket.render import render
     from components.pocket.scenes import random_scene
@@ -110,7 +110,7 @@ def _of_the_pocket_world(options: MeasureOptions, say: Callable[[str], None]) ->
 
 
 def _encode(extractors: Sequence[Extractor], images: Sequence[Image], say: Callable[[str], None]) -> Iterator[Features]:
-    """Each extractor's features; those of one network in one pass."""
+    """Yield the features of each extractor; the EfficientNet layers share one pass."""
     layers = [extractor for extractor in extractors if isinstance(extractor, EfficientNetExtractor)]
     together: dict[int, Features] = {}
     for extractor in extractors:
@@ -125,7 +125,7 @@ def _encode(extractors: Sequence[Extractor], images: Sequence[Image], say: Calla
 
 
 def _drawings(options: MeasureOptions) -> Iterator[Drawing]:
-    """Every chosen concept by every family."""
+    """Return every chosen concept as drawn by every family."""
     families = choose(options.families, JUDGES)
     if len(families) < 2:
         raise InputError("--family", f"only {families[0].name}", expected="at least two families", remedy="name another one")

@@ -1,4 +1,4 @@
-"""Does a run fit a GPU? Asked before weights are fetched, and before a pod is."""
+"""Checks whether a run fits a GPU, before weights are fetched or a pod is started."""
 
 import logging
 import mimetypes
@@ -21,12 +21,12 @@ from components.evaluation.prompts import load_bank
 
 _logger = logging.getLogger(__name__)
 USUAL_PICTURES = 20
-"""StyleRef pictures of a set that is not on this machine; the papers use 15–20."""
+"""Number of StyleRef pictures assumed for a set that is not on this machine; the papers use 15–20."""
 
 
 @dataclass(frozen=True)
 class MemoryVerdict:
-    """A run's plan, and, for a known GPU, whether it fits, and the change with which it does (None: there is no need, or none is known)."""
+    """A run's memory plan and, for a known GPU, whether it fits and which ``change`` would make it fit (None: not needed or not known)."""
 
     plan: MemoryPlan
     gpu: GpuMemory | None = None
@@ -34,24 +34,24 @@ class MemoryVerdict:
 
     @property
     def fits(self) -> bool | None:
-        """None where no GPU is known."""
+        """Whether the run fits; None if no GPU is known."""
         return None if self.gpu is None else self.plan.peak.total <= self.gpu.usable
 
     def sentence(self) -> str:
-        """The verdict in a sentence."""
+        """Return the verdict as a sentence."""
         peak = f"at most {gigabytes(self.plan.peak.total)} ({self.plan.peak.name})"
         if self.gpu is None:
             return peak
         return f"{peak}: {'fits' if self.fits else 'does not fit'} {self.gpu.name}, {gigabytes(self.gpu.usable)} of which are usable"
 
     def remedy(self) -> str:
-        """What makes it fit."""
+        """Say what would make the run fit."""
         if self.change is None:
             return "take a GPU with more memory, or a smaller base: no change of settings is known that makes it fit"
         return f"with {self.change.options()} it takes {gigabytes(self.change.plan.peak.total)}"
 
     def refusal(self) -> InputError:
-        """The error that a run ends with which does not fit."""
+        """Return the error for a run that does not fit."""
         assert self.gpu is not None
         peak = self.plan.peak
         return InputError(
@@ -60,14 +60,14 @@ class MemoryVerdict:
         )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, in bytes."""
+        """Return everything as plain JSON, with sizes in bytes."""
         gpu = None if self.gpu is None else {"name": self.gpu.name, "bytes": self.gpu.size, "usable": self.gpu.usable}
         change = None if self.change is None else {"settings": self.change.settings, "bytes": self.change.plan.peak.total}
         return {**self.plan.as_json(), "gpu": gpu, "fits": self.fits, "change": change}
 
 
 def judge_memory(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict:
-    """The plan of a run, and how it goes with a GPU. Of a hub model only texts are fetched.
+    """Plan the memory of a run and compare it with a GPU; of a hub model, only text files are fetched.
 
     Raises:
         InputError: the base, its configuration, the extractor, the captioner or the bank is not there or cannot be read, or they do not
@@ -91,7 +91,7 @@ def judge_memory(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict:
 
 
 def check_fits(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict | None:
-    """Refuse (InputError) a run that does not fit the GPU; the verdict, or None where no GPU is known."""
+    """Refuse (InputError) a run that does not fit the GPU; return the verdict, or None if no GPU is known or planning failed."""
     if gpu is None:
         return None
     try:
@@ -99,7 +99,7 @@ def check_fits(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict | None
     except StyleForgeError:
         raise
     except Exception as error:
-        # Models are free to do what cannot be done without memory: a fault of the plan's is none of the run's.
+        # A model's code may do something that is impossible without real memory; that breaks the plan, but not the run.
         _logger.warning("the run's memory could not be planned (%s: %s)", type(error).__name__, error)
         return None
     if not verdict.fits:
@@ -108,7 +108,7 @@ def check_fits(config: RunConfig, gpu: GpuMemory | None) -> MemoryVerdict | None
 
 
 def _style_refs(config: RunConfig) -> int:
-    """StyleRef pictures of a local set, by their files' names; those that the method leaves out included."""
+    """Return ``method.style_ref_count``, or else the number of image files in a local set; ``USUAL_PICTURES`` if the set is not local."""
     folder = Path(config.style.source).expanduser()
     folder = folder / "style_ref" if (folder / "style_ref").is_dir() else folder
     if "://" in config.style.source or not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Which setting matters to which step: the parameters of each step, and the checks that cost next to nothing."""
+"""Decides which settings each step receives as parameters, and runs the checks that cost next to nothing."""
 
 import functools
 import uuid
@@ -24,24 +24,24 @@ from steps.io.caching import code_of
 
 Plan = dict[str, dict[str, Any]]
 NAMED = 5
-"""Prompts that a message names."""
+"""Most prompts that an error message lists."""
 
 
 def lookups() -> Callable[..., Any]:
-    """``look_up(function, *arguments)``: what plans read besides their configuration, each place once, however many plans share it."""
+    """Return a cached ``look_up(function, *arguments)``, so that plans which share it read each file or service only once."""
     return functools.cache(lambda function, *arguments: function(*arguments))
 
 
 def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Plan:
-    """The parameters of every step of ``personalize``; none for ``caption`` where ``captions.model`` is not set, for ``examine`` where
-    that is off, nor for ``select`` where there is nothing to choose from.
+    """Return the parameters of every step of ``personalize``.
 
-    A step gets exactly the settings that its result depends on, and a digest for each file or folder that they name: so one
-    changed setting, picture or weight re-runs what depends on it and nothing else.
+    ``caption`` is absent if ``captions.model`` is not set, ``examine`` if it is off, and ``select`` if there is nothing to choose from.
+    A step gets exactly the settings that its result depends on, and a digest of each file or folder that they name, so a changed
+    setting, picture or weight re-runs the steps that depend on it and no others.
 
     Raises:
-        InputError: a folder, file or model that the configuration names is not there, STYLEFORGE_HOME cannot be written, or a
-            launcher such as torchrun started several runs at once. All of it is said.
+        InputError: a folder, file or model that the configuration names does not exist (all of them are reported together),
+            STYLEFORGE_HOME is not writable, or a launcher such as torchrun started several runs at once.
         ServiceUnreachable: MLflow does not answer.
     """
     refuse_external_launcher()
@@ -81,7 +81,7 @@ def plan_run(config: RunConfig, look_up: Callable[..., Any] | None = None) -> Pl
             "seed": config.seed, "tokens": list(method.tokens), "scoring": dump["scoring"],
             "weights": {"extractor": found["extractor"], "inception": found["inception"], **found["measures"]},
         },
-        # Where the model is registered is no part of what the page says about it.
+        # The report does not depend on where the model is registered.
         "report": {"config": {key: value for key, value in dump.items() if key != "registry"}},
         "register": {"config": dump, "base_digest": base["digest"], "tracking": public_uri(tracking)},
     }  # fmt: skip
@@ -102,7 +102,7 @@ def _data_steps(config: RunConfig, method: Method, aux: AuxSection, found: dict[
 
 
 def recorded(config: RunConfig) -> dict[str, bool]:
-    """What the manifest records besides, where the run asks for it."""
+    """Return the flags for the optional facts that the manifest of this run records: rights and concepts."""
     asked = {"rights": config.rights.recorded, "concepts": "truth" in config.scoring.measures}
     return {name: True for name, value in asked.items() if value}
 
@@ -114,7 +114,7 @@ def settled(config: RunConfig, facts: BaseFacts) -> RunConfig:
 
 
 def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
-    """Digests of what the configuration names, and what the base is; all that is not there is said at once."""
+    """Look up the base's facts and a digest of everything that the configuration names; report all that is missing in one error."""
     problems = Problems()
 
     def find(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -147,7 +147,7 @@ def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
 
 
 def effective_aux(config: RunConfig) -> AuxSection:
-    """The Aux section with its source settled: the configuration's, or else what the method preserves with."""
+    """Return the Aux section with ``source`` filled in: the configured one, or else the default of the method."""
     return config.aux.model_copy(update={"source": config.aux.source or method_for(config.method).preserves})
 
 
@@ -163,7 +163,7 @@ def _aux_parameters(config: RunConfig, method: Method, base: dict[str, Any], ext
 
 
 def _aux_part(aux: AuxSection, concept: Concept, concepts: int) -> dict[str, Any]:
-    """What a concept's share of the Aux pictures is to be. Concepts share the section's number evenly, rounded up."""
+    """Describe a concept's share of the Aux pictures; unless it has its own count, the total is divided evenly and rounded up."""
     part: dict[str, Any] = {"concept": None, "roles": None}
     if concept.own_aux:
         part = {"concept": concept.token, "roles": sorted(str(role) for role in concept.roles if role)}
@@ -183,7 +183,7 @@ def _caption_step(config: RunConfig, found: dict[str, Any]) -> Plan:
 
 
 def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], found: dict[str, Any]) -> Plan:
-    """``fine_tune``, and ``select`` where there is something to choose from."""
+    """Return the parameters of ``fine_tune``, and of ``select`` if there is something to choose from."""
     selection, sampling, dump = config.selection, config.sampling, config.model_dump(mode="json")
     training = {"seed": config.seed, "base": base, "method": dump["method"], "training": dump["training"]}
     if selection.candidates > 1:
@@ -200,7 +200,7 @@ def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], fou
         "sampling": drawing.model_dump(mode="json"), "bank": found["selection"], "scoring": config.scoring.model_dump(mode="json"),
         "weights": {"extractor": found["extractor"], "inception": found["inception"]},
     }  # fmt: skip
-    # What is drawn is in ``sampling``; the training is the same by whatever it is judged, unless that may end it.
+    # ``sampling`` already says what is drawn. How candidates are judged does not affect training, unless judging can stop it early.
     rules = selection.model_dump(mode="json", exclude={"candidates", "seeds", "bank", "limit", "repeats", "patience"})
     if selection.patience is not None:
         watched = selection.model_dump(mode="json", include={"candidates", "patience", "score", "clip_t_margin", "limits", "confidence"})
@@ -213,13 +213,13 @@ def _examine_step(config: RunConfig, base: dict[str, Any], extractor: dict[str, 
     if not config.examine.enabled:
         return {}
     settings = config.examine.model_dump(mode="json", exclude={"enabled"})
-    # As with class pictures: a negative prompt is meant for the style's.
+    # As with class pictures, the negative prompt is left out: it is meant for pictures in the style.
     drawing = config.sampling.model_dump(mode="json", include={*SAMPLER, "batch_size"} - {"negative_prompt"})
     return {"examine": {"settings": settings, "base": base, "sampling": drawing, "extractor": extractor, "seed": config.seed}}
 
 
 def captioned_splits(config: RunConfig) -> list[str]:
-    """The splits of the style set whose captions go into a prompt of the training."""
+    """Return the splits of the style set whose captions are used in a training prompt."""
     method, aux = method_for(config.method), effective_aux(config).source
     concepts = method.concepts
     of_aux = any("{caption}" in concept.aux_prompt for concept in concepts)
@@ -243,7 +243,7 @@ def _pool(config: RunConfig) -> str | None:
 
 def _folder_digest(place: str, field: str) -> str:
     if "://" in place:
-        # What lies behind a URL can change unseen, so each command reads it anew; later steps still know content they have seen.
+        # Content behind a URL can change unnoticed, so every command reads it again; later steps are still cached by content.
         return uuid.uuid4().hex
     folder = Path(place).expanduser()
     if not folder.is_dir():
@@ -255,14 +255,14 @@ def _folder_digest(place: str, field: str) -> str:
 _REVISIONS = {
     "base.model": "base.revision", "captions.model": "captions.revision", "scoring.extractor": "scoring.extractor_revision",
 }  # fmt: skip
-"""Fields that name a model, with the field of its commit."""
+"""Fields that name a model, each with the field that pins its commit."""
 
 
 def model_digest(model: str, revision: str | None, field: str) -> str:
-    """What tells a model from any other: the digest of its local files, or the hub id with its pinned revision.
+    """Identify a model: by the digest of its local files, or by its hub id and pinned revision.
 
     Raises:
-        InputError: there is no such file or folder, the file is no base, or a hub id has no revision.
+        InputError: the file or folder does not exist, the file is not a base, or a hub id has no revision.
         ServiceUnreachable: a one-file base's configuration must be fetched, and the hub does not answer.
     """
     path = local_model(model, field)
@@ -289,7 +289,7 @@ def _inception_digest(weights: str | None) -> str | None:
 
 
 def _extractor_digest(name: str, field: str) -> str | None:
-    """What tells an extractor of the measures from another of its name: the digest of its weights, None where it has none of its own."""
+    """Identify the weights of a measure's extractor as :func:`model_digest` does; None if it has no weights of its own."""
     from components.evaluation.extractors.factory import weights_of
 
     found = weights_of(name)
@@ -307,7 +307,7 @@ def _bank_digest(bank: str, limit: int | None) -> str:
 
 
 def _selection_digest(own: str, own_limit: int | None, bank: str, limit: int | None) -> str:
-    """The digest of the bank to select by, ``own``, which must share no prompt with the one to score by."""
+    """Return the digest of the selection bank ``own``; InputError if it shares a prompt with the scoring bank ``bank``."""
     from components.evaluation.prompts import load_bank, shared_prompts
 
     digest = _bank_digest(own, own_limit)
@@ -322,5 +322,5 @@ def _selection_digest(own: str, own_limit: int | None, bank: str, limit: int | N
 
 
 def needs_roles(method: Method) -> bool:
-    """Whether the method binds people and backgrounds apart, so that both must be there."""
+    """Whether the method binds people and backgrounds separately, so that the set must contain both."""
     return any(concept.roles != ALL_ROLES for concept in method.concepts)

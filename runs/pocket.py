@@ -1,4 +1,4 @@
-"""The pocket base seen from outside: its quality bars, which need both the pocket world and the diffusion components."""
+"""Checks the pocket bases against their quality bars, which need both the pocket world and the diffusion components."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,9 +25,10 @@ Say = Callable[[str], None]
 def check(
     name: BaseName, parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] = tuple(STYLES)
 ) -> list[Bar]:
-    """Measure the committed weights of a base, by its name in BASES: ``parts`` are any of its checks; ``styles`` trains a model a style.
+    """Measure the committed weights of a base, named as in BASES, by the checks in ``parts``.
 
-    ``say`` takes a line of progress; contact sheets of what was drawn go into ``sheets``.
+    The check ``styles`` trains a model for each of ``styles``. ``say`` is called with each line of progress; contact sheets of the
+    drawn pictures go into ``sheets``.
     """
     base = BASES[name]
     local_model(base.model, "base.model")
@@ -56,7 +57,7 @@ def _check_base(base: PocketBase, probe: Probe, sheets: Path | None) -> list[Bar
 
 
 def _check_styles(base: PocketBase, probe: Probe, say: Say, sheets: Path | None, styles: Sequence[str]) -> list[Bar]:
-    """Single-StyleForge with the settings of the base's configuration on each target style."""
+    """Run Single-StyleForge on each target style with the settings of the base's configuration, and average the figures."""
     figures: list[dict[str, float]] = []
     count = 0
     for style in styles:
@@ -77,7 +78,7 @@ def _check_styles(base: PocketBase, probe: Probe, say: Say, sheets: Path | None,
 
 
 def personalize_only(config: RunConfig, folder: Path) -> Path:
-    """Scan, split, build Aux and fine-tune, without the pipeline around it; returns the model's folder."""
+    """Scan, split, build the Aux set and fine-tune, without a pipeline; return the model's folder."""
     from components.diffusion.training.fine_tuning import fine_tune
     from components.evaluation.extractors.clip import ClipEncoder
     from components.styledata.auxiliary import curate
@@ -93,7 +94,7 @@ def personalize_only(config: RunConfig, folder: Path) -> Path:
 
 
 def draw(model: str | Path, questions: Sequence[Question], settings: SamplingSection) -> NDArray[np.uint8]:
-    """One picture a question, in the questions' order: (N, 64, 64, 3) uint8."""
+    """Draw one picture for each question, in order: (N, 64, 64, 3) uint8."""
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling.jobs import PromptRequest
     from components.diffusion.sampling.sampler import draw_pictures

@@ -1,4 +1,4 @@
-"""What the commands about registered versions do."""
+"""Implements the commands for registered versions: promotion, rollback, history and pruning."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def promote(model: str, gate: Path | None = None, *, on_stack: bool = False, **o
     """Judge a registered version and make it the champion if the gate lets it pass.
 
     ``gate`` defaults to ``configs/gate.yaml``; ``on_stack`` runs it as a ZenML pipeline on the active stack; ``options`` are other fields
-    of :class:`components.registry.promotion.PromotionRequest`, whose module says what comes back and what is raised.
+    of :class:`components.registry.promotion.PromotionRequest`, whose module documents the result and the errors.
     """
     prepare_environment()
     if Path(model).expanduser().is_dir():
@@ -32,7 +32,7 @@ def promote(model: str, gate: Path | None = None, *, on_stack: bool = False, **o
 
 
 def _promote_on_stack(request: promotion.PromotionRequest) -> dict[str, Any]:
-    """Run the pipeline on the active stack, and read what its last step wrote."""
+    """Run the promotion pipeline on the active stack and return the output of its last step."""
     from orchestration.client import connect, output_folder, terminate_as_interrupt
 
     connect()
@@ -50,14 +50,14 @@ def _promote_on_stack(request: promotion.PromotionRequest) -> dict[str, Any]:
 
 
 def rollback(name: str, *, alias: str = "champion", to: str | None = None, reason: str = "") -> history.Entry:
-    """Give an alias back. See :func:`components.registry.promotion.rollback`."""
+    """Move an alias back to an earlier version; see :func:`components.registry.promotion.rollback`."""
     prepare_environment()
     promotion.check_alias(alias)
     return promotion.rollback(open_tracking(), name, alias=alias, to=to, reason=reason)
 
 
 def read_history(name: str) -> list[history.Entry]:
-    """The moves of a registered model's aliases, oldest first."""
+    """Return the moves of a registered model's aliases, oldest first."""
     prepare_environment()
     tracking = open_tracking()
     with service_errors(tracking.uri):
@@ -66,7 +66,7 @@ def read_history(name: str) -> list[history.Entry]:
 
 
 def prune(name: str | None, *, keep: int, delete: bool) -> list[retention.Unneeded]:
-    """What nobody needs; with ``delete`` it goes. See :mod:`components.registry.retention`."""
+    """Find what is no longer needed and, with ``delete``, remove it; see :mod:`components.registry.retention`."""
     prepare_environment()
     tracking = open_tracking()
     found = retention.find_unneeded(tracking, name, keep=keep)

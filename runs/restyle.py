@@ -1,4 +1,4 @@
-"""``styleforge restyle``: a person's own pictures in a learned style, beside two baselines, scored and shown on a page."""
+"""``styleforge restyle``: redraws a user's pictures in a learned style, with two baselines, scores and a page."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 RESULT, PAGE = "restyle.json", "restyle.html"
 SOURCE, ADAIN, GRAM, RESTYLED = "source", "adain", "gram", "restyled"
 FOLDERS = {SOURCE: "source", ADAIN: "adain", GRAM: "gram", RESTYLED: "images"}
-"""Where each version of the pictures goes."""
+"""Output folder of each version of the pictures."""
 
 
 @dataclass(frozen=True)
 class RestyleOptions:
-    """What is restyled, and how.
+    """What to restyle, and how.
 
-    ``caption`` is every picture's, in place of those of ``metadata.jsonl``; ``captioner`` names the model that writes missing ones.
-    ``style_set`` is the folder of the style's pictures, where the run that registered the model does not say it. ``changes`` are of the
-    sampling settings, None values passed over.
+    ``caption`` describes every picture and replaces the captions in ``metadata.jsonl``; ``captioner`` names the model that writes
+    missing ones. ``style_set`` is the folder of the style's pictures; by default, the one that the registering run used. ``changes``
+    override sampling settings; None values are ignored.
     """
 
     pictures: Sequence[Path]
@@ -55,20 +55,21 @@ class RestyleOptions:
 
 
 def restyle(model: str, options: RestyleOptions) -> dict[str, Any]:
-    """Restyle pictures with a style model: a folder, or a registered ``name``, ``name@alias``, ``name/version``.
+    """Restyle pictures with a style model: a folder, or a registered ``name``, ``name@alias`` or ``name/version``.
 
-    Writes into ``options.out``: ``images/``, and beside them ``source/`` (the pictures as they were cut), ``adain/`` and ``gram/``;
-    ``metadata.jsonl``, ``restyle.json`` and the page ``restyle.html``. Pictures that are there and were made in the same way stay.
+    Writes into ``options.out``: ``images/``, and beside it ``source/`` (the cropped originals), ``adain/`` and ``gram/``;
+    ``metadata.jsonl``, ``restyle.json`` and the page ``restyle.html``. Existing pictures that were made in the same way are kept.
 
     Returns:
-        The content of ``restyle.json``, with the path of the ``page``: ``model``, ``style``, the settings, ``methods`` with the mean
-        scores of each version, ``pictures`` with their files, prompts and scores, ``extractors``, ``notes``.
+        The content of ``restyle.json`` and the path of the ``page``: ``model``, ``style``, the settings, ``n`` (number of pictures),
+        ``methods`` with the mean scores of each version, ``pictures`` with their files, prompts and scores, ``extractors``,
+        ``confidence`` and ``notes``.
 
     Raises:
-        InputError: a picture that cannot be read, none at all, two of one name, a strength out of range, no such model, or no StyleRef
-            where the baselines need it. Nothing is written.
+        InputError: a picture cannot be read, there are no pictures, two have the same name, the strength is out of range, there is no
+            such model, or the baselines need a StyleRef and there is none. Nothing is written.
         ConfigError: a sampling setting is wrong.
-        StorageError: the disk refused; finished pictures are kept.
+        StorageError: the disk refused a write; finished pictures are kept.
     """
     prepare_environment()
     if not 0.0 <= options.strength <= 1.0:
@@ -91,7 +92,7 @@ def restyle(model: str, options: RestyleOptions) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The pictures as they were restyled, the files of each version in their order, and how they were drawn."""
+    """The restyled pictures, the files of each version in the same order, and the settings that they were drawn with."""
 
     contents: Sequence[Content]
     files: Mapping[str, Sequence[Path]]
@@ -102,7 +103,7 @@ def _draw(
     folder: Path, card: Mapping[str, Any], settings: SamplingSection, captions: Mapping[Path, str], style_ref: Sequence[Path],
     scoring: ScoringSection, options: RestyleOptions,
 ) -> _Drawn:  # fmt: skip
-    """Restyle the pictures, and make the baselines, size by size."""
+    """Restyle the pictures and make the baselines, one picture size at a time."""
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling.jobs import safe_name
     from components.diffusion.sampling.requests import picture_request
@@ -134,13 +135,13 @@ def _draw(
 
 
 Make = Callable[[Sequence[Path], "Size"], Iterable["ndarray"]]
-"""Pictures of a size (height, width) of as many files, uint8 (H, W, 3)."""
+"""Makes one picture, uint8 (H, W, 3), of the given size for each of the given files."""
 
 
 def _make(
     contents: Sequence[Content], files: Mapping[Content, Path], about: Mapping[str, Any], make: Make, batch_size: int, advance: Advance
 ) -> None:
-    """Write what is not there already of one version of pictures of one size, batch by batch; ``about`` is what it depends on."""
+    """Write the missing pictures of one version and size, batch by batch; ``about`` is what the version depends on."""
     from components.diffusion.sampling import sampler
 
     abouts = {item: {**about, "size": list(about["size"]), "source": item.sha256} for item in contents}
@@ -156,7 +157,7 @@ def _make(
 def _baselines(
     bundle: Bundle, style_ref: Sequence[Path], settings: SamplingSection, scoring: ScoringSection
 ) -> dict[str, tuple[dict[str, Any], Make]]:
-    """What each baseline depends on besides the picture, and how it is made; what it needs of StyleRef is worked out when first needed."""
+    """Return what each baseline depends on besides the picture, and a function that makes it; StyleRef is analysed on first use."""
     from PIL import Image
 
     from components.diffusion.sampling.restyle import as_cut, style_moments, transfer_moments
@@ -182,7 +183,7 @@ def _baselines(
 
 
 def _write(model: str, style: str, drawn: _Drawn, found: Mapping[str, Any], options: RestyleOptions) -> dict[str, Any]:
-    """Write ``metadata.jsonl``, ``restyle.json`` and the page, and give the result."""
+    """Write ``metadata.jsonl``, ``restyle.json`` and the page, and return the result."""
     from components.evaluation.restyle_page import write_restyle_page
 
     rows = []

@@ -1,4 +1,4 @@
-"""What ``styleforge restyle`` is given: pictures, what each shows, and where the style's own pictures are."""
+"""Input of ``styleforge restyle``: the pictures, their captions, and the pictures of the style itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.styledata.source import is_url
 
 
 def find_pictures(given: Sequence[Path]) -> list[Path]:
-    """The files that are meant, a folder's pictures by name; InputError names all that is wrong with any of them."""
+    """Return the given files, with folders replaced by their pictures sorted by name; InputError lists all problems."""
     problems, found = Problems(), []
     for path in given:
         with problems.collect():
@@ -48,12 +48,12 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def find_captions(pictures: Sequence[Path], caption: str | None, captioner: CaptionsSection) -> list[str]:
-    """What each picture shows: ``caption``, else by a ``metadata.jsonl``, else by the captioner; empty where nothing says it."""
+    """Return a caption for each picture: ``caption``, else from a ``metadata.jsonl``, else by the captioner; empty if there is none."""
     if caption is not None:
         return [" ".join(caption.split())] * len(pictures)
     problems = Problems()
     known: dict[Path, str] = {}
-    # Beside a picture, or a folder above, as a style's source has them.
+    # In the picture's folder or its parent, as in the source of a style.
     for folder in {place for path in pictures for place in path.absolute().parents[:2]}:
         if (folder / METADATA).is_file():
             known |= {folder / name: row.caption for name, row in read_metadata(folder, problems).items() if row.caption}
@@ -69,9 +69,9 @@ def find_captions(pictures: Sequence[Path], caption: str | None, captioner: Capt
 
 
 def find_style_ref(model: str, style_set: Path | None, into: Path, *, needed: bool) -> list[Path]:
-    """The files of StyleRef: in the given folder, else where the registered version's run had them.
+    """Return the StyleRef files: from the given folder, else from the source of the run that registered the version.
 
-    Where nothing says it there are none, unless they are ``needed``: InputError.
+    If there is no known source, return no files, or raise InputError if they are ``needed``.
     """
     from components.styledata.manifest import scan_style
 
@@ -91,7 +91,7 @@ def find_style_ref(model: str, style_set: Path | None, into: Path, *, needed: bo
 
 
 def _source_of(model: str) -> str | None:
-    """``style.source`` of the run that registered a model; None for a folder, and where the pictures are there no longer."""
+    """Return ``style.source`` of the run that registered a model; None for a model folder, or if the source no longer exists."""
     from components.registry.tracking import open_tracking, service_errors
     from components.registry.versions import find_version
 

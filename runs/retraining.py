@@ -1,4 +1,4 @@
-"""Scheduled retraining: each new or changed style set is trained once, judged, and promoted if the gate lets it pass."""
+"""Scheduled retraining: trains each new or changed style set once, judges the model, and promotes it if it passes the gate."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RetrainRequest:
-    """Options of the command; ``webhook`` is the name of a variable.
+    """Options of the command; ``webhook`` is the name of an environment variable.
 
-    ``gate`` None means ``configs/gate.yaml``, ``settings`` None the project's ``zenml.yaml``.
+    ``gate`` None means ``configs/gate.yaml``; ``settings`` None means the project's ``zenml.yaml``.
     """
 
     config: Path
@@ -55,11 +55,11 @@ class RetrainRequest:
 
 @dataclass
 class SetResult:
-    """What became of one set.
+    """The outcome for one set.
 
     ``status`` is ``promoted``, ``refused`` or ``undecided`` (by the gate), ``registered`` (no gate ran),
-    ``unchanged``, ``failed``, ``stopped`` (not reached), or in a dry run ``new``,
-    ``changed`` or ``unjudged``. ``version`` is the one that was made from the set, ``champion`` the one that had the alias before.
+    ``unchanged``, ``failed``, ``stopped`` (not reached), or, in a dry run, ``new``,
+    ``changed`` or ``unjudged``. ``version`` is the version made from the set, ``champion`` the version that held the alias before.
     """
 
     name: str
@@ -73,13 +73,13 @@ class SetResult:
     error: Exception | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON; the error as its message and parts."""
+        """Return plain JSON; the error becomes its message and parts."""
         return {**vars(self), "error": None if self.error is None else error_json(self.error)}
 
 
 @dataclass
 class Retraining:
-    """What became of all sets."""
+    """The outcome for all sets."""
 
     source: str
     dry_run: bool
@@ -87,11 +87,11 @@ class Retraining:
 
     @property
     def exit_code(self) -> int:
-        """1 if a set failed, else 0: a gate that refuses is nothing to be called for."""
+        """1 if a set failed, else 0: a refusal by the gate is no reason to raise an alarm."""
         return 1 if any(item.status in ("failed", "stopped") for item in self.sets) else 0
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """Return plain JSON."""
         return {
             "status": "failed" if self.exit_code else "completed", "source": self.source, "dry_run": self.dry_run,
             "counts": dict(sorted(Counter(item.status for item in self.sets).items())), "sets": [item.as_dict() for item in self.sets],
@@ -107,12 +107,12 @@ class _Job:
 
 
 def retrain(request: RetrainRequest) -> Retraining:
-    """Look at all style sets, one after the other, and train those that no registered version was made from.
+    """Check all style sets in turn, and train those from which no registered version was made.
 
-    A set that fails stops no other; after a full disk the rest is not reached.
+    If a set fails, the others still run; if the disk is full, the remaining sets are skipped.
 
     Raises:
-        InputError: the configuration, the gate, the source or a name is wrong; found before anything ran.
+        InputError: the configuration, the gate, the source or a name is wrong; raised before anything ran.
         ServiceUnreachable: MLflow or the source does not answer at the start.
     """
     prepare_environment()
@@ -146,7 +146,7 @@ def _notify(request: RetrainRequest, text: str) -> None:
 
 
 def check_request(request: RetrainRequest) -> tuple[GateConfig, Mapping[str, Any], RunConfig]:
-    """The gate, the settings for all sets as they are in the file, and what they resolve to for one set; needs no service.
+    """Return the gate, the settings for all sets as written in the file, and the configuration of a sample set; needs no service.
 
     Raises:
         InputError: the configuration, the gate or a name is wrong.
@@ -164,7 +164,7 @@ def check_request(request: RetrainRequest) -> tuple[GateConfig, Mapping[str, Any
 
 
 def _configure(request: RetrainRequest, settings: Mapping[str, Any], place: Place, own: Mapping[str, Any]) -> RunConfig:
-    """The run of one set: CONFIG, then the set's own settings, then --set; name and source are the set's in any case."""
+    """Configure the run of one set: CONFIG, then the set's own settings, then --set; name and source are always the set's."""
     named = {"style": {"name": place.name, "source": place.location}}
     where = f"{request.config} for {place.name}" if own else str(request.config)
     config = parse_config(deep_merge(deep_merge(settings, own), named), where=where, overrides=request.overrides)
@@ -175,7 +175,7 @@ def _configure(request: RetrainRequest, settings: Mapping[str, Any], place: Plac
 
 
 def _one(job: _Job, place: Place) -> SetResult:
-    """A set from listing to promotion. Only Ctrl-C comes out of it."""
+    """Process one set up to its promotion; an error becomes the set's result, and only an interrupt is raised."""
     started = time.monotonic()
     try:
         result = _treat(job, place)
@@ -197,7 +197,7 @@ def _treat(job: _Job, place: Place) -> SetResult:
         verdict = made.tags.get(_VERDICT + job.request.alias)
         result.version = str(made.version)
         result.message = f"version {made.version} was made from it" + (f"; the gate said {verdict}" if verdict else "")
-        # Nobody has to judge it any more; a promotion that was cut short is taken up again.
+        # A version with a verdict is done; one without is judged now, because its promotion was interrupted.
         if verdict is not None or not job.request.promote:
             return result
     if job.request.dry_run:
@@ -211,14 +211,14 @@ def _treat(job: _Job, place: Place) -> SetResult:
 
 
 def _digest(config: RunConfig) -> str:
-    """What the set's version would be made from, as :func:`components.registry.versions.source_digest` gives it."""
+    """Return the digest of what the set's version would be made from; see :func:`components.registry.versions.source_digest`."""
     from components.styledata.manifest import scan_style
 
     plan = plan_run(config)
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         style_set = Path(scratch) / "style_set"
         scan_style(config.style, effective_aux(config), style_set, **recorded(config))
-        # As it is registered: with what the base's family decides.
+        # The configuration as it is registered, including the settings that depend on the base's family.
         return source_digest(style_set, RunConfig.model_validate(plan["register"]["config"]), plan["register"]["base_digest"])
 
 
@@ -233,7 +233,7 @@ def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetRes
 
 
 def _judge(job: _Job, result: SetResult, version: str) -> SetResult:
-    """Promote the version if the gate lets it pass, and note the verdict on it, so that it is not judged again."""
+    """Promote the version if it passes the gate, and tag it with the verdict so that it is not judged again."""
     reference, alias = f"{result.model}/{version}", job.request.alias
     if not job.request.promote:
         result.status, result.message = "registered", f"version {version}; no gate ran"

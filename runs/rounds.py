@@ -1,4 +1,4 @@
-"""``styleforge round``: drawn images that a person or a machine picked become a style set, to train on once more (StyleDrop's rounds)."""
+"""``styleforge round``: turns drawn images that a person or a machine picked into a style set for another training (StyleDrop's rounds)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from components.evaluation.pictures import Picture
 
 PICKS = "picks"
-"""The folder of the picked images below ``style_ref``."""
+"""Subfolder of ``style_ref`` for the picked images."""
 
 
 @dataclass(frozen=True)
 class RoundOptions:
-    """``drawn`` are folders that ``styleforge sample`` wrote, ``style_set`` the set of the round before, ``out`` the new one.
+    """Options of a round.
 
-    A person's ``picks`` are a file with an image's name a line; a machine picks ``count`` by the ``extractor``. With ``alone`` the picked
-    images are all of StyleRef.
+    ``drawn`` are folders that ``styleforge sample`` wrote, ``style_set`` the set of the previous round, ``out`` the new set. Either
+    ``picks`` is a file with one image name a line, chosen by a person, or ``count`` images are picked by the ``extractor``. With
+    ``alone``, StyleRef consists of the picked images only.
     """
 
     drawn: Sequence[Path]
@@ -40,11 +41,11 @@ class RoundOptions:
 
 
 def next_round(options: RoundOptions) -> dict[str, Any]:
-    """Write the style set of the next round. Returns its ``folder``, the ``picked`` files, and how many images ``style_ref`` has.
+    """Write the style set of the next round; return its ``folder``, the ``picked`` files and the number of images in ``style_ref``.
 
     Raises:
-        InputError: the folder is there; no picks, or picks that are not of the round, all of them named; no style set, or images
-            in it that cannot be used.
+        InputError: ``out`` already exists; there are no picks, or some are not images of this round (all are listed); there is no
+            style set, or it contains unusable images.
     """
     from components.evaluation.pictures import read_pictures
 
@@ -112,7 +113,7 @@ def _earlier(entries: Sequence[ImageEntry], scanned: Path, folder: Path) -> Iter
 
 
 def _picked(pictures: Sequence[Picture], folder: Path) -> Iterator[dict[str, Any]]:
-    """A pick's caption is the prompt that it was drawn by."""
+    """Store the picks; the caption of each is the prompt that it was drawn from."""
     for number, picture in enumerate(pictures):
         name = f"style_ref/{PICKS}/{number:03d}{picture.path.suffix}"
         link_or_copy(picture.path, folder / name)

@@ -1,4 +1,4 @@
-"""Runs ``personalize``: prepares ZenML, starts the pipeline, and tells in plain data what came of it."""
+"""Runs ``personalize``: prepares ZenML, starts the pipeline and returns the outcome as plain data."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file: Path | None = None, shards: int = 1) -> RunResult:
-    """Run the pipeline on the active ZenML stack and wait for its end; an error of a step is in the result, not raised.
+    """Run the pipeline on the active ZenML stack and wait for it to finish; a step's error is returned in the result, not raised.
 
     ``settings_file`` defaults to the project's own ``zenml.yaml``; sampling and feature extraction are divided into ``shards``, each
-    in a pod where steps run in pods.
+    in its own pod if the stack runs steps in pods.
 
     Raises:
-        InputError, ServiceUnreachable: found before anything ran.
-        KeyboardInterrupt: the user stopped the run; what can be resumed stays.
+        InputError, ServiceUnreachable: a problem was found before anything ran.
+        KeyboardInterrupt: the user stopped the run; resumable work is kept.
     """
     started = time.monotonic()
     prepare_environment()
-    # In the order of what they cost: the settings' models are ZenML's own, which takes seconds to import.
+    # Cheapest check first: checking the settings imports ZenML's models, which takes seconds.
     plan = plan_run(config)
     settings = settings_file or default_settings_file()
     if settings is not None:
@@ -53,7 +53,7 @@ def run_personalize(config: RunConfig, *, use_cache: bool = True, settings_file:
 
 
 def _names_a_version_that_is_gone(config: RunConfig, result: RunResult) -> bool:
-    """Whether the registration is one of the cache's, and its version was deleted since."""
+    """Whether the registration came from the cache and its model version has since been deleted."""
     if result.error is not None or "register" not in result.cached or not result.model:
         return False
     from components.registry.versions import is_registered
@@ -95,7 +95,7 @@ def _run(config: RunConfig, plan: Plan, use_cache: bool, settings: Path | None, 
 
 
 def _remote_error(run: PipelineRunResponse | None, problem: Exception | None) -> Exception | None:
-    """The error of a run in pods, which may have failed without ZenML saying so here."""
+    """Return the error of a run in pods, which may have failed without ZenML raising anything here."""
     if problem is None and run is not None and run.status.is_successful:
         return None
     return error_of(run, problem or RuntimeError(f"the run is {run.status.value}" if run else "ZenML has no record of the run"))

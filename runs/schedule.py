@@ -1,4 +1,4 @@
-"""Installs schedules: of ``retrain`` as a CronJob of Kubernetes, or of ``personalize`` for one style set with the stack's orchestrator."""
+"""Installs schedules: ``retrain`` as a Kubernetes CronJob, or ``personalize`` for one style set with the stack's orchestrator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _PIPELINE = "personalize"
 def apply_cron_job(request: ScheduleRequest) -> Applied:
     """Install or change the CronJob that runs ``styleforge retrain``.
 
-    InputError for a request that is wrong or means nothing in the pod; ClusterError and ClusterUnreachable as the cluster answers.
+    Raises InputError if the request is wrong or cannot work in a pod, ClusterError if the cluster refuses or fails, and ClusterUnreachable
+    if it does not answer.
     """
     if not request.source:
         raise InputError("--source", "is missing", expected="the bucket whose sub-folders are style sets")
@@ -40,12 +41,12 @@ def apply_cron_job(request: ScheduleRequest) -> Applied:
 
 
 def list_cron_jobs(namespace: str | None, context: str | None) -> list[Entry]:
-    """The schedules of a namespace; raises as :func:`apply_cron_job`."""
+    """Return the schedules in a namespace; raises cluster errors as :func:`apply_cron_job` does."""
     return list_schedules(connect(Access(context)), _namespace(namespace))
 
 
 def remove_cron_job(name: str, namespace: str | None, context: str | None) -> list[str]:
-    """Remove a schedule, and give what was removed; raises as :func:`apply_cron_job`."""
+    """Remove a schedule and return what was removed; raises cluster errors as :func:`apply_cron_job` does."""
     return remove(connect(Access(context)), name, _namespace(namespace))
 
 
@@ -57,10 +58,10 @@ def _namespace(namespace: str | None) -> str:
 
 
 def apply_with_zenml(request: ScheduleRequest) -> Applied:
-    """Hand ``personalize`` for one style set to the active stack's orchestrator, to be started by its schedule.
+    """Schedule ``personalize`` for one style set with the active stack's orchestrator.
 
-    Each run takes finished work from the cache, trains if the pictures have changed, and registers; it asks no gate. What the configuration
-    resolves to, the base's digest among it, is fixed now. InputError where the orchestrator has no schedules.
+    Each run takes finished work from the cache, trains if the pictures have changed, and registers the model; no gate is applied. The
+    resolved configuration, including the base's digest, is fixed now. Raises InputError if the orchestrator does not support schedules.
     """
     _refuse_options(request)
     cron = parse_cron(request.cron)
@@ -71,7 +72,7 @@ def apply_with_zenml(request: ScheduleRequest) -> Applied:
     from runs.plan import plan_run
 
     plan = plan_run(config)
-    # Of a URL it is another one each time, so that the pictures are read anew; here the step itself is kept out of the cache.
+    # In a normal run, a new value for a URL makes the step read the pictures again. Here the step itself is never cached.
     plan["scan"]["content"] = "scheduled"
     before = _find(client, request.name)
     if before is not None and before.cron_expression == cron and _plan_of(client, before) == plan:
@@ -91,7 +92,7 @@ def _refuse_options(request: ScheduleRequest) -> None:
         "--service-account": request.service_account, "--gate": request.gate, "--home-claim": request.claim, "--requests": request.requests,
     }  # fmt: skip
     for option, value in given.items():
-        # --resume is a value too.
+        # False is a value too: it stands for --resume.
         if value not in (None, False) or (option == "--suspend" and value is not None):
             raise InputError(
                 f"{option} with --as zenml", "is not for ZenML's schedules", expected="the pod's settings in zenml.yaml, and times in UTC",
@@ -100,7 +101,7 @@ def _refuse_options(request: ScheduleRequest) -> None:
 
 
 def _open_stack() -> Client:
-    """ZenML's client, once it is certain that the active stack has schedules."""
+    """Return ZenML's client; InputError if the active stack does not support schedules."""
     from orchestration.client import connect as connect_zenml
 
     client = connect_zenml()
@@ -115,7 +116,7 @@ def _open_stack() -> Client:
 
 
 def _find(client: Client, name: str) -> ScheduleResponse | None:
-    """The schedule of that name; what is not of ours is refused."""
+    """Return the schedule of that name, or None; InputError if it belongs to another pipeline."""
     found = client.list_schedules(name=f"equals:{name}", hydrate=True).items
     if not found:
         return None
@@ -132,13 +133,13 @@ def _pipelines(client: Client) -> list[Any]:
 
 
 def _plan_of(client: Client, known: ScheduleResponse) -> Any:
-    """What a schedule starts; None if ZenML has no record of it."""
+    """Return the plan that a schedule runs; None if ZenML has no record of it."""
     found = client.list_snapshots(schedule_id=known.id, named_only=False, hydrate=True).items
     return (found[0].pipeline_configuration.parameters or {}).get("plan") if found else None
 
 
 def _replace(client: Client, name: str, cron: str, plan: Plan, style: str, before: ScheduleResponse | None) -> None:
-    """ZenML can change a schedule's times but not what it starts, so there is a new one in any case."""
+    """Create the schedule, deleting an existing one: ZenML can change a schedule's times but not what it runs."""
     from zenml.config.schedule import Schedule
 
     from orchestration.client import stack_flavors
@@ -156,14 +157,14 @@ def _replace(client: Client, name: str, cron: str, plan: Plan, style: str, befor
     try:
         personalize.with_options(**options)(plan=plan)
     except Exception:
-        # ZenML notes it before the orchestrator has taken it.
+        # ZenML records a schedule before the orchestrator accepts it.
         for left in client.list_schedules(name=f"equals:{name}").items:
             client.zen_store.delete_schedule(left.id, soft=False)
         raise
 
 
 def list_with_zenml() -> list[Entry]:
-    """The schedules of ``personalize`` that ZenML knows, by name."""
+    """Return ZenML's schedules of ``personalize``, sorted by name."""
     client = _open_stack()
     known = [item for pipeline in _pipelines(client) for item in client.list_schedules(pipeline_id=pipeline, hydrate=True).items]
     return sorted((_entry(client, item) for item in known), key=lambda entry: entry.name)
@@ -181,7 +182,7 @@ def _entry(client: Client, item: ScheduleResponse) -> Entry:
 
 
 def remove_with_zenml(name: str) -> list[str]:
-    """Remove a schedule from ZenML and its orchestrator, and give what was removed."""
+    """Remove a schedule from ZenML and its orchestrator; return what was removed."""
     client = _open_stack()
     found = _find(client, name)
     if found is None:

@@ -1,4 +1,4 @@
-"""What a run and its gate came to, as files that a pull request can show: a Markdown text, a picture grid and the report."""
+"""Summarizes a run and its gate in files that a pull request can show: a Markdown text, a picture grid and the report."""
 
 import json
 import logging
@@ -17,16 +17,16 @@ TEXT, GRID, REPORT = "summary.md", "grid.png", "report.html"
 
 
 def summarize(result_file: Path | None, gate_file: Path | None, out: Path, *, title: str = "", links: Sequence[str] = ()) -> dict[str, Any]:
-    """Write ``summary.md`` and, for a finished run, ``grid.png`` and ``report.html`` into ``out``; gives their paths, or None.
+    """Write ``summary.md`` and, for a finished run, ``grid.png`` and ``report.html`` into ``out``; return their paths, or None.
 
     Args:
         result_file: output of ``styleforge run --json``; its last line counts.
-        gate_file: the same of ``styleforge promote --json``.
+        gate_file: output of ``styleforge promote --json``, read the same way.
         out: created if missing.
-        links: ``TEXT=URL`` for the text's last line.
+        links: ``TEXT=URL``, for the last line of the text.
 
     Raises:
-        InputError: neither file is given, one is not such an output, or a link is not of its form.
+        InputError: neither file is given, a file is not such an output, or a link is not ``TEXT=URL``.
         ServiceUnreachable: ZenML's server does not answer.
     """
     prepare_environment()
@@ -48,7 +48,7 @@ def summarize(result_file: Path | None, gate_file: Path | None, out: Path, *, ti
 
 
 def read_answer(file: Path) -> dict[str, Any]:
-    """The JSON object on the last line of what a command printed; InputError where there is none."""
+    """Return the JSON object on the last line of a command's output; InputError if there is none."""
     try:
         answer = json.loads(file.read_text(encoding="utf-8").strip().rpartition("\n")[2])
     except OSError as error:
@@ -68,7 +68,7 @@ def _link(text: str) -> tuple[str, str]:
 
 
 def _from_run(result: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The grid and the report in ``out``, and the run's own page; what is not on this machine is left out with a warning."""
+    """Write the grid and the report into ``out`` and link the run's ZenML page; files not on this machine are skipped with a warning."""
     from orchestration.client import connect, find_run, output_folder
 
     connect()

@@ -1,4 +1,4 @@
-"""Checks a configuration and its style set without training: all that is wrong is said at once."""
+"""Checks a configuration and its style set without training, and reports all problems at once."""
 
 import contextlib
 import tempfile
@@ -15,21 +15,21 @@ from runs.memory import check_fits
 from runs.plan import Plan, effective_aux, plan_run, recorded
 
 SMALL = 256
-"""Side in pixels up to which a base draws a set's captions on a CPU in seconds."""
+"""Largest side, in pixels, at which a base can draw a set's captions on a CPU within seconds."""
 
 
 def validate_style(path: Path, overrides: Sequence[str] = (), *, draw: bool | None = None) -> dict[str, Any]:
-    """Check all that a run checks before it trains.
+    """Run all the checks that a run makes before it trains.
 
-    ``draw`` says whether the base is loaded, to examine the set with what it draws; None: where that takes seconds.
+    ``draw`` says whether to load the base and examine the set with pictures that it draws; None: only if that takes seconds.
 
     Returns:
-        ``status`` (``completed`` or ``refused``), ``counts``, ``rules``, ``page``, the path of the page that shows them,
-        ``memory``, what the run takes of the GPU (None where none is known), and ``examination``, as the file of that name
-        with its ``page`` (None where `examine.enabled` is off, or the rules refuse the set already).
+        ``status`` (``completed`` or ``refused``), ``counts``, ``rules``, ``page`` (the path of the page that shows them), ``memory``
+        (how much GPU memory the run needs; None if no GPU is known) and ``examination`` (the content of the file of that name, with
+        its ``page``; None if `examine.enabled` is off or the rules already refuse the set).
 
     Raises:
-        InputError: all that is wrong with the configuration, with what it names, and with the set.
+        InputError: lists every problem of the configuration, of what it names, and of the set.
         ServiceUnreachable: as at the start of a run.
     """
     prepare_environment()
@@ -44,7 +44,7 @@ def validate_style(path: Path, overrides: Sequence[str] = (), *, draw: bool | No
 
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         style_set = Path(scratch) / "style_set"
-        # What the plan has found missing need not be looked for again.
+        # The plan has already reported these as missing; do not report them again.
         missing = {error.where.partition("=")[0] for error in problems.found}
         with problems.collect():
             if "style.source" not in missing:
@@ -66,7 +66,7 @@ def validate_style(path: Path, overrides: Sequence[str] = (), *, draw: bool | No
 
 
 def _examine(config: RunConfig, plan: Plan, style_set: Path, out: Path, draw: bool | None) -> dict[str, Any]:
-    """The examination, written beside the validation in ``out``."""
+    """Examine the set and write the result beside the validation in ``out``."""
     from components.diffusion.models.sources import base_facts
     from components.evaluation.examination import PAGE
     from components.styledata.split import split_style_set
@@ -85,7 +85,7 @@ def _examine(config: RunConfig, plan: Plan, style_set: Path, out: Path, draw: bo
 
 
 def _usable_config(path: Path, overrides: Sequence[str], problems: Problems) -> RunConfig:
-    """The configuration, less the fields at fault."""
+    """Load the configuration without its invalid fields; their error is added to ``problems``."""
     try:
         return load_config(path, overrides)
     except ConfigError as error:
@@ -97,7 +97,7 @@ def _usable_config(path: Path, overrides: Sequence[str], problems: Problems) -> 
 
 @contextlib.contextmanager
 def all_problems(path: Path, overrides: Sequence[str]) -> Any:
-    """Where the block finds its configuration wrong, raise what else is wrong with that, and with its set, along with it."""
+    """If the block raises InputError, validate the configuration and its set, so that the error raised lists all their problems."""
     try:
         yield
     except InputError:

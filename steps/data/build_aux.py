@@ -26,9 +26,10 @@ def build_aux(
 
     Args:
         source: ``curated``, ``generated``, ``target`` or ``none``.
-        parts: for each part its ``concept`` (a token; None: all), ``roles`` of the pictures (None: as the papers have it, people
-            foremost), ``count`` (curated, generated), ``form`` of art (curated) and class ``prompt`` (generated).
-        extractor: CLIP that ranks the pool (curated); ``base``, ``sampling`` and ``seed`` draw (generated).
+        parts: for each part its ``concept`` (a token; None: all), ``roles`` of the pictures (None: as in the papers, mostly
+            people), ``count`` (curated, generated), ``form`` of art (curated) and class ``prompt`` (generated).
+        extractor: the CLIP that ranks the pool (curated).
+        base: the model that draws the pictures with ``sampling`` and ``seed`` (generated).
     """
     from components.styledata import auxiliary
 

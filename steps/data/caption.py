@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 def caption(style_set: Folder, captions: dict[str, Any], splits: list[str], digest: str) -> Annotated[Folder, "captioned"]:
     """The style set with captions for the pictures of ``splits`` that lack one.
 
-    ``captions`` is the section of the configuration; ``digest``, of the model, only tells cache keys apart.
+    ``captions`` is the configuration section; ``digest``, that of the model, is used only in the cache key.
     """
     from components.captioning.describe import Picture, describe
     from components.captioning.sources import captioner_id

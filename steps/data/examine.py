@@ -27,12 +27,12 @@ def examine(
     """The validation with the examination beside it.
 
     Args:
-        settings: the section ``examine`` of the configuration.
-        base: draws the captions with ``sampling`` and ``seed``; its VAE sets the ceiling.
-        extractor: the CLIP that reads what is shown.
+        settings: the ``examine`` section of the configuration.
+        base: the model that draws the captions with ``sampling`` and ``seed``; its VAE sets the ceiling.
+        extractor: the CLIP that recognizes what a picture shows.
 
     Raises:
-        GateRefused: ``hard`` is set, and a figure speaks against the set.
+        GateRefused: ``hard`` is set and there is a warning about the set.
     """
     out = scratch("examine")
     from components.evaluation.examination import PAGE
@@ -42,7 +42,7 @@ def examine(
     for relative in validation.files():
         link_or_copy(validation.path / relative, out / relative)
     found.write(out, style_set.path)
-    # A failed step leaves no artifact, and the page is what shows the pictures.
+    # A failed step stores no artifact, so keep the page that shows the pictures elsewhere.
     found.raise_if_refused(section.hard, keep(out, style_set.digest) / PAGE if section.hard and found.warnings else None)
     for line in found.warnings:
         _logger.warning("%s", line)
@@ -53,7 +53,7 @@ def examine_set(
     style_set: Path, split: Path, settings: ExamineSection, extractor: Mapping[str, Any], base: dict[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None, seed: int = 0,
 ) -> Any:  # fmt: skip
-    """The examination of a style set and its split; without ``base`` what needs its drawings and its VAE is left out, and said to be."""
+    """Examine a style set and its split; without ``base``, checks that need its drawings or its VAE are skipped and reported as skipped."""
     from components.evaluation.examination import SetPicture, examine_pictures
     from components.styledata.manifest import Manifest
 

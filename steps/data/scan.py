@@ -24,7 +24,7 @@ def scan(
 ) -> Annotated[Folder, "style_set"]:
     """Read the style's pictures; ``content``, a digest of what is there now, makes a changed picture a changed parameter.
 
-    With ``rights`` and ``concepts`` the manifest records theirs.
+    ``rights`` and ``concepts`` say whether the manifest records those of each picture.
     """
     from components.styledata.manifest import scan_style
 
@@ -32,7 +32,7 @@ def scan(
     places = {
         name: place and localize(place, out.parent / name) for name, place in (("source", source), ("reference", reference), ("pool", pool))
     }
-    # The style's name is no part of the pictures, so another name must not read them again.
+    # A fixed name: the pictures do not depend on the style's name, so a new name must not cause another scan.
     style = StyleSection(name="style", source=str(places["source"]), reference=places["reference"], max_pixels=max_pixels)
     scan_style(style, AuxSection(source="curated" if curated else "none", pool=places["pool"]), out, rights=rights, concepts=concepts)
     return Folder(out)

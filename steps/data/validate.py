@@ -21,17 +21,17 @@ def validate(
 ) -> Annotated[Folder, "validation"]:
     """Check the style set against the rules; ``minimum_side`` is the base's resolution, in pixels, ``captioned`` that a model will caption.
 
-    ``rights`` is the section of the configuration, where it asks for any.
+    ``rights`` is that section of the configuration if it requires any licences.
 
     Raises:
-        GateRefused: listing every file at fault with its reason.
+        GateRefused: a hard rule failed; the error lists every file at fault with the reason.
     """
     from components.styledata.validation import validate_style_set
 
     out = scratch("validate")
     asked = {"rights": rights} if rights else {}
     verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, out=out, **asked)
-    # A failed step leaves no artifact, and the page is what shows the pictures at fault.
+    # A failed step stores no artifact, so keep the page that shows the pictures at fault elsewhere.
     verdict.raise_if_failed(None if verdict.passed else keep(out, style_set.digest) / "validation.html")
     for warning in verdict.warnings:
         _logger.warning("%s", warning)
@@ -39,7 +39,7 @@ def validate(
 
 
 def keep(folder: Path, digest: str) -> Path:
-    """A copy of a refused validation where ``styleforge validate`` keeps its own."""
+    """Copy a refused validation to where ``styleforge validate`` keeps its own; return the copy."""
     target = state("validation") / digest[:16]
     with atomic_folder(target) as temporary:
         shutil.copytree(folder, temporary, dirs_exist_ok=True)

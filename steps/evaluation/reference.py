@@ -1,4 +1,4 @@
-"""The pictures of the style that drawn ones are measured by."""
+"""The style's pictures against which drawn pictures are measured."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from steps.io.artifacts import Folder
 
 
 def reference_of(style_set: Folder, split: Folder) -> list[Path]:
-    """Their files."""
+    """Return the files of the reference."""
     return [style_set.path / "images" / path for path in read_json(split.path / "split.json")["reference"]]
 
 
 def concepts_of(style_set: Folder, split: Folder) -> list[str | None]:
-    """What each of them shows, where that is recorded."""
+    """Return the concept of each reference picture, or None if it is not recorded."""
     concepts = {entry.path: entry.concept for entry in Manifest.load(style_set.path).entries}
     return [concepts.get(path) for path in read_json(split.path / "split.json")["reference"]]
 
 
 def style_ref_of(style_set: Folder) -> StyleRef:
-    """The pictures that the style is learned from, with the captions that came with them."""
+    """Return the pictures that the style is learned from, with their captions."""
     entries = Manifest.load(style_set.path).usable("style_ref")
     return StyleRef([style_set.path / "images" / entry.path for entry in entries], [entry.caption or "" for entry in entries])

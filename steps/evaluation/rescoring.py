@@ -1,4 +1,4 @@
-"""What the registry's decisions need of the floors beside it: another model drawn and scored as one was, and scores on resamples."""
+"""Gives the registry what it needs for decisions: scoring one model as another was scored, and scores on resamples."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from components.registry.versions import find_version, refusal, verified_folder
 
 
 def tools(tracking: Tracking) -> promotion.Tools:
-    """What the registry's decisions need of the floors beside it."""
+    """Bundle the functions of this module for :mod:`components.registry.promotion`, which cannot import them."""
     return promotion.Tools(same_protocol, lambda mine, theirs: rescore(tracking, mine, theirs), replicates)
 
 
@@ -26,21 +26,21 @@ def same_protocol(mine: Path, theirs: Path) -> bool:
 
 
 def replicates(evaluation: Path) -> Replicates | None:
-    """Scores on resamples, for paired comparison; None where the values of single pictures were not kept."""
+    """Return scores on resamples for a paired comparison; None if the values of single pictures were not kept."""
     from components.evaluation.protocol import VALUES, paired_replicates
 
     return paired_replicates(evaluation) if (evaluation / VALUES).is_file() else None
 
 
 def rescore(tracking: Tracking, mine: promotion.Scored, theirs: promotion.Scored) -> Path:
-    """Draw with ``theirs`` the prompts that ``mine`` was scored on, in its own manner, and score them as ``mine`` was.
+    """Let ``theirs``, with its own settings, draw the prompts that ``mine`` was scored on, and score the pictures in the same way.
 
     Returns:
-        The folder of the new evaluation; a second call finds the first one's.
+        The folder of the new evaluation, which is cached for later calls.
 
     Raises:
-        InputError: the extractor of ``mine``'s scores is not the one that is here.
-        GateRefused: the files of ``theirs`` are gone or were changed, or ``mine`` does not keep what it was scored on.
+        InputError: the extractor on this machine is not the one that ``mine`` was scored with.
+        GateRefused: the files of ``theirs`` are missing or were changed, or ``mine`` does not record what it was scored on.
     """
     from components.evaluation.protocol import PROTOCOL, read_protocol, score_again
 
@@ -59,7 +59,7 @@ def rescore(tracking: Tracking, mine: promotion.Scored, theirs: promotion.Scored
 
 
 def _draw_bank(folder: Path, evaluation: Path, protocol: dict[str, Any]) -> tuple[Path, list[str]]:
-    """Draw the kept bank with a model, as the model's own card says. Gives the pictures' folder and the model's tokens."""
+    """Draw the stored bank with the settings of the model's card; return the pictures' folder and the model's tokens."""
     from components.core.model_card import read_card, sampling_settings
     from components.diffusion.sampling.sampler import sample_bank
     from components.evaluation.prompts import Prompt

@@ -19,7 +19,7 @@ from steps.io.workspace import scratch
 
 
 def scored_folders(pictures: Folder, base_pictures: Folder) -> dict[str, Path]:
-    """The folders of drawn pictures, in the order in which their features are extracted."""
+    """Return the folders of drawn pictures, in the order in which their features are extracted."""
     return {"style": pictures.path / "style", "base": base_pictures.path, "plain": pictures.path / "plain"}
 
 
@@ -27,7 +27,7 @@ def score_into(
     out: Path, style_set: Folder, split: Folder, pictures: Folder, base_pictures: Folder, seed: int, tokens: list[str],
     scoring: dict[str, Any], weights: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Score into the folder ``out``; the other arguments as of the step ``score``."""
+    """Score into the folder ``out``; the other arguments are those of the step ``score``."""
     from components.evaluation.protocol import score_and_keep
 
     asked: dict[str, Any] = {"concepts": concepts_of(style_set, split)} if "truth" in scoring["measures"] else {}

@@ -1,4 +1,4 @@
-"""How folders travel between steps: hashed by content, hard-linked where the store is a local disk, never pickled or packed."""
+"""Passes folders between steps: hashed by content, hard-linked if the store is a local disk, never pickled or packed."""
 
 import shutil
 from pathlib import Path
@@ -12,14 +12,14 @@ from components.core.errors import StorageError
 from components.core.paths import atomic_folder, link_or_copy, state, storage_errors
 from steps.io.transfer import download, upload
 
-# Times differ from run to run though the work is the same: they are kept, but are no part of the content.
+# Timings differ from run to run for the same work: they are stored, but not counted as content.
 VOLATILE_NAMES = frozenset({"timing.json"})
 SHOWN_SUFFIXES = {".html": VisualizationType.HTML, ".md": VisualizationType.MARKDOWN, ".csv": VisualizationType.CSV}
 SHOWN_PICTURES = 6
 
 
 class Folder:
-    """A folder that one step made and others read; its content ``digest`` is computed where it is not known."""
+    """A folder that one step made and others read; its content ``digest`` is computed unless it is given."""
 
     def __init__(self, path: str | Path, digest: str | None = None) -> None:
         self.path = Path(path)
@@ -27,18 +27,18 @@ class Folder:
 
     @property
     def digest(self) -> str:
-        """sha256 over the sorted relative paths and contents, leaving out what only tells times."""
+        """SHA-256 over the sorted relative paths and contents, without the files in ``VOLATILE_NAMES``."""
         if self._digest is None:
             self._digest = content_digest(self.path)
         return self._digest
 
     def files(self) -> list[Path]:
-        """All files, as sorted paths relative to the folder."""
+        """Return all files as sorted paths relative to the folder."""
         return sorted(item.relative_to(self.path) for item in self.path.rglob("*") if item.is_file())
 
 
 def content_digest(folder: Path) -> str:
-    """The digest of :attr:`Folder.digest`, for any folder."""
+    """Compute :attr:`Folder.digest` for any folder."""
     return digest_folder(folder, lambda name: name.name in VOLATILE_NAMES)
 
 
@@ -52,7 +52,7 @@ class FolderMaterializer(BaseMaterializer):
         """Link (local store) or upload the files.
 
         Raises:
-            StorageError: the local disk refused the write; what was stored until then is removed.
+            StorageError: the step made no folder, or the local disk refused a write; what was already stored is removed.
         """
         if not data.path.is_dir():
             raise StorageError(str(data.path), "the step made no folder here", expected="a folder")
@@ -70,7 +70,7 @@ class FolderMaterializer(BaseMaterializer):
             raise
 
     def load(self, data_type: type[Any]) -> Folder:
-        """The stored folder itself where the store is local (never write into it), else a copy kept by digest."""
+        """Return the stored folder itself if the store is local (never write into it), else a copy cached by digest."""
         if self._local:
             return Folder(Path(self.uri) / "data", self.expected_content_hash)
         target = state("cache", "artifacts") / (self.expected_content_hash or self.uri.rstrip("/").rsplit("/", 1)[-1])
@@ -80,16 +80,16 @@ class FolderMaterializer(BaseMaterializer):
         return Folder(target, self.expected_content_hash)
 
     def compute_content_hash(self, data: Folder) -> str | None:
-        """The digest that makes a step whose inputs have the same content a cache hit."""
+        """Return the digest, so that a step whose inputs have the same content is a cache hit."""
         return data.digest
 
     def extract_metadata(self, data: Folder) -> dict[str, Any]:
-        """Number of files, bytes and digest."""
+        """Return the number of files, the size in bytes and the digest."""
         files = data.files()
         return {"files": len(files), "bytes": sum((data.path / item).stat().st_size for item in files), "digest": data.digest}
 
     def save_visualizations(self, data: Folder) -> dict[str, VisualizationType]:
-        """Pages and tables at the top of the folder, and the first few pictures anywhere in it."""
+        """Show the pages and tables at the top of the folder, and the first few pictures anywhere in it."""
         files = data.files()
         shown = {item: SHOWN_SUFFIXES[item.suffix] for item in files if len(item.parts) == 1 and item.suffix in SHOWN_SUFFIXES}
         pictures = [item for item in files if item.suffix.lower() in (".png", ".jpg", ".jpeg")]

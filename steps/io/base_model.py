@@ -1,4 +1,4 @@
-"""The base as steps get it: its section of the configuration, and the digest of its files."""
+"""The base as steps receive it: its configuration section plus the digest of its files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def base_section(base: dict[str, Any]) -> BaseSection:
-    """The section alone."""
+    """Return the section without the digest."""
     return BaseSection(**{key: value for key, value in base.items() if key != "digest"})
 
 
 def load_base(base: dict[str, Any]) -> Bundle:
-    """The base, to draw with."""
+    """Load the base for drawing."""
     from components.diffusion.models.bundle import load_bundle
 
     section = base_section(base)

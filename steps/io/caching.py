@@ -1,4 +1,4 @@
-"""What a step's cached result depends on besides its inputs: the code of ours that it can reach, and the libraries that compute."""
+"""Makes cached results depend on more than a step's inputs: on all our code that the step can reach, and on library versions."""
 
 import importlib.metadata
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from components.core.paths import REPOSITORY
 VARIABLE = "STYLEFORGE_CODE"
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 """Libraries whose versions change what a step computes."""
-# Progress display, what makes keys, and what keeps unfinished work: no result depends on them.
+# Progress display, computing cache keys and keeping unfinished work: no result depends on these.
 WITHOUT_EFFECT = frozenset(
     {
         "components/core/logs.py",
@@ -24,24 +24,24 @@ WITHOUT_EFFECT = frozenset(
 )
 
 ASKED_FOR = frozenset({"steps/training/patience.py"})
-"""What a step runs only where a parameter asks for it. The digest of its code is in that parameter, so that nobody else's key has it."""
+"""Code that runs only if a parameter asks for it. That parameter holds the code's digest, so other runs' cache keys leave it out."""
 
 
 def code_of(step_file: str, ships: Iterable[str] = ()) -> dict[str, str]:
-    """The environment of the step in ``step_file`` (pass ``__file__``): a digest of the code that its result depends on.
+    """Return the environment of the step in ``step_file`` (pass ``__file__``): a digest of the code that its result depends on.
 
-    ZenML's own key sees the step's source but not the helpers that it calls, so that an edit there would be a stale hit. Here
-    every module of ours that the step imports, directly or through others, inside functions or not, is a dependency, and so
-    are the data files beside those modules and the versions of ``LIBRARIES`` among what they import. A step's environment is
-    part of ZenML's key, and it is set where the pipeline is defined. (ZenML's own ``file_dependencies`` are read where the key
-    is made; on Kubernetes that is a pod which does not have our code.) ``ships`` are files, relative to the repository, that are
-    part of the result with all that they reach.
+    ZenML's own cache key covers the step's source but not the helpers that it calls, so editing a helper would give a stale hit.
+    Here, the dependencies are all of our modules that the step imports, directly or indirectly, inside functions or not; the data
+    files beside those modules; and the versions of any ``LIBRARIES`` that they import. The digest goes into the step's environment
+    because that is part of ZenML's key and is set where the pipeline is defined. (ZenML's own ``file_dependencies`` are read where
+    the key is computed; on Kubernetes, that is a pod without our code.) ``ships`` are files, relative to the repository, that
+    become part of the result, together with everything that they reach.
     """
     return {VARIABLE: digest_value(dependencies(Path(step_file), *(REPOSITORY / name for name in ships)))}
 
 
 def dependencies(*modules: Path, root: Path = REPOSITORY) -> dict[str, str]:
-    """Digests of all files that ``modules`` depend on, themselves included, by path, and versions of libraries by name."""
+    """Return the digests, by path, of ``modules`` and all files that they depend on, and the versions of libraries, by name."""
     found = reach(*modules, root=root, apart=ASKED_FOR)
     files = {name: digest_file(root / name) for name in {*found.code, *found.data} - WITHOUT_EFFECT}
     return files | {name: version(name) for name in LIBRARIES if name in found.libraries}
@@ -49,7 +49,7 @@ def dependencies(*modules: Path, root: Path = REPOSITORY) -> dict[str, str]:
 
 @cache
 def version(name: str) -> str:
-    """The installed version without its build (CPU or CUDA), since a laptop may define what a cluster's image runs."""
+    """Return the installed version without its build (CPU or CUDA), since a laptop may define steps that a cluster's image runs."""
     try:
         return importlib.metadata.version(name).partition("+")[0]
     except importlib.metadata.PackageNotFoundError:

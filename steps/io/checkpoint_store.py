@@ -1,4 +1,4 @@
-"""Checkpoints in the artifact store, so that a training whose machine is lost goes on elsewhere."""
+"""Keeps checkpoints in the artifact store, so that a training run can continue elsewhere if its machine is lost."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 FOLDER = "styleforge/checkpoints"
 BESIDE = ("candidates", "previews")
-"""Folders of files among the checkpoints, here as on the disk."""
+"""Folders that are not checkpoints but lie beside them, both here and on disk."""
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The checkpoints of one training in the active artifact store. It travels to other processes: it holds nothing but its address.
+    """The checkpoints of one training run in the active artifact store; it holds only their address, so it can be sent to other processes.
 
-    ``uri`` is the training's folder in the store; it ends with the digest of all that the training depends on.
+    ``uri`` is the training run's folder in the store; it ends with the digest of everything that the training depends on.
     """
 
     uri: str
 
     def fetch(self, folder: Path) -> None:
-        """Bring the newest checkpoint into ``folder``, unless that has it or a newer one, and the candidates and previews before it.
+        """Download the newest checkpoint and earlier candidates and previews, unless ``folder`` has that checkpoint or a newer one.
 
-        Trouble with the store is only told.
+        Errors of the store are only logged as warnings.
         """
         from components.diffusion.training.checkpoints import STATE
 
@@ -42,7 +42,7 @@ class CheckpointStore:
             names = [name for name in self._names() if self._store.exists(f"{self.uri}/{name}/{STATE}")]
             if not names or any(item.name >= names[-1] for item in folder.glob("step-*")):
                 return
-            # First: a checkpoint without the candidates before it is of no use.
+            # These come first: a checkpoint without the candidates before it is of no use.
             for name in BESIDE:
                 if self._store.exists(f"{self.uri}/{name}"):
                     with atomic_folder(folder / name) as temporary:
@@ -54,7 +54,7 @@ class CheckpointStore:
     def keep(self, checkpoint: Path) -> None:
         """Store a checkpoint's folder, then remove the older ones; or store the file of a candidate or preview.
 
-        Trouble with the store is only told: the training goes on.
+        Errors of the store are only logged as warnings, so that training continues.
         """
         from components.diffusion.training.checkpoints import STATE
 
@@ -65,7 +65,7 @@ class CheckpointStore:
         with _troubles("did not take a checkpoint; should this machine be lost now, training goes on from an older one"):
             older = self._names()
             files = [item.relative_to(checkpoint) for item in checkpoint.rglob("*") if item.is_file()]
-            # The state comes last: a checkpoint without it is passed over.
+            # The state comes last: a checkpoint without it is ignored as incomplete.
             for part in ([file for file in files if file.name != STATE], [file for file in files if file.name == STATE]):
                 upload(self._store, checkpoint, part, f"{self.uri}/{checkpoint.name}")
             for name in older:
@@ -73,7 +73,7 @@ class CheckpointStore:
                     self._store.rmtree(f"{self.uri}/{name}")
 
     def clear(self) -> None:
-        """Remove all checkpoints."""
+        """Remove all checkpoints, candidates and previews."""
         with _troubles("did not let go of checkpoints that nobody needs any more"):
             if self._store.exists(self.uri):
                 self._store.rmtree(self.uri)
@@ -91,7 +91,7 @@ class CheckpointStore:
 
 @contextlib.contextmanager
 def _troubles(what: str) -> Iterator[None]:
-    """Errors of a store (each has classes of its own) become a warning."""
+    """Turn any error into a warning, since every kind of store has its own error classes."""
     try:
         yield
     except Exception as error:
@@ -99,9 +99,9 @@ def _troubles(what: str) -> Iterator[None]:
 
 
 def checkpoint_store_for(key: object) -> CheckpointStore | None:
-    """The checkpoints of a training, by a JSON value of all that it depends on.
+    """Return the store for a training run, given a JSON value ``key`` of everything that it depends on.
 
-    None where steps run in the process that starts the run, whose checkpoints are on its own disk.
+    None if steps run in the process that starts the run, because then the checkpoints are on its own disk.
     """
     from zenml.client import Client
 

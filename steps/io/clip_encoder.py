@@ -1,13 +1,13 @@
-"""The CLIP encoder that some steps lend to components which must not know where they come from."""
+"""The CLIP encoder that some steps pass to components that may not import it themselves."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def encoder_factory(extractor: Mapping[str, Any]) -> Callable[[], Any]:
-    """A function that loads the encoder when first needed: most sets bring roles along, and loading costs seconds.
+    """Return a function that loads the encoder on demand, since most sets come with roles and loading takes seconds.
 
-    Of ``extractor`` it takes ``model`` and ``revision``; ``digest`` only tells cache keys apart.
+    Only ``model`` and ``revision`` of ``extractor`` are used; its ``digest`` is there for the cache key.
     """
 
     def build() -> Any:

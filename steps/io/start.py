@@ -1,4 +1,4 @@
-"""How a step begins: it says so, and sees to it that it leaves at once, and is made again, when its pod is taken away."""
+"""What a step does when it starts: log its name, and prepare to exit at once and be retried if its pod is evicted."""
 
 import logging
 import os
@@ -10,20 +10,20 @@ from zenml import get_step_context
 
 _logger = logging.getLogger(__name__)
 EVICTED = 143
-"""Exit code of a process that SIGTERM ended. Exit code 1 is an error of ours, which is not tried again (zenml.yaml)."""
+"""Exit code of a process ended by SIGTERM. Exit code 1 means an error of ours, which is not retried (zenml.yaml)."""
 
 
 def announce() -> None:
-    """ZenML's start hook: name the step, so that a quiet log says where the run is. Steps from the cache never start, and say nothing."""
+    """Log the step's name when ZenML starts it, so that a quiet log shows the progress; cached steps never start and log nothing."""
     leave_when_evicted()
     _logger.info("step %s", get_step_context().step_run.name)
 
 
 def leave_when_evicted() -> None:
-    """In a pod, end with ``EVICTED`` on SIGTERM unless it means that the run was stopped.
+    """In a pod, make SIGTERM exit with ``EVICTED``, unless it means that the run was stopped.
 
-    ZenML's own handler raises wherever the step is just then: that becomes an error of the step, with exit code 1, and any
-    ``except`` on the way may take it. What the step has kept so far is what the next pod goes on from.
+    ZenML's own handler raises an exception wherever the step happens to be. That exception would become an error of the step, with
+    exit code 1, or an ``except`` on the way might swallow it. The next pod continues from what the step has kept so far.
     """
     if not os.environ.get("KUBERNETES_SERVICE_HOST") or threading.current_thread() is not threading.main_thread():
         return

@@ -1,4 +1,4 @@
-"""Folders to and from an artifact store that is no local disk: many files at a time, since each costs a round trip."""
+"""Transfers folders to and from a remote artifact store, many files at a time because each takes a round trip."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from zenml.artifact_stores import BaseArtifactStore
 
 AT_ONCE = 16
-"""Files on their way at a time. They wait for the network; s3fs and its like may be used from several threads."""
+"""Files transferred in parallel; the threads mostly wait for the network, and s3fs and similar libraries are thread-safe."""
 _CHUNK = 2**20
 
 
 def upload(store: BaseArtifactStore, folder: Path, files: Iterable[Path], uri: str) -> None:
-    """Write ``files``, paths relative to ``folder``, below ``uri``, in no particular order."""
+    """Upload ``files``, given as paths relative to ``folder``, to below ``uri``, in no particular order."""
     names = [file.as_posix() for file in files]
     for parent in sorted({f"{uri}/{name}".rsplit("/", 1)[0] for name in names}):
         store.makedirs(parent)
@@ -30,7 +30,7 @@ def upload(store: BaseArtifactStore, folder: Path, files: Iterable[Path], uri: s
 
 
 def download(store: BaseArtifactStore, uri: str, folder: Path) -> None:
-    """Read all files below ``uri`` into a folder."""
+    """Download all files below ``uri`` into a folder."""
 
     def get(name: str) -> None:
         with store.open(f"{uri}/{name}", "rb") as source, open(folder / name, "wb") as sink:
@@ -43,12 +43,12 @@ def download(store: BaseArtifactStore, uri: str, folder: Path) -> None:
 
 
 def stored(store: BaseArtifactStore, uri: str, prefix: str = "") -> Iterator[str]:
-    """Paths of all files below ``uri``, relative to it.
+    """Yield the paths of all files below ``uri``, relative to it.
 
-    Not by ``store.walk``: fsspec's passes over what it cannot list, and a bucket that is away for a moment would look like an empty one.
+    This does not use ``store.walk``, because fsspec's skips what it cannot list: a bucket that is briefly unreachable would look empty.
     """
     for name in sorted(str(item) for item in store.listdir(f"{uri}/{prefix}".rstrip("/"))):
-        # Answered from the listing by s3fs and gcsfs, without a request of its own.
+        # s3fs and gcsfs answer this from the cached listing, without another request.
         if store.isdir(f"{uri}/{prefix}{name}"):
             yield from stored(store, uri, f"{prefix}{name}/")
         else:
@@ -56,7 +56,7 @@ def stored(store: BaseArtifactStore, uri: str, prefix: str = "") -> Iterator[str
 
 
 def _all(act: Callable[[str], None], names: list[str]) -> None:
-    """Do it for each; the first that fails ends it, and those that have not begun are left."""
+    """Call ``act`` for each name in parallel; after a failure, calls that have not started are cancelled and the error is raised."""
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
         for _ in pool.map(act, names):

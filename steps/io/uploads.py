@@ -1,4 +1,4 @@
-"""Folders on the machine that starts a run, for steps that run on another: they travel through the artifact store, by content."""
+"""Sends local folders to steps that run on other machines, through the artifact store and addressed by content."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _WHOLE = ".whole"
 
 
 def within_reach(plan: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The plan with its local folders of pictures put into the active stack's artifact store, each content once; its errors go through."""
+    """Upload the plan's local picture folders, each content once, to the active artifact store; return the plan with the new places."""
     local = {name: Path(place).expanduser() for name in PLACES if (place := plan["scan"].get(name)) and not is_url(place)}
     return {**plan, "scan": {**plan["scan"], **{name: publish(folder, fingerprint(folder)) for name, folder in local.items()}}}
 
 
 def publish(folder: Path, digest: str) -> str:
-    """Put a folder's pictures, whose content's digest is ``digest``, into the active artifact store, unless they are there.
+    """Upload a folder's pictures, whose content has this ``digest``, to the active artifact store unless they are there already.
 
-    Hidden files stay behind. Gives where they are, for :func:`localize`.
+    Hidden files are left out. Returns the location, for :func:`localize`.
     """
     store = _store()
     uri = f"{store.path.rstrip('/')}/{FOLDER}/{digest}"
     if not store.exists(f"{uri}/{_WHOLE}"):
         upload(store, folder, (Path(name) for name in walk(folder)), uri)
-        # Last, since a store has no folder that appears whole.
+        # The marker comes last, since a store cannot create a folder atomically.
         with store.open(f"{uri}/{_WHOLE}", "wb") as mark:
             mark.write(b"")
     return uri
 
 
 def localize(location: str, into: Path) -> str:
-    """A location that the pictures can be read from on this machine: downloaded if :func:`publish` put them into the artifact store."""
+    """Return a location readable on this machine; pictures that :func:`publish` put into the artifact store are downloaded."""
     store = _store()
     if "://" not in location or not location.startswith(f"{store.path.rstrip('/')}/{FOLDER}/"):
         return location

@@ -1,4 +1,4 @@
-"""Where a step does its work before its result is stored, and what becomes of it when the run ends."""
+"""Work folders in which steps build their results before these are stored, and their cleanup when the run ends."""
 
 import logging
 import os
@@ -16,24 +16,24 @@ from components.core.paths import state
 
 _scratch: list[Path] = []
 _resumable: dict[Path, tuple[str, FileLock]] = {}
-# What nobody has come back for in this time is removed.
+# Unfinished work that has not been resumed for this long is removed.
 FORGOTTEN_SECONDS = 30 * 24 * 3600
 RESUMABLE_PARTS = ("checkpoints", "pictures")
 _logger = logging.getLogger(__name__)
 
 
 def scratch(step: str) -> Path:
-    """A path for a result that is made in one go; nothing is there yet."""
+    """Return a new path, which does not exist yet, for a result that is made in one go."""
     folder = Path(tempfile.mkdtemp(prefix=f"{step}-{os.getpid()}-", dir=state("work")))
     _scratch.append(folder)
     return folder / "out"
 
 
 def resumable(step: str, part: str, *, key: object) -> Path:
-    """A folder that is the same whenever ``key`` is: what an interrupted run left there is taken up again.
+    """Return a folder that depends only on ``part`` and ``key``, so that the work of an interrupted run is resumed.
 
-    A second process with the same key waits until the first one has ended. The success of ``step`` makes the folder needless;
-    ``part`` is one of ``RESUMABLE_PARTS``.
+    A second process with the same key waits until the first one has ended. The folder is no longer needed once ``step`` has
+    succeeded; ``part`` is one of ``RESUMABLE_PARTS``.
     """
     folder = state(part) / digest_value(key)[:32]
     if folder not in _resumable:
@@ -48,20 +48,20 @@ def resumable(step: str, part: str, *, key: object) -> Path:
 
 
 def release(finished: Collection[str]) -> None:
-    """Remove this process's work folders, but keep what can be resumed of steps that are not ``finished``."""
+    """Remove this process's work folders, except resumable work of steps that are not in ``finished``."""
     for folder in _scratch:
         shutil.rmtree(folder, ignore_errors=True)
     _scratch.clear()
     for folder, (step, lock) in _resumable.items():
         if step in finished:
             shutil.rmtree(folder, ignore_errors=True)
-        # Its file stays: whoever waits has it open, and would hold a lock on a file that nobody else finds.
+        # The lock file stays: a waiting process has it open and would otherwise lock a deleted file that no other process sees.
         lock.release()
     _resumable.clear()
 
 
 def sweep() -> None:
-    """Remove the scratch folders of processes that were killed, and unfinished work that was given up long ago."""
+    """Remove scratch folders of processes that no longer exist, and unfinished work that was abandoned long ago."""
     for folder in state("work").glob("*-*-*"):
         owner = folder.name.split("-")[-2]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):

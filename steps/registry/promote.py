@@ -28,12 +28,12 @@ def _promote(name: str, request: dict[str, Any]) -> Folder:
     return Folder(out)
 
 
-# Never from the cache: the registry changes behind ZenML's back.
+# Never cached: the registry changes without ZenML noticing.
 @step(environment=code_of(__file__), enable_cache=False)
 def judge(request: dict[str, Any]) -> Annotated[Folder, "verdict"]:
     """Verify a version's files and hold its scores against the gate; where the champion was scored otherwise, score it anew.
 
-    ``request`` is a :class:`components.registry.promotion.PromotionRequest`, the gate as plain data.
+    ``request`` holds the fields of a :class:`components.registry.promotion.PromotionRequest`, with the gate as plain data.
     """
     return _promote("judge", {**request, "dry_run": True})
 
@@ -44,5 +44,5 @@ def promote(verdict: Folder, request: dict[str, Any]) -> Annotated[Folder, "prom
     judged = read_json(verdict.path / VERDICT)
     if judged["status"] != "completed" or request["dry_run"]:
         return verdict
-    # The version that was judged, whatever the name or alias stands for by now.
+    # Promote the version that was judged, even if the name or alias now refers to another.
     return _promote("promote", {**request, "reference": judged["model"]["source"]})

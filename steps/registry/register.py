@@ -19,7 +19,7 @@ from steps.io.workspace import scratch
 LOGGED_PICTURES = 32
 TRAINING = ("style_ref", "aux_pool")
 TAG_LENGTH = 4000
-"""MLflow refuses longer tags."""
+"""Longest tag value; MLflow refuses longer ones."""
 
 
 @step(environment=code_of(__file__, shipped_files()))
@@ -56,9 +56,9 @@ def register(
 
 
 def _finish_model(run: RunConfig, style_set: Folder, model: Folder, scores: Folder, target: Path) -> Path:
-    """The model folder with its scores, and in ``styleforge.json`` what training did not know: the style's name, how to draw with it.
+    """Assemble the model folder with its scores, and add to ``styleforge.json`` what training did not know, such as the style's name.
 
-    Where they are recorded, the rights of the images in ``style_ref`` and ``aux_pool`` are there too.
+    The sampling settings are added too and, if they are recorded, the rights of the images in ``style_ref`` and ``aux_pool``.
     """
     for relative in model.files():
         if relative.as_posix() != "styleforge.json":
@@ -77,7 +77,7 @@ def _finish_model(run: RunConfig, style_set: Folder, model: Folder, scores: Fold
 
 
 def _rights_tags(rows: list[dict[str, Any]] | None) -> dict[str, str]:
-    """Who has a say in the model, for those who look for it in MLflow; nothing where rights were not recorded."""
+    """Summarize the licences and authors of the training images as MLflow tags; empty if rights were not recorded."""
     if rows is None:
         return {}
     found = summarize(rows)

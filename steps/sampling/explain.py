@@ -17,8 +17,8 @@ def explain(
 ) -> Annotated[Folder, "attention"]:
     """Draw ``prompts`` prompts of the bank again, evenly from all categories, each's first repeat, and map the attention of their words.
 
-    ``concepts`` and ``bank`` (a digest) are as in ``sample_bank``, ``sampling`` is what decides about a style picture, ``words`` are
-    mapped besides identifiers and "style". Nothing is drawn where the model's family has no cross-attention.
+    ``concepts`` and ``bank`` (a digest) are as in ``sample_bank``, ``sampling`` holds the settings that affect a style picture, and
+    ``words`` are mapped in addition to identifiers and "style". Nothing is drawn if the model's family has no cross-attention.
     """
     from components.diffusion.attention import heatmaps
     from components.diffusion.attention.capture import has_maps, words_to_map

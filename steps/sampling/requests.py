@@ -1,4 +1,4 @@
-"""A prompt bank as requests to a sampler."""
+"""Turns a prompt bank into requests to a sampler."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from components.evaluation.prompts import Prompt, load_bank
 
 
 def bank_requests(bank: str, limit: int | None, template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> list[PromptRequest]:
-    """The first ``limit`` prompts of a bank (name or file; None: all) in a template, see :func:`request_for`."""
+    """Put the first ``limit`` prompts (None: all) of a bank (a name or file) into a template; see :func:`request_for`."""
     return requests_for(load_bank(bank, limit), template, concepts)
 
 
 def requests_for(prompts: Sequence[Prompt], template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> list[PromptRequest]:
-    """The same for prompts that are read already."""
+    """Do the same as :func:`bank_requests` for prompts that are already loaded."""
     return [request_for(prompt.id, prompt.category, prompt.text, template, concepts) for prompt in prompts]
 
 
 def spread(requests: Sequence[PromptRequest], count: int) -> list[PromptRequest]:
-    """At most ``count`` requests, one category after the other, evenly spaced in each; never chosen by eye."""
+    """Choose at most ``count`` requests, divided among the categories and evenly spaced in each; never hand-picked."""
     by_category: dict[str, list[PromptRequest]] = {}
     for request in requests:
         by_category.setdefault(request.category, []).append(request)

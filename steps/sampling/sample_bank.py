@@ -23,7 +23,7 @@ PARTS = ("style", "plain")
 
 
 def draw_bank(out: Path, model: Folder, seed: int, concepts: list[dict[str, Any]], sampling: dict[str, Any], shard: Shard = (0, 1)) -> None:
-    """Draw the bank into ``style/`` and, once a prompt and for the drift, ``plain/``; pictures that are there and right are kept."""
+    """Draw the bank into ``style/`` and, once for each prompt to measure drift, into ``plain/``; valid existing pictures are kept."""
     from components.diffusion.models.bundle import load_bundle
     from components.diffusion.sampling import sampler
     from steps.sampling.requests import bank_requests
@@ -42,7 +42,7 @@ def sample_bank(
 ) -> Annotated[Folder, "pictures"]:
     """Draw the bank into ``style/`` and, once a prompt, ``plain/``; pictures that an interrupted run left are kept.
 
-    ``concepts`` are each ``token`` bound to the style, with the bank's ``categories`` that ask for it; ``bank`` is its file's digest.
+    ``concepts`` lists each ``token`` bound to the style and the ``categories`` of the bank that use it; ``bank`` is the file's digest.
     """
     out = resumable("sample_bank", "pictures", key=[model.digest, seed, concepts, sampling, bank])
     draw_bank(out, model, seed, concepts, sampling)
@@ -74,7 +74,7 @@ def join_pictures(shards: list[Folder]) -> Annotated[Folder, "pictures"]:
 def sample_base(seed: int, base: dict[str, Any], sampling: dict[str, Any], bank: str) -> Annotated[Folder, "base_pictures"]:
     """Draw the bank with the plain template. Nothing of the style goes in, so all styles share the result.
 
-    ``base`` is its section of the configuration and the ``digest`` of its files; ``sampling`` is without the style's template.
+    ``base`` holds its configuration section and the ``digest`` of its files; ``sampling`` does not contain the style's template.
     """
     from components.diffusion.sampling import sampler
     from steps.sampling.requests import bank_requests

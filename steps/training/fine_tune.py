@@ -22,9 +22,9 @@ def fine_tune(
 ) -> Annotated[Folder, "model"]:  # fmt: skip
     """Fine-tune; a run that was killed goes on from its last checkpoint. ``base`` is its section and ``digest``.
 
-    With more ``candidates`` than one the model's folder holds the earlier ones too, as deltas, and with further ``seeds`` the models
-    of those trainings. ``sampling`` is for previews. ``watch`` is that of :func:`steps.training.patience.patience_for`, for trainings
-    that end once their candidates grow no better.
+    With more than one of ``candidates``, the model's folder also holds the earlier ones, as deltas; with further ``seeds``, it holds
+    the models trained with those. ``sampling`` is for previews. ``watch`` holds the arguments of
+    :func:`steps.training.patience.patience_for`, for training that stops once its candidates no longer improve.
     """
     from components.diffusion.export.candidates import seed_folder
     from components.diffusion.training.fine_tuning import fine_tune as train
@@ -34,7 +34,7 @@ def fine_tune(
         from steps.training.patience import patience_for
 
         watches = patience_for(style_set, seed, base, **watch)
-        # Before the base is loaded to be trained.
+        # Done before the base is loaded for training.
         watches.bank.draw_base()
     out = scratch("fine_tune")
     places = {seed: out, **{number: seed_folder(out, number) for number in seeds or ()}}
@@ -42,7 +42,7 @@ def fine_tune(
     for number, place in places.items():
         config = RunConfig(
             seed=number,
-            # What the style is called and how its pictures are drawn later is no part of training: `register` writes it down.
+            # Training does not depend on the style's name or on how pictures are drawn later; `register` records those.
             style=StyleSection(name="style", source="style_set"),
             base=base_section(base),
             method=MethodSection(**method),
@@ -67,5 +67,5 @@ def fine_tune(
 
 def _write_cost(model: Path, usage: Usage) -> None:
     timing = model / "training" / "timing.json"
-    # What several processes used of their GPUs they have written down themselves.
+    # If training ran in several processes, they have already recorded their own GPU usage, which takes precedence.
     write_json(timing, {"device": usage.device, "peak_memory_bytes": usage.peak_memory_bytes, **read_json(timing)})

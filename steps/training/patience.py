@@ -1,4 +1,4 @@
-"""What ends a training early: its candidates, judged as they are made."""
+"""Early stopping: judges the candidates of a training run as they are made."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Patience:
-    """A :class:`components.diffusion.training.patience.Watch`: by the rule of select, at the configured guidance."""
+    """A :class:`components.diffusion.training.patience.Watch` that uses the rule of ``select``, at the configured guidance."""
 
     bank: SelectionBank
 
     def look(self, bundle: Bundle, step: int, folder: Path) -> dict[str, Any]:
-        """Draw the bank into ``folder`` and score it."""
+        """Draw the bank into ``folder`` and score it; return the candidate's record."""
         from components.evaluation.selection import Point
 
         sampling = self.bank.sampling
@@ -34,7 +34,7 @@ class Patience:
         return {"baseline": baseline, **judge.option(at, drawn, self.bank.rule(baseline)).as_json()}
 
     def is_over(self, records: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the one that would be chosen of these is as old as the patience."""
+        """Whether at least ``patience`` candidates have followed the one that would be chosen now."""
         from components.evaluation.selection import Option, choose
 
         assert self.bank.rules.patience is not None
@@ -46,10 +46,10 @@ def patience_for(
     style_set: Folder, seed: int, base: dict[str, Any], concepts: list[dict[str, Any]], tokens: list[str], sampling: dict[str, Any],
     bank: str, scoring: dict[str, Any], weights: dict[str, Any], selection: dict[str, Any], code: str,
 ) -> Patience:  # fmt: skip
-    """From parameters as :func:`steps.training.select.select` gets them.
+    """Create a :class:`Patience` from parameters like those of :func:`steps.training.select.select`.
 
-    ``weights`` and ``code`` are digests of the extractors' files and of this module with all that it reaches: with others a
-    cached training is not taken.
+    ``weights`` are digests of the extractors' files, ``code`` a digest of this module and all that it reaches; if either changes, a
+    cached training result is not reused.
     """
     rules = SelectionSection(**selection)
     return Patience(

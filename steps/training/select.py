@@ -26,8 +26,8 @@ def select(
 ) -> Annotated[Folder, "chosen"]:  # fmt: skip
     """Draw the selection bank with each candidate and guidance, score it to StyleRef, and give the chosen model.
 
-    ``sampling`` is the run's with the selection's bank, ``bank`` that bank's digest, ``weights`` digests of the extractors' files.
-    Its card holds the chosen guidance, ``training/selection/`` what was compared. The reference is never looked at.
+    ``sampling`` is the run's, but with the selection bank, ``bank`` that bank's digest, ``weights`` digests of the extractors' files.
+    The card of the chosen model holds the guidance, ``training/selection/`` what was compared. The reference is never used.
     """
     from components.diffusion.export.candidates import models_by_seed, read_candidates, take_candidate
     from components.diffusion.models.bundle import load_bundle
@@ -40,7 +40,7 @@ def select(
     by = SelectionBank(style_set, seed, base, concepts, tokens, settings, bank, ScoringSection(**scoring), rules)
     models = models_by_seed(model.path)
     folders = {
-        # A seed tells trainings apart where there are several.
+        # The seed is part of the key only if there are several training runs.
         (number, trained_with if len(models) > 1 else None): folder
         for trained_with, trained in models.items()
         for number, folder in read_candidates(trained).items()
@@ -56,7 +56,7 @@ def select(
         return by.draw(loaded[place], at, work / str(at))
 
     out, formula = scratch("select"), settings.guidance_formula
-    # Of those that tie the earlier, and of one step the run's own seed: sorting keeps the order of seeds.
+    # In a tie, the earlier step wins and, for the same step, the run's own seed: the sort is stable, and that seed comes first.
     places = sorted(folders, key=lambda place: place[0]) if "checkpoint" in rules.choose else [last]
     default = Point(last[0], float(settings.guidance or 1.0), formula.style_guidance if formula else None, last[1])
     of_style = () if default.style_guidance is None else rules.style_guidances
@@ -79,7 +79,7 @@ def select(
 
 
 def _add_costs(chosen: Path, models: Iterable[Path]) -> None:
-    """The chosen model's training cost what all of them did."""
+    """Set the chosen model's training costs to the total of all training runs."""
     costs = [read_json(model / "training" / "timing.json") for model in models]
     timing = chosen / "training" / "timing.json"
     write_json(timing, {**read_json(timing), **{key: sum(cost[key] for cost in costs) for key in ("seconds", "images")}})

@@ -1,4 +1,4 @@
-"""The bank that candidates are judged by: in select, and in a training that may end early."""
+"""The prompt bank on which candidates are judged, in ``select`` and in training with early stopping."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SelectionBank:
-    """Draws with candidates and has them judged by StyleRef; the reference is never looked at.
+    """Draws with candidates and judges them against StyleRef; the reference is never used.
 
-    ``sampling`` is the run's with the selection's bank, ``bank`` that bank's digest, ``tokens`` as of ``scoring.score``. It holds plain
-    values alone, so that it can travel to other processes.
+    ``sampling`` is the run's, but with the selection bank, ``bank`` that bank's digest, ``tokens`` as in ``scoring.score``. It holds only
+    plain values, so that it can be sent to other processes.
     """
 
     style_set: Folder
@@ -40,34 +40,34 @@ class SelectionBank:
 
     @property
     def requests(self) -> list[PromptRequest]:
-        """Its prompts in the style."""
+        """The prompts of the bank in the style's template."""
         from steps.sampling.requests import bank_requests
 
         return bank_requests(self.sampling.bank, self.sampling.limit, self.sampling.style_template, self.concepts)
 
     def draw(self, model: Bundle, at: Point, out: Path, *, in_training: bool = False) -> Path:
-        """Draw it with the scales of a point; returns ``out``."""
+        """Draw the bank with the guidance scales of a point; return ``out``."""
         from components.diffusion.sampling import sampler
 
         settings = self.sampling.guided_by(at.guidance, at.style_guidance)
         return sampler.sample_bank(model, self.requests, settings, self.seed, out, in_training=in_training)
 
     def judge(self) -> Judge:
-        """What scores the pictures, with the networks loaded."""
+        """Return the judge that scores the pictures, with its networks loaded."""
         from components.evaluation.selection import Judge
 
         names = [self.rules.score, *(limit.metric for limit in self.rules.limits)]
         return Judge(style_ref_of(self.style_set), self.draw_base(), self.scoring, self.seed, self.tokens, names)
 
     def rule(self, baseline: float) -> Rule:
-        """How it is chosen; ``baseline`` is the base's CLIP-T on these prompts."""
+        """Return the rule for choosing a candidate; ``baseline`` is the base's CLIP-T on these prompts."""
         from components.evaluation.selection import CLIP_T, Rule
 
         floor = Limit(metric=CLIP_T, at_least=(1 - self.rules.clip_t_margin) * baseline)
         return Rule(self.rules.score, [floor, *self.rules.limits], self.rules.confidence)
 
     def draw_base(self) -> Path:
-        """Its pictures by the base, which all styles share: kept under the home by what they depend on."""
+        """Draw the bank with the base; the pictures are cached under the home by all that they depend on, and shared by all styles."""
         from filelock import FileLock
 
         from components.diffusion.sampling import sampler
@@ -77,7 +77,7 @@ class SelectionBank:
         parts = [self.base["digest"], self.base["precision"], self.seed, plain.model_dump(mode="json"), self.bank]
         place = state("cache", "selection") / digest_value(parts)[:24]
         with FileLock(place.with_suffix(".lock")):
-            # Nothing is loaded where the pictures are there.
+            # Do not load the base if the pictures are already there.
             if (place / "done").is_file():
                 return place
             requests = bank_requests(plain.bank, plain.limit, plain.plain_template)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What GitHub and GitLab are told over their APIs. Python alone: the jobs that comment install nothing, and run nothing of a pull request.
 
-``forge.py comment RESULTS`` writes one comment on the pull request, or writes it anew, from the ``summary.md`` and ``grid.png`` in
-each folder of RESULTS. ``forge.py merge-request`` prints the number of the merge request that a GitLab commit came from.
+``forge.py comment RESULTS`` creates or updates one comment on the pull request, from the ``summary.md`` and ``grid.png`` in each
+folder of RESULTS. ``forge.py merge-request`` prints the number of the merge request that a GitLab commit came from.
 
-GitHub: GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_TOKEN, PULL_REQUEST, and PICTURES, the address below which the grids lie.
-GitLab: CI_API_V4_URL, CI_PROJECT_ID, CI_MERGE_REQUEST_IID or CI_COMMIT_SHA, and GITLAB_TOKEN (a project access token, scope api).
-Exits with 0, 2 (bad input) or 4 (the forge does not answer, or refuses).
+Environment variables for GitHub: GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_TOKEN, PULL_REQUEST, and PICTURES, the base URL of the
+grids. For GitLab: CI_API_V4_URL, CI_PROJECT_ID, CI_MERGE_REQUEST_IID or CI_COMMIT_SHA, and GITLAB_TOKEN (a project access token with
+scope api). The exit code is 0, 2 (bad input) or 4 (the forge does not answer, or refuses).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECONDS = 30
 
 
 class Refused(Exception):
-    """The forge does not answer, or says no."""
+    """The forge does not answer, or refuses the request."""
 
 
 class GitHub:
@@ -42,18 +42,18 @@ class GitHub:
         self._headers = {"Authorization": f"Bearer {need('GITHUB_TOKEN')}", "Accept": "application/vnd.github+json"}
 
     def picture(self, name: str, file: Path) -> str:
-        """The address of a style's grid, which another script has pushed."""
+        """Return the address of a style's grid, which another script has pushed."""
         return f"{need('PICTURES').rstrip('/')}/{quote(name)}/{file.name}"
 
     def find(self) -> int | None:
-        """Our comment's id. Only a bot's: anybody could write the marker into a comment of their own."""
+        """Return our comment's id, or None; only bot comments count, since anybody could write the marker into a comment."""
         for comment in pages(f"{self._base}/issues/{self._number}/comments", self._headers):
             if comment["user"]["type"] == "Bot" and comment["body"].startswith(MARKER):
                 return int(comment["id"])
         return None
 
     def write(self, body: str, found: int | None) -> None:
-        """Write the comment anew, or for the first time."""
+        """Update the comment with id ``found``, or create it if that is None."""
         where = f"issues/{self._number}/comments" if found is None else f"issues/comments/{found}"
         call("POST" if found is None else "PATCH", f"{self._base}/{where}", self._headers, {"body": body})
 
@@ -67,7 +67,7 @@ class GitLab:
         self._headers = {"PRIVATE-TOKEN": need("GITLAB_TOKEN")}
 
     def picture(self, name: str, file: Path) -> str:
-        """Upload a grid to the project; its address there."""
+        """Upload a grid to the project; return its address."""
         boundary = secrets.token_hex(16)
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}.png"\r\nContent-Type: image/png\r\n\r\n'
         data = head.encode() + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
@@ -78,7 +78,7 @@ class GitLab:
         return f"{self._project}/merge_requests/{int(need('CI_MERGE_REQUEST_IID'))}/notes"
 
     def find(self) -> int | None:
-        """Our note's id: the one with the marker that the token's own account wrote."""
+        """Return the id of our note, which has the marker and was written by the token's account; None if there is none."""
         me = call("GET", f"{self._api}/user", self._headers)["id"]
         for note in pages(self._notes(), self._headers):
             if note["author"]["id"] == me and note["body"].startswith(MARKER):
@@ -86,21 +86,21 @@ class GitLab:
         return None
 
     def write(self, body: str, found: int | None) -> None:
-        """Write the note anew, or for the first time."""
+        """Update the note with id ``found``, or create it if that is None."""
         where = self._notes() if found is None else f"{self._notes()}/{found}"
         call("POST" if found is None else "PUT", where, self._headers, {"body": body})
 
     def merge_request(self) -> str:
-        """Number of the merge request that brought CI_COMMIT_SHA; empty if none did."""
+        """Return the number of the merged merge request that brought in CI_COMMIT_SHA; empty if there is none."""
         found = call("GET", f"{self._project}/repository/commits/{quote(need('CI_COMMIT_SHA'))}/merge_requests", self._headers)
         return next((str(item["iid"]) for item in found if item["state"] == "merged"), "")
 
 
 def need(name: str) -> str:
-    """An environment variable that must be set.
+    """Return a required environment variable.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is unset or empty.
     """
     value = os.environ.get(name, "")
     if not value:
@@ -109,10 +109,10 @@ def need(name: str) -> str:
 
 
 def call(method: str, url: str, headers: dict[str, str], data: Any = None) -> Any:
-    """The JSON that the API answers with. ``data`` is sent as it is if it is bytes, else as JSON.
+    """Call the API and return the JSON of its answer; ``data`` is sent unchanged if it is bytes, else as JSON.
 
     Raises:
-        Refused: no answer, or a status of 400 or above.
+        Refused: there is no answer, the answer is not JSON, or its status is 400 or above.
     """
     if data is not None and not isinstance(data, bytes):
         headers, data = headers | {"Content-Type": "application/json"}, json.dumps(data).encode()
@@ -127,7 +127,7 @@ def call(method: str, url: str, headers: dict[str, str], data: Any = None) -> An
 
 
 def pages(url: str, headers: dict[str, str]) -> Iterator[Any]:
-    """All items of a list that comes in pages."""
+    """Yield all items of a paginated list."""
     number = 1
     while items := call("GET", f"{url}?per_page=100&page={number}", headers):
         yield from items
@@ -135,7 +135,7 @@ def pages(url: str, headers: dict[str, str]) -> Iterator[Any]:
 
 
 def comment_body(results: Path, forge: GitHub | GitLab) -> str:
-    """The comment: one section for each style, its grid where the forge shows it.
+    """Build the comment: one section for each style, with its grid at an address that the forge can show.
 
     Raises:
         ValueError: no style has a summary.
@@ -153,7 +153,7 @@ def comment_body(results: Path, forge: GitHub | GitLab) -> str:
 
 
 def main() -> int:
-    """Entry point; gives the exit code."""
+    """Run the command; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     tasks = parser.add_subparsers(dest="task", required=True)
     tasks.add_parser("comment").add_argument("results", type=Path)

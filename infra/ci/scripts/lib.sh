@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Shared by the scripts beside it; sourced, not run.
+# Shared by the scripts in this folder; to be sourced, not run.
 
-# A secret or variable that is not set reaches a job as an empty variable, which the libraries would take for a value.
+# CI passes an unset secret or variable to a job as an empty variable, which the libraries would take for a value.
 for name in MLFLOW_TRACKING_URI MLFLOW_TRACKING_USERNAME MLFLOW_TRACKING_PASSWORD MLFLOW_TRACKING_TOKEN \
   ZENML_STORE_URL ZENML_STORE_API_KEY ZENML_ACTIVE_STACK_ID STYLEFORGE_HOME; do
   [ -n "${!name:-}" ] || unset "$name"
 done
 
-# answer FILE COMMAND...: run a command with --json, show what it prints for people, and keep its last line, the JSON, in FILE.
+# answer FILE COMMAND...: run a command with --json, show its output for people, and save its last line, the JSON, in FILE.
 # Returns the command's exit code.
 answer() {
   local file=$1 code=0
@@ -20,8 +20,8 @@ answer() {
   return "$code"
 }
 
-# ZenML writes the API key into its configuration folder. Give it one that ends with the job, so that neither a cache nor an
-# artifact can hold the key. Only config.yaml outlives it: it holds no secret, and by it ZenML knows this machine's cache again.
+# ZenML writes the API key into its configuration folder. Give it one that is deleted after the job, so that neither a cache nor an
+# artifact can contain the key. Only config.yaml is kept: it has no secret, and lets ZenML recognize this machine's cache again.
 keep_key_out_of_home() {
   [ -n "${ZENML_STORE_API_KEY:-}" ] || return 0
   kept_config=${STYLEFORGE_HOME:-.styleforge}/zenml/config.yaml
@@ -39,7 +39,7 @@ end_private_config() {
   rm -rf "$ZENML_CONFIG_PATH"
 }
 
-# Where people find this job; empty outside of CI.
+# Prints the address of this job; empty outside CI.
 job_url() {
   if [ -n "${GITHUB_RUN_ID:-}" ]; then
     printf '%s/%s/actions/runs/%s' "$GITHUB_SERVER_URL" "$GITHUB_REPOSITORY" "$GITHUB_RUN_ID"

@@ -12,7 +12,7 @@ else
 fi
 list=
 while IFS= read -r name; do
-  # A style that was removed has nothing to run; neither has a file that lies in styles/ itself.
+  # A removed style has nothing to run, nor does a file directly in styles/.
   [ -f "styles/$name/config.yaml" ] || continue
   case $name in
     *[!A-Za-z0-9._-]*)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# promote.sh for each model that has a version with an alias, such as the one that a pull request's run gave.
-# Environment: ALIAS; OUT, a folder that gets one for each model; TO and STYLEFORGE_GATE as in promote.sh.
-# Exits with the first code that is not 0. No such version is no fault: the pull request ran no style.
+# Run promote.sh for each model that has a version with an alias, such as the alias set by a pull request's run.
+# Environment: ALIAS; OUT, a folder with a subfolder for each model; TO and STYLEFORGE_GATE as in promote.sh.
+# Exits with the first non-zero code. Finding no such version is not an error: the pull request ran no style.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=lib.sh

@@ -3,11 +3,11 @@
 # Environment:
 #   MODEL   name, name@alias or name/version
 #   OUT     folder for promotion.json and summary.md
-#   TO      alias that it is to get; default: champion
-#   STYLEFORGE_GATE  rules of the gate (YAML), if not StyleForge's own
-#   FORCE   "true" promotes whatever the gate says; needs REASON
-#   REASON  why; goes on record
-# Exits as styleforge promote does: 0 promoted, 3 refused or undecided, 4 a service is not reachable, 2 bad input.
+#   TO      alias to give it; default: champion
+#   STYLEFORGE_GATE  rules of the gate (YAML); default: StyleForge's own
+#   FORCE   "true" promotes regardless of the gate; needs REASON
+#   REASON  why; is recorded
+# Exit codes are those of styleforge promote: 0 promoted, 3 refused or undecided, 4 a service is unreachable, 2 bad input.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -17,7 +17,7 @@ options=(--to "${TO:-champion}")
 [ -z "${STYLEFORGE_GATE:-}" ] || options+=(--gate "$STYLEFORGE_GATE")
 [ "${FORCE:-}" != true ] || options+=(--force)
 [ -z "${REASON:-}" ] || options+=(--reason "$REASON")
-# What comes after -- is no option, whatever somebody typed as a model's name.
+# Nothing after -- is read as an option, whatever was entered as the model's name.
 answer "$OUT/promotion.json" styleforge promote "${options[@]}" --json -- "$MODEL" || code=$?
 summarize --gate "$OUT/promotion.json" --title "$MODEL" --out "$OUT"
 exit "$code"

@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Put the picture grids of a run onto a branch of their own, where a comment can show them.
+# Put the picture grids of a run on a separate branch, from which a comment can show them.
 # Environment:
-#   RESULTS  folder with a folder for each style, with its grid.png
-#   BRANCH   the branch; made without history if missing. Only pictures are on it.
-#   PLACE    folder on the branch that is replaced, such as pr-12
-#   SERIAL   folder in PLACE: a new name at each run, since forges keep a picture's address in their caches
+#   RESULTS  folder with one folder for each style, which contains its grid.png
+#   BRANCH   the branch, which holds only pictures; created without history if missing
+#   PLACE    folder on the branch to replace, such as pr-12
+#   SERIAL   folder in PLACE, with a new name for each run, since forges cache pictures by address
 #   REMOTE   URL of the repository
-#   GITHUB_TOKEN  may write the repository's contents; not needed where git can push by itself
+#   GITHUB_TOKEN  token that may write the repository's contents; not needed if git can push without it
 set -euo pipefail
 from=$(cd "${RESULTS:?}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# try FOLDER: in a new repository there, put the pictures onto the branch as it is now, and push. Fails if somebody else was quicker.
+# try FOLDER: in a new repository there, add the pictures to the current branch and push. Fails if someone else pushed first.
 try() {
   git init --quiet "$1"
   cd "$1"
   git config user.name "${GITHUB_ACTOR:-styleforge}"
   git config user.email "${GITHUB_ACTOR:-styleforge}@users.noreply.github.com"
   if [ -n "${GITHUB_TOKEN:-}" ]; then
-    # The helper reads the token from the environment, so that it stands in no file and in no list of processes.
+    # The helper reads the token from the environment, so that it appears in no file and no process list.
     # shellcheck disable=SC2016
     git config credential.helper '!f() { echo username=x-access-token; echo "password=$GITHUB_TOKEN"; }; f'
   fi
@@ -40,7 +40,7 @@ try() {
 }
 
 for attempt in 1 2 3 4 5; do
-  # In a process of its own: a function that is asked for its exit code would not stop at a failure in it.
+  # In a subshell in the background, because `set -e` does not apply inside a function whose exit code is tested.
   code=0
   (set -euo pipefail; trap - EXIT; try "$work/$attempt") & wait "$!" || code=$?
   [ "$code" != 0 ] || exit 0

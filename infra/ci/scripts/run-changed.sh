@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# run-style.sh for each style that a merge request changes, for a CI without a matrix that is made on the way.
-# Environment: BASE, the commit to compare with; OUT, a folder that gets one for each style; ALIAS and STYLEFORGE_GATE as in run-style.sh.
-# Exits with the first code that is not 0.
+# Run run-style.sh for each style that a merge request changes, for CI systems that cannot create a job matrix dynamically.
+# Environment: BASE, the commit to compare with; OUT, a folder with a subfolder for each style; ALIAS, STYLEFORGE_GATE: see run-style.sh.
+# Exits with the first non-zero code.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=$OUT

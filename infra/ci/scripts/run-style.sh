@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Run one style, ask the gate about the new version without promoting it, and write what a pull request shows.
+# Run one style, check the new version against the gate without promoting it, and write what the pull request shows.
 # Environment:
 #   CONFIG  configuration of the run
-#   ALIAS   alias that the new version gets
+#   ALIAS   alias for the new version
 #   OUT     folder for result.json, gate.json, summary.md, grid.png and report.html
-#   STYLEFORGE_GATE  rules of the gate (YAML), if not StyleForge's own
-# Exits as the run does; if that is done, as the gate does: 0 it would be promoted, 3 it would not.
+#   STYLEFORGE_GATE  rules of the gate (YAML); default: StyleForge's own
+# Exits with the code of the run or, if it succeeded, of the gate: 0 it would be promoted, 3 it would not.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

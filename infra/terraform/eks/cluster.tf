@@ -18,7 +18,7 @@ resource "aws_eks_cluster" "main" {
   version             = var.kubernetes_version
   deletion_protection = var.deletion_protection
 
-  # EKS' own network and DNS come as add-ons, below, with network policies switched on.
+  # EKS's own network and DNS are added below as add-ons, with network policies enabled.
   bootstrap_self_managed_addons = false
 
   vpc_config {
@@ -90,7 +90,7 @@ resource "aws_launch_template" "nodes" {
     }
   }
 
-  # One hop: pods do not reach the node's credentials.
+  # One hop, so that pods cannot reach the node's credentials.
   metadata_options {
     http_tokens                 = "required"
     http_put_response_hop_limit = 1

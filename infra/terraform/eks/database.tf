@@ -1,4 +1,4 @@
-# MLflow's records.
+# The database of MLflow.
 resource "aws_db_subnet_group" "main" {
   name       = var.name
   subnet_ids = [for subnet in aws_subnet.private : subnet.id]
@@ -18,7 +18,7 @@ resource "aws_vpc_security_group_ingress_rule" "database" {
   to_port                      = 5432
 }
 
-# It stands in a URL, so it has letters and digits only.
+# The password is part of a URL, so it contains only letters and digits.
 resource "random_password" "database" {
   length  = 40
   special = false

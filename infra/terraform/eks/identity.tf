@@ -1,4 +1,4 @@
-# The service accounts of infra/kubernetes/base/accounts.yaml, and the buckets that each may write to and read from.
+# The service accounts of infra/kubernetes/base/accounts.yaml, and the buckets that each may write to or read from.
 locals {
   accounts = {
     mlflow = {
@@ -23,7 +23,7 @@ locals {
     }
   }
 
-  # EKS' own parts that call AWS.
+  # EKS's own components that call AWS.
   drivers = {
     ebs        = { subject = "kube-system:ebs-csi-controller-sa", policy = "service-role/AmazonEBSCSIDriverPolicy" }
     efs        = { subject = "kube-system:efs-csi-controller-sa", policy = "service-role/AmazonEFSCSIDriverPolicy" }
@@ -118,7 +118,7 @@ resource "aws_iam_role_policy_attachment" "drivers" {
   policy_arn = "arn:aws:iam::aws:policy/${each.value}"
 }
 
-# Looks at everything, changes the groups of this cluster only. EKS puts the tag on them.
+# May read everything, but change only the groups of this cluster, which EKS tags.
 data "aws_iam_policy_document" "autoscaler" {
   statement {
     actions = [

@@ -31,7 +31,7 @@ resource "aws_subnet" "private" {
   tags              = { Name = "${var.name}-private-${each.key}", "kubernetes.io/role/internal-elb" = "1" }
 }
 
-# One for all zones: nodes have no public address; images and models from the hub come through here.
+# One for all zones. Nodes have no public address; they fetch images and models from the hub through here.
 resource "aws_eip" "nat" {
   domain = "vpc"
 
@@ -80,7 +80,7 @@ resource "aws_route_table_association" "private" {
   route_table_id = aws_route_table.private.id
 }
 
-# Traffic to S3 stays inside, and costs nothing.
+# Keeps traffic to S3 inside the network, where it is free.
 resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.main.id
   service_name      = "com.amazonaws.${var.region}.s3"

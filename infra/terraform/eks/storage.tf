@@ -1,6 +1,6 @@
 data "aws_caller_identity" "current" {}
 
-# Names of buckets are the whole world's, so the account's number is in each.
+# Bucket names are globally unique, so each contains the account number.
 resource "aws_s3_bucket" "main" {
   for_each = toset(["artifacts", "mlflow", "styles"])
 
@@ -49,7 +49,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "main" {
   }
 }
 
-# Models from the hub, for many nodes: the volume hub-cache of the overlay.
+# Models from the hub, shared by many nodes: the volume hub-cache of the overlay.
 resource "aws_efs_file_system" "hub_cache" {
   encrypted = true
   tags      = { Name = "${var.name}-hub-cache" }

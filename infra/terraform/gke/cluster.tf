@@ -16,7 +16,7 @@ resource "google_container_cluster" "main" {
   subnetwork          = google_compute_subnetwork.nodes.id
   deletion_protection = var.deletion_protection
 
-  # The pools below are resources of their own.
+  # The node pools are separate resources, below.
   initial_node_count       = 1
   remove_default_node_pool = true
 
@@ -53,7 +53,7 @@ resource "google_container_cluster" "main" {
     channel = "REGULAR"
   }
 
-  # Filestore is the class standard-rwx of the overlay: models from the hub, for many nodes.
+  # Filestore provides the class standard-rwx of the overlay, for models from the hub shared by many nodes.
   addons_config {
     gcp_filestore_csi_driver_config {
       enabled = true
@@ -130,7 +130,7 @@ resource "google_container_node_pool" "gpu" {
       type  = var.gpu_type
       count = var.gpus_per_node
 
-      # The image's torch is built for CUDA 13, which takes driver 580 or newer; GKE's default may be older.
+      # The image's torch is built for CUDA 13, which requires driver 580 or newer; GKE's default may be older.
       gpu_driver_installation_config {
         gpu_driver_version = "LATEST"
       }

@@ -1,4 +1,4 @@
-# MLflow's records.
+# The database of MLflow.
 resource "google_sql_database_instance" "main" {
   name                = var.name
   database_version    = "POSTGRES_17"
@@ -31,7 +31,7 @@ resource "google_sql_database" "mlflow" {
   instance = google_sql_database_instance.main.name
 }
 
-# It stands in a URL, so it has letters and digits only.
+# The password is part of a URL, so it contains only letters and digits.
 resource "random_password" "database" {
   length  = 40
   special = false

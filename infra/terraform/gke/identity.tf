@@ -1,4 +1,4 @@
-# The service accounts of infra/kubernetes/base/accounts.yaml, and the buckets that each may write to and read from.
+# The service accounts of infra/kubernetes/base/accounts.yaml, and the buckets that each may write to or read from.
 locals {
   accounts = {
     mlflow = {
@@ -34,7 +34,7 @@ locals {
     )
   ]...)
 
-  # Who speaks to Cloud Storage through its S3 interface, which knows keys only.
+  # Accounts that use Cloud Storage through its S3 interface, which supports only keys.
   keys = toset(["mlflow", "styleforge-runner"])
 }
 
@@ -52,7 +52,7 @@ resource "google_service_account_iam_member" "workloads" {
   role               = "roles/iam.workloadIdentityUser"
   member             = "serviceAccount:${var.project}.svc.id.goog[${each.value.namespace}/${each.key}]"
 
-  # The pool of identities comes with the cluster.
+  # The workload identity pool is created with the cluster.
   depends_on = [google_container_cluster.main]
 }
 
@@ -64,7 +64,7 @@ resource "google_storage_bucket_iam_member" "workloads" {
   member = google_service_account.workloads[each.value.account].member
 }
 
-# S3 clients ask whether a bucket is there before they use it.
+# S3 clients check whether a bucket exists before they use it.
 resource "google_storage_bucket_iam_member" "look" {
   for_each = local.grants
 

@@ -23,7 +23,7 @@ resource "google_compute_subnetwork" "nodes" {
   }
 }
 
-# Nodes have no public address; images and models from the hub come through here.
+# Nodes have no public address; they fetch images and models from the hub through here.
 resource "google_compute_router" "main" {
   name    = var.name
   network = google_compute_network.main.id
@@ -38,7 +38,7 @@ resource "google_compute_router_nat" "main" {
   source_subnetwork_ip_ranges_to_nat = "ALL_SUBNETWORKS_ALL_IP_RANGES"
 }
 
-# Where Google's own services, such as the database, have private addresses.
+# The range for private addresses of Google's own services, such as the database.
 resource "google_compute_global_address" "services" {
   name          = "${var.name}-services"
   network       = google_compute_network.main.id

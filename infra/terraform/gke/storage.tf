@@ -1,4 +1,4 @@
-# Names of buckets are the whole world's, so the project's stands before each.
+# Bucket names are globally unique, so each starts with the project's id.
 resource "google_storage_bucket" "main" {
   for_each = toset(["artifacts", "mlflow", "styles"])
 

@@ -12,7 +12,7 @@ terraform {
     }
   }
 
-  # The state holds the database's password and the keys of the buckets. Keep it in a bucket that few may read; see README.md.
+  # The state contains the database password and the bucket keys. Keep it in a bucket that few can read; see README.md.
   backend "gcs" {}
 }
 
