@@ -148,7 +148,7 @@ def coarser(size: tuple[int, int], places: int) -> tuple[int, int]:
 
 
 def has_maps(bundle: Bundle) -> bool:
-    """Whether a model has separate cross-attention layers. Joint transformers, where picture and prompt attend to both, have none."""
+    """Whether a model has cross-attention layers to map; in joint transformers, picture and prompt attend to each other and themselves."""
     return bool(_cross_attention(bundle.family))
 
 
@@ -267,9 +267,10 @@ def telling_words(prompt: str) -> list[str]:
 
 
 def words_to_map(request: PromptRequest, identifiers: Sequence[str], chosen: Sequence[str] = (), count: int = 3) -> list[str]:
-    """The words to map by default: the identifiers, "style", and the ``chosen`` words, else the bank text's first ``count`` telling ones.
+    """The words to map if none are asked for: the identifiers, "style", and some words of the prompt bank's own text.
 
-    Words that the full prompt does not contain are left out.
+    The latter are the ``chosen`` words or, by default, the first ``count`` of :func:`telling_words`. Words that the full prompt does
+    not contain are left out.
     """
     own = chosen or telling_words(request.prompt)[:count]
     words = dict.fromkeys([*(word for word in identifiers if word), "style", *own])

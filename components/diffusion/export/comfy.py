@@ -32,7 +32,7 @@ def workflow(
     """The workflow's nodes, all built into ComfyUI, by id: ``class_type``, and ``inputs`` that are values or [id, output number].
 
     ``checkpoint`` and ``lora`` are files under ``models/checkpoints`` and ``models/loras``; the LoRA is used at ``strength``. Prompts name
-    embeddings as ``embedding:NAME``. ``stages`` gives the names that replace one at each stage of noise, least noise first.
+    embeddings as ``embedding:NAME``. ``stages`` gives the names that replace an embedding's at each stage of noise, least noise first.
     """
     nodes = {"1": _node("CheckpointLoaderSimple", ckpt_name=checkpoint)}
     model, clip = ["1", 0], ["1", 1]

@@ -75,7 +75,7 @@ def embedding(token: str, tensors: Tensors, layout: Layout) -> dict[str, torch.T
 
 
 def without_origin(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str, torch.Tensor]]:
-    """Adapters for the unchanged base; those that began as a part of it get twice the rank: B·A − B₀·A₀ is [B, −B₀]·[A, A₀]."""
+    """Adapters for the unchanged base; those that started as a part of it (PiSSA) get twice the rank: B·A − B₀·A₀ is [B, −B₀]·[A, A₀]."""
     if recipe.lora.init != "pissa":
         return recipe, dict(adapters)
     joined = {}

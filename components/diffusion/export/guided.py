@@ -12,9 +12,9 @@ from components.diffusion.sampling.jobs import PromptRequest
 
 @dataclass(frozen=True)
 class Guided:
-    """negative + middle_scale · (middle − negative) + scale · (prompt − middle); without a ``middle``, the negative prompt replaces it.
+    """Guidance as negative + middle_scale · (middle − negative) + scale · (prompt − middle).
 
-    ``note`` is what a user must be told; it is empty for plain guidance.
+    Without a ``middle`` prompt, the negative one takes its place. ``note`` is what a user must be told, empty for plain guidance.
     """
 
     scale: float

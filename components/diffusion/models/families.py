@@ -266,7 +266,7 @@ class Family(abc.ABC):
         return self
 
     def to(self, device: torch.device) -> Self:
-        """Set the working device: move all parts to ``device``, or leave that to :meth:`turn` if they would take too much of it."""
+        """Set the working device: move all parts to ``device``, or leave that to :meth:`turn` if they need too much memory."""
         self.device = device
         if device.type == "cuda":
             room = ROOM * torch.cuda.get_device_properties(device).total_memory

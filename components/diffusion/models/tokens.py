@@ -140,7 +140,7 @@ def add_tokens(tokenizer: Any, names: Sequence[str], where: str) -> int:
 
 
 def word_vector(tokenizer: Any, table: torch.Tensor, word: str) -> torch.Tensor:
-    """The embedding of a word, shape (D,); the mean of its tokens' if it has several."""
+    """The embedding of a word, shape (D,); the mean over its tokens if it has several."""
     ids = tokenizer(word, add_special_tokens=False).input_ids
     if not ids:
         raise InputError("method.initial_word", f"{word!r} has no token", expected="a word")

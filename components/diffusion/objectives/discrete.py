@@ -32,7 +32,7 @@ class DiscreteObjective(Objective):
         self.span = float(len(self.schedule.alphas_cumprod))
 
     def law(self, section: TimesSection) -> TimeLaw:
-        """Uniform timesteps, unless the configuration says otherwise; raises ConfigError for a dynamic shift or a grid of more than T."""
+        """Uniform timesteps unless configured otherwise; raises ConfigError for a dynamic shift or a grid of more than T steps."""
         steps = len(self.schedule.alphas_cumprod)
         if section.grid and section.grid > steps:
             raise ConfigError(f"training.times.grid={section.grid}", f"the base has {steps} timesteps", expected=f"at most {steps}")

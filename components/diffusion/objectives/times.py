@@ -82,5 +82,5 @@ class TimeLaw:
 
 
 def shifted(levels: torch.Tensor, factor: float) -> torch.Tensor:
-    """Shift levels to a·σ / (1 + (a − 1)·σ) (Esser et al., 2024, equation 23): a times the odds of noise, 2 ln a less log-SNR."""
+    """Shift levels to a·σ / (1 + (a − 1)·σ) (Esser et al., 2024, equation 23): odds of noise times a, log-SNR minus 2 ln a."""
     return factor * levels / (1.0 + (factor - 1.0) * levels)
