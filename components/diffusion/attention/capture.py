@@ -1,8 +1,8 @@
-"""Cross-attention heat maps: which places of a picture look at which words of its prompt, over all layers and steps.
+"""Cross-attention heat maps: which places of a picture attend to which words of its prompt, over all layers and steps.
 
-While the one sampler draws, what every cross-attention layer attends to is recorded; what it computes is not touched, so
-the picture is the one that an ordinary drawing gives. The maps are averaged over heads, layers and steps, as in DAAM (Tang
-et al., 2023) and in the StyleForge papers' figures.
+While the usual sampler draws, the attention of every cross-attention layer is recorded. The layers' results are not touched, so
+the picture is the same as without recording. The maps are averaged over heads, layers and steps, as in DAAM (Tang et al., 2023)
+and in the StyleForge papers' figures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from components.diffusion.models.tokens import expand
 from components.diffusion.sampling.jobs import Job, PromptRequest, jobs_for
 from components.diffusion.sampling.sampler import draw_pictures
 
-# Words that say how others belong together. They are mapped only where they are named.
+# Words that only connect others. They are mapped only if asked for by name.
 FUNCTION_WORDS = frozenset(
     ("a", "an", "and", "as", "at", "by", "for", "from", "her", "his", "in", "into", "is", "it", "its", "of", "off", "on", "onto", "or",
      "over", "the", "their", "to", "under", "upon", "with", "without")
@@ -35,11 +35,11 @@ FUNCTION_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Where a picture looks at one word.
+    """Where a picture attends to one word.
 
-    ``values``, float32 of shape (h, w), is for each latent the share of its attention that goes to the word, in 0–1. A word
-    of several tokens, or one that stands in the prompt more than once, has the sum over all of them: together they are the
-    word, and however a tokenizer cuts it, the share stays comparable. ``positions`` are the tokens' places in the prompt.
+    ``values``, float32 of shape (h, w), is for each latent the share of its attention that goes to the word, in 0–1. A word that
+    has several tokens, or occurs more than once, gets the sum over all of them, so that shares stay comparable however a tokenizer
+    splits the word. ``positions`` are the tokens' positions in the prompt.
     """
 
     token: str
@@ -53,7 +53,7 @@ class HeatMap:
 
     @property
     def breadth(self) -> float:
-        """How much of the picture shares in it: (Σv)² / (n Σv²), 1 for an even map, 1/n if a single place has it all."""
+        """How widely the attention is spread: (Σv)² / (n Σv²), 1 for an even map, 1/n if a single place has it all."""
         values = self.values.astype(np.float64)
         return float(values.sum() ** 2 / (values.size * (values**2).sum()))
 
@@ -70,11 +70,11 @@ class Explanation:
 def explain_pictures(
     bundle: Bundle, requests: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int
 ) -> Iterator[Explanation]:
-    """Draw one picture of each prompt, and map its words (see :func:`token_positions`), in the order of the prompts' ids.
+    """Draw one picture of each prompt and map its words (see :func:`token_positions`), in the order of the prompts' ids.
 
-    A picture is the prompt's first of :func:`components.diffusion.sampling.sampler.sample_bank` with the same settings and seed: bit
-    for bit if the batch has the same size. InputError, before anything is drawn, where a word is not in its prompt, or two prompts
-    have one id.
+    It is the prompt's first picture from :func:`components.diffusion.sampling.sampler.sample_bank` with the same settings and seed,
+    bit for bit if the batch has the same size. Raises InputError, before anything is drawn, if the model has no cross-attention, a
+    word is not in its prompt, or two prompts have the same id.
     """
     if not has_maps(bundle):
         raise InputError(
@@ -105,7 +105,7 @@ def _explain(
 class AttentionRecord:
     """The cross-attention of N pictures while they are drawn, summed at each resolution of the network.
 
-    The last N (``pictures``) rows of each batch belong to the prompts, rows before them to other branches of the guidance. ``size`` is
+    The last N (``pictures``) rows of each batch belong to the prompts, the rows before to other branches of the guidance. ``size`` is
     (h, w) of the latents.
     """
 
@@ -121,9 +121,9 @@ class AttentionRecord:
         self.calls += 1
 
     def maps(self) -> torch.Tensor:
-        """The mean over all layers and steps, each counting alike, shape (N, L, h, w): at each place the L shares sum up to 1.
+        """The mean over all layers and steps, equally weighted, shape (N, L, h, w): at each place the L shares sum to 1.
 
-        Coarser layers are brought to the latents' size bilinearly. StyleForgeError where the network has no cross-attention.
+        Coarser layers are enlarged bilinearly to the latents' size. Raises StyleForgeError if the network has no cross-attention.
         """
         if not self._sums:
             raise StyleForgeError("the denoiser", "has no cross-attention layer", expected="a network that attends to its prompt")
@@ -136,7 +136,7 @@ class AttentionRecord:
 
 
 def coarser(size: tuple[int, int], places: int) -> tuple[int, int]:
-    """(h, w) of a layer that sees ``places`` places, where the network halves ``size``, rounding up, some times."""
+    """(h, w) of a layer with ``places`` places in a network that halves ``size`` repeatedly, rounding up."""
     height, width = size
     while height * width > places and height * width > 1:
         height, width = (height + 1) // 2, (width + 1) // 2
@@ -148,7 +148,7 @@ def coarser(size: tuple[int, int], places: int) -> tuple[int, int]:
 
 
 def has_maps(bundle: Bundle) -> bool:
-    """Whether a model's pictures look at their prompts in layers of their own. In joint transformers both look at both."""
+    """Whether a model has cross-attention layers to map; in joint transformers, picture and prompt attend to each other and themselves."""
     return bool(_cross_attention(bundle.family))
 
 
@@ -160,9 +160,10 @@ def _cross_attention(family: Family) -> list[Any]:
 
 @contextlib.contextmanager
 def record_attention(family: Family, pictures: int, size: tuple[int, int]) -> Iterator[AttentionRecord]:
-    """Within the block each call of the network is recorded, for the last ``pictures`` rows of its batch, of ``size`` (height, width).
+    """Record each call of the network within the block, for the last ``pictures`` rows of its batch.
 
-    The layers' own processors go on computing the result. They are put back at the end.
+    ``size`` is the pictures' (height, width) in pixels. The layers' own processors still compute the results, and are put back at the
+    end.
     """
     record = AttentionRecord(pictures, family.latent_shape(*size)[1:])
     layers = _cross_attention(family)
@@ -177,12 +178,12 @@ def record_attention(family: Family, pictures: int, size: tuple[int, int]) -> It
 
 
 class _Recording:
-    """An attention processor that notes the attention and leaves the work to another one."""
+    """An attention processor that records the attention and leaves the work to another one."""
 
     def __init__(self, processor: Any, record: AttentionRecord) -> None:
         self._processor, self._record = processor, record
 
-    # diffusers passes on only what the signature names.
+    # diffusers only passes arguments that the signature names.
     def __call__(
         self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None, temb: torch.Tensor | None = None, **options: Any,
@@ -198,15 +199,15 @@ class _Recording:
 def attention_probabilities(attn: Any, states: torch.Tensor, context: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """softmax(q kᵀ / √d) of diffusers' cross-attention layer, averaged over its heads, fp32 of shape (N, Q, L).
 
-    ``states`` are of the picture's places, shape (N, Q, C), ``context`` of the prompt's tokens, shape (N, L, D), ``mask`` is added to
-    the logits, shape (N, 1, L).
+    ``states`` are those of the picture's places, shape (N, Q, C), ``context`` those of the prompt's tokens, shape (N, L, D); ``mask``,
+    shape (N, 1, L), is added to the logits.
     """
     if attn.norm_cross:
         context = attn.norm_encoder_hidden_states(context)
     query, key = (projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for projected in (attn.to_q(states), attn.to_k(context)))
     query = query if attn.norm_q is None else attn.norm_q(query)
     key = key if attn.norm_k is None else attn.norm_k(key)
-    # Half precision would round shares of a percent away.
+    # Half precision is too coarse for shares of a percent.
     with torch.autocast(states.device.type, enabled=False):
         logits = query.float() @ key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
         if mask is not None:
@@ -215,11 +216,11 @@ def attention_probabilities(attn: Any, states: torch.Tensor, context: torch.Tens
 
 
 def token_positions(family: Family, prompt: str, word: str, field: str = "--token") -> tuple[int, ...]:
-    """Places of a word's tokens among those of a prompt, as the network gets them; place 0 is the start token.
+    """Positions of a word's tokens in a prompt as the network receives it; position 0 is the start token.
 
-    A word is found wherever it stands as a whole word, whatever the case; it may be several words ("red hat"). All tokens
-    that it is cut into belong to it, and all rows of a token that was learnt with several. ``field`` is what an error calls the
-    word's place: InputError where the word is not in the prompt, or stands behind the end of what the text encoder reads.
+    The word is found wherever it occurs as a whole word, in any case; it may be several words ("red hat"). All tokens that it is
+    split into belong to it, and all rows of a token that was learnt with several. Raises InputError if the word is not in the prompt
+    or comes after the last token that the text encoder reads; ``field`` is where the word was given, for the error message.
     """
     if not contains_word(prompt, word):
         raise InputError(f"{field} {word!r}", f"is no word of the prompt {prompt!r}", expected=f"one of {', '.join(words_of(prompt))}")
@@ -231,7 +232,7 @@ def token_positions(family: Family, prompt: str, word: str, field: str = "--toke
         spans = [*_word_spans(written, whole), *_word_spans(written, word)]
         offsets = tokenizer(written, truncation=False, verbose=False, return_offsets_mapping=True).offset_mapping
         inside = [place for place, (start, end) in enumerate(offsets) if any(start < last and first < end for first, last in spans)]
-        # The last place is that of the end token.
+        # The last position is the end token's.
         found |= {place for place in inside if place < limit - 1}
     if not found:
         raise InputError(
@@ -245,18 +246,18 @@ def _word_spans(prompt: str, word: str) -> list[tuple[int, int]]:
     pattern = r"\s+".join(re.escape(part) for part in word.split())
     if not pattern:
         return []
-    # An edge that is no letter ("[v]", "<sks>") needs no border.
+    # An edge that is no letter ("[v]", "<sks>") needs no word boundary.
     left, right = (r"(?<!\w)" if re.match(r"\w", word.strip()) else ""), (r"(?!\w)" if re.search(r"\w$", word.strip()) else "")
     return [match.span() for match in re.finditer(left + pattern + right, prompt, re.IGNORECASE)]
 
 
 def contains_word(prompt: str, word: str) -> bool:
-    """Whether a word stands in a prompt, as :func:`token_positions` looks for it."""
+    """Whether a prompt contains a word, as :func:`token_positions` looks for it."""
     return bool(_word_spans(prompt, word))
 
 
 def words_of(prompt: str) -> list[str]:
-    """The different words of a prompt, in its order."""
+    """The distinct words of a prompt, in order."""
     return list(dict.fromkeys(re.findall(r"<[^\s<>]+>|\w+(?:['’-]\w+)*", prompt)))
 
 
@@ -266,9 +267,10 @@ def telling_words(prompt: str) -> list[str]:
 
 
 def words_to_map(request: PromptRequest, identifiers: Sequence[str], chosen: Sequence[str] = (), count: int = 3) -> list[str]:
-    """What to look at in a picture when nobody asks: the identifiers, "style", and some words of the bank's own text.
+    """The words to map if none are asked for: the identifiers, "style", and some words of the prompt bank's own text.
 
-    Of the ``chosen`` words those that the prompt does not hold are left out. Default: the first ``count`` telling ones.
+    The latter are the ``chosen`` words or, by default, the first ``count`` of :func:`telling_words`. Words that the full prompt does
+    not contain are left out.
     """
     own = chosen or telling_words(request.prompt)[:count]
     words = dict.fromkeys([*(word for word in identifiers if word), "style", *own])

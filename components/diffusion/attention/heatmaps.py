@@ -1,4 +1,4 @@
-"""Heat maps as files: laid over their pictures, as raw numbers, and as a listing that tells what is what."""
+"""Heat maps as files: overlays on their pictures, raw numbers, and a listing that says which is which."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from components.diffusion.sampling.sampler import describe, row_of, write_png
 SCHEMA = 1
 LISTING = "attention.json"
 SMALLEST = 256
-"""Overlays are at least so many pixels wide: a map on a picture of 64 pixels would be a few coloured dots."""
+"""Least number of pixels along an overlay's longer side: a map on a picture of 64 pixels would be a few coloured dots."""
 EVEN = 0.25
-"""A map that stays within so much of its mean, up and down, does not use the whole scale: what is even should look even."""
+"""The scale reaches at least this share of a map's mean above and below it, so that an even map looks even."""
 COLOURS = "inferno"
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -32,11 +32,11 @@ _LUMA = (0.299, 0.587, 0.114)
 def explain(
     bundle: Bundle, requests: Sequence[tuple[PromptRequest, Sequence[str]]], settings: SamplingSection, seed: int, out: Path
 ) -> Path:
-    """Draw pictures with heat maps of some of their prompts' words, and write them into ``out``, whole or not at all; returns it.
+    """Draw pictures with heat maps of some of their prompts' words, and write all of them or nothing into ``out``, which is returned.
 
     ``images/`` gets the pictures, ``heat/`` the overlays, ``maps.safetensors`` the values (float32 of shape (h, w) for each
-    ``<prompt id>/<word>``), ``attention.json`` one row a picture with its words, in the order of ``requests``. InputError, before
-    anything is drawn or written, where a word is not in its prompt.
+    ``<prompt id>/<word>``), ``attention.json`` one row per picture with its words, in the order of ``requests``. Raises InputError,
+    before anything is drawn or written, if a word is not in its prompt.
     """
     explained = explain_pictures(bundle, requests, settings, seed)
     rows: list[dict[str, Any]] = []
@@ -61,7 +61,7 @@ def explain(
 
 
 def write_nothing(out: Path) -> Path:
-    """The folder of :func:`explain` for no picture at all."""
+    """Write the listing of :func:`explain` without any pictures into ``out``, which is returned."""
     write_json(Path(out) / LISTING, {"schema": SCHEMA, "pictures": []})
     return Path(out)
 
@@ -77,10 +77,10 @@ def _write_overlay(item: Explanation, heat: HeatMap, number: int, folder: Path) 
 
 
 def overlay(picture: Image.Image, values: np.ndarray) -> Image.Image:
-    """A heat map, shape (h, w), none negative, laid over its picture, in RGB: gray where the word matters least, glowing where most.
+    """Lay a non-negative heat map, shape (h, w), over its picture, in RGB: gray where the word matters least, glowing where most.
 
     The scale is the map's own, from its lowest to its highest value, but never narrower than its mean ± 25 %. A small picture is
-    enlarged by a whole factor to at least 256 pixels.
+    enlarged by a whole factor to at least 256 pixels on its longer side.
     """
     import matplotlib
 
@@ -95,7 +95,7 @@ def overlay(picture: Image.Image, values: np.ndarray) -> Image.Image:
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
-    """A map on its scale of 0–1, float32: see :func:`overlay`."""
+    """A map rescaled to 0–1, float32, as :func:`overlay` describes."""
     mean = float(values.mean())
     if mean <= 0.0:
         return np.zeros(values.shape, np.float32)

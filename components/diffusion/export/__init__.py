@@ -1,1 +1,1 @@
-"""Style models written to disk: our own layout, and those of other programs."""
+"""Write style models to disk, in our own layout and in those of other programs."""

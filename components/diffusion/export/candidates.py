@@ -1,4 +1,4 @@
-"""Candidates in a model's folder: each a delta that can be drawn with, and the chosen one as the model itself."""
+"""Candidates in a model's folder: each is a delta that can be drawn with, and the chosen one becomes the model itself."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ def write_candidates(folder: Path, files: Mapping[int, Path], card: Mapping[str,
 
 
 def read_candidates(model: Path) -> dict[int, Path]:
-    """Folders to draw with of one training, by step and in its order; the last is the model's own."""
+    """Folders to draw with from one training, by step and in its order; the last is the model's own."""
     found = {int(place.name.removeprefix("step-")): place for place in (model / FOLDER).glob("step-*")}
     training = read_json(model / CARD)["training"]
     return {**dict(sorted(found.items())), int(training.get("ended_at", training["steps"])): model}
 
 
 def seed_folder(model: Path, seed: int) -> Path:
-    """Where a model's folder has the model of the same training with another seed."""
+    """Folder, inside a model's own, for the model of the same training with another seed."""
     return model / FOLDER / f"seed-{seed}"
 
 
 def models_by_seed(model: Path) -> dict[int, Path]:
-    """The folders of all trainings to choose from, by their seeds: the model's own first."""
+    """The folders of all trainings to choose from, by seed, the model's own first."""
     others = {int(place.name.removeprefix("seed-")): place for place in (model / FOLDER).glob("seed-*")}
     return {int(read_json(model / CARD)["seed"]): model, **dict(sorted(others.items()))}
 
 
 def take_candidate(model: Path, step: int, out: Path, selection: Mapping[str, Any]) -> Path:
-    """Write into ``out`` the model as if its training had ended at ``step``, without the other candidates; returns it.
+    """Write the model into ``out`` as if its training had ended at ``step``, without the other candidates; return ``out``.
 
-    Saved as the method saves: a whole model or a delta, with the files for other programs. The training's log stays as it is;
-    ``selection`` goes into the card.
+    The model is saved as its method saves, whole or as a delta, with the files for other programs. The training's log stays as it
+    is; ``selection`` goes into the card.
     """
     source = read_candidates(model)[step]
     with atomic_folder(out) as folder:
         card = read_json(model / CARD)
         for file in sorted(item.relative_to(model) for item in model.rglob("*") if item.is_file()):
-            # Of another candidate's files only the log and the times are this one's too.
+            # Of a model that ended at another step, only the log and the timing are this candidate's too.
             stays = file.parts[0] != FOLDER if source == model else file.parts[0] == "training" and file.suffix != ".png"
             if stays and file.as_posix() != CARD:
                 link_or_copy(model / file, folder / file)

@@ -1,4 +1,4 @@
-"""A workflow for ComfyUI, in the format of its API, which its page opens too."""
+"""A workflow for ComfyUI, in the format of its API, which its web page opens too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components.core.config import SamplingSection
 from components.diffusion.export.guided import Guided
 from components.diffusion.models.families import Family
 
-# ComfyUI's sampler and noise schedule that come nearest to ours; its pictures are alike, not equal.
+# ComfyUI's sampler and noise schedule that come closest to ours; its pictures are similar, not identical.
 SAMPLERS = {
     "dpm++": ("dpmpp_2m", "normal"), "ddim": ("ddim", "ddim_uniform"), "euler": ("euler", "normal"),
     "euler-a": ("euler_ancestral", "normal"), "ddpm": ("ddpm", "normal"), "unipc": ("uni_pc", "normal"),
@@ -29,10 +29,10 @@ def workflow(
     strength: float = 1.0,
     stages: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Nodes:
-    """Nodes of ComfyUI's own by id: ``class_type``, and ``inputs`` that are values or (id, number of an output).
+    """The workflow's nodes, all built into ComfyUI, by id: ``class_type``, and ``inputs`` that are values or [id, output number].
 
     ``checkpoint`` and ``lora`` are files under ``models/checkpoints`` and ``models/loras``; the LoRA is used at ``strength``. Prompts name
-    embeddings as ``embedding:NAME``. ``stages`` are the names that stand for one at each stage of noise, the least noise first.
+    embeddings as ``embedding:NAME``. ``stages`` gives the names that replace an embedding's at each stage of noise, least noise first.
     """
     nodes = {"1": _node("CheckpointLoaderSimple", ckpt_name=checkpoint)}
     model, clip = ["1", 0], ["1", 1]
@@ -71,11 +71,11 @@ def workflow(
 
 
 def _encoded(nodes: Nodes, number: int, text: str, clip: list[Any], stages: Mapping[str, Sequence[str]]) -> list[Any]:
-    """Add the nodes that encode a prompt; returns their output.
+    """Add the nodes that encode a prompt, and return their output.
 
-    Where it names a token of stages there is one for each, in its range of noise: shares of the timesteps, from the noisy end.
+    If the prompt names a staged token, each stage is encoded for its own range of noise: shares of the timesteps from the noisy end.
     """
-    # Other names may begin like it: that of its negative token does.
+    # Other names may begin with the token's: its negative token's does.
     found_in = {token: re.compile(re.escape(token) + r"(?![\w-])") for token in stages}
     token = next((each for each, pattern in found_in.items() if pattern.search(text)), None)
     if token is None:

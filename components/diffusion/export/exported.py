@@ -1,4 +1,4 @@
-"""The model once more from the file that other programs load: the same prompts and seeds, compared with the model's own pictures."""
+"""Draw from the file that other programs load, with the same prompts and seeds, and compare with the model's own pictures."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ FILE = "exported.json"
 
 
 def compare_exported(folder: Path, config: RunConfig, requests: Sequence[PromptRequest]) -> None:
-    """Draw ``requests`` from a model folder's exported file, and write the pictures and their distance from the model's beside those.
+    """Draw ``requests`` from a model folder's exported file; write the pictures, and how far they differ, beside the model's own.
 
     ``training/exported.json`` has the file's kind and, for each prompt, the mean and the largest difference in levels of 0–255. Nothing
-    is written where the model has no such file: its own folder is all there is.
+    is written if no exported file can be drawn from.
     """
     with tempfile.TemporaryDirectory(prefix="styleforge-") as scratch:
         kind, bundle = _load(folder, config, Path(scratch))
@@ -52,13 +52,13 @@ def _summary(difference: Any) -> dict[str, float]:
 
 
 def _load(folder: Path, config: RunConfig, scratch: Path) -> tuple[str, Bundle | None]:
-    """The exported file as a bundle, and what it is: the LoRA on its base by diffusers' own loader, else the one-file checkpoint."""
+    """The kind of exported file and its bundle: the LoRA, put on its base by diffusers, else the one-file checkpoint, else None."""
     if (folder / LORA_FILE).is_file():
         with safe_open(folder / LORA_FILE, "pt") as opened:
             parts = {name.partition(".")[0] for name in opened.keys()}  # noqa: SIM118
         bundle = load_weights(config.base.model, config.base.revision)
         denoiser = bundle.family.layout.denoiser
-        # Those of text encoders are loaded by pipelines alone.
+        # Only pipelines load LoRAs of text encoders.
         if parts == {denoiser}:
             with quiet():
                 bundle.family.parts[denoiser].load_lora_adapter(folder, prefix=denoiser, weight_name=LORA_FILE)

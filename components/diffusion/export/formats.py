@@ -21,19 +21,19 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "kohya.safetensors"
 _KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight", "lora_magnitude_vector.weight": "dora_scale"}
 PORTABLE_KINDS = ("lora", "lokr", "loha")
-"""Kinds of adapters that other programs read. OFT's files elsewhere hold rotations of a layer's output, ours turn its input."""
+"""Kinds of adapters that other programs read. Not OFT: elsewhere its files hold rotations of a layer's output, ours rotate its input."""
 _ADAPTER = re.compile(r"\.(?=(?:lora|lokr|hada|pissa)_)")
-"""What parts a layer's name from its adapter's."""
+"""The dot that separates a layer's name from its adapter's."""
 _OUTER = re.compile(r"\.(?:lora_B\.weight|lokr_w1|lokr_w1_a|hada_w1_a)$")
-"""The one factor of an update that takes up its scale."""
+"""The one factor of an update that its scale is multiplied into."""
 
 Tensors = Mapping[str, torch.Tensor]
 
 
 def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, layout: Layout) -> list[str]:
-    """Write every such file that a recipe has a use for, and return their names, sorted.
+    """Write every such file that suits a recipe, and return their names, sorted.
 
-    ``tensors`` are named as in :class:`components.diffusion.training.trainables.Trainables`, ``layout`` is the base's family's.
+    ``tensors`` are named as in :class:`components.diffusion.training.trainables.Trainables`, ``layout`` is that of the base's family.
     """
     files = {}
     for token in recipe.new_tokens:
@@ -41,7 +41,7 @@ def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, layout: Layout
     kind, unet = recipe.lora.kind, layout.denoiser == "unet"
     adapters = {name: value for name, value in tensors.items() if _ADAPTER.search(name)} if kind in PORTABLE_KINDS else {}
     if recipe.strength != 1.0 and recipe.lora.dora:
-        # Beside the direction it has the lengths of the base's own rows, which no factor scales.
+        # Besides the direction, DoRA has the lengths of the base's own rows, which no factor scales.
         adapters = {}
     if adapters:
         recipe, adapters = without_origin(recipe, adapters)
@@ -50,7 +50,7 @@ def write_formats(folder: Path, tensors: Tensors, recipe: Recipe, layout: Layout
         if unet:
             files[KOHYA_FILE] = kohya_lora(adapters, recipe, two_encoders="text_encoder_2" in layout.parts)
         else:
-            # ComfyUI reads these files too, and of the scale what is in the tensors.
+            # ComfyUI reads these files too, but only sees a scale that is in the tensors.
             recipe, adapters = scaled(recipe, adapters)
     lora = bool(adapters) and (kind != "loha" or not unet)
     if lora:
@@ -75,7 +75,7 @@ def embedding(token: str, tensors: Tensors, layout: Layout) -> dict[str, torch.T
 
 
 def without_origin(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str, torch.Tensor]]:
-    """Adapters for the base as it was, of twice the rank where they began from a part of it: B·A − B₀·A₀ is [B, −B₀]·[A, A₀]."""
+    """Adapters for the unchanged base; those that started as a part of it (PiSSA) get twice the rank: B·A − B₀·A₀ is [B, −B₀]·[A, A₀]."""
     if recipe.lora.init != "pissa":
         return recipe, dict(adapters)
     joined = {}
@@ -89,7 +89,7 @@ def without_origin(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str,
 
 
 def scaled(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str, torch.Tensor]]:
-    """Adapters whose scale alpha / rank is in the tensors, and so 1."""
+    """Multiply the scale alpha / rank into the adapters' tensors, so that it becomes 1."""
     scale = recipe.alpha / recipe.rank
     held = {name: value * scale if scale != 1 and _OUTER.search(name) else value for name, value in adapters.items()}
     return replace(recipe, lora=recipe.lora.model_copy(update={"alpha": None})), held
@@ -98,9 +98,9 @@ def scaled(recipe: Recipe, adapters: Tensors) -> tuple[Recipe, dict[str, torch.T
 def kohya_lora(adapters: Tensors, recipe: Recipe, *, two_encoders: bool) -> dict[str, torch.Tensor]:
     """Adapters under kohya's names: ``lora_unet_…``, ``lora_te_…`` (``lora_te1_…``, ``lora_te2_…``), each with its alpha.
 
-    LoKr and LoHa have their tensors' names from LyCORIS, as in peft. Programs do not agree on when LoKr's alpha counts, so it is the rank.
-    diffusers' ``convert_state_dict_to_kohya`` writes the rank for every alpha, leaves DoRA's magnitudes unnamed, and calls the
-    one text encoder of Stable Diffusion 1.x ``te1``.
+    LoKr's and LoHa's tensors have LyCORIS's names, as in peft. Programs disagree on when LoKr's alpha applies, so the scale of both is
+    in the tensors and alpha is the rank. diffusers' ``convert_state_dict_to_kohya`` is not used: it writes the rank for every alpha,
+    does not rename DoRA's magnitudes, and calls the one text encoder of Stable Diffusion 1.x ``te1``.
     """
     if recipe.lora.kind != "lora":
         recipe, adapters = scaled(recipe, adapters)
@@ -110,7 +110,7 @@ def kohya_lora(adapters: Tensors, recipe: Recipe, *, two_encoders: bool) -> dict
         part, _, rest = name.partition(".")
         layer, kind = rest[: _place(rest) - 1], rest[_place(rest) :]
         if part != "unet" and not layer.startswith("text_model."):
-            # The public files were made when CLIP's layers were one level deeper.
+            # Public files date from when CLIP's layers were one level deeper.
             layer = f"text_model.{layer}"
         key = f"{prefixes[part]}_{layer.replace('.', '_')}"
         renamed[f"{key}.{_KOHYA.get(kind, kind)}"] = value.reshape(-1, 1) if "magnitude" in kind else value
@@ -119,14 +119,14 @@ def kohya_lora(adapters: Tensors, recipe: Recipe, *, two_encoders: bool) -> dict
 
 
 def _place(name: str) -> int:
-    """Where an adapter's own name begins behind its layer's."""
+    """Index at which an adapter's own name begins, after its layer's."""
     found = _ADAPTER.search(name)
     assert found is not None
     return found.start() + 1
 
 
 def _write_lora(folder: Path, adapters: Tensors, recipe: Recipe, pipeline: str) -> None:
-    """As diffusers itself writes it, so that ``load_lora_weights`` takes the folder."""
+    """Write a LoRA as diffusers itself does, so that ``load_lora_weights`` accepts the folder."""
     import diffusers
 
     layers: dict[str, dict[str, Any]] = {}
@@ -146,7 +146,7 @@ def _write_lora(folder: Path, adapters: Tensors, recipe: Recipe, pipeline: str) 
 
 
 def sort_metadata(path: Path) -> None:
-    """Give a safetensors file's metadata a fixed order; safetensors writes another in each process, and equal models differed.
+    """Give a safetensors file's metadata a fixed order: safetensors' own varies by process, so the files of equal models would differ.
 
     A safetensors file begins with the length of its JSON header (8 bytes, little-endian); only the header is touched.
     """
@@ -154,7 +154,7 @@ def sort_metadata(path: Path) -> None:
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-    # Offsets count from the header's end, and it may end with blanks.
+    # Offsets count from the header's end; padding it with blanks to its old length keeps them valid.
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
     with atomic_file(path) as temporary:
         temporary.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])

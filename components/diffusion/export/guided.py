@@ -1,4 +1,4 @@
-"""Guidance as other programs have it: a scale and a negative prompt, and in ComfyUI another prompt between the two."""
+"""Guidance as other programs express it: a scale and a negative prompt, and in ComfyUI a third prompt between the two."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from components.diffusion.sampling.jobs import PromptRequest
 
 @dataclass(frozen=True)
 class Guided:
-    """negative + middle_scale · (middle − negative) + scale · (prompt − middle); without a ``middle`` prompt the negative one is it.
+    """Guidance as negative + middle_scale · (middle − negative) + scale · (prompt − middle).
 
-    ``note`` is what a user must be told, empty for plain guidance.
+    Without a ``middle`` prompt, the negative one takes its place. ``note`` is what a user must be told, empty for plain guidance.
     """
 
     scale: float
@@ -25,7 +25,7 @@ class Guided:
 
 
 def guided(settings: SamplingSection, guidance: float, request: PromptRequest, *, middle: bool = False) -> Guided:
-    """A request's guidance for other programs, by the run's scale ``guidance``; with ``middle`` for one that takes three prompts.
+    """A request's guidance for other programs, at the run's scale ``guidance``; ``middle`` is for programs that take three prompts.
 
     What they cannot express becomes plain guidance, and the note says so.
     """

@@ -1,6 +1,6 @@
-"""The layout of the original one-file checkpoints, which AUTOMATIC1111 and ComfyUI load: a model's tensors under its names.
+"""Write a model in the original one-file layout, which AUTOMATIC1111 and ComfyUI load.
 
-:mod:`components.diffusion.models.loading` reads such files,
+:mod:`components.diffusion.models.loading` reads such files;
 :data:`components.diffusion.models.layouts.WHOLE_KINDS` tells their kinds apart.
 """
 
@@ -21,7 +21,7 @@ from components.diffusion.training.checkpoints import save_tensors
 Tensors = Mapping[str, torch.Tensor]
 ZERO_SNR_MARK = "ztsnr"
 OPEN_CLIP_PREFIX = ".model."
-"""How the prefix of a text encoder ends that is written as OpenCLIP's; others keep the names of CLIP in transformers."""
+"""Ending of a text encoder's prefix if it is written with OpenCLIP's names; others keep the names of CLIP in transformers."""
 
 _UNET_ENDS = {
     "time_embedding.linear_1.": "time_embed.0.", "time_embedding.linear_2.": "time_embed.2.", "conv_in.": "input_blocks.0.0.",
@@ -52,8 +52,8 @@ _OPEN_CLIP_LAYER = {
 def kind_of(family: Family) -> FileKind:
     """The kind of file that a model is written as.
 
-    1.x and 2.x have one diffusers layout. What tells them apart is the text encoder's activation: programs that read the
-    files run CLIP's with ``quick_gelu`` and OpenCLIP's with ``gelu``.
+    1.x and 2.x share one diffusers layout. The text encoder's activation tells them apart: programs that read the files run
+    CLIP's with ``quick_gelu`` and OpenCLIP's with ``gelu``. Raises InputError for a family that has no such layout here.
     """
     kinds = [kind for kind in WHOLE_KINDS if kind.layout is family.layout]
     if not kinds:
@@ -65,9 +65,9 @@ def kind_of(family: Family) -> FileKind:
 
 
 def original_tensors(family: Family) -> dict[str, torch.Tensor]:
-    """A model's tensors by the names of the original layout, with the marks that other programs know v-prediction by.
+    """A model's tensors under the names of the original layout, with the marks by which other programs recognise v-prediction.
 
-    InputError where a tensor has no place in the layout: the network is a variant of another kind.
+    Raises InputError if a tensor has no place in the layout, because the network is another variant.
     """
     kind = kind_of(family)
     parts = {name: part.state_dict() for name, part in family.parts.items()}
@@ -80,7 +80,7 @@ def original_tensors(family: Family) -> dict[str, torch.Tensor]:
 
 
 def write_original(family: Family, file: Path, dtype: torch.dtype | None = None) -> Path:
-    """Write a model as one safetensors file, with ``dtype`` in that precision; returns ``file``."""
+    """Write a model as one safetensors file, cast to ``dtype`` if given; return ``file``."""
     tensors = original_tensors(family)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(file, {name: value.to(dtype) if dtype and value.is_floating_point() else value for name, value in tensors.items()})
@@ -88,7 +88,7 @@ def write_original(family: Family, file: Path, dtype: torch.dtype | None = None)
 
 
 def rename(parts: Mapping[str, Tensors], configs: Mapping[str, Any], kind: FileKind) -> dict[str, torch.Tensor]:
-    """Tensors of a diffusers folder's networks by the names of the original layout; InputError where one has no place in it."""
+    """Give the tensors of a diffusers folder's networks their original names; raises InputError if one has no place in the layout."""
     renamed: dict[str, torch.Tensor] = {}
     for part, prefix in kind.prefixes.items():
         tensors = parts[part]
@@ -105,7 +105,7 @@ def rename(parts: Mapping[str, Tensors], configs: Mapping[str, Any], kind: FileK
 
 
 def _begin(name: str, names: Mapping[str, str]) -> str:
-    """The name with its beginning as ``names`` says."""
+    """The name with its beginning replaced according to ``names``."""
     for old, new in names.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
@@ -122,7 +122,7 @@ def _unet_name(name: str, config: Any) -> str:
         return _begin(name, _UNET_ENDS)
     block, kind, number, inner = rest.split(".", 3)
     down, index = place == "down_blocks", int(block) * each + int(number)
-    # A down block has one layer less than an up block, and its downsampling is numbered as one.
+    # A down block has one layer fewer than an up block, and its downsampling is numbered as if it were one.
     blocks = f"input_blocks.{index + 1}" if down else f"output_blocks.{index}"
     if kind == "resnets":
         return f"{blocks}.0.{_begin(inner, _RESNET)}"
@@ -152,7 +152,7 @@ def _vae_name(name: str, levels: int) -> str:
     if place not in ("down_blocks", "up_blocks"):
         return _begin(name, _VAE_ENDS)
     _, block, kind, number, inner = rest.split(".", 4)
-    # The original numbers the decoder's levels from the largest picture on.
+    # The original numbers the decoder's levels from the highest resolution down.
     level = f"{half}.down.{block}" if place == "down_blocks" else f"{half}.up.{levels - 1 - int(block)}"
     if kind == "resnets":
         return f"{level}.block.{number}.{_begin(inner, _VAE_RESNET)}"
@@ -160,7 +160,7 @@ def _vae_name(name: str, levels: int) -> str:
 
 
 def _open_clip(tensors: Tensors) -> dict[str, torch.Tensor]:
-    """OpenCLIP's names: one matrix for query, key and value, and a projection that is multiplied from the other side."""
+    """Rename tensors to OpenCLIP's layout: one matrix for query, key and value, and a transposed text projection."""
     found: dict[str, torch.Tensor] = {}
     for name, value in tensors.items():
         if name == "text_projection.weight":

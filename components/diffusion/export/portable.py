@@ -41,9 +41,9 @@ FORMATS = {
     "comfyui": "the folders of ComfyUI's models/, with a workflow",
 }
 EXAMPLE = "a house by a river"
-"""What a workflow asks for, in the model's template."""
+"""What an example prompt asks for, in the model's template."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# Width of the first level, and of the text's states, of Stable Diffusion 1.x, 2.x and XL.
+# Widths of the UNet's first level and of the text states in Stable Diffusion 1.x, 2.x and XL.
 _PUBLISHED_WIDTH, _PUBLISHED_STATES = 320, (768, 1024, 2048)
 _OTHER_SIZE = (
     "AUTOMATIC1111 and ComfyUI know the networks of Stable Diffusion 1.x, 2.x and XL alone. This one has another size, so they do "
@@ -53,9 +53,9 @@ _OTHER_SIZE = (
 
 @dataclass(frozen=True)
 class StyleModel:
-    """A model folder: its card, and ``record``, what trained on which base (None where that is not recorded).
+    """A model folder: its card, and ``record``, which says what was trained on which base (None if that is not recorded).
 
-    ``strength`` is α of the weights θ₀ + α (θ − θ₀) that are exported, for the base's θ₀ and the model's θ.
+    ``strength`` is α in the exported weights θ₀ + α (θ − θ₀), where θ₀ are the base's weights and θ the model's.
     """
 
     folder: Path
@@ -76,7 +76,7 @@ class StyleModel:
 
     @property
     def concepts(self) -> list[dict[str, Any]]:
-        """What the card lists: each ``token``, and its ``negative`` one where it has one."""
+        """The concepts that the card lists, each with its ``token`` and its ``negative`` token, if any."""
         return list(self.card.get("concepts") or [{"token": self.card.get("identifier", "")}])
 
     @property
@@ -86,26 +86,26 @@ class StyleModel:
 
     @property
     def stages(self) -> dict[str, list[str]]:
-        """The tokens that have rows for each stage of noise, and what stands for each at them, the least noise first."""
+        """The tokens that have rows for each stage of noise, and their names at each stage, least noise first."""
         recipe = self.record.recipe if self.record and "tokens" in self.trains else None
         return {token: stage_names(token, recipe.stages) for token in recipe.tokens} if recipe and recipe.stages > 1 else {}
 
     @property
     def layout(self) -> Layout | None:
-        """That of its family; None for a delta that was written before deltas recorded it."""
+        """The layout of its family; None for a delta that was written before deltas recorded it."""
         if (self.folder / "model_index.json").is_file():
             return check_folder(self.folder, weights=False)
         return LAYOUTS.get(self.card.get("base", {}).get("pipeline", ""))
 
     def for_one_stage(self, text: str) -> str:
-        """A prompt as programs take it that have one for all steps: tokens of stages are those of the middle one."""
+        """A prompt for programs that use one prompt for all steps: staged tokens are written as those of the middle stage."""
         for token, names in self.stages.items():
             text = text.replace(token, names[len(names) // 2])
         return text
 
     @property
     def low_rank(self) -> bool:
-        """Whether nothing but low-rank updates trained."""
+        """Whether nothing but low-rank updates was trained."""
         return bool(self.trains) and all(way.endswith(".low-rank") for way in self.trains)
 
     @property
@@ -115,13 +115,13 @@ class StyleModel:
 
     @property
     def lora(self) -> Path | None:
-        """The file of the low-rank updates in kohya's format, where nothing else trained and their kind has one."""
+        """The file of the low-rank updates in kohya's format, if nothing else was trained and other programs read their kind."""
         return self.folder / KOHYA_FILE if self.low_rank and self.kind in PORTABLE_KINDS else None
 
 
 @dataclass(frozen=True)
 class Written:
-    """What came of an export: notes for its users, the family's name, and what its code for diffusers needs.
+    """The result of an export: notes for its users, and what code that loads it in diffusers needs.
 
     ``drawing`` is how the model was scored. ``pipeline`` and ``scheduler`` are classes of diffusers, ``scheduler_options`` what
     differs from the base's own scheduler. ``embeddings`` gives for each token its file and the file's keys.
@@ -136,7 +136,7 @@ class Written:
 
 
 def open_model(folder: Path, strength: float = 1.0) -> StyleModel:
-    """Read what a model folder says of itself; no weights are opened."""
+    """Read a model folder's card and record; no weights are opened."""
     card = read_card(folder)
     return StyleModel(folder, card, read_delta(folder) if is_delta(folder) or {"recipe", "base"} <= set(card) else None, strength)
 
@@ -158,8 +158,8 @@ def check_format(model: StyleModel, target: str, where: str) -> None:
 def _why_not(model: StyleModel, target: str) -> str:
     """Why a model cannot be exported in a format; empty where it can.
 
-    A LoRA file is all of a model only where nothing but low-rank updates trained, embeddings only where nothing but new tokens
-    did. Of new tokens alone there is no checkpoint, for their base is unchanged.
+    A LoRA file holds all of a model only if nothing but low-rank updates was trained, and embeddings only if nothing but new tokens
+    was. New tokens alone have no checkpoint, since their base is unchanged.
     """
     low_rank, tokens = model.low_rank, model.trains == {"tokens"}
     if model.record and model.record.aligned_to:
@@ -179,14 +179,14 @@ def _why_not(model: StyleModel, target: str) -> str:
         return f"it trained {', '.join(sorted(model.trains))}" if model.trains else "nothing is recorded of what it trained"
     if target == "a1111-lora" and model.lora is None:
         return f"its adapters are of kind {model.kind}, which no other program reads"
-    # The files for other programs that training wrote; a whole pipeline that such a model was merged into lacks them.
+    # Files for other programs are written in training; a whole pipeline that such a model was merged into lacks them.
     files = [*model.embeddings.values(), *([model.lora] if model.lora else [])]
     gone = [file.name for file in files if not file.is_file()]
     return f"{', '.join(gone)} is not in {model.folder}" if gone and (target != "single-file" or model.embeddings) else ""
 
 
 def write_format(model: StyleModel, target: str, name: str, out: Path, dtype: str = "fp32") -> Written:
-    """Write a model into ``out``, an empty folder, in one of its :func:`formats_of`; files are called by ``name``.
+    """Write a model into ``out``, an empty folder, in one of its :func:`formats_of`; its checkpoint or LoRA is called ``name``.
 
     ``dtype``, one of ``DTYPES``, is the precision of whole networks. LoRA and embedding files stay as they were trained.
 
@@ -228,7 +228,7 @@ def _write_single_file(model: StyleModel, name: str, out: Path, dtype: torch.dty
 
 
 def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) -> Written:
-    """Everything that the workflow loads, the checkpoint of an unchanged base included."""
+    """Write a workflow and everything that it loads, including the checkpoint of an unchanged base."""
     lora = f"{name}.safetensors" if model.lora else None
     unchanged = lora is not None or model.trains == {"tokens"}
     family = _base(model) if unchanged else _whole(model).family
@@ -248,12 +248,12 @@ def _write_comfyui(model: StyleModel, name: str, out: Path, dtype: torch.dtype) 
 
 
 def _spelled(token: str) -> str:
-    """As ComfyUI's prompts name an embedding."""
+    """A token's embedding as ComfyUI's prompts name it."""
     return f"embedding:{file_stem(token)}"
 
 
 def example_request(model: StyleModel, text: str, spell: Callable[[str], str] = str) -> PromptRequest:
-    """A text in the model's template, its tokens as ``spell`` writes them."""
+    """A text in the model's template, with its tokens as ``spell`` writes them."""
     rows = [{key: spell(str(row[key])) for key in ("token", "negative") if row.get(key)} for row in model.concepts]
     return request_for("example", "", text, sampling_settings(model.card).style_template, [row for row in rows if row])
 
@@ -272,7 +272,7 @@ def _strength(model: StyleModel) -> dict[str, float]:
 
 
 def _base(model: StyleModel) -> Family:
-    """The base that the model belongs to, with the weights that it was trained on."""
+    """The model's base, checked to have the weights that the model was trained on."""
     assert model.record is not None
     bundle = load_bundle(model.record.model, model.record.revision, "cpu")
     check_base(model.record, bundle.digest)
@@ -280,7 +280,7 @@ def _base(model: StyleModel) -> Family:
 
 
 def _checkpoint(model: StyleModel, family: Family, file: Path, dtype: torch.dtype) -> None:
-    """One file; the rows of new tokens are left out, since other programs take a table of CLIP's own size alone."""
+    """Write one file, without the rows of new tokens, since other programs only accept a table of CLIP's own size."""
     for name, encoder in family.text_encoders.items():
         added = [family.tokenizers[name].get_vocab()[row] for row in _row_names(model) if row in family.tokenizers[name].get_vocab()]
         if added:
@@ -297,7 +297,7 @@ def _row_names(model: StyleModel) -> list[str]:
 
 
 def _drop_tokens(folder: Path, names: list[str]) -> None:
-    """Take tokens that were added out of a saved tokenizer."""
+    """Remove added tokens from a saved tokenizer."""
     file = folder / "tokenizer.json"
     if names and file.is_file():
         content = read_json(file)
@@ -325,9 +325,9 @@ def _written(
     model: StyleModel, family: Family | None = None, notes: list[str] | None = None,
     embeddings: dict[str, tuple[str, list[str]]] | None = None, *, middle: bool = False,
 ) -> Written:  # fmt: skip
-    """``middle`` says that the format takes guidance by three prompts."""
+    """Describe an export; ``middle`` says that its format takes guidance by three prompts."""
     settings = sampling_settings(model.card)
-    # Files without a base are those of programs that read one-file checkpoints.
+    # Files without a base are for programs that read one-file checkpoints.
     drawing = family.drawing(settings) if family else WHOLE_KINDS[0].layout.settled(settings, {})
     name = drawing.scheduler
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
@@ -346,7 +346,7 @@ def _written(
     if base:
         options = _differences(name, base)
     else:
-        # What our scheduler asks for whatever the base: its own options, and those that bases differ in.
+        # What our scheduler needs whatever the base: its own options, and those in which bases differ.
         ours = make_scheduler(name, {}).config
         options = {key: ours[key] for key in (*samplers[name][1], "clip_sample", "timestep_spacing") if key in ours}
     return Written(notes, drawing, pipeline, samplers[name][0], options, embeddings or {})
@@ -363,7 +363,7 @@ def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:
 
 
 def _differences(name: str, base: dict[str, Any]) -> dict[str, Any]:
-    """What diffusers must be told beside the base's own configuration to draw as :func:`make_scheduler`'s scheduler does."""
+    """Options that diffusers needs besides the base's own configuration to draw as :func:`make_scheduler`'s scheduler does."""
     import diffusers
 
     ours = make_scheduler(name, base)
@@ -372,7 +372,7 @@ def _differences(name: str, base: dict[str, Any]) -> dict[str, Any]:
 
 
 def public_card(card: dict[str, Any]) -> dict[str, Any]:
-    """A card without the paths of this machine (of a local base only its folder's name is kept), and without who gave which consent."""
+    """A card without this machine's paths (of a local base only a name is kept), and without who gave which consent."""
     if "rights" in card:
         card = {**card, "rights": [{key: value for key, value in row.items() if key != "consent"} for row in card["rights"]]}
     if "base" not in card or is_public(str(card["base"]["model"])):
@@ -386,6 +386,6 @@ def is_public(base: str) -> bool:
 
 
 def base_name(card: dict[str, Any]) -> str:
-    """The last part of the base's name, fit for a file: ``stable-diffusion-v1-5``."""
+    """The last part of the base's name, made fit for a file name: ``stable-diffusion-v1-5``."""
     stem = re.sub(r"\.safetensors$", "", re.split(r"[/\\]", str(card["base"]["model"]).rstrip("/\\"))[-1])
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or digest_value(stem)[:8]

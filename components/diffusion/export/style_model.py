@@ -36,10 +36,10 @@ LIBRARIES = ("styleforge", "torch", "diffusers", "transformers", "accelerate", "
 
 @dataclass(frozen=True)
 class Timing:
-    """What a training took: wall time, the pictures of all processes, and the step it was taken up from.
+    """What a training used: wall time, the number of images over all processes, and the step that it resumed from.
 
-    ``gpu`` is the name of the GPUs of several processes and the most memory in bytes that one of them had allocated, which
-    nobody outside of them can see.
+    ``gpu`` is for training in several processes: the GPUs' name and the most memory in bytes that one process had allocated, which
+    cannot be seen from outside.
     """
 
     seconds: float
@@ -48,7 +48,7 @@ class Timing:
     gpu: tuple[str, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As ``training/timing.json`` holds it."""
+        """The content of ``training/timing.json``."""
         rate = self.images / self.seconds if self.seconds else 0.0
         gpu = {"device": self.gpu[0], "peak_memory_bytes": self.gpu[1]} if self.gpu else {}
         rates = {"seconds": round(self.seconds, 3), "images_per_second": round(rate, 2)}
@@ -57,7 +57,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Made:
-    """What a training left on its way: a file for each candidate, by step, and previews."""
+    """What a training produced along the way: a file for each candidate, by step, and previews."""
 
     candidates: Mapping[int, Path]
     previews: Sequence[Path]
@@ -67,10 +67,10 @@ def write_model(
     config: RunConfig, method: Method, bundle: Bundle, trained: Mapping[str, torch.Tensor], style_set: Path, out: Path,
     log: list[dict[str, Any]], timing: Timing, made: Made, aligned_to: Sample | None = None,
 ) -> None:  # fmt: skip
-    """Write the finished style model, whole or not at all: all of it, or, as a delta, only ``trained``; and files for other programs.
+    """Write the finished style model, all files or none: the whole model, or a delta of ``trained`` alone; and files for other programs.
 
-    ``aligned_to`` is the StyleRef picture that it is drawn in line with, for a method that does so.
-    Everything in the folder is a function of the run's inputs, but ``training/timing.json``.
+    ``aligned_to`` is the StyleRef picture that drawings are aligned to, for a method that does so.
+    Everything in the folder except ``training/timing.json`` is a function of the run's inputs.
     """
     with atomic_folder(Path(out)) as folder:
         if method.save == "delta":
@@ -100,7 +100,7 @@ def write_model(
 
 
 def describe(config: RunConfig, method: Method, bundle: Bundle, style_set: Path) -> dict[str, Any]:
-    """What ``styleforge.json`` holds: how the model came to be, and how to ask it for pictures."""
+    """The content of ``styleforge.json``: how the model was made, and how to draw with it."""
     manifest = read_jsonl(Path(style_set) / "manifest.jsonl")
     return {
         "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""A base or fine-tuned model with everything that belongs to it, loaded from wherever it lives; safetensors only."""
+"""A base or fine-tuned model with everything that belongs to it, loaded from wherever it is stored; safetensors only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CPU, AS_FILES = torch.device("cpu"), Precisions()
 
 @dataclass(frozen=True)
 class Origin:
-    """The base that a model was tuned from, and the digest of its files (None: it is in use, so nobody need ask)."""
+    """The base that a model was tuned from, and the digest of its files (None: it is in use, so it need not be checked)."""
 
     model: str
     revision: str | None
@@ -35,8 +35,8 @@ class Origin:
 class Bundle:
     """A text-to-image model: its family, its configured ``model`` and ``revision``, and the local folder or file it came from.
 
-    ``tuned_from`` is the base whose weights have moved; None for a model that is a base itself. ``aligned_to`` is the picture of the
-    style that it is drawn in line with, where it is.
+    ``tuned_from`` is the base that was fine-tuned; None for a model that is a base itself. ``aligned_to`` is the style picture that
+    drawings are aligned to, if any.
     """
 
     family: Family
@@ -48,15 +48,15 @@ class Bundle:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the files of its parts (or delta), as they were loaded; logs and other files beside them do not count."""
+        """sha256 of the files of its parts (or of its delta); logs and other files beside them do not count."""
         return read_delta(self.path).digest if is_delta(self.path) else content_digest(self.path)
 
     @cached_property
     def frozen(self) -> Bundle:
-        """The base with its own weights, held as the model is and on the same device; itself where nothing was tuned.
+        """The base with its own weights, in the model's precisions and on its device; the bundle itself if nothing was tuned.
 
-        A copy: adapters are folded into the weights, from which they cannot be taken out to the bit. InputError where the base is not
-        here, or is another one now.
+        A separate copy: adapters are folded into the weights and cannot be removed bit for bit. Raises InputError if the base is
+        missing or has changed.
         """
         origin, family = self.tuned_from, self.family
         if origin is None:
@@ -91,12 +91,12 @@ def load_bundle(
             id (``owner/name``), whose ``revision`` is a full commit hash.
         device: default: the accelerator, else the CPU.
         base: where the base of a style model is; default: where it was in training.
-        memory: whose ``precision`` and ``offload`` hold; default: those that a style model was trained with, else the defaults.
+        memory: the ``precision`` and ``offload`` to use; default: those that a style model was trained with, else the configuration's.
 
     Raises:
-        InputError: nothing is there, a part is missing, weights are pickled, the architecture is another one, or a delta's
+        InputError: nothing is there, a part is missing, weights are pickled, the architecture is not supported, or a delta's
             base is a delta.
-        ConfigError: a precision that this machine does not have.
+        ConfigError: this machine does not support a precision.
         ServiceUnreachable: the hub does not answer.
     """
     place = torch.device(device) if device else default_device()
@@ -111,9 +111,10 @@ def load_weights(
     model: str | Path, revision: str | None = None, precisions: Precisions = AS_FILES, device: torch.device = CPU, *,
     base: str | Path | None = None, whole: Collection[str] = (),
 ) -> Bundle:  # fmt: skip
-    """The same on the CPU, before it is brought into ``precisions``: each part in the type that it will compute with on ``device``.
+    """Load a model as :func:`load_bundle` does, but on the CPU and not yet lowered to ``precisions``.
 
-    Parts of the ``whole`` kinds, and those that a delta changes, are in fp32.
+    Each part is in the dtype that it will compute in on ``device``; parts of the ``whole`` kinds, and those that a delta changes,
+    are in fp32.
     """
     where = str(model)
     folder = Path(where).expanduser()
@@ -132,13 +133,13 @@ def load_weights(
 
 
 def _origin(path: Path, base: str | Path | None) -> Origin | None:
-    """The base of a whole style model, as its card says, at another place where one is given."""
+    """The base that a whole style model's card names, at the path ``base`` if one is given."""
     recorded = read_card(path).get("base") if path.is_dir() else None
     return Origin(str(base or recorded["model"]), recorded["revision"], recorded["digest"]) if recorded else None
 
 
 def _load_delta(folder: Path, where: str, precisions: Precisions, device: torch.device, base: str | Path | None) -> Bundle:
-    """A delta's base with the delta folded in, in fp32."""
+    """A delta's base with the delta folded in; the parts that it changes are in fp32."""
     delta = read_delta(folder)
     if is_delta(Path(base or delta.model).expanduser()):
         raise InputError(
@@ -152,7 +153,7 @@ def _load_delta(folder: Path, where: str, precisions: Precisions, device: torch.
 
 
 def _recorded(folder: Path) -> BaseSection:
-    """How the base was held when a style model was trained, as its card says; the defaults for any other model."""
+    """The precision and offloading that a style model was trained with, from its card; the defaults for any other model."""
     if not (folder / CARD).is_file():
         return BaseSection()
     held = read_card(folder).get("base", {}).get("memory", {})

@@ -1,4 +1,4 @@
-"""What prompts are to a denoiser: one tensor or several that go together, row by row."""
+"""Encoded prompts as a denoiser takes them: one tensor, or several that belong together row by row."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 class Conditioning:
     """N prompts as the denoiser takes them.
 
-    ``states`` are the token states, shape (N, L, D); ``pooled`` one vector a prompt, shape (N, P), or None in families whose
-    denoiser takes none; ``mask`` is true at the tokens that the denoiser shall attend to, shape (N, L), or None where it attends to
-    all.
+    ``states`` are the token states, shape (N, L, D); ``pooled`` is one vector per prompt, shape (N, P), or None in families whose
+    denoiser takes none; ``mask``, shape (N, L), is true at the tokens that the denoiser attends to, or None if it attends to all.
     """
 
     states: torch.Tensor
@@ -26,13 +25,13 @@ class Conditioning:
         return len(self.states)
 
     def own_states(self) -> list[torch.Tensor]:
-        """The states of each prompt's own tokens, shapes (l, D); of shapes alone (meta tensors) all, as of prompts of full length."""
+        """The states of each prompt's own tokens, shapes (l, D); meta tensors, whose mask has no values, count as full-length prompts."""
         if self.mask is None or self.mask.is_meta:
             return list(self.states)
         return [states[mask] for states, mask in zip(self.states, self.mask, strict=True)]
 
     def index_select(self, index: torch.Tensor) -> Conditioning:
-        """The rows that ``index`` (integers, shape (M,)) names, in its order."""
+        """The rows that ``index`` (integers, shape (M,)) selects, in its order."""
         pooled, mask = (None if each is None else each.index_select(0, index) for each in (self.pooled, self.mask))
         return Conditioning(self.states.index_select(0, index), pooled, mask)
 
@@ -42,7 +41,7 @@ class Conditioning:
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """All rows of all parts, of one family, under each other."""
+        """Concatenate the rows of ``parts``, all of one family."""
         pooled = [part.pooled for part in parts if part.pooled is not None]
         masks = [part.mask for part in parts if part.mask is not None]
         states = torch.cat([part.states for part in parts])

@@ -1,4 +1,4 @@
-"""Deltas: only what a method changed, with the base that it belongs to; written, read, and put back onto the base."""
+"""Deltas, which hold only what a method changed and name the base that they belong to: read them and apply them to the base."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CARD = "styleforge.json"
 
 @dataclass(frozen=True)
 class StylePicture:
-    """A picture of the style that a model is drawn in line with, and the prompt that would draw it."""
+    """A picture of the style that a model's drawings are aligned to, and the prompt that would draw it."""
 
     path: Path
     prompt: str
@@ -33,7 +33,7 @@ class StylePicture:
 
 @dataclass(frozen=True)
 class Delta:
-    """A delta folder's record: what trained, and the base's ``model``, ``revision`` and ``digest``; the picture it is drawn by, if any."""
+    """A delta folder's record: what was trained, the base's name, revision and digest, and the picture to align drawings to, if any."""
 
     folder: Path
     recipe: Recipe
@@ -44,18 +44,18 @@ class Delta:
 
     @property
     def digest(self) -> str:
-        """sha256 of the base's digest, what trained, and the tensors; and of the picture it is drawn by."""
+        """sha256 of the base's digest, the recipe and the tensors; and, if there is one, of the style picture and its prompt."""
         picture = [fingerprint(self.aligned_to.path), self.aligned_to.prompt] if self.aligned_to else []
         return digest_value([self.base_digest, self.recipe.as_json(), fingerprint(self.folder / DELTA_FILE), *picture])
 
 
 def is_delta(folder: Path) -> bool:
-    """Whether a folder holds a delta and no whole model."""
+    """Whether a folder holds a delta rather than a whole model."""
     return (folder / DELTA_FILE).is_file()
 
 
 def read_delta(folder: Path) -> Delta:
-    """Read a delta folder's record; the tensors are not opened. InputError where it is missing or incomplete."""
+    """Read a delta folder's record without opening the tensors; raises InputError if it is missing or incomplete."""
     file = folder / CARD
     if not file.is_file():
         raise InputError(str(folder), f"a delta without {CARD}", expected="the folder as it was written, with the base's name in it")
@@ -71,9 +71,9 @@ def read_delta(folder: Path) -> Delta:
 
 
 def apply_delta(family: Family, delta: Delta) -> None:
-    """Put a delta into its base's family, in place; the family is a plain one afterwards.
+    """Fold a delta into its base's family, in place; no adapters are left in the family.
 
-    InputError where the tensors are damaged, or are not those of this base.
+    Raises InputError if the tensors are damaged or do not belong to this base.
     """
     file = delta.folder / DELTA_FILE
     try:
@@ -90,13 +90,13 @@ def apply_delta(family: Family, delta: Delta) -> None:
 
 
 def check_base(delta: Delta, digest: str) -> None:
-    """Refuse (InputError) a base with other weights than the delta was trained on."""
+    """Refuse (InputError) a base whose weights are not those that the delta was trained on."""
     if digest != delta.base_digest:
         raise other_base(delta.folder, delta.model, delta.base_digest, digest)
 
 
 def other_base(folder: Path, model: str, recorded: str, found: str) -> InputError:
-    """The error for a base that has other weights than the one that a model was trained on."""
+    """The error for a base whose weights are not those that a model was trained on."""
     return InputError(
         str(folder), f"was trained on the base {model} with digest {recorded[:16]}, which now has {found[:16]}",
         expected="the base that it was trained on", remedy="put the old base's files back, or train again",

@@ -1,6 +1,6 @@
-"""What a family of base models is to training, sampling and export: one interface, and what all families share of it.
+"""The interface of a family of base models to training, sampling and export, and the code that all families share.
 
-A new architecture is one more class in a file beside; nothing outside asks which one it has.
+A new architecture is one more class in a file next to this one; no code outside asks which family it has.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from components.diffusion.objectives.base import Objective
 
 _logger = logging.getLogger(__name__)
 SLICED_FROM = 512
-"""Side in pixels from which a VAE takes one picture at a time: in fp32, eight at once of 1,024 would need 20 GB."""
+"""Side in pixels from which a VAE processes one picture at a time: in fp32, a batch of eight at 1,024 would need 20 GB."""
 ROOM = 0.5
-"""Share of a GPU's memory that all parts together may take. Larger ones take turns."""
+"""Share of a GPU's memory that all parts together may take. The parts of a larger model take turns on the GPU."""
 Denoiser = Callable[..., Any]
-"""A denoiser as it is called: the module itself, or what an accelerator or a compiler made of it."""
+"""A denoiser as it is called: the module itself, or the wrapper that an accelerator or a compiler put around it."""
 
 
 class Family(abc.ABC):
-    """One architecture of base model, holding its parts; InputError where they do not fit each other.
+    """One architecture of base model, holding its parts; raises InputError if they do not fit each other.
 
     ``parts`` are the networks by the names of their folders, ``text_encoders`` those that encode prompts, in the order in which
-    their states are joined, ``tokenizers`` their tokenizers by the text encoder's name; of those that the layout calls optional
-    some may be missing. ``scheduler_config`` is the noise schedule that the base was trained with, as its folder says;
-    ``objective`` is what the denoiser learns with it. Messages name ``where``.
+    their states are joined, ``tokenizers`` their tokenizers by the text encoder's name. Parts that the layout calls optional may be
+    missing. ``scheduler_config`` is the noise schedule that the base was trained with, read from its folder; ``objective`` is what
+    the denoiser learns with it. Error messages name ``where``.
 
-    Latents are (N, C, h, w) wherever another module sees them: packing, ids and signs are the family's own.
+    Other modules only ever see latents as (N, C, h, w): packing, position ids and sign conventions stay inside the family.
     """
 
     layout: ClassVar[Layout]
-    """What its folders look like."""
+    """The layout of its folders."""
     index: Mapping[str, Any] = MappingProxyType({})
-    """What ``model_index.json`` says, for families that have settings in it."""
+    """The content of ``model_index.json``, for families that keep settings in it."""
     objective: Objective
     text_encoder_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
-    """Layers of the text encoders that get an adapter by default, by the ends of their names."""
+    """Name endings of the text encoders' layers that get an adapter by default."""
 
     def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str) -> None:
         present = [name for name in self.layout.networks if name not in self.layout.optional or parts.get(name) is not None]
@@ -60,7 +60,7 @@ class Family(abc.ABC):
         self.vae: Any = parts["vae"]
         self.scheduler_config = dict(scheduler_config)
         self.device = torch.device("cpu")
-        """Where it works; parts that take turns are on the CPU in between."""
+        """The device that it computes on; parts that take turns wait on the CPU."""
         self.take_turns = False
         self.precisions, self.offload = Precisions(), 0.0
         if self.resolution >= SLICED_FROM and hasattr(self.vae, "enable_slicing"):
@@ -72,7 +72,7 @@ class Family(abc.ABC):
         return self.parts[self.layout.denoiser]
 
     def called(self, denoiser: Denoiser | None) -> Denoiser:
-        """The wrapped ``denoiser`` where one is given, else the own one. Not by its truth, which a compiled module refuses to have."""
+        """The wrapped ``denoiser`` if one is given, else the family's own. Compared with None: a compiled module has no truth value."""
         return self.denoiser if denoiser is None else denoiser
 
     @classmethod
@@ -84,31 +84,31 @@ class Family(abc.ABC):
 
     @property
     def longest(self) -> Mapping[str, int]:
-        """Most tokens that a text encoder is given, where the base was trained with fewer than it takes."""
+        """Maximum number of tokens by text encoder, where the base was trained with fewer than the encoder accepts."""
         return {}
 
     @property
     def guidance_embedded(self) -> bool:
-        """Whether the denoiser is told the guidance scale, and guides by itself: distilled from one that had to be asked twice."""
+        """Whether the denoiser takes the guidance scale as an input: distilled to guide in one pass instead of two."""
         return False
 
     @property
     def trained_encoders(self) -> tuple[str, ...]:
-        """The text encoders that a method trains where it trains the text encoder."""
+        """The text encoders that are trained by a method that trains the text encoder."""
         return tuple(self.text_encoders)
 
     @property
     @abc.abstractmethod
     def adapter_targets(self) -> tuple[str, ...]:
-        """Layers of the denoiser that get an adapter by default, by the ends of their names."""
+        """Name endings of the denoiser's layers that get an adapter by default."""
 
     @property
     def idle_parameters(self) -> list[torch.nn.Parameter]:
-        """Parameters that no prediction depends on: they get no gradient, whatever trains."""
+        """Parameters that no prediction depends on, so that they never get a gradient."""
         return []
 
     def drawing(self, settings: SamplingSection) -> Drawing:
-        """How pictures are drawn: what the settings leave open is the family's own."""
+        """How pictures are drawn: the settings, with the family's defaults for what they leave open."""
         return self.layout.settled(settings, self.denoiser.config, self.index, self.scheduler_config)
 
     @property
@@ -122,13 +122,13 @@ class Family(abc.ABC):
 
     @property
     def size_step(self) -> int:
-        """Height and width of a picture must be multiples of so many pixels."""
+        """Number of pixels that a picture's height and width must be multiples of."""
         return self.layout.step(self.denoiser.config, self.vae.config)
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, h, w) of the latents of a picture of that size in pixels, by default the base's own square.
+        """(C, h, w) of the latents of a picture of this size in pixels, by default the base's own square.
 
-        InputError for a size that the family cannot take.
+        Raises InputError for a size that the family does not accept.
         """
         height, width = height or self.resolution, width or self.resolution
         if expected := self._fitting((height, width)):
@@ -137,7 +137,7 @@ class Family(abc.ABC):
         return int(self.vae.config.latent_channels), height // factor, width // factor
 
     def takes(self, size: tuple[int, int]) -> bool:
-        """Whether pictures of a size, (height, width) in pixels, can be drawn and trained on."""
+        """Whether pictures of this size, (height, width) in pixels, can be drawn and trained on."""
         return self._fitting(size) is None
 
     def _fitting(self, size: tuple[int, int]) -> str | None:
@@ -147,16 +147,16 @@ class Family(abc.ABC):
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """VAE moments (mean and log variance), shape (N, 2C, h, w), of pictures in [-1, 1], shape (N, 3, H, W).
 
-        In the VAE's own precision, whatever the caller's autocast: many overflow in fp16.
+        Computed in the VAE's own precision, even under a caller's autocast: many VAEs overflow in fp16.
         """
         with torch.autocast(pixels.device.type, enabled=False):
             moments: torch.Tensor = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.parameters
         return moments.float()
 
     def sample_latents(self, moments: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Latents (z − shift) · scale, shape (N, C, h, w), with both from the VAE's own configuration, never by hand.
+        """Latents (z − shift) · scale, shape (N, C, h, w), with shift and scale always read from the VAE's own configuration.
 
-        z is drawn from the moments with Gaussian noise of that shape, or is their mean without any.
+        With Gaussian ``noise`` of the same shape, z is sampled from the moments; without, it is their mean.
         """
         latents, log_variance = moments.chunk(2, dim=1)
         if noise is not None:
@@ -165,7 +165,7 @@ class Family(abc.ABC):
 
     @torch.no_grad()
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures in about [-1, 1], shape (N, 3, H, W), of such latents, decoded in the VAE's own precision."""
+        """Decode such latents to pictures in about [-1, 1], shape (N, 3, H, W), in the VAE's own precision."""
         with torch.autocast(latents.device.type, enabled=False):
             pixels: torch.Tensor = self.vae.decode((latents.float() / self._scale + self._shift).to(self.vae.dtype)).sample
         return pixels.float()
@@ -180,7 +180,7 @@ class Family(abc.ABC):
 
     @property
     def limits(self) -> dict[str, int]:
-        """Greatest number of tokens of a prompt by text encoder, start and end included."""
+        """Maximum number of tokens in a prompt by text encoder, start and end tokens included."""
         found = {}
         for name, encoder in self.text_encoders.items():
             positions = getattr(encoder.config, "max_position_embeddings", None)
@@ -190,11 +190,11 @@ class Family(abc.ABC):
 
     @property
     def limit(self) -> int:
-        """Greatest number of tokens of a prompt in the text encoder that reads most."""
+        """Maximum number of tokens in a prompt for the text encoder that reads most."""
         return max(self.limits.values())
 
     def tokenize(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Token ids by text encoder, padded and cut to its limit L, each of shape (N, L). Warns of prompts that do not fit."""
+        """Token ids by text encoder, padded and truncated to its limit L, each of shape (N, L). Warns about prompts that do not fit."""
         for prompt, length in zip(prompts, self.prompt_lengths(prompts), strict=True):
             if length > self.limit:
                 _logger.warning("prompt %r has %d tokens, %d fit: its end is cut off", prompt, length, self.limit)
@@ -205,16 +205,16 @@ class Family(abc.ABC):
         }
 
     def written(self, prompts: Sequence[str], tokenizer: Any) -> list[str]:
-        """The prompts as a tokenizer gets them: new tokens of several rows are written out."""
+        """The prompts as a tokenizer receives them: new tokens with several rows are written out."""
         return expand(prompts, tokenizer)
 
     @property
     def stages(self) -> dict[str, int]:
-        """The learnt tokens that have rows for each stage of noise (DreamStyler, Ahn et al., 2024), and their stages."""
+        """Number of stages of each learnt token that has rows for every stage of noise (DreamStyler, Ahn et al., 2024)."""
         return {token: count for tokenizer in self.tokenizers.values() for token, count in stages_of(tokenizer).items()}
 
     def at_times(self, prompts: Sequence[str], times: torch.Tensor) -> list[str]:
-        """The prompts with each token written as that of the stage which its time is in; ``times`` of shape (N,), or one for all."""
+        """The prompts with each staged token written as the name for its time's stage; ``times`` has shape (N,), or is one for all."""
         found = list(prompts)
         for token, count in self.stages.items():
             stages = self.objective.stages(times.reshape(-1), count).expand(len(found)).tolist()
@@ -222,21 +222,21 @@ class Family(abc.ABC):
         return found
 
     def at_all_stages(self, prompts: Sequence[str]) -> list[str]:
-        """The prompts at every stage of noise, each once."""
+        """The prompts at every stage of noise, without duplicates."""
         found = list(prompts)
         for token, count in self.stages.items():
             found = [at_stage(prompt, token, count, stage) for prompt in found for stage in range(count)]
         return list(dict.fromkeys(found))
 
     def prompt_lengths(self, prompts: Sequence[str]) -> list[int]:
-        """Number of tokens of each prompt, start and end included, uncut, in the text encoder that reads most."""
+        """Number of tokens of each prompt before truncation, start and end included, for the text encoder that reads most."""
         limits = self.limits
         reader = self.tokenizers[max(limits, key=lambda name: limits[name])]
         return [len(ids) for ids in reader(self.written(prompts, reader), truncation=False, verbose=False).input_ids]
 
     @abc.abstractmethod
     def encode_tokens(self, tokens: Mapping[str, torch.Tensor], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        """The conditioning of N prompts, fp32, of :meth:`tokenize`'s ids; through ``encoders`` (wrapped ones by name) where given."""
+        """The conditioning of N prompts, fp32, from :meth:`tokenize`'s ids; computed by ``encoders`` (wrapped ones, by name) if given."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """The conditioning of N prompts."""
@@ -247,15 +247,15 @@ class Family(abc.ABC):
         self, latents: torch.Tensor, times: torch.Tensor, conditioning: Conditioning, denoiser: Denoiser | None = None,
         time_ids: torch.Tensor | None = None, guidance: float | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """The denoiser's prediction, shape (N, C, h, w), fp32, for noisy latents of that shape; through a wrapped ``denoiser`` where given.
+        """The denoiser's prediction, shape (N, C, h, w), fp32, for noisy latents of that shape; by a wrapped ``denoiser`` if given.
 
-        ``times`` are the objective's or a sampler's, shape (N,), or one for all. ``time_ids`` say how each picture was cut, shape (N, 6),
-        see ``pictures.time_ids``, to families that take them; by default they are whole pictures of the latents' size. ``guidance`` is
-        the scale that a denoiser with :attr:`guidance_embedded` is told; by default the one that it trains with.
+        ``times`` are the objective's or a sampler's, shape (N,), or one for all. ``time_ids``, shape (N, 6), say how each picture was
+        cropped (see ``pictures.time_ids``), in families that use them; the default is a whole picture of the latents' size.
+        ``guidance`` is the scale given to a denoiser with :attr:`guidance_embedded`; the default is the one that it trains with.
         """
 
     def lower(self, precisions: Precisions, device: torch.device, offload: float = 0.0, but: Collection[str] = ()) -> Self:
-        """Bring frozen weights into their precisions, as they work on ``device``, ``but`` for parts that train as a whole.
+        """Convert frozen weights to ``precisions`` for work on ``device``, except in the parts ``but``, which train as a whole.
 
         ``offload`` is the share of the denoiser's blocks that stay on the CPU.
         """
@@ -266,7 +266,7 @@ class Family(abc.ABC):
         return self
 
     def to(self, device: torch.device) -> Self:
-        """Make it work on ``device``: move all parts there, or, where they would fill it, let :meth:`turn` do it."""
+        """Set the working device: move all parts to ``device``, or leave that to :meth:`turn` if they need too much memory."""
         self.device = device
         if device.type == "cuda":
             room = ROOM * torch.cuda.get_device_properties(device).total_memory
@@ -276,7 +276,7 @@ class Family(abc.ABC):
         return self
 
     def turn(self, *names: str) -> None:
-        """Before parts are called: where parts take turns, move these to the device, and the others off it."""
+        """Call before using parts: if parts take turns, this moves the named ones to the device and the others off it."""
         if self.take_turns:
             for name in sorted(self.parts, key=lambda each: each in names):
                 place(self.parts[name], self.device if name in names else torch.device("cpu"))
@@ -284,12 +284,12 @@ class Family(abc.ABC):
     def save(self, folder: Path, *, weights: bool = True) -> None:
         """Write the diffusers layout: safetensors and JSON, nothing that depends on the machine or the day.
 
-        Without ``weights`` only what describes the model, and the tokenizers.
+        Without ``weights``, only the configuration and the tokenizers.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for name, part in self.parts.items():
             if weights:
-                # Sampling leaves another memory format behind, which safetensors does not take.
+                # Sampling leaves the weights in another memory format, which safetensors does not accept.
                 part.to(memory_format=torch.contiguous_format).save_pretrained(folder / name, **_published_names(part))
             elif hasattr(part, "save_config"):
                 part.save_config(folder / name)
@@ -318,15 +318,15 @@ class Family(abc.ABC):
         return dict(sorted(index.items()))
 
     def _pipeline_settings(self) -> dict[str, Any]:
-        """What diffusers' pipeline asks for beside the parts."""
+        """Index entries that diffusers' pipeline expects besides the parts."""
         return {"feature_extractor": [None, None], "image_encoder": [None, None]}
 
 
 def _published_names(part: Any) -> dict[str, Any]:
-    """The names under which published bases hold a text encoder's tensors.
+    """Options of ``save_pretrained`` that give a CLIP text encoder's tensors the names that published bases use.
 
-    transformers drops their prefix since 5.6 and reads both; older ones, and programs that do not use it, find no weight
-    without the prefix, and take random ones.
+    Since 5.6 transformers drops their prefix and reads both forms. Older versions, and programs that do not use it, find no
+    weights without the prefix and fall back to random ones.
     """
     if type(part).__name__ != "CLIPTextModel":
         return {}
@@ -335,7 +335,7 @@ def _published_names(part: Any) -> dict[str, Any]:
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
-        # A tokenizer keeps how it was last called, which is no part of the model.
+        # A tokenizer remembers the padding and truncation of its last call, which are not part of the model.
         backend.no_padding()
         backend.no_truncation()
     tokenizer.save_pretrained(folder)
@@ -343,7 +343,7 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def _forget_origin(file: Path) -> None:
-    """Drop the note of where a part was loaded from: a path of this machine, which would change the folder's digest."""
+    """Drop the record of where a part was loaded from: a path on this machine, which would change the folder's digest."""
     kept = {
         key: value for key, value in read_json(file).items() if key not in ("_name_or_path", "name_or_path", "is_local", "local_files_only")
     }

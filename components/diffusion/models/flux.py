@@ -15,7 +15,7 @@ CLIP, T5 = "text_encoder", "text_encoder_2"
 PATCH = 2
 """Latents along a side of the square that is packed into one token."""
 TRAINED_GUIDANCE = 1.0
-"""What dev is told while it trains: at 1 it predicts what it sees, not what guidance would make of it."""
+"""Guidance scale given to dev in training: at 1 it predicts the training pictures, not what guidance would make of them."""
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
@@ -38,7 +38,7 @@ def picture_ids(height: int, width: int, device: torch.device) -> torch.Tensor:
 
 
 class Flux(Family):
-    """dev is told the guidance scale, and guides by itself; schnell takes no guidance at all."""
+    """FLUX.1: dev takes the guidance scale as an input and guides by itself; schnell takes no guidance at all."""
 
     layout = FLUX
 
@@ -61,7 +61,7 @@ class Flux(Family):
 
     @property
     def longest(self) -> Mapping[str, int]:
-        """Tokens that the base was trained with: dev 512, schnell 256."""
+        """Number of T5 tokens that the base was trained with: 512 for dev, 256 for schnell."""
         return {T5: 512 if self.guidance_embedded else 256}
 
     @property
@@ -71,15 +71,15 @@ class Flux(Family):
 
     @property
     def trained_encoders(self) -> tuple[str, ...]:
-        """CLIP: T5 stays as it is."""
+        """CLIP only: T5 stays frozen."""
         return (CLIP,)
 
     @property
     def adapter_targets(self) -> tuple[str, ...]:
-        """Attention and MLPs of the double blocks; of the single ones too, where half of what a style LoRA learns sits."""
+        """Attention and MLPs of the double blocks, and of the single blocks, which hold half of what a style LoRA learns."""
         double = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
         mlps = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp")
-        # By their whole names: the transformer's last layer is a ``proj_out`` too.
+        # By full name, since the transformer's last layer is a ``proj_out`` too.
         single = (f"single_transformer_blocks.{index}.proj_out" for index in range(self.denoiser.config.num_single_layers))
         return (*double, *mlps, *single)
 

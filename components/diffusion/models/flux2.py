@@ -1,4 +1,4 @@
-"""FLUX.2 klein (Black Forest Labs, 2026): a transformer over patches of a VAE with normalised latents, and Qwen3's inner layers."""
+"""FLUX.2 klein (Black Forest Labs, 2026): a transformer over patches of normalised VAE latents, and Qwen3's inner layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +13,17 @@ from components.diffusion.models.layouts import FLUX_2_KLEIN
 from components.diffusion.objectives.flow import SCALE, FlowObjective, even_levels
 
 PATCH = 2
-"""Latents of the VAE along a side of the square that is one latent here, and one token."""
-# What the authors fitted (BFL's flux2, sampling.py): μ by tokens, for 10 steps and for 200; between and beyond a line through both.
+"""Latents of the VAE along a side of the square that makes one latent here, and one token."""
+# The authors' fit (BFL's flux2, sampling.py): μ as a line (slope, start) over tokens for 10 and for 200 steps; in steps it is linear too.
 _FEW, _FEW_STEPS = (8.73809524e-05, 1.89833333), 10
 _MANY, _MANY_STEPS = (0.00016927, 0.45666666), 200
 _MOST_TOKENS = 4300
 
 
 def shift_exponent(tokens: int, steps: int | None) -> float:
-    """μ of the dynamic shift e^μ for a picture of so many tokens, drawn in ``steps``.
+    """μ of the dynamic shift e^μ for a picture of ``tokens`` tokens drawn in ``steps`` steps.
 
-    In training (None) it is that of many steps, which is FLUX.1's line: 0.5 at 256 tokens, 1.15 at 4,096.
+    In training (``steps`` None) and above 4,300 tokens it is that of 200 steps, FLUX.1's line: 0.5 at 256 tokens, 1.15 at 4,096.
     """
     few, many = (slope * tokens + start for slope, start in (_FEW, _MANY))
     if steps is None or tokens > _MOST_TOKENS:
@@ -32,13 +32,13 @@ def shift_exponent(tokens: int, steps: int | None) -> float:
 
 
 def token_ids(rows: int, columns: int, length: int, device: torch.device) -> torch.Tensor:
-    """(picture, row, column, place in the text) of tokens, shape (rows · columns · length, 4)."""
+    """Position ids (picture, row, column, place in the text) of tokens, shape (rows · columns · length, 4)."""
     ranges = (torch.arange(count, device=device) for count in (1, rows, columns, length))
     return torch.cartesian_prod(*ranges)
 
 
 class Flux2Klein(LanguageModelFamily):
-    """Latents here are the VAE's in squares of 2 × 2, normalised by the statistics that it keeps of them: (N, 4C, h/2, w/2)."""
+    """FLUX.2 klein: latents are the VAE's in squares of 2 × 2, normalised by the statistics that it stores: (N, 4C, h/2, w/2)."""
 
     layout = FLUX_2_KLEIN
     layers = (9, 18, 27)
@@ -52,8 +52,8 @@ class Flux2Klein(LanguageModelFamily):
 
     @property
     def adapter_targets(self) -> tuple[str, ...]:
-        """Attention of the double blocks; of the single ones what is attention and MLP at once."""
-        # By their whole names: ``to_out`` of the double blocks is a list.
+        """Attention of the double blocks; in the single blocks, the layers that serve attention and MLP at once."""
+        # By full name, since ``to_out`` of the double blocks is a list.
         single = (f"single_transformer_blocks.{index}.attn.to_out" for index in range(self.denoiser.config.num_single_layers))
         return ("to_q", "to_k", "to_v", "to_out.0", "to_qkv_mlp_proj", *single)
 
@@ -67,7 +67,7 @@ class Flux2Klein(LanguageModelFamily):
         return F.pixel_unshuffle(super().encode_images(pixels), PATCH)
 
     def sample_latents(self, moments: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Their mean, normalised, shape (N, 4C, h/2, w/2), whatever the noise: so the base was trained."""
+        """The moments' mean, normalised, shape (N, 4C, h/2, w/2); noise is ignored, as in the base's own training."""
         mean, _ = moments.chunk(2, dim=1)
         center, spread = self._statistics()
         return (mean - center) / spread
@@ -81,7 +81,7 @@ class Flux2Klein(LanguageModelFamily):
         return pixels
 
     def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of each channel of squares, shape (1, 4C, 1, 1)."""
+        """Mean and standard deviation of each channel of the squares, each of shape (1, 4C, 1, 1)."""
         kept = self.vae.bn
         spread = torch.sqrt(kept.running_var + self.vae.config.batch_norm_eps)
         return kept.running_mean.view(1, -1, 1, 1), spread.view(1, -1, 1, 1)

@@ -1,9 +1,9 @@
-"""Layers that hold their weights in less than they compute in, or on the CPU, and fetch them for the time of a call.
+"""Layers that store their weights in a smaller type than they compute in, or on the CPU, and fetch them only for each call.
 
-diffusers has hooks for both (layer-wise casting, group offloading), made for inference: they swap a parameter's data, so that in training
-the backward pass finds other numbers than the forward pass had (measured: a 1×1 convolution fails, a linear layer keeps all that was
-fetched in the graph). Its quantizers read folders only, and refuse a CPU. This one way serves training and drawing, all precisions, files
-and folders: autograd keeps a note of the weight, not the weight, and fetches it again.
+diffusers has hooks for both (layer-wise casting, group offloading), but made for inference: they swap a parameter's data, so in training
+the backward pass finds other numbers than the forward pass had (measured: a 1×1 convolution fails, and a linear layer keeps everything
+it fetched in the graph). Its quantizers read only folders and do not run on a CPU. The mechanism here serves training and drawing, all
+precisions, files and folders: autograd keeps a note of how to fetch the weight, not the weight itself, and fetches it again.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from typing import Any
 import torch
 
 BLOCK = 64
-"""Weights of nf4 that share a scale (Dettmers et al., 2023)."""
+"""Number of nf4 weights that share a scale (Dettmers et al., 2023)."""
 _SCALE = "held_scale"
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a matrix is held: ``encode`` gives what is held and its scales, ``decode`` the matrix of a shape again."""
+    """How a matrix is held: ``encode`` returns the held tensor and its scales, ``decode`` restores the matrix in a given shape and type."""
 
     encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
     decode: Callable[[torch.Tensor, torch.Tensor | None, torch.Size, torch.dtype], torch.Tensor]
 
 
 def _by_rows(dtype: torch.dtype, largest: float) -> Format:
-    """Numbers of 8 bits, with a scale for each row."""
+    """8-bit numbers with a scale for each row."""
 
     def encode(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         rows = weight.float().flatten(1)
@@ -52,7 +52,7 @@ def _from_nf4(held: torch.Tensor, scale: torch.Tensor | None, shape: torch.Size,
     from bitsandbytes.functional import QuantState, dequantize_4bit, get_4bit_type
 
     code = get_4bit_type("nf4", device=held.device)
-    # An odd number of columns, as kernels of 1×1 have, would be taken to its slow way on the CPU.
+    # On the CPU, bitsandbytes takes a slow path if the last dimension is odd, as it is in the shape of 1×1 kernels.
     columns = shape.numel() // shape[0]
     rows = torch.Size((shape[0], columns) if columns % 2 == 0 else (1, shape.numel()))
     state = QuantState(absmax=scale, shape=rows, code=code, blocksize=BLOCK, quant_type="nf4", dtype=dtype)
@@ -70,7 +70,7 @@ PLAIN = Format(lambda weight: (weight, None), lambda held, _, __, dtype: held.to
 
 @dataclass(frozen=True)
 class _Note:
-    """What autograd keeps of a fetched tensor: how to fetch it again, and the view of it that an operation had."""
+    """What autograd keeps in place of a fetched tensor: how to fetch it again, and the view of it that an operation used."""
 
     fetch: Callable[[], torch.Tensor]
     size: torch.Size
@@ -82,7 +82,7 @@ class _Note:
 
 
 class Holding:
-    """The held layers of one part, whose calls keep fetched weights out of autograd's graph."""
+    """The held layers of one part; while the part is called, fetched weights are kept out of autograd's graph."""
 
     def __init__(self, part: torch.nn.Module) -> None:
         self._fetched: dict[int, Callable[[], torch.Tensor]] = {}
@@ -92,7 +92,7 @@ class Holding:
         part.register_forward_hook(self._end, always_call=True)
 
     def hold(self, layer: torch.nn.Module, form: Format, dtype: torch.dtype) -> None:
-        """Let a frozen layer hold its matrix in ``form``, and compute with ``dtype`` on its input's device."""
+        """Make a frozen layer hold its matrix in ``form``, and compute in ``dtype`` on its input's device."""
         weight = layer.get_parameter("weight")
         shape, (held, scale) = weight.shape, form.encode(weight.data)
         layer._parameters["weight"] = torch.nn.Parameter(held, requires_grad=False)
@@ -135,7 +135,7 @@ class Holding:
 
 
 def leave(layer: torch.nn.Module, home: torch.device) -> None:
-    """Move what a held layer holds to ``home``; pinned where that is the CPU of a machine with a GPU, so that copies do not wait."""
+    """Move a held layer's tensors to ``home``; pinned if that is the CPU of a machine with a GPU, so that copies do not block."""
 
     def moved(value: torch.Tensor) -> torch.Tensor:
         value = value.to(home)

@@ -1,4 +1,4 @@
-"""Weights between a base and what it was tuned to, or beyond (WiSE-FT, Wortsman et al., 2022)."""
+"""Interpolate weights between a base and a model tuned from it, or extrapolate them (WiSE-FT, Wortsman et al., 2022)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from components.diffusion.models.families import Family
 
 
 def weights_of(family: Family) -> dict[str, torch.Tensor]:
-    """All weights of a family, by part and name. They are its own, and no copies."""
+    """All weights of a family, by part and name; the tensors themselves, not copies."""
     return {f"{part}.{name}": value.data for part, module in family.parts.items() for name, value in module.named_parameters()}
 
 
 @torch.no_grad()
 def interpolate(family: Family, base: Mapping[str, torch.Tensor], strength: float) -> None:
-    """Leave θ₀ + α (θ − θ₀) in a family of weights θ, for the ``base``'s weights θ₀ and α the ``strength``, in place.
+    """Set a family's weights θ in place to θ₀ + α (θ − θ₀), where θ₀ are the ``base``'s weights and α is the ``strength``.
 
     Rows of new tokens, which the base does not have, stay as they are.
     """

@@ -1,4 +1,4 @@
-"""What families have in common whose prompts are read by a language model: one text encoder, which no method trains."""
+"""The common base of families whose prompts are read by a language model: one text encoder, which no method trains."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,10 +13,12 @@ READER = "text_encoder"
 
 
 class LanguageModelFamily(Family):
-    """Prompts are states of ``layers`` of a language model that reads at most ``most_tokens``, what is written around them included.
+    """A family whose prompts are encoded as hidden states of a language model, taken from ``layers``.
 
-    ``states`` names the denoiser's setting of their width. Where ``masked``, the denoiser attends to a prompt's own tokens alone,
-    elsewhere to what fills it up too. ``tokenizer`` must have a chat template where ``chat`` says whether the model would think.
+    It reads at most ``most_tokens`` tokens, including any text added around the prompt. ``states`` names the denoiser's setting for
+    the width of the states. If ``masked``, the denoiser attends only to a prompt's own tokens, otherwise to the padding too. ``chat``
+    is None where prompts are read as they are; else they are written with the tokenizer's chat template, and ``chat`` is the
+    template's ``enable_thinking``.
     """
 
     layers: ClassVar[tuple[int, ...]] = (-2,)
@@ -28,7 +30,7 @@ class LanguageModelFamily(Family):
     def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str) -> None:
         super().__init__(parts, scheduler_config, where)
         tokenizer = self.tokenizers[READER]
-        # Some of these tokenizers fill up on the left by default; the pipelines do it on the right.
+        # Some of these tokenizers pad on the left by default; the pipelines pad on the right.
         tokenizer.padding_side = "right"
         if self.chat is not None and getattr(tokenizer, "chat_template", "") is None:
             raise InputError(
@@ -53,16 +55,16 @@ class LanguageModelFamily(Family):
 
     @property
     def longest(self) -> Mapping[str, int]:
-        """As many tokens as in the pipeline."""
+        """The same limit as in the pipeline."""
         return {READER: self.most_tokens}
 
     @property
     def trained_encoders(self) -> tuple[str, ...]:
-        """None: the language model is as large as the transformer and stays as it is."""
+        """None: the language model is as large as the transformer and stays frozen."""
         return ()
 
     def written(self, prompts: Sequence[str], tokenizer: Any) -> list[str]:
-        """As what a user says in a chat, by the tokenizer's template, up to where the answer would begin."""
+        """Unless ``chat`` is None, the prompts as a user's turn in the tokenizer's chat template, up to where the answer would begin."""
         plain = super().written(prompts, tokenizer)
         if self.chat is None:
             return plain
@@ -70,7 +72,7 @@ class LanguageModelFamily(Family):
         return [tokenizer.apply_chat_template([{"role": "user", "content": prompt}], **options) for prompt in plain]
 
     def encode_tokens(self, tokens: Mapping[str, torch.Tensor], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        """States (N, L, D), fp32, the layers' joined by features; with the mask of the prompts' own tokens where ``masked``."""
+        """States (N, L, D), fp32, concatenated over the layers along D; with the mask of the prompts' own tokens if ``masked``."""
         ids = tokens[READER]
         mask = ids != self.tokenizers[READER].pad_token_id
         reader = (encoders or {}).get(READER, self.text_encoders[READER])
@@ -84,9 +86,9 @@ class LanguageModelFamily(Family):
 
 
 def _masks_of_shapes(reader: Any, ids: torch.Tensor) -> dict[str, torch.Tensor | None]:
-    """The masks of each kind of layer for full prompts, for shapes alone, which have no values to make them of.
+    """Attention masks of full prompts by kind of layer, for meta tensors, which have no values to make masks from.
 
-    Fused attention needs none; Gemma 2, which bounds its weights, has to write them out.
+    Fused attention needs none; eager attention, which Gemma 2 uses to soft-cap its logits, needs them written out.
     """
     length, plain = ids.shape[1], reader.config._attn_implementation == "eager"
     return {

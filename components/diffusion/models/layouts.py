@@ -1,4 +1,4 @@
-"""What models of each family look like on disk: parts, their classes, and the marks of the original one-file layout. Only data."""
+"""What models of each family look like on disk: parts, their classes, and the marks of the original one-file layout. Data only."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Config = Mapping[str, Any]
 """A part's ``config.json``."""
 _EMPTY: Config = MappingProxyType({})
 ALIGNED = "denoiser.self-attention"
-"""Nothing trains: pictures attend to one of the style's, see :mod:`components.diffusion.sampling.aligned`."""
+"""Nothing is trained: pictures attend to a picture of the style, see :mod:`components.diffusion.sampling.aligned`."""
 WAYS = frozenset(
     (
         "denoiser", "denoiser.cross-attention", "denoiser.low-rank", "denoiser.spectral", "text_encoder", "text_encoder.low-rank",
         "text_encoder.spectral", "tokens", "identifiers", ALIGNED,
     )
 )  # fmt: skip
-"""All ways in which parameters train, see :class:`components.diffusion.training.recipe.Recipe`; and :data:`ALIGNED`."""
+"""All ways of training parameters, see :class:`components.diffusion.training.recipe.Recipe`; and :data:`ALIGNED`."""
 JOINT_WAYS = WAYS - {"denoiser.cross-attention", ALIGNED}
-"""Those of transformers in which picture and prompt attend to each other: no layer is the picture's or the prompt's alone."""
+"""The ways of transformers in which picture and prompt attend to each other, so that no layer belongs to one of them alone."""
 TEXT_WAYS = frozenset(("text_encoder", "text_encoder.low-rank", "text_encoder.spectral", "identifiers"))
-"""Those that families lack whose prompts a language model reads: it is as large as the denoiser and stays as it is."""
+"""The ways missing from families whose prompts a language model reads: it is as large as the denoiser and stays frozen."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a picture is drawn, with nothing left open: a sampler's name, its steps, and the guidance scale."""
+    """How a picture is drawn, fully specified: the sampler's name, the number of steps, and the guidance scale."""
 
     scheduler: str
     steps: int
@@ -40,14 +40,14 @@ class Drawing:
 
 
 def latent_size(denoiser: Config) -> tuple[int, int]:
-    """(h, w) of the latents, by a denoiser's configuration, which gives one side or both."""
+    """(h, w) of the latents, from a denoiser's configuration, which gives one side or both."""
     side = denoiser.get("sample_size") or _USUAL_LATENTS
     height, width = side if isinstance(side, list | tuple) else (side, side)
     return int(height), int(width)
 
 
 def downsampling(vae: Config) -> int:
-    """Pixels a latent along one side, by a VAE's configuration."""
+    """Pixels per latent along one side, from a VAE's configuration."""
     return int(2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1))
 
 
@@ -56,12 +56,12 @@ def _side_of_latents(denoiser: Config, vae: Config) -> int:
 
 
 def _side_of_vae(denoiser: Config, vae: Config) -> int:
-    """Of transformers that take any size: what they were made for, their VAE says."""
+    """For transformers that accept any size: the VAE's configuration says what size they were made for."""
     return int(vae.get("sample_size") or 1024)
 
 
 def _step_of_pairs(denoiser: Config, vae: Config) -> int:
-    """Two latents along a side are one token."""
+    """Two latents along a side make one token."""
     return downsampling(vae) * 2
 
 
@@ -77,7 +77,7 @@ def _largest_by_table(denoiser: Config, vae: Config) -> tuple[int, int]:
 
 
 def _largest_by_axes(denoiser: Config, vae: Config) -> tuple[int, int] | None:
-    """Positions of prompt, rows and columns have a table each; without their lengths there is no end."""
+    """Prompt, rows and columns each have a table of positions; if no lengths are given, there is no limit."""
     _, *lengths = denoiser.get("axes_lens") or [0]
     return (int(lengths[0]) * _step_of_pairs(denoiser, vae), int(lengths[1]) * _step_of_pairs(denoiser, vae)) if lengths else None
 
@@ -86,14 +86,14 @@ def _largest_by_axes(denoiser: Config, vae: Config) -> tuple[int, int] | None:
 class Layout:
     """A family's folder in diffusers layout, and what is known of its models without opening their weights.
 
-    ``pipeline`` is the class that ``model_index.json`` names, ``title`` what people call the family, ``tag`` what the hub does;
-    ``parts`` gives each sub-folder's library and class, in the order in which digests count them; a model may lack those of
-    ``optional``. The scheduler's class is any. ``denoiser`` is the part that denoises. ``side`` gives the side of its pictures in
-    pixels by the configurations of denoiser and VAE, ``step`` what height and width must be multiples of, ``largest`` their bounds
-    (None: there are none); ``drawing`` is how they are drawn by default. ``distilled`` says by the denoiser's configuration, the index
-    (``model_index.json``) and the scheduler's configuration whether a base was distilled to draw in a few steps, ``quick`` how it then
-    does, and ``undistilled`` is the hub id of the one to train on. ``schedulers`` are the samplers that fit, ``ways`` those in which
-    parameters can train.
+    ``pipeline`` is the class that ``model_index.json`` names, ``title`` what people call the family, ``tag`` what the hub calls it.
+    ``parts`` gives each sub-folder's library and class, in the order in which digests count them; a model may lack those in
+    ``optional``, and the scheduler may be of any class. ``denoiser`` is the part that denoises. From the configurations of denoiser
+    and VAE, ``side`` returns the side of the family's pictures in pixels, ``step`` what height and width must be multiples of, and
+    ``largest`` their upper bounds (None: no bounds). ``drawing`` is how pictures are drawn by default. ``distilled`` tells, from the
+    configurations of denoiser and scheduler and from the index (``model_index.json``), whether a base was distilled to draw in a few
+    steps; ``quick`` is how such a base draws, and ``undistilled`` the hub id of the base to train on instead. ``schedulers`` are the
+    samplers that fit, ``ways`` the ways in which parameters can be trained.
     """
 
     pipeline: str
@@ -113,12 +113,12 @@ class Layout:
     undistilled: str = ""
 
     def settled(self, settings: SamplingSection, denoiser: Config, index: Config = _EMPTY, scheduler: Config = _EMPTY) -> Drawing:
-        """How pictures are drawn: what the settings leave open is the family's own, by the base's configuration."""
+        """How pictures are drawn: the settings, with the family's defaults for this base's configuration."""
         own = self.quick if self.quick and self.distilled(denoiser, index, scheduler) else self.drawing
         return Drawing(settings.scheduler or own.scheduler, settings.steps or own.steps, settings.guidance or own.guidance)
 
     def check_formula(self, formula: GuidanceSection | None, denoiser: Config) -> None:
-        """Refuse (ConfigError) guidance by several prompts for a denoiser that is told the guidance scale, and guides by itself."""
+        """Refuse (ConfigError) any guidance formula but plain for a denoiser that was distilled to take the guidance scale as an input."""
         if denoiser.get("guidance_embeds") and formula not in (None, PLAIN):
             raise ConfigError(
                 "sampling.guidance_formula", f"this {self.title} was distilled to guide by itself, and predicts nothing without guidance",
@@ -126,15 +126,15 @@ class Layout:
             )  # fmt: skip
 
     def lacks(self, trains: frozenset[str]) -> frozenset[str]:
-        """The ways among those of a method in which nothing of the family trains; one that trains nothing needs :data:`ALIGNED`.
+        """The ways of training of a method that the family lacks; a method that trains nothing needs :data:`ALIGNED`.
 
-        Where a language model reads the prompts, a method that trains text encoders leaves them as they are.
+        Ways of training text encoders do not count if a language model reads the prompts: it simply stays frozen.
         """
         ways = trains or frozenset({ALIGNED})
         return ways - self.ways - (frozenset() if self.ways & TEXT_WAYS else TEXT_WAYS)
 
     def fitting(self, size: tuple[int, int], denoiser: Config, vae: Config) -> str | None:
-        """What a (height, width) in pixels that the family cannot take should have been; None for one that it can."""
+        """What a (height, width) in pixels should have been if the family does not accept it; None if it does."""
         if any(side % self.step(denoiser, vae) for side in size):
             return f"a multiple of {self.step(denoiser, vae)} pixels on each side"
         largest = self.largest(denoiser, vae)
@@ -143,7 +143,7 @@ class Layout:
         return None
 
     def is_distilled(self, model: str, denoiser: Config, index: Config, scheduler: Config) -> bool:
-        """Whether a base draws in a few steps because it was distilled to: by its configuration, or as its name says."""
+        """Whether a base was distilled to draw in a few steps, according to its configuration or its name."""
         named = re.search(r"(?<![a-z])(turbo|lightning|schnell|lcm|hyper)(?![a-z])", model.lower())
         return self.distilled(denoiser, index, scheduler) or bool(named)
 
@@ -153,7 +153,7 @@ class Layout:
         return tuple(part for part in self.parts if part in (self.denoiser, "vae") or part.startswith("text_encoder"))
 
 
-# Where a configuration gives no size it is Stable Diffusion 1.x, of 512 pixels.
+# A configuration that gives no size is that of Stable Diffusion 1.x, with 512 pixels.
 _USUAL_LATENTS = 64
 _CLASSES = {
     "unet": ("diffusers", "UNet2DConditionModel"),
@@ -214,7 +214,7 @@ FLUX = Layout(
     distilled=lambda denoiser, index, scheduler: not denoiser.get("guidance_embeds"),
     undistilled="black-forest-labs/FLUX.1-dev",
 )
-# Without the head that would answer: only states of inner layers are read.
+# Without the head that would generate text: only states of inner layers are read.
 _READ_BY_QWEN = {
     "vae": ("diffusers", "AutoencoderKL"),
     "text_encoder": ("transformers", "Qwen3Model"),
@@ -280,10 +280,11 @@ TITLES = " or ".join(layout.title for layout in LAYOUTS.values())
 class FileKind:
     """A kind of one-file checkpoint in the original layout.
 
-    A file is of the kind if each of ``marks`` begins a tensor's name, and none of ``others`` does, the denoiser's prefix left out.
-    ``prefixes`` begin the names of the tensors of each network that a file may hold; what it does not hold comes from the folder beside
-    it. ``configuration`` is the hub id and the pinned commit of a folder with the kind's configuration and tokenizers; None where files
-    of the kind differ in what only a configuration says. The denoiser of a ``bare`` kind is also shared alone, mostly without its prefix.
+    With the denoiser's prefix removed, a file is of this kind if each of ``marks`` begins some tensor's name and none of ``others``
+    does. ``prefixes`` gives the prefix of the tensors' names for each network that a file may hold; networks that it lacks come from
+    the folder beside it. ``configuration`` is the hub id and pinned commit of a folder with the kind's configuration and tokenizers, or
+    None if files of the kind differ in ways that only a configuration tells. The denoiser of a ``bare`` kind is also shared alone,
+    mostly without its prefix.
     """
 
     title: str
@@ -316,7 +317,7 @@ WHOLE_KINDS = (
     # 2.0 and 2.1 come with ε- and with v-prediction, at 512 and 768 pixels, and the weights do not tell which.
     FileKind("Stable Diffusion 2.x", STABLE_DIFFUSION, {**_UNET_AND_VAE, "text_encoder": _OPEN_CLIP}, None, (_OPEN_CLIP,)),
 )
-"""The kinds that hold all networks, which export writes too."""
+"""The kinds that hold all networks; export writes these kinds too."""
 
 
 def _bare(layout: Layout, marks: tuple[str, ...], others: tuple[str, ...] = (), **prefixes: str) -> FileKind:
@@ -335,9 +336,9 @@ FILE_KINDS = (
     _bare(FLUX_2_KLEIN, ("double_blocks.", "single_stream_modulation."), ("guidance_in.",)),
     _bare(LUMINA_2, ("layers.0.adaLN_modulation.1.", "cap_embedder."), vae="vae."),
 )  # fmt: skip
-"""All kinds that are read. The first whose marks are all there is the file's."""
+"""All kinds that are read. A file is of the first kind that matches."""
 FILE_TITLES = " or ".join(dict.fromkeys(kind.layout.title for kind in FILE_KINDS))
-# What is often taken for a base, by the beginning of a tensor's name, the denoiser's prefix left out.
+# What is often mistaken for a base, by the beginning of a tensor's name after the denoiser's prefix.
 NO_BASES = {
     "lora_unet_": "a LoRA",
     "lora_te": "a LoRA",
@@ -354,5 +355,5 @@ NO_BASES = {
     "transformer_blocks.": "a transformer of a diffusers folder",
     "down_blocks.": "a network of a diffusers folder",
 }
-# Where one of these ends a tensor's name, the file holds integers, or floats of 8 bits, that mean nothing without their scales.
+# A tensor's name with one of these endings means that the file holds integers or 8-bit floats, which are useless without their scales.
 SCALED = (".scale_weight", ".weight_scale", "scaled_fp8", ".comfy_quant", ".absmax", ".quant_map", ".qweight", ".SCB")

@@ -1,4 +1,4 @@
-"""From files to a family: a folder in diffusers layout, or one safetensors file in the original layout; never pickles."""
+"""Load a family from a folder in diffusers layout or from one safetensors file in the original layout; never from pickles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from components.diffusion.models.z_image import ZImage
 FAMILIES: dict[str, type[Family]] = {
     family.layout.pipeline: family for family in (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, ZImage, Flux2Klein, Lumina2)
 }  # fmt: skip
-"""The class of each family, by the pipeline that its folders name. A further family is a layout, a class, and a name here."""
+"""The class of each family, by the pipeline that its folders name. A new family needs a layout, a class, and its name here."""
 V_PREDICTION_MARK = "v_pred"
 PartTypes = Callable[[str], torch.dtype]
 
@@ -37,9 +37,9 @@ def in_fp32(part: str) -> torch.dtype:
 
 
 def load_folder(folder: Path, types: PartTypes = in_fp32) -> Family:
-    """A checked folder in diffusers layout, weights in the ``types`` of their parts.
+    """Check and load a folder in diffusers layout, with each part's weights in the dtype that ``types`` gives.
 
-    InputError where a part is missing, damaged, or does not fit the others.
+    Raises InputError if a part is missing, damaged, or does not fit the others.
     """
     layout = check_folder(folder)
     try:
@@ -55,12 +55,12 @@ def _schedule(folder: Path) -> dict[str, Any]:
 
 
 def load_file(path: Path, types: PartTypes = in_fp32) -> Family:
-    """A one-file checkpoint, with the rest from where :func:`one_file` finds it; no network beyond that.
+    """Load a one-file checkpoint, and the rest of the model from where :func:`one_file` finds it; nothing else is fetched.
 
-    Weights are brought into the ``types`` of their parts.
+    Each part's weights are converted to the dtype that ``types`` gives.
 
     Raises:
-        InputError: the file is no whole checkpoint, or does not fit its configuration.
+        InputError: the file is not a whole checkpoint, or does not fit its configuration.
         ServiceUnreachable: the configuration must be fetched, and the hub does not answer.
     """
     from safetensors.torch import load_file as load_tensors
@@ -78,7 +78,7 @@ def load_file(path: Path, types: PartTypes = in_fp32) -> Family:
     except InputError:
         raise
     except Exception as error:
-        # The conversion has no errors of its own: whatever key or shape it stumbles over is the file's or its configuration's.
+        # The conversion has no errors of its own: any key or shape that it fails on comes from the file or its configuration.
         raise InputError(
             str(path), f"cannot be loaded with the configuration in {folder} ({first_line(error)})",
             expected=f"a {file.kind.title} checkpoint and its own configuration",
@@ -96,7 +96,7 @@ def load_file(path: Path, types: PartTypes = in_fp32) -> Family:
 def _convert_part(
     path: Path, file: OneFile, part: str, library: str, name: str, tensors: Mapping[str, torch.Tensor], dtype: torch.dtype
 ) -> Any:
-    """A network that a file holds, by diffusers' conversion of its tensors' names."""
+    """Load a network from a one-file checkpoint, using diffusers' conversion of the tensors' names."""
     import diffusers
     import transformers
     from accelerate import init_empty_weights
@@ -104,7 +104,7 @@ def _convert_part(
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm, create_diffusers_t5_model_from_checkpoint
 
     prefix, others = file.prefixes[part], tuple(each for name, each in file.prefixes.items() if name != part)
-    # Of a denoiser that is shared alone the conversion of some families takes the bare names only, of others both.
+    # For a denoiser shared alone, some families' conversions accept only names without the prefix, others both forms.
     start = len(prefix) if part == file.kind.layout.denoiser and file.kind.bare else 0
     own = {each[start:]: value for each, value in tensors.items() if each.startswith(prefix) and (prefix or not each.startswith(others))}
     if library == "transformers":
@@ -121,7 +121,7 @@ def _convert_part(
         network.eval()
     missing = [each for each, value in network.named_parameters() if value.is_meta]
     if missing:
-        # diffusers leaves what a file does not hold without memory, and says nothing.
+        # diffusers silently leaves weights that the file lacks on the meta device.
         raise InputError(
             str(path), f"lacks {len(missing)} weights of the {part} that {file.folder} describes, such as {missing[0]}",
             expected="a whole checkpoint and its own configuration",
@@ -131,7 +131,7 @@ def _convert_part(
 
 
 def _check_fits(path: Path, file: OneFile, part: str, found: Mapping[str, Any], described: Mapping[str, Any]) -> None:
-    """Refuse tensors that the configuration has no place for: left out, they would make the file another, smaller model."""
+    """Refuse tensors that do not fit the configuration: dropping them would turn the file into another, smaller model."""
     wrong = [name for name, value in found.items() if name not in described or described[name].shape != value.shape]
     if wrong:
         shapes = [f"{tuple(each[wrong[0]].shape)}" if wrong[0] in each else "nothing" for each in (found, described)]
@@ -149,7 +149,7 @@ def _load_part(folder: Path, part: str, library: str, name: str, dtype: torch.dt
     cls = getattr({"diffusers": diffusers, "transformers": transformers}[library], name)
     if part.startswith("tokenizer"):
         return cls.from_pretrained(folder / part, local_files_only=True)
-    # A half-precision variant only where it is all there is.
+    # Take the half-precision variant only if there is no other.
     names = [path.name for path in (folder / part).glob("*.safetensors")]
     variant = "fp16" if names and all(".fp16" in name for name in names) else None
     network, report = cls.from_pretrained(
@@ -157,7 +157,7 @@ def _load_part(folder: Path, part: str, library: str, name: str, dtype: torch.dt
     )
     missing = sorted({*report["missing_keys"], *(name for name, value in network.named_parameters() if value.is_meta)})
     if missing:
-        # Left alone they would be random numbers, or nothing at all.
+        # Otherwise they would hold random numbers, or nothing at all.
         raise InputError(
             str(folder / part), f"lacks {len(missing)} of its weights, such as {missing[0]}", expected="whole weights",
             remedy="save the whole pipeline with save_pretrained",
@@ -167,7 +167,7 @@ def _load_part(folder: Path, part: str, library: str, name: str, dtype: torch.dt
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep diffusers' and transformers' bars and hints off the screen while a model is read or written."""
+    """Hide diffusers' and transformers' progress bars and hints while a model is read or written."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 

@@ -1,4 +1,4 @@
-"""Lumina-Image 2.0 (Qin et al., 2025): a transformer over picture and prompt, FLUX.1's VAE, and Gemma 2, told what it is for."""
+"""Lumina-Image 2.0 (Qin et al., 2025): a transformer over picture and prompt, FLUX.1's VAE, and Gemma 2 with a system prompt."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,21 +18,21 @@ SYSTEM = (
 
 
 class _FullMask(torch.Tensor):
-    """A mask of shapes alone (a meta tensor): the transformer asks for its lengths as numbers, and all are full."""
+    """A mask that is a meta tensor: the transformer needs prompt lengths as numbers, so all prompts count as full."""
 
-    # What is made of it is a plain tensor again.
+    # Results of operations on it are plain tensors again.
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def sum(self, *_: Any, **__: Any) -> torch.Tensor:
-        """L for each of N rows, with values."""
+        """L for each of the N rows, as a tensor with values."""
         return torch.full(self.shape[:1], self.shape[1])
 
 
 class Lumina2(LanguageModelFamily):
     """A transformer that counts time from noise to picture and predicts x₀ − ε.
 
-    Guidance is plain, as everywhere here; its pipeline in diffusers also gives the guided prediction the length of the unguided
-    one, unless ``cfg_normalization`` is off.
+    Guidance is plain, as in all families; the pipeline in diffusers also rescales the guided prediction to the norm of the prompt's
+    own, unless ``cfg_normalization`` is off.
     """
 
     layout = LUMINA_2
@@ -50,7 +50,7 @@ class Lumina2(LanguageModelFamily):
         return ("to_q", "to_k", "to_v", "to_out.0", *mlps)
 
     def written(self, prompts: Sequence[str], tokenizer: Any) -> list[str]:
-        """After the words that the base was trained with; an empty prompt has none."""
+        """The prompts after the system prompt that the base was trained with; an empty prompt gets none."""
         return [SYSTEM + prompt if prompt else prompt for prompt in super().written(prompts, tokenizer)]
 
     def predict(

@@ -1,4 +1,4 @@
-"""In which precision the frozen parts of a base are held: what each takes, where each works, how a part is brought into it."""
+"""The precisions in which a base's frozen parts are held: what memory each takes, where each works, and how parts are converted."""
 
 import importlib.util
 import math
@@ -25,11 +25,11 @@ class Precisions:
 
     @property
     def lowered(self) -> dict[str, str]:
-        """Those that are not fp32, by the kind of part: what changes results."""
+        """The precisions other than fp32, which change results, by kind of part."""
         return {kind: precision for kind, precision in vars(self).items() if precision != "fp32"}
 
     def of(self, part: str) -> str:
-        """That of a part by its name in the layout."""
+        """The precision of a part, by its name in the layout."""
         return str(vars(self)[kind_of(part)])
 
 
@@ -39,9 +39,9 @@ def kind_of(part: str) -> str:
 
 
 def settle(section: PrecisionSection, device: torch.device) -> Precisions:
-    """What ``auto`` means on a device: bf16 on CUDA, but for the VAE; fp32 elsewhere.
+    """Resolve ``auto`` for a device: bf16 on CUDA, except for the VAE; fp32 elsewhere.
 
-    ConfigError where a precision needs what is not installed, or what the device has not.
+    Raises ConfigError if a precision needs a package that is not installed, or if the device does not support it.
     """
     usual = "bf16" if device.type == "cuda" else "fp32"
     denoiser, text_encoders = (usual if each == "auto" else each for each in (section.denoiser, section.text_encoders))
@@ -69,12 +69,12 @@ def _check(field: str, precision: str, device: torch.device) -> None:
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type that a part computes with: its own, or where that is no type to compute with, bf16 on CUDA and fp32 elsewhere."""
+    """The type that a part computes in: its own, or, if that is for storage only, bf16 on CUDA and fp32 elsewhere."""
     return PLAIN_DTYPES.get(precision, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
 def weight_bytes(precision: str, shape: Sequence[int]) -> float:
-    """Bytes of a layer's matrix in a precision, scales and all."""
+    """Bytes of a layer's matrix in a precision, scales included."""
     size = math.prod(shape)
     if precision in PLAIN_DTYPES:
         return float(size * PLAIN_DTYPES[precision].itemsize)
@@ -82,23 +82,23 @@ def weight_bytes(precision: str, shape: Sequence[int]) -> float:
 
 
 def held_layers(part: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The frozen layers of a part's blocks, in their order: those that 8 and 4 bits and offloading are for.
+    """The frozen layers of a part's blocks, in order: those that may be held in 8 or 4 bits or offloaded.
 
-    What is before, between and after the blocks (embeddings, first and last layers, norms) is small, and does more harm.
+    Layers before, between and after the blocks (embeddings, first and last layers, norms) are small, and lowering them does more harm.
     """
     for block in blocks(part):
-        # Of an adapted layer it is the base's own that is held; adapters that nothing depends on are frozen too.
+        # Of an adapted layer only the base's own is held. Adapters are told by name: those that nothing depends on are frozen too.
         adapted = [f"{name}." for name, module in block.named_modules() if hasattr(module, "base_layer")]
         for name, layer in block.named_modules():
             adapter = any(name.startswith(each) and not name.startswith(f"{each}base_layer") for each in adapted)
-            # transformers' T5 brings its states into the type of this layer's weight.
+            # Not ``wo``: transformers' T5 casts its states to the type of this layer's weight.
             matrix = isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and name.rpartition(".")[2] != "wo" and not adapter
             if matrix and not any(value.requires_grad for value in layer.parameters()):
                 yield layer
 
 
 def blocks(part: torch.nn.Module) -> list[torch.nn.Module]:
-    """What a part repeats: the members of its outermost lists of modules."""
+    """The blocks that a part repeats: the members of its outermost lists of modules."""
     found: list[torch.nn.Module] = []
     for child in part.children():
         # Some lists hold None where a level has no attention.
@@ -107,10 +107,10 @@ def blocks(part: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def lower(part: torch.nn.Module, precision: str, device: torch.device, offload: float = 0.0) -> None:
-    """Bring a part's frozen weights into a precision in which it works on ``device``; trained ones stay, and nothing is moved.
+    """Convert a part's frozen weights to a precision for work on ``device``; trained weights stay as they are, and nothing is moved yet.
 
-    ``offload`` is the share of its blocks, evenly from all, whose layers stay on the CPU when :func:`place` moves the part. What comes in
-    is brought into the type that the part computes with; what goes out has that type.
+    ``offload`` is the share of its blocks, evenly spaced, whose layers stay on the CPU when :func:`place` moves the part. The part's
+    inputs are cast to the type that it computes in, and its outputs have that type.
     """
     dtype, form = compute_dtype(precision, device), FORMATS.get(precision)
     cast(part, dtype)
@@ -125,28 +125,28 @@ def lower(part: torch.nn.Module, precision: str, device: torch.device, offload: 
         if layer in away:
             leave(layer, torch.device("cpu"))
             layer.held_away = True  # type: ignore[assignment]
-    # Several processes have no need to agree on what is frozen, and their transport does not take all of these types.
+    # Distributed processes need not synchronise frozen tensors, and their transport does not accept all of these types.
     names = {id(layer): name for name, layer in part.named_modules()}
     ignored = [f"{names[id(layer)]}.{each}" for layer in layers for each in (*layer._parameters, *layer._buffers)]
     part._ddp_params_and_buffers_to_ignore = ignored  # type: ignore[assignment]
 
 
 def cast(part: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Bring frozen weights into a type that is computed with, but for those of which a library says that they do not go with it."""
+    """Cast frozen weights to a type to compute in, except those that the part's library says must stay in fp32."""
     for name, value in part.named_parameters():
         if not value.requires_grad and value.is_floating_point() and not _stays(part, name, dtype):
             value.data = value.data.to(dtype)
 
 
 def place(part: torch.nn.Module, device: torch.device) -> None:
-    """Move a part, but for the layers that stay on the CPU."""
+    """Move a part, except for the layers that stay on the CPU."""
     for module in part.modules():
         if not getattr(module, "held_away", False):
             module._apply(lambda value: value.to(device), recurse=False)
 
 
 def part_bytes(part: torch.nn.Module) -> int:
-    """Bytes of a part's weights where it works: those that stay on the CPU do not count."""
+    """Bytes of a part's weights on its device: those that stay on the CPU do not count."""
     here = [module for module in part.modules() if not getattr(module, "held_away", False)]
     tensors = {id(value): value for module in here for value in (*module.parameters(recurse=False), *module.buffers(recurse=False))}
     return sum(value.numel() * value.element_size() for value in tensors.values())
@@ -158,13 +158,13 @@ def is_away(index: int, share: float) -> bool:
 
 
 def _stays(part: torch.nn.Module, name: str, dtype: torch.dtype) -> bool:
-    """Whether a library says that a weight does not go with half precision: diffusers means both kinds, transformers fp16."""
+    """Whether the library says that a weight must stay in fp32: diffusers means in both bf16 and fp16, transformers only in fp16."""
     listed = getattr(part, "_keep_in_fp32_modules", None) or ()
     return (dtype == torch.float16 or hasattr(part, "save_config")) and not set(listed).isdisjoint(name.split("."))
 
 
 def _brought(inputs: Any, named: Any, dtype: torch.dtype) -> tuple[Any, Any]:
-    """What a part is called with, states and latents in its type. Vectors (times, guidance) and positions are too fine for 16 bits."""
+    """A part's inputs with states and latents cast to its type. Vectors (times, guidance) and positions are too fine for 16 bits."""
 
     def brought(value: Any) -> Any:
         if torch.is_tensor(value):

@@ -53,19 +53,19 @@ class StableDiffusion3(Family):
 
     @property
     def trained_encoders(self) -> tuple[str, ...]:
-        """The CLIPs: T5 is as large as the transformer and stays as it is."""
+        """The CLIPs: T5 is as large as the transformer and stays frozen."""
         return tuple(name for name in self.text_encoders if name != T5)
 
     @property
     def adapter_targets(self) -> tuple[str, ...]:
-        """Attention of picture and prompt; ``to_q`` and the like also name the second attention that 3.5-medium's first blocks have."""
+        """Attention of picture and prompt; ``to_q`` and the like also match the second attention in 3.5-medium's first blocks."""
         return ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
     def encode_tokens(self, tokens: Mapping[str, torch.Tensor], encoders: Mapping[str, torch.nn.Module] | None = None) -> Conditioning:
-        """States (N, L, D), fp32: the CLIPs' before their last layer, joined and filled up with zeros to D, then T5's. Pooled (N, P).
+        """States (N, L, D), fp32: the CLIPs' before their last layer, joined and zero-padded to D, then T5's; and pooled (N, P).
 
-        Where T5 is missing, zeros stand for its 256 tokens, as in the pipeline; a transformer no wider than the CLIPs has never seen
-        a T5, and gets none.
+        If T5 is missing, zeros replace its 256 tokens, as in the pipeline; a transformer no wider than the CLIPs has never seen a T5,
+        and gets no such tokens.
         """
         called = {name: (encoders or {}).get(name, encoder) for name, encoder in self.text_encoders.items()}
         outputs = [called[name](input_ids=tokens[name], output_hidden_states=True) for name in self.trained_encoders]

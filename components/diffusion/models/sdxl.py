@@ -1,4 +1,4 @@
-"""Stable Diffusion XL (Podell et al., 2023): two text encoders, and a UNet that is told how each picture was cut."""
+"""Stable Diffusion XL (Podell et al., 2023): two text encoders, and a UNet conditioned on how each picture was cropped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from components.diffusion.models.stable_diffusion import StableDiffusion
 class StableDiffusionXL(StableDiffusion):
     """Two CLIP text encoders whose penultimate states are joined, the second's pooled projection, and time ids.
 
-    With ``zero_empty`` an empty prompt is zeros, as in the base's own training, and not what the text encoders make of it.
+    With ``zero_empty``, an empty prompt is encoded as zeros, as in the base's own training, rather than by the text encoders.
     """
 
     layout = STABLE_DIFFUSION_XL
@@ -27,12 +27,12 @@ class StableDiffusionXL(StableDiffusion):
     def __init__(self, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], where: str, *, zero_empty: bool = True) -> None:
         super().__init__(parts, scheduler_config, where)
         self.zero_empty = zero_empty
-        # Published configurations hold a wrong end token; CLIP then looks for the greatest id, which an added token has.
+        # Published configurations have a wrong end token, with which CLIP takes the greatest id for the end: an added token's.
         self.text_encoders["text_encoder_2"].text_model.eos_token_id = self.tokenizers["text_encoder_2"].eos_token_id
 
     @classmethod
     def open(cls, parts: Mapping[str, Any], scheduler_config: Mapping[str, Any], folder: Path, where: str) -> Self:
-        """See :meth:`Family.open`: the index says what an empty prompt is."""
+        """See :meth:`Family.open`; the index says how an empty prompt is encoded."""
         return cls(parts, scheduler_config, where, zero_empty=zeros_for_empty_prompt(folder))
 
     def _check(self, where: str) -> None:
@@ -52,7 +52,7 @@ class StableDiffusionXL(StableDiffusion):
 
     @property
     def idle_parameters(self) -> list[torch.nn.Parameter]:
-        """What comes after the first text encoder's penultimate states: nothing depends on it."""
+        """The first text encoder's parameters after its penultimate states, which nothing depends on."""
         first = self.text_encoders["text_encoder"]
         return [*first.encoder.layers[-1].parameters(), *first.final_layer_norm.parameters()]
 

@@ -1,4 +1,4 @@
-"""Where a model is: the checked local folder or file, fetched from the hub where need be. Nothing is loaded here."""
+"""Locate and check models: local folders and files, fetched from the hub if need be. No weights are loaded here."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def locate(model: str, revision: str | None = None) -> Path:
     """The checked local folder or file of a model, fetched from the hub if need be. Nothing is loaded yet.
 
     Raises:
-        InputError: nothing is there, a part is missing, weights are pickled, or the architecture is another one.
+        InputError: nothing is there, a part is missing, weights are pickled, or the architecture is not supported.
         ServiceUnreachable: the hub does not answer.
     """
     path = local_model(model, "base.model")
@@ -54,9 +54,9 @@ def locate(model: str, revision: str | None = None) -> Path:
 
 
 def base_configuration(model: str, revision: str | None = None) -> Path:
-    """The folder with a base's configuration, in diffusers layout: of a hub model its texts are fetched, and nothing else.
+    """The folder with a base's configuration, in diffusers layout; of a hub model only the text files are fetched.
 
-    InputError where it is not there or the hub's is no base, ServiceUnreachable where the hub does not answer.
+    Raises InputError if it does not exist or the hub model is not a base, ServiceUnreachable if the hub does not answer.
     """
     folder = local_model(model, "base.model")
     if folder is None:
@@ -82,9 +82,9 @@ class BaseFacts:
 
 
 def base_facts(model: str, revision: str | None = None) -> BaseFacts:
-    """What a base is, read from its configuration files: of a hub model nothing else is fetched.
+    """Read the facts about a base from its configuration files; of a hub model nothing else is fetched.
 
-    InputError where the base is of no known family or lacks its denoiser or VAE, ServiceUnreachable where the hub does not answer.
+    Raises InputError if the base is of no known family or lacks its denoiser or VAE, ServiceUnreachable if the hub does not answer.
     """
     folder = base_configuration(model, revision)
     layout = _layout(folder)
@@ -103,9 +103,10 @@ def base_facts(model: str, revision: str | None = None) -> BaseFacts:
 
 
 def pin(model: str, ref: str = "main") -> tuple[str, str]:
-    """The commit that a hub model's branch or tag points to now, and the title of its family; only texts are fetched.
+    """The commit that a hub model's branch or tag points to now, and the title of its family; only text files are fetched.
 
-    InputError where it is no hub id, not there, or of a family that is not known; ServiceUnreachable where the hub does not answer.
+    Raises InputError if ``model`` is not a hub id, does not exist or is of no known family, ServiceUnreachable if the hub does not
+    answer.
     """
     if not is_hub_id(model):
         raise InputError(model, "is no hub id", expected="owner/name", remedy="a local folder needs no revision: its content is hashed")
@@ -114,7 +115,7 @@ def pin(model: str, ref: str = "main") -> tuple[str, str]:
 
 
 def content_digest(path: Path) -> str:
-    """sha256 of a located model: the files of its parts, or the one file and what the folder beside it gives. Other files do not count."""
+    """sha256 of a located model: its parts' files, or the one file and what comes from the folder beside it. Other files do not count."""
     if path.is_file():
         file = one_file(path)
         folder = file.folder
@@ -128,15 +129,15 @@ def content_digest(path: Path) -> str:
 
 
 def zeros_for_empty_prompt(folder: Path) -> bool:
-    """Whether a Stable Diffusion XL folder asks for zeros in the place of an empty prompt, as it does by default."""
+    """Whether a Stable Diffusion XL folder asks for an empty prompt to be encoded as zeros, which is the default."""
     return bool(_read_index(folder).get("force_zeros_for_empty_prompt", True))
 
 
 def check_folder(folder: Path, *, weights: bool = True, fetched: bool = False) -> Layout:
-    """Refuse a folder that is no complete model in diffusers layout with safetensors; returns its family's layout.
+    """Check that a folder is a complete model in diffusers layout with safetensors; return its family's layout.
 
-    Without ``weights`` only the configuration is looked for. A ``fetched`` folder comes from the hub, from where pickled files were
-    not fetched. InputError names the folder, the missing part and the reason.
+    Without ``weights``, only the configuration is checked. A ``fetched`` folder comes from the hub, without any pickled files that
+    are there. The InputError names the folder, the missing part and the reason.
     """
     layout = _layout(folder)
     present = _present(folder)
@@ -155,7 +156,7 @@ def check_folder(folder: Path, *, weights: bool = True, fetched: bool = False) -
 
 
 def _present(folder: Path) -> list[str]:
-    """The parts that a folder must have, in the layout's order: all but optional ones that its index says it lacks."""
+    """The parts that a folder must have, in the layout's order: all except optional ones that its index says it lacks."""
     layout, index = _layout(folder), _read_index(folder)
     return [part for part in layout.parts if part not in layout.optional or index.get(part, [None])[0] is not None]
 
@@ -204,9 +205,9 @@ def _check_weights(part: Path, fetched: bool) -> None:
 
 
 def file_kind(path: Path) -> FileKind:
-    """What kind of one-file checkpoint a file is, by the names of its tensors.
+    """The kind of a one-file checkpoint, recognised by the names of its tensors.
 
-    InputError where it is pickled, damaged, no base, or a part is missing.
+    Raises InputError if the file is pickled, damaged or not a base, or if a part is missing.
     """
     if path.suffix != ".safetensors":
         raise InputError(
@@ -233,7 +234,7 @@ def file_kind(path: Path) -> FileKind:
 
 
 def _check_readable(path: Path, kind: FileKind, names: Collection[str]) -> None:
-    """Refuse a file without a denoiser, with numbers that mean nothing without scales, or with a network that is not read from files."""
+    """Refuse a file that has no denoiser, holds quantized weights, or holds a network that is not read from one file."""
     part, prefix = kind.layout.denoiser, kind.prefixes[kind.layout.denoiser]
     if not kind.bare and not _any(names, prefix):
         raise InputError(
@@ -255,7 +256,7 @@ def _check_readable(path: Path, kind: FileKind, names: Collection[str]) -> None:
 
 
 def tensor_names(path: Path) -> list[str]:
-    """Names of the tensors of a safetensors file, sorted; only its header is read. InputError where the file is not whole."""
+    """Sorted names of the tensors in a safetensors file; only its header is read. Raises InputError if the file is damaged."""
     try:
         with safe_open(path, framework="np") as file:
             return sorted(file.keys())
@@ -271,7 +272,7 @@ def _any(names: Collection[str], prefix: str) -> bool:
 class OneFile:
     """A one-file checkpoint, and the ``folder`` with its configuration.
 
-    ``prefixes`` begin the names of the tensors of each network that the file holds. Those of ``rest`` come from the folder.
+    ``prefixes`` gives the prefix of the tensors' names for each network in the file; the networks in ``rest`` come from the folder.
     """
 
     kind: FileKind
@@ -280,14 +281,14 @@ class OneFile:
     rest: tuple[str, ...]
 
     def endings(self, part: str) -> tuple[str, ...]:
-        """How the files of a part in the folder end that belong to the model."""
+        """Endings of those files in a part's folder that belong to the model."""
         return (*TEXTS, ".safetensors") if part in self.rest else TEXTS
 
 
 def one_file(path: Path) -> OneFile:
-    """What a file holds, and where the rest of the model is.
+    """Find out what a file holds, and where the rest of the model is.
 
-    InputError where a network is in neither file nor folder; else as :func:`configuration_of`.
+    Raises InputError if a network is in neither the file nor the folder; otherwise as :func:`configuration_of`.
     """
     kind, folder = file_kind(path), configuration_of(path)
     prefixes = _prefixes(path, kind)
@@ -315,7 +316,7 @@ def _named(parts: Collection[str]) -> str:
 
 
 def folder_beside(path: Path) -> Path | None:
-    """The folder beside a file that is called like it, else the one it lies in, if there is a ``model_index.json``."""
+    """The folder beside a file with the file's name, else the one that it is in; whichever has a ``model_index.json``, or None."""
     return next((folder for folder in (path.with_suffix(""), path.parent) if (folder / "model_index.json").is_file()), None)
 
 
@@ -325,7 +326,8 @@ def configuration_of(path: Path) -> Path:
     It is :func:`folder_beside`, else the kind's pinned configuration from the hub.
 
     Raises:
-        InputError: the configuration is of another family or lacks a part, or is missing where the kind has no usual one.
+        InputError: the configuration is of another family or lacks a part; or there is none beside the file, and the file lacks a
+            network or its kind has no pinned configuration.
         ServiceUnreachable: it must be fetched, and the hub does not answer.
     """
     kind = file_kind(path)

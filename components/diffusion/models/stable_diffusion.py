@@ -17,7 +17,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 class StableDiffusion(Family):
-    """Latent diffusion (Rombach et al., 2022) with noise of discrete steps."""
+    """Latent diffusion (Rombach et al., 2022) with noise in discrete steps."""
 
     layout = STABLE_DIFFUSION
 
@@ -69,7 +69,7 @@ class StableDiffusion(Family):
         return prediction.float()
 
     def _added(self, latents: torch.Tensor, conditioning: Conditioning, time_ids: torch.Tensor | None) -> dict[str, Any]:
-        """What else the UNet takes."""
+        """Further arguments that the UNet takes."""
         return {}
 
     def _pipeline_settings(self) -> dict[str, Any]:

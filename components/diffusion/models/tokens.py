@@ -18,12 +18,12 @@ def row_names(token: str, vectors: int) -> list[str]:
 
 
 def stage_names(token: str, stages: int) -> list[str]:
-    """The tokens that stand for a token at each stage of noise, the least noise first: ``<v-T0>``, ``<v-T1>`` …; of one stage itself."""
+    """The tokens that replace a token at each stage of noise, least noise first: ``<v-T0>``, ``<v-T1>`` …; with one stage, the token."""
     return [token] if stages == 1 else [f"{token.removesuffix('>')}-T{stage}>" for stage in range(stages)]
 
 
 def stages_of(tokenizer: Any) -> dict[str, int]:
-    """The tokens with rows for each stage of noise that a tokenizer knows, and their stages."""
+    """The number of stages of each token in a tokenizer that has rows for every stage of noise."""
     added, found = tokenizer.added_tokens_encoder, dict[str, int]()
     for token in [f"{name.removesuffix('-T0>')}>" for name in added if name.endswith("-T0>")]:
         while f"{token.removesuffix('>')}-T{found.get(token, 0)}>" in added:
@@ -32,14 +32,14 @@ def stages_of(tokenizer: Any) -> dict[str, int]:
 
 
 def at_stage(prompt: str, token: str, stages: int, stage: int) -> str:
-    """A prompt with a token of so many stages written as that of one."""
+    """Replace a token that has ``stages`` stages by its name at one ``stage``, throughout a prompt."""
     return re.sub(re.escape(token), stage_names(token, stages)[stage], prompt, flags=re.IGNORECASE)
 
 
 def expand(prompts: Sequence[str], tokenizer: Any) -> list[str]:
-    """Write every token that has several rows as all of them, so that the tokenizer finds each.
+    """Write out every token that has several rows as all of them, so that the tokenizer finds each row.
 
-    One with rows for each stage of noise is written as that of the least, unless the prompt names the stage's already.
+    A token with rows for each stage of noise is written as that of the least noise, unless the prompt already names a stage.
     """
     for token, count in stages_of(tokenizer).items():
         prompts = [at_stage(prompt, token, count, 0) for prompt in prompts]
@@ -56,11 +56,11 @@ def expand(prompts: Sequence[str], tokenizer: Any) -> list[str]:
 
 
 class RowEmbedding(torch.nn.Module):
-    """A frozen embedding table with K new rows behind it, which are parameters of their own.
+    """A frozen embedding table followed by K new rows, which are separate parameters.
 
-    Neither gradients nor weight decay can reach the table, so all its rows stay bit-equal (the public script trains the
-    whole table and puts the old rows back, which weight decay and rounding defeat). ``rows`` are the initial values of each
-    token's rows, shapes (k, D); ids from ``first`` to ``first + K - 1`` are theirs.
+    Neither gradients nor weight decay can reach the table, so all its rows stay identical bit for bit (the public script trains
+    the whole table and restores the old rows, which weight decay and rounding defeat). ``rows`` holds the initial values of each
+    token's rows, shape (k, D); their ids run from ``first`` to ``first + K - 1``.
     """
 
     def __init__(self, table: torch.nn.Embedding, first: int, rows: Sequence[torch.Tensor]) -> None:
@@ -81,7 +81,7 @@ class RowEmbedding(torch.nn.Module):
         return torch.where(is_new.unsqueeze(-1), F.embedding((ids - self.first).clamp(0, len(new) - 1), new), known)
 
     def plain(self) -> torch.nn.Embedding:
-        """One table of all rows, old and new."""
+        """A single table of all rows, old and new."""
         new = torch.cat(list(self.rows)).detach()
         old = self.table.weight.detach()
         joined = old.new_zeros((max(len(old), self.first + len(new)), old.shape[1]))
@@ -91,10 +91,10 @@ class RowEmbedding(torch.nn.Module):
 
 
 class OffsetEmbedding(torch.nn.Module):
-    """An embedding table with an offset, a parameter of its own, on the rows of some words it knows, by each word's ids.
+    """An embedding table with trainable offsets on the rows of some known words; ``ids`` are the token ids of each word.
 
-    The table may train too. Optimizers like Adam move every row that occurs by about the same length a step, so a learning
-    rate at which a rare word comes to mean something unsettles all common ones; the offset has a rate to itself.
+    The table may train too. Optimizers such as Adam move every row that occurs by about the same distance per step, so a learning
+    rate high enough to teach a rare word would disturb all common ones; the offsets have a learning rate of their own.
     """
 
     def __init__(self, table: torch.nn.Embedding, ids: Sequence[Sequence[int]]) -> None:
@@ -118,7 +118,7 @@ class OffsetEmbedding(torch.nn.Module):
 
     @torch.no_grad()
     def plain(self) -> torch.nn.Embedding:
-        """One table, with the offsets added; this one's stays as it is, for it is saved apart from them."""
+        """A copy of the table with the offsets added; the table itself does not change, since it is saved separately."""
         joined = self.table.weight.detach().clone()
         for word, offset in zip(self.ids, self.offsets, strict=True):
             for index, row in zip(word, offset, strict=True):
@@ -127,7 +127,7 @@ class OffsetEmbedding(torch.nn.Module):
 
 
 def add_tokens(tokenizer: Any, names: Sequence[str], where: str) -> int:
-    """Add tokens to a tokenizer; returns the first's id, the others follow it. InputError where the base has one of them already."""
+    """Add tokens to a tokenizer; return the id of the first, which the others follow. Raises InputError if the base has one already."""
     known = tokenizer.get_vocab()
     taken = [name for name in names if name in known]
     if taken:
@@ -140,7 +140,7 @@ def add_tokens(tokenizer: Any, names: Sequence[str], where: str) -> int:
 
 
 def word_vector(tokenizer: Any, table: torch.Tensor, word: str) -> torch.Tensor:
-    """The embedding of a word, shape (D,); of one that is several tokens, their mean."""
+    """The embedding of a word, shape (D,); the mean over its tokens if it has several."""
     ids = tokenizer(word, add_special_tokens=False).input_ids
     if not ids:
         raise InputError("method.initial_word", f"{word!r} has no token", expected="a word")

@@ -1,4 +1,4 @@
-"""Z-Image (Tongyi-MAI, 2025): one stream of picture and prompt, FLUX.1's VAE, and Qwen3, which reads the prompt as a chat."""
+"""Z-Image (Tongyi-MAI, 2025): a transformer over one stream of picture and prompt, FLUX.1's VAE, and Qwen3 with a chat template."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from components.diffusion.objectives.flow import SCALE, FlowObjective, even_leve
 class ZImage(LanguageModelFamily):
     """A transformer that counts time from noise to picture and predicts x₀ − ε.
 
-    Guidance is counted as everywhere here, 1 being none: ``guidance_scale`` of its pipeline in diffusers is less by 1.
+    As in all families, a guidance scale of 1 means none; the ``guidance_scale`` of the pipeline in diffusers is lower by 1.
     """
 
     layout = Z_IMAGE

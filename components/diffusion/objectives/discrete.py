@@ -1,4 +1,4 @@
-"""Noise of T discrete steps (Ho et al., 2020), with ε- or v-prediction: Stable Diffusion 1.x, 2.x and XL."""
+"""Noise in T discrete steps (Ho et al., 2020), with ε- or v-prediction: Stable Diffusion 1.x, 2.x and XL."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ class DiscreteObjective(Objective):
         self.span = float(len(self.schedule.alphas_cumprod))
 
     def law(self, section: TimesSection) -> TimeLaw:
-        """Uniform timesteps, unless the configuration says otherwise; ConfigError for a dynamic shift, which these bases do not know."""
+        """Uniform timesteps unless configured otherwise; raises ConfigError for a dynamic shift or a grid of more than T steps."""
         steps = len(self.schedule.alphas_cumprod)
         if section.grid and section.grid > steps:
             raise ConfigError(f"training.times.grid={section.grid}", f"the base has {steps} timesteps", expected=f"at most {steps}")
@@ -41,9 +41,10 @@ class DiscreteObjective(Objective):
         return super().law(section)
 
     def draw_times(self, law: TimeLaw, count: int, generator: torch.Generator, places: int) -> torch.Tensor:
-        """Timesteps, int64 of shape (N,): a law's level is a fraction of the schedule, but for laws of log-SNR, which have the nearest.
+        """Draw timesteps, int64 of shape (N,).
 
-        On a grid of n, the multiples of ⌊T/n⌋, as samplers with leading spacing have them: the greatest that is not above.
+        A law's level is a fraction of the schedule. Laws of log-SNR and shifted laws take the timestep of the nearest log-SNR instead.
+        On a grid of n, a timestep t becomes ⌊n · t / T⌋ · ⌊T / n⌋, a multiple of ⌊T / n⌋ as in samplers with leading spacing.
         """
         if law.grid:
             times, steps = self.draw_times(dataclasses.replace(law, grid=None), count, generator, places), len(self.schedule.alphas_cumprod)
@@ -61,7 +62,7 @@ class DiscreteObjective(Objective):
         return (everywhere - wanted.unsqueeze(1)).abs().argmin(dim=1)
 
     def spread_times(self, count: int) -> torch.Tensor:
-        """The middles of ``count`` equal parts of the schedule."""
+        """The midpoints of ``count`` equal parts of the schedule."""
         return ((torch.arange(count) + 0.5) * len(self.schedule.alphas_cumprod) / count).long()
 
     def corrupt(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,7 +71,10 @@ class DiscreteObjective(Objective):
         return noisy, noise if self.prediction_type == "epsilon" else self.schedule.get_velocity(clean, noise, times)
 
     def noise(self, noisy: torch.Tensor, prediction: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        """ε, of v √ᾱ_t · v + √(1 − ᾱ_t) · x_t (Salimans & Ho, 2022, appendix D); samplers have times between two of the schedule."""
+        """The prediction itself if it is ε; √ᾱ_t · v + √(1 − ᾱ_t) · x_t if it is v (Salimans & Ho, 2022, appendix D).
+
+        Times are rounded to the schedule's, since some samplers use times between two of them.
+        """
         if self.prediction_type == "epsilon":
             return prediction
         alpha = self.schedule.alphas_cumprod.to(noisy.device)[times.float().round().long()].view(-1, 1, 1, 1)
@@ -81,14 +85,14 @@ class DiscreteObjective(Objective):
         return self._snr(times).log()
 
     def _snr(self, times: torch.Tensor) -> torch.Tensor:
-        # Not diffusers' compute_snr, which squares a quotient of roots: its rounding would move every trained model.
-        # Some samplers put their steps between two of the schedule's.
+        # Not diffusers' compute_snr, which squares a quotient of roots: its rounding would change every trained model.
+        # Some samplers use times between two of the schedule's.
         nearest = times.round().long() if times.is_floating_point() else times
         alpha = self.schedule.alphas_cumprod.to(times.device)[nearest].float()
         return alpha / (1.0 - alpha)
 
     def loss_weights(self, times: torch.Tensor, training: TrainingSection) -> torch.Tensor | None:
-        """min-SNR-γ, where the configuration names γ: see :func:`components.diffusion.objectives.losses.min_snr_weights`."""
+        """min-SNR-γ, if the configuration sets γ: see :func:`components.diffusion.objectives.losses.min_snr_weights`."""
         if training.min_snr_gamma is None:
             return None
         return min_snr_weights(self._snr(times), training.min_snr_gamma, self.prediction_type)

@@ -12,22 +12,22 @@ from components.diffusion.objectives.schedulers import FLOW, make_scheduler
 from components.diffusion.objectives.times import TimeLaw, shifted
 
 SCALE = 1000.0
-"""A time is the noise level σ times so much, in float32, as diffusers' flow schedulers count: never rounded to bf16 or to a step."""
+"""A time is the noise level σ times this, as in diffusers' flow schedulers; in float32, never rounded to bf16 or to a step."""
 LEAST_SIGMA = 0.1
-"""1/σ² is that of this level below it: at the least level of 1,000 steps it would be a million, and one sample all of the loss."""
+"""Below this level the weight 1/σ² stops growing: at the least of 1,000 levels it would be a million, and one sample all of the loss."""
 
 
 def even_levels(steps: int) -> list[float]:
-    """Unshifted levels from 1 to 1/steps, as most pipelines give them to their scheduler."""
+    """Unshifted levels from 1 to 1/steps, as most pipelines pass them to their scheduler."""
     return [1.0 - step / steps for step in range(steps)]
 
 
 class FlowObjective(Objective):
     """x_t = (1 − σ) · x₀ + σ · ε, and ε − x₀ is predicted. A time is 1000 σ.
 
-    ``patch`` is how many latents along a side make one token of the denoiser: dynamic shifts go by tokens. Where a base's pipeline
-    gives its scheduler something else than the scheduler's configuration says, ``mu`` is the exponent of the shift for so many
-    tokens (and sampling steps, None in training), and ``sigmas`` the unshifted levels of so many steps.
+    ``patch`` is how many latents along a side make one token of the denoiser: dynamic shifts depend on the number of tokens. Where a
+    base's pipeline overrides its scheduler's configuration, ``mu`` returns the exponent of the shift for a number of tokens and of
+    sampling steps (None in training), and ``sigmas`` the unshifted levels for a number of steps.
     """
 
     schedulers = FLOW
@@ -46,9 +46,9 @@ class FlowObjective(Objective):
         self.times = TimeLaw("logit-normal", shift="dynamic" if dynamic else static if static != 1.0 else None, stratified=True)
 
     def draw_times(self, law: TimeLaw, count: int, generator: torch.Generator, places: int) -> torch.Tensor:
-        """1000 σ, float32 of shape (N,), strictly between 0 and 1000 but for rounding.
+        """1000 σ, float32 of shape (N,), strictly between 0 and 1000 except for rounding.
 
-        On a grid the nearest times of Euler's method with so many steps, the noisiest of which is 1000.
+        On a grid, the nearest times of Euler's method with that many steps, the noisiest of which is 1000.
         """
         levels = law.levels(count, generator, places)
         if law.shift is not None:
@@ -68,7 +68,7 @@ class FlowObjective(Objective):
         return mu if self.scheduler_config.get("time_shift_type") == "linear" else math.exp(mu)
 
     def mu_for(self, places: int, steps: int | None = None) -> float:
-        """The number that diffusers' scheduler is given for a dynamic shift: by default a line through two numbers of tokens."""
+        """The ``mu`` that diffusers' scheduler is given for a dynamic shift: by default linear in the number of tokens."""
         tokens = places // self._patch**2
         if self._mu is not None:
             return self._mu(tokens, steps)
@@ -79,7 +79,7 @@ class FlowObjective(Objective):
         return float(tokens * slope + (least - slope * low))
 
     def spread_times(self, count: int) -> torch.Tensor:
-        """1000 σ at the middles of ``count`` equal parts of the line."""
+        """1000 σ at the midpoints of ``count`` equal parts of the line."""
         return (torch.arange(count) + 0.5) * SCALE / count
 
     def corrupt(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,10 +96,11 @@ class FlowObjective(Objective):
         return -2.0 * torch.logit(times / SCALE)
 
     def loss_weights(self, times: torch.Tensor, training: TrainingSection) -> torch.Tensor | None:
-        """The weights that the configuration names, times min-SNR-γ where it names γ.
+        """The weighting that the configuration names, times min-SNR-γ if it sets γ.
 
         ``sigma_sqrt`` is 1/σ², at most 100; ``cosmap`` 2 / (π (1 − 2σ + 2σ²)) (Esser et al., 2024, section 3.1). min-SNR-γ (Hang et
-        al., 2023) weighs the error of the picture by min(SNR, γ), which is σ times that of the velocity: min((1 − σ)², γ σ²).
+        al., 2023) weights the squared error of the picture by min(SNR, γ). The picture's error is σ times the velocity's, so the
+        weight here is min((1 − σ)², γ σ²).
         """
         level = times / SCALE
         found: torch.Tensor | None = None
@@ -113,7 +114,7 @@ class FlowObjective(Objective):
         return found
 
     def sampler(self, name: str, steps: int, places: int, device: torch.device | str = "cpu") -> Any:
-        """Euler's method on the base's own levels, shifted as its pipeline in diffusers does it."""
+        """Euler's method on the base's own levels, shifted as in its diffusers pipeline."""
         self._check_sampler(name)
         scheduler = make_scheduler(name, self.scheduler_config)
         options: dict[str, Any] = {} if self._sigmas is None else {"sigmas": self._sigmas(steps)}

@@ -1,4 +1,4 @@
-"""What every loss is made of, *per sample*, so that everything composes. What is predicted is the objective's."""
+"""Building blocks of all losses, *per sample*, so that they compose. The objective decides what is predicted."""
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +10,15 @@ def per_sample_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 
 def guided(against: torch.Tensor, towards: torch.Tensor, scale: float) -> torch.Tensor:
-    """``against + scale · (towards − against)``, classifier-free guidance (Ho & Salimans, 2022), of predictions of one shape."""
+    """Classifier-free guidance (Ho & Salimans, 2022), ``against + scale · (towards − against)``, of predictions of one shape."""
     return against + scale * (towards - against)
 
 
 def calibrated_target(base: torch.Tensor, target: torch.Tensor, scale: float) -> torch.Tensor:
-    """What to predict so that guidance by ``scale`` away from ``base`` draws ``target``: ``base + (target − base) / scale``.
+    """What to predict so that guidance by ``scale`` away from ``base`` yields ``target``: ``base + (target − base) / scale``.
 
-    ε, v and the velocity of a flow are, for one noisy latent, the same affine function of one another's values, and the factors of the
-    combination sum to 1: so it is the same in each of them.
+    For a given noisy latent, ε, v and a flow's velocity are affine functions of one another, and the coefficients of this combination
+    sum to 1, so the same formula holds for each of them.
     """
     return base + (target - base) / scale
 
@@ -26,7 +26,7 @@ def calibrated_target(base: torch.Tensor, target: torch.Tensor, scale: float) ->
 def dco_loss(losses: torch.Tensor, base: torch.Tensor, beta: float) -> torch.Tensor:
     """−log σ(−β (L − L₀)) of each sample, shape (N,): Direct Consistency Optimization (Lee et al., 2024, equation 8).
 
-    ``losses`` are those of the trained denoiser, ``base`` those of the base for the same noisy latents, both mean squared errors of
+    ``losses`` are the trained denoiser's, ``base`` the base's for the same noisy latents, both mean squared errors of
     what the family predicts (ε, v or a flow's velocity).
     """
     return F.softplus(beta * (losses - base))

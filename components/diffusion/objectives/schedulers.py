@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Samplers = Mapping[str, tuple[str, dict[str, Any]]]
-"""Class in diffusers by name, and what differs from its defaults."""
+"""Each sampler's class in diffusers, by name, and the options that differ from its defaults."""
 
 DISCRETE: Samplers = {
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -16,7 +16,7 @@ DISCRETE: Samplers = {
     "unipc": ("UniPCMultistepScheduler", {}),
 }
 FLOW: Samplers = {"euler": ("FlowMatchEulerDiscreteScheduler", {})}
-# What describes the training's noise and so must be shared; the rest is each sampler's own.
+# Options that describe the noise in training and so must be shared; the rest is up to each sampler.
 SHARED = (
     "num_train_timesteps",
     "beta_start",
@@ -35,7 +35,7 @@ def samplers_for(base: Mapping[str, Any]) -> Samplers:
 
 
 def make_scheduler(name: str, base: Mapping[str, Any]) -> Any:
-    """A diffusers scheduler, by its name in :func:`samplers_for` and the base's scheduler configuration."""
+    """Make a diffusers scheduler from its name in :func:`samplers_for` and the base's scheduler configuration."""
     import diffusers
 
     samplers = samplers_for(base)
@@ -46,7 +46,7 @@ def make_scheduler(name: str, base: Mapping[str, Any]) -> Any:
     known = inspect.signature(cls.__init__).parameters
     shared = {key: base[key] for key in SHARED if key in base and key in known}
     if base.get("timestep_spacing") == "trailing":
-        # Chosen on purpose, by bases with zero terminal SNR: they must be sampled from the very last timestep.
+        # Bases with zero terminal SNR choose this on purpose: they must be sampled from the very last timestep.
         shared["timestep_spacing"] = "trailing"
     chosen = {**shared, **options}
     # Latents have no fixed range, so nothing is clipped to one.
