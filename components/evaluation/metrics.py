@@ -1,6 +1,6 @@
 """FID, KID, CMMD, CLIP-T and CLIP-I over plain arrays, each with a bootstrap interval.
 
-The tests check the formulae against torchmetrics and by hand. They are implemented here rather than taken from torchmetrics, because
+The formulae are checked against torchmetrics and by hand in the tests. They are implemented here, not taken from torchmetrics, because
 an interval needs hundreds of evaluations on resampled rows; here a resample is a set of row weights, and all MMDs share one pass over
 the kernel matrix.
 

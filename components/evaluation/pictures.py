@@ -48,7 +48,7 @@ def digest_pictures(hashes: dict[Path, str], paths: list[Path]) -> str:
 
 
 def pick_pairs(style: list[Picture], base: list[Picture], per_category: int) -> dict[str, list[tuple[Picture, Picture | None]]]:
-    """Pictures to show, by category: evenly spaced through the bank, first repeats only, each with the base's of that prompt, or None."""
+    """Pictures to show, by category: evenly spaced through the bank, first repeats only, each with the base's picture or None."""
     theirs = {picture.prompt_id: picture for picture in reversed(base)}
     by_category: dict[str, list[Picture]] = {}
     seen: set[str] = set()

@@ -31,7 +31,7 @@ _SAME = (
 )  # fmt: skip
 """Keys of a score's context that must be equal before two scores may be compared."""
 _WITHOUT_MEASURES: dict[str, Any] = {"measures": (), "kd_extractor": None}
-"""Settings that older evaluations, made before the optional measures existed, do not record."""
+"""Settings that evaluations from before the optional measures lack, with the values that were in effect."""
 
 
 def score_and_keep(

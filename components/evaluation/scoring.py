@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SCORES_SCHEMA = 1
 NO_STYLE_REF = StyleRef()
 NEAREST = 6
-"""Number of pairs, a drawn picture and its nearest StyleRef picture, kept for visual inspection."""
+"""Number of drawn pictures that are kept, each with its nearest StyleRef picture, for visual inspection."""
 
 
 def score(
@@ -96,9 +96,9 @@ def build_yardstick(
     style_ref: StyleRef, reference: Sequence[Path], base: Sequence[Path], settings: ScoringSection, extractors: Extractors,
     table: FeatureTable,
 ) -> tuple[Yardstick, dict[str, str]]:  # fmt: skip
-    """Build the yardstick for drawn pictures, and StyleRef's digest; ``table`` holds the features of ``base`` and the ``reference``.
+    """Build the yardstick for drawn pictures, and StyleRef's digest.
 
-    ``reference`` is the held-out one, or empty.
+    ``table`` must hold the features of ``base`` and of ``reference``, which is the held-out one or empty.
     """
     yardstick = Yardstick({})
     if not style_ref.paths or not settings.measures:

@@ -43,7 +43,7 @@ def selection_section(model: Path) -> dict[str, Any] | None:
 
 
 def preview_rows(model: Path) -> dict[str, Any] | None:
-    """The preview sheets by step, and the model's pictures beside those of its exported file; None if neither were drawn."""
+    """The preview sheets by step, and the model's pictures beside those of its exported file; None if there are neither."""
     folder = model / "training"
     sheets = [(int(file.stem.removeprefix("step-")), file) for file in sorted((folder / "previews").glob("step-*.png"))]
     exported = read_json(folder / EXPORTED) if (folder / EXPORTED).is_file() else None

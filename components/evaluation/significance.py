@@ -36,7 +36,7 @@ class Resampled:
 class Decision:
     """A claim's ``advantage`` (the claim holds above 0), interval and verdict.
 
-    ``seeds_needed`` is the number of seeds that would decide an undecided claim; None if no number in reach would.
+    ``seeds_needed`` is the number of seeds that would decide an undecided claim; None if it is decided or no number in reach would.
     """
 
     advantage: float
@@ -59,7 +59,7 @@ def mean_over_seeds(values: Sequence[float], confidence: float) -> SeedMean:
 
 
 def advantages(better: Resampled, other: Resampled, *, lower: bool, margin: float) -> Resampled:
-    """By how much ``better`` beats ``other`` on the same resamples, plus the allowed ``margin`` (a share of the other's score)."""
+    """By how much ``better`` beats ``other`` on the same resamples, plus ``margin`` times the other's score; above zero, it holds."""
     sign = 1.0 if lower else -1.0
 
     def gap(mine: Any, theirs: Any) -> Any:
@@ -103,7 +103,7 @@ def _seeds_needed(point: float, low: float, high: float, seeds: int) -> int | No
 
 
 def join(verdicts: Sequence[str]) -> str:
-    """The verdict on a claim against several others: it must hold against all (intersection–union, Berger 1982), so needs no correction."""
+    """A claim's verdict against several others: it must hold against all (intersection–union, Berger 1982), so no correction is needed."""
     if NOT_HELD in verdicts:
         return NOT_HELD
     return HELD if verdicts and all(verdict == HELD for verdict in verdicts) else UNDECIDED

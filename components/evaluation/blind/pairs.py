@@ -79,7 +79,7 @@ def match_models(first: Sequence[Candidate], second: Sequence[Candidate], count:
 
 
 def matches(pairs: Sequence[Pair]) -> Mapping[str, int]:
-    """Number of pairs for each thing that they were matched by."""
+    """Number of pairs by ``matched_by``."""
     reasons = [pair.matched_by for pair in pairs]
     return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 

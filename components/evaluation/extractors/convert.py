@@ -39,7 +39,7 @@ def convert(network: Network, file: Path, out: Path | None = None) -> Path:
         out: default: the same name, ending in .safetensors.
 
     Returns:
-        The file written; its header says which network it is, and from which file.
+        The file written; its header names the network and the source file.
 
     Raises:
         InputError: the file does not exist, is TorchScript, safetensors or a pickle of anything but tensors, or holds weights of another

@@ -20,7 +20,7 @@ Head = Literal["style", "content"]
 NAMES: dict[str, Head] = {"csd": "style", "csd-content": "content"}
 HINT = "get pytorch_model.bin of tomg-group-umd/CSD-ViT-L on the Hugging Face Hub"
 _HEAD_WIDTH = 64
-"""Channels of an attention head, in every CLIP of OpenAI's."""
+"""Channels per attention head in all of OpenAI's CLIP models."""
 _RENAMED = (
     (r"conv1\.weight", "embeddings.patch_embedding.weight"),
     (r"class_embedding", "embeddings.class_embedding"),

@@ -40,10 +40,10 @@ class Source:
         return digest_folder(self.folder) if self.folder else f"{self.model}@{commit(loaded)}"
 
     def load(self, loader: Callable[..., Any], **options: Any) -> Any:
-        """Load something from the source with ``loader``, a ``from_pretrained`` method.
+        """Load from this source with ``loader``, a ``from_pretrained`` method.
 
         Raises:
-            InputError: it is missing, pickled, damaged or of another network, or needs a package that is not installed.
+            InputError: what it loads is missing, pickled, damaged or of another network, or needs a package that is not installed.
             ServiceUnreachable: the source is a hub id and the hub does not answer.
         """
         from safetensors import SafetensorError

@@ -1,4 +1,4 @@
-"""SSCD, an embedding for finding copies: Pizzi et al., *A Self-Supervised Descriptor for Image Copy Detection*, CVPR 2022, arXiv 2202.10261."""
+"""SSCD, a copy-detection descriptor: Pizzi et al., *A Self-Supervised Descriptor for Image Copy Detection*, CVPR 2022, arXiv 2202.10261."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLASSY = re.compile(
 
 
 class SscdExtractor:
-    """SSCD on a ResNet-50: (N, 512) embeddings of unit norm, whose dot product is high for copies, also cropped, mirrored or recoloured.
+    """SSCD on a ResNet-50: (N, 512) embeddings of unit norm, whose dot product is high for copies, even cropped, mirrored or recoloured.
 
     Images are scaled to 288 pixels on the shorter side, as the authors recommend, and not cropped.
 

@@ -26,7 +26,7 @@ class Statistic:
         return f"{self.kind}-{self.layer}"
 
     def of(self, places: Any) -> Any:
-        """Means and standard deviations (N, 2 C) of the channels of (N, C, P), or their Gram matrix divided by P (N, C²)."""
+        """(N, 2 C) means and standard deviations of the channels of (N, C, P), or their (N, C²) Gram matrix divided by P."""
         return moments(places) if self.kind == "moments" else gram(places)
 
 

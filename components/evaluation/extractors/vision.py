@@ -21,9 +21,9 @@ _NO_CODE = {"trust_remote_code": False}
 class VisionExtractor:
     """Embeddings of an image model, or statistics over the positions of one of its hidden layers.
 
-    An embedding is the model's own: scaled to unit norm if text shares its space (SigLIP); else, unscaled, its pooled output, or without a
-    pooler in the weights the class token (for feature maps, the mean over positions). Images go through the model's own processor, with
-    Pillow if it supports that (DINOv3 needs torchvision).
+    An embedding is the model's own: its image features at unit norm if text shares their space (SigLIP), else its unscaled pooled output.
+    If the weights have no pooler, that is the class token, or the mean over positions of a feature map. Images go through the model's own
+    processor, with Pillow if it supports that (DINOv3 needs torchvision).
 
     Args:
         model: ``pocket``, a folder or a hub id; safetensors only.
