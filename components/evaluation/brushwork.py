@@ -1,4 +1,4 @@
-"""How pictures are made, without a network: their palettes, and statistics of tone, edges, grain and light."""
+"""How pictures are made, measured without a network: their palettes, and statistics of tone, edges, grain and light."""
 
 from collections.abc import Sequence
 
@@ -10,26 +10,26 @@ from scipy import ndimage, sparse
 from components.evaluation.metrics import Array
 
 SIDE = 128
-"""Pictures are brought to this square first, in pixels, so that a scale is the same in all."""
+"""Pictures are first resized to a square of this side, in pixels, so that scales are comparable."""
 _LEVELS = 64
 _COMMON = 0.01
-"""Share of the inked pixels from which a colour belongs to the palette."""
+"""Share of the inked pixels above which a colour belongs to the palette."""
 _PAPER = 250
-"""Level from which a pixel counts as blank paper where all channels have it."""
+"""A pixel counts as blank paper if all its channels are above this level."""
 _QUANTILES = (10, 25, 50, 75, 90)
 
 
 def square(image: Image) -> NDArray[np.uint8]:
-    """(SIDE, SIDE, 3) RGB."""
+    """The picture as (SIDE, SIDE, 3) RGB."""
     image = image.convert("RGB")
     return np.asarray(image if image.size == (SIDE, SIDE) else image.resize((SIDE, SIDE), Resampling.BICUBIC), np.uint8)
 
 
 def palette_likeness(pictures: Sequence[NDArray[np.uint8]]) -> Array:
-    """(N, N) cosine of the sets of colours that pictures use: 1 for one palette, 0 where no colour is shared.
+    """(N, N) cosines of the sets of colours that pictures use: 1 for the same palette, 0 if no colour is shared.
 
-    An artist who draws with flat colours takes them from a palette: of pictograms by eight artists, 97 in 100 share most colours with
-    another one by the same artist.
+    An artist who draws with flat colours takes them from a palette: of pictograms by eight artists, 97 in 100 share most of their colours
+    with another one by the same artist.
     """
     palettes = [_palette(picture) for picture in pictures]
     rows = np.repeat(np.arange(len(palettes)), [len(palette) for palette in palettes])
@@ -55,7 +55,7 @@ def _flat(rgb: Array) -> list[float]:
 
 
 def brushwork(pictures: Sequence[NDArray[np.uint8]]) -> Array:
-    """(N, d) statistics of squares of :func:`square`: tone and colour, detail by scale, edges and what lies on them, grain, light."""
+    """(N, d) statistics of squares from :func:`square`: tone and colour, detail by scale, edges and what lies on them, grain, light."""
     return np.stack([np.concatenate([part(*_channels(picture)) for part in _PARTS]) for picture in pictures])
 
 
@@ -73,7 +73,7 @@ def _tones(rgb: Array, grey: Array) -> Array:
 
 
 def _details(rgb: Array, grey: Array) -> Array:
-    """Strength and peakedness of what each of four octaves adds, in luminance and two colour differences."""
+    """Strength and peakedness of the detail in each of four octaves, in luminance and two colour differences."""
     found = []
     for channel in (grey, rgb[..., 0] - grey, rgb[..., 2] - grey):
         rest = channel
@@ -90,7 +90,7 @@ def _details(rgb: Array, grey: Array) -> Array:
 
 
 def _edges(rgb: Array, grey: Array) -> Array:
-    """Of edges at three widths: how strong, whether they run one way, and whether they are darker and duller than the rest."""
+    """Edges at three widths: how strong they are, whether they run one way, and whether they are darker and duller than the rest."""
     saturation = rgb.max(-1) - rgb.min(-1)
     found = []
     for width in (0.7, 1.5, 3.0):
@@ -100,7 +100,7 @@ def _edges(rgb: Array, grey: Array) -> Array:
         weight, angle = strength / (strength.sum() + 1e-6), np.arctan2(down, across)
         found += [abs((weight * np.exp(1j * turns * angle)).sum()) for turns in (2, 4)]
         edge = strength > np.percentile(strength, 85)
-        # A picture without any edge has nothing on it.
+        # A picture without any edge has nothing to compare.
         found += [channel[edge].mean() - channel[~edge].mean() if edge.any() else 0.0 for channel in (grey, saturation)]
     return np.array(found)
 

@@ -1,4 +1,4 @@
-"""Inline SVG for the report: it takes its colours from the page's CSS, so it follows light, dark and print."""
+"""Inline SVG charts for the report; their colours come from the page's CSS, so they follow light, dark and print styles."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _MAX_POINTS = 240
 
 @dataclass(frozen=True)
 class Frame:
-    """Places points on paper, inside its margins (left, right, top, bottom) and between two axes of :func:`axis`."""
+    """Maps points to pixels, inside margins (left, right, top, bottom) and along two axes from :func:`axis`."""
 
     width: int
     height: int
@@ -32,7 +32,7 @@ class Frame:
         return left + across * (self.width - left - right), top + (1 - up) * (self.height - top - bottom)
 
     def grid(self, *, upright: bool = False) -> str:
-        """SVG of the ticks' numbers and lines, the ``upright`` lines only if asked for."""
+        """SVG of the tick labels and horizontal lines; ``upright`` adds the vertical lines."""
         left, right, top, bottom = self.margins
         parts = []
         for y in self.y_axis:
@@ -47,7 +47,10 @@ class Frame:
 
 
 def loss_curve(rows: Sequence[dict[str, Any]]) -> str:
-    """SVG of a training log's rows: StyleRef and Aux loss smoothed, validation loss as dots; empty if nothing can be drawn."""
+    """SVG of the losses in a training log; empty if nothing can be drawn.
+
+    StyleRef and Aux losses are smoothed (without StyleRef, the total is shown too); validation loss is not, and has dots.
+    """
     series = {
         name: _finite(rows, key)
         for key, name in (("instance_loss", "StyleRef"), ("aux_loss", "Aux"), ("loss", "total"), ("validation_loss", "validation"))
@@ -75,7 +78,7 @@ def loss_curve(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def interval_bars(style: dict[str, Any], base: dict[str, Any], scale: float = 1.0) -> str:
-    """SVG of two estimates with their intervals on one axis, style above base; the axis shows zero where that is not far off."""
+    """SVG of two estimates with their intervals on one axis, style above base; the axis includes zero if that is not far off."""
     low, high = min(style["low"], base["low"]) * scale, max(style["high"], base["high"]) * scale
     if 0 < low < 0.5 * high:
         low = 0.0
@@ -96,14 +99,14 @@ def _finite(rows: Sequence[dict[str, Any]], key: str) -> list[Point]:
 
 
 def _smooth(points: list[Point]) -> list[Point]:
-    """Means over equal runs of steps, since single steps draw single noise levels and tell little; at most _MAX_POINTS."""
+    """Means over equal runs of steps, at most _MAX_POINTS: single steps sample single noise levels, so one step's loss tells little."""
     width = max(1, len(points) // 40, math.ceil(len(points) / _MAX_POINTS))
     runs = [points[start : start + width] for start in range(0, len(points), width)]
     return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
 
 
 def axis(values: Sequence[float], from_zero: bool) -> list[float]:
-    """Round tick values that hold all ``values``."""
+    """Round tick values whose range covers all ``values``."""
     low, high = (min(0.0, *values), max(values)) if from_zero else (min(values), max(values))
     if high <= low:
         high = low + 1.0
@@ -120,9 +123,10 @@ _AXES = {"step": "training step", "guidance": "guidance", "style_guidance": "gui
 def choice_curve(
     rows: Sequence[Mapping[str, Any]], x: str, metric: Metric, limit: float | None = None, *, best: float | None = None
 ) -> str:
-    """SVG of one score of what can be chosen, by ``x`` (``step`` or a scale), with intervals: the chosen ringed, a limit dashed.
+    """SVG of one score of the options over ``x`` (``step`` or a scale), with intervals; the chosen one is ringed, a limit dashed.
 
-    With the value of the ``best``, which need not be among them, its level is a line and intervals are those of the difference from it.
+    ``best`` is the value of the best option, which need not be among ``rows``. If it is given, its level is a dashed line too, and
+    intervals are those of the difference from it.
     """
     points = [
         (float(row[x]), row["scores"][metric.key] if best is None else _from_best(best, row, metric), bool(row["chosen"])) for row in rows

@@ -30,7 +30,7 @@ class Outcome:
 
 
 def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The cells as one plain result, ``comparison.json``. KID in natural units, CLIP scores 0–100, seconds, bytes."""
+    """Combine the cells into one plain result, ``comparison.json``: KID in natural units, CLIP scores 0–100, costs in seconds and bytes."""
     found = _Cells(config, outcomes)
     measured = found.measured()
     groups: list[tuple[str, Sequence[Variant]]] = [("methods", config.methods), *((item.name, item.variants) for item in config.ablations)]
@@ -57,7 +57,7 @@ def compare(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, Any
 
 
 class _Cells:
-    """The finished cells by variant, style and seed; resampled scores are made when first used."""
+    """The finished cells by variant, style and seed; resampled scores are computed on first use."""
 
     def __init__(self, config: CompareConfig, outcomes: Sequence[Outcome]) -> None:
         self.config = config
@@ -90,7 +90,7 @@ class _Cells:
         if outcome is None or outcome.record is None:
             return None
         if outcome.id not in self._resampled:
-            # One seed for all: the same prompts for every cell, which is what makes differences paired.
+            # With one seed, all cells resample the same prompts, so that differences are paired.
             self._resampled[outcome.id] = resample(outcome.record, self.config.resamples, derive_seed(0, "comparison"))
         return self._resampled[outcome.id].get(metric)
 
@@ -124,7 +124,7 @@ class _Cells:
 
 
 def table(found: _Cells, variants: Sequence[Variant], metric: str) -> dict[str, Any]:
-    """For each variant a row of style → mean, half-width, n and values; with the best and second variant of each column."""
+    """A row for each variant, of style → mean, half-width, n and values, and the best and second-best variant of each column."""
     rows = {
         item.name: _row(
             lambda style, seed, name=item.name: found.value(name, style, seed, metric),  # type: ignore[misc]
@@ -137,7 +137,7 @@ def table(found: _Cells, variants: Sequence[Variant], metric: str) -> dict[str, 
 
 
 def front_of(found: _Cells, method: str) -> dict[str, Any] | None:
-    """A method's front over guidance, and the area that it dominates by style; None for a method that is drawn at one guidance."""
+    """A method's front over guidance, and the area that it dominates in each style; None for a method drawn at a single guidance."""
     variants, styles, seeds = list(found.config.front_of(method)), found.config.styles_of(method), found.config.seeds_of(method)
     if len(variants) < 2:
         return None
@@ -166,7 +166,7 @@ def _row(value: Callable[[str, int], float | None], styles: Sequence[str], seeds
         values = {str(seed): found for seed in seeds if (found := value(style, seed)) is not None}
         if values:
             row[style] = {**vars(mean_over_seeds(list(values.values()), confidence)), "values": values, "asked": len(seeds)}
-    # A seed with a gap in one style would shift the mean over styles, so only whole seeds count.
+    # A seed that lacks a style would shift the mean over styles, so only complete seeds count.
     whole = [str(seed) for seed in seeds if all(str(seed) in row.get(style, {}).get("values", {}) for style in styles)]
     if whole:
         values = {seed: float(np.mean([row[style]["values"][seed] for style in styles])) for seed in whole}
@@ -175,7 +175,7 @@ def _row(value: Callable[[str, int], float | None], styles: Sequence[str], seeds
 
 
 def _rank(rows: Mapping[str, Any], column: str, metric: str) -> dict[str, str | None]:
-    """Names of the best and the second in a column; a column with one row has no rank."""
+    """Names of the best and second-best in a column; with a single row there is no best, with two no second."""
     means = {name: row[column]["mean"] for name, row in rows.items() if column in row}
     if len(means) < 2:
         return {"best": None, "second": None}
@@ -209,7 +209,7 @@ def _decide_pair(found: _Cells, claim: Claim, other: str) -> dict[str, Any]:
                 gap = advantages(mine, theirs, lower=SPECS[claim.metric].lower, margin=claim.margin)
                 styles.setdefault(style, []).append(gap)
     seed_of = derive_seed(0, "claim", claim.name, other)
-    # A style that is missing would make it a claim about other styles than it names.
+    # With a style missing, the verdict would be on a claim about fewer styles.
     whole = bool(required) and len(styles) == len(required)
     return {
         "than": other,

@@ -1,4 +1,4 @@
-"""The page, tables and pictures of a comparison: HTML that asks the network for nothing, Markdown, CSV, JSON, wall and plot."""
+"""The page, tables and pictures of a comparison: HTML that loads nothing from the network, Markdown, CSV, JSON, wall and plot."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,14 @@ PAGE, MARKDOWN, TABLE, RESULT, WALL, PLOT = (
 )  # fmt: skip
 _THUMBNAIL = 192
 _LEAST_ROWS = 2
-"""Rows a style gets on the wall, however many styles there are."""
+"""Least number of rows for a style on the wall, however many styles there are."""
 
 
 def render_comparison(out: Path, config: CompareConfig, outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Decide a comparison and write its page, Markdown, CSV, JSON, wall and plot into ``out``; the last two only if any cell finished.
+    """Evaluate a comparison and write its page, Markdown, CSV, JSON, wall and plot into ``out``; the last two only if any cell finished.
 
-    ``settings`` are those of the run that all cells start from. Returns what is in ``comparison.json``; the same cells give the same bytes.
+    ``settings`` are those of the run that all cells start from. Returns the content of ``comparison.json``; the same cells give the same
+    bytes.
     """
     out.mkdir(parents=True, exist_ok=True)
     result = compare(config, outcomes)
@@ -46,7 +47,7 @@ def render_comparison(out: Path, config: CompareConfig, outcomes: Sequence[Outco
 
 
 def _wall(config: CompareConfig, outcomes: Sequence[Outcome]) -> dict[str, list[WallRow]]:
-    """For each style its rows: the base, then every method, all of the first seed that any method finished."""
+    """The rows of each style: the base's picture, then every method's, all from the first seed that any method finished."""
     rows = max(_LEAST_ROWS, config.wall // len(config.styles))
     wall = {}
     for style in config.styles:
@@ -149,7 +150,7 @@ def _style_verdicts(styles: Mapping[str, Any]) -> str:
 
 
 def interval_bar(decision: Mapping[str, Any], largest: float) -> str:
-    """SVG of an interval on an axis with zero in the middle; right of zero speaks for the claim."""
+    """SVG of an interval on an axis with zero in the middle; right of zero supports the claim."""
 
     def at(value: float) -> float:
         return 100 + 94 * value / (largest or 1.0)

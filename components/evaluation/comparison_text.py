@@ -1,4 +1,4 @@
-"""The result of a comparison in words and numbers for people: what the page, the Markdown and the command line share."""
+"""The result of a comparison as text: what the page, the Markdown and the command line share."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ _CSV_COSTS = ("seconds", "selection_seconds", "peak_memory_bytes", "saved_bytes"
 
 @dataclass(frozen=True)
 class Number:
-    """A table's entry: mean, what stands behind ± (empty for one seed), best or second or empty, and a note where seeds are missing."""
+    """A table entry: mean, the figure after ± (empty for one seed), rank (best, second or empty), and a note if seeds are missing."""
 
     text: str
     interval: str = ""
@@ -29,7 +29,7 @@ Row = tuple[str, list[Number | None]]
 
 
 def entry(entries: Mapping[str, Any], column: str, metric: str, ranks: Mapping[str, Any] | None, name: str) -> Number | None:
-    """One entry of a table; None where no cell finished, a dash for the mean over styles where some did."""
+    """One table entry; None if no cell finished, a dash for the mean over styles if only some did."""
     found = entries.get(column)
     if found is None:
         return Number("–", note="incomplete") if column == ALL_STYLES and entries else None
@@ -41,19 +41,19 @@ def entry(entries: Mapping[str, Any], column: str, metric: str, ranks: Mapping[s
 
 
 def base_entry(result: Result, column: str, metric: str) -> Number | None:
-    """The untouched base's entry of a table."""
+    """The untouched base's entry in a table."""
     return entry(result["base"][metric], column, metric, None, "")
 
 
 def variant_entries(result: Result, group: Mapping[str, Any], name: str) -> list[Number | None]:
-    """A variant's entries in the last column, of the scores of :func:`overview`: the mean over styles, or its only style."""
+    """A variant's entries for the scores of :func:`overview`, in the last column: the mean over styles, or the only style."""
     column = columns(result)[-1]
     found = group["metrics"]
     return [entry(found[metric]["rows"][name], column, metric, found[metric]["ranks"], name) for metric in overview(result)]
 
 
 def overview(result: Result) -> list[str]:
-    """The scores of the table over all styles: not every measure, so that it stays readable."""
+    """The scores in the table over all styles; most measures are left out to keep it readable."""
     return [metric for metric in measured(result) if metric not in MEASURES or metric in ("style_score", "copies")]
 
 
@@ -63,7 +63,7 @@ def measured(result: Result) -> list[str]:
 
 
 def front_rows(result: Result) -> list[dict[str, Any]]:
-    """Each method that is drawn at several guidances: the area that it dominates, and its points, nearest to the style first."""
+    """For each method drawn at several guidances, the area that it dominates and its points, the nearest to the style first."""
     column, names, found = columns(result)[-1], labels(result), []
     for front in result.get("fronts", []):
         points = [
@@ -79,14 +79,17 @@ def front_rows(result: Result) -> list[dict[str, Any]]:
 
 
 def style_tables(result: Result) -> list[tuple[str, Mapping[str, Any], Sequence[str], bool]]:
-    """Title, group, scores of each table by style, and whether the base is in it: the methods' (of several styles), and the ablations'."""
+    """Title, group and scores of each table by style, and whether the base is in it.
+
+    There is one table for the methods, if there are several styles, and one for each ablation.
+    """
     methods, *ablations = result["tables"]
     found = [("By style", methods, measured(result), True)] if len(result["styles"]) > 1 else []
     return [*found, *((f"Ablation: {group['name']}", group, MAIN, False) for group in ablations)]
 
 
 def style_rows(result: Result, group: Mapping[str, Any], metric: str, *, base: bool) -> tuple[list[str], list[Row]]:
-    """The columns of a table by style that any variant has, and its rows; the mean over styles only where it is of several."""
+    """The columns of a table by style that any variant has, and its rows; the mean over styles is shown only if it covers several."""
     names, found = labels(result), group["metrics"][metric]
     known = [column for column in columns(result) if any(column in row for row in found["rows"].values())]
     shown = [column for column in known if column != ALL_STYLES or len(known) > 2]
@@ -108,7 +111,7 @@ def labels(result: Result) -> dict[str, str]:
 
 
 def cost_texts(result: Result, name: str) -> dict[str, str]:
-    """Seconds, peak memory and saved megabytes of a variant, as text; seconds of the selection where any variant has one."""
+    """Training seconds, peak memory and saved megabytes of a variant, as text; selection seconds too if any variant has them."""
     cost = result["costs"][name]
     largest = max((item["saved_bytes"] or 0 for item in result["costs"].values()), default=0)
     saved = cost["saved_bytes"]
@@ -124,7 +127,7 @@ def cost_texts(result: Result, name: str) -> dict[str, str]:
 
 
 def claim_figures(claim: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
-    """By how much the one is better or worse than the other: ``KID × 10³ lower by 12.3 (4.1 to 20.4)``."""
+    """By how much one variant is better or worse than the other: ``KID × 10³ lower by 12.3 (4.1 to 20.4)``."""
     metric, decision = SPECS[claim["metric"]], pair["decision"]
     ends = [decision[key] for key in ("advantage", "low", "high")]
     better, worse = metric.better, metric.worse
@@ -137,7 +140,7 @@ def claim_figures(claim: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
 
 
 def claim_note(result: Result, claim: Mapping[str, Any]) -> str:
-    """What has to be known besides the verdict: what would decide it, and what the interval does not hold."""
+    """What to know besides the verdict: what would decide the claim, and which variation the interval does not cover."""
     names = labels(result)
     parts = []
     if claim["missing"]:
@@ -153,7 +156,7 @@ def claim_note(result: Result, claim: Mapping[str, Any]) -> str:
 
 
 def summary(result: Result) -> str:
-    """One sentence on what came of it."""
+    """One sentence on the outcome: the cells that finished, and the verdicts on the claims."""
     cells, failed = result["cells"], len(failed_cells(result))
     counts = {verdict: sum(claim["verdict"] == verdict for claim in result["claims"]) for verdict in ("held", "not held", "undecided")}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
@@ -162,14 +165,14 @@ def summary(result: Result) -> str:
 
 
 def equal_text(result: Result) -> str:
-    """What all methods got the same of."""
+    """What was kept equal for all methods, in words."""
     if result["equal"] == "compute":
         return "Equal compute: as many pictures through the denoiser, forward and backward, for each; steps differ."
     return "Equal steps: as many optimizer steps for each; a step with Aux pictures costs more than one without."
 
 
 def intervals_text(result: Result) -> str:
-    """What stands behind ±."""
+    """What the figure after ± is, in words."""
     seeds = len(result["seeds"])
     if seeds == 1:
         return "One seed: no interval can be given."
@@ -177,7 +180,7 @@ def intervals_text(result: Result) -> str:
 
 
 def csv_text(result: Result) -> str:
-    """One row a variant, style and seed: scores with their intervals, costs, and the reason of a failure."""
+    """CSV with one row per variant, style and seed: scores with their intervals, costs, and the reason for a failure."""
     scores = [f"{metric}{part}" for metric in measured(result) for part in ("", "_low", "_high")]
     sink = io.StringIO()
     writer = csv.DictWriter(sink, [*_CSV, *scores, *_CSV_COSTS, "error"], lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The examination of a style set: its pictures through the readers, the findings, and the page that shows them."""
+"""The examination of a style set: what is measured on its pictures, the findings, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SIDE = 160
 
 
 class ImageEncoder(Protocol):
-    """Reads what pictures show."""
+    """Encodes what pictures show."""
 
     name: str
 
@@ -35,10 +35,10 @@ class ImageEncoder(Protocol):
 
 @dataclass
 class SetPicture:
-    """A StyleRef picture by its path, role and caption.
+    """A StyleRef picture with its path, role and caption.
 
-    ``view`` is what training sees of it, ``returned`` that after the base's VAE, ``drawn`` what the base draws for the caption: each None
-    where it was not made.
+    ``view`` is what training sees of it, ``returned`` is that view after encoding and decoding by the base's VAE, and ``drawn`` is what the
+    base draws for the caption; each is None if it was not made.
     """
 
     path: str
@@ -52,7 +52,7 @@ class SetPicture:
 
 @dataclass(frozen=True)
 class Examination:
-    """The findings about a set of ``pictures`` StyleRef pictures; ``reader`` names the features that style is read in."""
+    """The findings about a set of ``pictures`` StyleRef pictures; ``reader`` names the features that style is read from."""
 
     findings: tuple[Finding, ...]
     pictures: int
@@ -60,12 +60,12 @@ class Examination:
 
     @property
     def warnings(self) -> list[str]:
-        """A line for each figure that speaks against the set."""
+        """One line for each finding that speaks against the set."""
         return [finding.line() for finding in self.findings if finding.good is False]
 
     @property
     def headline(self) -> str:
-        """The examination in a sentence."""
+        """The examination in one sentence."""
         against = [finding for finding in self.findings if finding.good is False]
         unknown = [finding for finding in self.findings if finding.good is None]
         if against:
@@ -80,7 +80,7 @@ class Examination:
         return {"headline": self.headline, "pictures": self.pictures, "reader": self.reader, "findings": findings}
 
     def raise_if_refused(self, hard: bool, page: Path | None = None) -> None:
-        """Raise GateRefused where figures speak against the set and ``hard`` makes that count; ``page`` shows them."""
+        """Raise GateRefused if ``hard`` is set and findings speak against the set; the error names ``page``, which shows the pictures."""
         if hard and self.warnings:
             remedy = "change the set, or the thresholds of `examine`" + (f"; the pictures are shown in {page}" if page else "")
             raise GateRefused("style data", "\n".join(["the examination speaks against training", *self.warnings]), remedy=remedy)
@@ -94,11 +94,11 @@ class Examination:
 
 
 def examine_pictures(pictures: Sequence[SetPicture], settings: ExamineSection, content: ImageEncoder, *, asked_base: bool) -> Examination:
-    """Examine a set; ``content`` reads what the pictures show. ``asked_base`` says whether the base drew and encoded."""
+    """Examine a set; ``content`` encodes what the pictures show, ``asked_base`` says whether the base was used to encode and draw."""
     images = [picture.image for picture in pictures]
     reader = StyleReader.load()
     reading = reader.read(images)
-    # The VAE blurs what the base draws, so that StyleRef goes through it too: else the judge would see the VAE and not the style.
+    # The VAE blurs what the base draws, so StyleRef goes through it too; otherwise the VAE, and not the style, would tell the two apart.
     pairs = [(picture.returned, picture.drawn) for picture in pictures if picture.drawn is not None and picture.returned is not None]
     compared = content.encode_images([image for pair in pairs for image in pair]) if pairs else None
     figures = SetFigures(
@@ -120,7 +120,7 @@ def examine_pictures(pictures: Sequence[SetPicture], settings: ExamineSection, c
 
 
 def shown(found: Mapping[str, Any], style_set: Path) -> dict[str, Any]:
-    """The content of ``examination.json`` for a page: each picture with its thumbnail, each figure as text and a mark."""
+    """The content of ``examination.json`` for a page: each picture with a thumbnail, each finding with its figure as text and its state."""
     findings = []
     for finding in found["findings"]:
         pictures = [{**named, "picture": thumbnail(load_rgb(style_set / "images" / named["path"]), _SIDE)} for named in finding["pictures"]]
@@ -139,5 +139,5 @@ def figure_text(finding: Mapping[str, Any]) -> str:
 
 
 def read_examination(folder: Path) -> dict[str, Any] | None:
-    """What ``examination.json`` of a folder holds; None where the set was not examined."""
+    """Read a folder's ``examination.json``; None if the set was not examined."""
     return read_json(folder / FILE) if (folder / FILE).is_file() else None

@@ -1,4 +1,4 @@
-"""Features of files: each is read once, and decoded once if any extractor has not seen its content."""
+"""Features of image files: each file is read once, and decoded only if its content is new to some extractor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from components.evaluation.pictures import Picture
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of every picture to score, an array an extractor, and the pictures' content hashes."""
+    """Content hashes of all pictures to score, and by extractor the features for each hash."""
 
     hashes: dict[Path, str]
     vectors: dict[str, dict[str, Features]]
@@ -30,12 +30,12 @@ class FeatureTable:
 
 
 def scored_paths(sets: Iterable[Iterable[Picture]], reference: Sequence[Path]) -> list[Path]:
-    """The files that scores are made of, each once, in the order in which their features are extracted."""
+    """The files that scores are computed from, each once, in the order in which their features are extracted."""
     return list(dict.fromkeys([*(picture.path for pictures in sets for picture in pictures), *reference]))
 
 
 def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: int) -> FeatureTable:
-    """Features by every extractor: each file is read once, and decoded once if any extractor has not seen its content."""
+    """Extract features with every extractor; each file is read once, and decoded only if its content is new to some extractor."""
     caches = {extractor.id: FeatureCache(extractor.id) for extractor in extractors}
     table = FeatureTable({}, {extractor.id: {} for extractor in extractors})
     unique = list(dict.fromkeys(paths))
@@ -59,7 +59,7 @@ def extract(paths: Sequence[Path], extractors: Sequence[Extractor], batch_size: 
 
 
 def _missing(hashes: list[str], cache: FeatureCache, known: dict[str, Features]) -> list[str]:
-    """Hashes that neither this pass nor the cache knows; what the cache knows goes into ``known``."""
+    """Hashes found neither in ``known`` nor in the cache; vectors found in the cache are added to ``known``."""
     unknown = [hash_ for hash_ in dict.fromkeys(hashes) if hash_ not in known]
     known.update(cache.get(unknown))
     return [hash_ for hash_ in unknown if hash_ not in known]

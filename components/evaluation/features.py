@@ -1,4 +1,4 @@
-"""The networks of a scoring section, and the cache that spares an image from being encoded twice."""
+"""The networks that a scoring section names, and the cache that avoids encoding an image twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from components.evaluation.extractors.inception import InceptionExtractor
 
 @dataclass(frozen=True)
 class Extractors:
-    """The networks that scores are made with: a CLIP, Inception where its weights are given, and those of the measures, by setting."""
+    """The networks used for scoring: a CLIP, Inception if its weights are given, and the extractors of the measures, by setting."""
 
     clip: ClipEncoder
     inception: InceptionExtractor | None = None
@@ -30,7 +30,7 @@ class Extractors:
 
     @classmethod
     def load(cls, settings: ScoringSection) -> Extractors:
-        """The networks of a scoring section."""
+        """Load the networks that a scoring section names."""
         clip = ClipEncoder(settings.extractor, settings.extractor_revision, batch_size=settings.batch_size)
         weights = settings.inception_weights
         loaded: dict[str, Extractor] = {}
@@ -43,18 +43,18 @@ class Extractors:
 
     @property
     def all(self) -> list[Extractor]:
-        """Each of them, once."""
+        """All extractors, each once."""
         known: list[Extractor] = [self.clip, *([self.inception] if self.inception else []), *self.measures.values()]
         return list({extractor.id: extractor for extractor in known}.values())
 
     @property
     def distribution(self) -> Extractor:
-        """The one that FID and KID are measured in."""
+        """The extractor whose features FID and KID are computed in."""
         return self.inception or self.clip
 
 
 def measure_extractors(settings: ScoringSection) -> dict[str, str]:
-    """Extractors of the measures that are asked for: the setting that names each, or what it reads, with its name."""
+    """Names of the extractors that the requested measures need, by setting; those for colours and lines are fixed and have no setting."""
     needed = {
         "style_extractor": bool({"style_score", "truth"} & set(settings.measures)),
         "copy_extractor": "copies" in settings.measures,
@@ -65,7 +65,7 @@ def measure_extractors(settings: ScoringSection) -> dict[str, str]:
 
 
 class FeatureCache:
-    """Vectors by content hash, one SQLite file an extractor; a file that SQLite cannot read is set aside and begun anew."""
+    """Feature vectors by content hash, one SQLite file per extractor; a file that SQLite cannot read is set aside and replaced."""
 
     def __init__(self, extractor_id: str, folder: Path | None = None) -> None:
         folder = folder or state("cache", "features")
@@ -94,7 +94,7 @@ class FeatureCache:
             raise
 
     def get(self, keys: Sequence[str]) -> dict[str, Features]:
-        """The vectors that are known, by key."""
+        """The vectors that the cache holds, by key."""
         found: dict[str, Features] = {}
         with self._open() as connection:
             for start in range(0, len(keys), 500):
@@ -105,14 +105,14 @@ class FeatureCache:
         return found
 
     def put(self, vectors: Mapping[str, Features]) -> None:
-        """Keep vectors; all of them or none."""
+        """Store vectors, all of them or none."""
         rows = [(key, np.asarray(vector, "<f4").tobytes()) for key, vector in vectors.items()]
         with self._open() as connection:
             connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
 
 
 def encode_texts_cached(encoder: ClipEncoder, texts: Sequence[str], cache: FeatureCache) -> dict[str, Features]:
-    """Embedding of each distinct text, from the cache where it is known."""
+    """Embedding of each distinct text, from the cache if it is there."""
     keys = {text: "text:" + digest_value(text) for text in dict.fromkeys(texts)}
     known = cache.get(list(keys.values()))
     missing = [text for text, key in keys.items() if key not in known]

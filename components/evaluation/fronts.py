@@ -1,4 +1,4 @@
-"""Style against prompts over guidance: what a method can reach, whichever guidance it is drawn with, as one figure."""
+"""Fronts of style against prompt following over guidance scales: what a method can reach at any guidance, as one figure."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ class Scores(Protocol):
 
 
 def dominated(kid: ArrayLike, clip_t: ArrayLike, base: Mapping[str, float]) -> Array:
-    """(B,) percent of a square that the P points of each of B fronts dominate; arguments (P, B). Hypervolume: Zitzler and Thiele 1999.
+    """(B,) percent of a square that the P points of each of B fronts dominate: the hypervolume of Zitzler and Thiele 1999.
 
-    One side of the square is 1 − KID / KID of the base, the other CLIP-T / CLIP-T of the base, each at most 1: at 0 a front is no nearer to
-    the style than the base, or follows no prompt; at 100 it has the style and follows prompts as the base does.
+    ``kid`` and ``clip_t`` are (P, B). One side of the square is 1 − KID / the base's KID, the other CLIP-T / the base's CLIP-T, each
+    clipped to 0–1. At 0 a front is no nearer to the style than the base, or follows no prompt; at 100 it has the style and follows prompts
+    as the base does.
     """
     style = np.clip(1 - np.asarray(kid, float) / base["kid"], 0, 1)
     content = np.clip(np.asarray(clip_t, float) / base["clip_t"], 0, 1)
     order = np.argsort(-style, axis=0, kind="stable")
     style, content = (np.take_along_axis(values, order, 0) for values in (style, content))
-    # From the most style to the least: each point adds, over its width, by how much it follows prompts better than all before it.
+    # From the most style to the least: each point adds its width times its gain in prompt following over all points before it.
     added = np.diff(np.maximum.accumulate(content, axis=0), axis=0, prepend=0.0)
     return np.asarray(100 * (style * added).sum(axis=0))
 
 
 def hypervolume(config: CompareConfig, method: str, style: str, seed: int, scores: Scores) -> Resampled | None:
-    """The area that a method's front dominates in a style with a seed; None where a point of it is missing."""
+    """The area that a method's front dominates for one style and seed; None if one of its points or the base's score is missing."""
     points = {key: [scores.resampled(name, style, seed, key) for name in config.front_of(method)] for key in MAIN}
     base = {key: scores.value(method, style, seed, key, "base") for key in MAIN}
     known = {key: [item for item in items if item is not None] for key, items in points.items()}
@@ -55,9 +56,10 @@ def hypervolume(config: CompareConfig, method: str, style: str, seed: int, score
 
 
 def front_points(config: CompareConfig, method: str, rows: Mapping[str, Mapping[str, Any]], column: str) -> list[dict[str, Any]]:
-    """The points of a method's front in a column of the tables: variant, guidance, means of KID and CLIP-T, and whether none is better.
+    """The points of a method's front in one column of the tables, the nearest to the style first.
 
-    ``rows`` are, by score, the rows of variants. Nearest to the style first.
+    Each has its variant, guidance, mean KID and CLIP-T, and ``best``: whether no other point beats it. ``rows`` are the variants' rows by
+    score.
     """
     found = [
         {"variant": name, "guidance": guidance, **{key: rows[key][name][column]["mean"] for key in MAIN}}

@@ -1,6 +1,6 @@
 """Style transfer by Gram matrices, without a style model: Gatys et al., *Image Style Transfer Using Convolutional Neural Networks*, 2016.
 
-The image is optimized itself, in the features of an image model that the scores are made with.
+The image itself is optimized, in the features of an image model that is also used for scoring.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from components.evaluation.extractors.statistics import gram
 
 
 class Layers(Protocol):
-    """An image model: what changes whenever its features would, the device it is on, and the places of its layers."""
+    """An image model: an ``id`` that changes whenever its features would, the device it is on, and the outputs of its layers."""
 
     id: str
     device: Any
 
     def layers(self, pixels: Any) -> list[Any]:
-        """(N, C, P) of each layer, of (N, 3, H, W) pixels of 0 to 1."""
+        """(N, C, P) output of each layer at P positions, for (N, 3, H, W) pixels from 0 to 1."""
         ...
 
 
 @dataclass(frozen=True)
 class GramSettings:
-    """Steps of Adam, their size in pixel values of 0 to 1, and how much style and roughness weigh beside the content."""
+    """Steps of Adam, their size in pixel values from 0 to 1, and the weights of style and roughness relative to the content."""
 
     steps: int = 100
     rate: float = 0.02
@@ -38,10 +38,10 @@ class GramSettings:
 
 
 class GramTransfer:
-    """Gives images the Gram matrices that ``style`` has in the mean, and keeps the middle layer's features near to the image's own.
+    """Gives images the mean Gram matrices of ``style``, and keeps the middle layer's features near those of the original image.
 
-    Both losses are relative, so that layers and models of any scale weigh alike: |G − S|² / |S|², the mean over layers, and
-    |F − C|² / |C|². Every image has a loss of its own, and Adam no memory across pixels: what comes out does not depend on the batch.
+    Both losses are relative, so that layers and models of any scale weigh the same: |G − S|² / |S|², the mean over layers, and
+    |F − C|² / |C|². Every image has its own loss, and Adam treats each pixel separately, so the result does not depend on the batch.
     """
 
     def __init__(self, network: Layers, style: Sequence[Image], settings: GramSettings, batch_size: int = 8) -> None:
@@ -55,7 +55,7 @@ class GramTransfer:
         self._style = [torch.cat(rows).mean(0, keepdim=True) for rows in zip(*grams, strict=True)]
 
     def transfer(self, images: Sequence[Image]) -> Iterator[NDArray[np.uint8]]:
-        """Images of one size in the style, uint8 (H, W, 3) each, in their order."""
+        """Yield images of one size in the style, uint8 (H, W, 3) each, in their order."""
         for start in range(0, len(images), self._batch_size):
             pixels = self._optimize(_pixels(images[start : start + self._batch_size], self._network.device))
             yield from (255 * pixels).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -69,7 +69,7 @@ class GramTransfer:
         optimizer = torch.optim.Adam([pixels], lr=self._settings.rate)
         for _ in range(self._settings.steps):
             losses = self.losses(self._network.layers(pixels), content) + self._settings.roughness_weight * roughness(pixels)
-            # Of the sum, so that an image's gradient does not depend on how many are in the batch; the network gets none.
+            # The sum, so that an image's gradient does not depend on the size of the batch; the network gets no gradient.
             (pixels.grad,) = torch.autograd.grad(losses.sum(), pixels)
             optimizer.step()
             with torch.no_grad():
@@ -77,13 +77,16 @@ class GramTransfer:
         return pixels.detach()
 
     def losses(self, layers: Sequence[Any], content: Any) -> Any:
-        """(N,) losses of N images by their layers (N, C, P) and the middle layer of what they began as."""
+        """(N,) losses of N images from their layers (N, C, P) and ``content``, the middle layer of the original images."""
         style = sum(_relative(gram(places), target) for places, target in zip(layers, self._style, strict=True)) / len(self._style)
         return self._settings.style_weight * style + _relative(_middle(layers), content)
 
 
 def roughness(pixels: Any) -> Any:
-    """(N,) mean differences of neighbours across and down (total variation): without it, what a network does not see fills with noise."""
+    """(N,) mean differences of neighbours across and down (total variation).
+
+    Without this loss, noise builds up wherever the network does not see it.
+    """
     return sum(pixels.diff(dim=dim).abs().flatten(1).mean(1) for dim in (2, 3))
 
 

@@ -1,4 +1,4 @@
-"""Picture grids as PNG files, with prompts as captions: for README, reports and eyes."""
+"""Picture grids as PNG files, with prompts as captions, for the README, for reports and for inspection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _BACKGROUND, _INK, _FAINT = (255, 255, 255), (32, 32, 36), (228, 228, 232)
 
 @dataclass(frozen=True)
 class GridStyle:
-    """Measures of a grid, in pixels."""
+    """Dimensions of a grid, in pixels."""
 
     cell: int = 192
     gap: int = 10
@@ -27,7 +27,7 @@ class GridStyle:
 
 
 def fit(image: Image, side: int) -> Image:
-    """The picture inside ``side`` × ``side``: small ones enlarged by a whole factor without blurring, large ones reduced."""
+    """Fit a picture into ``side`` × ``side``: small ones are enlarged by a whole factor without blurring, large ones reduced."""
     factor = side / max(image.size)
     if factor >= 1:
         whole = int(factor)
@@ -39,7 +39,7 @@ def fit(image: Image, side: int) -> Image:
 def contact_sheet(
     pictures: Sequence[Path], out: Path, *, columns: int = 8, captions: Sequence[str] | None = None, style: GridStyle | None = None
 ) -> Path:
-    """Write pictures in reading order, ``columns`` a row, each with its caption if given."""
+    """Write pictures in reading order, ``columns`` per row, each with its caption if given."""
     cells = [[path] for path in pictures]
     return _write(cells, list(captions or [""] * len(cells)), [""], out, columns, style or GridStyle())
 
@@ -47,7 +47,7 @@ def contact_sheet(
 def bank_grid(
     style_pictures: Path, base_pictures: Path, out: Path, *, per_category: int = 2, columns: int = 4, style: GridStyle | None = None
 ) -> Path:
-    """Write the base's pictures above the style model's, prompts evenly spaced through each category, in bands of ``columns``."""
+    """Write the base's pictures above the style model's, for prompts evenly spaced through each category, in bands of ``columns``."""
     pairs = pick_pairs(read_pictures(style_pictures), read_pictures(base_pictures), per_category)
     shown = [(ours, theirs) for items in pairs.values() for ours, theirs in items if theirs is not None]
     cells = [[theirs.path, ours.path] for ours, theirs in shown]
@@ -56,14 +56,14 @@ def bank_grid(
 
 @dataclass(frozen=True)
 class WallRow:
-    """A row of a picture wall: its prompt, and a picture for each column; None where there is none."""
+    """A row of a picture wall: its prompt, and a picture for each column; None for a missing one."""
 
     caption: str
     pictures: Sequence[Path | None]
 
 
 def picture_wall(columns: Sequence[str], sections: Mapping[str, Sequence[WallRow]], out: Path, *, style: GridStyle | None = None) -> Path:
-    """Write prompt rows over method columns, section (a style) by section; an empty cell where a picture is missing."""
+    """Write a wall of prompts (rows) by methods (columns), one section per style; the cell of a missing picture says “failed”."""
     style = style or GridStyle(cell=128, gap=8, text=14)
     rows = [row for section in sections.values() for row in section]
     if not rows or any(len(row.pictures) != len(columns) for row in rows):
@@ -113,7 +113,7 @@ def _write(cells: list[list[Path]], captions: list[str], labels: list[str], out:
     if not cells:
         raise InputError(str(out), "no pictures to show", expected="at least one")
     columns = min(columns, len(cells))
-    # Pillow's own font lacks dashes and most alphabets, and prompts are in any.
+    # Pillow's default font lacks dashes and most alphabets, and prompts may use any of them.
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", style.text)
     measure = ImageDraw.Draw(Pillow.new("RGB", (1, 1)))
     wrapped = [_wrap(measure, caption, font, style.cell) for caption in captions]
@@ -147,7 +147,7 @@ def _paste(canvas: Image, draw: Any, image: Image, x: int, y: int, cell: int) ->
 
 
 def _wrap(draw: Any, text: str, font: Any, width: int) -> list[str]:
-    """Lines of ``text`` that fit into ``width`` pixels; a word that is wider alone is shortened."""
+    """Break ``text`` into lines of at most ``width`` pixels; a single word that is wider is shortened."""
     lines: list[str] = []
     for word in text.split():
         while draw.textlength(word, font) > width and len(word) > 2:

@@ -1,7 +1,8 @@
 """FID, KID, CMMD, CLIP-T and CLIP-I over plain arrays, each with a bootstrap interval.
 
-The formulae are checked against torchmetrics and by hand in the tests. They stand here, rather than torchmetrics being called,
-because an interval needs hundreds of evaluations on resampled rows, which these do from one kernel matrix or one set of moments.
+The formulae are checked against torchmetrics and by hand in the tests. They are implemented here, not taken from torchmetrics, because
+an interval needs hundreds of evaluations on resampled rows; here a resample is a set of row weights, and all MMDs share one pass over
+the kernel matrix.
 
 Pictures of one prompt are not independent, so resampling draws whole prompts (``groups``), not single pictures.
 """
@@ -23,14 +24,14 @@ _CMMD_SCALE = 1000
 
 @dataclass(frozen=True)
 class Kernel:
-    """How alike two images are: ``matrix`` gives (n, m) values of rows (n, d) and (m, d), ``diagonal`` the (n,) of rows with themselves."""
+    """A kernel: ``matrix`` returns the (n, m) values of (n, d) and (m, d) rows, ``diagonal`` the (n,) values of rows with themselves."""
 
     matrix: Callable[[Array, Array], Array]
     diagonal: Callable[[Array], Array]
 
 
 CUBIC = Kernel(lambda a, b: (a @ b.T / a.shape[1] + 1.0) ** 3, lambda a: ((a * a).sum(axis=1) / a.shape[1] + 1.0) ** 3)
-"""KID's, (x·y/d + 1)³."""
+"""KID's kernel, (x·y/d + 1)³."""
 
 
 def _gauss(a: Array, b: Array) -> Array:
@@ -39,9 +40,9 @@ def _gauss(a: Array, b: Array) -> Array:
 
 
 GAUSS = Kernel(_gauss, lambda a: np.ones(len(a)))
-"""CMMD's, exp(−|x − y|² / (2 · 10²))."""
+"""CMMD's kernel, exp(−|x − y|² / (2 · 10²))."""
 COSINE = Kernel(lambda a, b: a @ b.T, lambda a: (a * a).sum(axis=1))
-"""The product, a cosine where rows have norm 1."""
+"""The dot product, which is the cosine of rows of norm 1."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: number of resamples, level, and the seed of their own stream.
+    """How intervals are made: number of resamples, confidence level, and the seed of the resampling.
 
-    ``small_sample`` makes up for what resampling leaves out: quantiles of B resamples lie inside those of all resamples, and the spread of
-    n rows drawn from n is too narrow by √((n − 1) / n), and by Student's quantile over the normal one. Without it, 95 % intervals of a mean
-    of normal values hold the truth 94 % of the time with 100 values, 93 % with 40 and 92 % with 20; with it 95 % (docs/science.md).
+    ``small_sample`` corrects intervals that would be too narrow: quantiles of B resamples lie inside those of all resamples, and the spread
+    of n rows drawn from n is too small by √((n − 1) / n) and by the ratio of Student's quantile to the normal one. Without it, 95 %
+    intervals of a mean of normal values cover the truth 94 % of the time with 100 values, 93 % with 40 and 92 % with 20; with it, 95 %
+    (docs/science.md).
     """
 
     resamples: int = 200
@@ -69,9 +71,10 @@ class Bootstrap:
     small_sample: bool = False
 
     def interval(self, value: float, replicates: ArrayLike, n: int | None = None) -> tuple[float, float]:
-        """``value`` with the spread of ``replicates``, not their centre: resampling biases FID upwards (repeated rows lower the rank).
+        """The interval around ``value`` with the spread of ``replicates``.
 
-        ``n`` is the number of independent units that were resampled, for ``small_sample``.
+        Their centre is not used, since resampling biases FID upwards (repeated rows lower the rank). ``n`` is the number of independent
+        units that were resampled, for ``small_sample``.
         """
         spread = np.asarray(replicates, float)
         if len(spread) < 2:
@@ -118,7 +121,7 @@ def clip_i_values(images: ArrayLike, reference: ArrayLike) -> Array:
 
 
 def diversity_with_interval(features: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap) -> Estimate:
-    """100 · (1 − mean cosine of two different rows), with an interval over resampled groups: 0 where all pictures are alike."""
+    """100 · (1 − mean cosine of two different rows), 0 if all pictures are alike, with an interval over resampled groups."""
     x = to_unit(np.asarray(features, float))
     _need(len(x), 2, "diversity")
     weights = group_weights(groups or range(len(x)), bootstrap.resamples, np.random.default_rng(bootstrap.seed))
@@ -129,7 +132,10 @@ def diversity_with_interval(features: ArrayLike, groups: Sequence[object] | None
 
 
 def fid(features: ArrayLike, reference: ArrayLike) -> float:
-    """Fréchet distance of Gaussians fit to (n, d) features (Heusel et al. 2017, eq. 6); biased upwards: compare values of equal n only."""
+    """Fréchet distance of Gaussians fitted to (n, d) features (Heusel et al. 2017, eq. 6).
+
+    It is biased upwards, so compare only values of equal n.
+    """
     x, y = _two_sets(features, reference)
     return _frechet(x, np.ones(len(x)), y, np.ones(len(y)))
 
@@ -137,7 +143,7 @@ def fid(features: ArrayLike, reference: ArrayLike) -> float:
 def fid_with_interval(
     features: ArrayLike, reference: ArrayLike, groups: Sequence[object] | None, bootstrap: Bootstrap, point: float | None = None
 ) -> Estimate:
-    """:func:`fid` with an interval over resampled prompts and reference pictures, of which :func:`fid_resamples` are drawn."""
+    """:func:`fid` with an interval over :func:`fid_resamples` resamples of prompts and reference pictures."""
     x, y = _two_sets(features, reference)
     value = fid(x, y) if point is None else point
     rng = np.random.default_rng(bootstrap.seed)
@@ -150,14 +156,14 @@ def fid_with_interval(
 
 
 def fid_resamples(resamples: int, dimension: int) -> int:
-    """Resamples that FID's interval may cost: all up to 256 dimensions, then fewer as d³ grows, but at least 20."""
+    """Number of resamples for FID's interval: all up to 256 dimensions, then fewer in proportion to 1/d³, but at least 20."""
     return resamples if dimension <= 256 else min(resamples, max(20, int(resamples * (256 / dimension) ** 3)))
 
 
 def kid(features: ArrayLike, reference: ArrayLike, *, subset_size: int, subsets: int, seed: int) -> float:
     """KID (Bińkowski et al. 2018): mean over random subsets of the unbiased squared MMD with the kernel (x·y/d + 1)³.
 
-    A subset draws ``subset_size`` rows, at most min(n, m), of each set. Unbiased, so slightly negative values occur.
+    A subset draws ``subset_size`` rows, at most min(n, m), from each set. The estimate is unbiased, so slightly negative values occur.
     """
     x, y = _two_sets(features, reference)
     size = min(subset_size, len(x), len(y))
@@ -188,10 +194,10 @@ def kid_with_interval(
 
 
 def cmmd(features: ArrayLike, reference: ArrayLike) -> float:
-    """CMMD (Jayasumana et al. 2024, arXiv 2401.09603): 1,000 times the squared MMD, with a Gaussian kernel, of rows brought to unit norm.
+    """CMMD (Jayasumana et al. 2024, arXiv 2401.09603): 1,000 times the squared MMD, with a Gaussian kernel, of rows scaled to unit norm.
 
-    Made for CLIP's image embeddings. Unbiased, so slightly negative values occur; the authors' code counts every picture as its own double
-    and comes out higher, the more so the fewer the pictures.
+    Meant for CLIP image embeddings. The estimate is unbiased, so slightly negative values occur; the authors' code also pairs every picture
+    with itself and returns higher values, the more so the fewer the pictures.
     """
     x, y = (to_unit(rows) for rows in _two_sets(features, reference))
     return _CMMD_SCALE * float(mmd_replicates(x, y, np.ones((len(x), 1)), np.ones((len(y), 1)), GAUSS)[0])
@@ -217,10 +223,11 @@ def _mmd_interval(
 def mmd_replicates(
     features: ArrayLike, reference: ArrayLike, weights: Array, reference_weights: Array, kernel: Kernel = CUBIC
 ) -> Array:  # fmt: skip
-    """(B,) squared MMDs of B resamples with row counts (n, B) and (m, B) as of :func:`group_weights`; NaN where one holds a single row.
+    """(B,) squared MMDs of B resamples, given row counts (n, B) and (m, B) from :func:`group_weights`.
 
     All come from one pass over the kernel matrix: with row counts w, Σ w_i w_j k_ij over i ≠ j divided by Σ w_i w_j over i ≠ j. Leaving out
-    i = j also for repeated rows keeps a replicate from counting a picture as its own double.
+    i = j also for repeated rows keeps a resample from comparing a picture with its own copies. A resample that holds a single distinct row
+    is NaN.
     """
     x, y = _two_sets(features, reference)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -237,7 +244,7 @@ def _mmd(x: Array, y: Array, kernel: Kernel) -> float:
 
 
 def _weighted_within(x: Array, weights: Array, kernel: Kernel) -> Array:
-    """(B,) weighted means of k(x_i, x_j) over i ≠ j, in blocks so that no n × n matrix is kept."""
+    """(B,) weighted means of k(x_i, x_j) over i ≠ j, in blocks so that no n × n matrix is held in memory."""
     total = np.zeros(weights.shape[1])
     for start in range(0, len(x), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -256,15 +263,15 @@ def _weighted_between(x: Array, left: Array, y: Array, right: Array, kernel: Ker
 
 
 def to_unit(rows: Array) -> Array:
-    """Rows, along the last axis, of norm 1; a row of zeros stays."""
+    """Scale rows, along the last axis, to norm 1; a row of zeros stays zero."""
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
 def _frechet(x: Array, x_weights: Array, y: Array, y_weights: Array) -> float:
     """|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁Σ₂)^½ with row counts as weights.
 
-    With Σ₁ = AᵀA and Σ₂ = BᵀB, the last trace is the sum of the singular values of ABᵀ. That is exact where fewer rows than
-    dimensions make the covariances singular, and small: A and B are reduced to at most d rows by their R factors.
+    With Σ₁ = AᵀA and Σ₂ = BᵀB, the last trace is the sum of the singular values of ABᵀ. This is exact even if the covariances are
+    singular because there are fewer rows than dimensions, and cheap: A and B are reduced to at most d rows by their R factors.
     """
     a, mean_a = _root(x, x_weights)
     b, mean_b = _root(y, y_weights)
@@ -274,7 +281,7 @@ def _frechet(x: Array, x_weights: Array, y: Array, y_weights: Array) -> float:
 
 
 def _root(x: Array, weights: Array) -> tuple[Array, Array]:
-    """A with AᵀA = covariance (n − 1), and the mean; A has min(rows, d) rows."""
+    """A with AᵀA = the covariance (divided by n − 1), and the mean; A has min(rows, d) rows."""
     used = weights > 0
     rows, counts = x[used], weights[used]
     total = counts.sum()

@@ -1,4 +1,4 @@
-"""A machine's picks among drawn images: the most like StyleRef, one a prompt, and none that copies it."""
+"""Automatic picks among drawn images: those most like StyleRef, one per prompt, and no copies of it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BATCH = 64
 
 
 def pick(drawn: Sequence[Picture], style_ref: Sequence[Path], extractor: Extractor, count: int) -> list[Picture]:
-    """At most ``count`` of the images, the most like StyleRef first.
+    """At most ``count`` of the images, one per prompt, the most like StyleRef first; none if likeness to StyleRef cannot be measured.
 
-    Likeness is the mean cosine to StyleRef in features that are standardised by the drawn images themselves. An image that is nearer to one
-    of StyleRef than 99 % of its own are to one another is left out, where there are enough of them to tell.
+    Likeness is the mean cosine to StyleRef in features standardised by the drawn images themselves. An image that is nearer to a StyleRef
+    image than 99 % of StyleRef's images are to their nearest is left out as a copy, if StyleRef is large enough to tell.
     """
     copies, yardstick = ThumbnailExtractor(), Yardstick({})
     paths = [picture.path for picture in drawn]

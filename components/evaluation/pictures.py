@@ -1,4 +1,4 @@
-"""Folders of pictures as the scores and the report see them: rows of ``metadata.jsonl``, and safe decoding."""
+"""Folders of drawn pictures as the scores and the report read them, from the rows of ``metadata.jsonl``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Picture:
 
 
 def read_pictures(folder: Path) -> list[Picture]:
-    """The pictures of a sampled folder, in the order of its ``metadata.jsonl``, each of which must be there."""
+    """The pictures of a sampled folder, in the order of its ``metadata.jsonl``; every file that it lists must exist."""
     folder = Path(folder)
     listing = folder / "metadata.jsonl"
     if not listing.is_file():
@@ -43,12 +43,12 @@ def _picture(folder: Path, row: dict[str, Any]) -> Picture:
 
 
 def digest_pictures(hashes: dict[Path, str], paths: list[Path]) -> str:
-    """One digest over a set of pictures by name and content, whatever their folder and order."""
+    """One digest over a set of pictures by name and content, regardless of folder and order."""
     return digest_value(sorted([path.name, hashes[path]] for path in paths))
 
 
 def pick_pairs(style: list[Picture], base: list[Picture], per_category: int) -> dict[str, list[tuple[Picture, Picture | None]]]:
-    """Prompts to show, by category: evenly spaced through the bank, first repeats only; the base's picture of each beside it, or None."""
+    """Pictures to show, by category: evenly spaced through the bank, first repeats only, each with the base's picture or None."""
     theirs = {picture.prompt_id: picture for picture in reversed(base)}
     by_category: dict[str, list[Picture]] = {}
     seen: set[str] = set()
@@ -65,7 +65,7 @@ def pick_pairs(style: list[Picture], base: list[Picture], per_category: int) -> 
 
 
 def in_turn(pairs: dict[str, list[tuple[Picture, Picture | None]]], count: int) -> list[tuple[Picture, Picture | None]]:
-    """At most ``count`` pairs of :func:`pick_pairs`, the categories in turn."""
+    """At most ``count`` pairs of :func:`pick_pairs`, taken from the categories in turn."""
     columns = pairs.values()
     return [column[index] for index in range(count) for column in columns if index < len(column)][:count]
 

@@ -1,4 +1,4 @@
-"""Prompt banks: what every model draws, so that scores of different models stand on the same questions."""
+"""Prompt banks: the prompts that every model draws, so that scores of different models are comparable."""
 
 import csv
 import hashlib
@@ -13,7 +13,7 @@ from components.core.errors import InputError
 
 BANKS = Path(__file__).parent / "banks"
 BUILTIN_BANKS = ("builtin", "pocket", "builtin-selection", "pocket-selection")
-"""``builtin`` has 1,562 prompts, the others 64 each; those to select by share none with those to score by."""
+"""``builtin`` has 1,562 prompts, the others 64 each; the selection banks share no prompt with the scoring banks."""
 CATEGORIES = ("people", "people in places", "backgrounds", "things")
 UNCATEGORISED = "other"
 
@@ -26,7 +26,7 @@ _CATEGORY_COLUMNS = ("category",)
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question of a bank: a noun phrase that fits into ``a photo of {prompt}``, with a stable id and a category."""
+    """One prompt of a bank: a noun phrase that fits into ``a photo of {prompt}``, with a stable id and a category."""
 
     id: str
     text: str
@@ -36,10 +36,10 @@ class Prompt:
 def load_bank(name_or_path: str | Path, limit: int | None = None) -> list[Prompt]:
     """Read a prompt bank, one of :data:`BUILTIN_BANKS` or a file; only the first ``limit`` prompts if given.
 
-    Files are ``.txt`` (a prompt a line), ``.csv``/``.tsv`` with a header (``prompt``/``text``, optional ``id`` and ``category``, whatever
-    their case, so PartiPrompts fits), or ``.jsonl`` with these keys. Empty lines and lines that begin with ``#`` are skipped. The built-in
-    banks alternate their categories, so any prefix is mixed. A prompt without an id gets one from its text, so inserting a line changes
-    no other prompt's seed.
+    Files are ``.txt`` (one prompt per line), ``.csv``/``.tsv`` with a header (``prompt``, ``text`` or ``caption``; optionally ``id`` and
+    ``category``; in upper or lower case, so PartiPrompts fits), or ``.jsonl`` with these keys. Empty lines and lines that begin with ``#``
+    are skipped. The built-in banks alternate their categories, so any prefix is mixed. A prompt without an id gets one from its text, so
+    inserting a line changes no other prompt's seed.
     """
     path = bank_path(name_or_path)
     readers: dict[str, Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]] = {
@@ -69,7 +69,7 @@ def bank_path(name_or_path: str | Path) -> Path:
 
 
 def shared_prompts(first: Sequence[Prompt], second: Sequence[Prompt]) -> list[str]:
-    """Texts of ``first`` that are in ``second`` too, whatever their case and punctuation."""
+    """Texts of ``first`` that also occur in ``second``, ignoring case and punctuation."""
     known = {_words(prompt.text) for prompt in second}
     return [prompt.text for prompt in first if _words(prompt.text) in known]
 
@@ -88,7 +88,7 @@ def _collect(path: Path, reader: Callable[[Path], Iterator[tuple[int, Mapping[st
             raise InputError(f"{path}:{line}", "the prompt is empty", expected="a text", remedy="fill it in or remove the line")
         identifier = _text_of(row, _ID_COLUMNS)
         if not identifier:
-            # The same text without an id may stand twice (PartiPrompts has such): it is then drawn with another seed.
+            # A text without an id may occur more than once, as in PartiPrompts; each time it is drawn with another seed.
             stem = "p" + hashlib.sha256(text.encode()).hexdigest()[:10]
             repeated[stem] = repeated.get(stem, 0) + 1
             identifier = stem if repeated[stem] == 1 else f"{stem}-{repeated[stem]}"

@@ -1,4 +1,4 @@
-"""The part of the report that answers: is it the style, where did it take, and is any of it copied?"""
+"""The part of the report that answers: is it the style, for which kinds of prompts, and is any of it copied?"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ _SIDE = 160
 
 
 def proof(scores: Mapping[str, Any], drawn: Path, style_ref: Sequence[Path]) -> dict[str, Any] | None:
-    """What the page shows of the measures; None where the run made none. ``style_ref`` are StyleRef's files, in the style set's order."""
+    """What the page shows of the measures; None if the run made none. ``style_ref`` are StyleRef's files, in the style set's order."""
     measures = scores.get("measures")
     if measures is None:
         return None
@@ -30,7 +30,7 @@ def proof(scores: Mapping[str, Any], drawn: Path, style_ref: Sequence[Path]) -> 
 
 
 def _row(metric: Metric, style: Mapping[str, Any], base: Mapping[str, Any], measures: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the table; below the name stands what the held-out pictures of the style get."""
+    """A line of the table; ``own`` is what the held-out pictures of the style score."""
     row = score_row(metric, style[metric.key], base.get(metric.key))
     own, others = (measures.get(key, {}).get(metric.key) for key in ("reference", "truth"))
     text = f"{metric.help}; to the artist's others {metric.text(others['value'])}" if others else metric.help

@@ -1,4 +1,4 @@
-"""What a model was scored on, kept with its scores, so that another model can be scored in the same way without the style's pictures."""
+"""The scoring protocol, kept with a model's scores so that another model can be scored in the same way without the style's pictures."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ _SAME = (
     "extractor_id", "fid_kid_id", "resize", "fid_kid_resize", "picture_format", "kid_subset_size", "kid_subsets", "kid_kernel", "reference",
     "confidence",
 )  # fmt: skip
-"""Parts of a score's context that must be equal where two scores are compared."""
+"""Keys of a score's context that must be equal before two scores may be compared."""
 _WITHOUT_MEASURES: dict[str, Any] = {"measures": (), "kd_extractor": None}
-"""What evaluations of versions before the measures leave out."""
+"""Settings that evaluations from before the optional measures lack, with the values that were in effect."""
 
 
 def score_and_keep(
@@ -39,10 +39,10 @@ def score_and_keep(
     tokens: Sequence[str], digests: Mapping[str, Any], style_ref: StyleRef = NO_STYLE_REF, concepts: Sequence[str | None] = (),
     extractors: Extractors | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write into ``out`` a model's scores (see :func:`components.evaluation.scoring.score`) and how they came to be.
+    """Score a model (see :func:`components.evaluation.scoring.score`) and write the scores and their protocol into ``out``.
 
-    That is ``scores.json`` (with ``digests`` added), ``protocol.json``, the prompts, the reference's features by extractor (not its
-    pictures), the yardstick, and the values of every picture, which paired comparisons draw on.
+    The files are ``scores.json`` (with ``digests`` added), ``protocol.json``, the prompts, the reference's features by extractor (not its
+    pictures), the yardstick, and the per-picture values that paired comparisons need.
     """
     scores, scorer, sets = score(
         folders,
@@ -86,24 +86,27 @@ def _write_protocol(folder: Path, scores: Mapping[str, Any], scorer: Scorer, dra
 
 
 def read_protocol(folder: Path) -> dict[str, Any]:
-    """``protocol.json``; in ``same`` is what two scores must have in common to be compared."""
+    """Read ``protocol.json``; its ``same`` holds what two scores must have in common to be comparable."""
     return dict(read_json(folder / PROTOCOL))
 
 
 def read_bank(folder: Path) -> list[dict[str, Any]]:
-    """The prompts: ``id``, ``category`` and ``prompt``, the text without identifiers."""
+    """Read the prompts: ``id``, ``category`` and ``prompt``, the text without identifier tokens."""
     return read_jsonl(folder / BANK)
 
 
 def paired_replicates(folder: Path, resamples: int = 2000) -> dict[str, Array]:
-    """KID, CLIP-T and CLIP-I, each (B,), on resamples that are the same for every folder whose ``same`` is equal."""
+    """KID and every score that is a mean over pictures, each (B,), on the same resamples for all folders with equal ``same``."""
     protocol = read_protocol(folder)
     seed = derive_seed(0, "paired", protocol["same"]["bank"], protocol["same"]["reference_digest"])
     return replicates(folder, protocol["pictures"], resamples, seed)
 
 
 def score_again(folder: Path, pictures: Path, tokens: Sequence[str], out: Path, *, extractors: Extractors | None = None) -> dict[str, Any]:
-    """Score another model's pictures, with its ``tokens``, as the scores in ``folder`` were made; writes the same files into ``out``."""
+    """Score another model's pictures as the scores in ``folder`` were made, and write the same files into ``out``.
+
+    ``tokens`` are that model's rare tokens.
+    """
     from safetensors.numpy import load_file
 
     protocol = read_protocol(folder)
@@ -116,7 +119,7 @@ def score_again(folder: Path, pictures: Path, tokens: Sequence[str], out: Path, 
         )  # fmt: skip
     drawn = read_pictures(pictures)
     table = extract([picture.path for picture in drawn], extractors.all, settings.batch_size)
-    # The reference's pictures are not here: names of files that nobody opens stand for them.
+    # The reference's pictures are not available here; paths that are never opened stand in for them.
     reference = [Path("reference") / digest for digest in protocol["reference"]]
     table.hashes.update(zip(reference, protocol["reference"], strict=True))
     arrays = load_file(folder / REFERENCE)

@@ -1,4 +1,4 @@
-"""What one cell of a comparison leaves behind: its scores, what it cost, values of every picture, and a few pictures for the wall."""
+"""The record of one cell of a comparison: its scores, its cost, per-picture values, and a few pictures for the picture wall."""
 
 import shutil
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from components.evaluation.significance import Resampled
 
 SCHEMA = 1
 WALL = 12
-"""Prompts of which a cell keeps its picture."""
+"""Number of prompts whose pictures a cell keeps for the wall."""
 _COST = "timing.json"
-"""Named so that it is no part of the record's digest: what a training took differs from run to run."""
+"""Digests leave out files of this name, since the cost of a training differs from run to run."""
 
 
 @dataclass(frozen=True)
 class WallPicture:
-    """A cell's picture of one prompt, and the base's."""
+    """A cell's picture of one prompt, and the base's picture of it."""
 
     prompt: str
     category: str
@@ -30,7 +30,7 @@ class WallPicture:
 
 @dataclass(frozen=True)
 class Record:
-    """A cell's record: ``scores`` as the score step gives them, ``cost`` in seconds and bytes, the pictures of the wall."""
+    """A cell's record: ``scores`` from the score step, ``cost`` in seconds and bytes, and the pictures for the wall."""
 
     folder: Path
     scores: dict[str, Any]
@@ -39,7 +39,7 @@ class Record:
 
 
 def write_record(out: Path, *, evaluation: Path, model: Path, style_pictures: Path, base_pictures: Path) -> Path:
-    """Write one cell's record: ``cell.json``, ``values.safetensors``, ``wall/``, and ``timing.json`` with what its training cost."""
+    """Write one cell's record: ``cell.json``, ``values.safetensors``, ``wall/``, and ``timing.json`` with the cost of its training."""
     scores = read_json(evaluation / SCORES)
     shown = in_turn(pick_pairs(read_pictures(style_pictures), read_pictures(base_pictures), WALL), WALL)
     with atomic_folder(out) as folder:
@@ -53,7 +53,7 @@ def write_record(out: Path, *, evaluation: Path, model: Path, style_pictures: Pa
 
 
 def saved_bytes(model: Path) -> int:
-    """Bytes of what a method has to keep: the model's files without the training's log, pictures and times."""
+    """Size in bytes of what a method must keep: the model's files without the training's log, pictures and timings."""
     files = (item for item in model.rglob("*") if item.is_file() and "training" not in item.relative_to(model).parts)
     return sum(item.stat().st_size for item in files)
 
@@ -70,7 +70,10 @@ def read_record(folder: Path) -> Record:
 
 
 def resample(record: Record, resamples: int, seed: int) -> dict[str, Resampled]:
-    """KID, CLIP-T and CLIP-I of a cell with (B,) replicates; one seed gives all cells the same prompts, so that differences are paired."""
+    """A cell's KID and scores that are means over pictures, each with (B,) replicates.
+
+    With the same seed all cells resample the same prompts, so that differences are paired.
+    """
     prompts = read_json(record.folder / "cell.json")["prompts"]
     found = replicates(record.folder, prompts, resamples, seed)
     return {name: Resampled(float(record.scores["style"][name]["value"]), values) for name, values in found.items()}
@@ -90,7 +93,10 @@ def _copy_wall(shown: list[tuple[Picture, Picture | None]], folder: Path) -> lis
 
 
 def _cost(model: Path) -> dict[str, Any]:
-    """Seconds and peak memory of a training, and seconds of the selection after it. An interrupted training is reckoned up to all steps."""
+    """Seconds and peak memory of a training, and seconds of the selection after it.
+
+    The time of a resumed training is extrapolated to all of its steps.
+    """
     timing, card = model / "training" / "timing.json", model / "styleforge.json"
     found = read_json(timing) if timing.is_file() else {}
     selection = model / "training" / "selection" / "timing.json"

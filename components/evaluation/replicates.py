@@ -1,4 +1,4 @@
-"""Scores on resampled prompts and reference pictures: the same draws for every model, so that differences between models are paired."""
+"""Scores on resampled prompts and reference pictures, with the same draws for every model, so that differences are paired."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ _SETS = ("features", "reference")
 
 @dataclass(frozen=True)
 class PictureValues:
-    """What a paired comparison needs of N pictures of one model: their prompts' ids, and arrays.
+    """What a paired comparison needs from one model's N pictures: their prompts' ids, and arrays.
 
-    ``features`` (N, d) and ``reference`` (M, d) as FID and KID see them, and (N,) values of each score that is a mean over pictures.
+    The arrays are the ``features`` (N, d) and ``reference`` (M, d) of FID and KID, and the (N,) values of each score that is a mean over
+    pictures.
     """
 
     prompts: list[str]
@@ -32,10 +33,10 @@ class PictureValues:
 
 
 def replicates(folder: Path, prompts: Sequence[str], resamples: int, seed: int) -> dict[str, Array]:
-    """``kid``, ``clip_t``, ``clip_i``, each (B,), of a folder's values on B resamples of whole prompts.
+    """``kid`` and every score that is a mean over pictures, each (B,), from a folder's values on B resamples of whole prompts.
 
-    Models with the same prompts and seed get the same prompts, and with as large a reference the same reference pictures. FID has none:
-    its bias depends on the number of distinct pictures, which resampling changes.
+    Models with the same prompts and seed get the same resampled prompts and, if their references are equally large, the same reference
+    pictures. FID is left out: its bias depends on the number of distinct pictures, which resampling changes.
     """
     from safetensors.numpy import load_file
 
@@ -43,7 +44,7 @@ def replicates(folder: Path, prompts: Sequence[str], resamples: int, seed: int) 
 
 
 def resampled(values: PictureValues, resamples: int, seed: int, *, same_reference: bool = False) -> dict[str, Array]:
-    """The same of values in memory; with ``same_reference`` the reference is no sample but what it is."""
+    """:func:`replicates` from values in memory; with ``same_reference`` the reference is kept as it is instead of resampled."""
     arrays, prompts = {name: np.asarray(array, float) for name, array in values.arrays.items()}, values.prompts
     weights = prompt_weights(prompts, resamples, seed)
     count = len(arrays["reference"])
@@ -55,7 +56,7 @@ def resampled(values: PictureValues, resamples: int, seed: int, *, same_referenc
 
 
 def prompt_weights(prompts: Sequence[str], resamples: int, seed: int) -> Array:
-    """(N, B) counts of each picture's prompt; drawn over the sorted prompts, so they do not depend on the pictures' order."""
+    """(N, B) counts of each picture's prompt, drawn over the sorted prompts so that they do not depend on the pictures' order."""
     names: NDArray[Any]
     names, group_of = np.unique(np.asarray(prompts), return_inverse=True)
     counts = np.random.default_rng([seed, 0]).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)

@@ -1,4 +1,4 @@
-"""The page that a person reads after a run: one HTML file that holds everything and asks the network for nothing."""
+"""The report on a run: one self-contained HTML file that loads nothing from the network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ LISTED_FAILURES = 20
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Folders that a report shows, and the reference pictures; ``attention`` only where heat maps were made."""
+    """Folders that a report shows, and the reference pictures; ``attention`` is set only if heat maps were made."""
 
     style_set: Path
     split: Path
@@ -107,7 +107,7 @@ def _pair(ours: Picture, theirs: Picture | None) -> dict[str, Any]:
 
 
 def _attention(folder: Path | None) -> list[dict[str, Any]]:
-    """Pictures with the overlays of their words."""
+    """Pictures, each with a heat map overlay for every word."""
     listing = folder / "attention.json" if folder else None
     if folder is None or listing is None or not listing.is_file():
         return []
@@ -129,7 +129,7 @@ def _attention(folder: Path | None) -> list[dict[str, Any]]:
 
 
 def _sheets(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Contact sheets: StyleRef with roles, Aux with sources, reference."""
+    """Contact sheets: StyleRef with roles, Aux with captions or prompts, and the reference."""
     split, listing = read_json(inputs.split / "split.json"), inputs.aux / "metadata.jsonl"
     roles = {row["path"]: row.get("role") or "" for row in split["style_ref"]}
     style_ref = [(inputs.style_set / "images" / path, role) for path, role in sorted(roles.items())]
@@ -167,7 +167,7 @@ def _validation(folder: Path) -> dict[str, Any]:
 
 
 def _examination(inputs: ReportInputs, scores: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The examination for the page, with ``limit``, what stands in the way of a better result; None where the set was not examined."""
+    """The examination for the page; its ``limit`` says what stands in the way of a better result. None if the set was not examined."""
     found = read_examination(inputs.validation)
     return found and {**shown(found, inputs.style_set), "limit": limit(found["findings"], judge(dict(scores)).level)}
 

@@ -1,4 +1,4 @@
-"""The page of restyled pictures: before, by the baselines and by the style model, with the scores."""
+"""The page of restyled pictures: the originals, the baselines' versions and the style model's, with their scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_restyle_page(
     path: Path, names: Sequence[str], prompts: Sequence[str], images: Mapping[str, Sequence[Path]], found: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> Path:  # fmt: skip
-    """Write the page of N pictures by name, and give its path. Of more than 48 it shows so many, evenly spaced.
+    """Write the page of N named pictures and return its path; of more than 48 pictures it shows 48, evenly spaced.
 
     ``images`` are the files of each version and ``found`` their scores, see :meth:`components.evaluation.restyling.Judge.score`; ``about``
     has ``model``, ``style``, ``strength``, ``keep_structure``, ``steps`` and ``guidance``.

@@ -1,4 +1,4 @@
-"""How restyled images are judged: how like StyleRef they are, and how like the image that each was made of."""
+"""How restyled images are judged: by their likeness to StyleRef, and to the image that each was made from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from components.evaluation.yardstick import FEWEST, Yardstick
 
 SOURCE = "source"
 LABELS = {SOURCE: "before", "adain": "AdaIN of latents", "gram": "Gram matrices", "restyled": "the style model"}
-"""What an image may have been made by, in the order of tables."""
+"""The versions of an image, by what made them, in the order of tables."""
 MEASURES: dict[str, Metric] = {
     "style_score": SPECS["style_score"],
     "likeness": Metric(
@@ -35,9 +35,9 @@ MEASURES: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class Judge:
-    """What images are judged by: the settings that a model was scored with, its yardstick of StyleRef, and the ids of its extractors.
+    """What images are judged with: the settings that a model was scored with, its yardstick, and the ids of its extractors.
 
-    Where the model has no yardstick, StyleRef is measured on a scale of the images before: 0 is their middle.
+    If the model has no yardstick, style features are standardised by the source images instead, so that 0 is their mean.
     """
 
     settings: ScoringSection
@@ -46,26 +46,26 @@ class Judge:
 
     @classmethod
     def of(cls, evaluation: Path) -> Judge:
-        """That of a model's evaluation; the defaults where it has none."""
+        """The judge that fits a model's evaluation; the defaults if there is none."""
         if not (evaluation / PROTOCOL).is_file():
             return cls(ScoringSection())
         protocol = read_json(evaluation / PROTOCOL)
         return cls(ScoringSection(**protocol["scoring"]), Yardstick.load(evaluation / YARDSTICK), protocol["extractors"])
 
     def score(self, images: Mapping[str, Sequence[Path]], style_ref: Sequence[Path], seed: int = 0) -> dict[str, Any]:
-        """Score N images in each of their versions, by the names in ``LABELS``; ``source`` is among them.
+        """Score N images in each of their versions, keyed by the names in ``LABELS``; ``source`` must be among them.
 
         Returns:
-            ``methods``: of each version its ``style_score``, ``likeness`` and ``layout``, each value, low, high and n, or None where it
-            cannot be measured; the ends are None for a single image. ``images``: the same as N values each. ``extractors`` by measure, and
-            ``notes`` on what was not measured, and why.
+            ``methods``: for each version its ``style_score``, ``likeness`` and ``layout``, each with value, low, high and n, or None if it
+            cannot be measured; low and high are None for a single image. ``images``: the same, as N values each. ``extractors`` by measure,
+            the ``confidence`` of the intervals, and ``notes`` on what was not measured as usual, and why.
         """
         clip = ClipEncoder(self.settings.extractor, self.settings.extractor_revision, batch_size=self.settings.batch_size)
         style, layout = make_extractor(self.settings.style_extractor, "scoring.style_extractor"), ThumbnailExtractor()
         paths = [path for version in images.values() for path in version]
         table = extract([*paths, *style_ref], [clip, style, layout], self.settings.batch_size)
         yardstick, notes = self.yardstick, []
-        # Another version's extractor has other features, which the yardstick knows nothing of.
+        # The yardstick holds one extractor's features, which cannot be compared with those of another one.
         if not yardstick.has("style_score") or style.id not in self.extractors:
             yardstick = Yardstick({})
             notes = _measure_by_sources(yardstick, table.of(style, images[SOURCE]), table.of(style, style_ref) if style_ref else None)
@@ -99,7 +99,7 @@ def _mean(values: Array | None, bootstrap: Bootstrap) -> dict[str, Any] | None:
 
 
 def _measure_by_sources(yardstick: Yardstick, sources: Features, style_ref: Features | None) -> list[str]:
-    """Make the yardstick of StyleRef and the images before; gives what there is to say about it."""
+    """Build the yardstick from StyleRef and the source images, if they suffice; returns notes about it."""
     if style_ref is None or len(sources) < FEWEST:
         why = (
             "there is no StyleRef here"

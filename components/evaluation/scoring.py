@@ -1,4 +1,4 @@
-"""Images to ``scores``: one pass feeds every extractor, then the scores of ``components/core/metrics.py``, beside the base's."""
+"""From images to ``scores``: one pass through every extractor, then the scores of ``components/core/metrics.py``, beside the base's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SCORES_SCHEMA = 1
 NO_STYLE_REF = StyleRef()
 NEAREST = 6
-"""Pairs of a drawn picture and its nearest StyleRef picture that are kept to be looked at."""
+"""Number of drawn pictures that are kept, each with its nearest StyleRef picture, for visual inspection."""
 
 
 def score(
@@ -41,22 +41,22 @@ def score(
     """Score a style model's pictures beside its base's.
 
     Args:
-        folders: ``style``, drawn with the rare tokens; ``base``, the base's of the same prompts; and for drift ``plain``, the style
-            model's without the tokens.
-        seed: the run's; subsets and resamples have streams of their own.
-        tokens: bound to the style; CLIP-T is scored against prompts without them.
+        folders: ``style``, pictures drawn with the rare tokens; ``base``, the base's pictures of the same prompts; and for drift
+            ``plain``, the style model's pictures drawn without the tokens.
+        seed: the run's seed; subsets and resamples derive their own random streams from it.
+        tokens: the rare tokens bound to the style; CLIP-T compares pictures with prompts without them.
         reference_kind: ``style_ref`` when no reference is held out and the training pictures stand in.
-        style_ref: the training pictures; without them there is no measure of :class:`Yardstick`.
+        style_ref: the training pictures; without them no measure of :class:`Yardstick` is made.
         concepts: what each picture of a held-out reference shows, for the measure ``truth``.
 
     Returns:
-        ``style``, ``base`` (kid, fid, clip_t, clip_i and the measures: value, low, high, n each), ``drift``, ``by_category``,
-        ``measures`` (what the held-out reference gets, the pictures nearest to StyleRef, notes on what was not measured), ``context``,
-        ``digests``. KID in natural units, FID in squared feature units, CLIP scores 0–100. Then the scorer that knows all features, and
-        the pictures of each folder.
+        The scores, the scorer, which holds all features, and the pictures of each folder. Scores are ``style`` and ``base`` (kid, fid,
+        clip_t, clip_i and the measures, each with value, low, high and n), ``drift``, ``by_category``, ``measures`` (the held-out
+        reference's own values, the pictures nearest to StyleRef, notes on what was not measured), ``context`` and ``digests``. KID is in
+        natural units, FID in squared feature units; CLIP scores run from 0 to 100.
 
     Raises:
-        InputError: fewer than two reference pictures, or StyleRef pictures among them.
+        InputError: there are fewer than two reference pictures, or StyleRef pictures among them.
     """
     extractors = extractors or Extractors.load(settings)
     if len(reference) < 2:
@@ -96,7 +96,10 @@ def build_yardstick(
     style_ref: StyleRef, reference: Sequence[Path], base: Sequence[Path], settings: ScoringSection, extractors: Extractors,
     table: FeatureTable,
 ) -> tuple[Yardstick, dict[str, str]]:  # fmt: skip
-    """What drawn pictures are measured by, and StyleRef's digest; features of ``base`` and the held-out ``reference`` are in the table."""
+    """Build the yardstick for drawn pictures, and StyleRef's digest.
+
+    ``table`` must hold the features of ``base`` and of ``reference``, which is the held-out one or empty.
+    """
     yardstick = Yardstick({})
     if not style_ref.paths or not settings.measures:
         return yardstick, {}
@@ -117,14 +120,14 @@ def build_yardstick(
 
 
 def without_tokens(prompt: str, tokens: Sequence[str]) -> str:
-    """The prompt without rare identifier tokens, in case a user's bank wrote them in: no extractor knows such a word."""
+    """Remove rare identifier tokens from a prompt, in case a user's bank contains them: no extractor knows such words."""
     for token in tokens:
         prompt = re.sub(rf"(?<!\w){re.escape(token)}(?!\w)", " ", prompt)
     return re.sub(r"\s+([,.;])", r"\1", " ".join(prompt.split())).strip(" ,")
 
 
 class Scorer:
-    """Scores of sets of pictures whose features, and the reference's, are already in the table. Arguments as :func:`score`."""
+    """Scores sets of pictures whose features, like the reference's, are already in ``table``. Other arguments as for :func:`score`."""
 
     def __init__(
         self, extractors: Extractors, table: FeatureTable, reference: list[Path], settings: ScoringSection, seed: int,
@@ -140,7 +143,7 @@ class Scorer:
         return {name: self.one(name, pictures) for name in SCORES if name in MEANS or name in DISTANCES or self.measured(name)}
 
     def measured(self, name: str) -> bool:
-        """Whether a measure that is not made in any case is asked for, and can be made."""
+        """Whether an optional measure was asked for and can be made."""
         if name in KEPT or name in truth.MEASURES:
             return self.yardstick.has(name)
         return name in self.settings.measures or (name == "kd" and "kd_extractor" in self.extractors.measures)
@@ -167,17 +170,17 @@ class Scorer:
         return found
 
     def mean_values(self, name: str, pictures: list[Picture]) -> metrics.Array:
-        """(N,) values of the pictures in a score that is their mean."""
+        """(N,) per-picture values of a score that is their mean."""
         return MEANS[name](self, pictures) if name in MEANS else self.kept_values(name, [picture.path for picture in pictures], pictures)
 
     def kept_values(self, name: str, paths: Sequence[Path], pictures: list[Picture] | None = None) -> metrics.Array:
-        """(N,) values in a measure of the yardstick."""
+        """(N,) per-picture values of one of the yardstick's measures."""
         extractor = self.extractors.measures.get(KEPT[name], self.clip)
         texts = self._own_texts(pictures) if pictures and name == "leakage" else None
         return self.yardstick.values(name, self.table.of(extractor, paths), texts)
 
     def values(self, pictures: list[Picture]) -> PictureValues:
-        """The values of a set's pictures one by one."""
+        """What a paired comparison needs of a set: per-picture scores, and the features for FID and KID."""
         means = {name: self.mean_values(name, pictures) for name in self.means}
         features = self.distribution_features(p.path for p in pictures)
         return PictureValues(_groups(pictures), {**means, "features": features, "reference": self.distribution_features(self.reference)})
@@ -191,7 +194,7 @@ class Scorer:
     def distribution_features(self, paths: Iterable[Path]) -> Features:
         """Features for FID and KID: Inception's, or CLIP's embedding scaled to norm √d.
 
-        With that norm the kernel (x·y/d + 1)³ is (cos + 1)³; with unit norm it would be all but linear and see means only.
+        With that norm the kernel (x·y/d + 1)³ is (cos + 1)³; with unit norm it would be nearly linear and compare means only.
         """
         vectors = self.table.of(self.extractors.distribution, paths)
         return vectors if self.extractors.inception else vectors * np.float32(np.sqrt(vectors.shape[1]))
@@ -225,7 +228,7 @@ class Scorer:
         return metrics.clip_i_values(self.table.of(self.clip, (p.path for p in pictures)), self.table.of(self.clip, self.reference))
 
     def count_cut_prompts(self, pictures: list[Picture]) -> int:
-        """Number of prompts that the text encoder cannot read to their end; the first is named in the log."""
+        """Number of prompts that are too long for the text encoder; the first is named in the log."""
         cut = self.clip.too_long(list(dict.fromkeys(without_tokens(picture.prompt, self.tokens) for picture in pictures)))
         if cut:
             limit = self.clip.max_tokens
@@ -233,7 +236,7 @@ class Scorer:
         return len(cut)
 
     def kd(self, pictures: list[Picture], bootstrap: metrics.Bootstrap) -> metrics.Estimate:
-        """KID to the reference in the features of another extractor (Stein et al. 2023, arXiv 2306.04675), brought to norm √d."""
+        """KID to the reference in another extractor's features (Stein et al. 2023, arXiv 2306.04675), scaled to norm √d."""
         extractor = self.extractors.measures["kd_extractor"]
         drawn, reference = (
             metrics.to_unit(np.asarray(self.table.of(extractor, paths), float)) for paths in ([p.path for p in pictures], self.reference)
@@ -250,13 +253,16 @@ class Scorer:
         return metrics.cmmd_with_interval(drawn, reference, _groups(pictures), bootstrap)
 
     def diversity(self, pictures: list[Picture], bootstrap: metrics.Bootstrap) -> metrics.Estimate:
-        """How unlike one another the pictures are, in the CLIP's features."""
+        """How much the pictures differ from one another, in the CLIP's features."""
         return metrics.diversity_with_interval(self.table.of(self.clip, (p.path for p in pictures)), _groups(pictures), bootstrap)
 
     def truth(
         self, pictures: list[Picture], bootstrap: metrics.Bootstrap, name: str = "truth", *, others: bool = False
     ) -> metrics.Estimate:
-        """Distance to what the artist drew of the prompt's concept, or to the artist's other pictures; of pictures that have a pair."""
+        """Mean distance to the artist's picture of the prompt's concept, or, with ``others``, to the artist's other pictures.
+
+        Only pictures with a pair count.
+        """
         extractor = self.extractors.measures.get(truth.MEASURES[name], self.clip)
         features = self.table.of(extractor, (picture.path for picture in pictures))
         found = self.yardstick.to_the_artist(name, features, _groups(pictures))[others]
@@ -270,14 +276,14 @@ class Scorer:
         return {name: vars(self.truth(pictures, self._measure_bootstrap(f"{name} others"), name, others=True)) for name in names}
 
     def drift(self, plain: list[Picture], base: list[Picture], style: list[Picture]) -> dict[str, Any]:
-        """How far the model moved on prompts without its tokens, against the base; and how much of the style the tokens bring."""
+        """How far the model has drifted from the base on prompts without its tokens, and how much of the style the tokens add."""
         found = {f"{name}{end}": self.one(name, pictures) for name in self.means for end, pictures in (("", plain), ("_base", base))}
         if self.yardstick.has("style_score"):
             found["binding"] = self._binding(style, plain)
         return found | {"kid_to_base": self.kid(plain, [picture.path for picture in base])}
 
     def _binding(self, style: list[Picture], plain: list[Picture]) -> dict[str, Any]:
-        """Style score with the tokens less that without, of the same prompts and seeds."""
+        """Style score with the tokens minus the style score without them, for the same prompts and seeds."""
         without = {(picture.prompt_id, picture.repeat): picture for picture in plain}
         pairs = [(ours, without[key]) for ours in style if (key := (ours.prompt_id, ours.repeat)) in without]
         ours, theirs = (self.mean_values("style_score", list(side)) for side in zip(*pairs, strict=True))
@@ -285,7 +291,7 @@ class Scorer:
         return self._measure("binding", ours - theirs, groups)
 
     def nearest(self, pictures: list[Picture]) -> list[dict[str, Any]]:
-        """The pictures that are nearest to one of StyleRef, one a prompt, nearest first: file, place in StyleRef, and how near."""
+        """The pictures nearest to a StyleRef picture, one per prompt, nearest first: file, index in StyleRef, and similarity."""
         if not self.yardstick.has("copies"):
             return []
         features = self.table.of(self.extractors.measures["copy_extractor"], (picture.path for picture in pictures))
@@ -299,7 +305,7 @@ class Scorer:
         return list(found.values())[:NEAREST]
 
     def of_reference(self) -> dict[str, Any]:
-        """What the held-out reference gets in the measures of StyleRef: as far as the style's own pictures go."""
+        """The held-out reference's own values in the yardstick's measures: the level that real pictures of the style reach."""
         found = {}
         for name in ("style_score", "copies"):
             if self.yardstick.has(name):
@@ -311,7 +317,7 @@ class Scorer:
         return found
 
     def by_category(self, style: list[Picture], base: list[Picture]) -> dict[str, Any]:
-        """The scores that are means over pictures, of the pictures of each category."""
+        """The scores that are means over pictures, for each category."""
         found: dict[str, Any] = {}
         for category in sorted({picture.category for picture in style}, key=reading_order):
             ours, theirs = ([p for p in pictures if p.category == category] for pictures in (style, base))
@@ -321,7 +327,7 @@ class Scorer:
         return found
 
     def context(self, reference_kind: str, counts: dict[str, int]) -> dict[str, Any]:
-        """Everything without which two scores must not be compared."""
+        """Everything that must be known before two scores may be compared."""
         settings, clip, distribution = self.settings, self.clip, self.extractors.distribution
         dimension = int(self.distribution_features(self.reference[:1]).shape[1])
         return {
@@ -349,7 +355,7 @@ class Scorer:
         }
 
     def _measures(self) -> dict[str, Any]:
-        """What the measures were made with."""
+        """The measures that were made, and the extractors (and pairs) they were made with."""
         used = {key.removesuffix("_extractor"): extractor for key, extractor in self.extractors.measures.items()}
         return {
             "names": [name for name in SCORES if name not in MEANS and name not in DISTANCES and self.measured(name)],
@@ -362,14 +368,14 @@ class Scorer:
 DISTANCES: dict[str, Callable[[Scorer, list[Picture], list[Path]], dict[str, Any]]] = {"kid": Scorer.kid, "fid": Scorer.fid}
 """Scores of a whole set, with their intervals."""
 MEANS: dict[str, Callable[[Scorer, list[Picture]], metrics.Array]] = {"clip_t": Scorer.clip_t, "clip_i": Scorer.clip_i}
-"""Scores that are means of values of single pictures, as (N,) values."""
+"""Scores that are means over pictures, as functions that return the (N,) per-picture values."""
 SETS: dict[str, Callable[[Scorer, list[Picture], metrics.Bootstrap], metrics.Estimate]] = {
     "kd": Scorer.kd, "cmmd": Scorer.cmmd, "diversity": Scorer.diversity,
     **{name: partial(Scorer.truth, name=name) for name in truth.MEASURES},
 }  # fmt: skip
 """Optional measures of a whole set."""
 KEPT = {"style_score": "style_extractor", "style_held_out": "style_extractor", "copies": "copy_extractor", "leakage": "extractor"}
-"""Optional measures that are means of values of single pictures by the yardstick, with the setting that names their extractor."""
+"""Optional measures that are means of the yardstick's per-picture values, with the setting that names their extractor."""
 
 
 def _groups(pictures: list[Picture]) -> list[str]:
@@ -377,7 +383,7 @@ def _groups(pictures: list[Picture]) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the scores depend on, by distribution name."""
+    """Versions of the installed packages that the scores depend on, by distribution name."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}

@@ -1,4 +1,4 @@
-"""The rule by which a checkpoint and a guidance scale are chosen: the best style score inside limits, and ties to the one preferred."""
+"""The rule for choosing a checkpoint and a guidance scale: the best score inside limits, with ties going to the preferred option."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from components.evaluation.yardstick import StyleRef
 CLIP_T = "clip_t"
 RESAMPLES = 1000
 SHOWN = 0.95
-"""Level of the intervals that are kept for eyes."""
+"""Confidence level of the intervals that are kept for display."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """``score`` decides inside of ``limits``, which are held by values; ``confidence`` is the level of the intervals of ties."""
+    """The best ``score`` inside ``limits`` wins; limits apply to point values, and ties to intervals at level ``confidence``."""
 
     score: str
     limits: Sequence[Limit]
@@ -38,14 +38,14 @@ class Rule:
 
     @property
     def scores(self) -> list[str]:
-        """All scores that it looks at."""
+        """All scores that the rule needs."""
         return list(dict.fromkeys([self.score, *(limit.metric for limit in self.limits)]))
 
 
 class Point(NamedTuple):
-    """What is chosen: a checkpoint by its step, and the scales that pictures are guided by; a method may have one for the style alone.
+    """What is chosen: a checkpoint by its step, and the guidance scale; a method may have a second scale for the style alone.
 
-    ``seed`` is that of the training, where several are chosen from.
+    ``seed`` is that of the training, if there are several to choose from.
     """
 
     step: int
@@ -54,11 +54,11 @@ class Point(NamedTuple):
     seed: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As ``selection.json`` and the card have it."""
+        """The point as ``selection.json`` and the model card store it."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
     def told(self) -> str:
-        """For a log."""
+        """The point in words, for a log."""
         scales = f"{self.guidance:g}" if self.style_guidance is None else f"{self.guidance:g}, {self.style_guidance:g} of the style"
         return f"the checkpoint of step {self.step}, guidance {scales}" + ("" if self.seed is None else f", seed {self.seed},")
 
@@ -69,14 +69,14 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Option:
-    """One that can be chosen, with its scores (value, low, high, n each) and, where pairs can be compared, the first score's replicates."""
+    """An option, with its scores (value, low, high, n each) and, if pairs can be compared, the replicates of the deciding score."""
 
     at: Point
     scores: Mapping[str, Mapping[str, Any]]
     replicates: Resampled | None = field(default=None, repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for JSON; a replicate that is no number is None."""
+        """The whole option as data for JSON; a replicate that is not finite becomes None."""
         spread = None
         if self.replicates is not None:
             spread = {
@@ -87,7 +87,7 @@ class Option:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Option:
-        """Read what :meth:`as_json` gave."""
+        """Read what :meth:`as_json` returned."""
         spread = record["spread"]
         known = None if spread is None else Resampled(spread["value"], np.array(spread["replicates"], dtype=float))
         return cls(Point(**record["at"]), record["scores"], known)
@@ -95,9 +95,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """The index of the chosen one, that of the best score, and of each whether it is inside the limits and ties with the best.
+    """The indices of the chosen option and the best score, and for each option whether it is inside the limits and ties with the best.
 
-    ``behind`` is by how much the best one's score is better, with the ends of its paired 95 % interval; without pairs that value.
+    ``behind`` is how far each option's score is behind the best, with the ends of the paired 95 % interval; without pairs, both ends are
+    that value.
     """
 
     chosen: int
@@ -110,8 +111,8 @@ class Choice:
 class Judge:
     """Scores options on the selection bank.
 
-    ``style_ref`` is what they are held to, ``base`` the folder of the base's pictures of the same prompts, ``tokens`` as of
-    ``scoring.score``; of the measures only those in ``names`` are made.
+    ``style_ref`` is what they are compared with, ``base`` the folder of the base's pictures of the same prompts, ``tokens`` as for
+    ``scoring.score``; only the measures in ``names`` are made.
     """
 
     def __init__(
@@ -133,11 +134,11 @@ class Judge:
         self.baseline = scorer.one(CLIP_T, self._base)
 
     def option(self, at: Point, pictures: Path, rule: Rule) -> Option:
-        """A folder of pictures as an option."""
+        """Score a folder of pictures as an option."""
         drawn = read_pictures(pictures)
         scorer = self._scorer(drawn)
         scores = {name: scorer.one(name, drawn) for name in rule.scores}
-        # One seed for all: the same prompts, which is what makes differences paired. StyleRef is what all are held to.
+        # With one seed, all options resample the same prompts, so that differences are paired. StyleRef is the same for all.
         known = resampled(scorer.values(drawn), RESAMPLES, derive_seed(self._seed, "selection"), same_reference=True)
         spread = known.get(rule.score)
         return Option(at, scores, None if spread is None else Resampled(float(scores[rule.score]["value"]), spread))
@@ -151,9 +152,9 @@ class Judge:
 
 
 def choose(options: Sequence[Option], rule: Rule) -> Choice:
-    """Choose among options, which come in the order of preference: the first that ties with the best inside the limits.
+    """Choose among options in order of preference: the first that ties with the best inside the limits.
 
-    Where none is inside them, only those are looked at that are outside by the least.
+    If none is inside, only those that exceed the limits by the least are considered.
     """
     outside = [excess(option.scores, rule.limits) for option in options]
     least = max(min(outside), 0.0)
@@ -167,18 +168,18 @@ def choose(options: Sequence[Option], rule: Rule) -> Choice:
 
 
 def excess(scores: Mapping[str, Mapping[str, Any]], limits: Sequence[Limit]) -> float:
-    """By how much scores are outside limits, the worst of them; at most 0 where all are inside."""
+    """The largest amount by which a score is outside its limit; at most 0 if all are inside."""
     return max((limit.excess(float(scores[limit.metric]["value"])) for limit in limits), default=0.0)
 
 
 def _behind(best: Option, other: Option, score: str, confidence: float) -> tuple[float, float, float]:
-    """By how much the best is better in a score, and the paired interval of that."""
+    """By how much the best is better in a score, and the paired interval of that difference."""
     lower = SPECS[score].lower
     if best.replicates is None or other.replicates is None:
         values = [float(option.scores[score]["value"]) for option in (best, other)]
         gap = (1.0 if lower else -1.0) * (values[1] - values[0])
         return gap, gap, gap
-    with np.errstate(invalid="ignore"):  # Of a resample with a single picture there is no KID.
+    with np.errstate(invalid="ignore"):  # A resample with a single picture has no KID.
         found = advantages(best.replicates, other.replicates, lower=lower, margin=0.0)
     spread = found.replicates[np.isfinite(found.replicates)]
     return found.value, *Bootstrap(len(spread), confidence).interval(found.value, spread)

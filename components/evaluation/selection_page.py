@@ -1,4 +1,4 @@
-"""What the report shows of a training's way: what was chosen, with curves and the same prompts drawn by each, and previews."""
+"""What the report shows of the selection: the choice, with curves and each option's pictures of the same prompts, and previews."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ SIDE, SHEET = 160, 480
 
 
 def selection_section(model: Path) -> dict[str, Any] | None:
-    """What the template shows of a model's ``training/selection``; None for a model that was not chosen among others."""
+    """What the template shows of a model's ``training/selection``; None if the model was not selected from several options."""
     folder = model / "training" / "selection"
     if not (folder / FILE).is_file():
         return None
@@ -43,7 +43,7 @@ def selection_section(model: Path) -> dict[str, Any] | None:
 
 
 def preview_rows(model: Path) -> dict[str, Any] | None:
-    """The sheets of the steps, and the model's pictures beside those of its exported file; None where none were drawn."""
+    """The preview sheets by step, and the model's pictures beside those of its exported file; None if there are neither."""
     folder = model / "training"
     sheets = [(int(file.stem.removeprefix("step-")), file) for file in sorted((folder / "previews").glob("step-*.png"))]
     exported = read_json(folder / EXPORTED) if (folder / EXPORTED).is_file() else None
@@ -60,12 +60,12 @@ def preview_rows(model: Path) -> dict[str, Any] | None:
 
 
 def _limits(found: Mapping[str, Any]) -> list[tuple[str, float, bool]]:
-    """Score, limit, and whether it is a lower one."""
+    """Score, limit, and whether it is a lower limit."""
     return [(row["metric"], row["at_least"] if "at_least" in row else row["at_most"], "at_least" in row) for row in found["limits"]]
 
 
 def _groups(folder: Path, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], x: str, title: str) -> list[dict[str, Any]]:
-    """Checkpoints of several trainings are a group for each."""
+    """The groups to show: one, or one per training if checkpoints come from several."""
     best = next(float(row["scores"][found["score"]]["value"]) for row in rows if row["best"])
     seeds = list(dict.fromkeys(row.get("seed") for row in rows)) if x == "step" else []
     if len(seeds) < 2:

@@ -1,4 +1,4 @@
-"""The search through checkpoints and guidance scales, and what is kept of it: figures of each, and a strip of the same prompts."""
+"""The search through checkpoints and guidance scales, and its record: each option's figures and a strip of pictures of the same prompts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from components.evaluation.selection_page import FILE
 
 SCHEMA = 1
 Checkpoint = tuple[int, int | None]
-"""A step, and the seed of its training where there are several."""
+"""A step, and the seed of its training if there are several trainings."""
 STRIP, SIDE = 4, 256
-"""Prompts of a strip, and the longest side of its pictures."""
+"""Number of prompts in a strip, and the longest side of its pictures in pixels."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search chose, and the options that it looked at, by what they differ in: each group with the choice in it."""
+    """What a search chose, and the options it compared, grouped by what they differ in, each group with the choice made in it."""
 
     default: Point
     chosen: Point
@@ -45,9 +45,9 @@ def search(
 ) -> Found:  # fmt: skip
     """Choose the guidance at the default checkpoint, the style's own scale at that guidance, then the checkpoint at both.
 
-    In this order because guidance moves the scores more: chosen second, it finds a checkpoint that was taken to make up for a
-    bad one. Scales are those besides the default's; of those that tie the nearer to it is preferred, and of ``checkpoints`` the
-    first. No point is drawn twice.
+    The order matters because guidance moves the scores more: if the checkpoint came first, it would be chosen to make up for a bad
+    guidance. ``guidances`` and ``style_guidances`` are tried besides the default's own scales. Of scales that tie, the one nearest to the
+    default's is preferred, and of ``checkpoints`` the first. No point is drawn twice.
     """
     drawn: dict[Point, Drawn] = {}
     groups = {}
@@ -70,7 +70,7 @@ def search(
 
 
 def _nearest_first(own: float | None, others: Sequence[float]) -> list[float]:
-    """None of them where the method has no such scale."""
+    """All scales, the nearest to the method's own first; empty if the method has no such scale."""
     return [] if own is None else sorted({own, *others}, key=lambda value: (abs(value - own), value))
 
 
@@ -87,7 +87,7 @@ def write_selection(folder: Path, found: Found, rule: Rule, record: Mapping[str,
 
 
 def _rows(items: Sequence[Drawn], choice: Choice, strips: Mapping[Point, list[dict[str, str]]]) -> list[dict[str, Any]]:
-    """By rising step and scales."""
+    """One row per option, by rising step and scales."""
     return [
         {
             **item.option.at.as_json(), "scores": {name: dict(score) for name, score in item.option.scores.items()},
@@ -100,7 +100,7 @@ def _rows(items: Sequence[Drawn], choice: Choice, strips: Mapping[Point, list[di
 
 
 def _strip(item: Drawn, folder: Path) -> list[dict[str, str]]:
-    """The first repeats of the same few prompts, from all categories, made small."""
+    """Save small copies of an option's pictures (first repeats of the same few prompts, from all categories); returns their rows."""
     rows = []
     for index, (picture, _) in enumerate(in_turn(pick_pairs(read_pictures(item.pictures), [], STRIP), STRIP)):
         image, name = load_rgb(picture.path), f"{item.option.at}-{index}.png"

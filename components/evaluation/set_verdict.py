@@ -1,4 +1,4 @@
-"""The verdict on a style set before anything trains: figures over plain arrays, each with its threshold and what to do."""
+"""The verdict on a style set before training: figures computed from plain arrays, each with its threshold and advice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from components.evaluation.metrics import Array, to_unit
 from components.evaluation.yardstick import self_similarity
 
 FEWEST = 8
-"""Pictures below which coherence and separability are chance."""
+"""With fewer pictures, coherence and separability are down to chance."""
 FEWEST_OF_A_ROLE = 4
 MOST_NAMED = 6
 _EACH = 3
@@ -31,8 +31,8 @@ class Named:
 class Finding:
     """One question about a style set.
 
-    ``value`` and ``threshold`` are in ``unit``; ``good`` is None, and ``value`` too, where the figure was not computed, and ``says``
-    tells why. ``advice`` is what to do; ``n`` is the number of pictures the figure rests on.
+    ``value`` and ``threshold`` are in ``unit``. If the figure was not computed, ``value`` and ``good`` are None and ``says`` gives the
+    reason. ``advice`` is what to do; ``n`` is the number of pictures the figure rests on.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Finding:
 
 
 def separability(style: ArrayLike, base: ArrayLike) -> float:
-    """How well the style's pictures are told from the base's of the same captions: 0.5 by chance, 1 always.
+    """How well the style's pictures can be told from the base's pictures of the same captions: 0.5 is chance, 1 is always.
 
-    Row i of both (n, d) arrays is of one caption. Each pair is judged by the others alone: which of the two lies further along the
-    difference of their means? The rate of right answers is the area under the ROC curve within captions, and unbiased: where the two are
-    exchangeable it is 0.5 on average, whatever n and d.
+    Row i of both (n, d) arrays belongs to one caption. Each pair is judged by the other pairs alone: which of the two lies further along
+    the difference of their means? The rate of right answers is the area under the ROC curve within captions. It is unbiased: if the two
+    are exchangeable, it averages 0.5 for any n and d.
     """
     x, y = np.asarray(style, float), np.asarray(base, float)
     total = (x - y).sum(axis=0)
@@ -66,30 +66,30 @@ def separability(style: ArrayLike, base: ArrayLike) -> float:
 
 
 def spread(features: ArrayLike) -> float:
-    """Mean distance, 1 − cosine, between two of (n, d) features."""
+    """Mean distance, 1 − cosine, between two rows of (n, d) features."""
     return 1 - self_similarity(to_unit(np.asarray(features, float)))
 
 
 def psnr(picture: NDArray[np.uint8], returned: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of two 8-bit pictures of one size, in dB; 99 where they are equal."""
+    """Peak signal-to-noise ratio of two 8-bit pictures of one size, in dB, capped at 99 (equal pictures)."""
     error = float(np.mean((picture.astype(float) - returned.astype(float)) ** 2))
     return 99.0 if error == 0 else min(99.0, float(10 * np.log10(255**2 / error)))
 
 
 @dataclass(frozen=True)
 class SetFigures:
-    """What was read of N StyleRef pictures.
+    """What was measured on N StyleRef pictures.
 
     Args:
-        paths: N, in the style set.
-        roles: N; empty where none is known.
-        one_style: the probability that they are of one style; None for fewer than ``FEWEST``.
-        order: N places in the set, from the pictures of one kind to those of the other.
+        paths: N paths in the style set.
+        roles: N roles; an empty string where none is known.
+        one_style: the probability that they share one style; None for fewer than ``FEWEST``.
+        order: N indices, from the pictures of one kind to those of the other.
         strangeness: (N,) how unlike the others each is, see :meth:`components.evaluation.style_reader.StyleReading.strangeness`.
-        content: (N, d) what is shown.
-        pairs: (M, d) each of StyleRef after the VAE and of the base's pictures of the same captions; None where none were drawn.
-        psnr: N values in dB; empty where the base was not asked.
-        asked_base: whether the base was asked at all.
+        content: (N, d) features of what is shown.
+        pairs: (M, d) features of StyleRef after the VAE, and of the base's pictures of the same captions; None if none were drawn.
+        psnr: N values in dB; empty if the base was not used.
+        asked_base: whether the base was used at all.
     """
 
     paths: Sequence[str]
@@ -192,9 +192,9 @@ def _judged(finding: Finding, good: bool, says: str, advice: str = "", named: tu
 
 
 def limit(findings: Sequence[Mapping[str, Any]], level: str) -> str:
-    """What limits a trained model, in one sentence: the set, the base, the recipe, or nothing that is known.
+    """What limits a trained model, in words: the set, the base, the recipe, or nothing that is known.
 
-    ``findings`` are of ``examination.json``; ``level`` is of :func:`components.evaluation.verdict.judge`.
+    ``findings`` come from ``examination.json``, ``level`` from :func:`components.evaluation.verdict.judge`.
     """
     against = {finding["name"]: finding["says"] for finding in findings if finding["good"] is False}
     if level == "good" and not against:
@@ -203,7 +203,7 @@ def limit(findings: Sequence[Mapping[str, Any]], level: str) -> str:
         return "Little: the model learned the style, although the check before training found this. " + " ".join(against.values())
     if "ceiling" in against:
         return "The base. " + against["ceiling"]
-    # A picture or two of another kind do not keep a style from being learned.
+    # A few pictures that do not belong will not keep a style from being learned.
     odd = any(row["name"] == "coherence" and row["good"] is False and row["value"] >= row["threshold"] for row in findings)
     if found := [says for name, says in against.items() if name in ("coherence", "narrowness") and not (odd and name == "coherence")]:
         return "The set. " + " ".join(found)

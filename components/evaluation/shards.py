@@ -1,4 +1,4 @@
-"""Features extracted on several machines: a shard writes its own, and whoever scores reads them all before it begins."""
+"""Feature extraction on several machines: each shard writes its own features, and scoring reads them all before it begins."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _EXTRACTOR = "extractor"
 
 
 def extract_shard(folders: Sequence[Path], reference: Sequence[Path], settings: ScoringSection, shard: Shard, out: Path) -> Path:
-    """Write the features of one shard of :func:`scored_paths`, by content hash, a file an extractor; returns ``out``."""
+    """Write the features of one shard of :func:`scored_paths`, by content hash, one file per extractor; returns ``out``."""
     from safetensors.numpy import save_file
 
     extractors = Extractors.load(settings).all

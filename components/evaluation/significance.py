@@ -12,12 +12,12 @@ from components.evaluation.metrics import Array, Bootstrap
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
 OUT_OF_REACH = 1000
-"""Above so many seeds a claim is called out of reach: the two are alike for every use."""
+"""A claim that would take more seeds than this to decide is called out of reach: for practical purposes the two are alike."""
 
 
 @dataclass(frozen=True)
 class SeedMean:
-    """Mean over seeds; ``half_width`` of its t-interval is None for a single seed, whose chance cannot be told."""
+    """Mean over seeds; ``half_width`` of its t-interval is None for a single seed, which shows no spread."""
 
     mean: float
     half_width: float | None
@@ -26,7 +26,7 @@ class SeedMean:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A score of one cell: its value, and (B,) its values on B resamples of the prompts (and of the reference)."""
+    """A score of one cell: its value, and its (B,) values on B resamples of the prompts (and of the reference)."""
 
     value: float
     replicates: Array
@@ -34,7 +34,10 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Decision:
-    """A claim's ``advantage`` (true above 0), interval and verdict; ``seeds_needed`` would decide an undecided one, None if none would."""
+    """A claim's ``advantage`` (the claim holds above 0), interval and verdict.
+
+    ``seeds_needed`` is the number of seeds that would decide an undecided claim; None if it is decided or no number in reach would.
+    """
 
     advantage: float
     low: float
@@ -56,7 +59,7 @@ def mean_over_seeds(values: Sequence[float], confidence: float) -> SeedMean:
 
 
 def advantages(better: Resampled, other: Resampled, *, lower: bool, margin: float) -> Resampled:
-    """By how much ``better`` beats ``other`` (same resamples), ``margin`` of the other's score allowed; above zero where it holds."""
+    """By how much ``better`` beats ``other`` on the same resamples, plus ``margin`` times the other's score; above zero, it holds."""
     sign = 1.0 if lower else -1.0
 
     def gap(mine: Any, theirs: Any) -> Any:
@@ -68,9 +71,9 @@ def advantages(better: Resampled, other: Resampled, *, lower: bool, margin: floa
 def decide(styles: Mapping[str, Sequence[Resampled]], confidence: float, seed: int) -> Decision:
     """Decide a claim from the paired advantages of each style's seeds.
 
-    Prompts are resampled in the replicates, the same for both variants, all styles and all seeds, since it is one bank. Seeds
+    The replicates already resample prompts, in the same way for both variants, all styles and all seeds, since there is one bank. Seeds
     are resampled here, within each style: n − 1 of n with replacement, which makes the variance of a mean s²/n without bias
-    (Rao and Wu 1988). Styles are not resampled: a claim is about these styles. The mean over styles weighs each alike.
+    (Rao and Wu 1988). Styles are not resampled, since a claim is about these styles; each weighs the same in the mean.
     """
     point = float(np.mean([np.mean([cell.value for cell in cells]) for cells in styles.values()]))
     resampled = np.mean([_over_seeds(cells, derive_seed(seed, "seeds", style)) for style, cells in styles.items()], axis=0)
@@ -92,7 +95,7 @@ def _over_seeds(cells: Sequence[Resampled], seed: int) -> Array:
 
 
 def _seeds_needed(point: float, low: float, high: float, seeds: int) -> int | None:
-    """Seeds at which the interval would leave zero if the advantage stays what it is and the interval shrinks with √seeds."""
+    """Seeds at which the interval would exclude zero, if the advantage stays the same and the interval shrinks with √seeds."""
     reach = point - low if point > 0 else high - point
     if point == 0 or (needed := seeds * (reach / abs(point)) ** 2) > OUT_OF_REACH:
         return None
@@ -100,7 +103,7 @@ def _seeds_needed(point: float, low: float, high: float, seeds: int) -> int | No
 
 
 def join(verdicts: Sequence[str]) -> str:
-    """The verdict on a claim about several others: all must be shown (intersection–union, Berger 1982), so no correction is needed."""
+    """A claim's verdict against several others: it must hold against all (intersection–union, Berger 1982), so no correction is needed."""
     if NOT_HELD in verdicts:
         return NOT_HELD
     return HELD if verdicts and all(verdict == HELD for verdict in verdicts) else UNDECIDED

@@ -1,8 +1,8 @@
-"""Reads whether pictures are of one style: from palettes and brushwork, with weights that were fitted where the styles are known.
+"""Estimates whether pictures share one style, from palettes and brushwork, with weights fitted on pictures of known styles.
 
-The brushwork goes into a space that was learned on the media of the pocket world: within a medium it spreads alike in all directions,
-whatever is shown, and only the directions are left in which media differ (Fisher's discriminants). Five figures of a set, two of its
-palettes and three of that space, then give a probability. ``benchmarks/set_verdict.py`` fits and judges all of it.
+Brushwork is projected into a space learned on the media of the pocket world: within a medium it spreads equally in all directions,
+whatever is shown, and only the directions in which media differ are kept (Fisher's discriminants). Five figures of a set, two from its
+palettes and three from that space, then give a probability. ``benchmarks/set_verdict.py`` fits and evaluates all of this.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from components.evaluation.metrics import Array
 WEIGHTS = Path(__file__).with_name("style_reader.safetensors")
 NAME = "palettes and brushwork"
 _LEAST_PART = 0.25
-"""A part of a set smaller than this is outliers, not a second style."""
+"""A part of a set smaller than this share counts as outliers, not as a second style."""
 _LEAST_SPREAD, _FAR = 0.06, 1.2
-"""Shading of flat drawings spreads by less than counts; and distances are brought to the scale of shading's deviations."""
+"""Least spread to divide shading's deviations by, since flat drawings hardly vary; and the factor that puts distances on their scale."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Brushwork to the space of styles: subtract ``mean``, multiply with ``axes``, (d, k)."""
+    """Maps brushwork into the space of styles: subtract ``mean``, multiply by ``axes``, (d, k)."""
 
     mean: Array
     axes: Array
 
     @classmethod
     def fit(cls, rows: Array, styles: Sequence[str], directions: int = 12, shrinkage: float = 0.1) -> Space:
-        """The space in which (N, d) rows of known styles are apart."""
+        """Fit the space that separates (N, d) rows of known styles."""
         names = np.asarray(styles)
         centres = np.stack([rows[names == name].mean(axis=0) for name in sorted(set(styles))])
         inner = np.concatenate([rows[names == name] - rows[names == name].mean(axis=0) for name in sorted(set(styles))])
@@ -48,13 +48,13 @@ class Space:
         return cls(mean, whitening @ apart[:directions].T)
 
     def __call__(self, rows: Array) -> Array:
-        """(N, k) places of (N, d) rows."""
+        """(N, k) positions of (N, d) rows."""
         return np.asarray((rows - self.mean) @ self.axes)
 
 
 @dataclass(frozen=True)
 class StyleReading:
-    """N pictures: how alike their palettes are, (N, N), where they are in the space of styles, (N, k), and how shaded they are, (N,)."""
+    """What was read from N pictures: likeness of their palettes (N, N), positions in the space of styles (N, k), and shading (N,)."""
 
     palettes: Array
     places: Array
@@ -63,8 +63,8 @@ class StyleReading:
     def strangeness(self) -> Array:
         """(N,) how unlike the others each picture is; above about 5 it is of another kind.
 
-        The larger of two: how far its shading is from the median, in robust standard deviations, and how far its place is from the
-        centre of the others, beside the median distance.
+        The larger of two figures: how far its shading is from the median, in robust standard deviations, and how far its position is from
+        the centre of the others, relative to the median distance.
         """
         off = np.abs(self.shading - np.median(self.shading))
         others = (self.places.sum(axis=0) - self.places) / max(len(self.places) - 1, 1)
@@ -73,7 +73,7 @@ class StyleReading:
         return np.asarray(np.maximum(shaded, _FAR * far / max(float(np.median(far)), 1e-9)))
 
     def order(self) -> list[int]:
-        """The pictures along the axis on which their places spread most: where there are two styles, one is at either end."""
+        """Indices of the pictures along the axis on which their positions spread most; of two styles, one is at either end."""
         centred = self.places - self.places.mean(axis=0)
         axes, lengths, _ = np.linalg.svd(centred, full_matrices=False)
         return [int(place) for place in np.argsort(axes[:, 0] * lengths[0])]
@@ -84,8 +84,11 @@ class StyleReading:
 
 
 def set_figures(palettes: Array, places: Array) -> Array:
-    """(5,) how alike palettes are across the best cut in two beside within the parts, and on the whole (logarithms); mean cosine of each
-    place to the others' centre; part of the spread along its main axes that a cut in two explains; and the logarithm of the spread.
+    """(5,) figures that tell one style from two.
+
+    In order: logarithm of the likeness of palettes across the best cut in two, relative to that within the parts; logarithm of their mean
+    likeness; mean cosine of each position to the centre of the others; largest share of the spread along a main axis that a cut in two
+    explains; logarithm of the spread.
     """
     n = len(places)
     mean_likeness = (palettes.sum() - np.trace(palettes)) / (n * (n - 1))
@@ -100,7 +103,7 @@ def set_figures(palettes: Array, places: Array) -> Array:
 
 
 def _cut_of_palettes(likeness: Array) -> float:
-    """The least likeness across a cut in two as a part of that within, over the cuts of a spectral order (Shi and Malik, 2000)."""
+    """Least ratio of likeness across a cut in two to likeness within the parts, over the cuts of a spectral order (Shi and Malik, 2000)."""
     n = len(likeness)
     weights = likeness - np.diag(np.diag(likeness)) + 1e-6 * (1 - np.eye(n))
     degree = np.sqrt(weights.sum(axis=1))
@@ -131,7 +134,7 @@ def _sizes(n: int) -> range:
 
 @dataclass(frozen=True)
 class StyleReader:
-    """The fitted weights: the space, and of the five figures their means, deviations and weights, and the intercept."""
+    """The fitted weights: the space, the means, deviations and weights of the five figures, and the intercept."""
 
     space: Space
     centre: Array
@@ -141,7 +144,7 @@ class StyleReader:
 
     @classmethod
     def load(cls, file: Path = WEIGHTS) -> StyleReader:
-        """The weights that come with StyleForge."""
+        """Load the weights, by default those that come with StyleForge."""
         return _load(file)
 
     def save(self, file: Path) -> None:
@@ -160,7 +163,7 @@ class StyleReader:
         return StyleReading(palette_likeness(squares), self.space(brushwork(squares)), shading(squares))
 
     def one_style(self, reading: StyleReading) -> float:
-        """The probability that a set, of 8 pictures or more, is of one style and not of two."""
+        """The probability that a set of 8 pictures or more shows one style and not two."""
         logit = float((reading.figures() - self.centre) / self.scale @ self.weights + self.intercept)
         return float(1 / (1 + np.exp(-logit)))
 

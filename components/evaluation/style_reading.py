@@ -1,4 +1,4 @@
-"""What features read: the style whatever is shown, or what is shown whoever drew it. Judged where both are known."""
+"""Whether features capture style regardless of subject, or subject regardless of artist, judged on images where both are known."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ Reads = Literal["style", "content", "both", "neither"]
 
 @dataclass(frozen=True)
 class Reading:
-    """How well features read style and content, as rates of right nearest neighbours, each with its chance level.
+    """How well features capture style and content, as rates of correct nearest neighbours, each with its chance level.
 
     ``advantage`` is style's lead over content, both on the scale where 0 is chance and 1 is perfect. Intervals resample concepts.
     """
@@ -27,7 +27,7 @@ class Reading:
 
     @property
     def reads(self) -> Reads:
-        """What they read better: ``both`` where the interval of the lead holds 0, ``neither`` where no rate is above chance."""
+        """What they capture better: ``both`` if the interval of the lead contains 0, ``neither`` if no rate is clearly above chance."""
         if self.style.low <= self.style_chance and self.content.low <= self.content_chance:
             return "neither"
         if self.advantage.low > 0:
@@ -45,8 +45,8 @@ def read_style_and_content(features: ArrayLike, artists: Sequence[str], concepts
     """Judge features by nearest neighbours.
 
     Style: is the nearest image of *another concept* by the same artist? Content: is the nearest image by *another artist* of the same
-    concept? Nearest by cosine, after each feature is brought to mean 0 and variance 1 over all images, so that the two figures are about
-    what the features hold and not about their scale.
+    concept? Nearest is by cosine, after each feature is standardised to mean 0 and variance 1 over all images, so that the two figures
+    reflect what the features hold and not their scale.
 
     Args:
         features: (N, d).

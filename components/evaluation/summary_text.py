@@ -1,4 +1,4 @@
-"""A run and its gate as a short Markdown text, fit for a comment on a pull request: pictures, scores, rules, links."""
+"""A run and its gate as short Markdown for a pull request comment: pictures, scores, rules, links."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def summary_markdown(
     grid: str | None = None,
     links: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """A heading and what ``styleforge run --json`` and ``promote --json`` printed, if given; links without a web address are left out."""
+    """Render what ``styleforge run --json`` and ``promote --json`` printed, if given, under a heading; only links to the web are kept."""
     of_run = _model_text((result or {}).get("model") or {})
     verdict = ((gate or {}).get("gate") or {}).get("verdict")
     page = {

@@ -1,4 +1,4 @@
-"""The trade-off plot: how near to the style (KID) against how well prompts are followed (CLIP-T), one point a method."""
+"""The trade-off plot: nearness to the style (KID) against how well prompts are followed (CLIP-T), one point per method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP = 680, 440, 62, 34
 _LETTER, _LINE = 8.4, 16
 _AXES = tuple(SPECS[metric] for metric in MAIN)
 COLOURS = 8
-"""Colours that the style sheets have, as classes ``m0`` …; more methods share them."""
+"""Number of colours in the style sheets (classes ``m0`` …); further methods reuse them."""
 _STYLE = """
 svg { font: 13px system-ui, sans-serif; background: #fff; color: #1d1c22 }
 .rule { stroke: #e4e1db } .axis, .hint { fill: #5d5b66; font-size: 12px } .bar { stroke: currentColor; stroke-width: 1.5; opacity: .55 }
@@ -55,14 +55,14 @@ class _Box:
 
 
 def tradeoff(result: Mapping[str, Any], *, standalone: bool = False) -> str:
-    """SVG of the methods' means over styles; empty if no method finished. ``standalone`` brings its own colours, light and dark."""
+    """SVG of the methods' means over styles; empty if no method finished. ``standalone`` embeds its own colours, light and dark."""
     points, base = _points(result)
     if not points:
         return ""
     xs = [value for p in points for value in (p.x - p.dx, p.x + p.dx)]
     ys = [value for p in points for value in (p.y - p.dy, p.y + p.dy)]
     x_axis, y_axis = axis(_padded(xs), from_zero=False), axis(_padded(ys), from_zero=False)
-    # The untouched base is often far off; it must not press the methods together.
+    # The untouched base is often far off; it must not squeeze the methods together.
     inside = base is not None and x_axis[0] <= base.x <= x_axis[-1] and y_axis[0] <= base.y <= y_axis[-1]
     drawn = [*points, base] if inside and base else points
     frame = _Frame(_WIDTH, _HEIGHT, (_LEFT, 24, _TOP, 76), x_axis, y_axis)
@@ -104,7 +104,7 @@ def _padded(values: Sequence[float]) -> list[float]:
 
 
 class _Frame(Frame):
-    """The plot's paper: smaller KID to the right would read wrong, so better is up and to the left."""
+    """The plot's frame; a KID axis that falls to the right would be misread, so better is up and to the left."""
 
     def ends(self, point: Point) -> tuple[float, float, float, float, float, float]:
         """x and y of the point, and left, right, top and bottom of its bars."""
@@ -118,7 +118,7 @@ class _Frame(Frame):
         return f'<path class="bar {point.css}" d="M{left:.1f} {y:.1f}H{right:.1f}M{x:.1f} {top:.1f}V{bottom:.1f}"/>'
 
     def marks(self, point: Point) -> list[_Box]:
-        """What the point and its bars cover."""
+        """The boxes that the point and its bars cover."""
         x, y, left, right, top, bottom = self.ends(point)
         return [_Box(x - 8, y - 8, x + 8, y + 8), _Box(left, y - 1, right, y + 1), _Box(x - 1, top, x + 1, bottom)]
 

@@ -1,6 +1,6 @@
-"""Paired truth: a drawn image beside what the artist really drew of the same concept.
+"""Paired truth: a drawn image compared with what the artist really drew of the same concept.
 
-FID and CLIP-I see a style as a cloud; here every drawn image is held against the one that it should have been.
+FID and CLIP-I treat a style as a cloud of points; here every drawn image is compared with the one that it should have been.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 from components.evaluation.metrics import Array, to_unit
 
 MEASURES = {"truth": "extractor", "truth_style": "style_extractor", "truth_colours": "colour_extractor", "truth_lines": "line_extractor"}
-"""The distances, with the name of the extractor of each among those of a scoring section."""
+"""The distances, with the key of each one's extractor: a setting of the scoring section, or a fixed key for colours and lines."""
 STANDARDISED = {"truth_style": "style", "truth_lines": "line"}
-"""Those whose features are standardised by the base's images, with what their centre and scale are called. Shares of colours are not."""
+"""Distances whose features are standardised by the base's images, with the prefix of their centre and scale. Colour shares are not."""
 PAIRS = "truth_pairs"
 _FILLER = frozenset((
     "a", "an", "and", "at", "by", "for", "from", "her", "his", "in", "into", "is", "its", "of", "on", "or", "the", "their", "to", "with",
@@ -23,12 +23,12 @@ _FILLER = frozenset((
 
 
 def content_words(text: str | None) -> frozenset[str]:
-    """The words of a caption, prompt or concept that say what is shown, whatever their case and order."""
+    """The words of a caption, prompt or concept that say what is shown, regardless of case and order."""
     return frozenset(re.findall(r"\w+", (text or "").casefold())) - _FILLER
 
 
 def pair_up(prompts: Mapping[str, str], concepts: Sequence[str | None]) -> list[tuple[str, int]]:
-    """Pairs of a prompt's id and the place of a reference image whose concept is all that the prompt asks for."""
+    """Pairs of a prompt's id and the index of a reference image whose concept is all that the prompt asks for."""
     places: dict[frozenset[str], list[int]] = {}
     for place, concept in enumerate(concepts):
         if words := content_words(concept):
@@ -37,14 +37,14 @@ def pair_up(prompts: Mapping[str, str], concepts: Sequence[str | None]) -> list[
 
 
 def pairs_array(pairs: Sequence[tuple[str, int]]) -> Array:
-    """(R, 3): two halves of a hash of the prompt's id, each exact as a float32, and the reference image's place."""
+    """(R, 3): a hash of the prompt's id in two halves, each exact as a float32, and the reference image's index."""
     return np.array([[*_halves(prompt), place] for prompt, place in pairs], float)
 
 
 def distances(features: ArrayLike, reference: ArrayLike, pairs: ArrayLike, prompt_ids: Sequence[str]) -> tuple[Array, Array]:
-    """(N,) distance of N images to the artist's own image of the concept, and (N,) to the artist's other images; NaN without a pair.
+    """(N,) distances of N images to the artist's image of the same concept, and (N,) to the artist's other images; NaN without a pair.
 
-    A distance is 100 · (1 − cosine), the mean over the images in question; ``reference`` is (M, d) of norm 1.
+    A distance is 100 · (1 − cosine), averaged if there are several images to compare with; ``reference`` has (M, d) rows of norm 1.
     """
     far = 100.0 * (1.0 - to_unit(np.asarray(features, float)) @ np.asarray(reference, float).T)
     rows: dict[tuple[int, int], list[int]] = {}
@@ -60,7 +60,7 @@ def distances(features: ArrayLike, reference: ArrayLike, pairs: ArrayLike, promp
 
 
 def spread(reference: ArrayLike, pairs: ArrayLike) -> Array:
-    """(K,) for each of the artist's paired images its distance to the artist's other images: what another concept in the style gets."""
+    """(K,) mean distances of the artist's paired images to the artist's other images: what another concept in the same style scores."""
     rows = np.asarray(reference, float)
     far = 100.0 * (1.0 - rows @ rows.T)
     places = sorted({int(place) for place in np.asarray(pairs, float)[:, 2]})

@@ -1,4 +1,4 @@
-"""Scores to one sentence that a person can act on."""
+"""From scores to one sentence that a person can act on."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from components.core.metrics import MAIN, SPECS
 
 STYLE_TAKEN, STYLE_PARTLY = 0.5, 0.85
-"""Share of the base's KID that is left: at most this counts as taken, or as partly taken."""
+"""Largest share of the base's KID that may remain if the style is to count as learned, or as partly learned."""
 PROMPTS_KEPT, PROMPTS_WEAKER = 0.10, 0.25
-"""Share of the base's CLIP-T that may be lost while prompts count as followed, or as followed less."""
+"""Largest share of the base's CLIP-T that may be lost if prompts are to count as followed, or as followed less closely."""
 FEW_PICTURES = 50
 COPIES_BY_CHANCE = 15.0
-"""Percent of pictures that may count as copies where no held-out ones say how many do by chance."""
+"""Percent of pictures that may count as copies by chance; used if there are no held-out pictures to tell."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``level`` is good, mixed or bad; then a headline, the numbers behind it, what to do, and what to keep in mind."""
+    """A ``level`` (good, mixed or bad), a headline, the numbers behind it, advice, and caveats."""
 
     level: str
     headline: str
@@ -26,7 +26,7 @@ class Verdict:
 
 
 def judge(scores: dict[str, Any]) -> Verdict:
-    """The verdict on a style model, from ``scores`` as :func:`components.evaluation.scoring.score` gives them."""
+    """The verdict on a style model, from the ``scores`` that :func:`components.evaluation.scoring.score` returns."""
     style, base = scores["style"], scores["base"]
     took, prompts = _took(style["kid"], base["kid"]), _prompts(style["clip_t"], base["clip_t"])
     level, headline, advice = _OUTCOMES[took, prompts]
@@ -44,7 +44,7 @@ def relative_change(value: float, base: float) -> float | None:
 
 
 def percent(change: float) -> str:
-    """A relative change for people: ``−76 %``."""
+    """A relative change as text: ``−76 %``."""
     return f"{100 * change:+.0f} %".replace("-", "−")
 
 
@@ -134,7 +134,7 @@ def _caveats(scores: dict[str, Any]) -> list[str]:
 
 
 def _copied(scores: dict[str, Any]) -> str:
-    """A warning where surely more drawn pictures come near to StyleRef than pictures of the style do that the model has not seen."""
+    """A warning if clearly more drawn pictures than held-out pictures of the style count as copies of StyleRef; else empty."""
     drawn, own = scores["style"].get("copies"), ((scores.get("measures") or {}).get("reference") or {}).get("copies")
     if not drawn or drawn["low"] <= (own["high"] if own else COPIES_BY_CHANCE):
         return ""

@@ -1,7 +1,7 @@
-"""What a style's own images say of drawn ones: how near they come, whether they are copies, whether what StyleRef shows leaks in.
+"""Measures of drawn images against a style's own: how near they come, whether they are copies, whether StyleRef's subjects leak in.
 
-Everything that this needs of StyleRef, the reference and the base's images is kept as arrays, so that another model can be measured
-in the same way without an image of the style.
+Everything that the measures need from StyleRef, the reference and the base's images is kept as arrays, so that another model can be
+measured in the same way without any image of the style.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from components.evaluation import truth
 from components.evaluation.metrics import Array, to_unit
 
 FEWEST = 5
-"""StyleRef images below which no limit is set for copies: the 99th percentile of so few distances means nothing."""
+"""With fewer StyleRef images no copy limit is set: the 99th percentile of so few distances means nothing."""
 LEAST_SELF_SIMILARITY = 0.05
-"""Below it a set's images are no more like one another than like the base's, so that nothing can be measured by it."""
+"""Below this, a set's images are hardly more alike than the base's, so nothing can be measured against the set."""
 _CROP = 0.8
 _CORNERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))
 VARIANTS = 2 * (1 + len(_CORNERS))
@@ -30,7 +30,7 @@ VARIANTS = 2 * (1 + len(_CORNERS))
 
 @dataclass(frozen=True)
 class StyleRef:
-    """The images that the style was learned from: files, and captions (empty where there is none)."""
+    """The images that the style was learned from: files, and captions (an empty string where there is none)."""
 
     paths: Sequence[Path] = ()
     captions: Sequence[str] = ()
@@ -39,24 +39,24 @@ class StyleRef:
 class Yardstick:
     """Measures of single images, from arrays that are kept with the scores. What cannot be measured has no array, and a note says why.
 
-    Style features are standardised by the base's images of the same prompts: 0 is the middle of what the base draws, and a direction
-    counts by how much the base varies along it.
+    Style features are standardised by the base's images of the same prompts: 0 is the mean of what the base draws, and every feature is
+    divided by its standard deviation over them.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[np.floating]], notes: Sequence[str] = ()) -> None:
         self.arrays, self.notes = dict(arrays), list(notes)
 
     def has(self, measure: str) -> bool:
-        """Whether it can be measured: ``style_score``, ``style_held_out``, ``copies``, ``leakage``, or one of truth."""
+        """Whether ``measure`` can be made: ``style_score``, ``style_held_out``, ``copies``, ``leakage``, or one of ``truth.MEASURES``."""
         return measure in self.arrays
 
     def values(self, measure: str, features: ArrayLike, own_texts: ArrayLike | None = None) -> Array:
-        """(N,) values of N images; for ``leakage`` also the (N, d) embeddings of their own prompts.
+        """(N,) values of N images in a measure; ``leakage`` also needs the (N, d) embeddings of their own prompts.
 
-        ``style_score`` and ``style_held_out``: mean cosine to StyleRef or the reference over the set's own mean cosine, so that 1 is as
-        alike as its images are. ``copies``: 100 where the nearest StyleRef image, mirrored or cropped too, is nearer than 99 % of
-        StyleRef's images are to their nearest, else 0. ``leakage``: 100 where the caption of a StyleRef image fits better than the
-        image's own prompt, else 0.
+        ``style_score`` and ``style_held_out``: mean cosine to StyleRef or the reference, divided by the mean cosine within that set, so
+        that 1 means as alike as the set's own images. ``copies``: 100 if the nearest StyleRef image, also mirrored or cropped, is nearer
+        than 99 % of StyleRef's images are to their nearest, else 0. ``leakage``: 100 if the caption of a StyleRef image fits better than
+        the image's own prompt, else 0.
         """
         kept, rows = np.asarray(self.arrays[measure], float), np.asarray(features, float)
         if measure == "leakage":
@@ -73,7 +73,7 @@ class Yardstick:
         return truth.distances(rows, self.arrays[measure], self.arrays[truth.PAIRS], prompt_ids)
 
     def nearest(self, features: ArrayLike) -> tuple[NDArray[np.int64], Array]:
-        """(N,) the StyleRef image that each of N images is nearest to, by its place in StyleRef, and (N,) how near: a cosine."""
+        """(N,) the index of the StyleRef image nearest to each of N images, and (N,) the cosines between them."""
         similarity = to_unit(np.asarray(features, float)) @ np.asarray(self.arrays["copies"], float).T
         found = similarity.argmax(axis=1)
         return found // VARIANTS, similarity[np.arange(len(found)), found]
@@ -89,11 +89,11 @@ class Yardstick:
     def _standardise_by(self, base: ArrayLike, by: str) -> None:
         base = np.asarray(base, float)
         spread = base.std(axis=0)
-        # A feature that the base never changes is measured by the largest of its steps that floats can hold: it does not count.
+        # A feature in which the base never varies is divided by infinity, so that it does not count.
         self.arrays |= {f"{by}_centre": base.mean(axis=0), f"{by}_scale": np.where(spread > 1e-6, spread, np.inf)}
 
     def add_style(self, base: ArrayLike, style_ref: ArrayLike, reference: ArrayLike | None) -> None:
-        """Take (N, d) style features of the base's images, StyleRef, and the reference where one is held out."""
+        """Add (N, d) style features of the base's images, of StyleRef, and of the reference if one is held out."""
         self._standardise_by(base, "style")
         for name, what, rows in (("style_score", "StyleRef", style_ref), ("style_held_out", "the reference", reference)):
             if rows is None:
@@ -108,9 +108,9 @@ class Yardstick:
                 self.arrays[name] = unit
 
     def add_truth(self, reference: Mapping[str, ArrayLike], base_lines: ArrayLike, pairs: Sequence[tuple[str, int]]) -> None:
-        """Take (M, d) features of the reference for each of ``truth.MEASURES``, and which prompt asks for which of its images.
+        """Add (M, d) features of the reference for each of ``truth.MEASURES``, and the pairs: which prompt asks for which of its images.
 
-        ``base_lines`` are (N, d) features of the base's images for the lines; :meth:`add_style` comes first.
+        ``base_lines`` are the (N, d) line features of the base's images. Call :meth:`add_style` first.
         """
         if not pairs:
             self.notes.append("truth: no prompt asks for exactly a concept that the held-out reference names (concept in metadata.jsonl)")
@@ -125,7 +125,7 @@ class Yardstick:
                 self.arrays[measure] = self._standardised(rows, by) if by else to_unit(rows)
 
     def add_copies(self, variants: ArrayLike) -> None:
-        """Take (M, V, d) features of StyleRef's images, each with its :func:`variants`, the image itself first."""
+        """Add (M, V, d) features of StyleRef's images, each with its :func:`variants`, the image itself first."""
         rows = np.asarray(variants, float)
         if len(rows) < FEWEST:
             self.notes.append(f"copies: {len(rows)} StyleRef images are too few to say how near two of them may be (needed: {FEWEST})")
@@ -135,7 +135,7 @@ class Yardstick:
         self.arrays["copies_limit"] = np.array([copy_limit(rows)])
 
     def add_captions(self, captions: ArrayLike) -> None:
-        """Take (C, d) embeddings of StyleRef's captions, of norm 1."""
+        """Add (C, d) embeddings of StyleRef's captions, of norm 1."""
         rows = np.asarray(captions, float)
         if len(rows):
             self.arrays["leakage"] = rows
@@ -150,20 +150,20 @@ class Yardstick:
 
     @classmethod
     def load(cls, path: Path) -> Yardstick:
-        """Read what :meth:`save` wrote; without the file, one that measures nothing."""
+        """Read what :meth:`save` wrote; without a file, the yardstick measures nothing."""
         from safetensors.numpy import load_file
 
         return cls(load_file(path)) if path.is_file() else cls({})
 
 
 def self_similarity(unit: Array) -> float:
-    """Mean cosine of two different rows of norm 1."""
+    """Mean cosine over all pairs of different rows, which have norm 1."""
     n = len(unit)
     return float(((unit @ unit.T).sum() - n) / (n * (n - 1)))
 
 
 def copy_limit(variants: Array) -> float:
-    """99th percentile, over a set's images, of the cosine to the nearest other image or a variant of it; ``variants`` (M, V, d)."""
+    """99th percentile, over a set's images, of the cosine to the nearest other image or variant of one; ``variants`` is (M, V, d)."""
     count = len(variants)
     near = np.einsum("id,jvd->ijv", variants[:, 0], variants).max(axis=2)
     near[np.arange(count), np.arange(count)] = -1.0
@@ -171,7 +171,7 @@ def copy_limit(variants: Array) -> float:
 
 
 def variants(image: Image) -> list[Image]:
-    """The image and its crops to 80 % a side at the corners and the middle, each also mirrored: what a copy may look like."""
+    """The image and its crops to 80 % of each side, at the corners and the centre, each also mirrored: what a copy may look like."""
     width, height = image.size
     box = (round(width * _CROP), round(height * _CROP))
     made = [image]
@@ -182,10 +182,10 @@ def variants(image: Image) -> list[Image]:
 
 
 def check_apart(style_ref: Mapping[Path, str], reference: Mapping[Path, str]) -> None:
-    """Refuse a held-out reference that holds images of StyleRef; arguments are files with content hashes.
+    """Refuse a held-out reference that contains StyleRef images; both arguments map files to content hashes.
 
     Raises:
-        InputError: naming each of them: scores to such a reference reward copies.
+        InputError: it contains some (up to five are named); scores against such a reference would reward copies.
     """
     known = {digest: path for path, digest in style_ref.items()}
     found = [f"{path.name} is {known[digest].name}" for path, digest in reference.items() if digest in known]

@@ -1,1 +1,1 @@
-"""People judge with the names hidden: pairs of images, the page that asks, and what the answers come to."""
+"""Blind tests with people: pairs of images, the page that asks about them, and the evaluation of the answers."""

@@ -1,4 +1,4 @@
-"""The blind page: one HTML file with the pairs in it, and the key that says what is what, in a file beside it."""
+"""The blind page: one HTML file that holds the pairs, and beside it a key file that says which image is which."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TEMPLATES = Path(__file__).parent
 
 @dataclass(frozen=True)
 class BlindPage:
-    """What a page asks of whom: the pairs, StyleRef images to show beside them, and for the key where each side is from."""
+    """Contents of a blind page: the question, the pairs, StyleRef images to show beside them, and the images' sources for the key."""
 
     kind: Kind
     pairs: Sequence[Pair]
@@ -46,8 +46,8 @@ class BlindPage:
 def write_blind(out: Path, page: BlindPage) -> dict[str, Any]:
     """Write ``blind.html`` and ``key.json`` into the new or empty folder ``out``; returns the key.
 
-    Both images of a pair get one size and one encoding and lose their metadata, and lie left or right by chance, each kind on either
-    side equally often. The page holds no name; the key must not be shown to who answers. The same pairs and seed give the same bytes.
+    Both images of a pair get the same size and encoding and lose their metadata. Sides are random, with each role on either side equally
+    often. The page holds no names; do not show the key to the people who answer. The same pairs and seed give the same bytes.
     """
     if (out.exists() or out.is_symlink()) and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(
@@ -62,7 +62,7 @@ def write_blind(out: Path, page: BlindPage) -> dict[str, Any]:
         images = _alike(load_rgb(pair.first.path), load_rgb(pair.second.path))
         sides = list(zip(ROLES[page.kind], (pair.first, pair.second), images, strict=True))
         sides = sides[::-1] if swap else sides
-        # Two models drew one prompt; the artist's image was made of another text, which would tell.
+        # Two models draw the same prompt, but the artist's image goes with another text, which would give it away.
         shown.append({"pair": number, "images": [image for _, _, image in sides], "text": "" if page.kind == "artist" else pair.first.text})
         rows.append({"pair": number, "left": sides[0][0], "right": sides[1][0], "matched_by": pair.matched_by})
         rows[-1] |= {role: _described(candidate) for role, candidate, _ in sides}
@@ -79,14 +79,14 @@ def write_blind(out: Path, page: BlindPage) -> dict[str, Any]:
 def _write_html(path: Path, content: Mapping[str, Any]) -> None:
     script = (_TEMPLATES / "blind.js").read_text(encoding="utf-8")
     sealed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # In a script element only this could end it.
+    # Inside a script element only "<" could end the element.
     data = json.dumps(content, ensure_ascii=False).replace("<", "\\u003c")
     page = {"content": content, "data": data, "script": script, "script_hash": sealed}
     write_page(path, _TEMPLATES / "blind.html.j2", page)
 
 
 def _described(candidate: Candidate) -> dict[str, Any]:
-    """What the key says about an image; of its path the name alone, since keys are handed on."""
+    """What the key says about an image; only the file's name and not its path, since keys are passed on."""
     facts = {
         "file": candidate.path.name, "text": candidate.text, "role": candidate.role, "concept": candidate.concept,
         "prompt_id": candidate.prompt_id,
@@ -95,7 +95,7 @@ def _described(candidate: Candidate) -> dict[str, Any]:
 
 
 def _alike(first: Image.Image, second: Image.Image) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both images with the second's proportions and one size, the smaller of the two: resolution and format say nothing."""
+    """Both images with the second's proportions and one size, the smaller of the two, so that resolution and format give nothing away."""
     side = min(LARGEST, max(second.size), max(first.size))
     scale = side / max(second.size)
     width, height = (max(1, round(length * scale)) for length in second.size)
@@ -103,7 +103,7 @@ def _alike(first: Image.Image, second: Image.Image) -> tuple[dict[str, Any], dic
 
 
 def _filled(image: Image.Image, width: int, height: int) -> Image.Image:
-    """The middle of an image with other proportions, resized."""
+    """Crop an image to the given proportions around its centre, and resize it."""
     if image.size == (width, height):
         return image
     scale = min(image.width / width, image.height / height)
@@ -119,7 +119,7 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
 
 
 def _encode(image: Image.Image) -> dict[str, Any]:
-    """As :func:`components.core.pages.thumbnail`, from the pixels alone: colour profiles and text chunks stay behind."""
+    """As :func:`components.core.pages.thumbnail`, from the pixels alone: colour profiles and text chunks are dropped."""
     return thumbnail(Image.fromarray(np.asarray(image)), LARGEST)
 
 

@@ -1,4 +1,4 @@
-"""Pairs for a blind page: which image is held against which. Chosen by what images are said to show, never by their looks."""
+"""Pairs for a blind page, chosen by what the images are said to show and never by how they look."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from components.core.errors import InputError
 from components.evaluation.truth import content_words
 
 _ROLES = {"people": "character", "people in places": "character", "backgrounds": "background", "things": "thing"}
-"""Role of what a prompt of a bank's category shows."""
+"""The role of what prompts of each category show."""
 _CONCEPT, _ROLE, _CHANCE = 2.0, 0.25, 1e-3
-"""What a shared concept and a shared role count, beside captions (0 to 1); below all of them chance breaks ties."""
+"""Weights of a shared concept and a shared role next to captions (0 to 1), and of the random numbers that break ties."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image that may go into a pair. ``text`` is its caption or prompt, ``number`` tells several of one prompt apart."""
+    """An image that may go into a pair. ``text`` is its caption or prompt, ``number`` distinguishes several images of one prompt."""
 
     path: Path
     text: str = ""
@@ -30,7 +30,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images, and by what they were matched: ``prompt``, ``concept``, ``caption``, ``role`` or ``chance``."""
+    """Two images, and what they were matched by: ``prompt``, ``concept``, ``caption``, ``role`` or ``chance``."""
 
     first: Candidate
     second: Candidate
@@ -38,15 +38,15 @@ class Pair:
 
 
 def role_of_category(category: str) -> str | None:
-    """The role of what a bank's category shows; None for a category that is not one of the built-in banks."""
+    """The role of what prompts of a category show; None for a category that the built-in banks do not have."""
     return _ROLES.get(category)
 
 
 def match_artist(artist: Sequence[Candidate], drawn: Sequence[Candidate], count: int, seed: int) -> list[Pair]:
-    """At most ``count`` pairs of the artist's image and a drawn one, each image in one pair at most, the best matches first.
+    """At most ``count`` pairs of an artist's image and a drawn one, each image in one pair at most, the best matches first.
 
-    A shared concept counts most, then shared words of caption and prompt (Jaccard), then a shared role; what is left is paired by
-    chance. One image a prompt takes part. The matching has the greatest sum (Kuhn 1955), ties are broken by ``seed``.
+    A shared concept counts most, then shared words of caption and prompt (Jaccard), then a shared role; what is left is paired at
+    random. Only one image per prompt takes part. The matching has the greatest sum (Kuhn 1955); ``seed`` breaks ties.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -61,7 +61,7 @@ def match_artist(artist: Sequence[Candidate], drawn: Sequence[Candidate], count:
 
 
 def match_models(first: Sequence[Candidate], second: Sequence[Candidate], count: int, seed: int) -> list[Pair]:
-    """At most ``count`` pairs of two models' images of one prompt, prompts chosen by ``seed``; InputError where they share none."""
+    """At most ``count`` pairs of two models' images of the same prompt, chosen at random by ``seed``; InputError if no prompt is shared."""
     theirs = {(candidate.text, candidate.number): candidate for candidate in second}
     shared = sorted(
         (mine for mine in first if (mine.text, mine.number) in theirs), key=lambda item: (item.number, item.prompt_id, item.text)
@@ -73,13 +73,13 @@ def match_models(first: Sequence[Candidate], second: Sequence[Candidate], count:
         )  # fmt: skip
     rng = np.random.default_rng(derive_seed(seed, "blind", "prompts"))
     order = rng.permutation(len(shared))
-    # A prompt comes a second time only where there are not enough of them.
+    # A prompt is used a second time only if there are not enough of them.
     chosen = sorted(order, key=lambda place: shared[place].number)[:count]
     return [Pair(shared[place], theirs[shared[place].text, shared[place].number], "prompt") for place in chosen]
 
 
 def matches(pairs: Sequence[Pair]) -> Mapping[str, int]:
-    """How many pairs were matched by what."""
+    """Number of pairs by ``matched_by``."""
     reasons = [pair.matched_by for pair in pairs]
     return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
@@ -91,7 +91,7 @@ def _likeness(theirs: Candidate, mine: Candidate) -> float:
 
 
 def _same_concept(theirs: Candidate, mine: Candidate) -> bool:
-    """Whether both show one concept: both name it, or the artist's concept is all that the prompt says."""
+    """Whether both show the same concept: both name it, or the artist's concept is all that the prompt says."""
     words = content_words(theirs.concept)
     return bool(words) and words == (content_words(mine.concept) or content_words(mine.text))
 

@@ -1,4 +1,4 @@
-"""What people's answers to a blind page come to: a rate with its interval."""
+"""Evaluates people's answers to a blind page: a rate with its interval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SAVED = "a file that the page saved by “Save answers”"
 
 @dataclass(frozen=True)
 class Answers:
-    """One person's answers: number of the pair to the chosen side, ``left`` or ``right``."""
+    """One person's answers: ``choices`` maps the number of a pair to the chosen side, ``left`` or ``right``."""
 
     file: Path
     person: str
@@ -30,7 +30,7 @@ class Answers:
 
 
 def read_key(file: Path) -> dict[str, Any]:
-    """A page's key; InputError unless it is one."""
+    """Read a page's key; InputError if the file is not one."""
     key = _read_object(file, f"the {KEY} that lies beside the page")
     try:
         pairs = {int(row["pair"]): {row["left"], row["right"]} for row in key["pairs"]}
@@ -43,7 +43,7 @@ def read_key(file: Path) -> dict[str, Any]:
 
 
 def read_answers(key: Mapping[str, Any], files: Sequence[Path]) -> list[Answers]:
-    """The answers in ``files`` to the page of ``key``; all that is wrong with them is said in one InputError."""
+    """Read the answers in ``files`` to the page of ``key``; a single InputError reports everything that is wrong with them."""
     problems = Problems()
     found: list[Answers] = []
     pairs = {int(row["pair"]) for row in key["pairs"]}
@@ -61,12 +61,12 @@ def read_answers(key: Mapping[str, Any], files: Sequence[Path]) -> list[Answers]
 def score_votes(key: Mapping[str, Any], answers: Sequence[Answers]) -> dict[str, Any]:
     """How often the model's image was taken for the artist's, or model ``a`` was preferred to ``b``: percent, with a 95 % interval.
 
-    50 % is what guessing gives. With one person the interval is Wilson's (1927), pairs as independent. With several, people and pairs are
-    both resampled, crossed (Owen 2007, the pigeonhole bootstrap), and the interval is never narrower than Wilson's of all answers, since
-    few people who all agree have no spread to resample. It speaks of people and pairs like these.
+    Guessing gives 50 %. With one person the interval is Wilson's (1927), with pairs taken as independent. With several, both people and
+    pairs are resampled, crossed (the pigeonhole bootstrap, Owen 2007), and the interval is never narrower than Wilson's of all answers,
+    since a few people who all agree leave no spread to resample. It holds for people and pairs like these.
 
     Returns:
-        ``kind``, ``page``, ``rate`` (``value``, ``low``, ``high``, and ``n``, the number of answers), ``people``, ``pairs`` (that were
+        ``kind``, ``page``, ``rate`` (``value``, ``low``, ``high``, and ``n``, the number of answers), ``people``, ``pairs`` (those
         answered), ``interval`` (``wilson`` or ``bootstrap``), ``confidence``, ``by_person`` and ``by_match`` (value and n each).
     """
     hit = ROLES[key["kind"]][1 if key["kind"] == "artist" else 0]

@@ -1,1 +1,1 @@
-"""Networks that turn images into features, a file each; ``factory.make_extractor`` knows their names."""
+"""Extractors, which turn images into features; ``factory.make_extractor`` makes them by name."""

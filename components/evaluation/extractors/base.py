@@ -1,4 +1,4 @@
-"""What every extractor is, and the small steps that they share."""
+"""The interface of every extractor, and helpers that they share."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Features = NDArray[np.float32]
 
 
 class Extractor(Protocol):
-    """Images to features.
+    """Turns images into features.
 
-    ``id`` changes whenever the features would; ``name`` and ``resize`` are for people. ``unit_norm``: whether every feature has norm 1, so
-    that a product of two is their cosine.
+    ``id`` changes whenever the features would; ``name`` and ``resize`` are for people. ``unit_norm`` says whether every feature vector has
+    norm 1, so that the dot product of two is their cosine.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Extractor(Protocol):
 
 
 def in_batches(arrays: Iterable[Features], size: int) -> Iterator[Features]:
-    """Stacks of at most ``size`` arrays that follow one another and have one shape, in their order."""
+    """Stacks of at most ``size`` consecutive arrays of the same shape, in their order."""
     for _, alike in itertools.groupby(arrays, key=lambda array: array.shape):
         while batch := list(itertools.islice(alike, size)):
             yield np.stack(batch)

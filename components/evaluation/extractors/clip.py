@@ -17,7 +17,7 @@ _EXPECTED = "a folder or hub id with config.json, model.safetensors, a tokenizer
 
 
 class ClipEncoder:
-    """A CLIP's image and text encoder (``pocket``, a folder or a hub id; safetensors only): unit-norm embeddings of one space.
+    """A CLIP's image and text encoder (``pocket``, a folder or a hub id; safetensors only): unit-norm embeddings in one space.
 
     ``field`` is the setting that names the model, for errors.
     """
@@ -59,7 +59,7 @@ class ClipEncoder:
         return self._encode(images, encode)
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
-        """(N, d) float32 embeddings of unit norm. Texts beyond the model's limit are cut, as CLIP does."""
+        """(N, d) float32 embeddings of unit norm. Texts beyond the model's limit are truncated, as in CLIP."""
 
         def encode(batch: list[str]) -> Any:
             tokens = self._tokenizer(batch, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")

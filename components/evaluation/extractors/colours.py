@@ -1,4 +1,4 @@
-"""The plainest features: how much there is of which colour. What a network reads beyond them is its own."""
+"""The simplest features, how much there is of each colour: a baseline that shows what a network adds."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Published weights of CSD and SSCD as safetensors."""
+"""Converts published weights of CSD and SSCD to safetensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Network = Literal["csd", "sscd"]
 
 
 class _Published(NamedTuple):
-    """How a network is published: its weights in a checkpoint, its network of them, and where they are to be had."""
+    """How a network is published: how to select its weights in a checkpoint, how to build it from them, and where to get them."""
 
     select: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     build: Callable[[Mapping[str, Any], str], Any]
@@ -31,18 +31,19 @@ _PUBLISHED: dict[Network, _Published] = {
 
 
 def convert(network: Network, file: Path, out: Path | None = None) -> Path:
-    """Write a published checkpoint as safetensors, whole or not at all; the same checkpoint gives the same bytes.
+    """Write a published checkpoint as safetensors, completely or not at all; the same checkpoint gives the same bytes.
 
     Args:
-        network: which one.
+        network: which network it is.
         file: what its authors published, saved by torch. It is read as tensors only.
         out: default: the same name, ending in .safetensors.
 
     Returns:
-        The file written; its header says which network it is, and from which file.
+        The file written; its header names the network and the source file.
 
     Raises:
-        InputError: no such file; TorchScript, safetensors or a pickle of anything but tensors; weights of another network.
+        InputError: the file does not exist, is TorchScript, safetensors or a pickle of anything but tensors, or holds weights of another
+            network; or ``out`` is the same file or does not end in .safetensors.
     """
     from safetensors.torch import save_file
 
@@ -57,7 +58,7 @@ def convert(network: Network, file: Path, out: Path | None = None) -> Path:
         raise InputError(str(file), f"its weights are a {type(content).__name__}", expected="a state dict", remedy=published.hint)
     tensors = tensors_of(content)
     published.build(tensors, str(file))
-    # One entry, for safetensors writes several in any order.
+    # A single entry, since safetensors writes several in arbitrary order.
     header = {"styleforge": json.dumps({"network": network, "source": file.name, "sha256": digest_file(file)}, sort_keys=True)}
     with atomic_file(out) as temporary:
         save_file(tensors, temporary, metadata=header)

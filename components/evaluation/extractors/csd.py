@@ -20,7 +20,7 @@ Head = Literal["style", "content"]
 NAMES: dict[str, Head] = {"csd": "style", "csd-content": "content"}
 HINT = "get pytorch_model.bin of tomg-group-umd/CSD-ViT-L on the Hugging Face Hub"
 _HEAD_WIDTH = 64
-"""Channels of an attention head, in every CLIP of OpenAI's."""
+"""Channels per attention head in all of OpenAI's CLIP models."""
 _RENAMED = (
     (r"conv1\.weight", "embeddings.patch_embedding.weight"),
     (r"class_embedding", "embeddings.class_embedding"),
@@ -32,19 +32,20 @@ _RENAMED = (
     (r"transformer\.resblocks\.(\d+)\.mlp\.c_fc\.", r"encoder.layers.\1.mlp.fc1."),
     (r"transformer\.resblocks\.(\d+)\.mlp\.c_proj\.", r"encoder.layers.\1.mlp.fc2."),
 )
-"""Names of OpenAI's CLIP, in which CSD is published, and transformers' names of the same weights."""
+"""Weight names of OpenAI's CLIP, under which CSD is published, and transformers' names of the same weights."""
 
 
 class CsdExtractor:
-    """One of CSD's two heads on a CLIP image encoder: embeddings of style, or of content whatever the style, of unit norm.
+    """One of CSD's two heads on a CLIP image encoder: embeddings of style, or of content regardless of style, of unit norm.
 
     Args:
-        file: as ``styleforge convert csd`` writes it: OpenAI's names after ``backbone.``, ``last_layer_style``, ``last_layer_content``.
-        head: which projection.
+        file: weights as ``styleforge convert csd`` writes them: OpenAI's names after ``backbone.``, ``last_layer_style`` and
+            ``last_layer_content``.
+        head: which projection to use.
         field: the setting that names the extractor, for errors.
 
     Raises:
-        InputError: no such file, no safetensors, or weights of another network.
+        InputError: the file does not exist, is not safetensors, or holds weights of another network.
     """
 
     unit_norm = True
@@ -81,12 +82,12 @@ class CsdExtractor:
 
 
 def select(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The network's part of a training checkpoint, or the state dict that it is itself."""
+    """The network's state dict in a training checkpoint, or the content itself if it is a state dict."""
     return content.get("model_state_dict", content)
 
 
 def build(tensors: Mapping[str, Any], where: str) -> tuple[Any, dict[Head, Any]]:
-    """The CLIP image encoder, and (width, d) projections by head, of published weights; their shapes say how large they are.
+    """Build the CLIP image encoder, and the (width, d) projections by head, from published weights, whose shapes set the sizes.
 
     Raises:
         InputError: weights of another network.

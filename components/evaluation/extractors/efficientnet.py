@@ -1,4 +1,4 @@
-"""Features of EfficientNet-Lite0, trained on ImageNet: its last layer, and statistics of early blocks, where style is read."""
+"""Features of EfficientNet-Lite0, trained on ImageNet: its last layer, and statistics of early blocks, from which style is read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,18 +21,18 @@ _SIDE = 224
 
 
 class EfficientNetExtractor:
-    """Means over the last layer's places, (N, 1280); or statistics over the places of one block's C channels.
+    """Means over the last layer's positions, (N, 1280); or statistics over the positions of one block's C channels.
 
     Args:
         name: ``efficientnet-lite0``; or with ``:moments-B``, means and standard deviations of block B, (N, 2 C); or with ``:gram-B``,
-            its Gram matrix divided by the number of places, (N, C²), as in Gatys et al., *Image Style Transfer Using Convolutional
+            its Gram matrix divided by the number of positions, (N, C²), as in Gatys et al., *Image Style Transfer Using Convolutional
             Neural Networks*, CVPR 2016, section 2.2.
         device: torch device; default: CUDA where there is one.
         batch_size: images at once.
         field: the setting that names the extractor, for errors.
 
     Raises:
-        InputError: no such statistic or block, or a package is not installed.
+        InputError: there is no such statistic or block, or a package is not installed.
     """
 
     unit_norm = False
@@ -57,7 +57,7 @@ class EfficientNetExtractor:
         return encode_together([self], images)[0]
 
     def read(self, places: Any, block: int | None) -> Any | None:
-        """(N, d) features where this block, None for the last layer, is the one to read; ``places`` is (N, C, H, W)."""
+        """(N, d) features from ``places``, (N, C, H, W), the output of ``block`` (None: the last layer); None if another block is read."""
         if block != (self._statistic.layer if self._statistic else None):
             return None
         places = places.flatten(2)
@@ -65,7 +65,7 @@ class EfficientNetExtractor:
 
 
 def encode_together(extractors: Sequence[EfficientNetExtractor], images: Sequence[Image]) -> list[Features]:
-    """What each extractor's ``encode_images`` gives, in one pass through the network of the first."""
+    """What each extractor's ``encode_images`` returns, in one pass through the network of the first."""
     import torch
 
     network, device, size = extractors[0].network, extractors[0].device, extractors[0].batch_size

@@ -23,19 +23,19 @@ WITHOUT_NETWORK: dict[str, Callable[[], Extractor]] = {
 
 
 def make_extractor(name: str, field: str, *, device: str | None = None, batch_size: int | None = None) -> Extractor:
-    """The extractor of this name.
+    """Make the extractor of this name.
 
     Args:
-        name: ``colours``, ``texture``, ``look`` (the two together) or ``thumbnail``; ``pocket``, a folder, or a hub id as ``owner/name`` or
-            ``owner/name@commit``, of a CLIP or another image model of transformers; ``efficientnet-lite0``; each network of these also with
-            a statistic of a layer, ``:moments-L`` or ``:gram-L``; ``csd:FILE``, ``csd-content:FILE`` or ``sscd:FILE``.
+        name: ``colours``, ``texture``, ``look`` (the two together) or ``thumbnail``; ``pocket``, a folder, or a hub id such as
+            ``owner/name`` or ``owner/name@commit``, of a CLIP or another image model of transformers; ``efficientnet-lite0``; any of these
+            networks followed by a statistic of a layer, ``:moments-L`` or ``:gram-L``; ``csd:FILE``, ``csd-content:FILE`` or ``sscd:FILE``.
         field: the setting or argument that names it, for errors.
         device: torch device; default: CUDA where there is one.
         batch_size: images at once; default: the extractor's own.
 
     Raises:
-        InputError: there is none; a package is not installed; weights are missing, pickled or of another network.
-        ServiceUnreachable: a hub id, and the hub does not answer.
+        InputError: there is no such extractor; a package is not installed; weights are missing, pickled or of another network.
+        ServiceUnreachable: the name is a hub id and the hub does not answer.
     """
     options: dict[str, Any] = {"field": field, "device": device} | ({"batch_size": batch_size} if batch_size else {})
     kind, _, rest = name.partition(":")
@@ -56,7 +56,7 @@ def make_extractor(name: str, field: str, *, device: str | None = None, batch_si
 
 
 def weights_of(name: str) -> tuple[str, str | None] | None:
-    """The file, folder or hub id of an extractor's weights, with its commit; None for those that come in a package or have none."""
+    """The file, folder or hub id of an extractor's weights, with its commit; None if they come in a package or there are none."""
     kind, _, rest = name.partition(":")
     if name in WITHOUT_NETWORK or kind == efficientnet.MODEL:
         return None
@@ -64,6 +64,6 @@ def weights_of(name: str) -> tuple[str, str | None] | None:
 
 
 def _pinned(model: str) -> tuple[str, str | None]:
-    """A model and its commit: ``owner/name@commit`` is a hub id unless it is a file that is there."""
+    """Split a model from its commit: ``owner/name@commit`` is a hub id unless a file or folder of that name exists."""
     owner, at, commit = model.partition("@")
     return (owner, commit) if at and is_hub_id(owner) and not Path(model).expanduser().exists() else (model, None)

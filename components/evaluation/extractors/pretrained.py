@@ -1,4 +1,4 @@
-"""Models in transformers' layout, from a folder or the hub: safetensors only, and whole."""
+"""Loads models in transformers' layout from a folder or the hub: only safetensors, and only complete weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.core.model_ref import local_model
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is read from: ``folder``, or ``model`` on the hub. Errors call it ``where`` and ``what``, as "a CLIP"."""
+    """Where a model is read from: ``folder``, or ``model`` on the hub. Errors call it ``where`` and ``what``, such as "a CLIP"."""
 
     model: str
     revision: str | None
@@ -26,7 +26,7 @@ class Source:
 
     @classmethod
     def find(cls, model: str, revision: str | None, field: str, what: str, expected: str) -> Source:
-        """The source of ``pocket``, a folder or a hub id; ``field`` is the setting that names it. Raises InputError for what is neither."""
+        """The source of ``pocket``, a folder or a hub id; ``field`` is the setting that names it. Raises InputError for anything else."""
         folder = local_model(model, field)
         return cls(model, None if folder else revision, folder, f"{field}={model}", what, expected)
 
@@ -36,15 +36,15 @@ class Source:
         return self.folder.name if self.folder and self.model != "pocket" else self.model
 
     def digest(self, loaded: Any) -> str:
-        """What changes whenever the model does: of a folder's files, or the commit that was ``loaded``."""
+        """An identifier that changes whenever the model does: a digest of the folder's files, or the commit that was ``loaded``."""
         return digest_folder(self.folder) if self.folder else f"{self.model}@{commit(loaded)}"
 
     def load(self, loader: Callable[..., Any], **options: Any) -> Any:
-        """What ``loader``, a ``from_pretrained``, reads.
+        """Load from this source with ``loader``, a ``from_pretrained`` method.
 
         Raises:
-            InputError: missing, pickled, damaged, or weights of another network; or it needs a package that is not installed.
-            ServiceUnreachable: a hub id, and the hub does not answer.
+            InputError: what it loads is missing, pickled, damaged or of another network, or needs a package that is not installed.
+            ServiceUnreachable: the source is a hub id and the hub does not answer.
         """
         from safetensors import SafetensorError
 
@@ -65,10 +65,10 @@ class Source:
             ) from error
 
     def load_model(self, loader: Callable[..., Any], may_lack: tuple[str, ...] = (), **options: Any) -> tuple[Any, list[str]]:
-        """A model in float32 for inference, and the names of its missing weights, which begin with one of ``may_lack``.
+        """Load a model in float32 for inference; also returns the names of missing weights, all of which begin with one of ``may_lack``.
 
         Raises:
-            InputError: as :meth:`load`, or other weights are missing, which transformers would draw at random.
+            InputError: as for :meth:`load`, or other weights are missing, which transformers would initialise at random.
         """
         with _quietly():
             model, info = self.load(loader, use_safetensors=True, output_loading_info=True, **options)
@@ -86,7 +86,7 @@ def commit(model: Any) -> str | None:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep transformers' bar over weight names and its list of unused ones out of the log, and leave its settings as they were."""
+    """Keep transformers' progress bar over weights and its list of unused ones out of the log, then restore its settings."""
     from transformers.utils import logging
 
     enabled, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

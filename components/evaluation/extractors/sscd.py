@@ -1,4 +1,4 @@
-"""SSCD, a descriptor of copies: Pizzi et al., *A Self-Supervised Descriptor for Image Copy Detection*, CVPR 2022, arXiv 2202.10261."""
+"""SSCD, a copy-detection descriptor: Pizzi et al., *A Self-Supervised Descriptor for Image Copy Detection*, CVPR 2022, arXiv 2202.10261."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _CLASSY = re.compile(
 
 
 class SscdExtractor:
-    """SSCD on a ResNet-50: (N, 512) embeddings of unit norm, whose product is high for copies, cut, mirrored or recoloured ones too.
+    """SSCD on a ResNet-50: (N, 512) embeddings of unit norm, whose dot product is high for copies, even cropped, mirrored or recoloured.
 
-    Images are scaled to 288 pixels at their shorter side, as the authors recommend, and not cut.
+    Images are scaled to 288 pixels on the shorter side, as the authors recommend, and not cropped.
 
     Args:
-        file: as ``styleforge convert sscd`` writes it: torchvision's names after ``backbone.``.
+        file: weights as ``styleforge convert sscd`` writes them, with torchvision's names after ``backbone.``.
         field: the setting that names the extractor, for errors.
 
     Raises:
-        InputError: no such file, no safetensors, or weights of another network.
+        InputError: the file does not exist, is not safetensors, or holds weights of another network.
     """
 
     unit_norm = True
@@ -75,12 +75,12 @@ def _pixels(images: Sequence[Image.Image]) -> Iterator[Features]:
 
 
 def select(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Published weights in torchvision's names, whichever of the two namings they have."""
+    """Published weights under torchvision's names, whichever of the two naming schemes they use."""
     return {_torchvision(name): value for name, value in content.items()}
 
 
 def build(tensors: Mapping[str, Any], where: str) -> tuple[Any, tuple[Any, Any]]:
-    """The ResNet without its pooling, and the last layer's weight (512, 2048) and bias; shapes say how large they are.
+    """Build the ResNet without its pooling, and the last layer's weight (512, 2048) and bias, with the sizes of the given tensors.
 
     Raises:
         InputError: weights of another network.
@@ -101,7 +101,7 @@ def build(tensors: Mapping[str, Any], where: str) -> tuple[Any, tuple[Any, Any]]
 
 
 def _transformers(name: str) -> str:
-    """torchvision's name of a weight, in transformers' names."""
+    """Translate torchvision's name of a weight into transformers' name."""
     kinds = {"conv": "convolution", "bn": "normalization", "0": "convolution", "1": "normalization"}
     if not (found := _BLOCK.fullmatch(name)):
         return re.sub(r"^(conv|bn)1\.", lambda stem: f"embedder.embedder.{kinds[stem[1]]}.", name)
@@ -111,7 +111,7 @@ def _transformers(name: str) -> str:
 
 
 def _torchvision(name: str) -> str:
-    """Classy Vision's name of a weight, in torchvision's names; every other name as it is."""
+    """Translate Classy Vision's name of a weight into torchvision's name; other names stay as they are."""
     stem, dot, rest = name.partition("backbone.")
     if stem or not dot:
         return re.sub(r"^embeddings\.1\.", "backbone.fc.", name)
@@ -119,7 +119,7 @@ def _torchvision(name: str) -> str:
     rest = re.sub(r"^initial_block\._module\.1\.", "bn1.", rest)
     if found := _CLASSY.fullmatch(rest):
         stage, block, place, shortcut, end = found.groups()
-        # A block is three times convolution, normalisation and ReLU; its last normalisation is called bn.
+        # A block repeats convolution, normalisation and ReLU three times; its last normalisation is called bn.
         inside = f"{'bn' if int(place) % 3 else 'conv'}{int(place) // 3 + 1}" if place else f"downsample.{shortcut}" if shortcut else "bn3"
         rest = f"layer{int(stage) + 1}.{block}.{inside}.{end}"
     return f"backbone.{rest}"

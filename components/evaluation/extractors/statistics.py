@@ -1,5 +1,6 @@
-"""Statistics over the places of a layer, in which style is read: Gatys et al., *Image Style Transfer Using Convolutional Neural
-Networks*, CVPR 2016, section 2.2.
+"""Statistics over the positions of a layer, from which style is read.
+
+Gatys et al., *Image Style Transfer Using Convolutional Neural Networks*, CVPR 2016, section 2.2.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ class Statistic:
         return f"{self.kind}-{self.layer}"
 
     def of(self, places: Any) -> Any:
-        """Means and standard deviations of C channels, (N, 2 C), or their Gram matrix by the number of places, (N, C²), of (N, C, P)."""
+        """(N, 2 C) means and standard deviations of the channels of (N, C, P), or their (N, C²) Gram matrix divided by P."""
         return moments(places) if self.kind == "moments" else gram(places)
 
 
 def split_name(name: str) -> tuple[str, Statistic | None]:
-    """An extractor's name without the statistic at its end, as ``:moments-2``, and the statistic."""
+    """Split an extractor's name from a statistic at its end, such as ``:moments-2``; None if there is no statistic."""
     found = _NAME.fullmatch(name)
     return (found[1], Statistic(found[2], int(found[3]))) if found else (name, None)  # type: ignore[arg-type]
 
 
 def moments(places: Any) -> Any:
-    """(N, 2 C) means and standard deviations over the places of (N, C, P)."""
+    """(N, 2 C) means and standard deviations over the P positions of (N, C, P)."""
     import torch
 
     return torch.cat([places.mean(-1), places.std(-1)], 1)
 
 
 def gram(places: Any) -> Any:
-    """(N, C²) products of channels, averaged over the places of (N, C, P)."""
+    """(N, C²) products of channels, averaged over the P positions of (N, C, P)."""
     return (places @ places.transpose(1, 2) / places.shape[-1]).flatten(1)
 
 
 def narrow(places: Any) -> Any:
-    """(N, min(C, 128), P): more channels than that are projected by random signs, which keeps products of channels but for noise.
+    """Reduce (N, C, P) to (N, min(C, 128), P) by a projection with random signs, which preserves products of channels up to noise.
 
-    A Gram matrix of 1,024 channels would be a million numbers an image. Achlioptas, *Database-friendly random projections*, 2003.
+    A Gram matrix of 1,024 channels would be a million numbers per image. Achlioptas, *Database-friendly random projections*, 2003.
     """
     import torch
 

@@ -1,6 +1,6 @@
 """Features without a network: how lines, edges and areas are distributed over scales, and which colours there are.
 
-On real art and on the pocket world they read the style better than any network that comes with a package: see docs/science.md.
+On real art and on the pocket world they capture style better than any network that comes with a package; see docs/science.md.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from components.evaluation.extractors.colours import ColourExtractor
 
 _SIDE, _LEVELS = 256, 6
 _FLAT = 0.01
-"""Largest difference of neighbouring pixels, of 1, within an area of one tone."""
+"""Largest difference between neighbouring pixels (from 0 to 1) within an area of one tone."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class TextureExtractor:
     """Statistics of a Laplacian pyramid (Burt and Adelson, *The Laplacian Pyramid as a Compact Image Code*, 1983), (N, 60).
 
-    For each of six levels: of luma and two differences of colour, the logarithms of the band's mean size and of its spread; of luma,
-    logarithms of the mean differences of neighbours across and down and of their 95th percentile, and the share of flat places.
+    For each of six levels: for luma and two colour differences, the logarithms of the band's mean magnitude and of its spread; for luma,
+    the logarithms of the mean differences of neighbours across and down and of the 95th percentile of those across, and the share of flat
+    places (also across).
     """
 
     id = f"texture:{_SIDE}:{_LEVELS}:fp32"
@@ -40,7 +41,7 @@ class TextureExtractor:
 
 
 class LookExtractor:
-    """Texture, and the square roots of the shares of colours: (N, 124)."""
+    """Texture, and the square roots of the colour shares: (N, 124)."""
 
     id = f"look:{TextureExtractor.id}:{ColourExtractor.id}"
     name = "look"
@@ -55,7 +56,7 @@ class LookExtractor:
 
 
 def _levels(image: Image) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Of each level, from fine to coarse: luma (h, w) and the band (3, h · w). In fp32 and planes, which is five times as fast."""
+    """For each level, from fine to coarse: luma (h, w) and the band (3, h · w). Planes in fp32 make this five times as fast."""
     pixels = np.asarray(image.convert("RGB").resize((_SIDE, _SIDE), Resampling.BICUBIC), np.float32) / np.float32(255)
     luma = pixels @ _LUMA
     level: NDArray[np.float32] = np.stack([luma, pixels[..., 0] - luma, pixels[..., 2] - luma])

@@ -1,4 +1,4 @@
-"""An image at a glance: where it is light and dark, and of which colour. Finds copies without a network."""
+"""Tiny thumbnails as features: where an image is light and dark, and of which colour. They find copies without a network."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _SIDE = 8
 
 
 class ThumbnailExtractor:
-    """The image at 8 × 8 pixels, (N, 192): the product of two is the correlation of the thumbnails, whatever brightness and contrast."""
+    """Images at 8 × 8 pixels, (N, 192): the dot product of two is their correlation, which ignores brightness and contrast."""
 
     id = f"thumbnail:{_SIDE}"
     name = "thumbnail"

@@ -19,21 +19,22 @@ _NO_CODE = {"trust_remote_code": False}
 
 
 class VisionExtractor:
-    """Embeddings of an image model, or statistics over the places of one of its hidden layers.
+    """Embeddings of an image model, or statistics over the positions of one of its hidden layers.
 
-    An embedding is the model's own: of unit norm where text shares its space (SigLIP), else its pooled output, or the class token where the
-    weights have no pooler, as they are. Images go through the model's own processor, by Pillow where it can be (DINOv3 needs torchvision).
+    An embedding is the model's own: its image features at unit norm if text shares their space (SigLIP), else its unscaled pooled output.
+    If the weights have no pooler, that is the class token, or the mean over positions of a feature map. Images go through the model's own
+    processor, with Pillow if it supports that (DINOv3 needs torchvision).
 
     Args:
         model: ``pocket``, a folder or a hub id; safetensors only.
         revision: a hub model's commit.
-        statistic: instead of the embedding, of hidden state L: 0 is what enters the first layer, L what leaves the Lth. Places are patches;
-            class and register tokens are left out. A Gram matrix is of at most 128 directions, (N, 128²).
+        statistic: replaces the embedding by a statistic of hidden state L: 0 is the input of the first layer, L the output of the Lth.
+            Positions are patches; class and register tokens are left out. A Gram matrix has at most 128 directions, (N, 128²).
         field: the setting that names the model, for errors.
 
     Raises:
-        InputError: no such model, or it has no image encoder or no such layer; pickled weights, or weights of another network.
-        ServiceUnreachable: a hub id, and the hub does not answer.
+        InputError: there is no such model, it has no image encoder or no such layer, or its weights are pickled or of another network.
+        ServiceUnreachable: the model is a hub id and the hub does not answer.
     """
 
     def __init__(
@@ -46,12 +47,12 @@ class VisionExtractor:
         source = Source.find(model, revision, field, "an image model", _EXPECTED)
         config = source.load(AutoConfig.from_pretrained, **_NO_CODE)
         if hasattr(config, "mask_ratio"):
-            config.mask_ratio = 0.0  # a masked autoencoder would leave out other patches each time
+            config.mask_ratio = 0.0  # a masked autoencoder would leave out different patches each time
         self._statistic = statistic
         if statistic:
             _shorten(config, statistic, source)
         self._processor = source.load(AutoImageProcessor.from_pretrained, backend="pil", **_NO_CODE)
-        # Published weights often come without the pooler; transformers would draw it at random.
+        # Published weights often lack the pooler; transformers would initialise it at random.
         self._model, missing = source.load_model(AutoModel.from_pretrained, ("pooler.",), config=config, **_NO_CODE)
         if "image" not in self._model.input_modalities:
             raise InputError(source.where, f"a {config.model_type}, which takes no images", expected=source.expected)
@@ -78,9 +79,9 @@ class VisionExtractor:
         return to_unit_norm(rows) if self.unit_norm else rows
 
     def layers(self, pixels: Any) -> list[Any]:
-        """(N, C, P) places of the output of each layer, of (N, 3, H, W) pixels of 0 to 1; gradients flow back to them.
+        """(N, C, P) output of each layer at P positions, for (N, 3, H, W) pixels from 0 to 1; gradients flow back to the pixels.
 
-        Pixels are brought to the size that the processor gives a square image, whatever their sides' ratio, and normalised as by it.
+        Pixels are resized to the processor's size for a square image, regardless of aspect ratio, and normalised as the processor does.
         """
         from torch.nn.functional import interpolate
 
@@ -111,25 +112,25 @@ class VisionExtractor:
         return last.flatten(2).mean(-1) if last.ndim == 4 else last[:, 0]
 
     def _places(self, hidden: Any, pixels: Any) -> Any:
-        """(N, C, P) of a hidden state, which is (N, C, H, W), or (N, tokens, C) with the patches at the end."""
+        """Reshape a hidden state, (N, C, H, W) or (N, tokens, C) with the patches at the end, to (N, C, P)."""
         if hidden.ndim == 4:
             return hidden.flatten(2)
         size = getattr(_image_encoder(self._model).config, "patch_size", 1)
         height, width = (size, size) if isinstance(size, int) else size
-        # A network that merges patches as it goes deeper has fewer of them there.
+        # A network that merges patches has fewer of them in deeper layers.
         patches = min(pixels.shape[-2] // height * (pixels.shape[-1] // width), hidden.shape[1])
         return hidden[:, -patches:].transpose(1, 2)
 
 
 def model_type(model: str, revision: str | None, field: str) -> str:
-    """transformers' name of a model's kind, as ``clip`` or ``dinov2``. Arguments and errors as of :class:`VisionExtractor`."""
+    """transformers' name of a model's type, such as ``clip`` or ``dinov2``. Arguments and errors are those of :class:`VisionExtractor`."""
     from transformers import AutoConfig
 
     return str(Source.find(model, revision, field, "an image model", _EXPECTED).load(AutoConfig.from_pretrained, **_NO_CODE).model_type)
 
 
 def describe_resize(processor: Any) -> str:
-    """What a processor of transformers does to an image's size, for people."""
+    """Describe in words how a transformers processor changes an image's size."""
     size, steps = processor.size or {}, []
     if getattr(processor, "do_resize", True):
         edge = size.get("shortest_edge")
@@ -157,5 +158,5 @@ def _shorten(config: Any, statistic: Statistic, source: Source) -> None:
     if statistic.layer > layers:
         raise InputError(f"{source.where}:{statistic}", "no such layer", expected=f"a layer from 0 to {layers}")
     if not stages:
-        # One more, for some networks end with a normalisation that is part of their last hidden state.
+        # One more, since some networks end with a normalisation that is part of their last hidden state.
         vision.num_hidden_layers = min(statistic.layer + 1, layers)

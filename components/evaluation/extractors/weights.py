@@ -1,4 +1,4 @@
-"""Files of single networks: what is read of them, and how they are refused. Nothing of a file is ever run."""
+"""Reads the weight files of single networks, or refuses them. Code in a file is never run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMPY_SCALAR = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"
 
 
 class _Nothing:
-    """Stands for what a checkpoint holds beside tensors, and does nothing with what it is given."""
+    """Stands in for what a checkpoint holds besides tensors, and ignores all arguments and state."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -21,10 +21,10 @@ class _Nothing:
 
 
 def read_safetensors(file: Path, where: str, network: str) -> dict[str, Any]:
-    """The tensors of a file that ``styleforge convert`` wrote, or that has the same names.
+    """Read the tensors of a file that ``styleforge convert`` wrote, or of one with the same tensor names.
 
     Raises:
-        InputError: no such file, or no safetensors.
+        InputError: the file does not exist or is not safetensors.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -39,12 +39,12 @@ def read_safetensors(file: Path, where: str, network: str) -> dict[str, Any]:
 
 
 def read_checkpoint(file: Path, network: str, hint: str) -> Mapping[str, Any]:
-    """What torch saved into a file, with tensors only: numpy's scalars and argparse's Namespace come back as empty objects.
+    """Read what torch saved into a file, as tensors only: numpy's scalars and argparse's Namespace come back as empty objects.
 
-    ``hint`` says what is published, as the remedy of a file that is none of it.
+    ``hint`` says where to get the published file; it is the remedy in most errors.
 
     Raises:
-        InputError: no such file, TorchScript, safetensors, or a pickle of anything else.
+        InputError: the file does not exist, or is TorchScript, safetensors, or a pickle of anything else.
     """
     import torch
 
@@ -59,7 +59,7 @@ def read_checkpoint(file: Path, network: str, hint: str) -> Mapping[str, Any]:
     inert: list[Any] = [(_Nothing, name) for name in (*_NUMPY_SCALAR, "numpy.dtype", "argparse.Namespace")]
     try:
         with torch.serialization.safe_globals(inert):
-            # Mapped, the optimizer's state that published checkpoints hold is not read.
+            # With mmap, the optimizer state in published checkpoints is not read.
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped or None)
     except Exception as error:  # whatever reading a zip, a pickle or something else altogether raises
         raise InputError(where, f"cannot be read as tensors ({first_line(error)})", expected=expected, remedy=hint) from error
@@ -69,7 +69,7 @@ def read_checkpoint(file: Path, network: str, hint: str) -> Mapping[str, Any]:
 
 
 def tensors_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a state dict in float32, without the ``module.`` that training on several GPUs puts before their names."""
+    """The tensors of a state dict in float32, without the ``module.`` prefix that training on several GPUs adds to their names."""
     import torch
 
     tensors = {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, torch.Tensor)}
@@ -80,12 +80,12 @@ def fill(make: Callable[[], Any], tensors: Mapping[str, Any], where: str, networ
     """The model that ``make`` builds, with these weights, for inference.
 
     Raises:
-        InputError: other names or shapes than the model's.
+        InputError: the weights have other names or shapes than the model's.
     """
     import torch
     from transformers.initialization import no_init_weights
 
-    # To draw weights that are then replaced takes seconds, and random numbers that a caller may count on.
+    # Initialising weights that are then replaced takes seconds, and uses up random numbers that a caller may rely on.
     with no_init_weights(), torch.random.fork_rng(devices=[]):
         model = make()
     own = {name: tuple(value.shape) for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
@@ -98,7 +98,7 @@ def fill(make: Callable[[], Any], tensors: Mapping[str, Any], where: str, networ
 
 
 def another(where: str, network: str, reason: str) -> InputError:
-    """The error of a file that holds another network."""
+    """The error for a file that holds another network."""
     return InputError(
         where, f"weights of another network ({reason})", expected=f"those of {network.upper()}", remedy="give its own weights"
     )
