@@ -14,6 +14,7 @@ from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import load_weights
 from components.diffusion.models.deltas import DELTA_FILE
 from components.diffusion.training.candidates import FOLDER
+from components.diffusion.training.previews import FOLDER as PREVIEWS
 from components.diffusion.training.recipe import Recipe
 
 
@@ -53,8 +54,7 @@ def take_candidate(model: Path, step: int, out: Path, selection: Mapping[str, An
     with atomic_folder(out) as folder:
         card = read_json(model / CARD)
         for file in sorted(item.relative_to(model) for item in model.rglob("*") if item.is_file()):
-            # Of a model that ended at another step, only the log and the timing are this candidate's too.
-            stays = file.parts[0] != FOLDER if source == model else file.parts[0] == "training" and file.suffix != ".png"
+            stays = file.parts[0] != FOLDER if source == model else _is_of_the_way(file, step)
             if stays and file.as_posix() != CARD:
                 link_or_copy(model / file, folder / file)
         if source != model:
@@ -67,3 +67,10 @@ def take_candidate(model: Path, step: int, out: Path, selection: Mapping[str, An
             card["files"] = write_formats(folder, load_file(source / DELTA_FILE), recipe, bundle.family.layout)
         write_json(folder / CARD, {**card, "selection": dict(selection)})
     return Path(out)
+
+
+def _is_of_the_way(file: Path, step: int) -> bool:
+    """Whether a file belongs to the training up to ``step``, and not to the model that it ended with: the log, the timing, previews."""
+    if file.parent == Path("training", PREVIEWS):
+        return int(file.stem.removeprefix("step-")) <= step
+    return file.parent == Path("training") and file.name in ("log.jsonl", "timing.json")

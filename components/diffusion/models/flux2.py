@@ -74,11 +74,11 @@ class Flux2Klein(LanguageModelFamily):
 
     @torch.no_grad()
     def decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures in about [-1, 1], shape (N, 3, H, W), decoded in fp32."""
+        """Decode latents to pictures in about [-1, 1], shape (N, 3, H, W), in the VAE's own precision."""
         center, spread = self._statistics()
         with torch.autocast(latents.device.type, enabled=False):
-            pixels: torch.Tensor = self.vae.decode(F.pixel_shuffle(latents.float() * spread + center, PATCH)).sample
-        return pixels
+            pixels: torch.Tensor = self.vae.decode(F.pixel_shuffle(latents.float() * spread + center, PATCH).to(self.vae.dtype)).sample
+        return pixels.float()
 
     def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of each channel of the squares, each of shape (1, 4C, 1, 1)."""

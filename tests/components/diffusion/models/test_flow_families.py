@@ -21,6 +21,7 @@ from components.diffusion.export.portable import check_format, formats_of, open_
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.models.flux import pack, picture_ids, unpack
 from components.diffusion.models.flux2 import shift_exponent
+from components.diffusion.models.precision import Precisions
 from components.diffusion.models.sources import base_facts
 from components.diffusion.planning.shapes import family_from_configuration
 from components.diffusion.sampling.guidance import Guidance
@@ -245,6 +246,19 @@ def test_sizes_that_a_base_cannot_take(flow_bases: dict[str, Path], name: str, s
         # Its positions have no end.
         with pytest.raises(InputError, match="at most 64"):
             family.latent_shape(32, 96)
+
+
+@pytest.mark.parametrize("name", [*BASES])
+def test_a_vae_in_half_precision_encodes_and_decodes(flow_bases: dict[str, Path], name: str) -> None:
+    whole = load_bundle(flow_bases[name], device="cpu").family
+    family = load_bundle(flow_bases[name], device="cpu").family.lower(Precisions(vae="bf16"), torch.device("cpu"))
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    moments = family.encode_images(pixels)
+    latents = family.sample_latents(moments, None)
+    pictures = family.decode_latents(latents)
+    assert {moments.dtype, latents.dtype, pictures.dtype} == {torch.float32}
+    expected = whole.decode_latents(whole.sample_latents(whole.encode_images(pixels), None))
+    assert (pictures - expected).abs().mean() < 0.1 * expected.abs().mean()
 
 
 def test_packing_is_that_of_the_pipeline() -> None:

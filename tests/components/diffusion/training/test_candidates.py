@@ -11,6 +11,7 @@ from components.core.paths import read_json
 from components.diffusion.export.candidates import read_candidates, take_candidate
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.training.candidates import FOLDER, candidate_steps
+from components.evaluation.selection_page import preview_rows
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train
 from tests.components.diffusion.training.test_loop import FILES, RICH
 
@@ -62,6 +63,17 @@ def test_the_chosen_candidate_becomes_the_model(tiny_base: Path, folders: Folder
     assert (chosen / "training" / "log.jsonl").read_bytes() == (model / "training" / "log.jsonl").read_bytes()
     last = take_candidate(model, 6, tmp_path / "last", {})
     assert equal(tensors(last), tensors(model)) and not (last / FOLDER).exists()
+
+
+def test_what_was_drawn_of_the_last_checkpoint_is_not_the_chosen_ones(tiny_base: Path, folders: Folders, tmp_path: Path) -> None:
+    training = {"validation_prompts": ["a dog in {token} style"], "preview_every": 2}
+    config = configure(tiny_base, method={"name": "lora"}, training=training, selection={"candidates": 2}, sampling={"steps": 2})
+    model = train(config, folders)
+    assert len((preview_rows(model) or {})["exported"]) == 1
+    shown = preview_rows(take_candidate(model, 3, tmp_path / "chosen", {}))
+    assert shown is not None and not shown["exported"]
+    # Drawn on the way, those up to the chosen step are its own.
+    assert [sheet["step"] for sheet in shown["sheets"]] == [0, 2]
 
 
 def test_a_lora_candidate_comes_with_the_files_for_other_programs(tiny_base: Path, folders: Folders, tmp_path: Path) -> None:
