@@ -7,7 +7,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that one step holds when it holds most. ``activations`` are all that is not one of the others."""
+    """Bytes that one step holds at its peak. ``activations`` are all that none of the other fields covers."""
 
     name: str
     weights: int
@@ -19,13 +19,13 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all fields."""
         return sum(getattr(self, item.name) for item in fields(self) if item.name != "name")
 
 
 @dataclass(frozen=True)
 class PartCount:
-    """A part of the base: its parameters, adapters and new tokens included, how many train, and the bytes that they take on the GPU."""
+    """A part of the base: its parameters, including adapters and new tokens, how many of them train, and the part's bytes on the GPU."""
 
     parameters: int
     trained: int
@@ -34,7 +34,7 @@ class PartCount:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run takes, step by step. ``base`` is the family's title, ``resolution`` the side of its pictures in pixels."""
+    """The memory that a run takes, step by step. ``base`` is the family's title, ``resolution`` the side of training pictures in pixels."""
 
     base: str
     resolution: int
@@ -43,11 +43,11 @@ class MemoryPlan:
 
     @property
     def peak(self) -> StepMemory:
-        """The step that takes most."""
+        """The step that takes the most memory."""
         return max(self.steps, key=lambda step: step.total)
 
     def as_json(self) -> dict[str, Any]:
-        """Counts, and bytes."""
+        """The plan as a JSON value, in numbers of parameters and bytes."""
         return {
             "base": self.base, "resolution": self.resolution, "parts": {name: asdict(part) for name, part in self.parts.items()},
             "steps": [{**asdict(step), "total": step.total} for step in self.steps],

@@ -1,4 +1,4 @@
-"""torch's global random state, from which libraries draw, such as for dropout."""
+"""torch's global random state, which library code draws from (dropout, for example)."""
 
 from __future__ import annotations
 
