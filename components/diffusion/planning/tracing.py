@@ -65,7 +65,7 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self._alive.pop(key)[1]
 
     def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Call an operation, or repeat a known result: inferring shapes in Python takes a millisecond, and networks repeat the same ones."""
+        """Call an operation, or repeat a known result: inferring shapes in Python takes a millisecond, and networks repeat operations."""
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta and args[0].dtype == torch.bool:
             # Such values are asked of masks, which are all True for the longest prompt.
             return True
