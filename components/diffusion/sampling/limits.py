@@ -58,9 +58,9 @@ def check_request(
 ) -> Request:  # fmt: skip
     """Check a request to a model with pictures of ``size`` (height, width) pixels. InputError names a value out of bounds and the bounds.
 
-    ``params`` are ``seed``, ``steps``, ``guidance`` and ``count``; if missing or None, they are 0, the model's own two, and 1.
-    The model's own steps and guidance are always allowed, since it was scored with them; no other guidance is if its scales are fixed
-    (``scaled`` is False).
+    ``params`` are ``seed``, ``steps``, ``guidance`` and ``count``; where missing or None, they default to 0, the model's own steps and
+    guidance, and 1. The model's own steps and guidance are always allowed, since it was scored with them. If its guidance scales are
+    fixed (``scaled`` is False), no other guidance is allowed.
     """
     limits = limits or Limits()
     defaults = {"seed": 0, "steps": own.steps, "guidance": own.guidance, "count": 1}

@@ -116,7 +116,8 @@ def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, coun
     :func:`sample_bank` writes it.
     """
     bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
-    # A negative prompt is meant for the style's pictures. It is often the class prompt itself: away from that nothing is left to draw.
+    # A negative prompt is meant for the style's pictures. It is often the class prompt itself, and guiding away from that would leave
+    # nothing to draw.
     settings = settings.without_style().model_copy(update={"repeats": count, "negative_prompt": ""})
     request = PromptRequest("class", "class", prompt, prompt)
     key = digest_value([describe(Job(request, 0, seed), bundle, settings), count])[:24]

@@ -109,7 +109,7 @@ class Method:
         return tuple(concept.token for concept in self.concepts)
 
     def later_json(self) -> dict[str, Any]:
-        """What a training depends on besides name and recipe, as a JSON value; defaults, as the first methods have, are left out."""
+        """What a training depends on besides name and recipe, as a JSON value; defaults, which the first methods use, are left out."""
         found: dict[str, Any] = {} if self.loss == DENOISING else {"loss": self.loss.model_dump(mode="json")}
         # λ is already in the weights of Aux samples, but distillation needs none of these.
         found |= {"distills": self.prior_weight} if self.distills else {}
@@ -270,7 +270,7 @@ def _concepts(config: MethodSection, row: Row, *, learnt: bool, negative: bool) 
 
 
 def _token(identifier: str, *, learnt: bool) -> str:
-    """A token with rows of its own is written in angle brackets, so that it is no word of the base's vocabulary."""
+    """The token as it is written: one with its own rows in angle brackets, so that it is not a word of the base's vocabulary."""
     return f"<{identifier}>" if learnt and not (identifier.startswith("<") and identifier.endswith(">")) else identifier
 
 

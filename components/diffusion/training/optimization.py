@@ -84,7 +84,7 @@ class MovingAverage:
             self._model.copy_to(self._parameters)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The state as tensors; empty where it is off."""
+        """The state as tensors; empty if the average is off."""
         if not self._model:
             return {}
         steps = {"steps": torch.tensor(self._model.optimization_step)}

@@ -99,6 +99,6 @@ class Recipe:
         return self.lora.rank or 4
 
     def with_targets(self, denoiser: tuple[str, ...], text_encoder: tuple[str, ...]) -> Recipe:
-        """The recipe with all adapter targets set: where it names none, the family's defaults, given here."""
+        """The recipe with all adapter targets set; the arguments are the family's defaults, used where it names none."""
         changes = {"targets": self.lora.targets or denoiser, "text_encoder_targets": self.lora.text_encoder_targets or text_encoder}
         return replace(self, lora=self.lora.model_copy(update=changes))
