@@ -1,1 +1,1 @@
-"""Will it fit? What each step takes of a GPU's memory, counted before weights are there: parameters, activations, advice."""
+"""Will a run fit? The GPU memory of each step, counted before any weights are loaded, and advice where it is too much."""

@@ -1,4 +1,4 @@
-"""The smallest change of settings with which a run fits, as settings that a configuration can say."""
+"""The smallest change with which a run fits into memory, as settings of the configuration."""
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
@@ -10,19 +10,19 @@ from components.diffusion.planning.records import MemoryPlan
 from components.diffusion.training.methods import method_for
 
 Settings = dict[str, object]
-"""Values by dotted name; None takes a value away."""
+"""Values by dotted name; None removes a value."""
 Try = Callable[[RunConfig], MemoryPlan]
 
 
 @dataclass(frozen=True)
 class Change:
-    """Settings that make a run fit, and what it takes with them."""
+    """Settings that make a run fit, and its memory plan with them."""
 
     settings: Settings
     plan: MemoryPlan
 
     def options(self) -> str:
-        """As options of a command."""
+        """The settings as command-line options."""
         return " ".join(f"--set {name}={_spell(value)}" for name, value in self.settings.items())
 
 
@@ -53,7 +53,7 @@ def _captioner_half(config: RunConfig) -> Settings | None:
 
 
 def _smaller_batch(config: RunConfig) -> Settings | None:
-    """Half of each micro-batch, and twice as many of them: the same step."""
+    """Halve the micro-batches and double their number, which leaves the step the same."""
     training = config.training
     aux = training.aux_batch_size or training.batch_size
     if training.batch_size % 2 or aux % 2:
@@ -76,14 +76,14 @@ def _optimizer(config: RunConfig) -> Settings | None:
 
 
 def _frozen_half(config: RunConfig) -> Settings | None:
-    """Frozen weights as they are on a GPU by default."""
+    """Frozen weights in bf16, the default on a GPU."""
     precision = config.base.precision
     fp32 = [name for name in ("denoiser", "text_encoders") if getattr(precision, name) == "fp32"]
     return {f"base.precision.{name}": "bf16" for name in fp32} or None
 
 
 def _fewer_bits(config: RunConfig) -> Settings | None:
-    """8 bits, then 4; those of 4 need a library."""
+    """8 bits, then 4 if the library for these is installed."""
     if config.base.precision.denoiser in ("fp8", "int8"):
         return {"base.precision.denoiser": "nf4"} if importlib.util.find_spec("bitsandbytes") else None
     return None if config.base.precision.denoiser == "nf4" else {"base.precision.denoiser": "fp8"}
@@ -94,7 +94,7 @@ def _text_bits(config: RunConfig) -> Settings | None:
 
 
 def _offload(config: RunConfig) -> Settings | None:
-    """A quarter more of the denoiser's blocks in the host's memory."""
+    """Move another quarter of the denoiser's blocks to the host's memory."""
     return {"base.offload": min(1.0, config.base.offload + 0.25)} if config.base.offload < 1 else None
 
 
@@ -111,7 +111,7 @@ def _frozen_text(config: RunConfig) -> Settings | None:
 
 
 def _low_rank(config: RunConfig) -> Settings | None:
-    """Adapters in the place of whole weights, with their own learning rate."""
+    """Adapters instead of whole weights, with their own default learning rates."""
     if config.method.name == "lora":
         return None
     rates = ("learning_rate", "text_encoder_learning_rate", "token_learning_rate")
@@ -123,18 +123,18 @@ LADDER: tuple[Callable[[RunConfig], Settings | None], ...] = (
     _checkpointing, _frozen_half, _smaller_drawing, _smaller_scoring, _captioner_half, _smaller_captioning, _smaller_batch, _half,
     _optimizer, _average, _fewer_bits, _text_bits, _offload, _trained_half, _frozen_text, _low_rank, _fewer_bits, _offload,
 )  # fmt: skip
-"""Changes from cheap to dear, each as the settings it would set; None where there is nothing to change. The same one may be made again."""
+"""Changes from cheap to costly. Each returns the settings to change, or None if there are none; it may be applied more than once."""
 
 
 def smallest_change(config: RunConfig, plan: Try, usable: int) -> Change | None:
-    """The change with which a run that does not fit into ``usable`` bytes does; None where none is known.
+    """The change that makes a run fit into ``usable`` bytes; None if none is known.
 
-    Changes are made from cheap to dear, those that help a step that is too large, until the run fits; then each that is not needed
-    after all is taken back, the dearest first.
+    From cheap to costly, changes that help a step that is too large are made until the run fits; then each that turns out to be
+    unnecessary is undone, the costliest first.
     """
 
     def excess(changes: Sequence[Settings]) -> tuple[int, MemoryPlan] | None:
-        """How many bytes all steps together have too many, with these changes; None where they do not go with the run."""
+        """Bytes beyond the limit, summed over the steps, and the plan with these changes; None if they do not fit the configuration."""
         try:
             found = plan(changed(config, merged(changes)))
         except ConfigError:
@@ -162,10 +162,10 @@ def smallest_change(config: RunConfig, plan: Try, usable: int) -> Change | None:
 
 
 def merged(changes: Sequence[Settings]) -> Settings:
-    """All changes as one; later ones go before."""
+    """All changes as one; later ones take precedence."""
     return {name: value for change in changes for name, value in change.items()}
 
 
 def changed(config: RunConfig, settings: Mapping[str, object]) -> RunConfig:
-    """The configuration with these settings; ConfigError where they do not go with it."""
+    """The configuration with these settings; ConfigError if they do not fit it."""
     return parse_config(config.model_dump(mode="json"), overrides=[f"{name}={_spell(value)}" for name, value in settings.items()])

@@ -20,13 +20,13 @@ from components.diffusion.training.optimizers import state_bytes
 from components.diffusion.training.trainables import Trainables
 
 VAE, TEXT = "vae", "text_encoder"
-"""How the names of these parts begin in every family."""
+"""How the names of these parts start in every family."""
 COPIES = 12
-"""Bytes a number of the largest tensor while weights in bf16 move: weight, gradient and update in fp32."""
+"""Bytes per number of the largest tensor while bf16 weights are updated: weight, gradient and update in fp32."""
 
 
 class Planner:
-    """Plans for one base; what was traced once is remembered, so that settings can be tried.
+    """Makes memory plans for one base. Traces are remembered, so that many settings can be tried.
 
     ``base`` is a folder with the base's configuration in diffusers layout, ``extractor`` one with that of the CLIP that scores,
     ``captioner`` one with that of the model that writes captions (None: scoring or captions are left out). Weights are not read.
@@ -40,8 +40,8 @@ class Planner:
         """The plan of a run.
 
         Raises:
-            InputError: no network can be made of the configuration.
-            ConfigError: the method asks for layers that the base does not have.
+            InputError: no network can be built from the configuration.
+            ConfigError: the method trains layers that the base does not have.
         """
         traced = self._trained(settings)
         family = traced.family
@@ -75,7 +75,7 @@ class Planner:
         average, initial = moving if settings.average else 0, moving if settings.asks_base else 0
 
         def weights(*working: str) -> int:
-            """Of the parts that work, by the beginnings of their names; of all, where parts do not come and go."""
+            """Bytes of the parts whose names start with ``working``; of all parts if they do not take turns on the GPU."""
             return sum(part.weights for name, part in counts.items() if not settings.staged or name.startswith(working))
 
         if settings.cache_latents:
@@ -101,7 +101,7 @@ class Planner:
             if (scored := self._scoring(settings)) is not None:
                 held = weights(*working) + initial + scored.weights
                 yield StepMemory("score candidates", held, activations=scored.activations, **state)
-        # What is held otherwise than its files hold it is loaded anew for these, and drawn on the CPU.
+        # If weights are held differently from their files, the base is loaded again for these samples, and they are drawn on the CPU.
         as_files = all(storage == Storage() for storage in settings.storage) and settings.weights == "fp32"
         if (count := min(settings.validation_prompts, settings.sampling_batch)) and as_files:
             draws = self._drawing(settings, side, count).most
@@ -114,13 +114,13 @@ class Planner:
         return StepMemory("score", weights, activations=peak.most)
 
     def _sampling(self, settings: MemorySettings, side: int) -> StepMemory:
-        """Prompts' states wait in the host's memory; parts take turns where all together are too large."""
+        """Drawing: on a GPU, prompts' states wait in the host's memory; parts take turns if together they are too large."""
         family = self._plain(settings).family
         counts = {name: _count(name, part, settings.of(name), {}).weights for name, part in family.parts.items()}
-        # One that trains nothing draws a picture of the style along.
+        # A method that trains nothing denoises a picture of the style along with the others.
         together = settings.sampling_batch + (not settings.recipe.trains)
         prompt, drawn = self._prompt(settings), self._drawing(settings, side, together)
-        # Branches of the base's weights have a copy of the base.
+        # Branches with the base's weights need a copy of the base.
         copies = 2 if settings.formula and settings.formula.base_branches else 1
         states, everything = 0 if settings.on_gpu else settings.bank * prompt.kept, copies * sum(counts.values())
         if settings.size is None or everything <= ROOM * settings.size:
@@ -158,7 +158,7 @@ class Planner:
         return self._once(("plain", settings.storage), lambda: Phases(family_from_configuration(self._base), settings))
 
     def _trained(self, settings: MemorySettings) -> Phases:
-        """Checkpointing stays on once it is, so that there is one family with it and one without."""
+        """The family with the method's parameter sets: one with checkpointing and one without, since it stays on once enabled."""
 
         def make() -> Phases:
             family = family_from_configuration(self._base)

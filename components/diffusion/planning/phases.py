@@ -1,4 +1,4 @@
-"""Peaks of what training, drawing and scoring hold beside weights and optimizer, one phase at a time, see ``tracing``."""
+"""Peak memory of training, drawing and scoring besides weights and optimizer state, one phase at a time, see ``tracing``."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -21,9 +21,9 @@ TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Peak:
-    """Most bytes at once; ``gradients`` of them stay until the optimizer moves.
+    """The most bytes held at once, of which ``gradients`` stay until the optimizer's step.
 
-    ``kept`` is what a cache then holds of one picture or prompt.
+    ``kept`` is what a cache then holds per picture or prompt.
     """
 
     most: int
@@ -32,9 +32,9 @@ class Peak:
 
 
 class Phases:
-    """The phases of a run on a family without memory, whose frozen weights lie as the settings say.
+    """The phases of a run, on a family on the meta device whose frozen weights are stored as the settings say.
 
-    ``trained`` is what trains (None: nothing), put into the family already.
+    ``trained`` is what trains (None: nothing), already inserted into the family.
     """
 
     def __init__(self, family: Family, settings: MemorySettings, trained: Trainables | None = None) -> None:
@@ -43,32 +43,32 @@ class Phases:
         self._fetched: list[torch.Tensor] = []
         for name, part in family.parts.items():
             whole, storage = trained is not None and name in trained.whole, settings.of(name)
-            # Fewer bits are for storage: a GPU computes in bf16.
+            # Quantized precisions are for storage only: a GPU computes in bf16.
             packed = "bf16" if settings.on_gpu else "fp32"
             lower(part, settings.weights if whole else packed if storage.kind in QUANTIZED else storage.kind, META)
             self._fetched += [] if whole else [layer.get_parameter("weight") for layer in fetched_layers(part, storage)]
 
     @contextlib.contextmanager
     def _watch(self, half: str = "no") -> Iterator[tuple[LiveBytes, GpuFunctions]]:
-        """Count what comes into being within the block, in autocast's type ``half``."""
+        """Count what is allocated within the block, under autocast to ``half``."""
         live = LiveBytes(tensor for part in self.family.parts.values() for tensor in (*part.parameters(), *part.buffers()))
         with on_gpu(TYPES.get(half), self._fetched, keeps=self._keeps) as functions, live:
             yield live, functions
 
     def encode_latents(self, count: int, side: int) -> Peak:
-        """The VAE reads ``count`` pictures; kept are the moments of one."""
+        """The VAE encodes ``count`` pictures; ``kept`` are the moments of one."""
         with self._watch() as (live, _):
             moments = self.family.encode_images(torch.empty((count, 3, side, side), device=META))
         return Peak(live.peak, kept=moments.nbytes // count)
 
     def encode_prompts(self, count: int = 1, half: str = "no") -> Peak:
-        """The text encoders read ``count`` prompts at once: one, where they are cached; kept is the conditioning of one."""
+        """The text encoders encode ``count`` prompts at once (one, if they are cached); ``kept`` is the conditioning of one."""
         with torch.no_grad(), self._watch(half) as (live, _):
             conditioning = self._encode(count)
         return Peak(live.peak, kept=_bytes(conditioning) // count)
 
     def train(self, settings: MemorySettings, side: int) -> Peak:
-        """Forward and backward pass of a micro-batch; with accumulation of two, the first of which leaves its gradients."""
+        """Forward and backward pass of a micro-batch; with accumulation, of two, since the first leaves its gradients."""
         assert self.trained is not None
         parts, encoders = self.trained.parts, self.family.text_encoders
         if settings.checkpointing:
@@ -92,7 +92,7 @@ class Phases:
     def _loss(
         self, settings: MemorySettings, side: int, cached: Conditioning | None, moving: Mapping[str, torch.nn.Module]
     ) -> torch.Tensor:
-        """As ``Denoising.loss`` makes it; ``moving`` are the text encoders that train."""
+        """The loss as ``Denoising.loss`` computes it; ``moving`` are the text encoders that train."""
         count = settings.predicted
         if not settings.cache_latents:
             self.family.encode_images(torch.empty((settings.micro_batch, 3, side, side), device=META))
@@ -103,7 +103,7 @@ class Phases:
         return per_sample_loss(prediction, self._latents(count, side)).sum()
 
     def predict(self, count: int, side: int, half: str, *, branches: int = 1, decodes: bool = False) -> Peak:
-        """The denoiser sees ``count`` pictures for each of the guidance's ``branches``; with ``decodes`` the VAE draws them then."""
+        """The denoiser predicts ``count`` pictures for each of the guidance's ``branches``; with ``decodes`` the VAE then decodes them."""
         with torch.no_grad(), self._watch():
             conditioning = self._encode(branches * count)
         with torch.no_grad(), self._watch(half) as (live, _):
@@ -126,7 +126,7 @@ class Phases:
 
 
 def score(folder: Path, batch: int) -> tuple[Peak, int]:
-    """A CLIP reads pictures, and then prompts; with the bytes of its weights. ``folder`` holds its ``config.json``."""
+    """A CLIP model encodes pictures, then prompts: the peak, and the bytes of its weights. ``folder`` holds its ``config.json``."""
     from transformers import CLIPConfig, CLIPModel
 
     config = CLIPConfig.from_dict(read_json(folder / "config.json"))
@@ -143,13 +143,13 @@ def score(folder: Path, batch: int) -> tuple[Peak, int]:
 
 
 def fetched_layers(part: torch.nn.Module, storage: Storage) -> list[torch.nn.Module]:
-    """The frozen layers of a part whose matrices are written out for each product: kept in fewer bits, or in the host's memory."""
+    """The layers of a part whose frozen matrices are fetched for each product, being quantized or in the host's memory."""
     away = away_layers(part, storage)
     return [layer for layer in held_layers(part) if storage.kind in QUANTIZED or layer in away]
 
 
 def away_layers(part: torch.nn.Module, storage: Storage) -> set[torch.nn.Module]:
-    """The layers of the blocks that wait in the host's memory, see ``precision.lower``."""
+    """The layers of the blocks that are offloaded to the host's memory, see ``precision.lower``."""
     return {layer for index, block in enumerate(blocks(part)) if is_away(index, storage.offloaded) for layer in block.modules()}
 
 

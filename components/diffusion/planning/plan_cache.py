@@ -1,4 +1,4 @@
-"""Plans that were made before: making one takes seconds, and the import of torch; reading it does not."""
+"""A disk cache of memory plans: making one takes seconds and imports torch; reading one does neither."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from components.diffusion.planning.records import MemoryPlan
 from components.diffusion.planning.settings import MemorySettings
 
 LIBRARIES = ("torch", "diffusers", "transformers", "peft")
-"""What decides about shapes besides our own code."""
+"""Libraries that determine shapes, besides our own code."""
 _READ = ("config.json", "model_index.json", "scheduler_config.json", "tokenizer_config.json")
 
 

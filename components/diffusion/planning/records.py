@@ -7,7 +7,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that one step holds when it holds most. ``activations`` are all that is not one of the others, by a rule if ``estimated``."""
+    """Bytes that one step holds at its peak. ``activations`` are all that no other field covers, a rough estimate if ``estimated``."""
 
     name: str
     weights: int
@@ -25,13 +25,13 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all amounts."""
         return sum(self.amounts.values())
 
 
 @dataclass(frozen=True)
 class PartCount:
-    """A part of the base: its parameters, adapters and new tokens included, how many train, and the bytes that they take on the GPU."""
+    """A part of the base: its parameters, including adapters and new tokens, how many of them train, and the part's bytes on the GPU."""
 
     parameters: int
     trained: int
@@ -40,7 +40,7 @@ class PartCount:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run takes, step by step. ``base`` is the family's title, ``resolution`` the side of its pictures in pixels."""
+    """The memory that a run takes, step by step. ``base`` is the family's title, ``resolution`` the side of training pictures in pixels."""
 
     base: str
     resolution: int
@@ -49,11 +49,11 @@ class MemoryPlan:
 
     @property
     def peak(self) -> StepMemory:
-        """The step that takes most."""
+        """The step that takes the most memory."""
         return max(self.steps, key=lambda step: step.total)
 
     def as_json(self) -> dict[str, Any]:
-        """Counts, and bytes."""
+        """The plan as a JSON value, in numbers of parameters and bytes."""
         return {
             "base": self.base, "resolution": self.resolution, "parts": {name: asdict(part) for name, part in self.parts.items()},
             "steps": [{**asdict(step), "total": step.total} for step in self.steps],

@@ -1,4 +1,4 @@
-"""The settings that decide about memory, apart from the configuration, so that a change of one can be tried by itself."""
+"""The settings that determine memory, separate from the configuration, so that each can be varied by itself."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +9,14 @@ from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.variety import Variety
 
 QUANTIZED = ("fp8", "int8", "nf4")
-"""Precisions of matrices that are written out in bf16 for each product."""
+"""Precisions whose matrices are expanded to bf16 for each product."""
 VALIDATED = 16
-"""Most validation pictures, see ``read_training_set``."""
+"""The largest number of validation pictures, see ``read_training_set``."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """How the frozen weights of a part lie: their precision, and the share of its blocks that wait in the host's memory."""
+    """How the frozen weights of a part are stored: their precision, and the share of its blocks offloaded to the host's memory."""
 
     kind: str = "fp32"
     offloaded: float = 0.0
@@ -26,16 +26,16 @@ class Storage:
 class MemorySettings:
     """What a run's memory depends on besides the base.
 
-    ``instances`` and ``aux`` are the pictures of a micro-batch, ``repeated`` the further predictions that a loss asks for, ``pictures``
-    and ``prompts`` what the caches hold, ``bank`` the prompts that are drawn. With ``asks_base`` a copy of what trains stays as it
-    began, and with ``watches`` candidates are drawn and scored on the way. ``half`` is autocast's type in training or ``no``.
-    ``guidance`` is None for the family's own, ``formula`` for plain guidance, and so are ``resolution`` and ``drawn``, the sides in pixels
-    of a training picture and of a drawn one; other shapes count as squares of their area. ``denoiser``, ``text_encoders`` and
-    ``vae`` say how these lie where they are frozen, ``weights`` in what precision trained weights are. With ``staged`` training has a part
-    on the GPU only while it works: the VAE for latents, text encoders for prompts, then the denoiser; drawing does where all parts take too
-    much of ``size``, the GPU's bytes. ``captioner`` is the precision of the model that writes captions, ``described`` how many pictures it
-    sees at once, ``answer`` the most tokens that it says of one.
-    ``on_gpu`` is False for the CPU, where nothing is in half precision or elsewhere.
+    ``instances`` and ``aux`` are the pictures of a micro-batch, ``repeated`` the further predictions that a loss needs, ``pictures``
+    and ``prompts`` what the caches hold, ``bank`` the number of prompts that are drawn. With ``asks_base`` a copy of the trained
+    parameters' initial values is kept, and with ``watches`` candidates are drawn and scored during training. ``half`` is autocast's
+    type in training, or ``no``. ``guidance`` is None for the family's own scale, ``formula`` is None for plain guidance.
+    ``resolution`` and ``drawn`` are the sides in pixels of a training picture and of a drawn one (None: the family's own); other shapes
+    count as squares of the same area. ``denoiser``, ``text_encoders`` and ``vae`` say how these are stored where they are frozen,
+    ``weights`` is the precision of trained weights. With ``staged``, training has a part on the GPU only while it works: the VAE for
+    latents, text encoders for prompts, then the denoiser; drawing does so if all parts take too much of ``size``, the GPU's bytes.
+    ``captioner`` is the precision of the captioning model, ``described`` its batch size, ``answer`` the most tokens of a caption.
+    ``on_gpu`` is False for the CPU, where drawing and quantized layers compute in fp32, and cached prompts count too.
     """
 
     recipe: Recipe
@@ -90,17 +90,17 @@ class MemorySettings:
         return {**vars(self), **parts, **formula, "recipe": self.recipe.as_json()}
 
     def of(self, part: str) -> Storage:
-        """How a part lies, by its name in the layout."""
+        """How a part is stored, by its name in the layout."""
         return self.text_encoders if part.startswith("text_encoder") else self.vae if part == "vae" else self.denoiser
 
     @property
     def storage(self) -> tuple[Storage, Storage, Storage]:
-        """How all parts lie."""
+        """How all parts are stored."""
         return self.denoiser, self.text_encoders, self.vae
 
 
 def settings_of(config: RunConfig, *, style_refs: int = 20, bank: int = 1, size: int | None = None, on_gpu: bool = True) -> MemorySettings:
-    """What a configuration says, on a GPU of ``size`` bytes (None: not known), or on the CPU.
+    """The memory settings of a configuration, on a GPU of ``size`` bytes (None: unknown) or on the CPU.
 
     ``style_refs`` is the number of StyleRef pictures, ``bank`` that of the prompts to draw.
     """

@@ -1,4 +1,4 @@
-"""A base as its configuration files describe it: every network with its shapes, on the meta device, without a weight."""
+"""A base built from its configuration files: every network with its shapes, on the meta device, without weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from components.diffusion.planning.tracing import META
 
 
 class Tokens:
-    """A tokenizer's part in the shapes: prompts of its full length, and numbers for new tokens behind the vocabulary.
+    """A stand-in for a tokenizer that gets the shapes right: prompts of full length, and ids for new tokens after the vocabulary.
 
     ``folder`` holds ``tokenizer_config.json``; ``vocabulary`` is the number of rows of the text encoder's table.
     """
@@ -31,7 +31,7 @@ class Tokens:
         self.added_tokens_encoder: dict[str, int] = {}
 
     def __call__(self, prompts: str | Sequence[str], **options: Any) -> Any:
-        """Token ids: (N, L) on the CPU for tensors, else one a prompt."""
+        """Token ids: on the CPU, of shape (N, L), if tensors are requested; else one id per prompt."""
         if options.get("return_tensors") is None:
             return SimpleNamespace(input_ids=[0] if isinstance(prompts, str) else [[0]] * len(prompts))
         shape = (1 if isinstance(prompts, str) else len(prompts), options.get("max_length") or self.model_max_length)
@@ -39,28 +39,28 @@ class Tokens:
         return SimpleNamespace(input_ids=torch.zeros(shape, dtype=torch.long), attention_mask=mask)
 
     def apply_chat_template(self, messages: Sequence[dict[str, str]], **options: Any) -> str:
-        """What is said, and nothing around it."""
+        """The content of the last message, with nothing around it."""
         return messages[-1]["content"]
 
     def get_vocab(self) -> dict[str, int]:
-        """Only what was added: any new token is new."""
+        """Only the added tokens, so that no other token counts as known."""
         return dict(self.added_tokens_encoder)
 
     def add_tokens(self, names: Sequence[str]) -> int:
-        """Number new tokens behind the vocabulary."""
+        """Give new tokens the ids after the vocabulary. Returns how many there are."""
         for name in names:
             self.added_tokens_encoder[name] = self._vocabulary + len(self.added_tokens_encoder)
         return len(names)
 
     def convert_tokens_to_ids(self, names: Sequence[str]) -> list[int]:
-        """The numbers of added tokens."""
+        """The ids of added tokens."""
         return [self.added_tokens_encoder[name] for name in names]
 
 
 def family_from_configuration(folder: Path) -> Family:
-    """The family that a folder in diffusers layout describes, all parts in fp32, frozen and without memory.
+    """The family that a folder in diffusers layout describes, all parts in fp32, frozen and on the meta device.
 
-    InputError where a part's configuration is missing or no network can be made of it.
+    InputError if a part's configuration is missing or no network can be built from it.
     """
     layout = check_folder(folder, weights=False)
     present, parts = present_parts(folder), dict[str, Any]()
@@ -80,7 +80,7 @@ def family_from_configuration(folder: Path) -> Family:
 
 
 def network_of(folder: Path, library: str, name: str) -> Any:
-    """A network of the class ``name`` of diffusers or transformers, as the folder's ``config.json`` says, on the meta device."""
+    """A network of the class ``name`` of diffusers or transformers, built from the folder's ``config.json`` on the meta device."""
     import diffusers
     import transformers
 

@@ -1,7 +1,7 @@
-"""Bytes that are alive while real model code runs on tensors that have shapes and no memory (torch's ``meta`` device).
+"""Count live bytes while real model code runs on tensors that have shapes but no memory (torch's ``meta`` device).
 
-The code that trains and draws is run as it is, so that what it keeps for the backward pass, what it copies and when it lets go is
-counted and not guessed. Attention and autocast are put in as a GPU has them: the meta device knows neither.
+The code that trains and draws runs unchanged, so that what it keeps for the backward pass, what it copies and when it frees memory
+is counted, not guessed. Attention and autocast are replaced with what a GPU does, since the meta device has neither.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ FULL = frozenset((
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make and nobody has dropped yet; those ``known`` before do not count.
+    """Counts the bytes of all live storages that operations have created; those of ``known`` tensors do not count.
 
-    ``now`` are alive, ``peak`` were at most.
+    ``now`` is the current number of bytes, ``peak`` the highest so far.
     """
 
     def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
@@ -46,7 +46,7 @@ class LiveBytes(TorchDispatchMode):
         self._results: dict[Any, Any] = {}
 
     def reset_peak(self) -> None:
-        """Begin a new phase, in which only what is alive now and what comes counts."""
+        """Begin a new phase, whose peak starts at the bytes that are alive now."""
         self.peak = self.now
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -65,9 +65,9 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self._alive.pop(key)[1]
 
     def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Shapes are worked out in Python, which takes a millisecond; a network asks for the same ones again and again."""
+        """Call an operation, or repeat a known result: inferring shapes in Python takes a millisecond, and networks repeat operations."""
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta and args[0].dtype == torch.bool:
-            # Such questions are about masks: the longest prompt fills all of its places.
+            # Such values are asked of masks, which are all True for the longest prompt.
             return True
         if not _is_pure(func):
             return func(*args, **kwargs)
@@ -95,7 +95,7 @@ _PURE: dict[Any, bool] = {}
 
 
 def _is_pure(func: Any) -> bool:
-    """Whether an operation makes new tensors and touches no others."""
+    """Whether an operation creates new tensors, and neither changes nor aliases others."""
     if func not in _PURE:
         schema = func._schema
         _PURE[func] = not schema.is_mutable and not any(item.alias_info for item in (*schema.arguments, *schema.returns))
@@ -107,12 +107,12 @@ def _shape_key(value: Any) -> Any:
         return value.shape, value.stride(), value.dtype, value.device.type
     if isinstance(value, tuple | list):
         return tuple(_shape_key(item) for item in value)
-    # 1, 1.0 and True are equal, and give tensors of different types.
+    # 1, 1.0 and True are equal, but give tensors of different types.
     return type(value), value
 
 
 def _recipe(result: Any) -> Callable[[], Any] | bool:
-    """What makes such a result again; False where that is not a matter of shapes."""
+    """A function that makes such a result again; False if shapes alone do not determine it."""
     several = isinstance(result, tuple)
     items = result if several else (result,)
     if not all(item is None or (isinstance(item, torch.Tensor) and item.device == META) for item in items):
@@ -127,7 +127,7 @@ def _recipe(result: Any) -> Callable[[], Any] | bool:
 
 
 class _Attention(torch.autograd.Function):
-    """Fused attention's memory (Dao et al., 2022): the output and one number a row are kept, never the matrix of weights."""
+    """Fused attention's memory (Dao et al., 2022): the output and one number per row are kept, never the attention matrix."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -143,9 +143,9 @@ class _Attention(torch.autograd.Function):
 
 
 class _Fetched(torch.autograd.Function):
-    """A product with a frozen matrix that lies elsewhere or in fewer bits: it is written out for it, and again for the backward pass.
+    """A product with a frozen matrix that is offloaded or quantized: it is fetched for the product, and again for the backward pass.
 
-    Where a block is computed again (``keeps``), it stays from then until the block's backward pass.
+    If the block is recomputed (``keeps``), the matrix stays from the recomputation until the block's backward pass.
     """
 
     @staticmethod
@@ -164,9 +164,9 @@ class _Fetched(torch.autograd.Function):
 
 @dataclass
 class GpuFunctions(TorchFunctionMode):
-    """Functions as they are on a GPU: fused attention, autocast to ``half`` (None: off), and matrices that are ``fetched``, by id.
+    """Functions as on a GPU: fused attention, autocast to ``half`` (None: off), and matrices that are ``fetched``, by id.
 
-    ``keeps`` is whether blocks are computed again in the backward pass.
+    ``keeps`` says whether blocks are recomputed in the backward pass.
     """
 
     half: torch.dtype | None = None
@@ -192,12 +192,12 @@ class GpuFunctions(TorchFunctionMode):
 
     def _cast(self, value: Any, wanted: torch.dtype) -> Any:
         if isinstance(value, torch.Tensor):
-            # A matrix in fewer bits is written out in the type of what it meets, whatever that is.
+            # A fetched matrix takes the type of the other operand, whatever that is.
             if not value.is_floating_point() or value.dtype in (wanted, torch.float64) or id(value) in self.fetched:
                 return value
             if not (value.requires_grad and value.is_leaf and torch.is_grad_enabled()):
                 return value.to(wanted)
-            # Autocast keeps the copies of what trains until its block ends.
+            # Autocast keeps its copies of trained weights until its block ends.
             if id(value) not in self._casts:
                 self._casts[id(value)] = value.to(wanted)
             return self._casts[id(value)]
@@ -206,12 +206,12 @@ class GpuFunctions(TorchFunctionMode):
         return {key: self._cast(item, wanted) for key, item in value.items()} if isinstance(value, dict) else value
 
     def end_block(self) -> None:
-        """Autocast's block is over: it lets its copies go."""
+        """End autocast's block, which releases its copies."""
         self._casts.clear()
 
     @contextlib.contextmanager
     def autocast(self, *_: Any, enabled: bool = True, **__: Any) -> Iterator[None]:
-        """What ``torch.autocast`` is inside of :func:`on_gpu`: blocks that turn it off do, and it is never turned on anew."""
+        """Stands in for ``torch.autocast`` within :func:`on_gpu`: it can turn autocast off for a block, but never on."""
         before, self.half = self.half, self.half if enabled else None
         try:
             yield
@@ -221,14 +221,14 @@ class GpuFunctions(TorchFunctionMode):
 
 @contextlib.contextmanager
 def on_gpu(half: torch.dtype | None = None, fetched: Iterable[torch.Tensor] = (), *, keeps: bool = False) -> Iterator[GpuFunctions]:
-    """Within the block, code on the meta device takes the functions that it would take on a GPU, see :class:`GpuFunctions`."""
+    """Within the block, code on the meta device uses the functions that it would use on a GPU, see :class:`GpuFunctions`."""
     functions = GpuFunctions(half, frozenset(map(id, fetched)), keeps)
     with patch.object(torch, "autocast", functions.autocast), functions:
         yield functions
 
 
 def backward(loss: torch.Tensor) -> None:
-    """``loss.backward()``, with the functions of :func:`on_gpu` also where the forward pass is repeated."""
-    # The public entries put such modes aside for as long as they run.
+    """``loss.backward()`` that keeps the functions of :func:`on_gpu` in effect where the forward pass is recomputed."""
+    # The public entry points disable such modes while they run.
     engine = torch.autograd.Variable._execution_engine
     engine.run_backward((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)

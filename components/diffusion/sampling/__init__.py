@@ -1,1 +1,1 @@
-"""The sampler and what serves it."""
+"""Drawing pictures with a model: the sampler, guidance, restyling and serving."""

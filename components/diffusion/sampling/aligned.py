@@ -1,8 +1,8 @@
-"""Pictures drawn in line with one of the style's: StyleAligned (Hertz et al., 2024, arXiv 2312.02133), which trains nothing.
+"""Draw pictures aligned with one of the style's: StyleAligned (Hertz et al., 2024, arXiv 2312.02133), which trains nothing.
 
-The style's picture is denoised along with those that are drawn. In each self-attention layer their queries and keys take the mean and
-spread of its own (AdaIN), and they look at its places as well as at theirs. The paper inverts the picture to get its noisy latents; here
-they are the picture under noise that stays the same from step to step, as in training, which takes no forward.
+The style's picture is denoised along with those that are drawn. In each self-attention layer, their queries and keys take on the mean
+and standard deviation of its own (AdaIN), and they attend to its places as well as to their own. The paper inverts the picture to get
+its noisy latents; here it is noised as in training, with noise that stays the same from step to step, which costs no forward pass.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from components.diffusion.sampling.latents import encode
 
 
 class AlignedAttention:
-    """An attention processor: each group of ``rows`` rows looks at its first row, which is the style's picture."""
+    """An attention processor: each group of ``rows`` rows also attends to its first row, which is the style's picture."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
 
     def __call__(self, attention: Any, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        """(N, places, channels) to the same."""
+        """Self-attention of states (N, places, channels); returns the same shape."""
         count, places, _channels = hidden_states.shape
 
         def heads(values: torch.Tensor) -> torch.Tensor:
@@ -36,7 +36,7 @@ class AlignedAttention:
 
         query, key, value = (heads(layer(hidden_states)) for layer in (attention.to_q, attention.to_k, attention.to_v))
         query, key = self._in_line(query), self._in_line(key)
-        # To the style's picture itself the second copy of its places changes nothing.
+        # For the style's picture itself, the second copy of its places changes nothing.
         key, value = (torch.cat([each, self._first(each)], dim=2) for each in (key, value))
         found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(count, places, -1)
         for layer in attention.to_out:
@@ -55,7 +55,7 @@ class AlignedAttention:
 
 
 class Aligned:
-    """The picture that a model is drawn in line with, at the size of the drawing."""
+    """The picture that drawings are aligned with, at their size."""
 
     def __init__(self, bundle: Bundle, settings: SamplingSection) -> None:
         assert bundle.aligned_to is not None
@@ -68,14 +68,14 @@ class Aligned:
         self.job = Job(PromptRequest("reference", "", bundle.aligned_to.prompt, bundle.aligned_to.prompt), 0, 0)
 
     def before(self, latents: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """A branch's latents (N, C, h, w) with the style's picture before them, as noisy as they are."""
+        """A branch's latents (N, C, h, w), preceded by the style's picture at the same noise level."""
         times = time.reshape(1).round().long() if not time.is_floating_point() else time.reshape(1)
         noisy, _ = self._family.objective.corrupt(self._clean, self._noise, times.to(self._clean.device))
         return torch.cat([noisy.to(latents), latents])
 
     @contextlib.contextmanager
     def attention(self, rows: int) -> Iterator[None]:
-        """Within the block self-attention is that of groups of so many rows."""
+        """Within the block, self-attention is aligned in groups of ``rows`` rows."""
         layers = [module for name, module in self._family.denoiser.named_modules() if name.endswith(".attn1")]
         before = [layer.processor for layer in layers]
         for layer in layers:

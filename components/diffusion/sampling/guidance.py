@@ -1,7 +1,7 @@
-"""Guidance: the predictions of several prompts, of the model or of its base, put together linearly at each step of drawing.
+"""Guidance: predictions for several prompts, by the model or by its base, combined linearly at each denoising step.
 
-Classifier-free guidance (Ho & Salimans, 2022) is the formula of two branches; :class:`components.core.config.GuidanceSection` says
-what else there is. The branches of one network are evaluated in one batch.
+Classifier-free guidance (Ho & Salimans, 2022) is the formula with two branches; :class:`components.core.config.GuidanceSection`
+describes what else there is. The branches of one network are evaluated in one batch.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from components.diffusion.training.caches import PromptCache
 
 FIELD = "sampling.guidance_formula"
 IDENTITY = {TOKEN: "identifier", NEGATIVE: "negative_vectors", "full_negative": "negative_vectors"}
-"""The setting of the method that what stands in a place of a template comes from."""
+"""For each placeholder of a template, the method's setting that provides what fills it."""
 Predict = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
-"""The guided prediction, shape (N, C, h, w), for scaled latents of that shape at a sampler's timestep, by that step's number."""
+"""The guided prediction, shape (N, C, h, w), for scaled latents of that shape, the sampler's timestep and the step's number."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """scale · (toward − away_from) of two branches' predictions; where ``centred``, less the mean of each channel of each picture."""
+    """scale · (toward − away_from) of two branches' predictions; if ``centred``, minus the mean of each channel of each picture."""
 
     scale: float
     away_from: str
@@ -49,26 +49,26 @@ class Difference:
 
 @dataclass(frozen=True)
 class Combination:
-    """A formula at one level of noise: the prediction of ``start``, and the ``differences`` on it."""
+    """A formula at one level of noise: the prediction of ``start``, plus the ``differences``."""
 
     start: str
     differences: tuple[Difference, ...] = ()
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """The branches that it takes, in the order of the batch: the prompt is always among them, and the last."""
+        """The branches that it needs, in the order of the batch: the prompt is always among them, in last place."""
         named = [self.start, *(name for each in self.differences for name in (each.away_from, each.toward))]
         return (*(name for name in dict.fromkeys(named) if name != PROMPT), PROMPT)
 
     def of(self, predictions: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The combined prediction of each branch's."""
+        """The combination of the branches' predictions."""
         found = predictions[self.start]
         for each in self.differences:
             found = found + each.of(predictions)
         return found
 
     def coefficients(self) -> dict[str, float]:
-        """What each branch counts, where no difference is centred; those that count nothing are left out."""
+        """The coefficient of each branch, if no difference is centred; those of zero are left out."""
         found = {self.start: 1.0}
         for each in self.differences:
             found[each.toward] = found.get(each.toward, 0.0) + each.scale
@@ -77,10 +77,10 @@ class Combination:
 
 
 def combination_at(formula: GuidanceSection, guidance: float, log_snr: float = 0.0, share: float = 0.0) -> Combination:
-    """The formula at a noise level's log SNR, where a ``share`` of the steps is done.
+    """The formula at a noise level's log SNR, when a ``share`` of the steps is done.
 
-    Branches that would not count are left out, so that guidance of 1 takes the prompt alone: a term of scale 0 falls away, and one of
-    scale 1 from the start is a start at its other end.
+    Branches without effect are left out, so that guidance of 1 needs the prompt alone: a term of scale 0 is dropped, and one of scale 1
+    that leads away from the start makes its other end the start.
     """
     lengths = [(term, formula.length(term, guidance)) for term in formula.terms]
     differences = [
@@ -96,7 +96,7 @@ def combination_at(formula: GuidanceSection, guidance: float, log_snr: float = 0
 
 
 def branches_of(formula: GuidanceSection, guidance: float) -> tuple[str, ...]:
-    """The branches that any step takes, in the order of the batch."""
+    """The branches that the steps may need, in the order of the batch."""
     everywhere = tuple(term.model_copy(update={"log_snr": None, "steps": None}) for term in formula.terms)
     return combination_at(formula.model_copy(update={"terms": everywhere}), guidance).branches
 
@@ -104,22 +104,22 @@ def branches_of(formula: GuidanceSection, guidance: float) -> tuple[str, ...]:
 def _applies(term: TermSection, log_snr: float, share: float) -> bool:
     low, high = term.log_snr or (None, None)
     first, last = term.steps or (0.0, 1.0)
-    # The last step is at a share below 1.
+    # The share of the last step is below 1.
     return (low is None or low <= log_snr) and (high is None or log_snr < high) and first <= share < last
 
 
 def formula_of(settings: SamplingSection) -> GuidanceSection:
-    """The formula of the settings; plain guidance where they have none."""
+    """The formula of the settings; plain guidance if they have none."""
     return settings.guidance_formula or PLAIN
 
 
 def is_plain(settings: SamplingSection) -> bool:
-    """Whether they guide from the negative prompt to the prompt, and by nothing else."""
+    """Whether the settings guide from the negative prompt to the prompt, and by nothing else."""
     return formula_of(settings) == PLAIN
 
 
 def branch_prompt(name: str, request: PromptRequest, settings: SamplingSection) -> str:
-    """A branch's prompt for a request. ConfigError where the template asks for tokens that the request does not have."""
+    """A branch's prompt for a request. ConfigError if the template asks for tokens that the request does not have."""
     if name in (PROMPT, NEGATIVE):
         return request.full_prompt if name == PROMPT else settings.negative_prompt
     template = formula_of(settings).branches[name].prompt
@@ -142,7 +142,7 @@ def branch_prompt(name: str, request: PromptRequest, settings: SamplingSection) 
 
 
 def describe_guidance(request: PromptRequest, bundle: Bundle, settings: SamplingSection) -> dict[str, Any]:
-    """What a picture depends on besides the plain settings: nothing where these are all; else the formula, prompts, and the base."""
+    """What a picture depends on because of guidance: nothing if it is plain; else the formula, the branches' prompts and any base."""
     if is_plain(settings):
         return {}
     formula = formula_of(settings)
@@ -175,11 +175,11 @@ class _Side:
 
 
 class Guidance:
-    """The formula of a drawing, with the networks and the prompts that it takes.
+    """The guidance formula of a drawing, with the networks and the prompts that it needs.
 
     Raises:
-        ConfigError: the base guides by itself, and the formula is not plain.
-        InputError: a branch has the base's weights, and the base is not here.
+        ConfigError: the base is guidance-distilled, and the formula is not plain.
+        InputError: a branch uses the base's weights, and the base is not available.
     """
 
     def __init__(self, bundle: Bundle, settings: SamplingSection) -> None:
@@ -206,7 +206,7 @@ class Guidance:
 
     @property
     def families(self) -> list[Family]:
-        """The networks that take part: the model, and its base if need be."""
+        """The networks that take part: the model and, if needed, its base."""
         return [side.family for side in self._sides]
 
     def read(self, jobs: Sequence[Job]) -> None:

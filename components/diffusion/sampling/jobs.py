@@ -1,4 +1,4 @@
-"""What is to be drawn: prompts as the model gets them, and a picture with its seed for each."""
+"""What to draw: prompts as the model gets them, and the pictures of each with their seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.core.errors import InputError
 class PromptRequest:
     """One prompt to draw: its id and category in the bank, the bank's text, and the whole prompt that the model gets.
 
-    ``tokens`` are the identifiers that it asks for, ``negatives`` those with a negative token, and that token: what stands for
+    ``tokens`` are the identifiers that it asks for; ``negatives`` are pairs of an identifier and its negative token. They fill
     ``{token}`` and ``{negative}`` in the prompts of other branches, see :mod:`components.diffusion.sampling.guidance`.
     """
 
@@ -37,12 +37,12 @@ class Job:
 
     @property
     def file_name(self) -> str:
-        """``<prompt id>-r<repeat>.png``, the id as :func:`safe_name` has it."""
+        """``<prompt id>-r<repeat>.png``, the id as :func:`safe_name` returns it."""
         return f"{safe_name(self.request.id)}-r{self.repeat}.png"
 
 
 def safe_name(name: str) -> str:
-    """The name, where a file can be called so; else what of it can stand in a file's name, with a digest."""
+    """The name, if it is safe as a file's name; else those of its characters that are, with a digest."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] + "-" + digest_value(name)[:8]
     return name.lstrip("-")

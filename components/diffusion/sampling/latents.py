@@ -1,4 +1,4 @@
-"""Pictures as the latents that drawing begins with, or looks at."""
+"""Encode pictures to the latents that drawing starts from or is aligned with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pixels_of(path: Path, size: Size) -> torch.Tensor:
 
 
 def encode(family: Family, paths: Sequence[Path], size: Size) -> torch.Tensor:
-    """Latents of pictures cut to a size, (N, C, h, w): the VAE's means. InputError names a picture with NaN."""
+    """Latents of pictures cut to a size, (N, C, h, w): the VAE's means. InputError names a picture whose latents are not finite."""
     pixels = torch.stack([pixels_of(path, size) for path in paths]).to(family.device)
     latents = family.sample_latents(family.encode_images(pixels), None)
     for path, row in zip(paths, latents, strict=True):

@@ -1,4 +1,4 @@
-"""What one request for pictures may ask for. Whoever runs the server sets the limits, by environment variables."""
+"""Limits of one request for pictures, set by the server's operator through environment variables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEEDS = (0, 2**63 - 1)
 class Limits:
     """Upper bounds of one request, each set by ``STYLEFORGE_SERVE_MAX_`` and its name in capitals.
 
-    ``prompt`` is in characters, ``count`` in pictures a prompt, ``steps`` in denoising steps, ``pictures`` in all pictures,
+    ``prompt`` is in characters, ``count`` in pictures per prompt, ``steps`` in denoising steps, ``pictures`` in all pictures,
     ``pixels`` in pixels of all pictures together, and ``batch`` in pictures that are drawn at once.
     """
 
@@ -33,7 +33,7 @@ class Limits:
 
     @classmethod
     def from_environment(cls) -> Limits:
-        """The defaults, and what the environment sets. InputError where a variable is no positive whole number."""
+        """The defaults, overridden by the environment. InputError if a variable is not a positive whole number."""
         given = {field.name: os.environ.get(PREFIX + field.name.upper(), "").strip() for field in fields(cls)}
         for name, text in given.items():
             if text and not (text.isascii() and text.isdigit() and int(text) > 0):
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Request:
-    """Checked: the prompts, ``count`` pictures of each, the seed, and how they are drawn."""
+    """A checked request: the prompts, ``count`` pictures of each, the seed, and how they are drawn."""
 
     prompts: tuple[str, ...]
     count: int
@@ -56,11 +56,11 @@ def check_request(
     prompts: Sequence[str], params: Mapping[str, Any], own: Drawing, size: tuple[int, int], limits: Limits | None = None, *,
     scaled: bool = True,
 ) -> Request:  # fmt: skip
-    """A request within the limits, for a model with pictures of ``size`` (height, width) pixels. InputError names the value and its bounds.
+    """Check a request to a model with pictures of ``size`` (height, width) pixels. InputError names a value out of bounds and the bounds.
 
-    ``params`` are ``seed``, ``steps``, ``guidance`` and ``count``; what is missing or None gets its default: 0, the model's own, 1.
-    The model's own steps and guidance are always allowed, since it was scored with them; no other guidance where none of its scales is
-    to be chosen (``scaled`` is False).
+    ``params`` are ``seed``, ``steps``, ``guidance`` and ``count``; where missing or None, they default to 0, the model's own steps and
+    guidance, and 1. The model's own steps and guidance are always allowed, since it was scored with them. If its guidance scales are
+    fixed (``scaled`` is False), no other guidance is allowed.
     """
     limits = limits or Limits()
     defaults = {"seed": 0, "steps": own.steps, "guidance": own.guidance, "count": 1}
@@ -75,7 +75,7 @@ def check_request(
     _within("count", value["count"], 1, limits.count)
     _within("number of prompts", len(prompts), 1, limits.pictures)
     for prompt in prompts:
-        # Half of a character, which JSON can hold and no file can.
+        # A lone surrogate, half of a character, can be in JSON but not in a file.
         if not isinstance(prompt, str) or prompt != prompt.encode("utf-8", "replace").decode():
             raise InputError(f"prompt={prompt!r}", "is no text", expected="text", remedy="several prompts are several rows")
         if len(prompt) > limits.prompt:

@@ -15,10 +15,10 @@ from components.diffusion.sampling.jobs import PromptRequest
 
 
 def request_for(identity: str, category: str, text: str, template: str, concepts: Sequence[Mapping[str, Any]] = ()) -> PromptRequest:
-    """A prompt in the template, with the tokens that its category asks for; one that names a token is taken as it stands.
+    """A prompt in the template, with the tokens that its category asks for; a prompt that names a token is used as it is.
 
-    ``template`` holds ``{prompt}``, and ``{token}`` where the style is asked for; ``concepts`` are each ``token`` with its
-    ``categories``, and its ``negative`` token where it has one, as ``styleforge.json`` lists them.
+    ``template`` holds ``{prompt}``, and ``{token}`` if it asks for the style; ``concepts`` hold each ``token`` with its
+    ``categories`` and, if it has one, its ``negative`` token, as ``styleforge.json`` lists them.
     """
     named = [str(row["token"]) for row in concepts if names_token(text, [str(row["token"])])]
     tokens = named or tokens_for(concepts, category)
@@ -30,7 +30,7 @@ def request_for(identity: str, category: str, text: str, template: str, concepts
 def prompt_requests(
     card: Mapping[str, Any], settings: SamplingSection, prompts: Sequence[str], *, plain: bool = False
 ) -> list[PromptRequest]:
-    """One request for each different prompt, in the order in which they first occur; InputError where one is empty.
+    """One request for each distinct prompt, in the order in which they first occur; InputError if one is empty.
 
     ``card`` is the model's, see :mod:`components.core.model_card`; with ``plain`` the template is the style-free one.
     """
@@ -41,13 +41,13 @@ def prompt_requests(
 
 
 def picture_request(card: Mapping[str, Any], settings: SamplingSection, identity: str, caption: str) -> PromptRequest:
-    """The prompt that draws what a picture shows in the style; without a caption it asks for the style alone."""
+    """The request to draw, in the style, what a picture's caption says; without a caption it asks for the style alone."""
     request = request_for(identity, "restyle", caption, settings.style_template, _all_concepts(card))
     return request if caption else replace(request, full_prompt=request.full_prompt.rstrip(" ,;:"))
 
 
 def _all_concepts(card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A user's prompt is of no category, so it asks for all concepts."""
+    """All concepts, without categories: a user's prompt has no category, so it asks for every concept."""
     return [{**row, "categories": None} for row in card.get("concepts") or [{"token": card.get("identifier", "")}]]
 
 

@@ -1,6 +1,7 @@
-"""A person's own pictures in a learned style: noised up to a level and denoised from there by the style's prompt, and the cheap way.
+"""Redraw a user's own pictures in a learned style: noise them to a level and denoise from there by the style's prompt.
 
-SDEdit (Meng et al., 2022) with the one sampler; the noise may be the model's own, as in InST (Zhang et al., 2023, arXiv 2211.13203).
+This is SDEdit (Meng et al., 2022) with the common sampler; the noise may be the model's own prediction, as in InST (Zhang et al., 2023,
+arXiv 2211.13203). As a cheap baseline there is AdaIN of latents.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class Content:
 class Manner:
     """How far a picture is redrawn.
 
-    ``strength`` is the part of the sampler's steps that are taken: 0 gives the picture as the VAE returns it, 1 begins with noise alone.
-    With ``keep_structure`` the noise is what the model itself sees in the picture at that level, which remembers it; without, it is random.
+    ``strength`` is the share of the sampler's steps that are taken: 0 returns the picture as the VAE decodes it, 1 starts from the
+    sampler's first noise level. With ``keep_structure`` the noise is what the model itself predicts for the picture at its level, which
+    preserves the picture's structure; otherwise it is random.
     """
 
     strength: float = 0.6
@@ -58,9 +60,9 @@ class Manner:
 
 
 def group_by_size(family: Family, contents: Sequence[Content], settings: SamplingSection) -> dict[Size, list[Content]]:
-    """The pictures by the size, (height, width) in pixels, that each is cut to: as in training, that of the model's area that keeps most.
+    """The pictures by the size, (height, width) in pixels, that each is cut to.
 
-    The area is that of the size that the model draws.
+    As in training, it is the size that keeps most of the picture, among those of about the area that the model draws.
     """
     height, width = family.picture_size(settings)
     sizes = [(height, width), *bucket_sizes(round(math.sqrt(height * width)), family.size_step)]
@@ -72,16 +74,16 @@ def group_by_size(family: Family, contents: Sequence[Content], settings: Samplin
 
 
 def as_cut(path: Path, size: Size) -> np.ndarray:
-    """A picture as it is restyled: resized and cut to ``size``, uint8 (H, W, 3)."""
+    """A picture as it enters restyling: resized and cut to ``size``, uint8 (H, W, 3)."""
     return to_uint8(pixels_of(path, size).unsqueeze(0))[0]
 
 
 def restyle(
     bundle: Bundle, contents: Sequence[Content], size: Size, settings: SamplingSection, seed: int, manner: Manner, files: Mapping[str, Path]
 ) -> Iterator[int]:
-    """Restyle pictures of one size into ``files``, by the ids of their requests; yields how many are done, those there already first.
+    """Restyle pictures of one size into ``files``, by request id; yields the number of existing ones, then of those done with each batch.
 
-    A file that was drawn from the same picture by the same model and settings stays. A picture is the same whatever the batch, as with
+    A file that was drawn from the same picture by the same model and settings is kept. A picture is the same whatever the batch, as with
     :func:`components.diffusion.sampling.sampler.sample_bank`.
 
     Raises:
@@ -110,7 +112,7 @@ def _start(
     family: Family, contents: Mapping[Job, Content], size: Size, manner: Manner, guidance: float, jobs: Sequence[Job], noise: torch.Tensor,
     scheduler: Any, prompts: PromptCache,
 ) -> tuple[torch.Tensor, int]:  # fmt: skip
-    """Latents of the jobs' pictures at the level of the first step that is taken, and its number: a ``Start`` of the sampler."""
+    """A ``Start`` of the sampler: latents of the jobs' pictures at the noise level of the first step taken, and its number."""
     clean = encode(family, [contents[job].path for job in jobs], size)
     first = manner.first_step(len(scheduler.timesteps))
     if first == len(scheduler.timesteps):
@@ -126,11 +128,11 @@ def _start(
 
 
 def _noised(scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, first: int) -> torch.Tensor:
-    """Latents at the level of a sampler's step, scaled as the sampler has them; the sampler then begins at that step."""
+    """Latents noised to the level of step ``first``, as the sampler scales them; the sampler is set to begin at that step."""
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
     times = scheduler.timesteps[first].expand(len(clean))
-    # Schedulers of flows have another name for it, and another order.
+    # Flow schedulers have another name for it, and another order of arguments.
     noisy = scheduler.scale_noise(clean, times, noise) if hasattr(scheduler, "scale_noise") else scheduler.add_noise(clean, noise, times)
     return torch.as_tensor(noisy)
 
@@ -150,7 +152,7 @@ def adain(content: torch.Tensor, style: Moments) -> torch.Tensor:
 
 
 def style_moments(bundle: Bundle, style_ref: Sequence[Path], size: Size) -> Moments:
-    """Those of StyleRef's latents, cut to a size: of each picture, and of these the mean, (C,) each."""
+    """Moments of the latents of StyleRef pictures, cut to a size: the mean over the pictures, (C,) each."""
     bundle.family.turn("vae")
     found = [moments(encode(bundle.family, [path], size)) for path in style_ref]
     mean, std = (torch.cat(rows).mean(0) for rows in zip(*found, strict=True))
@@ -158,6 +160,6 @@ def style_moments(bundle: Bundle, style_ref: Sequence[Path], size: Size) -> Mome
 
 
 def transfer_moments(bundle: Bundle, paths: Sequence[Path], size: Size, style: Moments) -> np.ndarray:
-    """The baseline that no model learned: pictures with the statistics of the style's latents, uint8 (N, H, W, 3)."""
+    """The baseline without a learned style: pictures with the statistics of the style's latents, uint8 (N, H, W, 3)."""
     bundle.family.turn("vae")
     return to_uint8(bundle.family.decode_latents(adain(encode(bundle.family, paths, size), style)))

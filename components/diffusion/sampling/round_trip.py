@@ -1,4 +1,4 @@
-"""What a base's VAE leaves of a picture: nothing that the base draws can be nearer to it."""
+"""What a base's VAE preserves of a picture: nothing that the base draws can be closer to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.diffusion.training.variety import Variant
 
 
 def round_trip(bundle: Bundle, pictures: Sequence[Image.Image]) -> Iterator[tuple[Image.Image, Image.Image]]:
-    """Each picture as training cuts it at the base's own size, and the mean of its latents decoded; both RGB, one at a time."""
+    """Yield each picture as training cuts it at the base's own size, and the decoded mean of its latents; both RGB."""
     family = bundle.family
     sizes = bucket_sizes(family.resolution, family.size_step)
     family.turn("vae")

@@ -1,7 +1,7 @@
-"""The one sampler: batched across prompts, every picture with a random generator of its own, so that batches and shards change nothing.
+"""The sampler: batched across prompts, every picture with its own random generator, so that batches and shards change nothing.
 
-A picture is the same whatever the batch size, the shard and the company it is drawn in, up to what matrix products of
-another shape round differently: at most ``TOLERANCE`` of 255 levels.
+A picture is the same whatever the batch size, the shard and the other pictures of its batch, up to the rounding of matrix
+products of different shapes: at most ``TOLERANCE`` of 255 levels.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ TOLERANCE = 2
 """Greatest difference, in levels of 0–255, between two drawings of one picture in batches of different size, in fp32."""
 CHUNK = "styleforge"
 TOGETHER = 256
-"""Pictures whose prompts are encoded at once where parts take turns on the GPU, and are kept at all."""
+"""Number of pictures whose prompts are kept at a time and, where parts take turns on the GPU, are encoded at once."""
 _LEFTOVER = ".*.tmp.png"
 Start = Callable[[Sequence[Job], torch.Tensor, Any, PromptCache], tuple[torch.Tensor, int]]
-"""Where the denoising of a batch begins: its jobs, Gaussian noise (N, C, h, w), the sampler and the prompts give latents of that shape
-and the number of the first step."""
+"""Where the denoising of a batch begins: from its jobs, Gaussian noise (N, C, h, w), the sampler and the prompts, it returns latents of
+that shape and the number of the first step."""
 
 
 def sample_bank(
@@ -55,12 +55,12 @@ def sample_bank(
     *,
     in_training: bool = False,
 ) -> Path:
-    """Draw a prompt bank into ``out``, and return it: ``images/<prompt id>-r<repeat>.png`` and ``metadata.jsonl``.
+    """Draw a prompt bank into ``out``: ``images/<prompt id>-r<repeat>.png`` and ``metadata.jsonl``. Returns ``out``.
 
-    Called again it draws only what is missing, half-written, or was drawn otherwise. A ``shard`` (i, n) draws every n-th batch,
-    beginning with the i-th, into a folder of its own, see :func:`merge_shards`: whole batches, so that no picture is drawn in other
-    company. ``in_training`` leaves the parts as the next step needs them; ``out`` must be empty then, since a model's digest is that
-    of its base as long as it trains.
+    Called again, it draws only what is missing, half-written, or was drawn differently. A ``shard`` (i, n) draws every n-th batch,
+    beginning with the i-th, into its own folder, see :func:`merge_shards`; as it takes whole batches, every picture is drawn in the
+    same batch as without shards. ``in_training`` leaves the parts as the next training step needs them; ``out`` must then be empty,
+    since a model that trains has the digest of its base.
 
     Raises:
         InputError: two prompts have one id, or there is no such shard.
@@ -84,7 +84,7 @@ def sample_bank(
         pending: Iterable[None] = ()
         for batch, pixels in draw_batches(bundle, missing, settings, in_training=in_training):
             list(pending)
-            # Compressing the last batch's pictures goes on beside the drawing of the next.
+            # The last batch's pictures are compressed while the next batch is drawn.
             pending = writer.map(write_png, [images / job.file_name for job in batch], pixels, [about[job] for job in batch])
             advance(len(batch))
         list(pending)
@@ -93,7 +93,7 @@ def sample_bank(
 
 
 def merge_shards(shards: Sequence[Path], out: Path) -> Path:
-    """Put the shards' pictures and rows together into one folder, as if it had been drawn at once."""
+    """Merge the shards' pictures and rows into one folder, as if it had been drawn at once."""
     rows = sorted(
         ((row, Path(shard)) for shard in shards for row in read_jsonl(Path(shard) / "metadata.jsonl")),
         key=lambda pair: pair[0]["file_name"],
@@ -112,11 +112,12 @@ def merge_shards(shards: Sequence[Path], out: Path) -> Path:
 def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, count: int, settings: SamplingSection, seed: int) -> Path:
     """Pictures that the base itself draws for a class prompt (DreamBooth's Aux), cached by content under STYLEFORGE_HOME.
 
-    Each of ``count`` pictures has a seed of its own; the bank and ``repeats`` of the settings do not matter. Returns a folder as
+    Each of the ``count`` pictures has its own seed; the bank and ``repeats`` of the settings are ignored. Returns a folder as
     :func:`sample_bank` writes it.
     """
     bundle = bundle_or_path if isinstance(bundle_or_path, Bundle) else load_bundle(bundle_or_path)
-    # A negative prompt is meant for the style's pictures. It is often the class prompt itself, away from which nothing is left to draw.
+    # A negative prompt is meant for the style's pictures. It is often the class prompt itself, and guiding away from that would leave
+    # nothing to draw.
     settings = settings.without_style().model_copy(update={"repeats": count, "negative_prompt": ""})
     request = PromptRequest("class", "class", prompt, prompt)
     key = digest_value([describe(Job(request, 0, seed), bundle, settings), count])[:24]
@@ -128,7 +129,7 @@ def sample_class_pictures(bundle_or_path: Bundle | str | Path, prompt: str, coun
 def draw_pictures(
     bundle: Bundle, requests: Sequence[PromptRequest], settings: SamplingSection, seed: int, *, in_training: bool = False
 ) -> Iterator[tuple[PromptRequest, Image.Image]]:
-    """One picture of each prompt, in memory, in the order of their ids. ``in_training`` leaves the parts as the next step needs them."""
+    """Draw one picture per prompt, in memory, sorted by id. ``in_training`` leaves the parts as the next training step needs them."""
     for batch, pixels in draw_batches(bundle, jobs_for(requests, 1, seed), settings, in_training=in_training):
         for job, array in zip(batch, pixels, strict=True):
             yield job.request, Image.fromarray(array)
@@ -183,9 +184,9 @@ def draw_batches(
         return
     family, device, guidance = bundle.family, bundle.family.device, Guidance(bundle, settings)
     for part in [part for each in guidance.families for part in each.parts.values()] if not in_training else ():
-        # Convolutions alone are a quarter to a third faster so, on CPUs as on tensor cores; it moves no value.
+        # Convolutions alone become a quarter to a third faster, on CPUs as on tensor cores; no value changes.
         part.to(memory_format=torch.channels_last)
-    # What inference mode leaves behind, in a module's cache or a buffer, autograd refuses.
+    # Autograd refuses tensors that inference mode leaves behind in a module's cache or buffer.
     without_gradients = torch.no_grad if in_training else torch.inference_mode
     # bf16 on an accelerator that has it; fp32 on the CPU.
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -195,7 +196,7 @@ def draw_batches(
         if first % together == 0:
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 guidance.read(jobs[first : first + together])
-        # Closed before the yield: the mode is the thread's, and must not reach the caller.
+        # Closed before the yield: the mode applies to the whole thread, and must not reach the caller.
         with without_gradients(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             pixels = family.decode_latents(denoise(bundle, batch, settings, guidance, start))
         if not torch.isfinite(pixels).all():
@@ -213,13 +214,13 @@ def denoise(bundle: Bundle, jobs: Sequence[Job], settings: SamplingSection, guid
     drawing, shape = family.drawing(settings), family.latent_shape(*family.picture_size(settings))
     scheduler = family.objective.sampler(drawing.scheduler, drawing.steps, shape[1] * shape[2], device)
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
-    # A list of one is handled by diffusers as one stream for the batch, which is the same here.
+    # diffusers handles a list of one as a single stream for the batch, which is the same here.
     options = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
     latents = torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators]).to(device)
     if start:
         latents, first = start(jobs, latents, scheduler, guidance.prompts)
     else:
-        # Flows begin with noise of one size; schedules of discrete steps with that of their first one.
+        # Flows begin with unit noise; discrete schedules with noise of the size that their first step expects.
         latents, first = latents * float(getattr(scheduler, "init_noise_sigma", 1.0)), 0
     predict = guidance.for_jobs(jobs, len(scheduler.timesteps))
     for step, timestep in enumerate(scheduler.timesteps[first:], first):

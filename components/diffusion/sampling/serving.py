@@ -38,15 +38,15 @@ _logger = logging.getLogger(__name__)
 
 
 def _load_pyfunc(path: str) -> StyleModel:
-    """What MLflow calls with the model's folder."""
+    """Load a model from its folder, for MLflow."""
     return StyleModel(Path(path))
 
 
 class StyleModel:
-    """A loaded style model that draws as ``styleforge sample`` does. Requests are drawn one after the other.
+    """A loaded style model that draws as ``styleforge sample`` does, one request at a time.
 
     Raises:
-        InputError: the folder is no whole model, its base is missing, or a limit is not a positive number.
+        InputError: the folder is not a whole model, its base is missing, or a limit is not a positive whole number.
         ServiceUnreachable: the base is on a hub that does not answer.
     """
 
@@ -60,7 +60,7 @@ class StyleModel:
         if formula.base_branches:
             _logger.info("it is guided by its base too, digest %s", self._bundle.frozen.digest[:16])
         self._scaled = formula.scaled
-        # Every picture names its model by this, and hashing gigabytes belongs to the start, not to somebody's first request.
+        # Every picture names its model by this digest, and hashing gigabytes belongs in the start-up, not in somebody's first request.
         _logger.info("serving %s, digest %s, on %s", folder, self._bundle.digest[:16], self._bundle.family.device)
         self._turn = threading.Lock()
 
@@ -70,12 +70,12 @@ class StyleModel:
         ``model_input`` has the column ``prompt``; ``params`` are those of :func:`components.diffusion.sampling.limits.check_request`.
 
         Returns:
-            A row a picture, in the order of the prompts: ``prompt``, ``full_prompt``, ``seed`` (the picture's own, derived
+            One row per picture, in the order of the prompts: ``prompt``, ``full_prompt``, ``seed`` (the picture's own, derived
             from the request's), ``width`` and ``height`` in pixels, and ``image``, a PNG in base64.
 
         Raises:
-            MlflowException: status 400 for a request out of bounds, 429 where the memory does not suffice, 503 where the
-                request's time has passed before its turn came, 500 for anything else.
+            MlflowException: status 400 for a request out of bounds, 429 if memory runs out, 503 if the request times out before
+                its turn comes, 500 for anything else.
         """
         try:
             request = check_request(
@@ -91,7 +91,7 @@ class StyleModel:
                 self._check_lengths(requests)
                 try:
                     rows = self._draw(requests, request)
-                # What goes wrong in drawing is not the client's fault: MLflow would say 400, with a stack trace.
+                # What goes wrong in drawing is not the client's fault, but MLflow would answer 400, with a stack trace.
                 except torch.OutOfMemoryError as error:
                     _logger.exception("out of memory")
                     raise _answer(429, f"too little memory for a batch; the server's operator can set {PREFIX}BATCH") from error
@@ -103,7 +103,7 @@ class StyleModel:
         return [row for prompt in request.prompts for row in rows[prompt]]
 
     def _check_lengths(self, requests: Sequence[PromptRequest]) -> None:
-        """A prompt whose end would be cut off is refused: nobody reads the server's warnings."""
+        """Refuse (InputError) a prompt whose end would be cut off, since nobody reads the server's warnings."""
         family = self._bundle.family
         for row, length in zip(requests, family.prompt_lengths([row.full_prompt for row in requests]), strict=True):
             if length > family.limit:
@@ -114,8 +114,8 @@ class StyleModel:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """One request at a time: the device has no more to give, and tokenizers are not safe for threads."""
-        # The server has told the client that time is up by then, so drawing would only hold up those who still wait.
+        """Admit one request at a time: the device has no capacity for more, and tokenizers are not thread-safe."""
+        # By then the server has told the client that time is up, so drawing would only hold up those who still wait.
         seconds = float(os.environ.get(TIMEOUT) or -1)
         if not self._turn.acquire(timeout=seconds):
             raise _answer(503, f"busy with other requests for more than {seconds:g} s; try again later")
@@ -159,7 +159,7 @@ def _find_base(folder: Path) -> Path:
 
 
 def _pocket_base(model: str) -> Path:
-    """The embedded weights. The code beside a registered model has none of its own, so an installed StyleForge is looked for."""
+    """The embedded weights. The code that comes with a registered model has none, so an installed StyleForge is looked for."""
     here = pocket_weights(POCKET_BASES[model])
     if here.is_dir():
         return here

@@ -1,4 +1,4 @@
-"""Aspect-ratio buckets: a picture trains at the size of about the base's area that cuts least of it away."""
+"""Aspect-ratio buckets: of the sizes with about the base's area, a picture trains at the one that crops it least."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 Size = tuple[int, int]
 """(height, width) in pixels."""
 MAX_RATIO = 2.0
-"""Longer side by shorter side of the most elongated bucket; what a picture has beyond is cut away."""
+"""Ratio of the longer to the shorter side of the most elongated bucket; pictures beyond that ratio are cropped."""
 
 
 def bucket_sizes(side: int, step: int) -> list[Size]:
-    """The sizes of at most ``side``² pixels, multiples of ``step`` up to ``MAX_RATIO``, as large as their sides allow; the square first."""
+    """The largest sizes of at most ``side``² pixels, in multiples of ``step``, up to the ratio ``MAX_RATIO``; the square first."""
     widths = range(math.ceil(side / math.sqrt(MAX_RATIO) / step) * step, int(side * math.sqrt(MAX_RATIO)) + 1, step)
     found = {(side * side // width // step * step, width) for width in widths}
     sizes = {size for size in found | {(width, height) for height, width in found} if max(size) <= MAX_RATIO * min(size)}
@@ -20,7 +20,7 @@ def bucket_sizes(side: int, step: int) -> list[Size]:
 
 
 def bucket_for(size: tuple[int, int], buckets: Sequence[Size]) -> Size:
-    """The bucket of a picture of ``size`` (width, height): the one that keeps most of it; of several the first."""
+    """The bucket for a picture of ``size`` (width, height): the one that keeps most of it; of several, the first."""
     return max(buckets, key=lambda bucket: _part_kept(size, bucket))
 
 

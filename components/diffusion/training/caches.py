@@ -1,4 +1,4 @@
-"""What need not be computed twice: VAE moments of picture variants, and what prompts become; keyed by content, never by step."""
+"""Caches for VAE moments of picture variants and for the conditioning of prompts, keyed by content, never by step."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ HOME = torch.device("cpu")
 
 
 class LatentCache:
-    """VAE moments of pictures, keyed by (sample id, variant, bucket). With ``enabled`` off it computes the same on every call.
+    """VAE moments of pictures, keyed by (sample id, variant, bucket). With ``enabled`` off, every call computes them anew.
 
-    Moments are cached, not draws from them, so that every step draws a latent of its own. ``buckets`` are the sizes that pictures are
+    Moments are cached, not draws from them, so that every step draws its own latent. ``buckets`` are the sizes that pictures are
     cut to, see :mod:`components.diffusion.training.buckets`; ``seed`` places the crops.
     """
 
@@ -41,14 +41,14 @@ class LatentCache:
         return bucket_for(self._size(sample), self._buckets) if len(self._buckets) > 1 else self._buckets[0]
 
     def by_bucket(self, samples: Sequence[Sample]) -> list[list[int]]:
-        """The places of samples that are cut to one size, for each size; in the order in which the sizes come."""
+        """The places of the samples in each bucket, one list per bucket, in the order in which the buckets first occur."""
         groups: dict[Size, list[int]] = {}
         for place, sample in enumerate(samples):
             groups.setdefault(self.bucket(sample), []).append(place)
         return list(groups.values())
 
     def fill(self, samples: Iterable[Sample], variants: Sequence[Variant]) -> None:
-        """Encode every variant of every sample once, in a fixed order. Does nothing where the cache is off."""
+        """Encode every variant of every sample once, in a fixed order. Does nothing if the cache is off."""
         if not self._enabled:
             return
         requested = {(sample.id, variant, self.bucket(sample)): (sample, variant) for sample in samples for variant in variants}
@@ -62,7 +62,7 @@ class LatentCache:
     def moments(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
         """Moments of N samples of one bucket in their variants, shape (N, 2C, h, w), on the VAE's device.
 
-        InputError names a picture with NaN.
+        InputError names a picture whose moments are not finite.
         """
         pairs = list(zip(samples, variants, strict=True))
         if not self._enabled:
@@ -71,7 +71,7 @@ class LatentCache:
         return torch.stack([self._moments[sample.id, variant, self.bucket(sample)] for sample, variant in pairs])
 
     def time_ids(self, samples: Sequence[Sample], variants: Sequence[Variant]) -> torch.Tensor:
-        """How N samples in their variants were cut, see ``pictures.time_ids``: integers of shape (N, 6)."""
+        """Time ids of N samples in their variants, see ``pictures.time_ids``: integers of shape (N, 6)."""
         rows = [
             time_ids(self._size(sample), self.bucket(sample), variant, self._seed, sample.id)
             for sample, variant in zip(samples, variants, strict=True)
@@ -103,7 +103,7 @@ class LatentCache:
 class PromptCache:
     """Token ids and conditioning of prompts, each computed once. ``keep_states`` must be off while a text encoder trains.
 
-    They wait in the CPU's memory: those of a long text encoder's 512 tokens take 8 MB a prompt.
+    Conditioning is kept in CPU memory: for the 512 tokens of a long text encoder it takes 8 MB per prompt.
     """
 
     def __init__(self, family: Family, device: torch.device, *, keep_states: bool) -> None:
@@ -114,10 +114,10 @@ class PromptCache:
     def encode(
         self, prompts: Sequence[str], encoders: Mapping[str, torch.nn.Module] | None = None, times: torch.Tensor | None = None
     ) -> Conditioning:
-        """The conditioning of N prompts. Each different prompt goes through the text encoders once.
+        """The conditioning of N prompts. Each distinct prompt goes through the text encoders once.
 
-        With ``times``, of shape (N,) or one for all, a token that has rows for each stage of noise stands for those of its stage.
-        Gradients flow through ``encoders`` (wrapped text encoders by name); with None or none in it, the frozen ones and their cache serve.
+        With ``times``, of shape (N,) or one for all, a token that has rows for each noise stage uses those of its time's stage.
+        Gradients flow through ``encoders`` (wrapped text encoders by name); if None or empty, the frozen ones and their cache are used.
         """
         prompts = prompts if times is None else self._family.at_times(prompts, times)
         unique = list(dict.fromkeys(prompts))
@@ -139,6 +139,6 @@ class PromptCache:
             return self._family.encode_tokens(self._ids(unique))
         for prompt in unique:
             if prompt not in self._conditioning:
-                # One at a time, so that what a prompt becomes does not depend on which others came with it.
+                # One at a time, so that a prompt's conditioning does not depend on which others are in its batch.
                 self._conditioning[prompt] = self._family.encode_tokens(self._ids([prompt])).to(HOME)
         return Conditioning.cat([self._conditioning[prompt] for prompt in unique]).to(self._device)

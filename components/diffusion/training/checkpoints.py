@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, tensors in safetensors and the rest in JSON, the newest K kept."""
+"""Checkpoints: written atomically, tensors in safetensors and the rest in JSON; the newest K are kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A read checkpoint: named groups of tensors (weights, optimizer, ...), and the JSON state."""
+    """A loaded checkpoint: named groups of tensors (weights, optimizer, ...), and the JSON state."""
 
     path: Path
     step: int
@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one folder, of which the newest ``keep`` stay.
+    """The checkpoints of one run, in one folder, of which the newest ``keep`` are kept.
 
     ``fingerprint`` is a digest of everything that the training depends on; checkpoints of another one are passed over.
     """
@@ -48,7 +48,7 @@ class Checkpoints:
     def write(self, step: int, tensors: Mapping[str, Mapping[str, torch.Tensor]], state: Mapping[str, Any]) -> Path:
         """Write a checkpoint, then remove all but the newest ``keep``.
 
-        StorageError where the disk refuses: earlier checkpoints are untouched then, and nothing half-written is left.
+        StorageError if the disk refuses: earlier checkpoints are then untouched, and nothing half-written is left.
         """
         path = self.folder / f"step-{step:08d}"
         with atomic_folder(path) as temporary:
@@ -57,7 +57,7 @@ class Checkpoints:
                 save_tensors(temporary / f"{name}.safetensors", group)
                 sizes[name] = (temporary / f"{name}.safetensors").stat().st_size
             record = {"step": step, "fingerprint": self._fingerprint, "sizes": sizes, "state": state}
-            # A loss can be NaN only in a run that is being stopped, and that is never written.
+            # A loss can be NaN only in a run that is being stopped, which writes no more checkpoints.
             with open(temporary / STATE, "w", encoding="utf-8") as file:
                 json.dump(record, file, allow_nan=False)
                 file.flush()
@@ -67,7 +67,7 @@ class Checkpoints:
         return path
 
     def newest(self, device: torch.device | str = "cpu", before: int | None = None) -> Checkpoint | None:
-        """The newest whole checkpoint of this run, of those of an earlier step than ``before`` if that is given; or None."""
+        """The newest whole checkpoint of this run, from a step earlier than ``before`` if that is given; or None."""
         self._remove_leftovers()
         for path in reversed(self._all()):
             if before is not None and int(path.name.removeprefix("step-")) >= before:
@@ -75,7 +75,7 @@ class Checkpoints:
             try:
                 found = self._read(path, device)
             except Exception as error:
-                # Whatever is wrong with a file after a crash of the machine, the one before it serves.
+                # Whatever a crash of the machine did to this checkpoint, the one before it serves.
                 _logger.warning(
                     "checkpoint %s is damaged and passed over (%s)",
                     path,
@@ -88,7 +88,7 @@ class Checkpoints:
 
     @property
     def last(self) -> Path | None:
-        """Folder of the newest checkpoint, or None; it is not opened."""
+        """Folder of the newest checkpoint, or None; whether it is whole is not checked."""
         found = self._all()
         return found[-1] if found else None
 
@@ -119,9 +119,9 @@ class Checkpoints:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors as safetensors, to the disk and not only to its cache.
+    """Write tensors as safetensors and flush them to disk.
 
-    OSError where the disk refuses: safetensors reports that in a class of its own, which nobody catches.
+    OSError if the disk refuses: safetensors raises a class of its own for that, which callers do not catch.
     """
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
@@ -142,7 +142,7 @@ def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor]
         if not torch.is_tensor(value):
             values[path] = value
             continue
-        # bitsandbytes shares tables between parameters, and safetensors takes no memory twice.
+        # bitsandbytes shares tables between parameters, and safetensors refuses tensors that share memory.
         tensors[path] = value.clone() if value.data_ptr() in memory else value
         memory.add(value.data_ptr())
     return tensors, {"values": values}

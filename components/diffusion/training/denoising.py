@@ -23,10 +23,10 @@ from components.diffusion.training.variety import Variant
 
 
 class Denoising:
-    """Losses as functions of the seed and the number of a micro-batch: there is no state.
+    """Losses as stateless functions of the seed and the micro-batch number.
 
-    ``denoiser`` and ``encoders`` are what trains, as the accelerator wrapped it; ``encoders`` is empty where all are frozen. Losses that
-    compare with the base need :attr:`base` to be set.
+    ``denoiser`` and ``encoders`` are the networks as the accelerator wrapped them; ``encoders`` holds only text encoders that train.
+    Losses that compare with the base need :attr:`base` to be set.
     """
 
     def __init__(
@@ -36,20 +36,20 @@ class Denoising:
         self.family, self.denoiser, self.encoders, self.latents, self.prompts = family, denoiser, encoders, latents, prompts
         self.mixer, self.accelerator, self.training, self.method, self.seed = mixer, accelerator, training, method, seed
         self.base: FrozenBase | None = None
-        # What the base makes of a prompt does not move, even where a text encoder trains.
+        # The base's own conditioning of a prompt stays fixed, even while a text encoder trains.
         self.base_prompts = PromptCache(family, accelerator.device, keep_states=training.cache_text) if encoders else prompts
         self.losses = Losses(method.loss, self._predict, self._predict_base)
-        # Checkpointing computes blocks again in the backward pass, outside of the block that chooses the kernel, and needs the same one.
+        # Gradient checkpointing recomputes blocks in the backward pass, outside the context that chooses the kernel; it must be the same.
         plain = accelerator.mixed_precision == "bf16" and not training.gradient_checkpointing
         self.attention = half_attention if plain else nullcontext
         sections = [training.times, training.aux_times or training.times]
         self.laws = [family.objective.law(each.model_copy(update={"grid": each.grid or method.grid})) for each in sections]
 
     def loss(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The weighted loss of one micro-batch, and the plain means of its StyleRef losses and of its prior's: of Aux, or distillation."""
+        """The weighted loss of one micro-batch, and the unweighted means of its StyleRef losses and of its prior (Aux or distillation)."""
         batch = self.mixer.batch(number)
         groups = self.latents.by_bucket(batch.samples)
-        # A group a bucket: pictures of different size cannot be stacked. Sums and means are over the whole micro-batch all the same.
+        # One group per bucket, as pictures of different sizes cannot be stacked. Sums and means are still over the whole micro-batch.
         parts = [self._losses(batch, number, group) for group in groups]
         order = torch.tensor(list(itertools.chain(*groups)), device=self.accelerator.device).argsort()
         losses, by_time, *distilled = (torch.cat(values)[order] for values in zip(*parts, strict=True))
@@ -61,7 +61,7 @@ class Denoising:
         return total, plain[: batch.instances].mean(), prior
 
     def _losses(self, batch: Batch, number: int, group: list[int]) -> list[torch.Tensor]:
-        """Losses of the samples of one bucket, their weights by time, and where that preserves what distillation finds; of shape (N,)."""
+        """Losses of one bucket's samples, their weights by time and, with distillation, its losses; each of shape (N,)."""
         noised, words = self._noised(batch, number, group), [batch.words[place] for place in group]
         by_time = self.family.objective.loss_weights(noised.times, self.training)
         if self.method.loss.name == "denoising" and not self.method.distills:
@@ -79,11 +79,11 @@ class Denoising:
 
     @torch.no_grad()
     def _noised(self, batch: Batch, number: int, group: list[int]) -> Noised:
-        """The samples of one bucket, with the noise and the times of their places in the whole micro-batch."""
+        """The noised samples of one bucket; noise and times depend on their places in the whole micro-batch."""
         samples, variants = [batch.samples[place] for place in group], [batch.variants[place] for place in group]
         rows = [self.mixer.rows[place] for place in group]
         moments = self.latents.moments(samples, variants)
-        # Each draw has a generator of its own, and is made for the whole micro-batch: this process takes its own rows.
+        # Each draw has its own generator and is made for the whole micro-batch, of which this process takes its rows.
         shape = torch.Size((self.mixer.total, moments.shape[1] // 2, *moments.shape[2:]))
         device = self.accelerator.device
         clean = self.family.sample_latents(moments, draw_noise(shape, step_generator(self.seed, "latent", number))[rows].to(device))
@@ -94,7 +94,7 @@ class Denoising:
 
     @torch.no_grad()
     def validation(self, samples: Sequence[Sample]) -> float:
-        """Mean loss of samples at evenly spread times, on noise that is the same each time."""
+        """Mean loss of samples at evenly spread times, with the same noise at every call."""
         device = self.accelerator.device
         times = self.family.objective.spread_times(len(samples)).to(device)
         losses = []
@@ -111,14 +111,14 @@ class Denoising:
         return float(torch.cat(losses).mean())
 
     def _draw_times(self, number: int, places: int) -> torch.Tensor:
-        """Times of a whole micro-batch: its StyleRef samples' by one law, its Aux samples' by the other."""
+        """Times of a whole micro-batch: StyleRef samples draw from one distribution, Aux samples from the other."""
         generator = step_generator(self.seed, "timestep", number)
         groups = zip(self.laws, self.mixer.counts, strict=False)
         return torch.cat([self.family.objective.draw_times(law, count, generator, places) for law, count in groups])
 
     def _predict(self, noised: Noised, prompts: Sequence[str]) -> torch.Tensor:
         """The denoiser's prediction, shape (N, C, h, w), with gradients for what trains."""
-        # Trained parts bring their autocast along; this is for the frozen ones that gradients only pass through.
+        # Trained parts carry their own autocast; this one is for frozen parts that gradients only pass through.
         with self.accelerator.autocast(), self.attention(self.accelerator.device):
             conditioning = self.prompts.encode(prompts, self.encoders, noised.times)
             return self.family.predict(

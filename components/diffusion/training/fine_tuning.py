@@ -1,4 +1,4 @@
-"""Fine-tuning from a style's folders to its model's folder: the loop, in one process or several, and what comes before and after it."""
+"""Fine-tune a base on a style's folders and write the style model: the training loop in one or several processes, setup and export."""
 
 from __future__ import annotations
 
@@ -30,28 +30,29 @@ def fine_tune(
     config: RunConfig, style_set: Path, split: Path, aux: Path, out: Path, checkpoints: Path, *, load_image: LoadImage = load_rgb,
     on_checkpoint: OnCheckpoint | None = None, watch: Watch | None = None,
 ) -> Path:  # fmt: skip
-    """Teach the base the style, and write the style model into ``out``; returns it.
+    """Teach the base the style and write the style model into ``out``. Returns ``out``.
 
-    Interrupted and called again with the same arguments it goes on from the newest checkpoint, and ends with the same
-    weights, bit for bit on the CPU, as if it had not been interrupted.
+    If it is interrupted and called again with the same arguments, it resumes from the newest checkpoint and ends with the
+    same weights as an uninterrupted run, bit for bit on the CPU.
 
-    With ``training.processes`` > 1 it starts so many processes on this machine, and waits for them. Called in each of
-    several processes that torchrun or accelerate started, on one machine or more, it starts none; then all of them must see
-    the same folders.
+    With ``training.processes`` > 1 it starts that many processes on this machine and waits for them. In processes that
+    torchrun or accelerate started, on one or more machines, it starts none; all of them must then see the same folders.
 
     Args:
-        style_set: folder of the scan step (``manifest.jsonl``, ``images/``); ``split``: that of the split step (``split.json``).
-        aux: folder of the Aux step (``metadata.jsonl``, ``images/``); one without rows means that nothing preserves.
-        out: in diffusers layout, with ``styleforge.json`` and ``training/``.
-        checkpoints: a folder that the caller keys by what the run depends on, and removes after success; for candidates too.
+        style_set: folder written by the scan step (``manifest.jsonl``, ``images/``).
+        split: folder written by the split step (``split.json``).
+        aux: folder written by the Aux step (``metadata.jsonl``, ``images/``); without rows there are no Aux pictures.
+        out: folder of the style model, in diffusers layout, with ``styleforge.json`` and ``training/``.
+        checkpoints: a folder that the caller keys by what the run depends on and removes after success; it also holds candidates
+            and previews.
         load_image: reads one picture file as RGB.
-        on_checkpoint: called with the folder of each checkpoint, and the file of each candidate, once it is written. With several
-            processes it is the first that calls it, and this and ``load_image`` must be such that they can be pickled.
+        on_checkpoint: called with the path of each checkpoint, candidate, candidate record and preview once it is written. With
+            several processes only the first calls it, and it, ``load_image`` and ``watch`` must be picklable.
         watch: judges the candidates as they are made, and may end the training at one of them.
 
     Raises:
         InputError: the base or one of the folders cannot be used.
-        ConfigError: the configuration asks for what this machine does not have.
+        ConfigError: the configuration asks for something that this machine does not have.
         TrainingDiverged: the loss or the gradient became NaN or infinite.
         StorageError: the disk is full or read-only; finished checkpoints are kept.
         ProcessLost: one of several processes died.
@@ -77,17 +78,17 @@ def _train(
     config: RunConfig, method: Method, data: TrainingSet, style_set: Path, out: Path, checkpoints: Path, load_image: LoadImage,
     on_checkpoint: OnCheckpoint | None, watch: Watch | None,
 ) -> None:  # fmt: skip
-    """What each process does."""
+    """Train in this process; the first process also writes the model."""
     device = default_device()
     precisions = settle(config.base.precision, device)
-    # Onto the CPU first: each process then moves it to a device of its own.
+    # Loaded onto the CPU first: each process then moves it to its own device.
     whole = method.recipe.kinds(adapters=False)
     bundle = load_weights(config.base.model, config.base.revision, precisions, device, whole=whole)
-    # Dropout, where a base has some, draws from the global stream: it gets a seed of its own, and the caller's comes back.
+    # Dropout, if the base has any, draws from the global random stream: it gets its own seed, and the caller's state is restored.
     with forked_rng():
         trainer = Trainer(config, method, data, bundle, checkpoints, load_image, on_checkpoint, watch)
         torch.manual_seed(derive_seed(config.seed, "dropout", trainer.rank))
-        # Named before they are folded into the parts: what a delta holds.
+        # What a delta holds, collected before the run folds it into the parts.
         trained, recipe = trainer.trained.tensors(), trainer.trained.recipe
         log, timing = trainer.run()
     if trainer.is_main:
@@ -98,7 +99,7 @@ def _train(
 
 
 def _take_picture(config: RunConfig, method: Method, style_set: Path, split: Path, aux: Path, out: Path) -> Path:
-    """What a method that trains nothing has in the place of a training: the picture that its base is drawn in line with."""
+    """For a method that trains nothing: write a model with the StyleRef picture that its drawings are aligned with."""
     picture = read_training_set(style_set, split, aux, method, seed=config.seed).instances[0]
     device = default_device()
     bundle = load_weights(config.base.model, config.base.revision, settle(config.base.precision, device), device)

@@ -1,4 +1,4 @@
-"""Whether what a configuration asks for goes with the base's family: known before anything is downloaded or loaded."""
+"""Check that a configuration fits the base's family and the machine, before anything is downloaded or loaded."""
 
 import logging
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 
 def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
-    """Refuse (ConfigError) a method, a sampler, a law of times or a size that the base's family does not have. All of it is said."""
+    """Refuse (ConfigError) methods, samplers, time distributions and sizes that the base's family lacks; reports all problems at once."""
     layout, problems = facts.layout, Problems()
     if layout.is_distilled(config.base.model, facts.denoiser, facts.index, facts.scheduler):
         remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
@@ -66,7 +66,7 @@ def _wrong_method(section: MethodSection, method: Method, layout: Layout) -> Ite
     for field in ("train_text_encoder", "identifier_rows"):
         if getattr(section, field) and reads_by_language_model:
             yield ConfigError(f"method.{field}", f"{layout.title} keeps its text encoder, a language model, as it is", expected="false")
-    # What was not asked for by name is left out, see Trainables.
+    # Text-encoder training that is only the method's default is left out instead, see Trainables.
     if odd := sorted(layout.lacks(method.trains)):
         fitting = [name for name, row in METHODS.items() if not layout.lacks(row.trains)]
         does = "needs" if odd[0] == ALIGNED else "trains"
@@ -87,8 +87,8 @@ def _only_for_flows(training: TrainingSection, title: str) -> Iterator[ConfigErr
 
 
 def check_machine(config: RunConfig) -> None:
-    """Refuse (ConfigError) an optimizer or a precision that this machine, which is to train, does not have."""
-    # A run that comes from the cache takes seconds, and torch alone takes one of them to be imported: not for what every machine has.
+    """Refuse (ConfigError) an optimizer or a precision that this machine cannot train with."""
+    # A fully cached run takes seconds, and importing torch alone takes one: skipped for settings that work on every machine.
     if config.training.optimizer != "adamw":
         from components.diffusion.training.optimizers import check_optimizer
 

@@ -1,4 +1,4 @@
-"""The base's own predictions in the middle of its fine-tuning."""
+"""The base's own predictions while it is being fine-tuned."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from components.diffusion.training.trainables import Trainables
 
 
 class FrozenBase:
-    """The base as it was before training, in the very networks that train.
+    """The base as it was before training, inside the networks that train.
 
-    Every set of parameters begins as the base, so a copy of what trains, as it began, takes its place for the time of a block:
-    adapters are then without effect, whole networks are the base's, and learnt tokens are those that they began as. The copy takes as
-    much memory as the trained weights; frozen ones are shared. It is made before training, and before a checkpoint is loaded, once
-    what trains is on its device.
+    Every parameter set starts out equivalent to the base, so a copy of the initial values replaces the trained ones within a block:
+    adapters then have no effect, whole networks are the base's, and learnt tokens have their initial rows. The copy takes as much
+    memory as the trained weights; frozen weights are shared. It is made before training and before a checkpoint is loaded, once
+    the trained parameters are on their device.
     """
 
     def __init__(self, trained: Trainables) -> None:
@@ -36,7 +36,7 @@ class FrozenBase:
             with torch.no_grad():
                 yield
         finally:
-            # What a graph saved of the trained weights stays valid: their memory was never written to.
+            # Trained weights that an autograd graph has saved stay valid: their memory was never written to.
             for name, value in self._trained.named().items():
                 value.data = current[name]
             for part, mode in modes:

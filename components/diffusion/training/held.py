@@ -1,4 +1,4 @@
-"""How a base is held while it trains, and how the result comes onto the base as its files hold it."""
+"""Precision and placement of a base's weights during training, and how the result is applied to the base as its files hold it."""
 
 from collections.abc import Mapping
 
@@ -14,11 +14,11 @@ from components.diffusion.training.trainables import Trainables
 
 
 class Held:
-    """Brings a family's frozen weights into their precisions, and says what that changes.
+    """Casts a family's weights to the configured precisions, and records what that changes.
 
-    With ``turns`` each part is on the device only while it is called, see ``Family.turn``; else all are moved there at once.
-    ``precisions`` are those of the parts that are not in fp32, by name: what the trained weights depend on. ``altered`` is whether any
-    weight is held otherwise than the base's files hold it, so that nothing can be folded into the parts.
+    With ``turns`` each part is on the device only while it is called, see ``Family.turn``; otherwise all are moved there at once.
+    ``precisions`` maps the names of frozen parts that are not in fp32 to their precisions, on which the trained weights depend.
+    ``altered`` says whether any weight is held differently from the base's files, in which case nothing can be folded into the parts.
     """
 
     def __init__(self, family: Family, trained: Trainables, config: RunConfig, device: torch.device, *, turns: bool) -> None:
@@ -33,10 +33,10 @@ class Held:
 
 
 def finished(bundle: Bundle, recipe: Recipe, trained: Mapping[str, torch.Tensor], *, anew: bool) -> dict[str, torch.Tensor]:
-    """Leave a bundle with the result of its training, at the recipe's strength. Returns what a delta holds: ``trained``, in fp32.
+    """Leave the result of training in the bundle, at the recipe's strength. Returns the tensors of a delta: ``trained``, in fp32.
 
-    ``anew`` loads the base again, in fp32, where nothing could be folded into the parts that are here: what loading a delta gives, bit for
-    bit.
+    With ``anew`` the base is loaded again in fp32, for when nothing could be folded into the parts in memory; the result is the same as
+    that of loading the delta, bit for bit.
     """
     tensors = {name: value.detach().float() for name, value in trained.items()}
     if anew:
@@ -47,7 +47,7 @@ def finished(bundle: Bundle, recipe: Recipe, trained: Mapping[str, torch.Tensor]
         bundle.family = family
     if recipe.strength == 1.0:
         return tensors
-    # Whole networks' tensors are the parts' own, and move with them.
+    # The tensors of whole networks are the parts' own, which the interpolation changes.
     tensors = {name: value.clone() for name, value in tensors.items()}
     interpolate(bundle.family, weights_of(load_weights(bundle.model, bundle.revision).family), recipe.strength)
     return tensors

@@ -1,6 +1,6 @@
-"""Several processes on this machine that do one piece of work, as torch.distributed knows it.
+"""Launch several processes on this machine for one piece of work, set up for torch.distributed.
 
-torch's elastic launcher would do it too, but brings errors back as text, without their class, place and remedy, and its store
+torch's elastic launcher could do this too, but it returns errors as text, without their class, place and remedy, and its store
 listens on every interface.
 """
 
@@ -29,22 +29,22 @@ from components.core.errors import ConfigError, InputError, ProcessLost, StyleFo
 from components.core.paths import FLOORS
 
 GRACE = 5.0
-"""Seconds that a process has to end by itself when it is told to."""
+"""Seconds that a process is given to end by itself after it is asked to."""
 SETTLE = 1.0
-"""Seconds in which the cause of an error may still show."""
+"""Seconds to wait for the error of another process, which may be the actual cause."""
 INTERRUPTED = 130
 LOOPBACK = "127.0.0.1"
 
 
 def world_size() -> int:
-    """Number of processes that do this work, this one included: started here, by torchrun or by accelerate; else 1."""
+    """Number of processes that share this work, including this one: started here, by torchrun or by accelerate; otherwise 1."""
     if not all(os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")):
         return 1
     return int(os.environ["WORLD_SIZE"])
 
 
 def is_worker(processes: int) -> bool:
-    """Whether this process is one of several that were started for this work. ConfigError where they are not ``processes``."""
+    """Whether this process is one of several started for this work. ConfigError if their number is not ``processes``."""
     world = world_size()
     if world > 1 and world != processes:
         raise ConfigError(
@@ -55,7 +55,7 @@ def is_worker(processes: int) -> bool:
 
 
 def refuse_external_launcher() -> None:
-    """Refuse (InputError) to begin a whole run in each of several processes."""
+    """Refuse (InputError) to start a whole run in each of several processes."""
     if (world := world_size()) > 1:
         raise InputError(
             f"WORLD_SIZE={world}", "a launcher started several processes, and each would do the whole run", expected="one process",
@@ -64,7 +64,7 @@ def refuse_external_launcher() -> None:
 
 
 def check_devices(processes: int) -> None:
-    """Refuse (ConfigError) more processes than there are GPUs, where there are any."""
+    """Refuse (ConfigError) more processes than there are GPUs, on a machine that has GPUs."""
     import torch
 
     if default_device().type != "cpu" and (found := torch.accelerator.device_count()) < processes:
@@ -75,7 +75,7 @@ def check_devices(processes: int) -> None:
 
 
 def pin_device() -> None:
-    """Make the GPU of a worker its current one, so that nothing of it lands on the others'."""
+    """Make a worker's own GPU its current one, so that it allocates nothing on the others'."""
     import torch
 
     if default_device().type == "cuda":
@@ -83,14 +83,15 @@ def pin_device() -> None:
 
 
 def launch(work: Callable[..., object], arguments: Sequence[Any], processes: int) -> None:
-    """Call ``work``, a function of a module, with pickled ``arguments`` in each of so many new processes, and wait for all of them.
+    """Call ``work``, a picklable callable, with pickled ``arguments`` in each of ``processes`` new processes, and wait for all of them.
 
-    Each finds RANK, WORLD_SIZE and the like in its environment, and has its part of this one's CPU threads. They meet on the
-    loopback interface only. Their log lines come here. When one fails, or this one is interrupted, all of them are ended.
+    Each finds RANK, WORLD_SIZE and the like in its environment and gets its share of this process's CPU threads. They communicate
+    over the loopback interface only, and their log records are forwarded to this process. When one fails, or this process is
+    interrupted, all of them are ended.
 
     Raises:
         ProcessLost: one of them died without an error, for example by SIGKILL.
-        Exception: what one of them raised; where several did, one of ours, else the first.
+        Exception: what one of them raised; of several errors, a StyleForgeError if there is one, else that of the first to fail.
     """
     store = _open_store()
     context = multiprocessing.get_context("spawn")
@@ -105,7 +106,7 @@ def launch(work: Callable[..., object], arguments: Sequence[Any], processes: int
             given = (sender, _environment(rank, processes, store.port), level, work, arguments)
             workers.append(context.Process(target=_run, args=given, name=f"styleforge-{rank}", daemon=True))
             workers[-1].start()
-            # The only writing end left is the worker's own, so the pipe ends with it.
+            # The worker then has the only writing end, so the pipe closes when it ends.
             sender.close()
             readers[-1].start()
         failed = _first_to_fail(workers)
@@ -124,7 +125,7 @@ def launch(work: Callable[..., object], arguments: Sequence[Any], processes: int
 
 
 def _open_store() -> Any:
-    """The store in which the processes find each other. It is here, so no port can be taken before one of them binds it."""
+    """Open the store through which the processes find each other; in this process, so that its port cannot be taken before it is bound."""
     from torch.distributed import TCPStore
 
     # Bound by hand: torch itself would listen on every interface.
@@ -139,18 +140,18 @@ def _environment(rank: int, world: int, port: int) -> dict[str, str]:
 
     names = {
         "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": LOOPBACK, "MASTER_PORT": port,
-        # torchrun's own way to say that the store runs already.
+        # torchrun's own way of saying that the store is already running.
         "TORCHELASTIC_USE_AGENT_STORE": True, "OMP_NUM_THREADS": max(1, torch.get_num_threads() // world),
     }  # fmt: skip
     interfaces = [name for name, found in psutil.net_if_addrs().items() if any(item.address == LOOPBACK for item in found)]
     if interfaces:
-        # Otherwise gloo takes the address that the machine's name resolves to, which may not be one of this machine.
+        # Otherwise gloo takes the address that the machine's name resolves to, which may not belong to this machine.
         names["GLOO_SOCKET_IFNAME"] = interfaces[0]
     return {name: str(value) for name, value in names.items()}
 
 
 def _forward(receiver: Connection, rank: int, errors: dict[int, BaseException]) -> None:
-    """Hand on a worker's log records, and note its error, until it ends."""
+    """Forward a worker's log records, and record its error, until it ends."""
     with receiver, contextlib.suppress(EOFError, OSError):
         while True:
             message = receiver.recv()
@@ -161,7 +162,7 @@ def _forward(receiver: Connection, rank: int, errors: dict[int, BaseException]) 
 
 
 def _first_to_fail(workers: Sequence[BaseProcess]) -> int | None:
-    """Wait until all have ended well, or one has not: its rank."""
+    """Wait until all workers have succeeded (returns None) or one has failed (returns its rank)."""
     running = {worker.sentinel: (rank, worker) for rank, worker in enumerate(workers)}
     while running:
         for sentinel in wait(list(running)):
@@ -174,7 +175,7 @@ def _first_to_fail(workers: Sequence[BaseProcess]) -> int | None:
 
 
 def _end(workers: Sequence[BaseProcess]) -> list[int]:
-    """Leave no process behind: ask all to end, and kill those that do not. Returns their exit codes."""
+    """Ask all processes to end, and kill those that do not. Returns their exit codes."""
     for worker in workers:
         worker.terminate()
     until = time.monotonic() + GRACE
@@ -189,7 +190,7 @@ def _end(workers: Sequence[BaseProcess]) -> list[int]:
 
 
 def _run(sender: Connection, environment: dict[str, str], level: int, work: Callable[..., object], arguments: Sequence[Any]) -> None:
-    """What a worker does: the work, and a word about why it failed."""
+    """Do the work in a worker process, and send its error if it fails."""
     os.environ.update(environment)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -199,7 +200,7 @@ def _run(sender: Connection, environment: dict[str, str], level: int, work: Call
     for name in FLOORS:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [logging.handlers.QueueHandler(SimpleNamespace(put_nowait=sender.send))], False
-        # All of them would say the same.
+        # Below errors, all of them would log the same.
         logger.setLevel(level if environment["RANK"] == "0" else logging.ERROR)
     code = 0
     try:
@@ -213,19 +214,19 @@ def _run(sender: Connection, environment: dict[str, str], level: int, work: Call
         code = 1
         sender.send(_portable(error, int(environment["RANK"])))
         if not isinstance(error, StyleForgeError):
-            # A worker that loses its partner fails too, and may be first: the partner's error is the cause, so it gets time to come.
+            # A worker that loses its partner fails too, perhaps first: the partner's error is the cause, so it gets time to arrive.
             with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(SETTLE)
     sys.stdout.flush()
     sys.stderr.flush()
-    # At once: a process group whose partners are gone may never come to an end by itself.
+    # Exit at once: a process group whose partners are gone may never shut down by itself.
     os._exit(code)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """End once, and let what is half done be cleared away: Ctrl-C reaches every process, and then the parent's word does."""
+    """Raise KeyboardInterrupt only once, so that cleanup can finish: after Ctrl-C reaches every process, the parent's signal follows."""
     for each in (signal.SIGINT, signal.SIGTERM):
-        # Not SIG_IGN: of a signal that is on its way already Python would complain.
+        # Not SIG_IGN: Python would complain about a signal that is already on its way.
         signal.signal(each, lambda number, frame: None)
     raise KeyboardInterrupt
 
@@ -238,7 +239,7 @@ def _end_with_parent() -> None:
 
 
 def _portable(error: BaseException, rank: int) -> BaseException:
-    """The error as it can be sent; one that is not ours brings its traceback along as a note."""
+    """A picklable copy of the error; one that is no StyleForgeError carries its traceback as a note."""
     told = "".join(traceback.format_exception(error))
     try:
         copy: BaseException = pickle.loads(pickle.dumps(error))

@@ -1,4 +1,4 @@
-"""The log of a training: a row a step, and the end of one that diverges."""
+"""The training log, one row per step; it ends a training that diverges."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from components.core.errors import TrainingDiverged
 from components.diffusion.training.checkpoints import Checkpoints
 
 READ_EVERY = 10
-"""Steps between two looks at the losses on an accelerator, where each look waits for it. On the CPU every step is looked at."""
+"""Steps between two reads of the losses on an accelerator, since each read waits for it. On the CPU every step is read."""
 
 
 class TrainingLog:
-    """Rows of finished steps, which are read from the device every so often. ``rows`` has one dict a step that was read."""
+    """Rows of finished steps, read from the device every few steps. ``rows`` has one dict per step that was read."""
 
     def __init__(self, accelerator: Accelerator, checkpoints: Checkpoints) -> None:
         self._accelerator, self._checkpoints = accelerator, checkpoints
@@ -24,24 +24,24 @@ class TrainingLog:
         self._unread: list[tuple[int, float, torch.Tensor]] = []
 
     def add(self, step: int, rate: float, values: torch.Tensor, *, read: bool) -> None:
-        """Take in a step: its learning rate, and (loss, StyleRef loss, Aux loss, gradient norm) of this process.
+        """Add a step: its learning rate, and (loss, StyleRef loss, prior loss, gradient norm) of this process.
 
-        TrainingDiverged as of :meth:`_read`, at once where ``read`` is set.
+        Raises TrainingDiverged as :meth:`_read` does, which is called at once where ``read`` is set.
         """
         self._unread.append((step, rate, values))
         if read or self._accelerator.device.type == "cpu" or len(self._unread) >= READ_EVERY:
             self._read()
 
     def note(self) -> str:
-        """The mean loss of the last steps, in words."""
+        """The mean loss of the last 20 rows as text; empty without rows."""
         recent = self.rows[-20:]
         return f"loss {sum(row['loss'] for row in recent) / len(recent):.4f}, " if recent else ""
 
     def _read(self) -> None:
-        """Move finished steps into the rows, with the means over all processes; TrainingDiverged where one is not finite."""
+        """Move finished steps into the rows, averaged over all processes; TrainingDiverged if a loss or gradient norm is not finite."""
         means: torch.Tensor = self._accelerator.reduce(torch.stack([values for _, _, values in self._unread]), "mean")
         for (step, rate, _), (loss, instance, aux, norm) in zip(self._unread, means.tolist(), strict=True):
-            # The fp16 scaler skips steps with infinite gradients and lowers its scale: that is its work, not a fault.
+            # The fp16 scaler skips steps with infinite gradients and lowers its scale: that is expected, not a fault.
             if not math.isfinite(loss) or not (math.isfinite(norm) or self._accelerator.scaler is not None):
                 raise TrainingDiverged(
                     f"training step {step}",

@@ -1,4 +1,4 @@
-"""The one training loop: every method and every family goes through it."""
+"""The training loop, shared by every method and every family."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ OnCheckpoint = Callable[[Path], None]
 
 
 class Trainer:
-    """One fine-tuning, from its first or its last saved step to its end.
+    """One fine-tuning run, from its first step or its newest checkpoint to its end.
 
-    The state is: the trainable weights, the optimizer, the moving average, torch's global random stream, the step and the
-    log. All else (order of samples, noise, times, learning rate) is a function of the seed and the step.
+    The state consists of the trainable weights, the optimizer, the fp16 gradient scaler, the moving average, torch's global random
+    stream, the step and the log. All else (order of samples, noise, times, learning rate) is a function of the seed and the step.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Trainer:
         self.log = TrainingLog(self.accelerator, self.checkpoints)
 
     def _prepare(self) -> tuple[Denoiser, dict[str, torch.nn.Module]]:
-        """Wrap the trained parts and the optimizer for the accelerator: the denoiser, and those text encoders that train."""
+        """Wrap the trained parts and the optimizer for the accelerator. Returns the denoiser and the text encoders that train."""
         base, tokens = learning_rate(self.training, self.method.learning_rate), self.method.token_rate
         rates = {
             "denoiser": base, "text_encoder": self.training.text_encoder_learning_rate or base,
@@ -98,7 +98,7 @@ class Trainer:
         self.rates: list[float] = [group["lr"] for group in groups]
         parts = self.trained.parts
         optimizer = make_optimizer(groups, self.training, self.config.seed)
-        # Several processes wrap their parts where they are; one alone moves each when its turn comes.
+        # With several processes all parts are on the device from the start; a single process moves each part when its turn comes.
         moves = [self.world > 1] * len(parts)
         prepared = self.accelerator.prepare(*parts.values(), optimizer, device_placement=[*moves, True])
         self.models: list[torch.nn.Module] = list(prepared[:-1])
@@ -123,7 +123,7 @@ class Trainer:
         return digest_value([*parts, later] if later else parts)
 
     def run(self) -> tuple[list[dict[str, Any]], Timing]:
-        """Train to the end and leave the final weights in the bundle (the average, if any); returns the log's rows, and what it took."""
+        """Train to the end and leave the final weights (the average, if any) in the bundle. Returns the log's rows and the timing."""
         self._encode_all()
         first = self._resume()
         start = time.perf_counter()
@@ -144,15 +144,15 @@ class Trainer:
         return self.log.rows, Timing(time.perf_counter() - start, (self.ended - first) * pictures, first, self._gpu())
 
     def made(self) -> Made:
-        """What it left on its way."""
+        """Files written during training: candidates and previews."""
         return Made(self.candidates.files(self.ended), self.previews.files())
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has reached this point."""
         self.accelerator.wait_for_everyone()
 
     def _encode_all(self) -> None:
-        """Fill the caches, in an order that does not depend on where training is taken up; then what steps call is on the device."""
+        """Fill the caches, in the same order wherever training resumes, then put on the device what the steps call."""
         variety = self.mixer.variety
         latents, prompts, family = self.denoising.latents, self.denoising.prompts, self.family
         if self.training.cache_latents:
@@ -164,13 +164,13 @@ class Trainer:
             family.turn(*family.text_encoders)
             prompts.encode(self.data.prompts(self.method, variety))
         self._turn_to_steps()
-        # Beside the weights, where they are now.
+        # Made only now, so that their copies lie on the same device as the weights.
         if self.method.asks_base:
             self.denoising.base = FrozenBase(self.trained)
         self.average = MovingAverage(self.parameters, self.training.ema_decay)
 
     def _turn_to_steps(self) -> None:
-        """Put on the device what every step calls; what is cached is released."""
+        """Put on the device the parts that every step calls, and move off it those whose outputs are cached."""
         called = {
             self.family.layout.denoiser: True, "vae": not self.training.cache_latents,
             **dict.fromkeys(self.family.text_encoders, not self.training.cache_text or bool(self.denoising.encoders)),
@@ -178,7 +178,7 @@ class Trainer:
         self.family.turn(*(name for name, needed in called.items() if needed))
 
     def _step(self, step: int) -> None:
-        """One optimizer step with all that belongs to it: log, validation, checkpoint."""
+        """One optimizer step and what may follow it: log, candidate, validation, preview, checkpoint."""
         factor = rate_factor(step, self.training)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
@@ -191,7 +191,7 @@ class Trainer:
             self._leave_candidate(step)
         ends = step == self.ended
         if validates or ends:
-            # Schedule-free optimizers train at another point than the one they found.
+            # Schedule-free optimizers train at other weights than those that they yield.
             for each in (self.optimizer, *self.models):
                 each.eval()
             self.log.rows[-1]["validation_loss"] = self.denoising.validation(self.data.validation)
@@ -203,7 +203,7 @@ class Trainer:
             self._save(step)
 
     def _update(self, step: int) -> torch.Tensor:
-        """Forward and backward over the micro-batches, clip, move. Returns (loss, StyleRef loss, Aux loss, gradient norm)."""
+        """Run the micro-batches forward and backward, clip, update. Returns (loss, StyleRef loss, prior loss, gradient norm)."""
         micro = self.training.gradient_accumulation
         totals = torch.zeros(3, device=self.device)
         norm = torch.zeros((), device=self.device)
@@ -219,9 +219,9 @@ class Trainer:
         return torch.cat([totals, norm.detach().reshape(1)])
 
     def _leave_candidate(self, step: int) -> None:
-        """Write what the model would be if this step were the last, before a checkpoint of the step, so that none is ahead of it.
+        """Write the weights as they would be if this step were the last; with a watch, it may become the last.
 
-        Where it is watched, it may be the last.
+        This precedes the step's checkpoint, so that no checkpoint is ahead of its candidates.
         """
         with self._as_at_the_end():
             if self.is_main:
@@ -249,7 +249,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _drawing(self) -> Iterator[None]:
-        """Let pictures be drawn with the weights as they would end; no random stream and no weight knows of it afterwards."""
+        """Within the block, pictures can be drawn with the weights as they would end; weights and random streams are restored after it."""
         with self._as_at_the_end(), forked_rng():
             for model in self.models:
                 model.eval()
@@ -261,9 +261,9 @@ class Trainer:
 
     @contextlib.contextmanager
     def _as_at_the_end(self) -> Iterator[None]:
-        """Give the weights the values that they would end with, for the time of a block: the average's, and a schedule-free optimizer's."""
+        """Within the block, the weights have the values that they would end with: the average's, or a schedule-free optimizer's."""
         moved = bool(self.training.ema_decay) or self.training.optimizer == "schedule-free"
-        # Going back by the optimizer's own arithmetic would round.
+        # Switching back by the optimizer's own arithmetic would round.
         before = [value.detach().clone() for value in self.parameters] if moved else []
         self._settle()
         try:
@@ -278,7 +278,7 @@ class Trainer:
         self.optimizer.eval()
 
     def _save(self, step: int) -> None:
-        """Write a checkpoint: the first process does, with the random state of each, and the others wait for it."""
+        """Write a checkpoint with the random state of every process. The first process writes; the others wait for it."""
         random = all_states(self.device, self.rank, self.world)
         if self.is_main:
             optimizer, plain = flatten_optimizer(self.optimizer.state_dict())
@@ -290,7 +290,7 @@ class Trainer:
         self.wait()
 
     def _resume(self) -> int:
-        """Take up the newest checkpoint, if there is one. Returns its step, or 0."""
+        """Load the newest checkpoint, if there is one. Returns its step, or 0."""
         found: Checkpoint | None = self.checkpoints.newest()
         if found and (lost := self.candidates.missing(found.step)):
             _logger.warning(
@@ -322,7 +322,7 @@ class Trainer:
         return torch.cuda.get_device_name(self.device), int(most)
 
     def _release(self) -> None:
-        """Undo what training wrapped around the parts, so that they can be saved and sampled from."""
+        """Remove what training wrapped around the parts, so that they can be saved and sampled from."""
         for model in self.models:
             self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         if self.training.gradient_checkpointing:
@@ -333,7 +333,7 @@ class Trainer:
             self.family.to(self.device)
 
     def _checkpoint_gradients(self, *, on: bool) -> None:
-        """In diffusers and transformers the same has two names."""
+        """Switch gradient checkpointing, which has different names in diffusers and transformers."""
         denoiser = self.family.denoiser
         (denoiser.enable_gradient_checkpointing if on else denoiser.disable_gradient_checkpointing)()
         for name, encoder in self.family.text_encoders.items():

@@ -1,4 +1,4 @@
-"""The losses by name: what is asked of the trained denoiser and of the base for noisy latents, and what is made of the answers."""
+"""The losses by name: which predictions of the trained denoiser and of the base they need, and how they combine them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.diffusion.training.samples import Words
 class Noised:
     """N noisy latents of one size, shape (N, C, h, w), with times, SDXL's time ids and the family's target for each.
 
-    The target is ε, v, or the velocity of a flow; all losses are mean squares of differences of that.
+    The target is ε, v, or the velocity of a flow; all losses are made of mean squared differences of that quantity.
     """
 
     latents: torch.Tensor
@@ -25,13 +25,13 @@ class Noised:
     target: torch.Tensor
 
     def rows(self, index: slice | torch.Tensor) -> Noised:
-        """Some of them."""
+        """A selection of them."""
         return Noised(
             self.latents[index], self.times[index], self.time_ids[index.cpu() if torch.is_tensor(index) else index], self.target[index]
         )
 
     def twice(self) -> Noised:
-        """All, and then all again."""
+        """All of them, twice in a row."""
         return Noised(*(torch.cat([each, each]) for each in (self.latents, self.times, self.time_ids, self.target)))
 
 
@@ -41,10 +41,10 @@ Predict = Callable[[Noised, Sequence[str]], torch.Tensor]
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of samples, each of shape (N,). Gradients flow through ``trained``; ``base`` is the frozen base, which has none.
+    """Per-sample losses, each of shape (N,). Gradients flow through ``trained``, not through ``base``, the frozen base.
 
-    ``style`` is the loss of StyleRef samples by its name, e being the trained prediction, e₀ the base's, p a sample's prompt, q its class
-    prompt, n the one that it leads away from, and y the target:
+    ``style`` is the loss of StyleRef samples, chosen by name. Here e is the trained prediction, e₀ the base's, p a sample's prompt, q its
+    class prompt, n the prompt that the loss leads away from, y the target, and γ or w the loss's guidance scale:
 
     - ``denoising``: ‖e(p) − y‖² (Ho et al., 2020);
     - ``guided``: ‖e(n) + γ (e(p) − e(n)) − y‖², with gradients through both (DreamArtist, Dong et al., 2022, equation 5);
@@ -60,7 +60,7 @@ class Losses:
         """The loss of StyleRef samples."""
         prompts, name, scale = [each.prompt for each in words], self.section.name, self.section.guidance
         if name == "guided":
-            # Negative prompts first: halves of one batch, however many samples there are.
+            # The negative prompts are the first half of one batch, the prompts the second.
             against, towards = self.trained(noised.twice(), [*(each.against for each in words), *prompts]).chunk(2)
             return per_sample_loss(guided(against, towards, scale), noised.target)
         if name == "calibrated":
@@ -76,7 +76,7 @@ class Losses:
         return per_sample_loss(self.trained(noised, [each.prompt for each in words]), noised.target)
 
     def distillation(self, noised: Noised, words: Sequence[Words]) -> torch.Tensor:
-        """‖e(q) − e₀(q)‖², for q the prompt to be preserved: the same picture under other words is to stay the base's."""
+        """‖e(q) − e₀(q)‖², where q is the prompt to be preserved: for it, the prediction should stay the base's."""
         prompts = [each.preserved for each in words]
         base = self.base(noised, prompts)
         return per_sample_loss(self.trained(noised, prompts), base)

@@ -19,16 +19,16 @@ from components.diffusion.training.rng_state import forked_rng
 ADAPTER = "default"
 _OURS = re.compile(rf"\.(?:lora_\w+|lokr_\w+|hada_\w+|oft_R)(\.{ADAPTER})(?=\.|$)")
 PISSA = ("pissa_A", "pissa_B")
-# Power iterations, as in the PiSSA paper's fast form, and vectors beyond the rank (Halko et al., 2011, section 4.2).
+# Power iterations, as in the PiSSA paper's fast form, and extra vectors beyond the rank (Halko et al., 2011, section 4.2).
 _SVD_STEPS, _SVD_SPARE = 16, 8
 
 
 def peft_options(recipe: Recipe) -> dict[str, Any]:
-    """What peft, and with it diffusers' metadata, asks for beside the targets, in the words of the kind."""
+    """The options besides the targets that peft and diffusers' metadata need for the kind of adapter, under its own names."""
     lora = recipe.lora
     if lora.kind == "lora":
         return {"r": recipe.rank, "lora_alpha": recipe.alpha, "use_dora": lora.dora}
-    # OFT's rank is the size of its blocks, so that more rank is more to train, as everywhere.
+    # OFT's rank is its block size, so that a higher rank means more to train, as with the other kinds.
     return {"r": 0, "oft_block_size": recipe.rank} if lora.kind == "oft" else {"r": recipe.rank, "alpha": recipe.alpha}
 
 
@@ -39,21 +39,21 @@ def _peft_config(recipe: Recipe, layers: list[str]) -> Any:
     if recipe.lora.kind == "lora":
         return peft.LoraConfig(**options, init_lora_weights="gaussian")
     if recipe.lora.kind == "oft":
-        # The exact Cayley map: its series, peft's default, is no rotation far from the beginning.
+        # The exact Cayley transform: its series, peft's default, is not a rotation far from the starting point.
         return peft.OFTConfig(**options, use_cayley_neumann=False)
     return {"lokr": peft.LoKrConfig, "loha": peft.LoHaConfig}[recipe.lora.kind](**options)
 
 
 class LowRank(ParameterSet):
-    """Low-rank updates of the layers of one part that targets and blocks name. All begin as the base, from a seed of their own.
+    """Low-rank updates of those layers of one part that targets and blocks name. All start out as the base, from a seed of their own.
 
-    - LoRA (Hu et al., 2021, section 4.1): alpha / rank · B·A, A Gaussian, B zero; with DoRA the norms of the matrix' rows train apart.
-      With PiSSA (Meng et al., 2024) A and B begin as the matrix' first singular vectors, A₀ and B₀, and the matrix as what is left.
+    - LoRA (Hu et al., 2021, section 4.1): alpha / rank · B·A, A Gaussian, B zero; with DoRA the norms of the matrix's rows train apart.
+      With PiSSA (Meng et al., 2024) A and B start as the matrix's first singular vectors, A₀ and B₀, and the matrix as the remainder.
     - LoKr: alpha / rank · C ⊗ (B·A), a Kronecker product (Yeh et al., 2024); LoHa: the elementwise product of two B·A.
     - OFT (Qiu et al., 2023): the layer's input is rotated, in blocks of ``rank`` numbers.
 
-    ``field`` of the recipe's ``lora`` names the layers, each of which must be there where the configuration ``named`` them. ``seed`` is
-    None where all will be loaded.
+    ``field`` of the recipe's ``lora`` names the layers; if the configuration ``named`` them, each of them must exist. ``seed`` is None if
+    all values will be loaded.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class LowRank(ParameterSet):
         return {name: layer for name, layer in self._module.named_modules() if isinstance(layer, BaseTunerLayer)}
 
     def named(self) -> dict[str, torch.nn.Parameter]:
-        """``unet.….to_q.lora_A.weight``, ``….lora_B.weight`` and the like, as peft calls them in files."""
+        """``unet.….to_q.lora_A.weight``, ``….lora_B.weight`` and the like, as peft names them in files."""
         found = ((name, _OURS.search(name), value) for name, value in self._module.named_parameters() if value.requires_grad)
         return {f"{self.part}.{name[: ours.start(1)]}{name[ours.end(1) :]}": value for name, ours, value in found if ours}
 
     @torch.no_grad()
     def _split(self, seed: int | None) -> None:
-        """Cut the first ``rank`` singular vectors out of each matrix; without a seed leave that to :meth:`begin_from`."""
+        """Move the first ``rank`` singular vectors of each matrix into its adapter; without a seed, leave that to :meth:`begin_from`."""
         for name, layer in self._layers().items():
             weight, factors = layer.get_base_layer().weight, [factor[ADAPTER].weight for factor in (layer.lora_A, layer.lora_B)]
             if not factors[0].requires_grad:
@@ -103,10 +103,10 @@ class LowRank(ParameterSet):
             self._start(name, layer, *start)
 
     def _start(self, name: str, layer: Any, *start: torch.Tensor) -> None:
-        """Let a layer begin from A₀ and B₀: what they make is moved from the matrix into the adapter."""
+        """Start a layer from A₀ and B₀: their product is moved from the matrix into the adapter."""
         own = [self._origin[f"{self.part}.{name}.{kind}"] for kind in PISSA]
         weight = layer.get_base_layer().weight
-        # Not where they are the same, as after an interruption: there and back again would not be the same to the last digit.
+        # Skipped if they are unchanged, as after an interruption: adding and subtracting the same product would not be exact.
         if all(torch.equal(old, new) for old, new in zip(own, start, strict=True)):
             return
         if weight.element_size() == 1:
@@ -123,12 +123,12 @@ class LowRank(ParameterSet):
             old.copy_(new)
 
     def origin(self) -> dict[str, torch.Tensor]:
-        """With PiSSA ``unet.….to_q.pissa_A`` and ``….pissa_B``, of the adapter's shapes."""
+        """With PiSSA ``unet.….to_q.pissa_A`` and ``….pissa_B``, of the adapter's shapes; otherwise nothing."""
         return dict(self._origin)
 
     @torch.no_grad()
     def begin_from(self, origin: Mapping[str, torch.Tensor]) -> None:
-        """Take saved A₀ and B₀: another machine finds other ones."""
+        """Start from saved A₀ and B₀, since another machine finds different ones."""
         for name, layer in self._layers().items():
             names = [f"{self.part}.{name}.{kind}" for kind in PISSA]
             if names[0] in origin:
@@ -139,13 +139,13 @@ class LowRank(ParameterSet):
         for name, layer in self._layers().items():
             layer.merge(safe_merge=True, adapter_names=[ADAPTER])
             self._module.set_submodule(name, layer.get_base_layer())
-        # peft leaves a note of its configuration on the module, and diffusers would look for the adapters that are gone.
+        # peft leaves its configuration on the module, and diffusers would look for the adapters that are gone.
         if hasattr(self._module, "peft_config"):
             del self._module.peft_config
 
 
 def _layers_of(part: str, module: torch.nn.Module, field: str, recipe: Recipe, *, named: bool) -> dict[str, torch.nn.Module]:
-    """The layers that get an adapter, by name. ConfigError for those that are not there, or cannot take one of the kind."""
+    """The layers that get an adapter, by name. ConfigError for missing ones, and for those that cannot take this kind."""
     lora = recipe.lora
     targets: tuple[str, ...] = getattr(lora, field) or ()
     all_layers: dict[str, torch.nn.Module] = {
@@ -175,14 +175,14 @@ def _layers_of(part: str, module: torch.nn.Module, field: str, recipe: Recipe, *
 
 
 def _check_layer(name: str, layer: torch.nn.Module, recipe: Recipe) -> None:
-    """Refuse (ConfigError) a layer that the kind cannot change, or not with this rank."""
+    """Refuse (ConfigError) a layer that this kind of adapter cannot change, or not with this rank."""
     lora, weight = recipe.lora, layer.weight
     assert isinstance(weight, torch.Tensor)
     rows, columns = weight.shape[0], weight.shape[1:].numel()
     if isinstance(layer, torch.nn.Embedding) and (lora.kind != "lora" or lora.init == "pissa"):
         raise ConfigError(f"method.lora.kind={lora.kind}", f"{name} is an embedding", expected="linear layers and convolutions")
     if lora.kind == "oft" and weight.shape[2:].numel() > 1:
-        # peft 0.21.2 turns each window of the picture by itself and adds them up, which no turned weight does.
+        # peft 0.21.2 rotates each window of the picture separately and adds them up, which no rotated weight does.
         raise ConfigError("method.lora.kind=oft", f"{name} is a convolution over several pixels", expected="linear layers, 1 × 1 at most")
     if lora.kind == "oft" and columns % recipe.rank:
         raise ConfigError(f"method.lora.rank={recipe.rank}", f"does not divide the {columns} inputs of {name}", expected=_divisors(columns))

@@ -1,4 +1,4 @@
-"""The fine-tuning methods, a row each: what trains, what preserves, and the settings of the reference where they are not the usual ones."""
+"""The fine-tuning methods, one row each: what trains, what preserves the prior, and reference settings that differ from the defaults."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from components.core.config.guidance import NEGATIVE, PROMPT
 
 DENOISING = LossSection()
 INSTANCE, CLASS = "{instance_prompt}", "{aux_prompt}"
-"""In the branches of a row's guidance: `method.instance_prompt` and `method.aux_prompt`, without a caption."""
+"""Placeholders in the branches of a row's guidance for `method.instance_prompt` and `method.aux_prompt`, without a caption."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """``text_encoder`` is the way in which the text encoder trains where configured, ``by_default`` whether it is.
+    """A fine-tuning method's defaults, which a configuration may change.
 
-    ``rates`` are as a recipe's; ``token_rate`` is the learning rate of token rows where it is not the method's, ``rank`` that of
-    adapters where the configuration names none. A row that trains nothing has its pictures drawn in line with one of the style's.
+    ``text_encoder`` is the way in which the text encoder trains if it does, ``by_default`` whether it does without being configured.
+    ``rates`` are those of a recipe; ``token_rate`` is the learning rate of token rows if it differs from the method's; ``rank`` is the
+    adapters' if the configuration names none. A row that trains nothing draws its pictures aligned with one of the style's.
     """
 
     trains: frozenset[str]
@@ -43,10 +44,10 @@ class Row:
     rank: int = 4
 
 
-# log p(x | style, content) is log p(x) and what style adds to it and what content adds to that; each sum has a scale of its own here,
-# where one guidance scale amplifies both, and the darker a style is the more so. The two scales are those of Brooks et al. (2023,
-# InstructPix2Pix, equation 3), there of a picture and an instruction. Guidance in low noise adds contrast alone (Kynkäänniemi et al.,
-# 2024), so it ends at a log SNR of 1. The derivation: docs/science.md.
+# log p(x | style, content) is log p(x) plus what the style adds, plus what the content adds to that. Here each summand has its own scale,
+# whereas a single guidance scale amplifies both, and the more so the darker the style is. The two scales are those of Brooks et al. (2023,
+# InstructPix2Pix, equation 3), there for a picture and an instruction. Guidance at low noise only adds contrast (Kynkäänniemi et al.,
+# 2024), so it ends at a log SNR of 1. For the derivation see docs/science.md.
 _NOISY = (None, 1.0)
 SPLIT = GuidanceSection(
     start=PROMPT,
@@ -58,13 +59,13 @@ SPLIT = GuidanceSection(
     style_guidance=1.75,
 )
 _WHOLE: dict[str, Any] = {"trains": frozenset({"denoiser"}), "learning_rate": 5e-6, "text_encoder": "text_encoder", "by_default": True}
-# What the negative token stands for is left behind (DreamArtist).
+# Leads away from what the negative token stands for (DreamArtist).
 _FROM_NEGATIVE = GuidanceSection(
     branches={"against": BranchSection(prompt="{full_negative}")},
     start="against",
     terms=(TermSection(scale="guidance", away_from="against", toward=PROMPT),),
 )
-# DreamStyler's formula, with the public code's scales: 3 for the content, 0.5 for the style; its third, of 5, is the run's own.
+# DreamStyler's formula, with the public code's scales: 3 for the content, 0.5 for the style; the third, 5 there, is the run's guidance.
 _CONTENT_AND_STYLE = GuidanceSection(
     branches={"content": BranchSection(prompt="a photo of {prompt}"), "style": BranchSection(prompt=INSTANCE)},
     start=NEGATIVE,
@@ -76,8 +77,8 @@ _CONTENT_AND_STYLE = GuidanceSection(
         )
     ),
 )  # fmt: skip
-# Direct Consistency Optimization's (Lee et al., 2024, section 4.3) form, for diffusion models, of StyleDrop's two scales (Sohn et al.,
-# 2023, section 3.2): so much toward the prompt as the base knows it, and so much from there toward the style.
+# StyleDrop's two scales (Sohn et al., 2023, section 3.2), in the form that Direct Consistency Optimization (Lee et al., 2024, section 4.3)
+# has for diffusion models: one toward the prompt as the base knows it, and one from there toward the style.
 _TOWARD_STYLE = GuidanceSection(
     branches={
         "nothing": BranchSection(prompt="", weights="base"),
@@ -86,8 +87,8 @@ _TOWARD_STYLE = GuidanceSection(
     start="nothing",
     terms=(TermSection(scale="guidance", away_from="nothing", toward="base"), TermSection(scale=3.0, away_from="base", toward=PROMPT)),
 )
-# DreamArtist (Dong et al., 2022) on 3 rows of a token and 6 of a negative one. Its LoRA form has adapters of their own for the negative
-# branch in the public code; here one set serves both.
+# DreamArtist (Dong et al., 2022) with 3 rows for its token and 6 for the negative one. In the public code its LoRA form has separate
+# adapters for the negative branch; here one set serves both branches.
 _ARTIST: dict[str, Any] = {
     "preserves": "none", "save": "delta", "initial_word": "painting", "vectors": 3, "negative_vectors": 6, "guidance": _FROM_NEGATIVE,
 }  # fmt: skip
@@ -127,8 +128,8 @@ METHODS = {
         prompts=("a photo of {token} style, {caption}",),
         guidance=_CONTENT_AND_STYLE,
     ),
-    # StyleDrop was made for a masked transformer: what stands for it on diffusion models is a low-rank update with words for the style in
-    # the place of a rare token (public comparisons: rank 64, 1,000 steps of one picture).
+    # StyleDrop was made for a masked transformer; on diffusion models a low-rank update stands in for it, with a description of the style
+    # in place of a rare token (public comparisons: rank 64, 1,000 steps on one picture).
     "styledrop": Row(
         frozenset({"denoiser.low-rank"}),
         "none",
@@ -138,7 +139,7 @@ METHODS = {
         guidance=_TOWARD_STYLE,
         rank=64,
     ),
-    # Lu et al., 2023, without its content loss: in the public code it passes through 8-bit pictures, and so has no gradient.
+    # Lu et al., 2023, without the content loss, which in the public code passes through 8-bit pictures and so has no gradient.
     "specialist-diffusion": Row(
         frozenset({"denoiser"}),
         "none",

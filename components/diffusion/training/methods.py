@@ -1,4 +1,4 @@
-"""Fine-tuning methods as data: what is bound, what trains, what preserves. The training loop knows nothing else."""
+"""Fine-tuning methods as data: what is bound, what trains, what preserves the prior. The training loop knows nothing else about them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SHOWN_IN = {
     "background": frozenset({"backgrounds", "people in places"}),
     "thing": frozenset({"things"}),
 }
-"""Categories of the built-in prompt banks that show something of a role."""
+"""Categories of the built-in prompt banks that show each role."""
 CONTENT: dict[str, frozenset[str | None]] = {
     "both": ALL_ROLES, "people": frozenset({"character"}), "backgrounds": frozenset({"background"}),
 }  # fmt: skip
-# Two components, as in the Multi-StyleForge paper. Things come with the backgrounds: a picture of a thing shows no person.
+# Two components, as in the Multi-StyleForge paper. Things go with the backgrounds, as a picture of a thing shows no person.
 TWO_COMPONENTS = (ConceptSection(identifier="sks", roles=("character",)), ConceptSection(identifier="ukj", roles=("background", "thing")))
 
 
@@ -38,12 +38,11 @@ TWO_COMPONENTS = (ConceptSection(identifier="sks", roles=("character",)), Concep
 class Concept:
     """A rare token and the StyleRef pictures that it is bound to.
 
-    ``more_prompts`` are further templates of StyleRef pictures, of which each step draws one.
-    ``negative`` is a second new token that a guided loss leads away from, and drawing too; None: there is none.
-    ``prompt`` and ``aux_prompt`` are templates that may hold ``{caption}``; the token is filled in already. ``roles`` are
-    the StyleRef roles that belong to the concept, ``categories`` the categories of a prompt bank that ask for its token
-    (None: all). ``own_aux`` says whether it has an Aux set to itself, of ``aux_count`` pictures in ``aux_form`` (None: as
-    the ``aux`` section says).
+    ``prompt`` and ``aux_prompt`` are templates that may hold ``{caption}``; the token is already filled in. ``more_prompts`` are
+    further templates for StyleRef pictures; each step draws one of them all. ``roles`` are the StyleRef roles that belong to the
+    concept, ``categories`` the prompt bank's categories that ask for its token (None: all). ``own_aux`` says whether it has its own
+    Aux set, of ``aux_count`` pictures in ``aux_form`` (None: as the ``aux`` section says). ``negative`` is a second new token, which
+    a guided loss and guidance in drawing lead away from (None: there is none).
     """
 
     token: str
@@ -58,7 +57,7 @@ class Concept:
     more_prompts: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """What drawing with the model takes: ``token``, ``prompt``, ``categories``, and ``negative`` where there is one."""
+        """What drawing with the model needs: ``token``, ``prompt``, ``categories``, and ``negative`` where there is one."""
         return {
             "token": self.token, "prompt": self.prompt, "categories": None if self.categories is None else sorted(self.categories),
             **({"negative": self.negative} if self.negative else {}),
@@ -69,12 +68,12 @@ class Concept:
 class Method:
     """A fine-tuning method.
 
-    ``recipe`` says what trains, ``preserves`` the usual source of the Aux pictures, ``prior_weight`` is λ, the weight of the
-    Aux loss. ``learning_rate`` is the reference's own, used where the configuration names none. ``save`` is ``full`` or
-    ``delta``. ``content`` are the roles of StyleRef pictures that are used at all, ``count`` how many (None: all). ``loss`` is
-    that of StyleRef pictures; with ``distills`` the base's own prediction preserves, in the place of the Aux loss. ``transforms``
-    of StyleRef pictures, a ``grid`` of times, ``token_rate``, the learning rate of token rows (None: as of all else), and ``guidance``,
-    the formula that its pictures are drawn by (None: classifier-free guidance), are the reference's own, used where the configuration
+    ``recipe`` says what trains, ``preserves`` is the default source of the Aux pictures, and ``prior_weight`` is λ, the weight of the
+    prior loss. ``learning_rate`` is the reference's own, used if the configuration names none. ``save`` is ``full`` or ``delta``.
+    ``content`` are the roles of StyleRef pictures that are used at all, ``count`` is how many of these (None: all). ``loss`` is that of
+    StyleRef pictures; the prior loss is that of Aux pictures or, with ``distills``, distillation of the base's own prediction.
+    ``transforms`` of StyleRef pictures, a ``grid`` of times, ``token_rate``, the learning rate of token rows (None: that of the rest),
+    and ``guidance``, the formula for drawing (None: classifier-free guidance), are the reference's own, used if the configuration
     names none.
     """
 
@@ -110,15 +109,15 @@ class Method:
         return tuple(concept.token for concept in self.concepts)
 
     def later_json(self) -> dict[str, Any]:
-        """What a training depends on besides name and recipe, where it is not as in the first methods; as a JSON value."""
+        """What a training depends on besides name and recipe, as a JSON value; defaults, which the first methods use, are left out."""
         found: dict[str, Any] = {} if self.loss == DENOISING else {"loss": self.loss.model_dump(mode="json")}
-        # λ enters with the samples' weights, but where no Aux sample has one.
+        # λ is already in the weights of Aux samples, but distillation needs none of these.
         found |= {"distills": self.prior_weight} if self.distills else {}
         found |= {"transforms": list(self.transforms)} if self.transforms else {}
         return found | ({"grid": self.grid} if self.grid else {})
 
     def forwards(self, instances: int, aux: int) -> int:
-        """Passes of pictures through the denoiser that a micro-batch of so many takes; a backward pass counts as two."""
+        """Number of pictures' passes through the denoiser in a micro-batch of this size; a backward pass counts as two."""
         style = {"guided": 6, "calibrated": 4, "dco": 4}.get(self.loss.name, 3) * instances
         return style + (4 * (instances + aux) if self.distills else 3 * aux)
 
@@ -129,12 +128,12 @@ class Method:
 
     @property
     def leaves_style_out(self) -> bool:
-        """Whether a loss asks with prompts without the style."""
+        """Whether a loss uses prompts without the style."""
         return self.distills or self.loss.name == "calibrated"
 
 
 def method_for(config: MethodSection) -> Method:
-    """The method that a run's ``method:`` section describes. ConfigError where a setting does not go with it."""
+    """The method that a run's ``method:`` section describes. ConfigError if a setting does not fit it."""
     row = METHODS[config.name]
     lora = config.lora.model_copy(update={"rank": config.lora.rank or row.rank})
     _check_lora(lora)
@@ -172,7 +171,7 @@ def method_for(config: MethodSection) -> Method:
 
 
 def with_method(config: RunConfig) -> tuple[RunConfig, Method]:
-    """A run's method, and the configuration with that method's formula of guidance where it names none."""
+    """The configuration, with the method's guidance formula unless it names its own, and the run's method."""
     method = method_for(config.method)
     formula = config.sampling.guidance_formula or method.guidance
     sampling = config.sampling.model_copy(update={"guidance_formula": formula}).settled()
@@ -208,7 +207,7 @@ def _check_negative(name: str, trains: frozenset[str], loss: LossSection) -> Non
 
 
 def _rates(config: MethodSection, row: Row, recipe: Recipe) -> tuple[tuple[str, float], ...]:
-    """The method's factors of learning rates, and in their place those of the configuration."""
+    """The method's learning-rate factors, overridden by those of the configuration."""
     sets, given = recipe.parameter_sets, config.rate_factors or {}
     if odd := sorted(given.keys() - set(sets)):
         raise ConfigError(
@@ -220,7 +219,7 @@ def _rates(config: MethodSection, row: Row, recipe: Recipe) -> tuple[tuple[str, 
 
 
 def _guidance(config: MethodSection, row: Row) -> GuidanceSection | None:
-    """The method's formula, with the run's own templates in its branches."""
+    """The method's guidance formula, with the run's own templates in its branches."""
     if row.guidance is None:
         return None
     texts = {INSTANCE: _templates(config, row)[0], CLASS: config.aux_prompt}
@@ -248,7 +247,7 @@ def _trains(config: MethodSection, row: Row) -> frozenset[str]:
         if not row.trains:
             raise ConfigError(f"method.stages={config.stages}", f"{config.name} trains nothing", expected="none, or another method.name")
         trains |= {"tokens"}
-    # A switch for the methods that it can serve; with the others their own tokens have a rate to themselves anyway.
+    # Of use only where the text encoder trains and no new tokens do: those have their own rate anyway.
     return trains | {"identifiers"} if config.identifier_rows and "text_encoder" in trains and "tokens" not in trains else trains
 
 
@@ -271,7 +270,7 @@ def _concepts(config: MethodSection, row: Row, *, learnt: bool, negative: bool) 
 
 
 def _token(identifier: str, *, learnt: bool) -> str:
-    """A token with rows of its own is written in angle brackets, so that it is no word of the base's vocabulary."""
+    """The token as it is written: one with its own rows in angle brackets, so that it is not a word of the base's vocabulary."""
     return f"<{identifier}>" if learnt and not (identifier.startswith("<") and identifier.endswith(">")) else identifier
 
 
@@ -296,7 +295,7 @@ def _component(section: ConceptSection, config: MethodSection, row: Row, token: 
 
 
 def fill_prompt(template: str, caption: str | None) -> str:
-    """Put a picture's caption in place of ``{caption}``; without one, the place and the comma before it go too."""
+    """Put a picture's caption in place of ``{caption}``; without one, remove the placeholder and the comma before it."""
     if "{caption}" not in template:
         return template
     if caption and caption.strip():

@@ -1,4 +1,4 @@
-"""How the weights are moved: autocast, the course of the learning rate, the moving average. See ``optimizers`` for what moves them."""
+"""How weights are updated: autocast, the learning-rate schedule, the moving average. For the optimizers see ``optimizers``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.core.config import TrainingSection
 
 _logger = logging.getLogger(__name__)
 LONGEST_WAIT = timedelta(hours=1)
-"""How long a process waits for another: at most until the first has written the model and drawn its validation pictures."""
+"""How long a process waits for another; the longest wait is until the first has written the model and drawn its validation pictures."""
 
 
 def precision_for(requested: str, device: torch.device) -> str:
@@ -36,7 +36,7 @@ def precision_for(requested: str, device: torch.device) -> str:
 
 
 def make_accelerator(precision: str, accumulation: int, device: torch.device) -> Accelerator:
-    """An accelerator of our own. accelerate remembers the precision of a process's first one and refuses any other."""
+    """Make a fresh accelerator: accelerate would remember the precision of a process's first one and refuse any other."""
     AcceleratorState._reset_state()
     GradientState._reset_state()
     # Otherwise every process would hold its gradients twice.
@@ -52,8 +52,8 @@ def make_accelerator(precision: str, accumulation: int, device: torch.device) ->
 def rate_factor(step: int, training: TrainingSection) -> float:
     """Learning rate of optimizer step ``step`` (1 … steps) as a fraction of the configured one.
 
-    Rises linearly over the warm-up and reaches 1 at its last step; then stays (``constant``), or falls to 0 at the end of
-    training on a line (``linear``) or a half cosine (``cosine``).
+    It rises linearly over the warm-up and reaches 1 at the warm-up's last step; then it stays (``constant``), or falls toward 0
+    at the end of training, linearly (``linear``) or along a half cosine (``cosine``).
     """
     if step <= training.warmup_steps:
         return step / training.warmup_steps
@@ -74,24 +74,24 @@ class MovingAverage:
         self._model = EMAModel(self._parameters, decay=decay, foreach=True) if decay else None
 
     def update(self) -> None:
-        """Take in the weights as they are now."""
+        """Update the average with the current weights."""
         if self._model:
             self._model.step(self._parameters)
 
     def finish(self) -> None:
-        """Put the average in the weights' place."""
+        """Replace the weights with the average."""
         if self._model:
             self._model.copy_to(self._parameters)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The state as tensors; empty where it is off."""
+        """The state as tensors; empty if the average is off."""
         if not self._model:
             return {}
         steps = {"steps": torch.tensor(self._model.optimization_step)}
         return {**{str(index): value for index, value in enumerate(self._model.shadow_params)}, **steps}
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take up the state of :meth:`tensors`."""
+        """Restore the state of :meth:`tensors`."""
         if self._model:
             self._model.optimization_step = int(tensors["steps"])
             for index, value in enumerate(self._model.shadow_params):

@@ -1,4 +1,4 @@
-"""Optimizers by name, each from a library that is kept up: what they take, what they hold, what does not go with them."""
+"""Optimizers by name, each from a maintained library: their options, the size of their state, and their default learning rates."""
 
 import importlib.util
 import math
@@ -15,17 +15,17 @@ from components.diffusion.training.stochastic_rounding import StochasticallyRoun
 Groups = list[dict[str, Any]]
 """Parameter groups that hold ``params`` and ``lr``."""
 SMALL = 4096
-"""bitsandbytes keeps the state of smaller tensors in fp32."""
+"""bitsandbytes keeps the state of tensors with fewer values in fp32."""
 BLOCK = 256
-"""Values of an 8-bit state that share a scale."""
+"""Number of values of an 8-bit state that share a scale."""
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """An optimizer that a configuration can name.
 
-    ``state`` gives the bytes of its state for one tensor's shape, in fp32. ``rate`` turns the method's learning rate, which is for
-    AdamW, into its own default. ``module`` has to be installed where one is named, as it comes with the extra ``optimizers``.
+    ``state`` returns the bytes of its state for an fp32 tensor of a given shape. ``rate`` turns the method's learning rate, which is for
+    AdamW, into this optimizer's default. ``module``, if any, must be installed; it comes with the extra ``optimizers``.
     """
 
     make: Callable[[Groups, TrainingSection], torch.optim.Optimizer]
@@ -47,8 +47,8 @@ def _adamw8bit(groups: Groups, training: TrainingSection) -> torch.optim.Optimiz
 
 
 def _adafactor(groups: Groups, training: TrainingSection) -> torch.optim.Optimizer:
-    # Steps are relative to the root mean square of a tensor's weights, or to the second number where that is larger. With 1 the learning
-    # rate is an absolute one, as AdamW's: LoRA's matrices that begin with zeros would not leave the ground otherwise.
+    # Steps are relative to the root mean square of a tensor's weights, or to the second number of eps if that is larger. With 1 the
+    # learning rate is absolute, as AdamW's is; otherwise LoRA's matrices that start at zero would hardly move.
     return torch.optim.Adafactor(groups, eps=(None, 1.0), weight_decay=training.weight_decay)
 
 
@@ -56,7 +56,7 @@ def _prodigy(groups: Groups, training: TrainingSection) -> torch.optim.Optimizer
     from pytorch_optimizer import Prodigy
 
     optimizer: torch.optim.Optimizer = Prodigy(
-        # Its own default is no bound, which checkpoints could not hold: JSON has no infinity.
+        # Its default is infinity, which checkpoints could not hold, as JSON has none.
         groups, growth_rate=1e38, safeguard_warmup=training.warmup_steps > 0, **_adam_options(training),
     )  # fmt: skip
     return optimizer
@@ -82,13 +82,13 @@ def _adam_options(training: TrainingSection) -> dict[str, Any]:
 
 
 def _copies(count: int) -> Callable[[Sequence[int]], float]:
-    """State of ``count`` fp32 numbers a parameter."""
+    """State of ``count`` fp32 numbers per parameter."""
     return lambda shape: 4.0 * count * math.prod(shape)
 
 
 def _eight_bit(shape: Sequence[int]) -> float:
     size = math.prod(shape)
-    # Two moments of a byte each, and a scale for each block of them.
+    # Two moments of one byte each, and an fp32 scale for each block of them.
     return 2.0 * (size + 4 * math.ceil(size / BLOCK)) if size >= SMALL else 8.0 * size
 
 
@@ -104,7 +104,7 @@ OPTIMIZERS = {
     "adamw8bit": Optimizer(_adamw8bit, _eight_bit, module="bitsandbytes"),
     # Shazeer & Stern, 2018.
     "adafactor": Optimizer(_adafactor, _factored),
-    # Mishchenko & Defazio, 2024: it finds the rate itself, and the configured one multiplies that.
+    # Mishchenko & Defazio, 2024: it estimates the rate itself, and the configured one multiplies that.
     "prodigy": Optimizer(_prodigy, _copies(4), rate=lambda _: 1.0, module="pytorch_optimizer"),
     # Chen et al., 2023, section 5: a rate 3 to 10 times smaller than AdamW's.
     "lion": Optimizer(_lion, _copies(1), rate=lambda rate: rate / 5.0, module="pytorch_optimizer"),
@@ -125,7 +125,7 @@ def check_optimizer(training: TrainingSection) -> None:
 
 
 def make_optimizer(groups: Groups, training: TrainingSection, seed: int = 0) -> torch.optim.Optimizer:
-    """The configured optimizer. Weights in bf16 among the parameters are rounded stochastically, from ``seed``."""
+    """The configured optimizer. Parameters in bf16 are rounded stochastically, by ``seed``."""
     make = OPTIMIZERS[training.optimizer].make
     if any(value.dtype == torch.bfloat16 for group in groups for value in group["params"]):
         return StochasticallyRounded(groups, lambda each: make(each, training), seed)
@@ -133,15 +133,15 @@ def make_optimizer(groups: Groups, training: TrainingSection, seed: int = 0) -> 
 
 
 def learning_rate(training: TrainingSection, reference: float) -> float:
-    """The learning rate: the configured one, else the method's ``reference`` as its optimizer wants it."""
+    """The learning rate: the configured one, else the method's ``reference`` converted for the optimizer."""
     return training.learning_rate or reference_rate(training, reference)
 
 
 def reference_rate(training: TrainingSection, reference: float) -> float:
-    """A method's own learning rate as its optimizer wants it."""
+    """A method's own learning rate, converted for the configured optimizer."""
     return OPTIMIZERS[training.optimizer].rate(reference)
 
 
 def state_bytes(optimizer: str, shape: Sequence[int]) -> float:
-    """Bytes of an optimizer's state for one trained tensor; the same for weights in fp32 and in bf16."""
+    """Bytes of an optimizer's state for one trained tensor, the same whether its weights are in fp32 or in bf16."""
     return OPTIMIZERS[optimizer].state(shape)

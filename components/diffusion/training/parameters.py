@@ -1,4 +1,4 @@
-"""A set of parameters that train together: what all kinds of them can do."""
+"""The common interface of sets of parameters that train together."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 class ParameterSet(abc.ABC):
     """Parameters of one part of a base that train together.
 
-    ``part`` is the part's name, ``rate`` which learning rate moves them (``denoiser``, ``text_encoder`` or ``tokens``), and ``way`` the
-    set's name in a recipe, by which that rate may have a factor.
+    ``part`` is the part's name, ``rate`` the name of their learning rate (``denoiser``, ``text_encoder`` or ``tokens``), and ``way`` the
+    set's name in a recipe, which may give it a factor of that rate.
     """
 
     part: str
@@ -21,16 +21,16 @@ class ParameterSet(abc.ABC):
 
     @abc.abstractmethod
     def named(self) -> dict[str, torch.nn.Parameter]:
-        """The parameters by the names that they have in checkpoints and deltas, in a fixed order."""
+        """The parameters by their names in checkpoints and deltas, in a fixed order."""
 
     @abc.abstractmethod
     def fold(self) -> None:
-        """Put the result into the part's own weights and take out what was put in, if anything was."""
+        """Merge the result into the part's own weights, and remove any modules that were inserted."""
 
     def origin(self) -> dict[str, torch.Tensor]:
-        """Tensors beside the base that the parameters began from and that loading them needs, by their names in files; mostly none."""
+        """Tensors, besides the base's, that the parameters started from and that loading needs, by their names in files; usually none."""
         return {}
 
     def begin_from(self, origin: Mapping[str, torch.Tensor]) -> None:
-        """Take a saved :meth:`origin` in the place of this one."""
+        """Start from a saved :meth:`origin` instead of this one."""
         assert not origin

@@ -1,4 +1,4 @@
-"""Pictures to tensors: upright RGB, aspect ratio kept, cut to their bucket; variants named by what was done to them."""
+"""Pictures to tensors: upright RGB, aspect ratio kept, cut to their bucket; each variant is one augmented view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.diffusion.training.buckets import Size
 from components.diffusion.training.variety import Variant
 
 MAX_ZOOM = 1.15
-"""Further crops are cut from a picture whose shorter side is up to so many times its view's."""
+"""Crops after the first are cut from a picture enlarged by up to this factor beyond what covers the view."""
 
 TRANSFORMS: dict[TransformName, Callable[[Image.Image], Image.Image]] = {
     "invert": ImageOps.invert,
@@ -27,12 +27,12 @@ TRANSFORMS: dict[TransformName, Callable[[Image.Image], Image.Image]] = {
     "horizontal-flip": ImageOps.mirror,
     "vertical-flip": ImageOps.flip,
 }
-"""Changes of a whole RGB picture that its prompt names, with the strengths of Specialist Diffusion's (Lu et al., 2023) public code."""
+"""Transforms of a whole RGB picture, which its prompt names; strengths as in Specialist Diffusion's (Lu et al., 2023) public code."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where in a picture a view lies, in pixels: the size that the picture is resized to, and the cut's left upper corner in it."""
+    """Where a view lies in its picture, in pixels: the size that the picture is resized to, and the cut's upper left corner in it."""
 
     width: int
     height: int
@@ -41,7 +41,7 @@ class Placement:
 
 
 def place(size: tuple[int, int], view: Size, variant: Variant, seed: int, sample_id: str) -> Placement:
-    """Where a view of ``view`` (height, width) pixels of a picture of ``size`` (width, height) is cut, before it is mirrored.
+    """Where a view of ``view`` (height, width) pixels is cut from a picture of ``size`` (width, height), before it is mirrored.
 
     The picture is resized until it just covers the view, and the centre is cut out. Crops after the first are zoomed by up to
     ``MAX_ZOOM`` and cut at a place derived from the seed, the sample and the crop's number, so a view is the same whenever
@@ -59,10 +59,10 @@ def place(size: tuple[int, int], view: Size, variant: Variant, seed: int, sample
 
 
 def time_ids(size: tuple[int, int], view: Size, variant: Variant, seed: int, sample_id: str) -> tuple[int, ...]:
-    """What Stable Diffusion XL is told of a view (Podell et al., 2023, section 2.2): six numbers of pixels.
+    """Stable Diffusion XL's size and crop conditioning of a view (Podell et al., 2023, section 2.2): six numbers, in pixels.
 
-    The picture's own height and width; top and left of the cut in the resized picture, which for a mirrored view is the
-    mirrored picture; height and width of the view.
+    They are the picture's own height and width; the top and left of the cut in the resized picture, which for a mirrored view is
+    mirrored too; and the height and width of the view.
     """
     placed = place(size, view, variant, seed, sample_id)
     left = placed.width - view[1] - placed.left if variant.flipped else placed.left
@@ -70,10 +70,10 @@ def time_ids(size: tuple[int, int], view: Size, variant: Variant, seed: int, sam
 
 
 def cut(picture: Image.Image, view: Size, variant: Variant, seed: int, sample_id: str) -> torch.Tensor:
-    """One view of a picture as the VAE wants it: float32 in [-1, 1], shape (3, height, width).
+    """One view of a picture as the VAE expects it: float32 in [-1, 1], shape (3, height, width).
 
-    Transformed as a whole where the variant says so; resized with Lanczos, never squashed; cut where :func:`place` says; then mirrored
-    where the variant says so.
+    The whole picture is transformed if the variant says so and resized with Lanczos, without distortion. The view is cut where
+    :func:`place` says, and mirrored if the variant says so.
     """
     if variant.transform:
         picture = TRANSFORMS[variant.transform](picture)

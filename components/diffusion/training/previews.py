@@ -1,4 +1,4 @@
-"""Previews: the same prompts and seeds drawn on the way, the base's pictures above those of the step."""
+"""Previews: the same prompts and seeds drawn during training, the base's pictures above those of the step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def preview_requests(config: RunConfig, method: Method) -> list[PromptRequest]:
 
 
 class Previews:
-    """The previews of one training, a picture each in ``previews`` below the folder of its checkpoints.
+    """The previews of one training, each a picture file in ``previews`` inside the folder of its checkpoints.
 
     ``step-00000000.png`` is the base's row, drawn before the first step; each other file has that row above its own.
     """
@@ -46,7 +46,7 @@ class Previews:
         return self.every is not None and step % self.every == 0
 
     def draw(self, bundle: Bundle, step: int) -> Path:
-        """Draw the prompts with a family that is in training, and write the preview; returns its file."""
+        """Draw the prompts with a family that is in training, and write the preview. Returns its file."""
         drawn = draw_pictures(bundle, self._requests, self._config.sampling, self._config.seed, in_training=True)
         row = _row([picture for _, picture in drawn])
         base, file = self._file(0), self._file(step)
@@ -59,7 +59,7 @@ class Previews:
         return file
 
     def files(self) -> list[Path]:
-        """Those that are there, in the order of steps."""
+        """The existing previews, in the order of steps."""
         return sorted(self.folder.glob("step-*.png"))
 
     def _file(self, step: int) -> Path:

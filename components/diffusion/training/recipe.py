@@ -1,4 +1,4 @@
-"""What a method trains, as data: the recipe that a delta is made by, and that it is loaded by."""
+"""What a method trains, as data: the recipe by which a delta is written and loaded."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from components.core.config import LoraSection
 
 _LATER = {"kind", "init", "blocks"}
 NEGATIVE_ROWS = "tokens.negative"
-"""The set of the rows of negative tokens."""
+"""Name of the parameter set that holds the rows of negative tokens."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which parameters of a base train, and so what a delta holds.
+    """Which parameters of a base train, and therefore what a delta holds.
 
-    ``trains`` names the ways: ``denoiser`` and ``text_encoder`` (the whole networks), ``denoiser.cross-attention`` (its K and V),
-    ``denoiser.low-rank`` and ``text_encoder.low-rank`` (adapters), ``denoiser.spectral`` and ``text_encoder.spectral`` (shifts of singular
-    values), ``tokens`` (embedding rows of new tokens), ``identifiers`` (offsets to the rows of known ones). ``tokens`` are those tokens;
-    each new one has ``vectors`` rows that begin as ``initial_word``'s (None: as the token's own, without its brackets). With
-    more than one of ``stages`` it has as many for each stage of noise. ``negatives`` are new tokens of ``negative_vectors`` rows that begin
-    near the same word. ``rates`` are factors of the learning rate by the set's name,
-    see :attr:`parameter_sets`. ``strength`` is α of the result θ₀ + α (θ − θ₀), for the base θ₀ and the trained θ; no training
-    depends on it.
+    ``trains`` names the ways of training: ``denoiser`` and ``text_encoder`` (the whole networks), ``denoiser.cross-attention`` (its K and
+    V), ``denoiser.low-rank`` and ``text_encoder.low-rank`` (adapters), ``denoiser.spectral`` and ``text_encoder.spectral`` (shifts of
+    singular values), ``tokens`` (embedding rows of new tokens), ``identifiers`` (offsets to the rows of existing tokens). ``tokens`` are
+    the tokens themselves; each new one has ``vectors`` rows, initialized from ``initial_word`` (None: from the token's own name without
+    its brackets). With more than one of ``stages``, it has that many rows for each noise stage. ``negatives`` are new tokens of
+    ``negative_vectors`` rows each, initialized near the same word. ``rates`` are factors of the learning rate by the name of the
+    parameter set, see :attr:`parameter_sets`. ``strength`` is α in the result θ₀ + α (θ − θ₀), for the base θ₀ and the trained θ;
+    training does not depend on it.
     """
 
     trains: frozenset[str]
@@ -39,9 +39,9 @@ class Recipe:
     strength: float = 1.0
 
     def as_json(self) -> dict[str, Any]:
-        """As a JSON value, see :meth:`from_json`."""
+        """The recipe as a JSON value, see :meth:`from_json`."""
         lora = self.lora
-        # What came later is written where it is used: the digests of earlier models hold.
+        # Later additions are written only where they are used, so that the digests of earlier models stay the same.
         later = lora.model_dump(mode="json", include=_LATER, exclude_defaults=True)
         others: dict[str, Any] = {"rates": dict(self.rates)} if self.rates else {}
         if self.negatives:
@@ -68,29 +68,29 @@ class Recipe:
 
     @property
     def parameter_sets(self) -> list[str]:
-        """Names of all sets that train: the ways, and what has a rate to itself within one."""
+        """Names of all parameter sets that train: the ways, and the subsets of a way that can have their own rate."""
         within = {f"{way}.norms" for way in self.trains if way.endswith(".spectral")}
         return sorted(self.trains | within | ({NEGATIVE_ROWS} if self.negatives else set()))
 
     @property
     def new_tokens(self) -> dict[str, int]:
-        """The tokens that get embedding rows of their own, one for each stage, negative ones last; and how many rows each."""
+        """The tokens that get new embedding rows, with their numbers of rows; one token per stage, negative tokens last."""
         if "tokens" not in self.trains:
             return {}
-        # It brings torch, which a plan of a run does not need.
+        # This imports torch, which planning a run does not need.
         from components.diffusion.models.tokens import stage_names
 
         staged = [name for token in self.tokens for name in stage_names(token, self.stages)]
         return {**dict.fromkeys(staged, self.vectors), **dict.fromkeys(self.negatives, self.negative_vectors)}
 
     def kinds(self, *, adapters: bool = True) -> frozenset[str]:
-        """The kinds of parts (``denoiser``, ``text_encoders``) in which something trains; without ``adapters``, more than those."""
+        """The kinds of parts (``denoiser``, ``text_encoders``) in which something trains; without ``adapters``, those do not count."""
         ways = [way for way in self.trains if adapters or not way.endswith(".low-rank")]
         return frozenset("denoiser" if way.startswith("denoiser") else "text_encoders" for way in ways)
 
     @property
     def alpha(self) -> int:
-        """The numerator of the updates' scale: what the configuration says, else the rank."""
+        """The numerator of the updates' scale: the configured value, else the rank."""
         return self.rank if self.lora.alpha is None else self.lora.alpha
 
     @property
@@ -99,6 +99,6 @@ class Recipe:
         return self.lora.rank or 4
 
     def with_targets(self, denoiser: tuple[str, ...], text_encoder: tuple[str, ...]) -> Recipe:
-        """The recipe with no target of adapters left open; those given here are a family's own."""
+        """The recipe with all adapter targets set; the arguments are the family's defaults, used where it names none."""
         changes = {"targets": self.lora.targets or denoiser, "text_encoder_targets": self.lora.text_encoder_targets or text_encoder}
         return replace(self, lora=self.lora.model_copy(update=changes))

@@ -1,4 +1,4 @@
-"""torch's global random state, where something that is not ours draws from it."""
+"""torch's global random state, which library code draws from (dropout, for example)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 
 
 def forked_rng() -> AbstractContextManager[None]:
-    """Put the random state of the CPU and of this process' own GPU back afterwards.
+    """After the block, restore the random state of the CPU and of this process's own GPU.
 
-    torch by itself would open every GPU of the machine for it, and so take some hundred megabytes of each.
+    By default torch would do so for every GPU of the machine, which takes some hundred megabytes on each.
     """
     return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
 
 
 def all_states(device: torch.device, rank: int, world: int) -> dict[str, torch.Tensor]:
-    """The random states of all processes, each of which has to ask: ``cpu``, ``cuda``, ``cpu:1``, ``cuda:1`` …"""
+    """The random states of all processes, ``cpu``, ``cuda``, ``cpu:1``, ``cuda:1`` …; each process must call this."""
     states = {_name("cpu", rank): torch.get_rng_state()}
     if device.type == "cuda":
         states[_name("cuda", rank)] = torch.cuda.get_rng_state(device)
@@ -29,7 +29,7 @@ def all_states(device: torch.device, rank: int, world: int) -> dict[str, torch.T
 
 
 def restore_state(states: Mapping[str, torch.Tensor], device: torch.device, rank: int) -> None:
-    """Take up this process' own of :func:`all_states`; where it is missing, as there were fewer then, its generators stay."""
+    """Restore this process's own state of :func:`all_states`; if it is missing, as there were fewer processes, nothing changes."""
     if (state := states.get(_name("cpu", rank))) is not None:
         torch.set_rng_state(state)
     if device.type == "cuda" and (state := states.get(_name("cuda", rank))) is not None:

@@ -1,8 +1,8 @@
 """Samples and their order: StyleRef and Aux mixed in one batch, each sample with its own weight.
 
-Nothing here has a state: what step ``k`` sees is a function of the seed and the position, so a resumed run takes up exactly
-where it was. Several processes divide one batch among them: what a sample is drawn with depends on its place in the whole
-batch, not on the process that it falls to, so every process draws something else, and together they draw what one would.
+Nothing here has state: what step ``k`` sees is a function of the seed and the position, so a resumed run continues exactly
+where it stopped. Several processes divide one batch among themselves: the random draws of a sample depend on its place in the
+whole batch, not on its process, so every process draws something different, and together they draw what one process would.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from components.diffusion.training.variety import Variant, Variety
 
 @dataclass(frozen=True)
 class Words:
-    """What a picture is called in one step: its ``prompt``, and what losses compare that with.
+    """The prompts of a picture in one step: its own ``prompt``, and those that losses compare it with.
 
-    ``unstyled`` is the class prompt, the same without the style; ``preserved`` the prompt under which the base's prediction is to
-    stay; ``against`` what a guided loss leads away from.
+    ``unstyled`` is the class prompt, the same without the style; ``preserved`` is the prompt for which the base's prediction is to
+    be preserved; ``against`` is the one that a guided loss leads away from.
     """
 
     prompt: str
@@ -39,8 +39,8 @@ class Words:
 class Sample:
     """One training picture: its content id (sha256), its file, its prompt, and its weight in the loss.
 
-    ``templates`` are what it may be called, the first of which ``prompt`` is made of (none: it is called that alone), and ``caption`` what
-    goes into them; ``class_template`` leaves the style out. ``negative`` are its token and the one that a guided loss leads away from.
+    ``templates`` are the prompt templates that it may get; ``prompt`` is made from the first (none: it is always ``prompt``). ``caption``
+    fills them; ``class_template`` leaves the style out. ``negative`` holds its token and the token that a guided loss leads away from.
     """
 
     id: str
@@ -53,9 +53,9 @@ class Sample:
     negative: tuple[str, str] | None = None
 
     def words(self, template: int = 0, named: float = 0.0, *, captioned: bool = True, transform: str | None = None) -> Words:
-        """Its prompts by one of its templates, with or without its caption, and with what was done to the picture.
+        """Its prompts made from one of its templates, with or without its caption, naming the ``transform`` of the picture.
 
-        What is preserved is chosen by ``named``, in [0, 1): the class prompt, or the caption alone where there is one.
+        ``named``, in [0, 1), selects the preserved prompt: from 0.5 the caption alone, where there is one, else the class prompt.
         """
         caption = (self.caption or "").strip() if captioned else ""
         done = f" with the {transform.replace('-', ' ')} transformation" if transform else ""
@@ -66,7 +66,7 @@ class Sample:
         return Words(prompt + done, unstyled + done, preserved + done, against)
 
     def all_words(self, transforms: Sequence[str] = (), *, captionless: bool = False) -> Iterator[Words]:
-        """Everything that :meth:`words` may say."""
+        """Everything that :meth:`words` may return."""
         for template in range(max(len(self.templates), 1)):
             for captioned in (True, False) if captionless else (True,):
                 for transform in (None, *transforms):
@@ -76,7 +76,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """One process' N samples of a micro-batch: the first ``instances`` are StyleRef, the others Aux.
+    """One process's N samples of a micro-batch: the first ``instances`` are StyleRef, the others Aux.
 
     ``weights`` has shape (N,): weight / group size, so that the weighted sum of losses is mean(StyleRef) + λ · mean(Aux).
     """
@@ -94,13 +94,13 @@ class Batch:
 
 
 def step_generator(seed: int, purpose: str, number: int) -> torch.Generator:
-    """A generator for one purpose in one micro-batch, from which every process draws for all of it; on the CPU, the same everywhere."""
-    # The last number was a process' rank once; 0 keeps the streams of earlier trainings.
+    """A CPU generator for one purpose in one micro-batch; every process draws the whole micro-batch from it, so the draws are the same."""
+    # The last number used to be a process's rank; 0 keeps the random streams of earlier trainings.
     return torch.Generator().manual_seed(derive_seed(seed, purpose, number, 0))
 
 
 class EpochOrder:
-    """Endless shuffled passes over ``size`` items, every pass in an order of its own; any position can be asked for."""
+    """Endless shuffled passes over ``size`` items, each in its own order, with random access to any position."""
 
     def __init__(self, size: int, seed: int, name: str) -> None:
         self._size, self._seed, self._name = size, seed, name
@@ -115,16 +115,16 @@ class EpochOrder:
         return self._cached[1][offset]
 
 
-# Each with a generator of its own, so that what came later moves nothing of the first.
+# Each has its own generator, so that streams added later leave the earlier ones unchanged.
 _STREAMS = {"augment": 3, "unstyled": 1, "template": 1, "captionless": 1, "transform": 2}
 
 
 class Mixer:
-    """Mixes StyleRef samples, at least one, and Aux samples into batches.
+    """Mixes StyleRef samples (at least one) and Aux samples into batches.
 
-    Batch sizes are of each process. This process is ``rank`` of ``world`` that divide each micro-batch: ``rows`` are the places of its
-    samples in the whole micro-batch of ``total`` samples, which holds the StyleRef samples of all processes and then their Aux
-    samples: ``counts`` of them.
+    Batch sizes are per process. This process is number ``rank`` of the ``world`` processes that divide each micro-batch. The whole
+    micro-batch has ``total`` samples: the StyleRef samples of all processes, then their Aux samples, ``counts`` of each. ``rows`` are
+    the places of this process's samples in it.
     """
 
     def __init__(
@@ -144,11 +144,11 @@ class Mixer:
 
     @property
     def size(self) -> int:
-        """Samples of this process a micro-batch."""
+        """Number of this process's samples in a micro-batch."""
         return len(self.rows)
 
     def batch(self, number: int) -> Batch:
-        """This process' part of micro-batch ``number`` (counted over the whole training)."""
+        """This process's part of micro-batch ``number`` (counted over the whole training)."""
         samples: list[Sample] = []
         weights: list[float] = []
         for group, count, order in self._groups:
@@ -163,7 +163,7 @@ class Mixer:
         return Batch(tuple(samples), variants, words, torch.tensor(weights), instances)
 
     def _draw(self, purpose: str, number: int, count: int) -> list[list[float]]:
-        """So many numbers in [0, 1) for each of this process' samples, drawn for the whole micro-batch."""
+        """``count`` numbers in [0, 1) for each of this process's samples, drawn for the whole micro-batch."""
         draws = torch.rand((count, self.total), generator=step_generator(self._seed, purpose, number))
         found: list[list[float]] = draws[:, self.rows].tolist()
         return found
@@ -172,7 +172,7 @@ class Mixer:
         self, sample: Sample, is_instance: bool, flip: float, crop: float, drop: float, named: float, template: float, bare: float,
         happens: float, which: float,
     ) -> tuple[Variant, Words]:  # fmt: skip
-        """A sample's view and its words, by numbers in [0, 1) for each thing that may differ."""
+        """A sample's view and prompts, each variation chosen by a number in [0, 1)."""
         variety, transform = self.variety, None
         if is_instance and variety.transforms and happens < variety.transformed:
             transform = variety.transforms[int(which * len(variety.transforms))]
@@ -184,7 +184,7 @@ class Mixer:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Everything a fine-tuning sees: StyleRef and Aux samples, validation samples, and where they came from."""
+    """Everything that fine-tuning sees: StyleRef, Aux and validation samples, and whether the last are ``held_out`` pictures."""
 
     instances: tuple[Sample, ...]
     aux: tuple[Sample, ...]
@@ -192,7 +192,7 @@ class TrainingSet:
     held_out: bool
 
     def prompts(self, method: Method | None = None, variety: Variety | None = None) -> list[str]:
-        """All prompts, each once; with those that only the method's losses ask with, and with what may be said of a picture."""
+        """All prompts that may occur, each once: those of the samples and their variations, and those that only the method's losses use."""
         variety = variety or Variety()
         found = [sample.prompt for sample in (*self.instances, *self.aux, *self.validation)]
         groups = ((self.instances, variety.transforms), ((*self.aux, *self.validation), ()))
@@ -208,10 +208,10 @@ class TrainingSet:
         return list(dict.fromkeys(found if variety.dropout == 0 else [*found, ""]))
 
     def as_json(self, method: Method, variety: Variety) -> list[list[Any]]:
-        """What a training depends on: of each sample its picture, its weight, and what it may be called."""
+        """What a training depends on, as a JSON value: each sample's picture, its weight, and the prompts it may get."""
         found = []
         for sample in (*self.instances, *self.aux):
-            # What came later is written where it is used: checkpoints of earlier versions hold.
+            # Later additions are written only where they are used, so that checkpoints of earlier versions stay valid.
             more: dict[str, Any] = {}
             if len(sample.templates) > 1 or variety.captionless:
                 more["templates"], more["caption"] = sample.templates, sample.caption
@@ -224,10 +224,10 @@ class TrainingSet:
 
 
 def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *, validation: int = 16, seed: int = 0) -> TrainingSet:
-    """Gather the samples of a run from the folders of its steps; an ``aux`` without rows means that nothing preserves.
+    """Gather the samples of a run from the folders of its steps; an ``aux`` without rows gives no Aux samples.
 
     Aux rows that name a ``concept`` (its token) belong to that concept alone, others to every concept. There are at most
-    ``validation`` validation pictures: held-out ones, or StyleRef where there are none. InputError where a folder is incomplete,
+    ``validation`` validation pictures: held-out ones, or StyleRef pictures if there are none. InputError if a folder is incomplete
     or no StyleRef picture is left for a concept.
     """
     manifest = {row["path"]: row for row in read_jsonl(_found(style_set / "manifest.jsonl"))}
@@ -253,10 +253,10 @@ def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *
 
 
 def choose_style_refs(rows: Sequence[dict[str, Any]], method: Method, seed: int) -> list[dict[str, Any]]:
-    """The StyleRef rows that a method uses, in their own order; InputError where there are too few.
+    """The StyleRef rows that a method uses, in their original order; InputError if there are too few.
 
-    Where it uses only so many, they are drawn from the seed, from each role in turn, so that they stay mixed as evenly as
-    the pictures allow.
+    If the method uses only ``count`` of them, they are drawn by the seed, from each role in turn, so that the roles stay as balanced
+    as the pictures allow.
     """
     allowed = [row for row in rows if row.get("role") in method.content]
     if method.count is None:

@@ -13,8 +13,8 @@ from components.diffusion.training.parameters import ParameterSet
 class SpectralShift(torch.nn.Module):
     """W ↦ W + U·diag(ReLU(σ + δ) − σ)·Vᵀ for the singular value decomposition W = U·diag(σ)·Vᵀ.
 
-    At δ = 0 the result is W to the last bit, which U·diag(ReLU(σ + δ))·Vᵀ is not. A weight of more than two dimensions counts as a
-    matrix of shape (co, ci·h·w), a vector as one row, which has one singular value: its length. LinAlgError where the weight holds NaN
+    At δ = 0 the result equals W bit for bit, which U·diag(ReLU(σ + δ))·Vᵀ would not. A weight of more than two dimensions counts as a
+    matrix of shape (co, ci·h·w), a vector as a single row, whose only singular value is its length. LinAlgError if the weight holds NaN
     or infinity.
     """
 
@@ -27,7 +27,7 @@ class SpectralShift(torch.nn.Module):
             found = matrix.new_empty(matrix.shape[0], rank), matrix.new_empty(rank), matrix.new_empty(rank, matrix.shape[1])
         else:
             found = torch.linalg.svd(matrix, full_matrices=False)
-        # Frozen parameters and no buffers: several processes then begin with the first one's, and do not send them at each step.
+        # Frozen parameters instead of buffers: several processes then start with the first one's, and do not send them at each step.
         self.left, self.values, self.right = (torch.nn.Parameter(factor.contiguous(), requires_grad=False) for factor in found)
         self.delta = torch.nn.Parameter(torch.zeros_like(self.values))
 
@@ -39,10 +39,10 @@ class SpectralShift(torch.nn.Module):
 
 
 class SpectralShifts(ParameterSet):
-    """Shifts of the singular values of one part's weights: of its matrices, or with ``norms`` of its vectors. Biases stay.
+    """Shifts of the singular values of one part's weights: of its matrices or, with ``norms``, of its vectors. Biases stay frozen.
 
-    Another machine finds other singular vectors, equal up to rounding: a delta that is loaded there gives the same weights within a
-    tolerance. InputError names a layer whose weight cannot be decomposed.
+    Another machine finds the same singular vectors only up to rounding, so a delta that is loaded there gives the same weights within
+    a tolerance. InputError names a layer whose weight cannot be decomposed.
     """
 
     def __init__(self, part: str, kind: str, module: torch.nn.Module, idle: set[int], *, norms: bool = False) -> None:
@@ -60,7 +60,7 @@ class SpectralShifts(ParameterSet):
                     f"{part}.{name}.weight", "has no singular values: it holds NaN or infinity", expected="finite weights",
                     remedy="repair the base, or choose a method that does not need them, such as lora",
                 ) from error  # fmt: skip
-            # Unchecked: the check would decompose nothing new, but compute every weight once.
+            # ``unsafe`` skips a check that would only compute every weight once.
             parametrize.register_parametrization(layer, "weight", shift, unsafe=True)
             self._layers[name], self._shifts[name] = layer, shift.delta
 
@@ -69,6 +69,6 @@ class SpectralShifts(ParameterSet):
         return {f"{self.part}.{name}.spectral": delta for name, delta in self._shifts.items()}
 
     def fold(self) -> None:
-        """Put the shifted weights in the place of the base's."""
+        """Replace the base's weights with the shifted ones."""
         for layer in self._layers.values():
             parametrize.remove_parametrizations(layer, "weight")

@@ -11,7 +11,7 @@ Make = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
 
 def round_stochastically(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """bf16 of fp32 ``values``, rounded up or down at random so that the expectation is the value itself.
+    """Round fp32 ``values`` to bf16, up or down at random so that the expectation is the value itself.
 
     A bf16 number is the upper half of an fp32 one: uniform 16-bit noise is added, and the lower half cut off. Libraries that do the same
     (torchao, pytorch-optimizer) draw from the global stream, which differs between processes whose weights have to stay equal.
@@ -19,15 +19,15 @@ def round_stochastically(values: torch.Tensor, generator: torch.Generator) -> to
     bits = values.view(torch.int32)
     noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device, generator=generator)
     rounded = ((bits + noise) & -(1 << 16)).view(torch.float32)
-    # A sum that reaches infinity's bits, or makes them NaN's, is no rounding.
+    # Where the noise would carry into the bits of infinity or NaN, round to nearest instead.
     return torch.where(rounded.isfinite(), rounded, values).bfloat16()
 
 
 class StochasticallyRounded(torch.optim.Optimizer):
-    """An optimizer over parameters of which some are bf16. ``make`` builds it for fp32 parameters; state stays in fp32.
+    """An optimizer over parameters some of which are bf16. ``make`` builds it for fp32 parameters; state stays in fp32.
 
-    Each parameter has an optimizer of its own, that moves an fp32 copy which lives as long as its step: so no more than one such copy
-    is there at a time. This suits optimizers whose updates of a tensor depend on no other.
+    Each parameter has its own optimizer, which updates an fp32 copy that exists only during the step, so there is at most one such copy
+    at a time. This suits optimizers whose update of a tensor depends on no other tensor.
     """
 
     def __init__(self, groups: list[dict[str, Any]], make: Make, seed: int) -> None:
@@ -40,7 +40,7 @@ class StochasticallyRounded(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move all parameters that have a gradient. There is no use for a ``closure``."""
+        """Update all parameters that have a gradient. ``closure`` is ignored."""
         self._steps += 1
         generators: dict[torch.device, torch.Generator] = {}
         for group, inner in zip(self.param_groups, self._inner, strict=True):
@@ -54,7 +54,7 @@ class StochasticallyRounded(torch.optim.Optimizer):
                 value.copy_(round_stochastically(moved, generators[value.device]) if value.dtype == torch.bfloat16 else moved)
 
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimizers' state by the parameter's number, and the number of steps, from which the rounding is drawn."""
+        """The inner optimizers' state by parameter number, and the number of steps, which seeds the rounding."""
         found = [optimizer.state_dict() for inner in self._inner for optimizer in inner]
         groups = [{key: value for key, value in group.items() if key != "params"} for each in found for group in each["param_groups"]]
         state = {index: each["state"][0] for index, each in enumerate(found) if each["state"]}
@@ -69,7 +69,7 @@ class StochasticallyRounded(torch.optim.Optimizer):
         values = [value for group in self.param_groups for value in group["params"]]
         for index, optimizer in enumerate(optimizer for inner in self._inner for optimizer in inner):
             state = state_dict["state"].get(index)
-            # State goes to where the parameter is, which may have moved since.
+            # State is loaded onto the parameter's device, which may have changed since.
             optimizer.param_groups[0]["params"][0].data = torch.empty(0, device=values[index].device)
             optimizer.load_state_dict({"state": {0: state} if state else {}, "param_groups": [{**groups[index], "params": [0]}]})
 

@@ -1,7 +1,7 @@
-"""What a method trains, as named sets of parameters: where they are put in, what they are called, how they are folded in.
+"""What a method trains, as named parameter sets: where they are inserted, how they are named, and how they are folded in.
 
 The same sets serve the training loop (groups for the optimizer, tensors for checkpoints), the export (tensors for a delta)
-and the loading of a delta (put in, filled, folded).
+and the loading of a delta (inserted, filled, folded).
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ class OwnParameters(ParameterSet):
             value.requires_grad_(True)
 
     def named(self) -> dict[str, torch.nn.Parameter]:
-        """``unet.conv_in.weight`` …: the part's folder, and the name in it."""
+        """``unet.conv_in.weight`` …: the part's folder, and the parameter's name within the part."""
         return dict(self._found)
 
     def fold(self) -> None:
-        """Nothing to do: the part's own weights have moved."""
+        """Nothing to do: the part's own weights were trained."""
 
 
 class TokenRows(ParameterSet):
-    """Embedding rows of new tokens in one text encoder; the tokenizer learns the tokens too.
+    """Embedding rows of new tokens in one text encoder; the tokens are added to its tokenizer too.
 
-    Those of negative tokens are a set apart, :attr:`negative`. They begin near the same word, by 1e-3 of Gaussian noise (DreamArtist,
-    Dong et al., 2022), of which ``seed`` says which.
+    The rows of negative tokens are a separate set, :attr:`negative`. They start from the same word plus Gaussian noise of standard
+    deviation 1e-3 (DreamArtist, Dong et al., 2022), drawn by ``seed``.
     """
 
     def __init__(self, part: str, encoder: Any, tokenizer: Any, recipe: Recipe, seed: int | None) -> None:
         self.part, self.rate, self.way, self._encoder = part, "tokens", "tokens", encoder
         table = encoder.get_input_embeddings()
-        # The words are looked up before the tokens are added: a token may be named like its own word.
+        # The words are looked up before the tokens are added, since a token may have the same name as its word.
         words = [recipe.initial_word or token.strip("<>") for token in recipe.tokens]
         vectors = [word_vector(tokenizer, table.weight, word) for word in words]
         initial = [vector.expand(recipe.vectors, -1) for vector in vectors for _ in range(recipe.stages)]
@@ -73,18 +73,18 @@ class TokenRows(ParameterSet):
         self._rows = {token: values for token, values in rows.items() if token not in recipe.negatives}
         self.negative = NegativeRows(part, {token: rows[token] for token in recipe.negatives})
         encoder.set_input_embeddings(self._embedding)
-        # Older CLIP configurations find the end of a prompt as its greatest id, which a new token's would be.
+        # Older CLIP configurations take the greatest id as the end of a prompt, and a new token's id would be greater.
         encoder.config.eos_token_id = int(tokenizer.eos_token_id)
         for module in encoder.modules():
             if isinstance(getattr(module, "eos_token_id", None), int):
                 module.eos_token_id = int(tokenizer.eos_token_id)
 
     def named(self) -> dict[str, torch.nn.Parameter]:
-        """``text_encoder.tokens.<v>``, or one of each stage (``….<v-T0>`` …), shape (k, D)."""
+        """``text_encoder.tokens.<v>``, or one for each stage (``….<v-T0>`` …), shape (k, D)."""
         return {f"{self.part}.tokens.{token}": rows for token, rows in self._rows.items()}
 
     def fold(self) -> None:
-        """Put one table of old and new rows in the wrapper's place."""
+        """Replace the wrapper with one table of old and new rows."""
         joined = self._embedding.plain()
         self._encoder.set_input_embeddings(joined)
         self._encoder.config.vocab_size = joined.num_embeddings
@@ -101,7 +101,7 @@ class NegativeRows(ParameterSet):
         return {f"{self.part}.tokens.{token}": rows for token, rows in self._rows.items()}
 
     def fold(self) -> None:
-        """Nothing to do: the other rows take them along."""
+        """Nothing to do: :class:`TokenRows` folds them in with its own."""
 
 
 class IdentifierRows(ParameterSet):
@@ -124,23 +124,23 @@ class IdentifierRows(ParameterSet):
 
 
 class Trainables:
-    """All parameter sets of a recipe, put into a family's parts, whose own parameters are frozen.
+    """All parameter sets of a recipe, inserted into a family's parts, whose other parameters are frozen.
 
-    ``seed`` is for what begins at random; None where all of it will be loaded.
+    ``seed`` is for random initial values; None if all of them will be loaded.
 
-    What trains is brought into ``weights``, along with the rest of its part where more than adapters train.
+    Trained parameters are cast to ``weights``, along with the rest of their part where more than adapters train.
 
     Raises:
-        ConfigError: adapters for layers that the base does not have, or that its layers cannot take.
-        InputError: a new token that the base has already.
+        ConfigError: the base lacks layers that adapters are for, or the layers cannot take them.
+        InputError: the base already has one of the new tokens.
     """
 
     def __init__(self, family: Family, recipe: Recipe, seed: int | None = 0, weights: torch.dtype = torch.float32) -> None:
         self._family, self._given = family, recipe.lora
-        # What a method does with text encoders by default it leaves out where there is none to train.
+        # Text-encoder training is left out if the family has no text encoder to train.
         trains = recipe.trains if family.trained_encoders else recipe.trains - TEXT_WAYS
         self.recipe = replace(recipe, trains=trains).with_targets(family.adapter_targets, family.text_encoder_targets)
-        # Nothing depends on them, so they get no gradient, and several processes would wait for one.
+        # No output depends on these, so they get no gradient, and several processes would wait for one.
         self._idle = {id(value) for value in family.idle_parameters}
         self.sets = [found for name, part in family.parts.items() for found in self._sets(name, part, seed)]
         for name, part in self.parts.items():
@@ -153,7 +153,7 @@ class Trainables:
         """What :meth:`remember` has kept, by name."""
 
     def remember(self) -> None:
-        """Keep a copy of the parameters as they began, so that the base can be asked while they train."""
+        """Keep a copy of the initial parameters, so that the base can be evaluated while they train."""
         self.initial = {name: value.detach().clone() for name, value in self.named().items()}
 
     def _sets(self, name: str, part: torch.nn.Module, seed: int | None) -> list[ParameterSet]:
@@ -162,7 +162,7 @@ class Trainables:
         if not is_encoder and name != self._family.layout.denoiser:
             return []
         kind = "text_encoder" if is_encoder else "denoiser"
-        # A text encoder that is not trained for its own sake may still learn new tokens.
+        # A text encoder that is not itself trained may still learn new tokens.
         trains = {way for way in recipe.trains if not is_encoder or name in self._family.trained_encoders or way == "tokens"}
         found: list[ParameterSet] = []
         if kind in trains:
@@ -171,11 +171,11 @@ class Trainables:
             found.append(OwnParameters(name, kind, part, self._idle, CROSS_ATTENTION))
         if f"{kind}.low-rank" in trains:
             field = "text_encoder_targets" if is_encoder else "targets"
-            # What a family names by default need not all be in each of its models.
+            # Not all of a family's default targets need to exist in each of its models.
             found.append(LowRank(name, kind, part, field, self._idle, recipe, seed, named=getattr(self._given, field) is not None))
         if f"{kind}.spectral" in trains:
             found += [SpectralShifts(name, kind, part, self._idle, norms=norms) for norms in (False, True)]
-        # After the encoder's own parameters have been named: these put a wrapper around its table.
+        # Only after the encoder's own parameters have been named, as these put a wrapper around its table.
         if is_encoder and "identifiers" in trains:
             found.append(IdentifierRows(name, part, self._family.tokenizers[name], recipe))
         if is_encoder and "tokens" in trains:
@@ -191,13 +191,13 @@ class Trainables:
 
     @property
     def whole(self) -> set[str]:
-        """Those of which more than adapters trains."""
+        """Names of the parts in which more than adapters trains."""
         return {found.part for found in self.sets if not isinstance(found, LowRank)}
 
     def groups(self, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer, one a set, with the ``rates`` of ``denoiser``, ``text_encoder`` and ``tokens``.
+        """Parameter groups for an optimizer, one per set, with the ``rates`` of ``denoiser``, ``text_encoder`` and ``tokens``.
 
-        The recipe's factors multiply them.
+        The recipe's factors multiply these.
         """
         factors = dict(self.recipe.rates)
         return [{"params": list(found.named().values()), "lr": rates[found.rate] * factors.get(found.way, 1.0)} for found in self.sets]
@@ -207,12 +207,12 @@ class Trainables:
         return {name: value for found in self.sets for name, value in found.named().items()}
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All that a checkpoint or a delta must hold: the trained parameters, and what they begin from where that is not the base alone."""
+        """All that a checkpoint or a delta must hold: the trained parameters, and their :meth:`ParameterSet.origin` if any."""
         return {**self.named(), **{name: value for found in self.sets for name, value in found.origin().items()}}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-        """Copy saved :meth:`tensors` in. InputError names a tensor that is missing, is one too many, or has another shape."""
+        """Copy saved :meth:`tensors` in. InputError names a tensor that is missing, unexpected, or of another shape."""
         wanted = self.tensors()
         if odd := sorted(set(wanted) ^ set(tensors)):
             raise InputError(where, f"{'lacks' if odd[0] in wanted else 'holds'} {odd[0]}", expected="exactly what its method trains")
@@ -222,13 +222,13 @@ class Trainables:
         for found in self.sets:
             found.begin_from({name: tensors[name] for name in found.origin()})
         if self.initial and any(found.origin() for found in self.sets):
-            # Another machine may have begun from other factors of the same matrices.
+            # Another machine may have started from other factors of the same matrices.
             self.remember()
         for name, value in self.named().items():
             value.copy_(tensors[name])
 
     def fold(self) -> None:
-        """Leave a plain family behind, with the result in its weights and all frozen."""
+        """Fold all sets in, which leaves a plain family with the result in its weights, all frozen."""
         for found in reversed(self.sets):
             found.fold()
         for part in self._family.parts.values():
