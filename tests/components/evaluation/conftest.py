@@ -66,14 +66,15 @@ def write_selection_of(root: Path) -> None:
     """Five checkpoints and three guidance scales that were compared, and what was drawn from the exported file."""
 
     def drawn(at: Point) -> Drawn:
-        step, guidance, _ = at
+        step, guidance = at.step, at.guidance
         folder = write_pictures(root / "selection" / f"{step}-{guidance}", (step, 20, 20), seed=step, prompts=4, repeats=1)
         return Drawn(folder, option(0.1 + abs(60 - step) / 400 + abs(guidance - 2) / 9, step=step, guidance=guidance))
 
     rule = Rule("kid", [Limit(metric="clip_t", at_least=54.0)], 0.68)
     record = {"bank": "pocket-selection", "prompts": 4, "reference_n": 5, "base": {}}
     training = root / "model" / "training"
-    write_selection(training / "selection", search([20, 40, 60, 80, 100], [2.5, 2.0, 1.5], [], rule, drawn), rule, record)
+    steps = [(step, None) for step in (20, 40, 60, 80, 100)]
+    write_selection(training / "selection", search(Point(100, 2.5), steps, [2.0, 1.5], [], rule, drawn), rule, record)
     for index, name in enumerate(("validation_00.png", "exported_00.png", "previews/step-00000000.png", "previews/step-00000050.png")):
         (training / name).parent.mkdir(exist_ok=True)
         picture(index, (60, 60, 60)).save(training / name)
