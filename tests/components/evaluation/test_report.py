@@ -75,13 +75,13 @@ class Links(HTMLParser):
     ("kid", "clip_t", "spread", "level", "headline"),
     [
         (0.1, 27.5, 0.01, "good", "The model learned the style and still follows prompts"),
-        (0.2, 25.2, 0.01, "good", "still followed"),
-        (0.1, 24.0, 0.01, "mixed", "followed less than by the base"),
-        (0.1, 15.0, 0.01, "bad", "at the price of the prompts"),
-        (0.3, 28.0, 0.01, "mixed", "took in part"),
-        (0.39, 28.0, 0.001, "bad", "did not take"),
-        (0.5, 28.0, 0.01, "bad", "did not take"),
-        (0.1, 28.0, 0.3, "bad", "did not take"),
+        (0.2, 25.2, 0.01, "good", "still follows prompts"),
+        (0.1, 24.0, 0.01, "mixed", "less closely than its base"),
+        (0.1, 15.0, 0.01, "bad", "no longer follows prompts"),
+        (0.3, 28.0, 0.01, "mixed", "part of the style"),
+        (0.39, 28.0, 0.001, "bad", "did not learn"),
+        (0.5, 28.0, 0.01, "bad", "did not learn"),
+        (0.1, 28.0, 0.3, "bad", "did not learn"),
         (0.5, 10.0, 0.01, "bad", "broken"),
     ],
 )
@@ -94,10 +94,10 @@ def test_verdict(kid: float, clip_t: float, spread: float, level: str, headline:
 def test_verdict_keeps_its_caveats() -> None:
     assert judge(scores()).caveats == []
     assert "training pictures" in judge(scores(reference="style_ref")).caveats[0]
-    assert "drifted" in judge(scores(drift=20)).caveats[0]
+    assert "forgot" in judge(scores(drift=20)).caveats[0]
     few = scores()
     few["context"]["reference_n"] = 12
-    assert "are few" in judge(few).caveats[0]
+    assert "small sample" in judge(few).caveats[0]
     assert judge({**scores(), "drift": None}).level == "good"
 
 
@@ -172,7 +172,7 @@ def test_a_run_with_gaps_still_has_a_page(finished_run: FinishedRun, tmp_path: P
     config = parse_config({"style": {"name": "anime", "source": "x"}, "sampling": {"negative_prompt": "a <photo> of style"}})
     bare = {**scores(reference="style_ref"), "drift": None}
     page = report(run, tmp_path / "r.html", scores=bare, base_pictures=tmp_path / "half", config=config)
-    assert "All are guided away from “a &lt;photo&gt; of style”." in page
+    assert "All pictures have the negative prompt “a &lt;photo&gt; of style”." in page
     assert "no training log" in page and "not drawn" in page and "none were held out" in page
     assert "<h3>Aux" not in page and "<h3>Reference" not in page and "Drift" not in page
 
