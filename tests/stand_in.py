@@ -57,6 +57,8 @@ def captioner_id(model, revision):
     return f"{model}@1"
 def check_captioner(model, revision):
     pass
+def locate_captioner(model, revision, *, weights=True):
+    raise NotImplementedError
 ''',
     "components/captioning/model.py": '''
 Captioner = object

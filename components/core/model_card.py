@@ -9,6 +9,8 @@ from components.core.errors import InputError
 from components.core.paths import read_json
 
 CARD = "styleforge.json"
+CANDIDATES = "candidates"
+"""Folder of the models to choose from, in a model's folder: earlier checkpoints, and trainings with other seeds."""
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -23,6 +25,17 @@ def read_card(folder: Path) -> dict[str, Any]:
         return dict(read_json(file))
     except (ValueError, TypeError) as error:
         raise InputError(str(file), f"is no card of a model ({error})", expected="the file as StyleForge wrote it") from error
+
+
+def seed_folder(model: Path, seed: int) -> Path:
+    """Where a model's folder has the model of the same training with another seed."""
+    return model / CANDIDATES / f"seed-{seed}"
+
+
+def models_by_seed(model: Path) -> dict[int, Path]:
+    """The folders of all trainings to choose from, by seed, the model's own first."""
+    others = {int(place.name.removeprefix("seed-")): place for place in (model / CANDIDATES).glob("seed-*")}
+    return {int(read_card(model)["seed"]): model, **dict(sorted(others.items()))}
 
 
 # Stable Diffusion cards written before model families had their own settings leave these out.

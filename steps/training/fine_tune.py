@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.core.config import MethodSection, RunConfig, SamplingSection, SelectionSection, StyleSection, TrainingSection
+from components.core.model_card import seed_folder
 from components.core.paths import read_json, write_json
 from components.core.usage import Usage, measured
 from steps.io.artifacts import Folder
@@ -26,7 +27,6 @@ def fine_tune(
     the models trained with those. ``sampling`` is for previews. ``watch`` holds the arguments of
     :func:`steps.training.patience.patience_for`, for training that stops once its candidates no longer improve.
     """
-    from components.diffusion.export.candidates import seed_folder
     from components.diffusion.training.fine_tuning import fine_tune as train
 
     watches = None

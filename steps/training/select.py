@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from zenml import step
 
 from components.core.config import SamplingSection, ScoringSection, SelectionSection
+from components.core.model_card import models_by_seed
 from components.core.paths import read_json, write_json
 from steps.evaluation.reference import style_ref_of
 from steps.io.artifacts import Folder
@@ -29,7 +30,7 @@ def select(
     ``sampling`` is the run's, but with the selection bank, ``bank`` that bank's digest, ``weights`` digests of the extractors' files.
     The card of the chosen model holds the guidance, ``training/selection/`` what was compared. The reference is never used.
     """
-    from components.diffusion.export.candidates import models_by_seed, read_candidates, take_candidate
+    from components.diffusion.export.candidates import read_candidates, take_candidate
     from components.diffusion.models.bundle import load_bundle
     from components.evaluation.selection import CLIP_T, Point
     from components.evaluation.selection_record import Drawn, search, write_selection

@@ -33,17 +33,6 @@ def read_candidates(model: Path) -> dict[int, Path]:
     return {**dict(sorted(found.items())), int(training.get("ended_at", training["steps"])): model}
 
 
-def seed_folder(model: Path, seed: int) -> Path:
-    """Folder, inside a model's own, for the model of the same training with another seed."""
-    return model / FOLDER / f"seed-{seed}"
-
-
-def models_by_seed(model: Path) -> dict[int, Path]:
-    """The folders of all trainings to choose from, by seed, the model's own first."""
-    others = {int(place.name.removeprefix("seed-")): place for place in (model / FOLDER).glob("seed-*")}
-    return {int(read_json(model / CARD)["seed"]): model, **dict(sorted(others.items()))}
-
-
 def take_candidate(model: Path, step: int, out: Path, selection: Mapping[str, Any]) -> Path:
     """Write the model into ``out`` as if its training had ended at ``step``, without the other candidates; return ``out``.
 

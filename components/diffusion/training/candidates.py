@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from components.core.model_card import CANDIDATES
 from components.core.paths import atomic_file, read_json, write_json
 from components.diffusion.training.checkpoints import save_tensors
 
-FOLDER = "candidates"
+FOLDER = CANDIDATES
 
 
 def candidate_steps(steps: int, count: int) -> list[int]:

@@ -9,9 +9,9 @@ import pytest
 
 from components.core.config import SamplingSection, parse_config
 from components.core.errors import InputError
-from components.core.model_card import as_chosen, read_card, sampling_settings
+from components.core.model_card import as_chosen, models_by_seed, read_card, sampling_settings
 from components.core.paths import read_json, read_jsonl, write_json, write_jsonl
-from components.diffusion.export.candidates import models_by_seed, read_candidates
+from components.diffusion.export.candidates import read_candidates
 from components.evaluation.selection import Judge, Option, Point, Rule
 from components.styledata.manifest import ImageEntry
 from steps.io import workspace
