@@ -17,6 +17,7 @@ from components.core.gpus import gpu_memory
 from components.core.paths import REPOSITORY
 from components.diffusion.planning.records import MemoryPlan, StepMemory
 from orchestration.client import LOCAL
+from orchestration.environment import set_source_root
 from runs.memory import check_fits
 from runs.run import run_personalize
 from runs.validation import validate_style
@@ -104,7 +105,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs(monkeypatch: pytest.M
     verdict = check_fits(config, gpu_memory("8GB"))
     assert verdict is not None and verdict.fits and "fits 8GB" in verdict.sentence()
     monkeypatch.setenv("STYLEFORGE_GPU", "700MB")
-    monkeypatch.setattr("runs.run.connect", lambda: None)
+    monkeypatch.setattr("runs.run.connect", set_source_root)
     monkeypatch.setattr("runs.run.stack_flavors", lambda: {LOCAL})
     monkeypatch.setattr("runs.run.plan_run", lambda config: {})
     with pytest.raises(InputError, match="does not fit") as caught:
