@@ -114,7 +114,7 @@ class PromptRequest:
     category: str
     prompt: str
     full_prompt: str
-def sample_bank(bundle_or_path, prompts, settings, seed, out, shard=(0, 1)):
+def sample_bank(bundle_or_path, prompts, settings, seed, out, shard=(0, 1), *, in_training=False):
     (out / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     model = Path(bundle_or_path)
