@@ -198,7 +198,7 @@ def limit(findings: Sequence[Mapping[str, Any]], level: str) -> str:
     """
     against = {finding["name"]: finding["says"] for finding in findings if finding["good"] is False}
     if level == "good" and not against:
-        return "Nothing measured: the set and the base passed, and the model learned the style."
+        return "Nothing was found: the set and the base passed, and the model learned the style."
     if level == "good":
         return "Little: the model learned the style, although the check before training found this. " + " ".join(against.values())
     if "ceiling" in against:
