@@ -109,12 +109,12 @@ def error_json(error: BaseException) -> dict[str, Any]:
 
 
 def is_locked(error: BaseException) -> bool:
-    """Whether SQLite says so of a database: another process has written to it for longer than this one waits."""
+    """Whether SQLite reports a locked database: another process has been writing to it for longer than this one waits."""
     return "database is locked" in str(error)
 
 
 def database_locked(where: str, shared: str = "STYLEFORGE_HOME") -> ServiceUnreachable:
-    """The error for a locked database, which two runs have in common by the setting ``shared``."""
+    """The error for a locked database that two runs share because of the setting ``shared``."""
     return ServiceUnreachable(
         where, f"the database is locked: another run uses the same {shared} and is writing to it",
         remedy=f"wait until that run is done, then run the same command again: finished work is kept; or give this one another {shared}",

@@ -23,11 +23,7 @@ class Patience:
 
     def look(self, bundle: Bundle, step: int, folder: Path) -> dict[str, Any]:
         """Draw the bank into ``folder`` and score it; return the candidate's record."""
-        from components.evaluation.selection import Point
-
-        sampling = self.bank.sampling
-        formula = sampling.guidance_formula
-        at = Point(step, float(sampling.guidance or 1.0), formula.style_guidance if formula else None)
+        at = self.bank.default(step)
         drawn = self.bank.draw(bundle, at, folder, in_training=True)
         judge = self.bank.judge()
         baseline = float(judge.baseline["value"])

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from zenml import step
 
@@ -16,6 +16,9 @@ from steps.io.artifacts import Folder
 from steps.io.caching import code_of
 from steps.io.workspace import resumable, scratch
 from steps.training.selection_bank import SelectionBank
+
+if TYPE_CHECKING:
+    from components.evaluation.selection import Point
 
 _logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ def select(
     """
     from components.diffusion.export.candidates import read_candidates, take_candidate
     from components.diffusion.models.bundle import load_bundle
-    from components.evaluation.selection import CLIP_T, Point
+    from components.evaluation.selection import CLIP_T
     from components.evaluation.selection_record import Drawn, search, write_selection
 
     started = time.monotonic()
@@ -49,17 +52,17 @@ def select(
     last = next(place for place, folder in folders.items() if folder == model.path)
     loaded: dict[Any, Any] = {}
 
-    def draw(at: Point) -> Path:
+    def draw(at: "Point") -> Path:
         place = at.step, at.seed
         if place not in loaded:
             loaded.clear()  # One model in memory at a time.
             loaded[place] = load_bundle(str(folders[place]))
         return by.draw(loaded[place], at, work / str(at))
 
-    out, formula = scratch("select"), settings.guidance_formula
+    out = scratch("select")
     # In a tie, the earlier step wins and, for the same step, the run's own seed: the sort is stable, and that seed comes first.
     places = sorted(folders, key=lambda place: place[0]) if "checkpoint" in rules.choose else [last]
-    default = Point(last[0], float(settings.guidance or 1.0), formula.style_guidance if formula else None, last[1])
+    default = by.default(*last)
     of_style = () if default.style_guidance is None else rules.style_guidances
     scales = (rules.guidances, of_style) if "guidance" in rules.choose else ((), ())
     if len(places) == 1 and not any(scales):

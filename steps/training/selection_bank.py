@@ -45,6 +45,13 @@ class SelectionBank:
 
         return bank_requests(self.sampling.bank, self.sampling.limit, self.sampling.style_template, self.concepts)
 
+    def default(self, step: int, seed: int | None = None) -> Point:
+        """A checkpoint at the configured scales."""
+        from components.evaluation.selection import Point
+
+        formula = self.sampling.guidance_formula
+        return Point(step, float(self.sampling.guidance or 1.0), formula.style_guidance if formula else None, seed)
+
     def draw(self, model: Bundle, at: Point, out: Path, *, in_training: bool = False) -> Path:
         """Draw the bank with the guidance scales of a point; return ``out``."""
         from components.diffusion.sampling import sampler

@@ -1,4 +1,4 @@
-"""What the step ``caption`` takes of a GPU: its vision-language model is counted, and all else is estimated."""
+"""GPU memory of the step ``caption``: the weights of its vision-language model are counted, the rest is estimated."""
 
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ from components.diffusion.planning.records import StepMemory
 from components.diffusion.planning.tracing import META
 
 PLACES = 2048
-"""Tokens of a picture with what is asked about it: of 1,024 px most models make fewer. Those that cut it up may make more."""
+"""Tokens of a picture and its prompt. Most models need fewer at 1,024 px; those that tile a picture may need more."""
 
 
 def caption(folder: Path, precision: str, pictures: int, answer: int) -> StepMemory:
-    """The step where the model of a folder in transformers layout describes so many pictures at once, in ``answer`` tokens at most.
+    """Memory for captioning ``pictures`` at once, in at most ``answer`` tokens each, with the model in ``folder`` (transformers layout).
 
-    Each model has its own way from a picture to tokens, so activations are estimated and not traced: keys and values of all layers for
-    :data:`PLACES` tokens a picture and for the answer's, and what one layer makes of them.
+    Models turn pictures into tokens in different ways, so activations are estimated, not traced: keys and values of all layers for
+    :data:`PLACES` tokens per picture plus the answer's, and one layer's intermediate results.
 
-    InputError where no network can be made of the folder's ``config.json``.
+    Raises InputError if no network can be made of the folder's ``config.json``.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -41,7 +41,7 @@ def caption(folder: Path, precision: str, pictures: int, answer: int) -> StepMem
 
 
 def _numbers_a_token(text: Any) -> int:
-    """Numbers that the language model keeps of a token, and makes of it in one layer, by its part of the configuration."""
+    """Numbers per token that the language model keeps (keys and values) and computes in one layer, from its configuration."""
 
     def read(name: str, otherwise: int) -> int:
         try:
