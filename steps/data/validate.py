@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 def validate(
     style_set: Folder, minimum_side: int, needs_roles: bool, captioned: bool = False, rights: dict[str, Any] | None = None
 ) -> Annotated[Folder, "validation"]:
-    """Check the style set against the rules; ``minimum_side`` is the base's resolution, in pixels, ``captioned`` that a model will caption.
+    """Check the style set against the rules; ``minimum_side`` is the training resolution in pixels, ``captioned`` that a model captions.
 
     ``rights`` is that section of the configuration if it requires any licences.
 

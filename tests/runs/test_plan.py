@@ -306,6 +306,8 @@ def test_further_seeds_are_trained_with_and_chosen_from(settings: dict[str, Any]
     for seeds in ("[7, 7]", "[0]"):
         with pytest.raises(ConfigError, match=r"selection\.seeds: .* beside seed=0: each must be another"):
             _config(settings, f"selection.seeds={seeds}")
+    with pytest.raises(ConfigError, match="seeds needs `checkpoint` in `choose`"):
+        _config(settings, "selection.seeds=[7]", "selection.guidances=[3]", "selection.choose=[guidance]")
 
 
 def test_a_bank_to_select_by_that_the_scores_see_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ class SelectionSection(Section):
             )
         if self.patience is not None and "checkpoint" not in self.choose:
             raise ValueError("patience needs `checkpoint` in `choose`: a training that ends early is one of which a checkpoint is chosen")
+        if self.seeds and "checkpoint" not in self.choose:
+            raise ValueError("seeds needs `checkpoint` in `choose`: without it, only the first training's last checkpoint is used")
         return self
 
     @property

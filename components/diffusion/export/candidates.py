@@ -8,12 +8,11 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from components.core.model_card import CARD
+from components.core.model_card import CANDIDATES, CARD
 from components.core.paths import atomic_folder, link_or_copy, read_json, write_json
 from components.diffusion.export.formats import write_formats
 from components.diffusion.models.bundle import load_weights
 from components.diffusion.models.deltas import DELTA_FILE
-from components.diffusion.training.candidates import FOLDER
 from components.diffusion.training.previews import FOLDER as PREVIEWS
 from components.diffusion.training.recipe import Recipe
 
@@ -21,14 +20,14 @@ from components.diffusion.training.recipe import Recipe
 def write_candidates(folder: Path, files: Mapping[int, Path], card: Mapping[str, Any]) -> None:
     """Put candidates into a model's folder, by step, each with the model's ``card``."""
     for step, file in files.items():
-        place = folder / FOLDER / f"step-{step:08d}"
+        place = folder / CANDIDATES / f"step-{step:08d}"
         link_or_copy(file, place / DELTA_FILE)
         write_json(place / CARD, {**card, "save": "delta", "files": [], "step": step})
 
 
 def read_candidates(model: Path) -> dict[int, Path]:
     """Folders to draw with from one training, by step and in its order; the last is the model's own."""
-    found = {int(place.name.removeprefix("step-")): place for place in (model / FOLDER).glob("step-*")}
+    found = {int(place.name.removeprefix("step-")): place for place in (model / CANDIDATES).glob("step-*")}
     training = read_json(model / CARD)["training"]
     return {**dict(sorted(found.items())), int(training.get("ended_at", training["steps"])): model}
 
@@ -43,7 +42,7 @@ def take_candidate(model: Path, step: int, out: Path, selection: Mapping[str, An
     with atomic_folder(out) as folder:
         card = read_json(model / CARD)
         for file in sorted(item.relative_to(model) for item in model.rglob("*") if item.is_file()):
-            stays = file.parts[0] != FOLDER if source == model else _is_of_the_way(file, step)
+            stays = file.parts[0] != CANDIDATES if source == model else _is_of_the_way(file, step)
             if stays and file.as_posix() != CARD:
                 link_or_copy(model / file, folder / file)
         if source != model:

@@ -13,8 +13,6 @@ from components.core.model_card import CANDIDATES
 from components.core.paths import atomic_file, read_json, write_json
 from components.diffusion.training.checkpoints import save_tensors
 
-FOLDER = CANDIDATES
-
 
 def candidate_steps(steps: int, count: int) -> list[int]:
     """At most ``count`` evenly spaced steps of a training, in order, including the last."""
@@ -29,7 +27,7 @@ class Candidates:
     """
 
     def __init__(self, checkpoints: Path, steps: int, count: int, fingerprint: str, *, watched: bool = False) -> None:
-        self.folder, self._fingerprint, self._watched = Path(checkpoints) / FOLDER, fingerprint, watched
+        self.folder, self._fingerprint, self._watched = Path(checkpoints) / CANDIDATES, fingerprint, watched
         self.steps = candidate_steps(steps, count)[:-1]
 
     def write(self, step: int, tensors: Mapping[str, torch.Tensor]) -> Path:

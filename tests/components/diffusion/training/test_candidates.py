@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from components.core.content import digest_folder
+from components.core.model_card import CANDIDATES
 from components.core.paths import read_json
 from components.diffusion.export.candidates import read_candidates, take_candidate
 from components.diffusion.models.bundle import load_bundle
-from components.diffusion.training.candidates import FOLDER, candidate_steps
+from components.diffusion.training.candidates import candidate_steps
 from components.evaluation.selection_page import preview_rows
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train
 from tests.components.diffusion.training.test_loop import FILES, RICH
@@ -57,12 +58,12 @@ def test_the_chosen_candidate_becomes_the_model(tiny_base: Path, folders: Folder
     model = train(config, folders)
     chosen = take_candidate(model, 4, tmp_path / "chosen", {"step": 4, "guidance": 2.0})
     assert equal(tensors(chosen), tensors(read_candidates(model)[4]))
-    assert all((chosen / file).is_file() for file in FILES) and not (chosen / FOLDER).exists()
+    assert all((chosen / file).is_file() for file in FILES) and not (chosen / CANDIDATES).exists()
     card = read_json(chosen / "styleforge.json")
     assert card == {**read_json(model / "styleforge.json"), "selection": {"step": 4, "guidance": 2.0}}
     assert (chosen / "training" / "log.jsonl").read_bytes() == (model / "training" / "log.jsonl").read_bytes()
     last = take_candidate(model, 6, tmp_path / "last", {})
-    assert equal(tensors(last), tensors(model)) and not (last / FOLDER).exists()
+    assert equal(tensors(last), tensors(model)) and not (last / CANDIDATES).exists()
 
 
 def test_what_was_drawn_of_the_last_checkpoint_is_not_the_chosen_ones(tiny_base: Path, folders: Folders, tmp_path: Path) -> None:
@@ -82,8 +83,8 @@ def test_a_lora_candidate_comes_with_the_files_for_other_programs(tiny_base: Pat
     short = train(configure(tiny_base, method={"name": "lora"}, training={"steps": 3}), folders, "short")
     for file in ("kohya.safetensors", "delta.safetensors"):
         assert equal(load_file(chosen / file), load_file(short / file))
-    assert (chosen / FOLDER).exists() is False
-    small = sum(item.stat().st_size for item in (model / FOLDER).rglob("*"))
+    assert (chosen / CANDIDATES).exists() is False
+    small = sum(item.stat().st_size for item in (model / CANDIDATES).rglob("*"))
     assert small < 0.2 * sum(item.stat().st_size for item in tiny_base.rglob("*") if item.is_file())
 
 
@@ -94,7 +95,7 @@ def test_candidates_survive_an_interruption_bit_for_bit(tiny_base: Path, folders
     parts = train(config, folders, "parts")
     cut_power(config, folders, "lost", 6)
     # Of step 4: the checkpoint of step 4 is ahead of it by nothing, the one of step 6 by two steps.
-    lost = sorted((folders.out.parent / "ck-lost" / FOLDER).iterdir())
+    lost = sorted((folders.out.parent / "ck-lost" / CANDIDATES).iterdir())
     assert [file.name.split("-")[1] for file in lost] == ["00000002", "00000004", "00000005"]
     lost[2].write_bytes(lost[2].read_bytes()[:-5])
     caplog.clear()

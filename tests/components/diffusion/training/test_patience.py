@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from components.core.content import digest_folder
+from components.core.model_card import CANDIDATES
 from components.core.paths import read_json, read_jsonl
 from components.diffusion.export.candidates import read_candidates, take_candidate
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.sampling.jobs import PromptRequest
 from components.diffusion.sampling.sampler import sample_bank
-from components.diffusion.training.candidates import FOLDER
 from components.diffusion.training.fine_tuning import fine_tune
 from components.diffusion.training.rng_state import forked_rng
 from tests.components.diffusion.conftest import Folders, configure, train
@@ -86,7 +86,7 @@ def test_interrupted_it_ends_at_the_same_step(tiny_base: Path, folders: Folders,
     whole = watched(tiny_base, folders, "whole", Draws(3))
     with forked_rng(), pytest.raises(PowerCut):
         watched(tiny_base, folders, "parts", Draws(3), on_checkpoint=cut_after(4))
-    records = sorted((folders.out.parent / "ck-parts" / FOLDER).glob("*.json"))
+    records = sorted((folders.out.parent / "ck-parts" / CANDIDATES).glob("*.json"))
     assert [record.name.split("-")[1] for record in records] == ["00000002", "00000004"]
     if lost:
         records[1].write_text("{")
