@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NOTE = (
     "no latent cache: each picture is read and encoded in each step; each prompt is tokenized and encoded as often as it occurs; "
-    "attention by torch's default kernel"
+    "attention by torch's default kernel; never compiled"
 )
 
 
@@ -67,7 +67,7 @@ def new_trainer(world: World, *, plain: bool) -> Trainer:
     steps = world.sizes.steps
     changes = {"steps": steps, "checkpoint_every": steps, "validate_every": steps}
     if plain:
-        changes |= {"cache_latents": False, "cache_text": False}
+        changes |= {"cache_latents": False, "cache_text": False, "compile": False}
     config = world.config.model_copy(update={"training": world.config.training.model_copy(update=changes)})
     method = method_for(config.method)
     data = read_training_set(world.style_set, world.split, world.aux, method, validation=1)

@@ -47,6 +47,11 @@ def default_device(*kinds: str) -> torch.device:
     return found if found and (not kinds or found.type in kinds) else torch.device("cpu")
 
 
+def compiler_for(device: torch.device) -> str | None:
+    """What torch.compile compiles with: on a CPU the C++ compiler that ``CXX`` names (default ``g++``), None if it is not installed."""
+    return shutil.which(os.environ.get("CXX", "g++")) if device.type == "cpu" else "triton"
+
+
 @contextmanager
 def half_attention(device: torch.device) -> Iterator[None]:
     """Compute attention on a CPU as plain products within the block: in bf16 the fused kernel's backward pass takes five times as long."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 
 from components.core.content import derive_seed
-from components.core.devices import default_device, half_attention
+from components.core.devices import compiler_for, default_device, half_attention
 from components.core.errors import TrainingDiverged
 from components.core.logs import progress
 from components.core.paths import atomic_file, storage_errors
@@ -129,12 +127,8 @@ def device_of(name: str | None = None) -> torch.device:
 
 
 def compiled(function: Callable[..., torch.Tensor], where: torch.device, budget: float) -> Callable[..., torch.Tensor]:
-    """Compile ``function`` by torch.compile if a training of ``budget`` seconds is worth the minute or two, else return it as it is.
-
-    On a CPU, compiling also needs a C++ compiler.
-    """
-    compiler = where.type != "cpu" or shutil.which(os.environ.get("CXX", "g++"))
-    return torch.compile(function) if compiler and budget > COMPILING else function
+    """Compile ``function`` if that is possible and a training of ``budget`` seconds is worth the minute or two; else return it as it is."""
+    return torch.compile(function) if compiler_for(where) and budget > COMPILING else function
 
 
 @contextmanager

@@ -233,7 +233,7 @@ class TrainingSection(Section):
     )
     cache_latents: bool = Field(True, description="Encode each image variant once and keep the VAE's moments.")
     cache_text: bool = Field(True, description="Encode each prompt once; no effect if the text encoder trains.")
-    compile: bool = Field(False, description="Compile the denoiser with torch.compile.")
+    compile: bool = Field(False, description="Compile the denoiser with torch.compile: worth its minute or two in long trainings.")
     checkpoint_every: PositiveInt = Field(200, description="Steps between checkpoints.")
     keep_checkpoints: PositiveInt = Field(2, description="Number of newest checkpoints to keep.")
     validate_every: PositiveInt = Field(100, description="Steps between validation losses, with fixed noise and timesteps.")

@@ -87,12 +87,19 @@ def _only_for_flows(training: TrainingSection, title: str) -> Iterator[ConfigErr
 
 
 def check_machine(config: RunConfig) -> None:
-    """Refuse (ConfigError) an optimizer or a precision that this machine cannot train with."""
+    """Refuse (ConfigError) an optimizer, a precision or a compilation that this machine cannot train with."""
     # A fully cached run takes seconds, and importing torch alone takes one: skipped for settings that work on every machine.
     if config.training.optimizer != "adamw":
         from components.diffusion.training.optimizers import check_optimizer
 
         check_optimizer(config.training)
+    if config.training.compile:
+        from components.core.devices import compiler_for, default_device
+
+        if compiler_for(default_device()) is None:
+            raise ConfigError(
+                "training.compile=true", "needs a C++ compiler on the CPU", remedy="install g++, name another in CXX, or set it to false"
+            )
     if set(config.base.precision.model_dump().values()) != {"auto"}:
         from components.core.devices import default_device
         from components.diffusion.models.precision import settle

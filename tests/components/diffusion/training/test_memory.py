@@ -241,3 +241,13 @@ def test_a_machine_that_lacks_something_says_so_before_any_step(monkeypatch: pyt
         checked(base={"precision": "nf4"})
     with pytest.raises(ConfigError, match=r"training\.optimizer.*pytorch-optimizer"):
         checked(training={"optimizer": "lion"})
+
+
+def test_compiling_on_the_cpu_without_a_compiler_is_refused_before_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFORGE_DEVICE", "cpu")
+    config = parse_config({"style": {"name": "anime", "source": "unused"}, "training": {"compile": True}})
+    monkeypatch.setenv("CXX", "sh")
+    check_machine(config)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"training\.compile.*compiler"):
+        check_machine(config)
