@@ -124,7 +124,7 @@ def test_what_is_found_before_anything_runs(stand_in: StandIn, hook: Hook) -> No
         (("--settings", "gone-settings.yaml"), 2, "gone-settings.yaml"),
         (("--webhook-env", "GONE_HOOK"), 2, "GONE_HOOK"),
         (("--source", "gone"), 2, "no such folder"),
-        (("--source", "https://me:secret@host/sets"), 2, "must hold no user name"),
+        (("--source", "https://me:secret@host/sets"), 2, "must not contain a user name"),
     ):
         done = stand_in.styleforge(*ARGUMENTS, *arguments)
         assert done.returncode == code and message in done.json["error"]["message"] and "secret" not in done.stdout + done.stderr

@@ -83,7 +83,7 @@ def test_a_dry_run_prints_what_it_would_send(server: ApiServer) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--cron", "daily"), "five fields"), (("--source", "s3://me:password@bucket"), "must hold no user name or password"),
+        (("--cron", "daily"), "five fields"), (("--source", "s3://me:password@bucket"), "must not contain a user name or password"),
         (("--set", "base.model=models/mine"), "which the pod does not have"), (("--gate", POCKET), "unknown key"),
         (("--to", "no such"), "no such"), (("--namespace", "nowhere"), "namespace nowhere: is not there"),
     ],

@@ -174,7 +174,7 @@ def test_rules_that_make_no_sense_are_refused(rule: dict[str, Any], message: str
 def test_the_gate_that_ships_loads_and_a_file_at_fault_is_named(tmp_path: Path) -> None:
     assert load_gate(builtin_config("gate")).rules
     (tmp_path / "gate.yaml").write_text("rules: [{metric: kid, at_most: 1}]\nrights: {licenses: [GPL]}")
-    with pytest.raises(ConfigError, match=r"gate\.yaml: rights\.licenses: GPL: no SPDX id"):
+    with pytest.raises(ConfigError, match=r"gate\.yaml: rights\.licenses: GPL: not an SPDX id"):
         load_gate(tmp_path / "gate.yaml")
     (tmp_path / "gate.yaml").write_text("rules: []")
     with pytest.raises(ConfigError, match=r"gate\.yaml"):
