@@ -130,7 +130,7 @@ def test_prompts_of_branches() -> None:
         "two": request.full_prompt + "!",
     }  # fmt: skip
     plain = PromptRequest("a", "x", "a man", "a photo of a man")
-    with pytest.raises(ConfigError, match=r"branches\.one\.prompt.*holds \{token\}, and the model has no identifier"):
+    with pytest.raises(ConfigError, match=r"branches\.one\.prompt.*contains \{token\}, but the model has no identifier"):
         branch_prompt("one", plain, given)
     learnt = settings(guidance_formula=formula(term(1, "bad", "prompt"), bad="{negative}"))
     with pytest.raises(ConfigError, match="no negative token"):
@@ -189,7 +189,7 @@ def test_the_bases_weights_are_the_bases(tiny_base: Path, trained: Any, monkeypa
     assert [len(call.args[0]) for call in predict.call_args_list] == [9]
     model.tuned_from, model.__dict__["frozen"] = Origin("nowhere", None), None
     del model.__dict__["frozen"]
-    with pytest.raises(InputError, match="needs its base nowhere to draw with"):
+    with pytest.raises(InputError, match="cannot draw without its base nowhere"):
         Guidance(model, settings(guidance_formula=dco))
     model.tuned_from = Origin(str(tiny_base), None, "0" * 64)
     with pytest.raises(InputError, match="which now has"):
@@ -237,7 +237,7 @@ def test_a_denoiser_that_guides_by_itself_takes_no_formula(tmp_path: Path) -> No
 
     flux = load_bundle(tiny_flux_folder(tmp_path / "dev"), device="cpu")
     Guidance(flux, settings(scheduler=None, guidance_formula="plain"))
-    with pytest.raises(ConfigError, match=r"FLUX.*guide by itself"):
+    with pytest.raises(ConfigError, match=r"FLUX.*take guidance as an input"):
         Guidance(flux, settings(scheduler=None, guidance_formula=formula(term(2, "class", "prompt"), **SPLIT)))
 
 

@@ -142,7 +142,7 @@ def test_any_number_of_components_may_be_declared() -> None:
         ({"name": "lora", "concepts": [{"identifier": "a", "roles": ["thing"]}]}, r"method\.concepts: lora binds one token"),
         (
             {"name": "multi-styleforge", "concepts": [{"identifier": "a", "roles": ["thing"]}] * 2},
-            r"method\.concepts: two components have one identifier",
+            r"method\.concepts: two components share an identifier",
         ),
         ({"name": "multi-styleforge", "style_ref": "people"}, r"method\.style_ref: people leaves no picture for the token 'ukj'"),
         (

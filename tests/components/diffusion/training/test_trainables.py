@@ -249,6 +249,6 @@ def test_a_delta_that_does_not_fit_is_refused(trained: Trained, tmp_path: Path, 
     file.write_bytes(file.read_bytes()[:100])
     refused(r"delta\.safetensors: damaged")
     card.write_text("{}")
-    refused("is no record of a delta")
+    refused("is not a record of a delta")
     card.unlink()
     refused(r"a delta without styleforge\.json")
