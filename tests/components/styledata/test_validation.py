@@ -174,7 +174,7 @@ def test_missing_reference_animation_and_passed_over_files_warn(tmp_path: Path) 
     report = validate(tmp_path, source, needs_roles=False)
     assert report.passed
     assert failing(report) == {"single_frame": ["style_ref/moving.gif"], "nothing_passed_over": ["notes.txt"], "reference_given": []}
-    assert any("FID and KID rest on the StyleRef pictures" in warning for warning in report.warnings)
+    assert any("FID and KID use the StyleRef pictures" in warning for warning in report.warnings)
 
 
 def test_the_page_is_self_contained_and_the_result_is_reproducible(tmp_path: Path, source: Path) -> None:
