@@ -118,8 +118,8 @@ def test_what_is_found_before_anything_runs(stand_in: StandIn, hook: Hook) -> No
     add_picture(stand_in, "early", "a.png", 60)
     for arguments, code, message in (
         (("--set", "training.stesp=3"), 2, "did you mean training.steps"),
-        (("--set", "registry.model=one"), 2, "one name for all style sets"),
-        (("--to", "latest"), 2, "is no alias"),
+        (("--set", "registry.model=one"), 2, "the same name for all style sets"),
+        (("--to", "latest"), 2, "is not a valid alias"),
         (("--gate", "gone.yaml"), 2, "gone.yaml"),
         (("--settings", "gone-settings.yaml"), 2, "gone-settings.yaml"),
         (("--webhook-env", "GONE_HOOK"), 2, "GONE_HOOK"),
