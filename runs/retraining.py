@@ -243,7 +243,7 @@ def _judge(job: _Job, result: SetResult, version: str) -> SetResult:
     result.champion = made.champion
     if made.promoted:
         before = f", in place of version {made.champion}" if made.champion and made.champion != made.version else ""
-        result.status, result.message = "promoted", f"version {made.version} of {made.name} is @{alias} now{before}"
+        result.status, result.message = "promoted", f"version {made.version} of {made.name} is now @{alias}{before}"
     else:
         stays = f"version {made.champion} stays @{alias}" if made.champion else f"there is no @{alias} yet"
         result.status = "refused" if made.gate.verdict == "refuse" else "undecided"

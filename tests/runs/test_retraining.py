@@ -151,7 +151,7 @@ def test_a_set_is_trained_when_it_is_new_and_when_it_changes(stand_in: StandIn, 
     add_picture(stand_in, "bad name", "a.png", 71)
     first = retrain(stand_in, code=1, **address)
     assert statuses(first) == {"bad name": "failed", "settled": "promoted"} and trainings(stand_in) == 1
-    assert "StyleForge: settled: promoted: version 1 of styleforge-settled is @champion now" in texts(hook)
+    assert "StyleForge: settled: promoted: version 1 of styleforge-settled is now @champion" in texts(hook)
     shutil.rmtree(stand_in.folder / "sets" / "bad name")
     hook.messages.clear()
     assert statuses(retrain(stand_in, **address)) == {"settled": "unchanged"} and hook.messages == []

@@ -76,8 +76,8 @@ def test_copies_are_not_picked(place: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "either --picks FILE (a person's) or --count N"),
-        ({"picks": "picks.txt", "count": 2}, "either --picks FILE (a person's) or --count N"),
+        ({}, r"either --picks FILE \(a person's\) or --count N"),
+        ({"picks": "picks.txt", "count": 2}, r"either --picks FILE \(a person's\) or --count N"),
         ({"picks": "none.txt"}, r"none\.txt: cannot be read"),
         ({"picks": "empty.txt"}, r"empty\.txt: picks nothing"),
         ({"picks": "picks.txt"}, r"picks\.txt: bird-r0\.png: is not an image of this round.*picks\.txt: fish\.png"),

@@ -74,7 +74,7 @@ def test_a_reference_of_some(registry: Registry, tmp_path: Path) -> None:
 
 
 def test_a_pool_of_nobody(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names lines alone"):
+    with pytest.raises(InputError, match="names only lines"):
         render_style_set(FAMILIES["lines"], [], tmp_path / "set", SIZES)
 
 

@@ -265,7 +265,7 @@ def test_a_whole_model_that_is_guided_by_its_base_finds_it(
     edit(folder / "styleforge.json", base=gone, sampling={**card["sampling"], "guidance_formula": of_base})
     with pytest.raises(InputError, match=r"needs the base .*gone, which is missing.*STYLEFORGE_SERVE_BASE"):
         StyleModel(folder)
-    with pytest.raises(InputError, match=r"needs its base .*gone to draw with"):
+    with pytest.raises(InputError, match=r"cannot draw without its base .*gone"):
         draw(str(folder), ["a man"], tmp_path / "drawn")
     assert not (tmp_path / "drawn").exists()
     monkeypatch.setenv("STYLEFORGE_SERVE_BASE", str(tiny_base))

@@ -50,8 +50,8 @@ def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None
         (FLUX, {"sampling": {"height": 1000}}, r"sampling\.height=1000: does not suit FLUX.* multiple of 16 pixels"),
         (SD3, {"training": {"resolution": 2048}}, r"training\.resolution=2048: .*at most 1536 pixels in height and 1536 in width"),
         (SD3, {"sampling": {"width": 2048}}, r"sampling\.width=2048: .*at most 1536 pixels in height and 1536 in width"),
-        (Z_IMAGE, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: Z-Image keeps its text encoder"),
-        (Z_IMAGE, {"method": {"identifier_rows": True}}, r"method\.identifier_rows: Z-Image keeps its text encoder"),
+        (Z_IMAGE, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: the text encoder of Z-Image"),
+        (Z_IMAGE, {"method": {"identifier_rows": True}}, r"method\.identifier_rows: the text encoder of Z-Image"),
         (Z_IMAGE, {"method": {"name": "custom-diffusion"}}, r"trains denoiser\.cross-attention.*one of dreambooth"),
     ],
 )

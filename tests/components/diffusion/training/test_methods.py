@@ -97,7 +97,7 @@ def test_the_style_has_a_scale_of_its_own_only_where_the_formula_has_one() -> No
     assert method.guidance is not None and method.guidance.style_guidance == 1.75
     chosen = config.sampling.guided_by(4.0, 1.5)
     assert chosen.guidance == 4.0 and chosen.guidance_formula is not None and chosen.guidance_formula.style_guidance == 1.5
-    with pytest.raises(ConfigError, match=r"sampling\.style_guidance=1\.2: the guidance of this method has no scale of its own"):
+    with pytest.raises(ConfigError, match=r"sampling\.style_guidance=1\.2: the guidance of this method has no separate style scale"):
         with_method(parse_config({"style": STYLE, "sampling": {"style_guidance": 1.2}}))
 
 
