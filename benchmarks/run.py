@@ -38,16 +38,16 @@ class Part(StrEnum):
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="Run whose base, method and settings are measured.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; may be repeated.")]
-Parts = Annotated[list[Part] | None, typer.Option("--part", help="Measure only this; may be repeated. Default: all.")]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Rounds of each way, in turn.")]
-Steps = Annotated[int, typer.Option("--steps", min=1, help="Optimizer steps a training round.")]
-Drawn = Annotated[int, typer.Option("--drawn", min=1, help="Pictures a sampling round.")]
-Scored = Annotated[int, typer.Option("--scored", min=4, help="Pictures of the style model a scoring round, and as many of the base.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; repeatable.")]
+Parts = Annotated[list[Part] | None, typer.Option("--part", help="Part to measure; repeatable. Default: all.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Rounds of each variant, alternating.")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Optimizer steps per training round.")]
+Drawn = Annotated[int, typer.Option("--drawn", min=1, help="Pictures per sampling round.")]
+Scored = Annotated[int, typer.Option("--scored", min=4, help="Pictures of the style model per scoring round, and as many of the base.")]
 Reference = Annotated[int, typer.Option("--reference", min=2, help="Held-out pictures.")]
 Side = Annotated[int, typer.Option("--side", min=8, help="Side of scored pictures, in pixels.")]
-Source = Annotated[int, typer.Option("--source", min=32, help="Side of the pictures that are trained on, in pixels, as a user has them.")]
-InProcess = Annotated[bool, typer.Option("--in-process", help="No process of its own for each way; memory is then shared.")]
+Source = Annotated[int, typer.Option("--source", min=32, help="Side of the training pictures, in pixels, as a user has them.")]
+InProcess = Annotated[bool, typer.Option("--in-process", help="Run each variant in this process; memory is then shared.")]
 AsJson = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON.")]
 POCKET = builtin_config("pocket")
 
@@ -98,7 +98,7 @@ def bench(config: RunConfig, sizes: Sizes, parts: list[Part], rounds: int, *, in
 
 def _compare(part: Part, world: World, rounds: int, in_process: bool) -> Comparison:
     module, aim = WAYS[part.value]
-    typer.echo(f"{part.value}: {rounds} round(s) of each way", err=True)
+    typer.echo(f"{part.value}: {rounds} round(s) of each variant", err=True)
     ours, plain = alternate(module.ours, module.plain, world, rounds, in_process=in_process)
     found = Comparison(part.value, "images/s", ours, plain, aim, module.NOTE)
     # Print each result at once, so that minutes of measuring are not lost if a later part is interrupted.

@@ -167,7 +167,7 @@ def fit() -> None:
 
 
 @app.command()
-def judge(seed: Annotated[int, typer.Option(help="Of the sets that are judged.")] = 1) -> None:
+def judge(seed: Annotated[int, typer.Option(help="Seed of the judged sets.")] = 1) -> None:
     """Sets of known truth; nothing that is judged was seen by what judges it."""
     space = Space.fit(media().brushwork, media().styles.tolist())
     of_media, of_art, of_styles = (
@@ -204,7 +204,7 @@ def _rate(values: Sequence[bool] | np.ndarray) -> str:
 
 
 @app.command()
-def outliers(limit: Annotated[float, typer.Option(help="Robust standard deviations.")] = 5.0) -> None:
+def outliers(limit: Annotated[float, typer.Option(help="Limit, in robust standard deviations.")] = 5.0) -> None:
     """A photograph among drawings (of scikit-learn's two, 10 cuts each), and sets without any."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
@@ -226,12 +226,12 @@ def outliers(limit: Annotated[float, typer.Option(help="Robust standard deviatio
                 alarms.append(float((scores > limit).mean()))
                 reading.places[0], reading.shading[0] = photographs[number % len(cuts)], shaded[number % len(cuts)]
                 named.append(bool(reading.strangeness()[0] > limit))
-        typer.echo(f"{title}: photograph named {_rate(named)}; set with a picture named wrongly {_rate(clean)}")
+        typer.echo(f"{title}: photograph named {_rate(named)}; sets with a picture named wrongly {_rate(clean)}")
         typer.echo(f"pictures named wrongly: {100 * np.mean(alarms):.2f} %")
 
 
 @app.command()
-def base(media_count: Annotated[int, typer.Option(help="Media that are asked for by name.")] = 10) -> None:
+def base(media_count: Annotated[int, typer.Option(help="Number of media, asked for by name.")] = 10) -> None:
     """Separability: target styles, which the pocket base has never seen, and media that it has, asked for by name. And the VAE's ceiling.
 
     A threshold is set without the style or medium that it judges.
@@ -266,7 +266,7 @@ def base(media_count: Annotated[int, typer.Option(help="Media that are asked for
         known = [value for other, value in rates.items() if other not in STYLES and other != name]
         threshold = max(rates.values(), key=lambda limit: min(np.mean(np.array(new) >= limit), np.mean(np.array(known) < limit)))
         right.append((rate >= threshold) == (name in STYLES))
-    typer.echo(f"called right, the threshold set on the others: {_rate(right)}")
+    typer.echo(f"called correctly, with the threshold set on the others: {_rate(right)}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def _only_with_stack(**options: object) -> None:
     for name, value in options.items():
         if value:
             remedy = "name a stack; `zenml stack list` shows them"
-            raise InputError(f"--{name.replace('_', '-')}", "it goes with --stack only", remedy=remedy)
+            raise InputError(f"--{name.replace('_', '-')}", "it needs --stack", remedy=remedy)
 
 
 def _text_or_file(text: str) -> str:

@@ -46,7 +46,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except typer.Exit:
             raise
         except KeyboardInterrupt:
-            message = "interrupted; the same command goes on where it stopped"
+            message = "interrupted; the same command resumes where it stopped"
             _fail(message, INTERRUPTED, {"status": "failed", "error": {"kind": "Interrupted", "message": message}})
         except Exception as error:
             report_error(error)

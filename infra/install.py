@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     """Install with ``arguments``; return the exit status of uv or pip."""
     quiet = ("--quiet", "--disable-pip-version-check")
     if subprocess.run([*PIP, "install", *quiet, "-c", CONSTRAINTS, "uv"], check=False).returncode:
-        print("uv cannot be had; installing with pip, which takes some minutes", file=sys.stderr)
+        print("uv is not available; installing with pip, which takes some minutes", file=sys.stderr)
         return subprocess.run([*PIP, "install", *quiet, *arguments], check=False).returncode
     listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=True).stdout
     # Compile bytecode, as pip does: where Python may not write it, as in many containers, each command would compile all its imports.

@@ -101,7 +101,7 @@ def _fault(gpus: Sequence[Gpu]) -> tuple[str, str]:
     """Return what prevents torch from using the GPUs, and the remedy; two empty strings if nothing does."""
     built_for = cuda_of_torch()
     if not gpus:
-        return f"no GPU answers nvidia-smi, but {VARIABLE}=cuda", f"run it where there is one, or unset {VARIABLE} to work on the CPU"
+        return f"no GPU answers nvidia-smi, but {VARIABLE}=cuda", f"run it where there is one, or unset {VARIABLE} to use the CPU"
     if built_for is None:
         return f"{gpus[0].name}, but torch is built without CUDA", "install a CUDA build of torch to use the GPU"
     if oldest := driver_too_old(gpus[0], built_for):
@@ -131,4 +131,4 @@ def _weights() -> Check:
     needed = {"base": "model_index.json", "evaluator": "config.json"}
     missing = [part for part, file in needed.items() if not (pocket_weights(part) / file).is_file()]
     detail = f"missing: {', '.join(missing)}" if missing else "base and evaluator found"
-    return Check("pocket weights", not missing, detail, "run `styleforge pocket train`, or get them with the repository" if missing else "")
+    return Check("pocket weights", not missing, detail, "run `styleforge pocket train`, or get them from the repository" if missing else "")

@@ -111,7 +111,7 @@ def run_step(name: str, parameters: str, inputs: Sequence[str], out: Path) -> No
     Raises InputError for an unknown step, or for parameters or folders that it does not take.
     """
     if name not in PERSONALIZE:
-        raise InputError(name, "is no step", expected=", ".join(PERSONALIZE))
+        raise InputError(name, "is not a step", expected=", ".join(PERSONALIZE))
     prepare_environment()
     set_source_root()
     from pipelines.personalize import ALL_STEPS
@@ -150,6 +150,6 @@ def _folders(inputs: Sequence[str]) -> list[tuple[str, Path]]:
     for item in inputs:
         name, _, folder = item.partition("=")
         if not name or not folder or not Path(folder).is_dir():
-            raise InputError(f"--input {item}", "is no folder", expected="NAME=FOLDER")
+            raise InputError(f"--input {item}", "is not a folder", expected="NAME=FOLDER")
         found.append((name, Path(folder)))
     return found

@@ -123,7 +123,7 @@ def _client_of(orchestrator: ComponentResponse) -> Any:
     component = StackComponent.from_model(orchestrator)
     if not isinstance(component, KubernetesOrchestrator):
         raise InputError(
-            f"orchestrator {orchestrator.name}", "its service connector is not looked at", remedy="set kubernetes_context of it"
+            f"orchestrator {orchestrator.name}", "its service connector is not supported here", remedy="set kubernetes_context of it"
         )
     return component.get_kube_client()
 

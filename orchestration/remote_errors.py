@@ -22,7 +22,7 @@ def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
         if (known := _raised(step)) is not None:
             return known
     reason = " ".join(str(problem).split())
-    remedy = "`styleforge doctor --stack NAME` looks for the reason, and `kubectl get events` in the stack's namespace tells what happened"
+    remedy = "`styleforge doctor --stack NAME` looks for the cause, and `kubectl get events` in the stack's namespace shows what happened"
     names = sorted(step.name for step in failed) or _next_steps(run)
     if names and not any(word in reason for word in _WAITING):
         steps, lost = ("step", "its pod was lost") if len(names) == 1 else ("steps", "their pods were lost")
@@ -30,9 +30,9 @@ def error_of(run: PipelineRunResponse | None, problem: Exception) -> Exception:
     if any(word in reason for word in _WAITING):
         image = _image(run)
         return StyleForgeError(
-            f"image {image}", f"the node does not get it ({reason})", expected="an image that it has or can pull", remedy=remedy
+            f"image {image}", f"the node cannot pull it ({reason})", expected="an image that it has or can pull", remedy=remedy
         )
-    return StyleForgeError("run in pods", f"it failed before any step began, or without a word ({reason})", remedy=remedy)
+    return StyleForgeError("run in pods", f"it failed before any step started, or without a message ({reason})", remedy=remedy)
 
 
 def _next_steps(run: PipelineRunResponse | None) -> list[str]:
@@ -52,7 +52,7 @@ def _raised(step: StepRunResponse) -> Exception | None:
     module, _, name = (said.source or "").rpartition(".")
     kind = getattr(errors, name, None) if module == errors.__name__ else None
     if not (isinstance(kind, type) and issubclass(kind, StyleForgeError)):
-        return StyleForgeError(f"step {step.name}", f"{name or 'an error'}: {said.message}", remedy="the pod's log tells more")
+        return StyleForgeError(f"step {step.name}", f"{name or 'an error'}: {said.message}", remedy="see the pod's log")
     where, _, rest = said.message.partition(": ")
     return kind(where, rest)
 

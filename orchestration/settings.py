@@ -116,7 +116,7 @@ def _check_model(path: Path, where: str, kind: tuple[str, str], section: Any) ->
         model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise ConfigError(str(path), explain(model, first, [where]), expected=f"what ZenML's {name} takes") from error
+        raise ConfigError(str(path), explain(model, first, [where]), expected=f"what ZenML's {name} accepts") from error
 
 
 def _known_fields(path: Path, where: str, model: type[BaseModel], values: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PACKAGES = {"s3": ("s3fs",), "kubernetes": ("kubernetes",), "kubeflow": ("kfp",)}
 _REMEDIES = {
     "s3fs": "install styleforge with its extra `cluster`",
-    "kubernetes": "install styleforge anew",
+    "kubernetes": "reinstall styleforge",
     "kfp": "see docs/how-to/stacks.md",
 }
 
@@ -57,7 +57,7 @@ def check_part(client: Client, where: str, kind: str, name: str, component: Comp
     there = _find_component(client, component_type, name)
     if there is not None and there.flavor_name != component.flavor:
         raise GateRefused(
-            f"{kind} {name}", f"ZenML has one of the flavor {there.flavor_name}, and the definition wants {component.flavor}",
+            f"{kind} {name}", f"ZenML has one of the flavor {there.flavor_name}, but the definition wants {component.flavor}",
             remedy=f"give it another name with --set {place}.name=..., or delete ZenML's: `zenml {kind.replace('_', '-')} delete {name}`",
         )  # fmt: skip
     stored = json.loads(configuration.model_dump_json(exclude_unset=True))
@@ -79,10 +79,10 @@ def _configuration(client: Client, where: str, place: str, kind: StackComponentT
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field_place = ".".join([place, "configuration", *map(str, first["loc"])])
-        raise ConfigError(where, f"{field_place}: {first['msg']}", expected=f"what the flavor {component.flavor} takes") from error
+        raise ConfigError(where, f"{field_place}: {first['msg']}", expected=f"what the flavor {component.flavor} accepts") from error
     except Exception as error:  # ZenML's own checks raise exceptions of any class.
         said = " ".join(str(error).split())
-        raise ConfigError(where, f"{place}.configuration: {said}", expected=f"what the flavor {component.flavor} takes") from error
+        raise ConfigError(where, f"{place}.configuration: {said}", expected=f"what the flavor {component.flavor} accepts") from error
 
 
 def _flavor(client: Client, where: str, place: str, kind: StackComponentType, name: str) -> type[StackComponentConfig]:
@@ -116,7 +116,7 @@ def obstacles(client: Client, parts: Sequence[Part]) -> list[str]:
     found = [line for part in parts for line in _obstacles_of(client, part)]
     remote = any(part.kind.value == "orchestrator" and not part.flavor.startswith("local") for part in parts)
     if remote and client.zen_store.is_local_store():
-        found.append("ZenML's records are on this machine, where no pod reaches them: log in to a server (docs/how-to/stacks.md)")
+        found.append("ZenML's records are on this machine, where no pod can reach them: log in to a server (docs/how-to/stacks.md)")
     return found
 
 

@@ -167,7 +167,7 @@ def remove_stack(name: str) -> dict[str, Any]:
         known = [item.name for item in client.list_stacks(size=1000)]
         raise InputError(name, "ZenML knows no such stack", expected=f"one of {', '.join(sorted(known))}")
     if name == DEFAULT:
-        raise GateRefused(name, "is ZenML's own stack, which stays")
+        raise GateRefused(name, "is ZenML's own stack, which cannot be removed")
     if stack.id == client.active_stack_model.id:
         raise GateRefused(
             name, "is the active stack", remedy="activate another one first, for example `styleforge stack apply local --activate`"

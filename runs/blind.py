@@ -66,7 +66,7 @@ def make_page(options: BlindOptions) -> dict[str, Any]:
     if len(options.sources) > 2:
         raise InputError("blind", f"{len(options.sources)} sources are given", expected="one, or two to compare")
     if options.ask and len(options.sources) == 1:
-        raise InputError(f"--ask {options.ask}", "goes with two sources only", expected="one source is held against the artist")
+        raise InputError(f"--ask {options.ask}", "needs two sources", expected="no --ask: one source is compared with the artist")
     prepare_environment()
     reference = _read_folder(options.reference) if options.reference else []
     with tempfile.TemporaryDirectory(dir=state("scratch")) as scratch:
@@ -108,7 +108,7 @@ def _artist_page(source: Source, reference: Sequence[Candidate], options: BlindO
     artist = list(reference) or source.held_out
     if not artist:
         raise InputError(
-            source.name, "has no held-out images of the artist, and those that were trained on may have been learned by heart",
+            source.name, "has no held-out images of the artist, and the training images may have been memorized",
             expected="a run with a held-out reference, by its id or result.json", remedy="or give images with --reference FOLDER",
         )  # fmt: skip
     pairs = match_artist(artist, source.drawn, options.pairs, options.seed)
@@ -121,7 +121,7 @@ def _models_page(sources: Sequence[Source], reference: Sequence[Candidate], opti
     style = list(reference) or sources[0].style_ref or sources[1].style_ref
     if kind == "style" and not style:
         raise InputError(
-            "blind", "neither source has StyleRef images to show the style by", expected="a run",
+            "blind", "neither source has StyleRef images to show the style", expected="a run",
             remedy="give some with --reference FOLDER, or ask which is liked better with --ask like",
         )  # fmt: skip
     first, second = sources
@@ -160,7 +160,7 @@ def _run_id(path: Path) -> str:
     else:
         found = read_answer(path)
     if not found.get("run_id") or found.get("status") != "completed":
-        raise InputError(str(path), "is not of a run that was completed", expected=expected)
+        raise InputError(str(path), "is not from a completed run", expected=expected)
     return str(found["run_id"])
 
 
@@ -250,7 +250,7 @@ def _read_folder(name: str) -> list[Candidate]:
     folder = Path(name).expanduser()
     files = [path for path in walk(folder) if PurePosixPath(path).suffix.lower() in EXTENSIONS] if folder.is_dir() else []
     if not files:
-        raise InputError(f"--reference {name}", "is no folder with images", expected="a folder of the artist's images")
+        raise InputError(f"--reference {name}", "is not a folder of images", expected="a folder of the artist's images")
     problems = Problems()
     notes = read_metadata(folder, problems)
     problems.raise_all()

@@ -95,8 +95,8 @@ def _scan(config: RunConfig, folder: Path) -> _Set:
     for field, place in places.items():
         if is_url(place):
             raise InputError(
-                f"{field}={place}", "is a URL, into which no captions are written", expected="a local folder",
-                remedy="copy it, or leave it to `styleforge run`, which captions its own copy",
+                f"{field}={place}", "is a URL, where captions cannot be written", expected="a local folder",
+                remedy="copy it, or use `styleforge run`, which captions its own copy",
             )  # fmt: skip
     # Held-out pictures need no captions, and a pool that is not used need not exist.
     style = config.style.model_copy(update={"reference": None})

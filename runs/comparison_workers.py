@@ -83,7 +83,7 @@ def run_workers(plan: Mapping[str, Any], count: int, *, name: str, settings: Pat
             processes.append(process)
         for index, process in enumerate(processes):
             if process.wait() != 0:
-                _logger.warning("process %d of %d ended with code %d; its cells are tried again", index + 1, count, process.returncode)
+                _logger.warning("process %d of %d ended with code %d; its cells will be retried", index + 1, count, process.returncode)
         errors: dict[str, str] = {}
         for job in jobs:
             if _errors(job).is_file():

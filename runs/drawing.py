@@ -141,4 +141,4 @@ def _check_changes(changes: Mapping[str, Any], settings: SamplingSection) -> Non
     used = {"--guidance": formula.scaled, "--style-guidance": formula.splits, "--negative-prompt": formula.uses(NEGATIVE)}
     for option, is_used in used.items():
         if not is_used and changes.get(option.removeprefix("--").replace("-", "_")) is not None:
-            raise InputError(option, f"has no part in this model's guidance: {formula.as_text()}", expected="no such option, or --plain")
+            raise InputError(option, f"plays no part in this model's guidance: {formula.as_text()}", expected="no such option, or --plain")

@@ -112,12 +112,12 @@ def export_model(options: ExportOptions) -> dict[str, Any]:
 def _check(out: Path, licence: str) -> None:
     if (out.exists() or out.is_symlink()) and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(
-            f"--out {out}", "is there already, and an export never writes over anything", expected="a new or empty folder",
+            f"--out {out}", "already exists, and an export never overwrites anything", expected="a new or empty folder",
             remedy="choose another place, or remove it first",
         )  # fmt: skip
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
         raise InputError(
-            f"--license {licence}", "is no licence of Hugging Face's list", expected="its identifier: openrail, apache-2.0, other, …"
+            f"--license {licence}", "is not on Hugging Face's list of licences", expected="its identifier: openrail, apache-2.0, other, …"
         )
 
 

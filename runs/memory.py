@@ -47,7 +47,7 @@ class MemoryVerdict:
     def remedy(self) -> str:
         """Say what would make the run fit."""
         if self.change is None:
-            return "take a GPU with more memory, or a smaller base: no change of settings is known that makes it fit"
+            return "use a GPU with more memory, or a smaller base: no known change of settings makes it fit"
         return f"with {self.change.options()} it takes {gigabytes(self.change.plan.peak.total)}"
 
     def refusal(self) -> InputError:

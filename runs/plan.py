@@ -231,7 +231,7 @@ def captioned_splits(config: RunConfig) -> list[str]:
 def _check_captions_are_read(config: RunConfig) -> None:
     if not captioned_splits(config):
         raise ConfigError(
-            f"captions.model={config.captions.model}", "no prompt holds {caption}, so nothing would read what it writes",
+            f"captions.model={config.captions.model}", "no prompt contains {caption}, so its captions would not be used",
             expected="{caption} in method.instance_prompt or method.aux_prompt",
             remedy="for example method.instance_prompt: a photo of {token} style, {caption}",
         )  # fmt: skip
@@ -315,8 +315,8 @@ def _selection_digest(own: str, own_limit: int | None, bank: str, limit: int | N
         named = ", ".join(repr(text) for text in shared[:NAMED]) + (f" and {len(shared) - NAMED} more" if len(shared) > NAMED else "")
         raise InputError(
             f"selection.bank={own}", f"shares prompts with sampling.bank={bank}: {named}",
-            expected="prompts that the scores do not see: a choice looks better on those that it was made by than it is",
-            remedy="take them out of one of the two, or set selection.bank to another bank",
+            expected="prompts that the scores do not use: a choice looks better than it is on the prompts it was based on",
+            remedy="remove them from one of the two, or set selection.bank to another bank",
         )  # fmt: skip
     return digest
 

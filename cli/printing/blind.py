@@ -11,7 +11,7 @@ _MATCHED = {"prompt": "by prompt", "concept": "by concept", "caption": "by capti
 def print_page(result: Mapping[str, Any]) -> None:
     """Where the page and its key are, and how the pairs were matched."""
     how = ", ".join(f"{count} {_MATCHED[reason]}" for reason, count in result["matched_by"].items())
-    say(f"page  {result['page']}", f"key   {result['key']} (keep it from those who answer)", f"{result['pairs']} pairs: {how}")
+    say(f"page  {result['page']}", f"key   {result['key']} (do not show it to those who answer)", f"{result['pairs']} pairs: {how}")
 
 
 def print_votes(result: Mapping[str, Any]) -> None:

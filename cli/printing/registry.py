@@ -19,7 +19,7 @@ def print_promotion(result: Mapping[str, Any]) -> None:
     for rule in result["gate"]["rules"]:
         say(Text.assemble(_MARKS[rule["verdict"]], f" {rule['message']}"))
     if result["rescored"]:
-        say(f"version {result['champion']['version']} was drawn and scored again, as {result['model']['source']} had been")
+        say(f"version {result['champion']['version']} was sampled and scored again, as {result['model']['source']} had been")
     say(_outcome(result))
 
 
@@ -29,10 +29,10 @@ def _outcome(result: Mapping[str, Any]) -> str:
     title = f"{model['name']} version {model['version']}" if model["version"] else f"{model['source']}, as a version of {model['name']},"
     if result["promoted"]:
         if result["history"] is None:
-            return f"{title} is @{alias} already"
+            return f"{title} is already @{alias}"
         before = f", in place of version {champion}" if champion else ""
         forced = f" by force ({result['history']['reason']})" if result["forced"] else ""
-        return f"{title} is @{alias} now{before}{forced}"
+        return f"{title} is now @{alias}{before}{forced}"
     if result["status"] == "completed":
         return f"{title} would become @{alias}{' by force' if result['forced'] else ''}; nothing was changed"
     stays = f"version {champion} stays @{alias}" if champion else f"there is no @{alias} yet"
@@ -46,7 +46,7 @@ def _outcome(result: Mapping[str, Any]) -> str:
 def print_history(entries: Sequence[Entry]) -> None:
     """A line an entry, oldest first."""
     if not entries:
-        say("no version was promoted yet; `styleforge promote MODEL` makes the first entry")
+        say("no version has been promoted yet; `styleforge promote MODEL` makes the first entry")
         return
     rows = []
     for entry in entries:

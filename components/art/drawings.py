@@ -64,9 +64,9 @@ def read_family(family: Family, dictionary: Dictionary) -> dict[str, Drawing]:
     for name, concept, (body, box) in icons:
         if concept.name in found:
             problem = f"{found[concept.name][0]} and {name} both show {concept.words}"
-            raise InputError(family.package, problem, expected="one drawing a concept", remedy="leave the family out")
+            raise InputError(family.package, problem, expected="one drawing per concept", remedy="leave the family out")
         if outside := _OUTSIDE.search(body):
-            problem = f"takes something from outside itself ({outside[0]})"
+            problem = f"refers to something outside itself ({outside[0]})"
             raise InputError(f"{family.package}: {name}", problem, remedy="leave the family out")
         found[concept.name] = (name, make_drawing(family, concept, body, box))
     drawings = [drawing for _, (_, drawing) in sorted(found.items())]
@@ -112,7 +112,7 @@ def _openmoji(family: Family, dictionary: Dictionary) -> Iterator[tuple[str, Con
 def _open_file(file: Path) -> Drawn:
     found = _VIEW_BOX.search(file.read_text(encoding="utf-8"))
     if found is None:
-        raise InputError(str(file), "is no SVG with a viewBox", remedy="install its package again")
+        raise InputError(str(file), "is not an SVG with a viewBox", remedy="reinstall its package")
     left, top, width, height = (float(part) for part in found[1].split())
     return found[2], (left, top, width, height)
 

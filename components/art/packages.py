@@ -61,8 +61,8 @@ def presence_problem(family: Family) -> str | None:
         except metadata.PackageNotFoundError:
             found = None
     if found is None:
-        return "is not here"
-    return None if found == family.version else f"is here in version {found}"
+        return "is not installed"
+    return None if found == family.version else f"is installed in version {found}"
 
 
 def fetch(families: Sequence[Family], *, say: Callable[[str], None] = lambda _: None) -> list[Path]:
@@ -90,7 +90,7 @@ def fetch(families: Sequence[Family], *, say: Callable[[str], None] = lambda _: 
 def _download(family: Family, into: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
-        raise InputError("npm", "is not on PATH", expected=f"npm, to get {family.pinned}", remedy="install Node.js, which brings npm")
+        raise InputError("npm", "is not on PATH", expected=f"npm, to get {family.pinned}", remedy="install Node.js, which includes npm")
     try:
         command = [npm, "pack", family.pinned, "--pack-destination", str(into), "--ignore-scripts", "--silent"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, cwd=into)
@@ -100,14 +100,14 @@ def _download(family: Family, into: Path) -> Path:
     archives = list(into.glob("*.tgz"))
     if len(archives) != 1:
         remedy = "check the network and npm's registry, then run the same command again"
-        raise ServiceUnreachable(family.pinned, f"npm cannot get it ({reason})", remedy=remedy)
+        raise ServiceUnreachable(family.pinned, f"npm cannot download it ({reason})", remedy=remedy)
     return archives[0]
 
 
 def _check(family: Family, archive: Path) -> None:
     found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != family.integrity:
-        remedy = "do not use it: the registry gave another archive than the one that is known"
+        remedy = "do not use it: the registry's archive is not the pinned one"
         raise InputError(family.pinned, f"has the checksum {found}", expected=family.integrity, remedy=remedy)
 
 
@@ -119,10 +119,10 @@ def _unpack(family: Family, archive: Path) -> None:
                 member = tar.getmember(f"package/{name}")
                 content = tar.extractfile(member) if member.isfile() and member.size <= _LARGEST_FILE else None
                 if content is None:
-                    raise InputError(family.pinned, f"{name} is no file, or above {_LARGEST_FILE >> 20} MiB")
+                    raise InputError(family.pinned, f"{name} is not a file, or is larger than {_LARGEST_FILE >> 20} MiB")
                 (folder / name).write_bytes(content.read())
     except (KeyError, tarfile.TarError, EOFError) as error:
-        raise InputError(family.pinned, f"is no Iconify package ({error})", expected=f"an archive with {', '.join(FILES)}") from error
+        raise InputError(family.pinned, f"is not an Iconify package ({error})", expected=f"an archive with {', '.join(FILES)}") from error
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def render_style_set(family: Family, others: Sequence[Family], out: Path, sizes:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(str(out), "exists and is not empty", expected="a new or empty folder", remedy="choose another --out, or remove it")
     if sizes.pool and not others:
-        raise InputError("--pool-family", f"names {family.name} alone", expected="another family", remedy="name one, or take --pool 0")
+        raise InputError("--pool-family", f"names only {family.name}", expected="another family", remedy="name one, or set --pool 0")
     require_resvg()
     require(needed([family, *others]))
     dictionary = read_dictionary()
@@ -103,5 +103,5 @@ def _take(rng: random.Random, family: Family, drawings: Mapping[str, Drawing], r
     fitting = [drawing for drawing in drawings.values() if drawing.concept.role == role]
     if len(fitting) < count:
         problem = f"has {len(fitting)} pictures of the role {role}"
-        raise InputError(f"--family {family.name}", problem, expected=f"at least {count}", remedy="take fewer, or another family")
+        raise InputError(f"--family {family.name}", problem, expected=f"at least {count}", remedy="request fewer, or choose another family")
     return rng.sample(fitting, count)

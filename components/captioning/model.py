@@ -71,7 +71,7 @@ class VisionLanguageModel:
         )  # fmt: skip
         if missing := sorted(report["missing_keys"]):
             # Otherwise they would keep their random initial values.
-            raise InputError(self._where, f"lacks {len(missing)} of its weights, such as {missing[0]}", expected="a whole model")
+            raise InputError(self._where, f"lacks {len(missing)} of its weights, such as {missing[0]}", expected="a complete model")
         return processor, model.eval().to(self.device)
 
     def describe(self, pictures: Sequence[Image]) -> list[str]:
@@ -116,7 +116,7 @@ class VisionLanguageModel:
             missing, _, _ = first_line(error).partition(". ")
             raise InputError(
                 self._where, f"needs a package that is not installed ({missing})",
-                remedy="install it; torchvision from where torch came from, in the version for it: see docs/how-to/captions.md",
+                remedy="install it; torchvision from the same index as torch, in the matching version: see docs/how-to/captions.md",
             ) from error  # fmt: skip
         except Exception as error:
             remedy = "set captions.prompt to what the model's card asks for" if hasattr(self, "prompt") else ""

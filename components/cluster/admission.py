@@ -13,7 +13,7 @@ from components.core.checks import Check
 SKEW_SECONDS = 60.0
 ZENMLS_ACCOUNT = "zenml-service-account"
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
-_ASK = "ask the cluster's administrator for a Role with it; infra/kubernetes/base/accounts.yaml has one"
+_ASK = "ask the cluster's administrator for a Role that allows it; infra/kubernetes/base/accounts.yaml has one"
 
 
 def cluster_checks(target: Target, found: Inventory) -> list[Check]:
@@ -32,21 +32,21 @@ def clock(skew: float) -> Check:
     """Whether this machine's clock agrees with the server's; ``skew`` is in seconds, positive if the server is ahead."""
     ok = abs(skew) <= SKEW_SECONDS
     detail = f"{abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the cluster's" if abs(skew) >= 1 else "as the cluster's"
-    return Check("clock", ok, detail, "" if ok else "set this machine's clock by NTP: tokens run out by it", needed=False)
+    return Check("clock", ok, detail, "" if ok else "synchronize this machine's clock by NTP: tokens expire by it", needed=False)
 
 
 def _namespace(target: Target, found: Inventory) -> Check:
     if found.namespace is False:
         remedy = f"kubectl create namespace {target.namespace}, or apply infra/kubernetes, or name another with --namespace"
-        return Check("namespace", False, f"{target.namespace} is not there", remedy)
-    detail = target.namespace if found.namespace else f"{target.namespace}, which may not be looked up"
+        return Check("namespace", False, f"{target.namespace} does not exist", remedy)
+    detail = target.namespace if found.namespace else f"{target.namespace} (no permission to look it up)"
     return Check("namespace", True, detail)
 
 
 def _rights(target: Target, found: Inventory) -> Iterator[Check]:
     yield _allowed("rights", found.denied, "Jobs, their pods and logs", _ASK)
     if found.denied_useful:
-        yield Check("further rights", False, f"may not {', '.join(found.denied_useful)}", "no run needs them; people may", needed=False)
+        yield Check("further rights", False, f"may not {', '.join(found.denied_useful)}", "no run needs them, but people may", needed=False)
     if found.denied_runner is not None and (found.accounts is None or target.runner in found.accounts):
         yield _allowed(
             f"rights of {target.runner}", found.denied_runner, "Jobs, their pods and logs", "bind it to a Role with these rights"
@@ -70,7 +70,7 @@ def _accounts(target: Target, found: Inventory) -> Iterator[Check]:
         yield Check(name, True, ", ".join(target.accounts))
     if target.makes_account and ZENMLS_ACCOUNT not in found.accounts:
         can = not found.denied_accounts
-        detail = f"none is named for the orchestrator; ZenML {'will make' if can else 'may not make'} {ZENMLS_ACCOUNT} with the role edit"
+        detail = f"the orchestrator names none; ZenML {'will create' if can else 'may not create'} {ZENMLS_ACCOUNT} with the role edit"
         yield Check(name, can, detail, "" if can else "set service_account_name of the orchestrator to one that may create Jobs")
 
 
@@ -123,7 +123,7 @@ def node_check(plan: PodPlan, nodes: Sequence[Manifest], pools: Sequence[Manifes
     if room:
         listing = ", ".join(f"{group.name} ({group.size} of {group.most})" for group in room[:3])
         return Check(
-            name, False, f"{detail}. An autoscaler may add some: {listing}", f"describe the pool with {_assume(plan)}", needed=False
+            name, False, f"{detail}. An autoscaler may add nodes: {listing}", f"describe the pool with {_assume(plan)}", needed=False
         )
     return Check(name, False, f"{detail}. No autoscaler that could add one was found", _remedy(plan, judged))
 
@@ -138,13 +138,13 @@ def _nearest(judged: Sequence[tuple[str, list[str]]]) -> str:
     if not judged:
         return ""
     node, reasons = min(judged, key=lambda item: len(item[1]))
-    return f"; nearest is {node}, which {'; '.join(reasons)}"
+    return f"; the closest is {node}, which {'; '.join(reasons)}"
 
 
 def _remedy(plan: PodPlan, judged: Sequence[tuple[str, list[str]]]) -> str:
     lacking = any(f"has no {GPU}" in reasons and len(reasons) == 1 for _, reasons in judged)
     first = "install NVIDIA's device plugin on the GPU nodes" if lacking else "add such a node, or fix the pod settings in zenml.yaml"
-    return f"{first}; a pool that grows from nothing is declared with {_assume(plan)}"
+    return f"{first}; declare a pool that scales up from zero with {_assume(plan)}"
 
 
 def _assume(plan: PodPlan) -> str:
@@ -173,12 +173,12 @@ def _admission(found: Inventory) -> Iterator[Check]:
             remedy = "wait for other runs to end, ask for more quota, or change resources" if full else "change the pod settings"
             yield Check(f"{name} of {trial.plan.name}", False, trial.refusal, f"{remedy} in zenml.yaml")
     if not any(trial.refusal for trial in found.trials):
-        yield Check(name, True, f"the API server would take each of the {len(found.trials)} kinds of pods now")
+        yield Check(name, True, f"the API server would accept each of the {len(found.trials)} kinds of pods now")
 
 
 def unseen(name: str, what: str) -> Check:
     """An advisory check for something that may not be listed."""
-    return Check(name, False, f"not looked at: {what} may not be listed", f"ask for the right to list {what}", needed=False)
+    return Check(name, False, f"not checked: no permission to list {what}", f"ask for the right to list {what}", needed=False)
 
 
 def check_volumes(target: Target, found: Inventory) -> Iterator[Check]:
@@ -206,19 +206,19 @@ def claim_check(name: str, claim: Manifest | None, namespace: str, classes: list
     if phase == "Bound":
         return Check(title, True, f"bound{f', storage class {named}' if named else ''}")
     if phase == "Lost":
-        return Check(title, False, "its volume is lost", "restore the volume, or delete the claim and create it anew")
+        return Check(title, False, "its volume is lost", "restore the volume, or delete and recreate the claim")
     described = f"kubectl -n {namespace} describe pvc {name}"
     if not named:
         remedy = f"mark a storage class as default, name one in the claim, or create a volume for it; {described}"
         return Check(title, False, "waits for a volume, and names no storage class", remedy)
     if classes is None:
-        return Check(title, False, f"waits for a volume of class {named}, which may not be looked up", described, needed=False)
+        return Check(title, False, f"waits for a volume of class {named} (no permission to look it up)", described, needed=False)
     known = next((one for one in classes if one["metadata"]["name"] == named), None)
     if known is None:
-        return Check(title, False, f"its storage class {named} is not there", f"create the claim anew with one of: {_names(classes)}")
+        return Check(title, False, f"its storage class {named} does not exist", f"recreate the claim with one of: {_names(classes)}")
     if known.get("volumeBindingMode") == "WaitForFirstConsumer":
         return Check(title, True, f"will be bound to the first pod's node, storage class {named}")
-    return Check(title, False, f"waits for a volume of class {named}", f"look at why it is not provisioned: {described}")
+    return Check(title, False, f"waits for a volume of class {named}", f"find out why it is not provisioned: {described}")
 
 
 def _class_check(name: str, classes: list[Manifest] | None) -> Check:
@@ -229,7 +229,7 @@ def _class_check(name: str, classes: list[Manifest] | None) -> Check:
         ok = any(one["metadata"]["name"] == name for one in classes)
     else:
         ok = any((one["metadata"].get("annotations") or {}).get(_DEFAULT) == "true" for one in classes)
-    return Check(title, ok, "there" if ok else "not there", "" if ok else f"name one of these in zenml.yaml: {_names(classes)}")
+    return Check(title, ok, "exists" if ok else "does not exist", "" if ok else f"name one of these in zenml.yaml: {_names(classes)}")
 
 
 def _names(classes: list[Manifest]) -> str:

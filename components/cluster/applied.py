@@ -74,7 +74,7 @@ def apply(cluster: Cluster, request: ScheduleRequest, template: Mapping[str, Any
         # If the object changes in between (the controller records its starts there), look again.
         if (applied := _apply(place, request, template)) is not None:
             return applied
-    raise InputError(request.name, "is being changed by somebody else all the time", remedy="try again")
+    raise InputError(request.name, "keeps being changed by someone else", remedy="try again")
 
 
 def _apply(place: _Namespace, request: ScheduleRequest, template: Mapping[str, Any]) -> Applied | None:
@@ -92,8 +92,8 @@ def _apply(place: _Namespace, request: ScheduleRequest, template: Mapping[str, A
     if time_zone != trials[1]["spec"].get("timeZone"):
         if time_zone not in UTC_NAMES:
             raise InputError(
-                f"--time-zone {time_zone}", "this cluster's CronJobs have no time zones; they come with Kubernetes 1.25",
-                expected=UTC_NAMES[0], remedy="leave it out, and give --cron in UTC",
+                f"--time-zone {time_zone}", "this cluster's CronJobs do not support time zones; Kubernetes 1.25 does",
+                expected=UTC_NAMES[0], remedy="omit it, and give --cron in UTC",
             )  # fmt: skip
         del job["spec"]["timeZone"]
     stale = [_differs(old, trial) for old, trial in zip((old_map, live), trials, strict=True)]
@@ -122,7 +122,7 @@ def _refuse_foreign(*found: Manifest | None) -> None:
         if item is not None and not schedule_manifests.is_ours(item):
             name = item["metadata"]["name"]
             raise InputError(
-                f"{item.get('kind', 'object')} {name}", "was not made by `styleforge schedule`", expected="a name that is free",
+                f"{item.get('kind', 'object')} {name}", "was not made by `styleforge schedule`", expected="an unused name",
                 remedy="choose another name, or remove it with kubectl",
             )  # fmt: skip
 
@@ -215,14 +215,14 @@ class _Namespace:
             if old is not None:
                 return None  # It has been removed since.
             raise InputError(
-                f"namespace {self.name}", "is not there", expected="one with all that the pod needs",
+                f"namespace {self.name}", "does not exist", expected="one with all that the pod needs",
                 remedy="apply infra/kubernetes first, see docs/how-to/kubernetes.md",
             ) from error  # fmt: skip
         except StyleForgeError as error:
             if http_status(error) == 409:
                 return None
             if http_status(error) in (400, 422):
-                raise InputError(f"{new['kind']} {new['metadata']['name']}", error.problem, expected="what the cluster takes") from error
+                raise InputError(f"{new['kind']} {new['metadata']['name']}", error.problem, expected="what the cluster accepts") from error
             raise
 
     def delete(self, kind: str, name: str, seen: Manifest) -> bool:

@@ -131,7 +131,7 @@ def _from_pod() -> Cluster:
     try:
         config.load_incluster_config(client_configuration=settings)
     except config.ConfigException as error:
-        problem = f"incluster is set, but this is no pod with a service account ({error})"
+        problem = f"incluster is set, but this is not a pod with a service account ({error})"
         remedy = "run the command in the cluster, or set kubernetes_context of the orchestrator"
         raise InputError("credentials", problem, remedy=remedy) from error
     return _open(settings, "in the cluster")
@@ -147,14 +147,14 @@ def _from_kubeconfig(context: str | None) -> Cluster:
         contexts, current = config.list_kube_config_contexts(config_file=files)
         names = [item["name"] for item in contexts]
         if context is not None and context not in names:
-            remedy = "get the cluster's credentials, or set kubernetes_context of the stack's orchestrator to one that is there"
+            remedy = "get the cluster's credentials, or set kubernetes_context of the stack's orchestrator to one that exists"
             raise InputError(f"kubeconfig {files}", f"there is no context {context}", expected=f"one of {', '.join(names)}", remedy=remedy)
         config.load_kube_config(files, context=context, client_configuration=settings, persist_config=False)
     except (config.ConfigException, yaml.YAMLError, OSError, AttributeError, TypeError, KeyError) as error:
         raise InputError(
             f"kubeconfig {files}", f"it cannot be used ({' '.join(str(error).split())[:200]})",
             expected="a file with a cluster, a user and a context",
-            remedy="get the cluster's credentials anew; `kubectl config view` shows what is there",
+            remedy="get the cluster's credentials again; `kubectl config view` shows the current ones",
         ) from error  # fmt: skip
     return _open(settings, context or current["name"])
 
@@ -164,7 +164,7 @@ def kubeconfig() -> str:
     # Read on each call: the client reads the variable only once, when it is imported.
     files = os.environ.get("KUBECONFIG") or "~/.kube/config"
     if not any(Path(part).expanduser().is_file() for part in files.split(os.pathsep) if part):
-        remedy = "set KUBECONFIG to it, or let your cloud's command line write it"
+        remedy = "set KUBECONFIG to the right file, or let your cloud's command line write one"
         raise InputError(f"kubeconfig {files}", "no such file", expected="the credentials of a cluster", remedy=remedy)
     return files
 
@@ -198,10 +198,10 @@ def api_errors(server: str, action: str) -> Iterator[None]:
 def _refusal(server: str, action: str, error: Any) -> StyleForgeError:
     said = _said(error)
     if error.status == 401:
-        remedy = "get new ones: the token or certificate of the kubeconfig's user has run out or is not of this cluster"
+        remedy = "get new ones: the token or certificate of the kubeconfig's user has expired or belongs to another cluster"
         return ClusterError(f"Kubernetes API at {server}", "it refuses the credentials", remedy=remedy)
     if error.status == 403:
-        return Forbidden(action, said or "forbidden", remedy="ask the cluster's administrator for the right")
+        return Forbidden(action, said or "forbidden", remedy="ask the cluster's administrator for permission")
     if error.status == 404:
         return NotFound(action, said or "not found")
     if error.status in (0, 502, 503, 504):
@@ -229,5 +229,5 @@ def _reason(error: BaseException) -> str:
 
 
 def _unreachable(server: str, reason: str) -> ClusterUnreachable:
-    remedy = "start the cluster, check the network and the VPN, or take another context"
+    remedy = "start the cluster, check the network and the VPN, or use another context"
     return ClusterUnreachable(f"Kubernetes API at {server}", f"no answer ({reason})", expected="a running API server", remedy=remedy)

@@ -124,10 +124,10 @@ def artifacts(root: str | None, endpoint: str | None) -> dict[str, Any] | None:
         return writable(parts.path) if Path(parts.path).is_dir() else {"ok": False, "said": f"{parts.path}: no such folder in the pod"}
     if parts.scheme == "s3":
         base = plain(endpoint).rstrip("/") if endpoint else "https://s3.amazonaws.com"
-        return ask(f"{base}/{parts.netloc}", "HEAD", root, absent="there is no such bucket")
+        return ask(f"{base}/{parts.netloc}", "HEAD", root, absent="no such bucket")
     if parts.scheme == "gs":
-        return ask(f"https://storage.googleapis.com/storage/v1/b/{parts.netloc}", "GET", root, absent="there is no such bucket")
-    return {"ok": None, "said": f"{parts.scheme}: not looked at"}
+        return ask(f"https://storage.googleapis.com/storage/v1/b/{parts.netloc}", "GET", root, absent="no such bucket")
+    return {"ok": None, "said": f"{parts.scheme}: not checked"}
 
 
 def plain(address: str) -> str:

@@ -117,7 +117,7 @@ def _task(task: Task, made_by: Mapping[str, Task]) -> dict[str, Any]:
 def _platform(task: Task) -> dict[str, Any]:
     pod = task.pod
     if unknown := [key for key, value in pod.items() if value and key not in (*_KNOWN, *_LEFT_OUT)]:
-        raise ConfigError(f"pod settings of {task.step}", f"{unknown[0]} cannot be said to Kubeflow", expected=", ".join(_KNOWN))
+        raise ConfigError(f"pod settings of {task.step}", f"{unknown[0]} has no Kubeflow equivalent", expected=", ".join(_KNOWN))
     found: dict[str, Any] = {
         "nodeSelector": {"labels": dict(pod["node_selectors"])} if pod.get("node_selectors") else None,
         "tolerations": [dict(item) for item in pod.get("tolerations", ())],
@@ -162,5 +162,5 @@ def _mounts(task: Task) -> dict[str, Any]:
             folders.append({"volumeName": mount["name"], "mountPath": mount["mountPath"], **kept})
         else:
             expected = "a claim or an emptyDir"
-            raise ConfigError(f"pod settings of {task.step}", f"the volume {mount['name']} cannot be said to Kubeflow", expected=expected)
+            raise ConfigError(f"pod settings of {task.step}", f"the volume {mount['name']} has no Kubeflow equivalent", expected=expected)
     return {"pvcMount": claims, "emptyDirMounts": folders}

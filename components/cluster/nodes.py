@@ -54,7 +54,7 @@ def misfits(spec: Manifest, node: Manifest) -> list[str]:
     if not affine(spec, node):
         reasons.append("does not match the node affinity")
     tolerations = spec.get("tolerations") or []
-    reasons += [f"taint {_spell(taint)} is not tolerated" for taint in _taints(node) if not tolerated(taint, tolerations)]
+    reasons += [f"has the taint {_spell(taint)}, which is not tolerated" for taint in _taints(node) if not tolerated(taint, tolerations)]
     reasons += _too_small(spec, node)
     if not _ready(node):
         reasons.append("is not ready")
@@ -134,7 +134,7 @@ def _too_small(spec: Manifest, node: Manifest) -> Iterator[str]:
         if wanted > 0 and name not in allocatable:
             yield f"has no {name}"
         elif wanted > 0 and quantity(allocatable[name]) < wanted:
-            yield f"has {amount(name, quantity(allocatable[name]))} {name}, and {amount(name, wanted)} is asked for"
+            yield f"has {amount(name, quantity(allocatable[name]))} {name}, but {amount(name, wanted)} is requested"
 
 
 def amount(name: str, value: Decimal) -> str:
@@ -158,9 +158,9 @@ def parse_pool(text: str) -> Manifest:
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(where, f"not YAML ({' '.join(str(error).split())})", expected=f"such as {_POOL}") from error
+        raise InputError(where, f"not YAML ({' '.join(str(error).split())})", expected=f"YAML such as {_POOL}") from error
     if not isinstance(data, dict) or not set(data) <= set(_POOL_KEYS) or not isinstance(data.get("allocatable"), dict):
-        raise InputError(where, "not the description of a pool", expected=f"keys of {', '.join(_POOL_KEYS)}, such as {_POOL}")
+        raise InputError(where, "not a pool description", expected=f"keys among {', '.join(_POOL_KEYS)}, such as {_POOL}")
     try:
         allocatable = {str(name): str(value) for name, value in data["allocatable"].items()}
         for value in allocatable.values():
@@ -168,7 +168,7 @@ def parse_pool(text: str) -> Manifest:
         labels = {str(key): str(value) for key, value in (data.get("labels") or {}).items()}
         taints = [_parse_taint(item) for item in data.get("taints") or []]
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(where, str(error), expected=f"such as {_POOL}") from error
+        raise InputError(where, str(error), expected=f"YAML such as {_POOL}") from error
     return {
         "metadata": {"name": str(data.get("name") or "assumed"), "labels": labels},
         "spec": {"taints": taints},
@@ -180,5 +180,5 @@ def _parse_taint(text: Any) -> Manifest:
     place, separator, effect = str(text).rpartition(":")
     key, _, value = place.partition("=")
     if not separator or not key or effect not in (*_BLOCKING, "PreferNoSchedule"):
-        raise ValueError(f"{text!r} is no taint of the form key=value:NoSchedule")
+        raise ValueError(f"{text!r} is not a taint of the form key=value:NoSchedule")
     return {"key": key, "value": value, "effect": effect}

@@ -81,11 +81,11 @@ def _examine(cluster: Cluster, target: Target, seconds: float, report: Report) -
 def _hopeless(plan: PodPlan, target: Target, found: Inventory) -> tuple[str, str] | None:
     """Why a probe could not succeed, and what to do about it; None if it could."""
     if "create jobs" in found.denied:
-        return "Jobs may not be created", "see the row of the rights"
+        return "no permission to create Jobs", "see the row for rights"
     if found.nodes is not None and not may_run(plan, found.nodes, target.pools, found.groups):
-        return "no node would take it", "see the rows of the nodes"
+        return "no node fits it", "see the rows for nodes"
     return None
 
 
 def _left_out(reason: str, remedy: str) -> Check:
-    return Check("probe", False, f"left out: {reason}", remedy, needed=False)
+    return Check("probe", False, f"skipped: {reason}", remedy, needed=False)

@@ -74,7 +74,7 @@ def probe(cluster: Cluster, target: Target, plan: PodPlan, seconds: float) -> Ou
             cluster.create(place, job)
             outcome = _wait(cluster, target.namespace, job["metadata"]["name"], started + seconds)
     except Forbidden as error:
-        outcome = Outcome(problem=error.problem, remedy="ask the cluster's administrator for the right")
+        outcome = Outcome(problem=error.problem, remedy="ask the cluster's administrator for permission")
     except StyleForgeError as error:
         if error.exit_code != 1:
             raise
@@ -161,11 +161,11 @@ def _ended(cluster: Cluster, place: str, pod: Manifest) -> Outcome | None:
     try:
         log = cluster.call("GET", f"{place}/pods/{pod['metadata']['name']}/log", query={"container": pod["spec"]["containers"][0]["name"]})
     except Forbidden as error:
-        return Outcome(problem=f"its log may not be read: {error.problem}", remedy="ask for the right to get pods/log")
+        return Outcome(problem=f"no permission to read its log: {error.problem}", remedy="ask for the right to get pods/log")
     line = next((text for text in reversed(log.splitlines()) if text.startswith(in_cluster.MARK)), None)
     if line is not None:
         return Outcome(answer=json.loads(line.removeprefix(in_cluster.MARK)))
-    last = (log.strip().splitlines() or [ended.get("message") or ended.get("reason") or "no word"])[-1]
+    last = (log.strip().splitlines() or [ended.get("message") or ended.get("reason") or "no output"])[-1]
     return Outcome(
         problem=f"Python does not start in the image (exit code {ended.get('exitCode')}): {last[:300]}",
         remedy="build the image with `make image`, or fix the security context and the volumes in zenml.yaml",
@@ -180,7 +180,7 @@ def _look(seen: _Watch, pods: list[Manifest]) -> None:
     unplaced = next((c for c in status.get("conditions") or [] if c.get("type") == "PodScheduled" and c.get("status") == "False"), None)
     reason = waiting.get("reason", "")
     if unplaced:
-        seen.state, seen.complaint = "it finds no node", unplaced.get("message") or ""
+        seen.state, seen.complaint = "no node fits it", unplaced.get("message") or ""
     elif pods:
         seen.state = {"ContainerCreating": "the image is being pulled, or volumes are being mounted"}.get(reason, reason or "it started")
         seen.complaint = waiting.get("message") or seen.complaint
@@ -210,15 +210,15 @@ def _given_up(seen: _Watch, hopeless: bool) -> Outcome:
         # Back-off events hide the reason, which is in the event of the first try.
         said = next((text for text in reversed(seen.events) if "Back-off" not in text and not text.startswith("Error: ")), said)
         remedy = "check the image's name in zenml.yaml (settings.docker.parent_image), push it, or name image_pull_secrets"
-        return Outcome(problem=f"the image cannot be had ({seen.state}): {said}", remedy=remedy)
+        return Outcome(problem=f"the image cannot be pulled ({seen.state}): {said}", remedy=remedy)
     if seen.state in _NO_CONTAINER:
         return Outcome(problem=f"{seen.state}: {said}", remedy="create the Secret or ConfigMap that it names, or fix the pod settings")
     if seen.state == "the pod is refused":
         return Outcome(problem=f"{seen.state}: {said}", remedy="fix the security context, the account or the resources in zenml.yaml")
     said = seen.events[-1] if seen.events else said
-    late = "" if hopeless else "; out of time"
+    late = "" if hopeless else "; timed out"
     return Outcome(
-        problem=f"{seen.state}{': ' + said if said else ''}{late}", remedy="look at the row of the nodes, or wait longer with --wait"
+        problem=f"{seen.state}{': ' + said if said else ''}{late}", remedy="check the rows for nodes, or wait longer with --wait"
     )
 
 
@@ -231,9 +231,9 @@ def outcome_checks(target: Target, outcome: Outcome) -> Iterator[Check]:
     yield Check("probe", True, f"{outcome.image} runs, Python {answer['python']}, {outcome.seconds:.0f} s")
     yield from _packages(target, answer)
     code = answer["code"]
-    remedy = "build the image anew with `make image`"
+    remedy = "rebuild the image with `make image`"
     if code["ok"] is None:
-        yield Check("code in the image", True, "none; ZenML brings it through the artifact store", needed=False)
+        yield Check("code in the image", True, "none; ZenML ships it through the artifact store", needed=False)
     else:
         yield Check("code in the image", code["ok"], code["said"], "" if code["ok"] else remedy)
     for name, seen in answer["folders"].items():
@@ -247,12 +247,12 @@ def outcome_checks(target: Target, outcome: Outcome) -> Iterator[Check]:
 def _packages(target: Target, answer: Mapping[str, Any]) -> Iterator[Check]:
     missing, other = answer["missing"], answer["other"]
     if missing:
-        yield Check("packages in the image", False, f"missing: {', '.join(missing)}", "take an image built with `make image`")
+        yield Check("packages in the image", False, f"missing: {', '.join(missing)}", "use an image built with `make image`")
     elif other:
         listing = "; ".join(f"{name} {found} (here {target.versions[name]})" for name, found in sorted(other.items())[:4])
         yield Check("packages in the image", False, listing, "build the image from the same constraints.txt", needed=False)
     else:
-        yield Check("packages in the image", True, f"{len(target.versions)} as here")
+        yield Check("packages in the image", True, f"all {len(target.versions)} as on this machine")
 
 
 def _zenml(target: Target, seen: Mapping[str, Any] | None) -> Check:
@@ -262,25 +262,25 @@ def _zenml(target: Target, seen: Mapping[str, Any] | None) -> Check:
             return Check(name, True, "a database file on the node's disk")
         remedy = "start a server in the cluster (infra/kubernetes), and `zenml login` to it"
         return Check(name, False, "its records are a file on this machine, which no pod can reach", remedy)
-    return _service(name, seen, "let the pods reach it: its address as seen from a pod, its Service, network policies")
+    return _service(name, seen, "let the pods reach it: check its address as seen from a pod, its Service and network policies")
 
 
 def _mlflow(seen: Mapping[str, Any] | None, named: bool) -> Check:
     name = "MLflow from inside"
     remedy = "set MLFLOW_TRACKING_URI in env of the pod settings in zenml.yaml"
     if seen is None:
-        return Check(name, False, "the pods know none, and a file in a pod is lost with it", remedy, needed=False)
+        return Check(name, False, "the pods have no address for it, and a file in a pod is lost with it", remedy, needed=False)
     if seen["ok"] is None:
-        return Check(name, False, f"the pods use {seen['said']} and no server", f"{remedy} to a server", needed=False)
+        return Check(name, False, f"the pods use {seen['said']}, not a server", f"{remedy} to a server", needed=False)
     if seen["ok"] and not named:
         return Check(name, False, f"{seen['said']} answers, but the pods' environment does not name it", remedy, needed=False)
-    return _service(name, seen, f"{remedy} to an address that pods reach; look at its Service and the network policies")
+    return _service(name, seen, f"{remedy} to an address that pods reach; check its Service and the network policies")
 
 
 def _artifacts(seen: Mapping[str, Any] | None) -> Check:
     name = "artifact store from inside"
     if seen is None:
-        return Check(name, False, "the stack names none", "register one with the stack", needed=False)
+        return Check(name, False, "the stack has none", "register one with the stack", needed=False)
     if seen["ok"] is None:
         return Check(name, True, seen["said"], needed=False)
     return _service(name, seen, "create the bucket, fix the endpoint in the stack, or let the pods through the network policies")

@@ -62,8 +62,8 @@ class ScheduleRequest:
     def check(self) -> None:
         """Raise InputError for a name, schedule, option or file size that Kubernetes would not accept."""
         if not _NAME.fullmatch(self.name):
-            expected = "at most 52 of a-z, 0-9 and -, with a letter or digit at the ends"
-            raise InputError(self.name, "is no name of a CronJob", expected=expected)
+            expected = "at most 52 characters of a-z, 0-9 and -, with a letter or digit at each end"
+            raise InputError(self.name, "is not a valid CronJob name", expected=expected)
         parse_cron(self.cron)
         zone(self.time_zone)
         parse_requests(self.requests)
@@ -72,7 +72,7 @@ class ScheduleRequest:
         }  # fmt: skip
         for option, value in words.items():
             if value is not None and not re.fullmatch(r"\S+", value):
-                raise InputError(f"{option} {value!r}", "is empty or has spaces in it")
+                raise InputError(f"{option} {value!r}", "is empty or contains spaces")
         if (size := sum(len(text.encode("utf-8")) for text in self.files.values())) > _MEBIBYTE:
             named = "--config" if self.gate is None else "--config and --gate together"
             raise InputError(named, f"{size:,} bytes are too many", expected=f"at most {_MEBIBYTE:,}, which a ConfigMap can hold")
@@ -94,7 +94,7 @@ def parse_requests(text: str | None) -> dict[str, str]:
         except ValueError:
             good = False
         if not (separator and good):
-            raise InputError(f"--requests {text!r}", f"{part!r} is none", expected="each at most once, such as cpu=500m,memory=2Gi")
+            raise InputError(f"--requests {text!r}", f"{part!r} is not valid", expected="each at most once, such as cpu=500m,memory=2Gi")
         found[name] = amount
     return found
 
@@ -124,7 +124,7 @@ def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -
             continue
         expected += f", or a path on a volume of the pod ({', '.join(volumes)})" if volumes else ""
         raise InputError(
-            f"{setting}{place}", "is a path of this machine, which the pod does not have", expected=expected,
+            f"{setting}{place}", "is a path on this machine, which the pod does not have", expected=expected,
             remedy="put it where the pod can reach it",
         )  # fmt: skip
 

@@ -120,8 +120,8 @@ class CompareConfig(Section):
                 for name in (claim.better, *claim.than):
                     if name not in methods or len(self.front_of(name)) < 2:
                         raise ValueError(
-                            f"claims.{number}: {name} has no front; {HYPERVOLUME} needs a method, and variants like it that set "
-                            f"{GUIDANCE} alone"
+                            f"claims.{number}: {name} has no front; {HYPERVOLUME} needs a method and variants `like` it that set only "
+                            f"{GUIDANCE}"
                         )
             if claim.better in claim.than:
                 raise ValueError(f"claims.{number}: {claim.better} is compared with itself")
@@ -238,7 +238,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
 def _unique(what: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{what}: {name} is there twice")
+            raise ValueError(f"{what}: {name} appears twice")
 
 
 def _known(place: str, name: str, known: Sequence[str]) -> None:
@@ -250,4 +250,4 @@ def _check_settings(place: str, settings: Mapping[str, Any], fixed: frozenset[st
     """Raise ValueError if a variant changes what makes cells comparable: style, base, seed, scoring, registry or a ``fixed`` setting."""
     for dotted in settings:
         if dotted == "seed" or dotted.split(".")[0] in _SHARED or dotted in fixed:
-            raise ValueError(f"{place}: {dotted} must be the same for all; set it in the comparison's own set")
+            raise ValueError(f"{place}: {dotted} must be the same for all; set it in the comparison's own `set`")

@@ -29,8 +29,8 @@ def wanted_device() -> str:
     wanted = os.environ.get(VARIABLE, "").strip()
     if wanted and wanted not in KINDS:
         raise ConfigError(
-            f"{VARIABLE}={wanted}", "no kind of device", expected=f"one of {', '.join(KINDS)}",
-            remedy="unset it to take what the machine has; CUDA_VISIBLE_DEVICES chooses among several GPUs",
+            f"{VARIABLE}={wanted}", "not a kind of device", expected=f"one of {', '.join(KINDS)}",
+            remedy="unset it to use what the machine has; CUDA_VISIBLE_DEVICES chooses among several GPUs",
         )  # fmt: skip
     return wanted
 
@@ -90,7 +90,7 @@ def _usable(wanted: str) -> torch.device:
         reason = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
         raise ConfigError(
             f"{VARIABLE}={wanted}", f"torch {torch.__version__} cannot use it here ({reason})",
-            remedy="`styleforge doctor` tells what is missing; unset the variable to work on the CPU",
+            remedy="`styleforge doctor` shows what is missing; unset the variable to use the CPU",
         ) from error  # fmt: skip
     return device
 

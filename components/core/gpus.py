@@ -51,7 +51,7 @@ def gpu_memory(text: str, where: str = "--gpu") -> GpuMemory:
     if bare in KNOWN:
         return GpuMemory(text.strip(), KNOWN[bare] * GIB)
     raise InputError(
-        f"{where} {text.strip()}", "no GPU of this name is known",
+        f"{where} {text.strip()}", "not a known GPU",
         expected="its memory, such as 24GB, or a name such as RTX 4090, L4 or A100-80GB",
     )  # fmt: skip
 

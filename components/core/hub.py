@@ -54,7 +54,7 @@ def _hub_errors(model: str, revision: str, field: str = BASE) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise InputError(
-            f"{field}={model}", "the hub gives it only to those who accepted its licence", expected="a token of such an account",
+            f"{field}={model}", "the hub restricts it to accounts that accepted its licence", expected="a token of such an account",
             remedy=f"accept the licence at https://huggingface.co/{model}, then run `hf auth login` or set HF_TOKEN",
         ) from error  # fmt: skip
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:

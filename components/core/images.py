@@ -63,8 +63,8 @@ def decode_rgb(content: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
     try:
         return _decode(io.BytesIO(content), max_pixels)[0]
     except UnreadableImageError as error:
-        expected = "a whole PNG, JPEG, WebP, BMP, TIFF or GIF picture"
-        raise InputError(name, str(error), expected=expected, remedy="save it anew, or take it out") from error
+        expected = "an intact PNG, JPEG, WebP, BMP, TIFF or GIF picture"
+        raise InputError(name, str(error), expected=expected, remedy="save it again, or remove it") from error
 
 
 def inspect_image(source: Path | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageFacts:
@@ -105,9 +105,9 @@ def _decode(file: Any, max_pixels: int) -> tuple[Image.Image, str, str, bool]:
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not a picture: the content is of none of the known formats") from error
+        raise UnreadableImageError("not a picture: its content matches no known format") from error
     except Image.DecompressionBombError as error:
-        raise UnreadableImageError(f"too large: its header promises more than {HARD_MAX_PIXELS:,} pixels") from error
+        raise UnreadableImageError(f"too large: its header declares more than {HARD_MAX_PIXELS:,} pixels") from error
     except MemoryError as error:
         raise UnreadableImageError("too large for this machine's memory") from error
     except Exception as error:
@@ -145,7 +145,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _deep_gray_to_rgb(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
-        raise UnreadableImageError("holds values that are not finite")
+        raise UnreadableImageError("contains non-finite values")
     top = float(values.max(initial=0.0))
     # The format does not say how many of its bits are used, so the smallest common range that holds the values is taken.
     ranges = (65535.0, 4294967295.0) if image.mode != "F" else (1.0, 255.0, 65535.0, 4294967295.0)

@@ -98,7 +98,7 @@ SPECS: dict[str, Metric] = {
             "truth_style", "to the artist's own, style", True, "100 · (1 − cosine)", "the same in the features of the style extractor",
             bounded=True,
         ),
-        Metric("truth_colours", "to the artist's own, colours", True, "100 · (1 − cosine)", "the same by shares of colours", bounded=True),
+        Metric("truth_colours", "to the artist's own, colours", True, "100 · (1 − cosine)", "the same by colour shares", bounded=True),
         Metric(
             "truth_lines", "to the artist's own, lines", True, "100 · (1 − cosine)", "the same by lines, edges and areas at several scales",
             bounded=True,
@@ -124,7 +124,7 @@ SPECS: dict[str, Metric] = {
             group="drift", source="clip_i",
         ),
         Metric(
-            "hypervolume", "dominated area, %", False, "percent", "what the method reaches over guidance: style against prompts",
+            "hypervolume", "dominated area, %", False, "percent", "what the method reaches across guidance scales: style against prompts",
             bounded=True, paired=True, group="front",
         ),
         Metric("n", "number of pictures", False, "pictures", "pictures that were scored", digits=0, group="count"),

@@ -24,7 +24,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         return dict(read_json(file))
     except (ValueError, TypeError) as error:
-        raise InputError(str(file), f"is no card of a model ({error})", expected="the file as StyleForge wrote it") from error
+        raise InputError(str(file), f"is not a model card ({error})", expected="the file as StyleForge wrote it") from error
 
 
 def seed_folder(model: Path, seed: int) -> Path:

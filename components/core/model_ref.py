@@ -24,7 +24,7 @@ def local_model(name: str, field: str) -> Path | None:
         path = pocket_weights(embedded[name])
         if path.is_dir():
             return path
-        remedy = "run `styleforge pocket train`, for pocket-flow with `--base flow`, or install again"
+        remedy = "reinstall, or run `styleforge pocket train` (for pocket-flow, with `--base flow`)"
         raise InputError(f"{field}={name}", f"the embedded weights are missing ({path})", remedy=remedy)
     if is_hub_id(name):
         return None

@@ -22,7 +22,7 @@ def check_webhook(variable: str) -> None:
     The error shows neither the variable's value nor its name if that is not valid: it may be an address given by mistake.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
-        expected = "a name; the address itself stays in there"
+        expected = "its name; the address itself stays in the variable"
         raise InputError("--webhook-env", "is not the name of an environment variable", expected=expected)
     address = os.environ.get(variable, "")
     if not address:
@@ -30,7 +30,7 @@ def check_webhook(variable: str) -> None:
             return
         raise InputError(f"--webhook-env {variable}", "is not set", expected="the webhook's address in that variable")
     if not _is_web_address(address):
-        raise InputError(variable, "holds no web address", expected="https://…", remedy="fix it, or unset it for no messages")
+        raise InputError(variable, "does not contain a web address", expected="https://…", remedy="fix it, or unset it to send no messages")
 
 
 def notify(text: str, *, variable: str = WEBHOOK_VARIABLE, seconds: float = SECONDS) -> bool:
@@ -54,7 +54,7 @@ def notify(text: str, *, variable: str = WEBHOOK_VARIABLE, seconds: float = SECO
         reason = type(error).__name__  # The error's text may hold the address.
     finally:
         pool.setLevel(level)
-    _logger.warning("the webhook of %s did not take a message (%s)", variable, reason)
+    _logger.warning("the webhook in %s did not accept a message (%s)", variable, reason)
     return False
 
 

@@ -33,7 +33,7 @@ def check_rule(rule: RightsRule, where: str) -> None:
     wrong = [name for name in rule.licenses if name != ANY and ((known := canonical(name)) is None or " " in known)]
     if wrong:
         raise ConfigError(
-            where, f"{', '.join(wrong)}: no SPDX id",
+            where, f"{', '.join(wrong)}: not an SPDX id",
             expected=f"ids such as CC-BY-4.0, `LicenseRef-...` for a contract of your own, or {ANY}", remedy="see https://spdx.org/licenses",
         )  # fmt: skip
 
@@ -82,7 +82,7 @@ def attribution(rows: Sequence[Row], title: str) -> str:
     if found["share_alike"]:
         lines += [
             "", f"Share-alike: {', '.join(found['share_alike'])}. What is adapted from these images is shared under the same licence.",
-            "Whether a trained model is adapted from them is not settled: ask before you publish it under another.",
+            "Whether a trained model counts as adapted from them is unsettled: ask before you publish it under another licence.",
         ]  # fmt: skip
     if without := found["without"]:
         more = f" and {len(without) - _LISTED} more" if len(without) > _LISTED else ""
@@ -96,17 +96,17 @@ def _license_problem(rule: RightsRule, row: Row) -> str | None:
         return "has no license"
     license_ = canonical(str(named))
     if license_ is None:
-        return f"its license {named!r} is no SPDX id"
+        return f"its license {named!r} is not an SPDX id"
     allowed = {canonical(name) for name in rule.licenses}
     ways = [way for way in _ways(license_) if ANY in rule.licenses or all(part in allowed for part in _ids(way))]
     if not ways:
-        return f"its license {license_} is not among those that may train ({', '.join(rule.licenses)})"
+        return f"its license {license_} is not among those accepted ({', '.join(rule.licenses)})"
     if rule.share_alike == "refuse":
         ways = [way for way in ways if not is_share_alike(way)]
         if not ways:
             return f"its license {license_} is share-alike"
     if not row.get("author") and all(not part.startswith(_NO_NAME) for way in ways for part in _ids(way)):
-        return f"its license {license_} asks to name the author, and there is none"
+        return f"its license {license_} requires an author, and none is named"
     return None
 
 

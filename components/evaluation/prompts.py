@@ -53,7 +53,7 @@ def load_bank(name_or_path: str | Path, limit: int | None = None) -> list[Prompt
         raise InputError(str(path), f"a prompt bank cannot be a {path.suffix or 'file without a suffix'}", expected=", ".join(readers))
     prompts = _collect(path, reader)
     if not prompts:
-        raise InputError(str(path), "the prompt bank is empty", expected="at least one prompt", remedy="write one prompt a line")
+        raise InputError(str(path), "the prompt bank is empty", expected="at least one prompt", remedy="write one prompt per line")
     return prompts[:limit]
 
 

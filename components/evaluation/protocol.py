@@ -114,8 +114,8 @@ def score_again(folder: Path, pictures: Path, tokens: Sequence[str], out: Path, 
     extractors = extractors or Extractors.load(settings)
     if [item.id for item in extractors.all] != protocol["extractors"]:
         raise InputError(
-            f"scoring.extractor={settings.extractor}", "is not the network that the scores to compare with were made with",
-            expected=", ".join(protocol["extractors"]), remedy="score both models anew with the network that is here",
+            f"scoring.extractor={settings.extractor}", "is not the network that computed the scores to compare with",
+            expected=", ".join(protocol["extractors"]), remedy="score both models again with this network",
         )  # fmt: skip
     drawn = read_pictures(pictures)
     table = extract([picture.path for picture in drawn], extractors.all, settings.batch_size)

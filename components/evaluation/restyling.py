@@ -102,7 +102,7 @@ def _measure_by_sources(yardstick: Yardstick, sources: Features, style_ref: Feat
     """Build the yardstick from StyleRef and the source images, if they suffice; returns notes about it."""
     if style_ref is None or len(sources) < FEWEST:
         why = (
-            "there is no StyleRef here"
+            "its StyleRef is not available"
             if style_ref is None
             else f"too few images for a scale of their own ({len(sources)}; needed: {FEWEST})"
         )

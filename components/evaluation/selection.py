@@ -128,8 +128,8 @@ class Judge:
         for name in names:
             if name in MEASURES and not scorer.measured(name):
                 raise InputError(
-                    f"selection: {name}", "cannot be measured before the model is chosen", expected="a score that needs StyleRef alone",
-                    remedy="; ".join(self._yardstick.notes) or "set selection.score to kid, or take it out of selection.limits",
+                    f"selection: {name}", "cannot be measured before the model is chosen", expected="a score that needs only StyleRef",
+                    remedy="; ".join(self._yardstick.notes) or "set selection.score to kid, or remove it from selection.limits",
                 )  # fmt: skip
         self.baseline = scorer.one(CLIP_T, self._base)
 

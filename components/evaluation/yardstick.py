@@ -100,10 +100,10 @@ class Yardstick:
                 continue
             unit = self._standardised(np.asarray(rows, float))
             if len(unit) < 2:
-                self.notes.append(f"{name}: {what} is a single image, so there is no telling how alike its own are")
+                self.notes.append(f"{name}: {what} is a single image, so how alike its own images are is unknown")
             elif (own := self_similarity(unit)) < LEAST_SELF_SIMILARITY:
                 self.notes.append(f"{name}: the images of {what} are hardly more alike than the base's ({own:.2f}; needed: "
-                                  f"{LEAST_SELF_SIMILARITY}), so nothing can be measured by them")  # fmt: skip
+                                  f"{LEAST_SELF_SIMILARITY}), so they cannot serve as a scale")  # fmt: skip
             else:
                 self.arrays[name] = unit
 
@@ -128,7 +128,7 @@ class Yardstick:
         """Add (M, V, d) features of StyleRef's images, each with its :func:`variants`, the image itself first."""
         rows = np.asarray(variants, float)
         if len(rows) < FEWEST:
-            self.notes.append(f"copies: {len(rows)} StyleRef images are too few to say how near two of them may be (needed: {FEWEST})")
+            self.notes.append(f"copies: {len(rows)} StyleRef images are too few to say how similar two of them may be (needed: {FEWEST})")
             return
         rows = to_unit(rows)
         self.arrays["copies"] = rows.reshape(-1, rows.shape[-1])
@@ -140,7 +140,7 @@ class Yardstick:
         if len(rows):
             self.arrays["leakage"] = rows
         else:
-            self.notes.append("leakage: StyleRef has no captions, so what its images show is not known")
+            self.notes.append("leakage: StyleRef has no captions, so what its images show is unknown")
 
     def save(self, path: Path) -> None:
         """Write the arrays into one safetensors file."""
@@ -192,6 +192,6 @@ def check_apart(style_ref: Mapping[Path, str], reference: Mapping[Path, str]) ->
     if found:
         listing = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
         raise InputError(
-            "style.reference", f"holds images of StyleRef ({listing})", expected="images that are held out of the training",
-            remedy="take them out of one of the two",
+            "style.reference", f"contains images of StyleRef ({listing})", expected="images that are held out of the training",
+            remedy="remove them from one of the two",
         )  # fmt: skip

@@ -49,13 +49,13 @@ class Rule(Section):
         if (self.at_most is None) == (self.at_least is None):
             raise ValueError(f"rule on {self.metric}: needs exactly one of at_most and at_least")
         if self.against and self.metric == "n":
-            raise ValueError("rule on n: a number of pictures is held against a number")
+            raise ValueError("rule on n: a number of pictures can only be compared with a number")
         if self.against and SPECS[self.metric].group == "votes":
-            raise ValueError(f"rule on {self.metric}: people's votes are held against a number; leave against out")
+            raise ValueError(f"rule on {self.metric}: votes can only be compared with a number; omit against")
         if self.against == "base" and self.metric in ("drift_kid", "binding"):
-            raise ValueError(f"rule on {self.metric}: it is measured to the base already; leave against out")
+            raise ValueError(f"rule on {self.metric}: it is already relative to the base; omit against")
         if self.against == "champion" and SPECS[self.metric].group == "drift":
-            raise ValueError(f"rule on {self.metric}: drift is held against the base or against a number")
+            raise ValueError(f"rule on {self.metric}: drift can only be compared with the base or a number")
         return self
 
     @property
@@ -142,7 +142,7 @@ def _apply(
 ) -> RuleResult:
     label = SPECS[rule.metric].label
     if rule.against == "champion" and champion is None:
-        return RuleResult(rule.name, "pass", f"{label}: there is no champion to be held against")
+        return RuleResult(rule.name, "pass", f"{label}: there is no champion to compare with")
     mine = _score(scores, rule.metric)
     if mine is None:
         missing = "nobody has voted on the model" if SPECS[rule.metric].group == "votes" else "the model has no such score"
@@ -161,12 +161,12 @@ def _judge_rights(rule: RightsRule, rows: Sequence[Mapping[str, Any]] | None) ->
     """Apply the rule on rights; the message names every image that it refuses."""
     name = f"rights: {', '.join(rule.licenses)}"
     if not rows:
-        problem = "the model records no rights of the images that it learned from; set rights.record or rights.licenses, and run again"
+        problem = "the model has no record of the rights to its training images; set rights.record or rights.licenses, and run again"
         return RuleResult(name, "refuse", f"rights: {problem}")
     found, facts = refused(rule, rows), summarize(rows)
     if found:
         listing = "".join(f"\n    {path}: {reason}" for path, reason in found.items())
-        return RuleResult(name, "refuse", f"rights: {len(found)} of {len(rows)} images may not train{listing}")
+        return RuleResult(name, "refuse", f"rights: {len(found)} of {len(rows)} images may not be trained on{listing}")
     shared = f"; share-alike: {', '.join(facts['share_alike'])}" if facts["share_alike"] else ""
     return RuleResult(name, "pass", f"rights: {len(rows)} images under {', '.join(facts['licenses'])}{shared}")
 
@@ -264,7 +264,7 @@ def _needed(mine: _Interval, excess: float, ends: tuple[float, float], what: str
     if not mine.n or excess == 0:
         return f"; more {what} may decide it"
     if reach > 10 * abs(excess):
-        return f"; it is so near to the limit that no reasonable number of {what} would decide it"
+        return f"; it is so close to the limit that no reasonable number of {what} would decide it"
     needed = float(f"{mine.n * (reach / abs(excess)) ** 2:.2g}")
     return f"; about {needed:.0f} {what} would decide it (there are {mine.n})"
 

@@ -37,7 +37,7 @@ class Hub:
                 raise self._unreachable(folder, error) from None
             raise InputError(
                 f"--push {self.repository}", f"the hub refused ({self._told(error)})",
-                expected=f"a token in {TOKEN} that may write to it", remedy=f"the export is whole in {folder}: push it again",
+                expected=f"a token in {TOKEN} that may write to it", remedy=f"the export is complete in {folder}: push it again",
             ) from None  # fmt: skip
         except (HTTPError, OSError) as error:
             raise self._unreachable(folder, error) from None
@@ -46,7 +46,7 @@ class Hub:
     def _unreachable(self, folder: Path, error: Exception) -> ServiceUnreachable:
         return ServiceUnreachable(
             "the hub", f"{self.repository} was not pushed ({self._told(error)})",
-            remedy=f"the export is whole in {folder}: check the network and push it again",
+            remedy=f"the export is complete in {folder}: check the network and push it again",
         )  # fmt: skip
 
     def _told(self, error: Exception) -> str:
@@ -58,12 +58,12 @@ class Hub:
 def open_hub(repository: str, *, private: bool = True) -> Hub:
     """Check the repository's name and read the token; InputError if either is missing or malformed. No request is made yet."""
     if not _REPOSITORY.fullmatch(repository):
-        raise InputError(f"--push {repository}", "is no repository", expected="OWNER/NAME")
+        raise InputError(f"--push {repository}", "is not a repository name", expected="OWNER/NAME")
     token = os.environ.get(TOKEN, "").strip()
     if not token:
         raise InputError(
             f"--push {repository}", f"there is no token in the environment variable {TOKEN}",
             expected="a Hugging Face token that may write to the repository",
-            remedy=f"set {TOKEN} for this command; it is read from nowhere else and written nowhere",
+            remedy=f"set {TOKEN} for this command; it is read only from there and never stored",
         )  # fmt: skip
     return Hub(repository, private, token)

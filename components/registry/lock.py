@@ -47,7 +47,7 @@ class Ticket:
         """Raise ServiceUnreachable if another process has taken over the lock because this one stalled for too long."""
         if self.number not in _open_tickets(self.tracking, self.queue):
             raise ServiceUnreachable(
-                f"lock {self.queue} at {public_uri(self.tracking.uri)}", "was lost: this process stood still for too long",
+                f"lock {self.queue} at {public_uri(self.tracking.uri)}", "was lost: this process stalled for too long",
                 remedy="nothing was changed; run the same command again",
             )  # fmt: skip
 
@@ -109,7 +109,7 @@ def _await_turn(ticket: Ticket, lease: float, wait: float) -> None:
         if first != lowest:
             lowest, since, pause = first, time.monotonic(), 0.02
         if _is_dead(tickets[first]) or time.monotonic() - since > lease:
-            _logger.warning("passing over ticket %d of %s, whose holder is gone", first, ticket.queue)
+            _logger.warning("skipping ticket %d of %s, whose holder is gone", first, ticket.queue)
             _discard(ticket.tracking, ticket.queue, first)
             continue
         if time.monotonic() > deadline:

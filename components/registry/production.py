@@ -49,7 +49,7 @@ def copy_to_production(tracking: Tracking, version: ModelVersion, folder: Path, 
         path = local_path(place)
         # A server's own storage cannot be read from here; the server has checked the transfer, and every use checks the digest.
         if path is not None and artifact_digest(path) != digest:
-            raise StorageError(str(path), "the copy differs from the original", remedy="look at the disk, then run the same command again")
+            raise StorageError(str(path), "the copy differs from the original", remedy="check the disk, then run the same command again")
         made = client.create_model_version(name, place, run_id=run_id, tags={**facts, SOURCE_TAG: source})
     return str(made.version)
 

@@ -141,7 +141,7 @@ class _Attempt:
         """Judge the candidate against the current champion, which is scored again if it was scored in another way."""
         champion, rescored = read_champion(self.tracking, self.name, self.request.alias), False
         if champion is not None and champion.reference != self.candidate.reference and not self._comparable(champion):
-            _logger.info("%s was scored in another way; it is sampled and scored as %s was", champion.reference, self.candidate.reference)
+            _logger.info("%s was scored differently; sampling and scoring it as %s was", champion.reference, self.candidate.reference)
             place = self.tools.rescore(self.candidate, champion)
             champion, rescored = replace(champion, scores=read_json(place / "scores.json"), evaluation=place), True
         return self._verdict(champion, version, rescored)
@@ -220,9 +220,9 @@ def rollback(tracking: Tracking, name: str, *, alias: str = "champion", to: str 
             holder = alias_holder(tracking, name, alias)
             target = to or history.version_before(history.read_history(tracking, name), alias)
             if target is None:
-                raise GateRefused(f"{name}@{alias}", "its history names no version before this one", remedy="name one with --to VERSION")
+                raise GateRefused(f"{name}@{alias}", "its history has no earlier version", remedy="name one with --to VERSION")
             if target == holder:
-                raise GateRefused(f"{name}@{alias}", f"version {target} has it already")
+                raise GateRefused(f"{name}@{alias}", f"version {target} already has it")
             version = find_version(tracking, f"{name}/{target}")
             verified_folder(tracking, version)
             ticket.check()
@@ -239,15 +239,15 @@ def read_champion(tracking: Tracking, name: str, alias: str) -> Scored | None:
         return _scored(version, verified_evaluation(tracking, version))
     except GateRefused as error:
         raise GateRefused(
-            f"{name}@{alias}", f"the champion cannot be compared with: {error.where}: {error.problem}",
-            remedy=f"give the alias to a version that was scored (`styleforge rollback {name} --to VERSION`), or take it away in MLflow",
+            f"{name}@{alias}", f"the champion cannot be compared: {error.where}: {error.problem}",
+            remedy=f"give the alias to a version that was scored (`styleforge rollback {name} --to VERSION`), or remove it in MLflow",
         ) from error  # fmt: skip
 
 
 def check_alias(alias: str) -> None:
     """Raise InputError unless MLflow accepts ``alias`` as an alias."""
     if not re.fullmatch(r"[\w-]+", alias) or re.fullmatch(r"[vV]\d+|latest", alias):
-        raise InputError(f"--to {alias}", "is no alias", expected="letters, digits, - and _; neither `latest` nor `v` with a number")
+        raise InputError(f"--to {alias}", "is not a valid alias", expected="letters, digits, - and _; not `latest`, nor `v` with a number")
 
 
 def alias_holder(tracking: Tracking, name: str, alias: str) -> str | None:

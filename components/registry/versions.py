@@ -139,7 +139,7 @@ def parse_reference(reference: str) -> tuple[str, str | None, str | None]:
     if not at and "/" in reference:
         name, _, version = reference.partition("/")
     if not name or (at and not alias) or "/" in alias or (version is not None and not version.isdigit()):
-        raise InputError(reference, "is no folder and no registered model", expected="a folder, name, name@alias or name/version")
+        raise InputError(reference, "is neither a folder nor a registered model", expected="a folder, name, name@alias or name/version")
     return name, version, alias or None
 
 

@@ -35,7 +35,7 @@ def log_votes(tracking: Tracking, reference: str, key: Mapping[str, Any], result
             shown = ", ".join(str(source.get("model") or source["name"]) for source in sources.values())
             raise InputError(
                 f"--model {reference}", f"the page shows no image of {name}", expected=f"the model that it shows ({shown})",
-                remedy="name that one, or make a page of this model's run",
+                remedy="name that one, or make a page from this model's run",
             )  # fmt: skip
         rate = {part: float(result["rate"][part]) for part in ("value", "low", "high")}
         if side == "b":

@@ -221,7 +221,7 @@ def _style_ref(source: _Folder) -> tuple[list[_Found], set[str]]:
         where, found = "its style_ref/", source.take("style_ref", below="style_ref/")
         strays = {path for path in source.pictures if not path.startswith(tuple(f"{split}/" for split in SPLITS))}
     else:
-        where, found = "the folder, outside of aux_pool/ and reference/,", source.take("style_ref", without=("aux_pool/", "reference/"))
+        where, found = "the folder, outside aux_pool/ and reference/,", source.take("style_ref", without=("aux_pool/", "reference/"))
     if not found:
         kinds = ", ".join(sorted(extension.lstrip(".") for extension in EXTENSIONS))
         raise InputError(

@@ -52,7 +52,7 @@ def _read_file(folder: Path, relative: PurePosixPath, problems: Problems) -> dic
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (UnicodeDecodeError, OSError) as error:
-        raise InputError(str(file), f"cannot be read as UTF-8 text ({error})", expected="one JSON object a line") from error
+        raise InputError(str(file), f"cannot be read as UTF-8 text ({error})", expected="one JSON object per line") from error
     annotations: dict[str, Annotation] = {}
     for number, line in enumerate(lines, start=1):
         with problems.collect():
@@ -62,9 +62,9 @@ def _read_file(folder: Path, relative: PurePosixPath, problems: Problems) -> dic
             row = _parse(line, where)
             name = (relative.parent / row["file_name"]).as_posix()
             if ".." in PurePosixPath(name).parts or not (folder / name).is_file():
-                raise InputError(where, f"names {row['file_name']}, which is not there", expected="a file relative to this folder")
+                raise InputError(where, f"names {row['file_name']}, which does not exist", expected="a file relative to this folder")
             if name in annotations:
-                raise InputError(where, f"names {row['file_name']} a second time", expected="one line a picture")
+                raise InputError(where, f"names {row['file_name']} a second time", expected="one line per picture")
             annotations[name] = Annotation(
                 _caption(row, where), _role(row, where), written_by(row), _rights(row), _joined(row.get("concept")) or None
             )
@@ -75,7 +75,7 @@ def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(where, f"not JSON ({error})", expected="one JSON object a line") from error
+        raise InputError(where, f"not JSON ({error})", expected="one JSON object per line") from error
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
         raise InputError(where, "has no file_name", expected='for example {"file_name": "a.png", "text": "a man", "role": "character"}')
     return row

@@ -90,7 +90,7 @@ _NOTHING = ImageEntry("", "", None, None, None, None, None, None, False, None, N
 
 def _why_ignored(path: str) -> str:
     if PurePosixPath(path).suffix.lower() in EXTENSIONS:
-        return "lies outside of style_ref/, aux_pool/ and reference/"
+        return "is outside style_ref/, aux_pool/ and reference/"
     return "is not a PNG, JPEG, WebP, BMP, TIFF or GIF file by its name"
 
 
@@ -104,23 +104,23 @@ def rules(
     found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules(captioned)]
     found += _role_rules(manifest, needs_roles)
     if rights is not None:
-        message = "Every picture that trains has the rights that the configuration asks for (section rights)"
+        message = "Every training picture has the rights that the configuration requires (section rights)"
         found.append(_null("rights", "hard", TRAINING, "rights", message, "{rights}"))
     return sorted(found, key=lambda rule: rule.severity)
 
 
 def _picture_rules(side: int) -> list[Rule]:
     half = -(-side // 2)
-    small, long = "its shorter side is {short_side:.0f} px", "its sides are as {aspect:.1f} to 1"
-    flat = "its colours spread by {spread:.1f} of 255 levels only"
+    small, long = "its shorter side is {short_side:.0f} px", "its aspect ratio is {aspect:.1f} to 1"
+    flat = "its colours spread by {spread:.1f} of 255 levels"
     reference = ("reference",)
     return [
         _null("decodable", "hard", ("undecodable",), "problem", "Every picture decodes", "{problem}"),
-        _between("minimum_side", "hard", TRAINING, "short_side", half, None, f"Sides have {half} px, half the base's, or more", small),
-        _between("aspect_limit", "hard", TRAINING, "aspect", None, ASPECT_LIMIT, f"Sides are at most as {ASPECT_LIMIT:g} to 1", long),
+        _between("minimum_side", "hard", TRAINING, "short_side", half, None, f"Sides have at least {half} px, half the base's", small),
+        _between("aspect_limit", "hard", TRAINING, "aspect", None, ASPECT_LIMIT, f"Aspect ratios are at most {ASPECT_LIMIT:g} to 1", long),
         _between("not_constant", "hard", TRAINING, "spread", MINIMUM_SPREAD, None, "No picture is one flat colour", flat),
-        _between("advised_side", "soft", ALL, "short_side", side, None, f"Sides have the base's {side} px or more", small),
-        _between("advised_aspect", "soft", ALL, "aspect", None, ASPECT_ADVISED, f"Sides are at most as {ASPECT_ADVISED:g} to 1", long),
+        _between("advised_side", "soft", ALL, "short_side", side, None, f"Sides have at least the base's {side} px", small),
+        _between("advised_aspect", "soft", ALL, "aspect", None, ASPECT_ADVISED, f"Aspect ratios are at most {ASPECT_ADVISED:g} to 1", long),
         _between("reference_not_constant", "soft", reference, "spread", MINIMUM_SPREAD, None, "No reference is one flat colour", flat),
         _null("single_frame", "soft", ALL, "animation", "No picture is animated", "{animation}"),
         _null("nothing_passed_over", "soft", ("ignored",), "passed_over", "Every file in the source is used", "{passed_over}"),
@@ -129,14 +129,14 @@ def _picture_rules(side: int) -> list[Rule]:
 
 def _count_rules(manifest: Manifest) -> list[Rule]:
     low, high = ADVISED_COUNT
-    no_reference = "A held-out reference is given; without one FID and KID rest on the StyleRef pictures themselves"
+    no_reference = "A held-out reference is given; without one, FID and KID use the StyleRef pictures themselves"
     found = [
-        _count("style_ref_count", "hard", "style_ref", MINIMUM_COUNT, None, f"StyleRef has {MINIMUM_COUNT} usable pictures or more"),
+        _count("style_ref_count", "hard", "style_ref", MINIMUM_COUNT, None, f"StyleRef has at least {MINIMUM_COUNT} usable pictures"),
         _count("style_ref_advised_count", "soft", "style_ref", low, high, f"StyleRef has {low} to {high} pictures"),
         _count("reference_given", "soft", "reference", 1, None, no_reference),
     ]
     if manifest.split("aux_pool"):
-        message = f"The Aux pool has {ADVISED_POOL} pictures or more"
+        message = f"The Aux pool has at least {ADVISED_POOL} pictures"
         found.append(_count("aux_pool_advised_count", "soft", "aux_pool", ADVISED_POOL, None, message))
     return found
 
@@ -157,7 +157,7 @@ def _identity_rules() -> list[Rule]:
 
 def _caption_rules(captioned: bool) -> list[Rule]:
     present = "Every StyleRef picture has a caption (text in metadata.jsonl)"
-    short = f"Captions have at most {CAPTION_WORDS} words; the text encoder cuts the rest"
+    short = f"Captions have at most {CAPTION_WORDS} words; the text encoder cuts off the rest"
     style = ("style_ref",)
     length = _between(
         "caption_length", "soft", style, "caption_words", None, CAPTION_WORDS, short, "its caption has {caption_words:.0f} words"

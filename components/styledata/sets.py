@@ -58,7 +58,7 @@ class Place:
 def list_sets(source: str) -> list[Place]:
     """The sub-folders of ``source``, sorted by name; files and hidden folders are skipped."""
     if "::" in source:
-        raise InputError(source, "is inside of an archive", expected="a folder or bucket with a sub-folder for each style set")
+        raise InputError(source, "is inside an archive", expected="a folder or bucket with a sub-folder for each style set")
     names = list_folders(source)
     if not names:
         raise InputError(
@@ -91,7 +91,7 @@ def read_settings(place: Place) -> dict[str, Any]:
             if name in written and (limit := OPEN.get(name)) is not None and value is not None and value > limit
         ]
     if problems:
-        remedy = "see docs/how-to/retrain.md for what a set may decide; set all else for all sets"
+        remedy = "see docs/how-to/retrain.md for what a set may decide; all else applies to all sets"
         raise ConfigError(where, "; ".join(problems), remedy=remedy)
     return found
 

@@ -31,9 +31,9 @@ def open_source(location: str, into: Path) -> Path:
         remedy = "check the path; it is relative to the current folder"
         raise InputError(location, "no such folder", expected="a folder of pictures", remedy=remedy)
     if not folder.is_dir():
-        raise InputError(location, "is a file", expected="a folder of pictures", remedy=f"for an archive write zip://*::{location}")
+        raise InputError(location, "is a file", expected="a folder of pictures", remedy=f"for an archive, write zip://*::{location}")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise InputError(location, "the folder may not be read", expected="read permission", remedy="fix the permissions")
+        raise InputError(location, "no permission to read the folder", expected="read permission", remedy="fix the permissions")
     return folder
 
 
@@ -141,8 +141,8 @@ def _retry(action: Callable[[], Any], url: str) -> Any:
             raise
         # Every store's client has its own errors (botocore, aiohttp, google.auth, ...), and none of them is a bug of ours.
         reason = " ".join(str(error).split()) or type(error).__name__
-        remedy = "check network, credentials and the URL"
-        raise ServiceUnreachable(url, f"the store does not answer or refuses ({reason})", remedy=remedy) from error
+        remedy = "check the network, credentials and URL"
+        raise ServiceUnreachable(url, f"the store does not answer or refuses access ({reason})", remedy=remedy) from error
 
 
 def _transient(error: BaseException) -> bool:

@@ -48,7 +48,7 @@ def rescore(tracking: Tracking, mine: promotion.Scored, theirs: promotion.Scored
     folder = verified_folder(tracking, version)
     if not (mine.evaluation / PROTOCOL).is_file():
         origin = find_version(tracking, mine.reference)
-        problem = "does not keep what it was scored on, and the champion was scored otherwise"
+        problem = "has no record of what it was scored on, and the champion was scored differently"
         raise refusal(origin, problem, "a version that this StyleForge registered", "run its configuration again")
     protocol = read_protocol(mine.evaluation)
     out = state("cache", "rescored") / digest_value([digest_folder(folder), protocol["same"], protocol["seed"]])[:24]

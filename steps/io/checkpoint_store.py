@@ -38,7 +38,7 @@ class CheckpointStore:
         """
         from components.diffusion.training.checkpoints import STATE
 
-        with _troubles("cannot be read; training begins with what is here"):
+        with _troubles("cannot be read; training starts from what is on this machine"):
             names = [name for name in self._names() if self._store.exists(f"{self.uri}/{name}/{STATE}")]
             if not names or any(item.name >= names[-1] for item in folder.glob("step-*")):
                 return
@@ -49,7 +49,7 @@ class CheckpointStore:
                         download(self._store, f"{self.uri}/{name}", temporary)
             with atomic_folder(folder / names[-1]) as temporary:
                 download(self._store, f"{self.uri}/{names[-1]}", temporary)
-            _logger.info("took %s from the artifact store", names[-1])
+            _logger.info("fetched %s from the artifact store", names[-1])
 
     def keep(self, checkpoint: Path) -> None:
         """Store a checkpoint's folder, then remove the older ones; or store the file of a candidate or preview.
@@ -59,10 +59,10 @@ class CheckpointStore:
         from components.diffusion.training.checkpoints import STATE
 
         if checkpoint.is_file():
-            with _troubles(f"did not take {checkpoint.name}; should this machine be lost now, it is gone or made again"):
+            with _troubles(f"did not accept {checkpoint.name}; if this machine is lost now, it is gone or made again"):
                 upload(self._store, checkpoint.parent, [Path(checkpoint.name)], f"{self.uri}/{checkpoint.parent.name}")
             return
-        with _troubles("did not take a checkpoint; should this machine be lost now, training goes on from an older one"):
+        with _troubles("did not accept a checkpoint; if this machine is lost now, training resumes from an older one"):
             older = self._names()
             files = [item.relative_to(checkpoint) for item in checkpoint.rglob("*") if item.is_file()]
             # The state comes last: a checkpoint without it is ignored as incomplete.
@@ -74,7 +74,7 @@ class CheckpointStore:
 
     def clear(self) -> None:
         """Remove all checkpoints, candidates and previews."""
-        with _troubles("did not let go of checkpoints that nobody needs any more"):
+        with _troubles("did not delete checkpoints that are no longer needed"):
             if self._store.exists(self.uri):
                 self._store.rmtree(self.uri)
 

@@ -92,7 +92,7 @@ def test_an_interruption_keeps_what_was_done(folder: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(VisionLanguageModel, "describe", stops)
     code, said, _ = call()
-    assert code == 130 and "goes on where it stopped" in said and len(metadata(folder / "style/metadata.jsonl")) == 2
+    assert code == 130 and "resumes where it stopped" in said and len(metadata(folder / "style/metadata.jsonl")) == 2
     monkeypatch.undo()
     monkeypatch.setenv("STYLEFORGE_HOME", str(folder / "home"))
     monkeypatch.chdir(folder)
@@ -104,9 +104,9 @@ def test_an_interruption_keeps_what_was_done(folder: Path, monkeypatch: pytest.M
     [
         (["captions.model=null"], ["captions.model: is not set", "Set it in the configuration", "captions.md"]),
         (["captions.model=./gone"], ["captions.model=./gone: no such file or folder"]),
-        (["captions.model=pocket"], ["captions.model=pocket: a clip: no model that turns pictures into text"]),
+        (["captions.model=pocket"], ["captions.model=pocket: a clip: not a model that turns pictures into text"]),
         (["captions.model=owner/vlm"], ["captions.revision: missing for the hub model owner/vlm"]),
-        (["style.source=s3://bucket/style"], ["is a URL, into which no captions are written", "styleforge run"]),
+        (["style.source=s3://bucket/style"], ["is a URL, where captions cannot be written", "styleforge run"]),
         (["style.source=nowhere"], ["nowhere: no such folder"]),
         (["captions.modle=x"], ["did you mean captions.model?"]),
     ],

@@ -108,7 +108,7 @@ def test_missing_image(cluster: Namespace) -> None:
     started = time.monotonic()
     check = _examine(cluster, _plan(image="127.0.0.1:1/no/such:image"))[1]["probe"]
     assert time.monotonic() - started < 50
-    assert not check.ok and "the image cannot be had (" in check.detail
+    assert not check.ok and "the image cannot be pulled (" in check.detail
     assert "127.0.0.1:1/no/such:image" in check.detail and "settings.docker.parent_image" in check.remedy
     assert _nothing_left(cluster)
 
@@ -125,7 +125,7 @@ def test_volumes_and_folders(cluster: Namespace, image: str) -> None:
     cluster.create("persistentvolumeclaims", "hub", spec=claim)
     volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in ("hub", "nowhere")]
     _, checks = _examine(cluster, _plan(image=image, env={"STYLEFORGE_HOME": "/proc/home"}, volumes=volumes))
-    assert "sf-no-such-class is not there" in checks["volume hub"].detail and "no such claim" in checks["volume nowhere"].detail
+    assert "sf-no-such-class does not exist" in checks["volume hub"].detail and "no such claim" in checks["volume nowhere"].detail
     # The probe mounts no claims, so it runs all the same.
     assert checks["probe"].ok and not checks["home in the pod"].ok and "fsGroup" in checks["home in the pod"].remedy
 

@@ -36,7 +36,7 @@ def test_a_life(cluster: Namespace) -> None:
 
 def test_time_zones(cluster: Namespace) -> None:
     if minor_version() < 25:
-        with pytest.raises(InputError, match="no time zones"):
+        with pytest.raises(InputError, match="do not support time zones"):
             put(cluster, "zone", time_zone="Europe/Berlin")
         assert list_schedules(cluster.api, cluster.namespace) == []
     else:

@@ -86,7 +86,7 @@ def test_twice_the_same_file(folder: Path) -> None:
         (("--set", "style.source=pictures"), "--source pictures"), (("--set", "base.model=./mine"), "base.model"),
         (("--set", "sampling.bank=mine.csv"), "sampling.bank"), (("--set", "training.stepz=1"), "training.steps"),
         (("--settings", "none.yaml"), "none.yaml"), (("--settings", "empty.yaml"), "Give --image"),
-        (("--settings", "affinity.yaml"), "affinity cannot be said to Kubeflow"),
+        (("--settings", "affinity.yaml"), "affinity has no Kubeflow equivalent"),
     ],
 )  # fmt: skip
 def test_bad_input(folder: Path, arguments: tuple[str, ...], named: str) -> None:
@@ -188,10 +188,10 @@ def test_what_the_commands_make_is_what_a_run_makes(stand_in: StandIn, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("nothing", "--parameters", "{}"), "is no step"), (("scan", "--parameters", "{"), "not JSON"),
+        (("nothing", "--parameters", "{}"), "is not a step"), (("scan", "--parameters", "{"), "not JSON"),
         (("scan", "--parameters", "[]"), "holds a list"), (("scan", "--parameters", '{"source": "a"}'), "missing a required argument"),
-        (("validate", "--parameters", "{}", "--input", "style_set=nowhere"), "is no folder"),
-        (("validate", "--parameters", "{}", "--input", "here"), "is no folder"),
+        (("validate", "--parameters", "{}", "--input", "style_set=nowhere"), "is not a folder"),
+        (("validate", "--parameters", "{}", "--input", "here"), "is not a folder"),
     ],
 )  # fmt: skip
 def test_a_step_that_cannot_be_run(folder: Path, arguments: tuple[str, ...], named: str) -> None:

@@ -98,9 +98,9 @@ POOL = "{labels: {styleforge.dev/pool: gpu}, allocatable: {cpu: 64, memory: 256G
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--assume-pool", "{allocatable: {cpu: 1}}"], "--assume-pool: it goes with --stack only"),
-        (["--namespace", "ns"], "--namespace: it goes with --stack only"),
-        (["--stack", "any", "--assume-pool", "{gpu: 1}"], "not the description of a pool"),
+        (["--assume-pool", "{allocatable: {cpu: 1}}"], "--assume-pool: it needs --stack"),
+        (["--namespace", "ns"], "--namespace: it needs --stack"),
+        (["--stack", "any", "--assume-pool", "{gpu: 1}"], "not a pool description"),
     ],
 )
 def test_bad_options(arguments: list[str], words: str) -> None:

@@ -154,7 +154,7 @@ def test_activation(store: Store) -> None:
 
 def test_notes_say_what_is_missing_for_runs(store: Store) -> None:
     told = " ".join(store.json("apply", "kubernetes", STYLEFORGE_S3_SECRET="s3")["warnings"])
-    assert "ZenML has no secret s3" in told and "no pod reaches" in told
+    assert "ZenML has no secret s3" in told and "no pod can reach" in told
     store.python("client.create_secret('s3', {'aws_access_key_id': 'a', 'aws_secret_access_key': 'b'}); print(0)")
     assert "secret" not in " ".join(store.json("apply", "kubernetes", STYLEFORGE_S3_SECRET="s3")["warnings"])
     assert store.json("apply", "local")["warnings"] == []
@@ -180,7 +180,7 @@ def test_another_flavor_is_refused(store: Store, tmp_path: Path) -> None:
     before = store.stacks()
     done = store.stack("apply", _file(tmp_path, kind="local_docker"), "--json")
     assert done.returncode == 3 and done.json["status"] == "refused"
-    assert "has one of the flavor local, and the definition wants local_docker" in done.stderr
+    assert "has one of the flavor local, but the definition wants local_docker" in done.stderr
     assert "--set components.orchestrator.name=" in done.stderr
     assert store.stacks() == before
 
@@ -286,5 +286,5 @@ def test_on_a_server(store: Store, tmp_path: Path) -> None:
         results = _at_once(store, 2, "apply", "kubeflow", **login)
         assert any(result["changed"] for result in results)
         again = store.json("apply", "kubeflow", **login)
-        assert again["changed"] is False and "no pod reaches" not in " ".join(again["warnings"])
+        assert again["changed"] is False and "no pod can reach" not in " ".join(again["warnings"])
         assert len(store.json("remove", "kubeflow", **login)["removed"]) == 4

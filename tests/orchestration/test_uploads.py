@@ -96,4 +96,4 @@ def test_pictures_and_checkpoints_travel_through_the_artifact_store(tmp_path: Pa
     }  # fmt: skip
     assert not found["left"] and not found["nothing"]
     # A store that is away costs the training nothing but a line.
-    assert found["said"][0].startswith("the artifact store did not take a checkpoint")
+    assert found["said"][0].startswith("the artifact store did not accept a checkpoint")

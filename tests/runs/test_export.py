@@ -184,7 +184,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written_over(world: W
     assert export(world.base, "--format", "comfyui", "--out", "out")[0] == 0
     before = (here / "out" / "README.md").read_bytes()
     for arguments, reason in (
-        (("--format", "comfyui", "--out", "out"), "is there already"),
+        (("--format", "comfyui", "--out", "out"), "already exists"),
         (("--format", "comfyui", "--out", "file"), ""),
         (("--format", "comfyui", "--out", "file/below"), ""),
         (("--format", "a1111-embedding", "--out", "new"), "expected --format diffusers or single-file or a1111-lora or comfyui"),

@@ -40,7 +40,7 @@ def test_refusals(registry: Registry, options: MeasureOptions, found: str) -> No
 
 
 def test_absent_families(registry: Registry) -> None:
-    with pytest.raises(InputError, match=r"noto@1\.0\.0 is not here.*styleforge art fetch"):
+    with pytest.raises(InputError, match=r"noto@1\.0\.0 is not installed.*styleforge art fetch"):
         measure([], OPTIONS)
 
 

@@ -118,13 +118,13 @@ def test_what_is_found_before_anything_runs(stand_in: StandIn, hook: Hook) -> No
     add_picture(stand_in, "early", "a.png", 60)
     for arguments, code, message in (
         (("--set", "training.stesp=3"), 2, "did you mean training.steps"),
-        (("--set", "registry.model=one"), 2, "one name for all style sets"),
-        (("--to", "latest"), 2, "is no alias"),
+        (("--set", "registry.model=one"), 2, "the same name for all style sets"),
+        (("--to", "latest"), 2, "is not a valid alias"),
         (("--gate", "gone.yaml"), 2, "gone.yaml"),
         (("--settings", "gone-settings.yaml"), 2, "gone-settings.yaml"),
         (("--webhook-env", "GONE_HOOK"), 2, "GONE_HOOK"),
         (("--source", "gone"), 2, "no such folder"),
-        (("--source", "https://me:secret@host/sets"), 2, "must hold no user name"),
+        (("--source", "https://me:secret@host/sets"), 2, "must not contain a user name"),
     ):
         done = stand_in.styleforge(*ARGUMENTS, *arguments)
         assert done.returncode == code and message in done.json["error"]["message"] and "secret" not in done.stdout + done.stderr
@@ -151,7 +151,7 @@ def test_a_set_is_trained_when_it_is_new_and_when_it_changes(stand_in: StandIn, 
     add_picture(stand_in, "bad name", "a.png", 71)
     first = retrain(stand_in, code=1, **address)
     assert statuses(first) == {"bad name": "failed", "settled": "promoted"} and trainings(stand_in) == 1
-    assert "StyleForge: settled: promoted: version 1 of styleforge-settled is @champion now" in texts(hook)
+    assert "StyleForge: settled: promoted: version 1 of styleforge-settled is now @champion" in texts(hook)
     shutil.rmtree(stand_in.folder / "sets" / "bad name")
     hook.messages.clear()
     assert statuses(retrain(stand_in, **address)) == {"settled": "unchanged"} and hook.messages == []

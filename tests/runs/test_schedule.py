@@ -83,9 +83,9 @@ def test_a_dry_run_prints_what_it_would_send(server: ApiServer) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--cron", "daily"), "five fields"), (("--source", "s3://me:password@bucket"), "must hold no user name or password"),
+        (("--cron", "daily"), "five fields"), (("--source", "s3://me:password@bucket"), "must not contain a user name or password"),
         (("--set", "base.model=models/mine"), "which the pod does not have"), (("--gate", POCKET), "unknown key"),
-        (("--to", "no such"), "no such"), (("--namespace", "nowhere"), "namespace nowhere: is not there"),
+        (("--to", "no such"), "no such"), (("--namespace", "nowhere"), "namespace nowhere: does not exist"),
     ],
 )  # fmt: skip
 def test_bad_input(server: ApiServer, arguments: tuple[str, ...], named: str) -> None:
@@ -180,9 +180,9 @@ def notes(stand_in: StandIn) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_zenml_keeps_the_time(stand_in: StandIn) -> None:
-    # The stand-in's home is made by the first command; the local stack has no schedules.
+    # The stand-in's home is made by the first command; the local stack does not support schedules.
     refused = with_zenml(stand_in, "apply", "nightly", "--config", "config.yaml", "--cron", "17 3 * * *", code=2)
-    assert "its orchestrator (local) has no schedules" in refused.stderr
+    assert "its orchestrator (local) does not support schedules" in refused.stderr
     zenml = functools.partial(with_zenml, ZENML_ACTIVE_STACK_ID=stand_in.python(REGISTER).split()[-1])
     arguments = ("apply", "nightly", "--config", "config.yaml", "--cron")
 
@@ -203,7 +203,7 @@ def test_zenml_keeps_the_time(stand_in: StandIn) -> None:
 
     assert zenml(stand_in, "remove", "nightly").json["removed"] == ["Schedule nightly"]
     refused = [zenml(stand_in, "apply", "foreign", *arguments[2:], "@daily", code=2), zenml(stand_in, "remove", "foreign", code=2)]
-    assert all("is of another pipeline than personalize" in done.stderr for done in refused)
+    assert all("belongs to another pipeline than personalize" in done.stderr for done in refused)
     assert "no such schedule in ZenML" in zenml(stand_in, "remove", "nightly", code=2).stderr
     # What the orchestrator did not take is not left behind in ZenML either.
     (stand_in.folder / "steps" / "broken").touch()

@@ -36,8 +36,8 @@ def _call(*arguments: str, code: int = 0) -> tuple[dict[str, Any], str]:
     [
         ([], "neither RESULT nor --gate"),
         (["nowhere.json"], "nowhere.json: cannot be read"),
-        (["bad.json"], "bad.json: its last line is no JSON"),
-        (["failed.json", "--gate", "list.json"], "list.json: its last line is no JSON object"),
+        (["bad.json"], "bad.json: its last line is not JSON"),
+        (["failed.json", "--gate", "list.json"], "list.json: its last line is not a JSON object"),
         (["failed.json", "--link", "https://a.org"], "TEXT=URL"),
     ],
 )

@@ -27,7 +27,7 @@ def test_configuration_models_and_pictures_in_one_go(config: Path) -> None:
         validate_style(config, WRONG[:1])
     assert [said for said in SAID if said not in str(caught.value)] == []
     assert caught.value.exit_code == 2
-    with pytest.raises(InputError, match=r"training\.crops=0.*must hold \{token\}"):
+    with pytest.raises(InputError, match=r"training\.crops=0.*must contain \{token\}"):
         validate_style(config, WRONG)
 
 

@@ -26,7 +26,7 @@ class ExamineSection(Section):
         0.95, description="Minimum rate, 0.5 to 1, at which StyleRef can be told from the base's images; below it there is little to learn."
     )
     narrowness: float = Field(
-        0.2, ge=0, le=2, description="Minimum mean distance (1 − cosine) between two images of a role; below it they show one scene."
+        0.2, ge=0, le=2, description="Minimum mean distance (1 − cosine) between two images of a role; below it, they all show one scene."
     )
     ceiling: float = Field(22.0, ge=0, description="Minimum PSNR, in dB, of the set's median image after the base's VAE.")
 
@@ -34,5 +34,5 @@ class ExamineSection(Section):
     @classmethod
     def _holds_the_caption(cls, value: str) -> str:
         if "{caption}" not in value:
-            raise ValueError("must hold {caption}")
+            raise ValueError("must contain {caption}")
         return value

@@ -58,7 +58,7 @@ def config_text(name: str | Path) -> str:
 def _extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above:
         chain = " → ".join(str(item) for item in (*above, path.resolve()))
-        raise ConfigError(str(path), f"{EXTENDS} goes in a circle: {chain}", expected="a configuration that stands on its own in the end")
+        raise ConfigError(str(path), f"{EXTENDS} is circular: {chain}", expected="a chain that ends at a complete configuration")
     data = read_yaml_mapping(path)
     if EXTENDS not in data:
         return data

@@ -63,14 +63,14 @@ class TermSection(Section):
     @classmethod
     def _in_order(cls, value: tuple[float | None, float | None] | None) -> tuple[float | None, float | None] | None:
         if value is not None and value[0] is not None and value[1] is not None and not value[0] < value[1]:
-            raise ValueError("must begin below its end")
+            raise ValueError("must start below its end")
         return value
 
     @field_validator("toward")
     @classmethod
     def _leads_somewhere(cls, value: str, info: ValidationInfo) -> str:
         if value == info.data.get("away_from"):
-            raise ValueError("must be another branch than away_from")
+            raise ValueError("must differ from away_from")
         return value
 
     def names(self, scale: str) -> bool:
@@ -102,9 +102,9 @@ class GuidanceSection(Section):
             if name not in known:
                 raise ValueError(f"{place}: there is no branch {name!r}{did_you_mean(name, known)}")
         if (self.style_guidance is None) == self.splits:
-            raise ValueError("style_guidance: must be a number if and only if a term has it as its scale")
+            raise ValueError("style_guidance: must be a number if and only if a term's scale refers to it")
         if PROMPT not in places.values():
-            raise ValueError(f"terms: none has the branch `{PROMPT}`, so the picture's prompt would say nothing")
+            raise ValueError(f"terms: none uses the branch `{PROMPT}`, so the picture's prompt would have no effect")
         return self
 
     def uses(self, name: str) -> bool:

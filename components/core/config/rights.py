@@ -23,7 +23,7 @@ class RightsRule(Section):
     @model_validator(mode="after")
     def _asks_for_something(self) -> "RightsRule":
         if not self.licenses and (self.consent or self.share_alike == "refuse"):
-            raise ValueError("licenses: name those that may train, or `any`; without them rights are not asked for")
+            raise ValueError("licenses: list the accepted ones, or `any`; without them, rights are not checked")
         return self
 
 

@@ -53,16 +53,16 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         if "{token}" not in self.method.instance_prompt:
-            raise ValueError("method.instance_prompt: must hold {token}, the place of the identifier")
+            raise ValueError("method.instance_prompt: must contain {token}, for the identifier")
         if odd := [prompt for prompt in self.method.instance_prompts or () if "{token}" not in prompt]:
-            raise ValueError(f"method.instance_prompts: must each hold {{token}}, the place of the identifier; {odd[0]!r} does not")
+            raise ValueError(f"method.instance_prompts: each must contain {{token}}, for the identifier; {odd[0]!r} does not")
         if "{prompt}" not in self.sampling.style_template or "{token}" not in self.sampling.style_template:
-            raise ValueError("sampling.style_template: must hold {token} and {prompt}")
+            raise ValueError("sampling.style_template: must contain {token} and {prompt}")
         if "{prompt}" not in self.sampling.plain_template or "{token}" in self.sampling.plain_template:
-            raise ValueError("sampling.plain_template: must hold {prompt} and no {token}")
+            raise ValueError("sampling.plain_template: must contain {prompt} but not {token}")
         seeds = [self.seed, *self.selection.seeds]
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"selection.seeds: {list(self.selection.seeds)} beside seed={self.seed}: each must be another")
+            raise ValueError(f"selection.seeds: {list(self.selection.seeds)} and seed={self.seed} must all differ")
         if problem := self.training.conflict() or self._fetched_conflict():
             raise ValueError(problem)
         return self
@@ -79,9 +79,9 @@ class RunConfig(Section):
             return None
         name = "base.offload" if offload else "base.precision.denoiser"
         if self.training.compile:
-            return f"training.compile: does not go with {name}={offload or precision}; leave one of them out"
+            return f"training.compile: cannot be combined with {name}={offload or precision}; omit one of them"
         if self.method.lora.dora:
-            return f"method.lora.dora: reads the frozen weights themselves, which {name}={offload or precision} does not leave in place"
+            return f"method.lora.dora: needs the frozen weights in place, which {name}={offload or precision} does not allow"
         return None
 
     @property

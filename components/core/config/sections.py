@@ -13,7 +13,7 @@ from components.core.errors import ConfigError
 def _without_credentials(value: str | None) -> str | None:
     """Refuse credentials in a URL: the configuration is recorded with every run, so a password in it would be too."""
     if value and "@" in urlsplit(value).netloc:
-        raise ValueError("must hold no user name or password; give them in the environment (such as MLFLOW_TRACKING_USERNAME)")
+        raise ValueError("must not contain a user name or password; set them in the environment (such as MLFLOW_TRACKING_USERNAME)")
     return value
 
 
@@ -247,18 +247,18 @@ class TrainingSection(Section):
     def conflict(self) -> str | None:
         """A message about settings that cannot be combined, such as one that the optimizer does not support; else None."""
         if self.preview_every and not self.validation_prompts:
-            return "training.preview_every: there is nothing to draw; set training.validation_prompts"
+            return "training.preview_every: there is nothing to preview; set training.validation_prompts"
         rates = {rate for rate in (self.text_encoder_learning_rate, self.token_learning_rate) if rate}
         if self.optimizer == "prodigy" and rates - {self.learning_rate}:
-            return "training.optimizer: prodigy finds one rate for all; leave text_encoder_learning_rate and token_learning_rate out"
+            return "training.optimizer: prodigy estimates a single rate; omit text_encoder_learning_rate and token_learning_rate"
         if self.weights == "bf16" and self.optimizer in ("prodigy", "schedule-free"):
-            return f"training.weights: {self.optimizer} needs fp32; bf16 goes with adamw, adamw8bit, adafactor and lion"
+            return f"training.weights: {self.optimizer} needs fp32; bf16 works with adamw, adamw8bit, adafactor and lion"
         if self.weights == "bf16" and self.ema_decay:
-            return "training.ema_decay: an average of bf16 weights does not move; set 0, or training.weights to fp32"
+            return "training.ema_decay: rounding freezes an average of bf16 weights; set 0, or training.weights to fp32"
         if self.weights == "bf16" and self.mixed_precision == "fp16":
-            return "training.mixed_precision: fp16 does not go with weights in bf16; set bf16 or no"
+            return "training.mixed_precision: fp16 cannot be combined with bf16 weights; set bf16 or no"
         if self.optimizer == "schedule-free" and self.schedule != "constant":
-            return f"training.schedule: schedule-free takes the place of a schedule; set constant instead of {self.schedule}"
+            return f"training.schedule: schedule-free replaces the schedule; set constant instead of {self.schedule}"
         if self.optimizer == "schedule-free" and self.ema_decay:
             return "training.ema_decay: schedule-free averages the weights itself; set 0"
         return None
@@ -329,8 +329,8 @@ class SamplingSection(Section):
             formula = self.guidance_formula
             if formula is None or not formula.splits:
                 raise ConfigError(
-                    f"sampling.style_guidance={style_guidance:g}", "the guidance of this method has no scale of its own for the style",
-                    expected="sampling.guidance alone, or a formula with scale: style_guidance (that of split-styleforge)",
+                    f"sampling.style_guidance={style_guidance:g}", "the guidance of this method has no separate style scale",
+                    expected="only sampling.guidance, or a formula with scale: style_guidance (such as split-styleforge)",
                 )  # fmt: skip
             changes["guidance_formula"] = formula.model_copy(update={"style_guidance": style_guidance})
         return self.model_copy(update=changes)

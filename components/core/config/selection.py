@@ -64,7 +64,7 @@ class SelectionSection(Section):
     )
     bank: str = Field(
         "builtin-selection", description="`builtin-selection`, `pocket-selection` (64 prompts each), or a file as in `sampling.bank`. "
-        "Must share no prompt with `sampling.bank`: scores on the prompts used for choosing are too good.",
+        "Must share no prompt with `sampling.bank`: scores on the prompts used for choosing are too optimistic.",
     )  # fmt: skip
     limit: PositiveInt | None = Field(None, description="Use only this many prompts, from the start of the bank.")
     repeats: PositiveInt = Field(1, description="Images per prompt.")
@@ -85,10 +85,10 @@ class SelectionSection(Section):
     def _can_end(self) -> Self:
         if self.patience is not None and self.patience + 1 >= self.candidates:
             raise ValueError(
-                f"patience={self.patience} ends no training of {self.candidates} candidates: needs at least {self.patience + 2}"
+                f"patience={self.patience} never ends a training of {self.candidates} candidates; it takes at least {self.patience + 2}"
             )
         if self.patience is not None and "checkpoint" not in self.choose:
-            raise ValueError("patience needs `checkpoint` in `choose`: a training that ends early is one of which a checkpoint is chosen")
+            raise ValueError("patience needs `checkpoint` in `choose`: early stopping depends on choosing a checkpoint")
         if self.seeds and "checkpoint" not in self.choose:
             raise ValueError("seeds needs `checkpoint` in `choose`: without it, only the first training's last checkpoint is used")
         return self

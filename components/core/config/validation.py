@@ -49,7 +49,7 @@ def explain(model: type[BaseModel], item: Any, place: Sequence[str] = ()) -> str
         return f"{dotted} is missing"
     if not dotted:
         return message
-    if message.startswith("must hold no user name"):
+    if message.startswith("must not contain a user name"):
         return f"{dotted}: {message}"
     if isinstance(item["input"], Mapping) and re.match(r"[\w.]+: ", message):
         return f"{dotted}.{message}"

@@ -142,7 +142,7 @@ def coarser(size: tuple[int, int], places: int) -> tuple[int, int]:
         height, width = (height + 1) // 2, (width + 1) // 2
     if height * width != places:
         raise StyleForgeError(
-            "the denoiser", f"a cross-attention layer has {places} places", expected=f"{size[0]} × {size[1]}, halved some times"
+            "the denoiser", f"a cross-attention layer has {places} places", expected=f"{size[0]} × {size[1]}, halved any number of times"
         )
     return height, width
 
@@ -223,7 +223,7 @@ def token_positions(family: Family, prompt: str, word: str, field: str = "--toke
     or comes after the last token that the text encoder reads; ``field`` is where the word was given, for the error message.
     """
     if not contains_word(prompt, word):
-        raise InputError(f"{field} {word!r}", f"is no word of the prompt {prompt!r}", expected=f"one of {', '.join(words_of(prompt))}")
+        raise InputError(f"{field} {word!r}", f"is not a word of the prompt {prompt!r}", expected=f"one of {', '.join(words_of(prompt))}")
     found: set[int] = set()
     limit = family.limit
     for tokenizer in family.tokenizers.values():

@@ -37,15 +37,15 @@ def guided(settings: SamplingSection, guidance: float, request: PromptRequest, *
     combination = combination_at(formula, guidance)
     others = [name for name in combination.branches if name != PROMPT]
     if by_noise or set(others) & set(formula.base_branches) or len(others) > 1 + middle:
-        lost = f"Here it is plain guidance, at scale {guidance:g} away from {settings.negative_prompt!r}: pictures are others."
-        remedy = "StyleForge itself draws as it was scored, by its command sample and where it serves the model."
+        lost = f"Here it is plain guidance, at scale {guidance:g} away from {settings.negative_prompt!r}: pictures differ."
+        remedy = "StyleForge itself draws as the model was scored, in `styleforge sample` and when it serves the model."
         return Guided(plain.scale, plain.negative, note=f"{asked} This format cannot express that. {lost} {remedy}")
     counts = combination.coefficients()
     texts = [branch_prompt(name, request, settings) for name in others]
     holds = any("prompt}" in formula.branches[name].prompt for name in others if name in formula.branches)
-    changes = " Its other prompts hold the prompt's own text: change them with it." if holds else ""
+    changes = " Its other prompts contain the prompt's own text: change them together." if holds else ""
     means = "two other prompts and their scales" if len(others) > 1 else "the negative prompt and its scale"
-    note, scale = f"{asked} Here {means} do the same.", counts.get(PROMPT, 0.0)
+    note, scale = f"{asked} Here {means} have the same effect.", counts.get(PROMPT, 0.0)
     if len(others) < 2:
         return Guided(scale, texts[0] if texts else "", note=note + changes)
     return Guided(scale, texts[0], texts[1], 1.0 - counts.get(others[0], 0.0), note + changes)

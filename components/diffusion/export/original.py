@@ -109,7 +109,7 @@ def _begin(name: str, names: Mapping[str, str]) -> str:
     for old, new in names.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
-    raise InputError(name, "has no place in a one-file checkpoint", expected="a network as in Stable Diffusion 1.x, 2.x or XL")
+    raise InputError(name, "does not fit a one-file checkpoint", expected="a network as in Stable Diffusion 1.x, 2.x or XL")
 
 
 def _unet_name(name: str, config: Any) -> str:

@@ -46,7 +46,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Widths of the UNet's first level and of the text states in Stable Diffusion 1.x, 2.x and XL.
 _PUBLISHED_WIDTH, _PUBLISHED_STATES = 320, (768, 1024, 2048)
 _OTHER_SIZE = (
-    "AUTOMATIC1111 and ComfyUI know the networks of Stable Diffusion 1.x, 2.x and XL alone. This one has another size, so they do "
+    "AUTOMATIC1111 and ComfyUI know only the networks of Stable Diffusion 1.x, 2.x and XL. This one has another size, so they do "
     "not load it; diffusers and StyleForge do."
 )
 
@@ -163,26 +163,26 @@ def _why_not(model: StyleModel, target: str) -> str:
     """
     low_rank, tokens = model.low_rank, model.trains == {"tokens"}
     if model.record and model.record.aligned_to:
-        return "it is its base, drawn in line with a picture, which StyleForge alone does"
+        return "it is its base, drawn in line with a picture, which only StyleForge does"
     if model.strength != 1.0 and (tokens or model.record is None or target.startswith("a1111")):
         if tokens or model.record is None:
-            what = "it trained new tokens alone, which the base does not have" if tokens else "nothing is recorded of its base"
+            what = "it trained only new tokens, which the base does not have" if tokens else "its base is not recorded"
             return f"a strength of {model.strength:g} lies between the base and the model, and {what}"
         return "programs that load this file have a strength of their own"
     if target == "diffusers":
         return ""
     if target in ("single-file", "comfyui") and (layout := model.layout) and layout not in [kind.layout for kind in WHOLE_KINDS]:
-        return f"other programs' one file of {layout.title} is not written here"
+        return f"StyleForge cannot write {layout.title} as one file for other programs"
     if target == "single-file" and tokens:
-        return "it trained new tokens alone, so the checkpoint would be its base's"
+        return "it trained only new tokens, so the checkpoint would be its base's"
     if (target == "a1111-lora" and not low_rank) or (target == "a1111-embedding" and not tokens):
-        return f"it trained {', '.join(sorted(model.trains))}" if model.trains else "nothing is recorded of what it trained"
+        return f"it trained {', '.join(sorted(model.trains))}" if model.trains else "what it trained is not recorded"
     if target == "a1111-lora" and model.lora is None:
         return f"its adapters are of kind {model.kind}, which no other program reads"
     # Files for other programs are written in training; a whole pipeline that such a model was merged into lacks them.
     files = [*model.embeddings.values(), *([model.lora] if model.lora else [])]
     gone = [file.name for file in files if not file.is_file()]
-    return f"{', '.join(gone)} is not in {model.folder}" if gone and (target != "single-file" or model.embeddings) else ""
+    return f"{', '.join(gone)} is missing from {model.folder}" if gone and (target != "single-file" or model.embeddings) else ""
 
 
 def write_format(model: StyleModel, target: str, name: str, out: Path, dtype: str = "fp32") -> Written:
@@ -335,11 +335,11 @@ def _written(
         notes = [_OTHER_SIZE]
     note = guided(settings, drawing.guidance, example_request(model, EXAMPLE), middle=middle).note
     if model.strength != 1.0:
-        notes = [*(notes or []), f"The weights are the base's and {model.strength:g} times what was trained."]
+        notes = [*(notes or []), f"The weights are the base's plus {model.strength:g} times the trained change."]
     for token, names in model.stages.items() if not middle else ():
-        lost = f"which is {names[len(names) // 2]} here. Pictures are others; `styleforge sample` and a served model draw as it was scored."
-        staged = f"StyleForge puts one of {names[0]} … {names[-1]} in the place of {token} at each step, by its noise."
-        notes = [*(notes or []), f"{staged} This format takes one for all steps, {lost}"]
+        lost = f"which is {names[len(names) // 2]} here. Pictures differ; `styleforge sample` and a served model draw as it was scored."
+        staged = f"At each step, StyleForge replaces {token} with one of {names[0]} … {names[-1]}, by noise level."
+        notes = [*(notes or []), f"{staged} This format uses one for all steps, {lost}"]
     notes = [*(notes or []), *([note] if note else [])]
     base = family.scheduler_config if family else _scheduler_of_base(model)
     samplers = samplers_for(base or {})

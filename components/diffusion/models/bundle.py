@@ -65,7 +65,7 @@ class Bundle:
             base = load_weights(origin.model, origin.revision, family.precisions, family.device)
         except InputError as error:
             raise InputError(
-                str(self.path), f"needs its base {origin.model} to draw with, which is not here ({error.where}: {error.problem})",
+                str(self.path), f"cannot draw without its base {origin.model}, which is missing ({error.where}: {error.problem})",
                 expected="the base that it was trained on", remedy="put it back, or guide without branches of the base's weights",
             ) from error  # fmt: skip
         if origin.digest is not None and base.digest != origin.digest:

@@ -58,7 +58,7 @@ def read_delta(folder: Path) -> Delta:
     """Read a delta folder's record without opening the tensors; raises InputError if it is missing or incomplete."""
     file = folder / CARD
     if not file.is_file():
-        raise InputError(str(folder), f"a delta without {CARD}", expected="the folder as it was written, with the base's name in it")
+        raise InputError(str(folder), f"a delta without {CARD}", expected="the folder as it was written; that file names the base")
     try:
         card: dict[str, Any] = read_json(file)
         base, prompt = card["base"], card.get("reference_prompt")
@@ -67,7 +67,7 @@ def read_delta(folder: Path) -> Delta:
             raise InputError(str(picture.path), "is missing", expected="the picture that the model is drawn in line with")
         return Delta(folder, Recipe.from_json(card["recipe"]), str(base["model"]), base["revision"], str(base["digest"]), picture)
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(str(file), f"is no record of a delta ({type(error).__name__}: {error})", expected="base and recipe") from error
+        raise InputError(str(file), f"is not a record of a delta ({type(error).__name__}: {error})", expected="base and recipe") from error
 
 
 def apply_delta(family: Family, delta: Delta) -> None:
@@ -79,7 +79,7 @@ def apply_delta(family: Family, delta: Delta) -> None:
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
-        raise InputError(str(file), f"damaged ({str(error).splitlines()[0]})", expected="a whole safetensors file") from error
+        raise InputError(str(file), f"damaged ({str(error).splitlines()[0]})", expected="an intact safetensors file") from error
     strength = delta.recipe.strength
     base = {} if strength == 1.0 else {name: value.clone() for name, value in weights_of(family).items()}
     trained = Trainables(family, delta.recipe, seed=None)
@@ -99,5 +99,5 @@ def other_base(folder: Path, model: str, recorded: str, found: str) -> InputErro
     """The error for a base whose weights are not those that a model was trained on."""
     return InputError(
         str(folder), f"was trained on the base {model} with digest {recorded[:16]}, which now has {found[:16]}",
-        expected="the base that it was trained on", remedy="put the old base's files back, or train again",
+        expected="the base that it was trained on", remedy="restore the old base's files, or train again",
     )  # fmt: skip

@@ -56,7 +56,7 @@ class Flux(Family):
             if own != other:
                 raise InputError(
                     f"{where}/{part}", f"{does} of {own} numbers where {who} {other}", expected="matching parts of a text-to-image base",
-                    remedy="Fill, Canny, Depth, Redux and Kontext are no bases to fine-tune here",
+                    remedy="Fill, Canny, Depth, Redux and Kontext cannot be fine-tuned here",
                 )  # fmt: skip
 
     @property

@@ -121,8 +121,8 @@ class Layout:
         """Refuse (ConfigError) any guidance formula but plain for a denoiser that was distilled to take the guidance scale as an input."""
         if denoiser.get("guidance_embeds") and formula not in (None, PLAIN):
             raise ConfigError(
-                "sampling.guidance_formula", f"this {self.title} was distilled to guide by itself, and predicts nothing without guidance",
-                expected="plain", remedy="set plain, or take a base without distilled guidance",
+                "sampling.guidance_formula", f"this {self.title} was distilled to take guidance as an input, and cannot predict without it",
+                expected="plain", remedy="set plain, or use a base without distilled guidance",
             )  # fmt: skip
 
     def lacks(self, trains: frozenset[str]) -> frozenset[str]:

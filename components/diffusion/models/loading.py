@@ -46,7 +46,7 @@ def load_folder(folder: Path, types: PartTypes = in_fp32) -> Family:
         parts = {part: _load_part(folder, part, *cls, types(part)) for part, cls in present_parts(folder).items() if part != "scheduler"}
         scheduler = _schedule(folder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(str(folder), f"cannot be loaded ({first_line(error)})", expected=f"a whole {layout.title} folder") from error
+        raise InputError(str(folder), f"cannot be loaded ({first_line(error)})", expected=f"a complete {layout.title} folder") from error
     return FAMILIES[layout.pipeline].open(parts, scheduler, folder, str(folder))
 
 
@@ -124,7 +124,7 @@ def _convert_part(
         # diffusers silently leaves weights that the file lacks on the meta device.
         raise InputError(
             str(path), f"lacks {len(missing)} weights of the {part} that {file.folder} describes, such as {missing[0]}",
-            expected="a whole checkpoint and its own configuration",
+            expected="a complete checkpoint and its own configuration",
         )  # fmt: skip
     cast(network.requires_grad_(False), dtype)
     return network
@@ -159,7 +159,7 @@ def _load_part(folder: Path, part: str, library: str, name: str, dtype: torch.dt
     if missing:
         # Otherwise they would hold random numbers, or nothing at all.
         raise InputError(
-            str(folder / part), f"lacks {len(missing)} of its weights, such as {missing[0]}", expected="whole weights",
+            str(folder / part), f"lacks {len(missing)} of its weights, such as {missing[0]}", expected="complete weights",
             remedy="save the whole pipeline with save_pretrained",
         )  # fmt: skip
     return network

@@ -109,7 +109,7 @@ def pin(model: str, ref: str = "main") -> tuple[str, str]:
     answer.
     """
     if not is_hub_id(model):
-        raise InputError(model, "is no hub id", expected="owner/name", remedy="a local folder needs no revision: its content is hashed")
+        raise InputError(model, "is not a hub id", expected="owner/name", remedy="a local folder needs no revision: its content is hashed")
     commit = current_commit(model, ref)
     return commit, check_folder(_fetch(model, commit, TEXTS), weights=False).title
 
@@ -195,7 +195,7 @@ def _check_weights(part: Path, fetched: bool) -> None:
     if any(part.glob("*.safetensors")):
         return
     pickled = sorted(path.name for path in part.iterdir() if path.suffix in PICKLED)
-    unsafe = pickled[0] if pickled else "what is not safetensors was not fetched" if fetched else ""
+    unsafe = pickled[0] if pickled else "only safetensors were fetched" if fetched else ""
     raise InputError(
         str(part),
         f"{unsafe}: {SAFE_ONLY}" if unsafe else "no weights",
@@ -212,9 +212,9 @@ def file_kind(path: Path) -> FileKind:
     if path.suffix != ".safetensors":
         raise InputError(
             str(path),
-            SAFE_ONLY if path.suffix in PICKLED else f"a {path.suffix or 'nameless'} file is no model",
+            SAFE_ONLY if path.suffix in PICKLED else f"a {path.suffix or 'nameless'} file is not a model",
             expected="a .safetensors file",
-            remedy="convert it to safetensors on a machine where it may do no harm",
+            remedy="convert it to safetensors on a machine where it can do no harm",
         )
     names = tensor_names(path)
     inner = [name.removeprefix(DENOISER_PREFIX) for name in names]
@@ -227,9 +227,9 @@ def file_kind(path: Path) -> FileKind:
     raise InputError(
         str(path),
         f"this is {taken_for}, not a base that is read from one file" if taken_for
-        else f"no checkpoint that is known here (its tensors: {some})",
+        else f"not a known checkpoint (its tensors: {some})",
         expected=f"a checkpoint of {FILE_TITLES} in the original layout",
-        remedy="give the whole checkpoint, or a diffusers folder",
+        remedy="give the complete checkpoint, or a diffusers folder",
     )  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def _check_readable(path: Path, kind: FileKind, names: Collection[str]) -> None:
     if not kind.bare and not _any(names, prefix):
         raise InputError(
             str(path), f"a {kind.title} file without {part} (no tensor's name begins with {prefix})",
-            expected="a whole checkpoint", remedy="give one that holds all its parts, or a diffusers folder",
+            expected="a complete checkpoint", remedy="give one that contains all its parts, or a diffusers folder",
         )  # fmt: skip
     if scaled := next((name for name in names if name.endswith(SCALED)), None):
         raise InputError(
@@ -261,7 +261,7 @@ def tensor_names(path: Path) -> list[str]:
         with safe_open(path, framework="np") as file:
             return sorted(file.keys())
     except (SafetensorError, OSError) as error:
-        raise InputError(str(path), f"no whole safetensors file ({first_line(error)})", expected="a safetensors checkpoint") from error
+        raise InputError(str(path), f"not an intact safetensors file ({first_line(error)})", expected="a safetensors checkpoint") from error
 
 
 def _any(names: Collection[str], prefix: str) -> bool:
@@ -335,19 +335,19 @@ def configuration_of(path: Path) -> Path:
     if folder := folder_beside(path):
         if check_folder(folder, weights=False) is not kind.layout:
             raise InputError(
-                str(folder), f"its model_index.json is of another family than {path.name}, a {kind.title} file",
+                str(folder), f"its model_index.json belongs to another family than {path.name}, a {kind.title} file",
                 expected=kind.layout.pipeline, remedy=beside,
             )  # fmt: skip
         return folder
     held = _prefixes(path, kind)
     if missing := [part for part in kind.layout.networks if part not in held and part not in kind.layout.optional]:
         raise InputError(
-            str(path), f"a {kind.title} file without {_named(missing)}", expected="a diffusers folder beside it that has the rest",
+            str(path), f"a {kind.title} file without {_named(missing)}", expected="a diffusers folder beside it with the rest",
             remedy=f"{beside}, with the weights of {_named(missing)}, or give a diffusers folder",
         )  # fmt: skip
     if kind.configuration is None:
         raise InputError(
-            str(path), f"{kind.title} files differ in size and schedule or in what they predict, and the weights do not tell",
+            str(path), f"{kind.title} files differ in size and schedule or in what they predict, and the weights do not show which",
             expected="a configuration beside the file", remedy=beside,
         )  # fmt: skip
     model, revision = kind.configuration

@@ -131,11 +131,11 @@ def add_tokens(tokenizer: Any, names: Sequence[str], where: str) -> int:
     known = tokenizer.get_vocab()
     taken = [name for name in names if name in known]
     if taken:
-        raise InputError(where, f"has a token {taken[0]!r} already", expected="a new token", remedy="choose another method.identifier")
+        raise InputError(where, f"already has a token {taken[0]!r}", expected="a new token", remedy="choose another method.identifier")
     tokenizer.add_tokens(list(names))
     ids = tokenizer.convert_tokens_to_ids(list(names))
     if ids != list(range(ids[0], ids[0] + len(names))):
-        raise InputError(where, f"its tokenizer numbers new tokens {ids}", expected="consecutive ids")
+        raise InputError(where, f"its tokenizer gives new tokens the ids {ids}", expected="consecutive ids")
     return int(ids[0])
 
 

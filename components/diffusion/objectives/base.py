@@ -70,5 +70,5 @@ class Objective(abc.ABC):
     def _check_sampler(self, name: str) -> None:
         if name not in self.schedulers:
             raise ConfigError(
-                f"sampling.scheduler={name}", "does not go with what this base predicts", expected=f"one of {', '.join(self.schedulers)}"
+                f"sampling.scheduler={name}", "does not suit what this base predicts", expected=f"one of {', '.join(self.schedulers)}"
             )

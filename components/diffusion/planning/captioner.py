@@ -33,7 +33,7 @@ def caption(folder: Path, precision: str, pictures: int, answer: int) -> StepMem
     except Exception as error:
         # transformers has errors of many kinds for it, one of them a child of Exception alone.
         raise InputError(
-            f"captions.model={folder}", f"no network can be made of its configuration ({first_line(error)})",
+            f"captions.model={folder}", f"no network can be built from its configuration ({first_line(error)})",
             expected="a folder or hub id of a vision-language model in transformers layout",
         ) from error  # fmt: skip
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

@@ -70,8 +70,8 @@ def family_from_configuration(folder: Path) -> Family:
                 parts[name] = network_of(folder / name, *present[name]).requires_grad_(False).eval()
         schedule = read_json(folder / "scheduler" / "scheduler_config.json")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        problem = f"no network can be made of its configuration ({first_line(error)})"
-        raise InputError(str(folder), problem, expected=f"a whole {layout.title} folder") from error
+        problem = f"no network can be built from its configuration ({first_line(error)})"
+        raise InputError(str(folder), problem, expected=f"a complete {layout.title} folder") from error
     for name in present:
         if name.startswith("tokenizer"):
             encoder = parts[name.replace("tokenizer", "text_encoder")]

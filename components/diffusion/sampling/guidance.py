@@ -129,7 +129,7 @@ def branch_prompt(name: str, request: PromptRequest, settings: SamplingSection) 
         if f"{{{place}}}" in template and not tokens:
             what = "identifier" if place == TOKEN else "negative token"
             raise ConfigError(
-                f"{FIELD}.branches.{name}.prompt={template!r}", f"holds {{{place}}}, and the model has no {what}",
+                f"{FIELD}.branches.{name}.prompt={template!r}", f"contains {{{place}}}, but the model has no {what}",
                 expected=f"a prompt without it, or a model of a method that learns one (method.{IDENTITY[place]})",
             )  # fmt: skip
     filled = fill_tokens(fill_tokens(template, request.tokens), others, NEGATIVE)

@@ -53,5 +53,5 @@ def jobs_for(requests: Sequence[PromptRequest], repeats: int, seed: int) -> list
     ordered = sorted(requests, key=lambda request: request.id)
     for first, second in itertools.pairwise(ordered):
         if first.id == second.id:
-            raise InputError("sampling.bank", f"two prompts have the id {first.id!r}", expected="ids that are all different")
+            raise InputError("sampling.bank", f"two prompts have the id {first.id!r}", expected="a different id for each")
     return [Job(request, repeat, derive_seed(seed, "sample", request.id, repeat)) for request in ordered for repeat in range(repeats)]

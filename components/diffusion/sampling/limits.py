@@ -37,7 +37,7 @@ class Limits:
         given = {field.name: os.environ.get(PREFIX + field.name.upper(), "").strip() for field in fields(cls)}
         for name, text in given.items():
             if text and not (text.isascii() and text.isdigit() and int(text) > 0):
-                raise InputError(f"{PREFIX}{name.upper()}={text}", "is no limit", expected="a positive whole number")
+                raise InputError(f"{PREFIX}{name.upper()}={text}", "is not a valid limit", expected="a positive whole number")
         return cls(**{name: int(text) for name, text in given.items() if text})
 
 
@@ -77,7 +77,7 @@ def check_request(
     for prompt in prompts:
         # A lone surrogate, half of a character, can be in JSON but not in a file.
         if not isinstance(prompt, str) or prompt != prompt.encode("utf-8", "replace").decode():
-            raise InputError(f"prompt={prompt!r}", "is no text", expected="text", remedy="several prompts are several rows")
+            raise InputError(f"prompt={prompt!r}", "is not text", expected="text", remedy="give several prompts as several rows")
         if len(prompt) > limits.prompt:
             raise InputError(f"prompt {prompt[:40]!r}…", f"has {len(prompt)} characters", expected=f"at most {limits.prompt}")
     pictures = len(prompts) * value["count"]
@@ -86,7 +86,7 @@ def check_request(
     if pictures > fitting:
         raise InputError(
             "prompts × count", f"{pictures} pictures of {size[1]} × {size[0]} pixels are more than {limits.pixels} pixels",
-            expected=f"at most {fitting} pictures a request",
+            expected=f"at most {fitting} pictures per request",
         )  # fmt: skip
     return Request(tuple(prompts), value["count"], value["seed"], value["steps"], float(value["guidance"]))
 

@@ -80,7 +80,7 @@ def sample_bank(
     missing = [job for job in jobs if not is_drawn(images / job.file_name, about[job])]
     with progress("sampling", len(jobs)) as advance, ThreadPoolExecutor(max_workers=1) as writer:
         if len(missing) < len(jobs):
-            advance(len(jobs) - len(missing), "drawn before")
+            advance(len(jobs) - len(missing), "already drawn")
         pending: Iterable[None] = ()
         for batch, pixels in draw_batches(bundle, missing, settings, in_training=in_training):
             list(pending)
@@ -100,7 +100,7 @@ def merge_shards(shards: Sequence[Path], out: Path) -> Path:
     )
     for first, second in itertools.pairwise(rows):
         if first[0]["file_name"] == second[0]["file_name"]:
-            raise InputError(str(second[1]), f"{second[0]['file_name']} is in {first[1]} too", expected="shards of one bank")
+            raise InputError(str(second[1]), f"{second[0]['file_name']} is also in {first[1]}", expected="shards of one bank")
     with atomic_folder(out) as folder:
         (folder / "images").mkdir()
         for row, shard in rows:
@@ -202,7 +202,7 @@ def draw_batches(
         if not torch.isfinite(pixels).all():
             bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
             raise StyleForgeError(
-                bundle.model, f"draws NaN for the prompt {bad.request.full_prompt!r}", expected="finite pictures",
+                bundle.model, f"produces NaN for the prompt {bad.request.full_prompt!r}", expected="finite pictures",
                 remedy="the model is damaged: train it again with a lower learning rate",
             )  # fmt: skip
         yield batch, to_uint8(pixels)

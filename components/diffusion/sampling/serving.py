@@ -58,7 +58,7 @@ class StyleModel:
         needs_base = is_delta(folder) or bool(formula.base_branches)
         self._bundle: Bundle = load_bundle(folder, base=_find_base(folder) if needs_base else None)
         if formula.base_branches:
-            _logger.info("it is guided by its base too, digest %s", self._bundle.frozen.digest[:16])
+            _logger.info("guided by its base too, digest %s", self._bundle.frozen.digest[:16])
         self._scaled = formula.scaled
         # Every picture names its model by this digest, and hashing gigabytes belongs in the start-up, not in somebody's first request.
         _logger.info("serving %s, digest %s, on %s", folder, self._bundle.digest[:16], self._bundle.family.device)
@@ -152,9 +152,9 @@ def _find_base(folder: Path) -> Path:
         return _pocket_base(model) if model in POCKET_BASES else locate(model, delta.revision)
     except InputError as error:
         raise InputError(
-            str(folder), f"needs the base {delta.model}, which is not here ({error.where}: {error.problem})",
+            str(folder), f"needs the base {delta.model}, which is missing ({error.where}: {error.problem})",
             expected="the base that it was trained on",
-            remedy=f"set {BASE} to the base's folder" + (", or install StyleForge, which holds it" if model in POCKET_BASES else ""),
+            remedy=f"set {BASE} to the base's folder" + (", or install StyleForge, which includes it" if model in POCKET_BASES else ""),
         ) from error  # fmt: skip
 
 

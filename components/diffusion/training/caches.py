@@ -95,7 +95,7 @@ class LatentCache:
             if not torch.isfinite(row).all():
                 raise InputError(
                     str(sample.file), "the base's VAE gives NaN or infinity for this picture", expected="finite latents",
-                    remedy="use a base whose VAE is whole; VAEs that were cut to half precision often overflow",
+                    remedy="use a base with an intact VAE; VAEs converted to half precision often overflow",
                 )  # fmt: skip
         return moments
 

@@ -77,7 +77,7 @@ class Checkpoints:
             except Exception as error:
                 # Whatever a crash of the machine did to this checkpoint, the one before it serves.
                 _logger.warning(
-                    "checkpoint %s is damaged and passed over (%s)",
+                    "checkpoint %s is damaged and will be skipped (%s)",
                     path,
                     str(error).splitlines()[0] if str(error) else type(error).__name__,
                 )
@@ -95,7 +95,7 @@ class Checkpoints:
     def _read(self, path: Path, device: torch.device | str) -> Checkpoint | None:
         record = read_json(path / STATE)
         if record["fingerprint"] != self._fingerprint:
-            _logger.warning("checkpoint %s belongs to another run and is passed over", path)
+            _logger.warning("checkpoint %s belongs to another run and will be skipped", path)
             return None
         tensors = {}
         for name, size in record["sizes"].items():

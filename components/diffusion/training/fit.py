@@ -19,28 +19,28 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
     layout, problems = facts.layout, Problems()
     if layout.is_distilled(config.base.model, facts.denoiser, facts.index, facts.scheduler):
         remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
-        _logger.warning("base.model=%s is distilled: training undoes that, and pictures of few steps blur%s", config.base.model, remedy)
+        _logger.warning("base.model=%s is distilled: training undoes that, and few-step pictures blur%s", config.base.model, remedy)
     problems.found += [*_wrong_sizes(config, facts), *_wrong_method(config.method, method, layout)]
     formula = config.sampling.guidance_formula or method.guidance
     with problems.collect():
         layout.check_formula(formula, facts.denoiser)
     if formula and config.selection.guidances and not formula.scaled:
-        unused = "there is nothing to choose: sampling.guidance is no scale of sampling.guidance_formula"
+        unused = "there is nothing to choose: sampling.guidance_formula does not use sampling.guidance"
         problems.found.append(ConfigError("selection.guidances", unused, expected="a term with scale: guidance, or no guidances"))
     if config.selection.style_guidances and not (formula and formula.splits):
-        unused = "there is nothing to choose: this method's guidance has no scale of its own for the style"
+        unused = "there is nothing to choose: this method's guidance has no separate style scale"
         expected = "a method that has one (split-styleforge), or no style_guidances"
         problems.found.append(ConfigError("selection.style_guidances", unused, expected=expected))
     name = config.sampling.scheduler
     if name is not None and name not in layout.schedulers:
         problems.found.append(
-            ConfigError(f"sampling.scheduler={name}", f"does not go with {layout.title}", expected=f"one of {', '.join(layout.schedulers)}")
+            ConfigError(f"sampling.scheduler={name}", f"does not suit {layout.title}", expected=f"one of {', '.join(layout.schedulers)}")
         )
     if config.training.optimizer == "prodigy" and method.recipe.rates:
         names = ", ".join(name for name, _ in method.recipe.rates)
         problems.found.append(
             ConfigError(
-                "training.optimizer=prodigy", f"finds one rate for all, where {method.name} has factors of it ({names})",
+                "training.optimizer=prodigy", f"estimates a single rate, but {method.name} scales it for some parts ({names})",
                 expected="another optimizer, or method.rate_factors of 1 for these",
             )
         )  # fmt: skip
@@ -58,14 +58,14 @@ def _wrong_sizes(config: RunConfig, facts: BaseFacts) -> Iterator[ConfigError]:
     }  # fmt: skip
     for field, size in asked.items():
         if size != (side, side) and (expected := facts.layout.fitting(size, facts.denoiser, facts.vae)):
-            yield ConfigError(field, f"does not go with {facts.layout.title}", expected=expected)
+            yield ConfigError(field, f"does not suit {facts.layout.title}", expected=expected)
 
 
 def _wrong_method(section: MethodSection, method: Method, layout: Layout) -> Iterator[ConfigError]:
     reads_by_language_model = not layout.ways & TEXT_WAYS
     for field in ("train_text_encoder", "identifier_rows"):
         if getattr(section, field) and reads_by_language_model:
-            yield ConfigError(f"method.{field}", f"{layout.title} keeps its text encoder, a language model, as it is", expected="false")
+            yield ConfigError(f"method.{field}", f"the text encoder of {layout.title}, a language model, stays frozen", expected="false")
     # Text-encoder training that is only the method's default is left out instead, see Trainables.
     if odd := sorted(layout.lacks(method.trains)):
         fitting = [name for name, row in METHODS.items() if not layout.lacks(row.trains)]

@@ -48,7 +48,7 @@ def is_worker(processes: int) -> bool:
     world = world_size()
     if world > 1 and world != processes:
         raise ConfigError(
-            "training.processes", f"is {processes}, and {world} were started (WORLD_SIZE)", expected="the same number, as it is recorded",
+            "training.processes", f"is {processes}, but {world} were started (WORLD_SIZE)", expected="the same number, as it is recorded",
             remedy=f"set training.processes={world}",
         )  # fmt: skip
     return world > 1
@@ -59,7 +59,7 @@ def refuse_external_launcher() -> None:
     if (world := world_size()) > 1:
         raise InputError(
             f"WORLD_SIZE={world}", "a launcher started several processes, and each would do the whole run", expected="one process",
-            remedy="start styleforge by itself; it starts those that training.processes asks for",
+            remedy="start styleforge without a launcher; it starts training.processes itself",
         )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def launch(work: Callable[..., object], arguments: Sequence[Any], processes: int
         how = signal.Signals(-codes[failed]).name if codes[failed] < 0 else f"exit code {codes[failed]}"
         lost = ProcessLost(
             f"process {failed} of the training", f"it died ({how})",
-            remedy="if memory ran out, lower training.batch_size or training.processes; the same command goes on from the last checkpoint",
+            remedy="if memory ran out, lower training.batch_size or training.processes; the same command resumes from the last checkpoint",
         )  # fmt: skip
         raise ours[0] if ours else errors.get(failed) or lost
 

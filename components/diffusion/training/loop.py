@@ -294,7 +294,7 @@ class Trainer:
         found: Checkpoint | None = self.checkpoints.newest()
         if found and (lost := self.candidates.missing(found.step)):
             _logger.warning(
-                "%s: the candidate of step %d is lost; training goes on from before it, and makes it again", self.candidates.folder, lost[0]
+                "%s: the candidate of step %d is lost; training resumes from before it, and makes it again", self.candidates.folder, lost[0]
             )
             found = self.checkpoints.newest(before=lost[0])
         steps = self.accelerator.gather(torch.tensor([found.step if found else 0], device=self.device)).tolist()

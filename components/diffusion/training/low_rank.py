@@ -111,8 +111,8 @@ class LowRank(ParameterSet):
             return
         if weight.element_size() == 1:
             raise InputError(
-                f"{self.part}.{name}", f"is held in {weight.dtype} and began from other singular vectors than this machine finds",
-                expected="the machine that the training began on", remedy="take it up there, or train anew",
+                f"{self.part}.{name}", f"is held in {weight.dtype} and started from other singular vectors than this machine computes",
+                expected="the machine that the training started on", remedy="resume it there, or train again",
             )  # fmt: skip
         for values, sign in ((own, 1), (start, -1)):
             for factor, value in zip((layer.lora_A, layer.lora_B), values, strict=True):
@@ -158,15 +158,15 @@ def _layers_of(part: str, module: torch.nn.Module, field: str, recipe: Recipe, *
         raise ConfigError(
             f"method.lora.{field}",
             f"the {part} has no such layers ({', '.join(lacking)})" + did_you_mean(lacking[0], sorted(endings)),
-            expected="ends of its layers' names",
+            expected="endings of its layers' names",
         )
     if field == "targets" and lora.blocks is not None:
         for block in lora.blocks:
             if not any(_within(name, block) for name in found):
                 raise ConfigError(
-                    f"method.lora.blocks={block}", f"no layer of the {part} that gets an adapter is in it"
+                    f"method.lora.blocks={block}", f"contains no layer of the {part} that gets an adapter"
                     + did_you_mean(block, sorted({prefix for name in found for prefix in _prefixes(name)})),
-                    expected="the beginning of a layer's path, which may hold * and ?",
+                    expected="the start of a layer's path, which may contain * and ?",
                 )  # fmt: skip
         found = {name: layer for name, layer in found.items() if any(_within(name, block) for block in lora.blocks)}
     for name, layer in found.items():

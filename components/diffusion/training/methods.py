@@ -158,8 +158,8 @@ def method_for(config: MethodSection) -> Method:
     if config.strength != 1.0 and trains == {"tokens"}:
         raise ConfigError(
             "method.strength",
-            f"{config.name} learns tokens alone, which the base does not have",
-            expected="1, or a method that moves weights",
+            f"{config.name} learns only tokens, which the base does not have",
+            expected="1, or a method that trains weights",
         )
     recipe = replace(recipe, rates=_rates(config, row, recipe))
     return Method(
@@ -182,9 +182,9 @@ def _check_lora(lora: LoraSection) -> None:
     """Refuse (ConfigError) settings that the kind of adapter does not have."""
     where = f"method.lora.kind={lora.kind}"
     if lora.dora and lora.kind != "lora":
-        raise ConfigError(where, "has no magnitudes apart (dora)", expected="kind lora, or dora: false")
+        raise ConfigError(where, "has no separate magnitudes (dora)", expected="kind lora, or dora: false")
     if lora.init == "pissa" and (lora.kind != "lora" or lora.dora):
-        raise ConfigError("method.lora.init=pissa", "begins plain LoRA alone", expected="kind lora without dora, or init: gaussian")
+        raise ConfigError("method.lora.init=pissa", "initializes only plain LoRA", expected="kind lora without dora, or init: gaussian")
     if lora.kind == "oft" and lora.alpha is not None:
         raise ConfigError("method.lora.alpha", "a rotation has no scale", expected="none with kind oft")
     if lora.kind == "oft" and lora.rank == 1:
@@ -202,7 +202,7 @@ def _check_negative(name: str, trains: frozenset[str], loss: LossSection) -> Non
         )
     if loss.name != "guided":
         raise ConfigError(
-            "method.negative_vectors", f"the loss {loss.name} asks nothing of a negative token", expected="none, or method.loss guided"
+            "method.negative_vectors", f"the loss {loss.name} does not train a negative token", expected="none, or method.loss guided"
         )
 
 
@@ -265,7 +265,7 @@ def _concepts(config: MethodSection, row: Row, *, learnt: bool, negative: bool) 
     sections = config.concepts or TWO_COMPONENTS
     tokens = [section.identifier for section in sections]
     if len(set(tokens)) < len(tokens):
-        raise ConfigError("method.concepts", f"two components have one identifier ({', '.join(tokens)})", expected="one for each")
+        raise ConfigError("method.concepts", f"two components share an identifier ({', '.join(tokens)})", expected="one for each")
     return tuple(_component(section, config, row, _token(section.identifier, learnt=learnt)) for section in sections)
 
 

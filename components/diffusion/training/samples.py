@@ -279,7 +279,7 @@ def _found(file: Path) -> Path:
 
 def _style_sample(style_set: Path, manifest: dict[str | None, dict[str, str | None]], path: str, concept: Concept, split: Path) -> Sample:
     if path not in manifest:
-        raise InputError(str(split), f"names {path}, which the manifest does not hold", expected="the split of this very style set")
+        raise InputError(str(split), f"names {path}, which is not in the manifest", expected="the split of this very style set")
     row = manifest[path]
     caption, templates = row.get("caption"), (concept.prompt, *concept.more_prompts)
     negative = (concept.token, concept.negative) if concept.negative else None
@@ -298,7 +298,7 @@ def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
             continue
         file = Path(aux) / str(row["file_name"])
         if not file.is_file():
-            raise InputError(str(file), "the Aux picture is listed but missing", expected="every picture of metadata.jsonl")
+            raise InputError(str(file), "the Aux picture is listed but missing", expected="every picture in metadata.jsonl")
         text = row.get("text")
         template = concept.aux_prompt
         found.append(Sample(digest_file(file), file, fill_prompt(template, text), weight, (template,), text, template))

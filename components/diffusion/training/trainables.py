@@ -218,7 +218,7 @@ class Trainables:
             raise InputError(where, f"{'lacks' if odd[0] in wanted else 'holds'} {odd[0]}", expected="exactly what its method trains")
         for name, value in wanted.items():
             if value.shape != tensors[name].shape:
-                raise InputError(where, f"{name} has shape {list(tensors[name].shape)}", expected=f"{list(value.shape)}, as the base")
+                raise InputError(where, f"{name} has shape {list(tensors[name].shape)}", expected=f"{list(value.shape)}, as in the base")
         for found in self.sets:
             found.begin_from({name: tensors[name] for name in found.origin()})
         if self.initial and any(found.origin() for found in self.sets):

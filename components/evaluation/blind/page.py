@@ -51,7 +51,7 @@ def write_blind(out: Path, page: BlindPage) -> dict[str, Any]:
     """
     if (out.exists() or out.is_symlink()) and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(
-            f"--out {out}", "is there already, and answers may have been given to it", expected="a new or empty folder",
+            f"--out {out}", "already exists, and people may have answered it", expected="a new or empty folder",
             remedy="choose another place, or remove it first",
         )  # fmt: skip
     rng = np.random.default_rng(derive_seed(page.seed, "blind", "sides"))

@@ -69,7 +69,7 @@ def match_models(first: Sequence[Candidate], second: Sequence[Candidate], count:
     if not shared:
         raise InputError(
             "blind", "the two have no prompt in common", expected="images of the same prompts",
-            remedy="take runs with the same sampling.bank, or draw the same prompts with `styleforge sample`",
+            remedy="use runs with the same sampling.bank, or draw the same prompts with `styleforge sample`",
         )  # fmt: skip
     rng = np.random.default_rng(derive_seed(seed, "blind", "prompts"))
     order = rng.permutation(len(shared))

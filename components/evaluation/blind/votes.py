@@ -39,7 +39,7 @@ def read_key(file: Path) -> dict[str, Any]:
             return key
     except (KeyError, TypeError, ValueError):
         pass
-    raise InputError(str(file), "is no key of a blind page", expected=f"the {KEY} that lies beside the page")
+    raise InputError(str(file), "is not the key of a blind page", expected=f"the {KEY} that lies beside the page")
 
 
 def read_answers(key: Mapping[str, Any], files: Sequence[Path]) -> list[Answers]:
@@ -52,7 +52,7 @@ def read_answers(key: Mapping[str, Any], files: Sequence[Path]) -> list[Answers]
             answers = _answers(file, str(key["page"]), pairs)
             if twin := next((other for other in found if other.person == answers.person), None):
                 problem = f"is by the same person as {twin.file}"
-                raise InputError(str(file), problem, expected="one file a person", remedy="give the later of the two alone")
+                raise InputError(str(file), problem, expected="one file per person", remedy="give only the later of the two")
             found.append(answers)
     problems.raise_all()
     return found
@@ -143,9 +143,9 @@ def _answers(file: Path, page: str, pairs: set[int]) -> Answers:
         if type(pair) is not int or choice not in ("left", "right"):
             raise InputError(where, f"is {json.dumps(row, ensure_ascii=False)[:80]}", expected='such as {"pair": 0, "choice": "left"}')
         if pair not in pairs:
-            raise InputError(where, f"is about pair {pair}, which the key does not know", expected=f"one of its {len(pairs)} pairs")
+            raise InputError(where, f"is about pair {pair}, which is not in the key", expected=f"one of its {len(pairs)} pairs")
         if pair in choices:
-            raise InputError(where, f"is the second about pair {pair}", expected="one answer a pair")
+            raise InputError(where, f"is the second about pair {pair}", expected="one answer per pair")
         choices[pair] = str(choice)
     if not choices:
         raise InputError(str(file), "holds no answer yet", expected="at least one", remedy="leave it out")

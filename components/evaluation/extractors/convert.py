@@ -49,9 +49,9 @@ def convert(network: Network, file: Path, out: Path | None = None) -> Path:
 
     out = out or file.with_suffix(".safetensors")
     if out.suffix != ".safetensors":
-        raise InputError(f"--out {out}", "no .safetensors file", expected="a name that ends in .safetensors")
+        raise InputError(f"--out {out}", "not a .safetensors file", expected="a name that ends in .safetensors")
     if out.resolve() == file.resolve():
-        raise InputError(str(file), "would be replaced by what is written", remedy="name another file with --out")
+        raise InputError(str(file), "would be overwritten by the output", remedy="choose another file with --out")
     published = _PUBLISHED[network]
     content = published.select(read_checkpoint(file, network, published.hint))
     if not isinstance(content, Mapping):

@@ -51,8 +51,8 @@ class Source:
         try:
             return loader(str(self.folder or self.model), revision=self.revision, **options)
         except ImportError as error:
-            problem = f"{self.what} that needs a package which is not installed ({first_line(error)})"
-            raise InputError(self.where, problem, remedy="install it, or take another model") from error
+            problem = f"{self.what} that needs a package that is not installed ({first_line(error)})"
+            raise InputError(self.where, problem, remedy="install it, or use another model") from error
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = first_line(error)
             if isinstance(error, ConnectionError) or "connect" in reason.lower() or "offline" in reason.lower():

@@ -147,7 +147,7 @@ def comment_body(results: Path, forge: GitHub | GitLab) -> str:
             text = text.replace("](grid.png)", f"]({forge.picture(summary.parent.name, grid)})", 1)
         sections.append(text.strip())
     if not sections:
-        raise ValueError(f"{results}: no folder in it has a summary.md")
+        raise ValueError(f"{results}: no subfolder has a summary.md")
     body = "\n\n".join([MARKER, "## StyleForge", *sections])
     return body if len(body) <= LONGEST else body[:LONGEST] + "\n\n… cut off: the rest is in the job's log and files."
 

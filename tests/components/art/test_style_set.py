@@ -74,7 +74,7 @@ def test_a_reference_of_some(registry: Registry, tmp_path: Path) -> None:
 
 
 def test_a_pool_of_nobody(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names lines alone"):
+    with pytest.raises(InputError, match="names only lines"):
         render_style_set(FAMILIES["lines"], [], tmp_path / "set", SIZES)
 
 
@@ -98,7 +98,7 @@ def test_nothing_is_half_written(registry: Registry, tmp_path: Path, monkeypatch
     expected = {
         "broken drawing": "@iconify-json/lines: key: does not render",
         "few pictures": "lines: has 0 pictures of the role character",
-        "absent package": "boxes@1.0.0 is not here",
+        "absent package": "boxes@1.0.0 is not installed",
         "no resvg": r"styleforge\[art\]",
     }
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -111,7 +111,7 @@ def test_overview(registry: Registry) -> None:
     fetch([FAMILIES["noto"], FAMILIES["lines"]])
     rows = {row["name"]: row for row in describe_families()}
     assert (rows["lines"]["here"], rows["lines"]["pictures"], rows["lines"]["license"]) == (True, 30, "MIT")
-    assert (rows["boxes"]["here"], rows["boxes"]["pictures"], rows["boxes"]["problem"]) == (False, None, "is not here")
+    assert (rows["boxes"]["here"], rows["boxes"]["pictures"], rows["boxes"]["problem"]) == (False, None, "is not installed")
 
 
 @pytest.mark.slow

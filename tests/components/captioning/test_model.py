@@ -109,8 +109,8 @@ def no_processor(folder: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "pickled": (without_weights, ["no safetensors", "pickled", "save_pretrained"]),
-    "a CLIP": (another_kind, ["a clip: no model that turns pictures into text", "image-to-text"]),
-    "its own code": (own_code, ["a mine with code of its own, which is not run"]),
+    "a CLIP": (another_kind, ["a clip: not a model that turns pictures into text", "image-to-text"]),
+    "its own code": (own_code, ["a mine with its own code, which is not run"]),
     "no JSON": (no_json, ["config.json cannot be read"]),
     "no configuration": (no_config, ["has no config.json"]),
     "missing weights": (missing_weights, ["lacks", "of its weights, such as", "layers.0"]),
@@ -135,7 +135,7 @@ def test_places_that_hold_no_model(tmp_path: Path) -> None:
     for model, revision, message in (
         ("./gone", None, "no such file or folder"), (str(tmp_path / "model.safetensors"), None, "is a file"),
         ("owner/name", None, "captions.revision: missing for the hub model owner/name"), ("owner/name", "main", "does not pin"),
-        ("pocket", None, "no model that turns pictures into text"),
+        ("pocket", None, "not a model that turns pictures into text"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             check_captioner(model, revision)

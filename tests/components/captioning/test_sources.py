@@ -52,7 +52,7 @@ def test_refusals(llava: Path, tmp_path: Path) -> None:
         (
             403,
             "GatedRepo",
-            ["2 captions.model=someone/vlm: the hub gives it only", "Accept the licence at https://huggingface.co/someone/vlm", "HF_TOKEN"],
+            ["2 captions.model=someone/vlm: the hub restricts it", "Accept the licence at https://huggingface.co/someone/vlm", "HF_TOKEN"],
         ),
         (404, "RepoNotFound", ["2 captions.model=someone/vlm: not on the hub"]),
         (404, "RevisionNotFound", [f"2 captions.model=someone/vlm: not on the hub at {REVISION}"]),

@@ -40,10 +40,10 @@ def test_sound_cluster() -> None:
         ({"denied_useful": ["create pods"]}, "further rights", False, "may not create pods"),
         ({"denied_runner": ["list pods"]}, "rights of runner", True, "may not list pods"),
         ({"accounts": ["runner"]}, "service accounts", True, "missing: step"),
-        ({"accounts": None}, "service accounts", False, "may not be listed"),
+        ({"accounts": None}, "service accounts", False, "no permission to list"),
         ({"priorities": []}, "priority classes", True, "missing: gpu"),
-        ({"priorities": None}, "priority classes", False, "may not be listed"),
-        ({"nodes": None}, "nodes", False, "may not be listed"),
+        ({"priorities": None}, "priority classes", False, "no permission to list"),
+        ({"nodes": None}, "nodes", False, "no permission to list"),
         ({"nodes": []}, "nodes for scan", True, "none of 0 fits"),
         ({"trials": None}, "admission", False, "may not create pods"),
     ],
@@ -79,7 +79,7 @@ def test_pods_that_ask_the_same_are_one_row() -> None:
 def test_no_gpu_node_and_no_autoscaler() -> None:
     check = node_check(plan("fine_tune", **GPU), [node("cpu-1"), node("gpu-1", labels={"pool": "gpu"})], [], [])
     assert not check.ok and check.needed
-    assert "none of 2 fits; nearest is gpu-1, which has no nvidia.com/gpu. No autoscaler" in check.detail
+    assert "none of 2 fits; the closest is gpu-1, which has no nvidia.com/gpu. No autoscaler" in check.detail
     assert "device plugin" in check.remedy
 
 
@@ -94,7 +94,7 @@ def test_assumed_pool_that_does_not_fit_says_why() -> None:
     taints = [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]
     check = node_check(plan("fine_tune", **GPU), [], [node("assumed", labels={"pool": "gpu"}, taints=taints, gpu="1")], [])
     assert not check.ok
-    assert "the assumed pool assumed taint nvidia.com/gpu:NoSchedule is not tolerated" in check.detail
+    assert "the assumed pool assumed has the taint nvidia.com/gpu:NoSchedule, which is not tolerated" in check.detail
 
 
 @pytest.mark.parametrize(("size", "needed"), [(0, False), (3, True)])

@@ -105,10 +105,10 @@ def test_broken_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text
 def test_outside_of_a_pod_the_context_counts(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert connect(Access(context="test", incluster=True)).context == "test"
-    with pytest.raises(InputError, match="no pod"):
+    with pytest.raises(InputError, match="not a pod"):
         connect(Access(incluster=True))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    with pytest.raises(InputError, match="no pod"):
+    with pytest.raises(InputError, match="not a pod"):
         connect(Access(context="test", incluster=True))
 
 

@@ -73,8 +73,8 @@ def test_addresses(web: FakeApi) -> None:
 
 def test_buckets(web: FakeApi) -> None:
     assert in_cluster.artifacts("s3://bucket/prefix", web.url) == {"ok": True, "said": "s3://bucket/prefix"}
-    assert in_cluster.artifacts("s3://gone", web.url) == {"ok": False, "said": "s3://gone: there is no such bucket"}
-    assert in_cluster.artifacts("abfs://container", None) == {"ok": None, "said": "abfs: not looked at"}
+    assert in_cluster.artifacts("s3://gone", web.url) == {"ok": False, "said": "s3://gone: no such bucket"}
+    assert in_cluster.artifacts("abfs://container", None) == {"ok": None, "said": "abfs: not checked"}
     assert in_cluster.artifacts(None, None) is None
 
 

@@ -71,5 +71,5 @@ def test_a_pod_in_kubeflows_words() -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_said(pod: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConfigError, match=f"{named} cannot be said to Kubeflow"):
+    with pytest.raises(ConfigError, match=f"{named} has no Kubeflow equivalent"):
         of(pod=pod)

@@ -77,15 +77,15 @@ def test_reasons_are_named() -> None:
     asking = pod(limits={"nvidia.com/gpu": "2"}, requests={"cpu": "500m"}, nodeSelector={"pool": "cpu"})
     assert misfits(asking, gpu) == [
         "has no label pool=cpu",
-        "taint nvidia.com/gpu=present:NoSchedule is not tolerated",
-        "has 1 nvidia.com/gpu, and 2 is asked for",
+        "has the taint nvidia.com/gpu=present:NoSchedule, which is not tolerated",
+        "has 1 nvidia.com/gpu, but 2 is requested",
     ]
     assert misfits(pod(limits={"nvidia.com/gpu": "1"}), node()) == ["has no nvidia.com/gpu"]
-    assert misfits(pod(requests={"memory": "32Gi"}), node()) == ["has 16 GiB memory, and 32 GiB is asked for"]
+    assert misfits(pod(requests={"memory": "32Gi"}), node()) == ["has 16 GiB memory, but 32 GiB is requested"]
 
 
 def test_cordoned_and_unready_nodes_take_no_pods() -> None:
-    assert misfits(pod(), node(unschedulable=True)) == ["taint node.kubernetes.io/unschedulable:NoSchedule is not tolerated"]
+    assert misfits(pod(), node(unschedulable=True)) == ["has the taint node.kubernetes.io/unschedulable:NoSchedule, which is not tolerated"]
     broken = node()
     broken["status"]["conditions"][0]["status"] = "Unknown"
     assert misfits(pod(), broken) == ["is not ready"]
@@ -105,7 +105,7 @@ def test_pool_becomes_the_node_that_would_come() -> None:
     )
     assert made["spec"]["taints"] == [GPU_TAINT]
     asking = pod(limits={"nvidia.com/gpu": "1"}, nodeSelector={"pool": "gpu"})
-    assert misfits(asking, made) == ["taint nvidia.com/gpu=present:NoSchedule is not tolerated"]
+    assert misfits(asking, made) == ["has the taint nvidia.com/gpu=present:NoSchedule, which is not tolerated"]
     assert misfits({**asking, "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]}, made) == []
 
 

@@ -65,7 +65,7 @@ def test_account_without_rights(api: FakeApi) -> None:
     api.answers["POST", f"{REVIEWS}/selfsubjectaccessreviews"] = no
     report = examine_cluster(Target(stack="s", namespace="ns", runner="runner", pods=(plan("scan"),)))
     assert _failed(report) == ["rights"]
-    assert report.checks[-1].detail == "left out: Jobs may not be created"
+    assert report.checks[-1].detail == "skipped: no permission to create Jobs"
     assert not report.unreachable
 
 
@@ -100,13 +100,13 @@ def test_credentials_that_have_run_out(api: FakeApi) -> None:
     api.answers["GET", "/version"] = status(401, "Unauthorized")
     report = examine_cluster(TARGET)
     assert _failed(report) == ["API server"] and not report.unreachable
-    assert "run out" in report.checks[-1].remedy
+    assert "expired" in report.checks[-1].remedy
 
 
 def test_probe_is_left_out_where_no_node_takes_it(api: FakeApi) -> None:
     report = examine_cluster(Target(stack="s", namespace="ns", pods=(plan("scan", requests={"cpu": "64"}),)))
     assert _failed(report) == ["nodes for scan"]
-    assert report.checks[-1].detail == "left out: no node would take it"
+    assert report.checks[-1].detail == "skipped: no node fits it"
     assert "/apis/batch/v1/namespaces/ns/jobs" not in api.methods("POST")
 
 

@@ -112,9 +112,9 @@ def test_answer_comes_out_of_the_log(api: FakeApi) -> None:
         ({"waiting": {"reason": "ErrImageNeverPull", "message": "not present with pull policy of Never"}}, [], "pull policy of Never"),
         ({"waiting": {"reason": "InvalidImageName", "message": "couldn't parse"}}, [], "InvalidImageName"),
         ({"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}, [], 'secret "s" not found'),
-        ({"waiting": {"reason": "ContainerCreating"}}, ["MountVolume.SetUp failed"], "MountVolume.SetUp failed; out of time"),
-        ({"running": {}}, [], "it started; out of time"),
-        ({}, [], "it finds no node: 0/1 nodes are available; out of time"),
+        ({"waiting": {"reason": "ContainerCreating"}}, ["MountVolume.SetUp failed"], "MountVolume.SetUp failed; timed out"),
+        ({"running": {}}, [], "it started; timed out"),
+        ({}, [], "no node fits it: 0/1 nodes are available; timed out"),
     ],
 )
 def test_what_keeps_it_from_starting(api: FakeApi, state: Json, events: list[str], words: str) -> None:
@@ -213,5 +213,5 @@ def test_code_may_come_another_way_and_records_may_lie_on_the_node() -> None:
 
 
 def test_no_answer_is_one_cross() -> None:
-    (check,) = outcome_checks(TARGET, module.Outcome(problem="the image cannot be had", remedy="push it", image="image:1"))
-    assert (check.ok, check.detail, check.remedy) == (False, "image:1: the image cannot be had", "push it")
+    (check,) = outcome_checks(TARGET, module.Outcome(problem="the image cannot be pulled", remedy="push it", image="image:1"))
+    assert (check.ok, check.detail, check.remedy) == (False, "image:1: the image cannot be pulled", "push it")

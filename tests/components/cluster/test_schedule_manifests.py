@@ -136,8 +136,8 @@ def test_no_variable_gets_in(text: str) -> None:
         ({"name": "a.b"}, "a.b"), ({"cron": "never"}, "--cron"), ({"time_zone": "Mars/Olympus"}, "--time-zone"), ({"image": ""}, "--image"),
         ({"image": "a b"}, "--image"), ({"service_account": " "}, "--service-account"), ({"namespace": ""}, "--namespace"),
         ({"claim": "my home"}, "--home-claim"), ({"requests": "gpu=1"}, "--requests"), ({"requests": "cpu"}, "--requests"),
-        ({"requests": "cpu=many"}, "'cpu=many' is none"), ({"requests": "cpu=0"}, "--requests"), ({"requests": ""}, "--requests"),
-        ({"requests": "cpu=1,cpu=2"}, "'cpu=2' is none"),
+        ({"requests": "cpu=many"}, "'cpu=many' is not valid"), ({"requests": "cpu=0"}, "--requests"), ({"requests": ""}, "--requests"),
+        ({"requests": "cpu=1,cpu=2"}, "'cpu=2' is not valid"),
     ],
 )  # fmt: skip
 def test_what_is_refused(change: dict[str, Any], named: str) -> None:
@@ -172,7 +172,7 @@ def travels(*overrides: str, source: str = "s3://bucket", volumes: list[str] = V
 )  # fmt: skip
 def test_a_path_of_this_machine_is_refused(override: str) -> None:
     setting, _, value = override.partition("=")
-    with pytest.raises(InputError, match="a path of this machine, which the pod does not have") as caught:
+    with pytest.raises(InputError, match="a path on this machine, which the pod does not have") as caught:
         travels(override)
     assert caught.value.where == f"{setting}={value}" and "/var/lib/styleforge" in caught.value.expected
 

@@ -68,9 +68,9 @@ def test_ablations_share_equal_cells_and_keep_to_their_styles_and_seeds(tmp_path
     [
         ({"stiles": []}, "unknown key stiles (did you mean styles?)"),
         ({"seeds": []}, "seeds"),
-        ({"seeds": [0, 0]}, "seeds: 0 is there twice"),
-        ({"styles": [{"name": "all"}]}, "styles: all is there twice"),
-        ({"methods": [{"name": "dreambooth"}, {"name": "dreambooth"}]}, "dreambooth is there twice"),
+        ({"seeds": [0, 0]}, "seeds: 0 appears twice"),
+        ({"styles": [{"name": "all"}]}, "styles: all appears twice"),
+        ({"methods": [{"name": "dreambooth"}, {"name": "dreambooth"}]}, "dreambooth appears twice"),
         ({"methods": [{"name": "dreamboth"}]}, "method.name"),
         ({"methods": [{"name": "single", "like": "dreambooth"}]}, "there is no dreambooth (did you mean single?)"),
         ({"methods": [{"name": "dreambooth", "set": {"seed": 3}}]}, "methods.0.set: seed must be the same for all"),
@@ -81,7 +81,7 @@ def test_ablations_share_equal_cells_and_keep_to_their_styles_and_seeds(tmp_path
         ({"claims": [{"name": "c", "better": "singel", "than": ["dreambooth"]}]}, "claims.0: there is no singel (did you mean single?)"),
         ({"claims": [{"name": "c", "better": "single", "than": ["single"]}]}, "single is compared with itself"),
         ({"claims": [{"name": "c", "metric": "fid", "better": "single", "than": ["dreambooth"]}]}, "claims.0.metric"),
-        ({"run": "https://user:secret@host/run.yaml"}, "no user name"),
+        ({"run": "https://user:secret@host/run.yaml"}, "a user name"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -36,14 +36,14 @@ def test_a_machine_without_accelerator_works_on_the_cpu(value: str, monkeypatch:
 @needs_no_gpu
 def test_a_device_that_is_asked_for_and_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "cuda")
-    with pytest.raises(ConfigError, match=r"^STYLEFORGE_DEVICE=cuda: torch .* cannot use it here \(.+\)\. `styleforge doctor` tells"):
+    with pytest.raises(ConfigError, match=r"^STYLEFORGE_DEVICE=cuda: torch .* cannot use it here \(.+\)\. `styleforge doctor` shows"):
         default_device()
 
 
 @pytest.mark.parametrize("value", ["gpu", "cuda:1", "meta"])
 def test_a_word_that_is_no_device_is_an_error(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, value)
-    with pytest.raises(ConfigError, match=f"^STYLEFORGE_DEVICE={value}: no kind of device; expected one of cpu, cuda, mps, xpu"):
+    with pytest.raises(ConfigError, match=f"^STYLEFORGE_DEVICE={value}: not a kind of device; expected one of cpu, cuda, mps, xpu"):
         default_device()
 
 
@@ -89,7 +89,7 @@ def test_drivers_that_are_too_old(driver: str, cuda: str, oldest: int | None) ->
         ("", (f"580.1, {L4}",), None, False, False, "torch is built without CUDA"),
         ("cuda", (f"570.1, {L4}",), "13.0", False, True, "driver 570.1 is too old"),
         ("cuda", (), "13.0", False, True, "no GPU answers nvidia-smi, but STYLEFORGE_DEVICE=cuda"),
-        ("gpu", (), "13.0", False, True, "STYLEFORGE_DEVICE=gpu: no kind of device"),
+        ("gpu", (), "13.0", False, True, "STYLEFORGE_DEVICE=gpu: not a kind of device"),
     ],
 )  # fmt: skip
 def test_the_doctor_says_what_keeps_torch_from_the_gpu(

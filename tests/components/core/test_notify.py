@@ -34,7 +34,7 @@ def test_a_refusal_is_a_warning_without_the_address(hook: Hook, status: int, cap
 def test_a_slow_webhook_is_left(hook: Hook, caplog: pytest.LogCaptureFixture) -> None:
     hook.delay = 2.0
     assert not notify("hello", seconds=0.2)
-    assert "did not take a message (ReadTimeout)" in caplog.text
+    assert "did not accept a message (ReadTimeout)" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/secret-part", "secret-part", "file:///secret-part", "http://[secret-part"])
@@ -43,7 +43,7 @@ def test_an_address_that_leads_nowhere_is_a_warning(
 ) -> None:
     monkeypatch.setenv(WEBHOOK_VARIABLE, address.format(port=free_port()))
     assert not notify("hello")
-    assert "did not take a message" in caplog.text and "secret-part" not in caplog.text
+    assert "did not accept a message" in caplog.text and "secret-part" not in caplog.text
 
 
 def test_without_an_address_nothing_happens(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

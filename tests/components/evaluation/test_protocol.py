@@ -63,7 +63,7 @@ def test_what_must_be_equal_differs_with_the_bank_and_the_reference(
 
 def test_another_extractor_is_refused(scored: tuple[Path, dict[str, Any]], finished_run: FinishedRun, tmp_path: Path) -> None:
     other = Extractors(ClipEncoder(str(tiny_clip_folder(tmp_path / "other", seed=9))))
-    with pytest.raises(InputError, match="is not the network that the scores"):
+    with pytest.raises(InputError, match="is not the network that computed the scores"):
         score_again(scored[0], finished_run.root / "style", ["sks"], tmp_path / "again", extractors=other)
     assert not (tmp_path / "again").exists()
 

@@ -83,7 +83,7 @@ def test_what_cannot_be_measured_is_said(settings: ScoringSection, images: dict[
     assert found["methods"]["restyled"]["style_score"] is None and "too few images" in found["notes"][0]
     likeness = found["methods"]["restyled"]["likeness"]
     assert (likeness["low"], likeness["high"], likeness["n"]) == (None, None, 1)
-    assert "no StyleRef" in Judge(settings).score(images, [])["notes"][0]
+    assert "StyleRef is not available" in Judge(settings).score(images, [])["notes"][0]
     assert Judge.of(Path("nowhere")).settings == ScoringSection()
 
 

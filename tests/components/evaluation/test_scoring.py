@@ -182,7 +182,7 @@ def test_kd_is_kid_in_other_features(finished_run: FinishedRun, clip_folder: Pat
 
 def test_a_reference_that_holds_a_picture_of_styleref_is_refused(finished_run: FinishedRun, clip_folder: Path) -> None:
     own = style_ref(finished_run)
-    with pytest.raises(InputError, match="holds images of StyleRef"):
+    with pytest.raises(InputError, match="contains images of StyleRef"):
         run_score(finished_run, clip_folder, reference=[*finished_run.reference, own.paths[2]], style_ref=own)
 
 

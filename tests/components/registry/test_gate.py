@@ -146,11 +146,11 @@ def test_rights_are_a_rule_beside_the_scores() -> None:
     found = judge(asked, {**scores, "rights": rows}, None)
     assert found.verdict == "pass" and found.rules[-1].message.endswith("2 images under CC-BY-SA-4.0, CC0-1.0; share-alike: CC-BY-SA-4.0")
     found = judge(asked, {**scores, "rights": [*rows, {"path": "c.png"}, {"path": "d.png", "license": "MIT", "author": "Bob"}]}, None)
-    assert found.verdict == "refuse" and "2 of 4 images may not train" in found.rules[-1].message
+    assert found.verdict == "refuse" and "2 of 4 images may not be trained on" in found.rules[-1].message
     assert "c.png: has no license" in found.listing() and "d.png: its license MIT is not among" in found.listing()
     for missing in (None, []):
         found = judge(asked, {**scores, "rights": missing}, None)
-        assert found.verdict == "refuse" and "records no rights" in found.rules[-1].message
+        assert found.verdict == "refuse" and "no record of the rights" in found.rules[-1].message
     # Where no rule asks, nobody looks.
     assert len(judge(validate_model(GateConfig, rules, "gate.yaml"), {**scores, "rights": [{"path": "c.png"}]}, None).rules) == 1
 
@@ -161,8 +161,8 @@ def test_rights_are_a_rule_beside_the_scores() -> None:
         ({"metric": "kid"}, "exactly one of at_most and at_least"),
         ({"metric": "kid", "at_most": 1, "at_least": 0}, "exactly one of at_most and at_least"),
         ({"metric": "n", "against": "base", "at_least": 1}, "number of pictures"),
-        ({"metric": "drift_kid", "against": "base", "at_most": 1}, "measured to the base already"),
-        ({"metric": "drift_clip_t", "against": "champion", "at_least": 1}, "against the base or against a number"),
+        ({"metric": "drift_kid", "against": "base", "at_most": 1}, "already relative to the base"),
+        ({"metric": "drift_clip_t", "against": "champion", "at_least": 1}, "compared with the base or a number"),
         ({"metric": "kid", "at_mots": 1}, "did you mean"),
     ],
 )
@@ -174,7 +174,7 @@ def test_rules_that_make_no_sense_are_refused(rule: dict[str, Any], message: str
 def test_the_gate_that_ships_loads_and_a_file_at_fault_is_named(tmp_path: Path) -> None:
     assert load_gate(builtin_config("gate")).rules
     (tmp_path / "gate.yaml").write_text("rules: [{metric: kid, at_most: 1}]\nrights: {licenses: [GPL]}")
-    with pytest.raises(ConfigError, match=r"gate\.yaml: rights\.licenses: GPL: no SPDX id"):
+    with pytest.raises(ConfigError, match=r"gate\.yaml: rights\.licenses: GPL: not an SPDX id"):
         load_gate(tmp_path / "gate.yaml")
     (tmp_path / "gate.yaml").write_text("rules: []")
     with pytest.raises(ConfigError, match=r"gate\.yaml"):

@@ -75,5 +75,5 @@ def test_votes_on_another_model_and_a_damaged_tag_are_refused(shelf: Shelf, vers
 
 @pytest.mark.parametrize("against", ["base", "champion"])
 def test_votes_are_held_against_a_number(against: str) -> None:
-    with pytest.raises(ConfigError, match="held against a number"):
+    with pytest.raises(ConfigError, match="compared with a number"):
         gate({**LIMIT, "against": against})

@@ -56,7 +56,7 @@ def test_rights_are_asked_for_only_by_a_rule_and_all_that_lack_them_are_named(tm
     # The reference is only measured by.
     assert failing(report) == {"rights": ["style_ref/00.png", "style_ref/01.png"]} and not report.passed
     assert [failure.reason for failure in rule(report, "rights").failures] == [
-        "has no license", "its license CC-BY-4.0 asks to name the author, and there is none",
+        "has no license", "its license CC-BY-4.0 requires an author, and none is named",
     ]  # fmt: skip
     grant(source, {"style_ref/00.png": granted, "style_ref/01.png": granted})
     scan(source, tmp_path / "set", aux="curated", rights=True)
@@ -174,7 +174,7 @@ def test_missing_reference_animation_and_passed_over_files_warn(tmp_path: Path) 
     report = validate(tmp_path, source, needs_roles=False)
     assert report.passed
     assert failing(report) == {"single_frame": ["style_ref/moving.gif"], "nothing_passed_over": ["notes.txt"], "reference_given": []}
-    assert any("FID and KID rest on the StyleRef pictures" in warning for warning in report.warnings)
+    assert any("FID and KID use the StyleRef pictures" in warning for warning in report.warnings)
 
 
 def test_the_page_is_self_contained_and_the_result_is_reproducible(tmp_path: Path, source: Path) -> None:

@@ -103,5 +103,5 @@ def test_a_challenger_that_keeps_no_protocol_cannot_be_compared_across(world: Wo
     model = tmp_path / "model-1-old"
     (model / "evaluation" / "protocol.json").unlink()
     register_model(world.tracking, name="m", alias="x", experiment="e", model=model, params={}, tags={"style": "x"}, scores={})
-    with pytest.raises(GateRefused, match="does not keep what it was scored on"):
+    with pytest.raises(GateRefused, match="has no record of what it was scored on"):
         world.promote("m/2")

@@ -64,7 +64,7 @@ def test_what_has_no_place_is_refused(bases: dict[str, Path], name: str) -> None
     family = load_bundle(bases["sd1"], device="cpu").family
     parts = {part: dict(network.state_dict()) for part, network in family.parts.items()}
     parts["unet"][name] = torch.zeros(1)
-    with pytest.raises(InputError, match="has no place in a one-file checkpoint"):
+    with pytest.raises(InputError, match="does not fit a one-file checkpoint"):
         rename(parts, {part: network.config for part, network in family.parts.items()}, FILE_KINDS[1])
 
 

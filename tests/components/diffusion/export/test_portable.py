@@ -37,7 +37,7 @@ def test_every_other_format_is_refused_with_those_that_there_are(
 ) -> None:  # fmt: skip
     model = open_model(trained(name) if name else tiny_base)
     assert formats_of(model) == formats
-    why = f"method {name} has no .*expected --format {' or '.join(formats)}" if name else "nothing is recorded of what it trained"
+    why = f"method {name} has no .*expected --format {' or '.join(formats)}" if name else "what it trained is not recorded"
     for wanted in FORMATS:
         if wanted in formats:
             check_format(model, wanted, "export x")
@@ -271,7 +271,7 @@ def test_a_strength_lies_between_the_base_and_the_model(trained: Trained, tmp_pa
     ("name", "target", "message"),
     [
         ("lora", "a1111-lora", "programs that load this file have a strength of their own; expected --format diffusers or single"),
-        ("textual-inversion", "diffusers", "it trained new tokens alone, which the base does not have; expected a strength of 1"),
+        ("textual-inversion", "diffusers", "it trained only new tokens, which the base does not have; expected a strength of 1"),
     ],
 )  # fmt: skip
 def test_a_strength_that_a_format_does_not_have(trained: Trained, name: str, target: str, message: str) -> None:

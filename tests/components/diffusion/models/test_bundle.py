@@ -93,7 +93,7 @@ def test_what_is_no_model_is_refused(copy: Path, tmp_path: Path) -> None:
     edit(copy / "model_index.json", _class_name="KandinskyPipeline")
     refused(copy, "KandinskyPipeline")
     (tmp_path / "notes.txt").write_text("x")
-    refused(tmp_path / "notes.txt", r"\.txt file is no model")
+    refused(tmp_path / "notes.txt", r"\.txt file is not a model")
     refused(tmp_path, r"no model_index\.json")
     for missing in (tmp_path / "nowhere", "neither-a-folder-nor-an-id"):
         refused(missing, "no such file or folder")
@@ -156,7 +156,7 @@ def test_a_fetched_hub_model_is_checked_like_any_folder(copy: Path, monkeypatch:
     assert isinstance(patterns, list)
     assert not any(pattern.endswith((".bin", ".ckpt", "*")) for pattern in patterns)
     (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(InputError, match="what is not safetensors was not fetched: pickled weights can run code"):
+    with pytest.raises(InputError, match="only safetensors were fetched: pickled weights can run code"):
         locate("someone/some-model", "0" * 40)
     shutil.rmtree(copy / "vae")
     with pytest.raises(InputError, match="no VAE"):

@@ -357,7 +357,7 @@ def test_other_programs_formats_are_refused(flow_bases: dict[str, Path], tmp_pat
     (tmp_path / "model" / "styleforge.json").write_text(json.dumps(card))
     model = open_model(tmp_path / "model")
     assert formats_of(model) == ["diffusers"]
-    with pytest.raises(InputError, match=r"one file of Stable Diffusion 3/3\.5 is not written here"):
+    with pytest.raises(InputError, match=r"cannot write Stable Diffusion 3/3\.5 as one file"):
         check_format(model, "single-file", "--format")
 
 

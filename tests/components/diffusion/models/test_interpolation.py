@@ -63,6 +63,6 @@ def test_a_recipe_names_it_where_it_is_not_1() -> None:
     recipe = method_for(MethodSection(name="lora", strength=0.5)).recipe
     assert Recipe.from_json(recipe.as_json()) == recipe and recipe.strength == 0.5
     assert "strength" not in method_for(MethodSection(name="lora")).recipe.as_json()
-    with pytest.raises(ConfigError, match=r"method\.strength: textual-inversion learns tokens alone") as caught:
+    with pytest.raises(ConfigError, match=r"method\.strength: textual-inversion learns only tokens") as caught:
         method_for(MethodSection(name="textual-inversion", strength=0.5))
     assert caught.value.exit_code == 2

@@ -106,7 +106,7 @@ def test_a_file_without_a_part_or_a_weight_is_refused(checkpoint: Callable[[str]
         (["lora_unet_down_blocks_0.lora_up.weight"], "this is a LoRA"),
         (["emb_params"], "textual-inversion embedding"),
         (["model.diffusion_model.x", "first_stage_model.x", "conditioner.embedders.0.model.x"], "refiner"),
-        (["something.else"], r"no checkpoint that is known here \(its tensors: something\.else, …\)"),
+        (["something.else"], r"not a known checkpoint \(its tensors: something\.else, …\)"),
     ],
 )
 def test_what_is_no_base_is_named(tmp_path: Path, names: list[str], pattern: str) -> None:
@@ -161,10 +161,10 @@ def test_what_does_not_fit_a_file_is_refused(checkpoint: Callable[[str], Path], 
     configuration(bases["sdxl"], file.parent / "model")
     refused(r"another family than model\.safetensors, a Stable Diffusion 1\.x file")
     file.write_bytes(file.read_bytes()[:500])
-    refused("no whole safetensors file")
+    refused("not an intact safetensors file")
     pickled = tmp_path / "model.ckpt"
     torch.save({"state_dict": {}}, pickled)
     refused("pickled weights can run code", pickled)
     # Renaming it does not help.
-    refused("no whole safetensors file", pickled.rename(tmp_path / "renamed.safetensors"))
-    refused("the weights do not tell", write_original(bases["sd2"], tmp_path / "x.safetensors", "sd2"))
+    refused("not an intact safetensors file", pickled.rename(tmp_path / "renamed.safetensors"))
+    refused("the weights do not show which", write_original(bases["sd2"], tmp_path / "x.safetensors", "sd2"))

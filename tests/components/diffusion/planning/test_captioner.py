@@ -38,5 +38,5 @@ WIDE = '{"model_type": "llava", "text_config": {"model_type": "llama", "hidden_s
 @pytest.mark.parametrize("text", ["{", "{}", '{"model_type": "bert"}', '{"model_type": "nobody-knows"}', WIDE])
 def test_what_is_no_such_model_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(InputError, match=r"captions\.model=.*no network can be made of its configuration"):
+    with pytest.raises(InputError, match=r"captions\.model=.*no network can be built from its configuration"):
         caption(tmp_path, "bf16", 1, 1)

@@ -29,5 +29,5 @@ def test_a_family_is_made_of_its_configuration_without_weights(tmp_path: Path) -
 def test_a_configuration_that_makes_no_network_is_refused(tmp_path: Path) -> None:
     folder = write_base("sd15", tmp_path)
     edit(folder / "unet" / "config.json", down_block_types=["NoSuchBlock"] * 4)
-    with pytest.raises(InputError, match="no network can be made"):
+    with pytest.raises(InputError, match="no network can be built"):
         family_from_configuration(folder)

@@ -130,7 +130,7 @@ def test_prompts_of_branches() -> None:
         "two": request.full_prompt + "!",
     }  # fmt: skip
     plain = PromptRequest("a", "x", "a man", "a photo of a man")
-    with pytest.raises(ConfigError, match=r"branches\.one\.prompt.*holds \{token\}, and the model has no identifier"):
+    with pytest.raises(ConfigError, match=r"branches\.one\.prompt.*contains \{token\}, but the model has no identifier"):
         branch_prompt("one", plain, given)
     learnt = settings(guidance_formula=formula(term(1, "bad", "prompt"), bad="{negative}"))
     with pytest.raises(ConfigError, match="no negative token"):
@@ -189,7 +189,7 @@ def test_the_bases_weights_are_the_bases(tiny_base: Path, trained: Any, monkeypa
     assert [len(call.args[0]) for call in predict.call_args_list] == [9]
     model.tuned_from, model.__dict__["frozen"] = Origin("nowhere", None), None
     del model.__dict__["frozen"]
-    with pytest.raises(InputError, match="needs its base nowhere to draw with"):
+    with pytest.raises(InputError, match="cannot draw without its base nowhere"):
         Guidance(model, settings(guidance_formula=dco))
     model.tuned_from = Origin(str(tiny_base), None, "0" * 64)
     with pytest.raises(InputError, match="which now has"):
@@ -219,12 +219,12 @@ def test_bad_formulas_name_the_place() -> None:
         ({"terms": [term(2, "stile", "prompt")]}, r"guidance_formula\.terms\.0\.away_from: there is no branch 'stile'.*style"),
         ({"start": "x"}, r"guidance_formula\.start: there is no branch 'x'"),
         ({"terms": []}, r"guidance_formula\.terms"),
-        ({"terms": [term(2, "style", "prompt", log_snr=[1, -1])]}, r"terms\.0\.log_snr.*must begin below its end"),
-        ({"terms": [term(2, "style", "prompt", steps=[0.5, 0.5])]}, r"terms\.0\.steps.*must begin below its end"),
+        ({"terms": [term(2, "style", "prompt", log_snr=[1, -1])]}, r"terms\.0\.log_snr.*must start below its end"),
+        ({"terms": [term(2, "style", "prompt", steps=[0.5, 0.5])]}, r"terms\.0\.steps.*must start below its end"),
         ({"terms": [term("guidence", "style", "prompt")]}, r"terms\.0\.scale='guidence'.*`guidance`"),
         ({"terms": [term(float("nan"), "style", "prompt")]}, r"terms\.0\.scale"),
         ({"terms": [term(2, "style", "style")]}, r"terms\.0\.toward"),
-        ({"terms": [term(2, "class", "style")], "start": "class"}, r"none has the branch `prompt`"),
+        ({"terms": [term(2, "class", "style")], "start": "class"}, r"none uses the branch `prompt`"),
         ({"branches": {"negative": {"prompt": "x"}}}, r"branches\.negative: is always"),
         ({"branches": {"style": {"prompt": "x", "weights": "own"}}}, r"branches\.style\.weights='own'"),
     ):
@@ -237,7 +237,7 @@ def test_a_denoiser_that_guides_by_itself_takes_no_formula(tmp_path: Path) -> No
 
     flux = load_bundle(tiny_flux_folder(tmp_path / "dev"), device="cpu")
     Guidance(flux, settings(scheduler=None, guidance_formula="plain"))
-    with pytest.raises(ConfigError, match=r"FLUX.*guide by itself"):
+    with pytest.raises(ConfigError, match=r"FLUX.*take guidance as an input"):
         Guidance(flux, settings(scheduler=None, guidance_formula=formula(term(2, "class", "prompt"), **SPLIT)))
 
 

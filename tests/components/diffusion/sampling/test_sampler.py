@@ -184,7 +184,7 @@ def test_class_pictures_are_cached_by_content_each_with_its_seed(bundle: Bundle,
 
 def test_a_broken_model_names_the_prompt(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle.family, "decode_latents", lambda latents: torch.full((len(latents), 3, 32, 32), float("nan")))
-    with pytest.raises(StyleForgeError, match="draws NaN for the prompt 'a photo of sks style, a man'"):
+    with pytest.raises(StyleForgeError, match="produces NaN for the prompt 'a photo of sks style, a man'"):
         sample_bank(bundle, REQUESTS, settings(), 0, tmp_path / "out")
 
 

@@ -141,8 +141,8 @@ def test_failures_are_not_the_clients_fault(
         ([], {}, 64, "number of prompts=0: out of bounds; expected 1 to 64"),
         (["a"] * 65, {}, 64, "number of prompts=65"),
         (["a" * 1001], {}, 64, "has 1001 characters; expected at most 1000"),
-        ([None], {}, 64, "prompt=None: is no text"),
-        (["\ud800"], {}, 64, "is no text"),
+        ([None], {}, 64, "prompt=None: is not text"),
+        (["\ud800"], {}, 64, "is not text"),
         (["a"], {"count": 0}, 64, "count=0: out of bounds; expected 1 to 16"),
         (["a"] * 5, {"count": 13}, 64, "prompts × count=65: out of bounds; expected 1 to 64"),
         (["a"], {"steps": 0}, 64, "steps=0: out of bounds; expected 1 to 150"),
@@ -174,7 +174,7 @@ def test_the_environment_sets_each_limit(model: Path, monkeypatch: pytest.Monkey
         ("COUNT", ["a"], {"count": 3}, "count=3: out of bounds; expected 1 to 2"),
         ("STEPS", ["a"], {"steps": 4}, "steps=4: out of bounds; expected 1 to 2"),
         ("PICTURES", ["a"] * 3, {}, "number of prompts=3: out of bounds; expected 1 to 2"),
-        ("PIXELS", ["a"], {}, "expected at most 0 pictures a request"),
+        ("PIXELS", ["a"], {}, "expected at most 0 pictures per request"),
     ):
         with monkeypatch.context() as patch:
             patch.setenv(f"STYLEFORGE_SERVE_MAX_{name}", "2")
@@ -182,7 +182,7 @@ def test_the_environment_sets_each_limit(model: Path, monkeypatch: pytest.Monkey
                 check_request(prompts, params, OWN, (64, 64), Limits.from_environment())
     for text in ("0", "-1", "many", "1.5", "²"):
         monkeypatch.setenv("STYLEFORGE_SERVE_MAX_COUNT", text)
-        with pytest.raises(InputError, match=f"STYLEFORGE_SERVE_MAX_COUNT={text}: is no limit; expected a positive whole number"):
+        with pytest.raises(InputError, match=f"STYLEFORGE_SERVE_MAX_COUNT={text}: is not a valid limit; expected a positive whole number"):
             StyleModel(model)
 
 
@@ -202,7 +202,7 @@ def test_a_delta_is_drawn_on_its_base_wherever_that_is(
     (drawn,) = draw(str(delta), ["a man"], tmp_path / "drawn")
     assert base64.b64decode(ask(StyleModel(delta), "a man")[0]["image"]) == Path(drawn["path"]).read_bytes()
     over(delta, "/nowhere/base")
-    with pytest.raises(InputError, match=r"needs the base /nowhere/base, which is not here.*Set STYLEFORGE_SERVE_BASE"):
+    with pytest.raises(InputError, match=r"needs the base /nowhere/base, which is missing.*Set STYLEFORGE_SERVE_BASE"):
         StyleModel(delta)
     monkeypatch.setenv("STYLEFORGE_SERVE_BASE", str(tiny_base))
     assert base64.b64decode(ask(StyleModel(delta), "a man")[0]["image"]) == Path(drawn["path"]).read_bytes()
@@ -242,7 +242,7 @@ def test_a_served_model_is_guided_by_its_card(model: Path, tmp_path: Path) -> No
         ask(served, "a man", guidance=5.0)
     assert status(caught) == 400
     for option in ("guidance", "style_guidance", "negative_prompt"):
-        with pytest.raises(InputError, match=f"--{option.replace('_', '-')}: has no part in this model's guidance: prompt \\+ 3"):
+        with pytest.raises(InputError, match=f"--{option.replace('_', '-')}: plays no part in this model's guidance: prompt \\+ 3"):
             draw(str(folder), ["a man"], tmp_path / "drawn", changes={option: "2"})
     draw(str(folder), ["a man"], tmp_path / "plain", plain=True, changes={"guidance": 2.0})
     split = {**split, "terms": [{**split["terms"][0], "scale": "style_guidance"}], "style_guidance": 3.0}
@@ -263,9 +263,9 @@ def test_a_whole_model_that_is_guided_by_its_base_finds_it(
     }
     gone = {**card["base"], "model": str(tmp_path / "gone")}
     edit(folder / "styleforge.json", base=gone, sampling={**card["sampling"], "guidance_formula": of_base})
-    with pytest.raises(InputError, match=r"needs the base .*gone, which is not here.*STYLEFORGE_SERVE_BASE"):
+    with pytest.raises(InputError, match=r"needs the base .*gone, which is missing.*STYLEFORGE_SERVE_BASE"):
         StyleModel(folder)
-    with pytest.raises(InputError, match=r"needs its base .*gone to draw with"):
+    with pytest.raises(InputError, match=r"cannot draw without its base .*gone"):
         draw(str(folder), ["a man"], tmp_path / "drawn")
     assert not (tmp_path / "drawn").exists()
     monkeypatch.setenv("STYLEFORGE_SERVE_BASE", str(tiny_base))

@@ -32,11 +32,11 @@ def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None
             {"method": {"name": "custom-diffusion"}},
             r"method\.name=custom-diffusion: trains denoiser\.cross-attention.*one of dreambooth",
         ),
-        (SD3, {"sampling": {"scheduler": "dpm++"}}, r"sampling\.scheduler=dpm\+\+: does not go with .*one of euler"),
+        (SD3, {"sampling": {"scheduler": "dpm++"}}, r"sampling\.scheduler=dpm\+\+: does not suit .*one of euler"),
         (SD, {"training": {"times": {"shift": "dynamic"}}}, r"training\.times\.shift=dynamic"),
         (SD, {"training": {"aux_times": {"shift": "dynamic"}}}, r"training\.aux_times\.shift=dynamic"),
         (SD, {"training": {"loss_weighting": "cosmap"}}, r"training\.loss_weighting=cosmap"),
-        (SD3, {"training": {"resolution": 1000}}, r"training\.resolution=1000: does not go with .* multiple of 16 pixels"),
+        (SD3, {"training": {"resolution": 1000}}, r"training\.resolution=1000: does not suit .* multiple of 16 pixels"),
         (
             SD3,
             {"base": {"model": "x", "precision": "nf4"}, "method": {"name": "lora", "lora": {"kind": "lokr"}}},
@@ -47,11 +47,11 @@ def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None
             {"base": {"model": "x", "precision": {"text_encoders": "fp8"}}, "method": {**TEXT_TOO, "lora": {"kind": "loha"}}},
             r"method\.lora\.kind=loha: needs base\.precision\.text_encoders of 16 bits",
         ),
-        (FLUX, {"sampling": {"height": 1000}}, r"sampling\.height=1000: does not go with FLUX.* multiple of 16 pixels"),
+        (FLUX, {"sampling": {"height": 1000}}, r"sampling\.height=1000: does not suit FLUX.* multiple of 16 pixels"),
         (SD3, {"training": {"resolution": 2048}}, r"training\.resolution=2048: .*at most 1536 pixels in height and 1536 in width"),
         (SD3, {"sampling": {"width": 2048}}, r"sampling\.width=2048: .*at most 1536 pixels in height and 1536 in width"),
-        (Z_IMAGE, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: Z-Image keeps its text encoder"),
-        (Z_IMAGE, {"method": {"identifier_rows": True}}, r"method\.identifier_rows: Z-Image keeps its text encoder"),
+        (Z_IMAGE, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: the text encoder of Z-Image"),
+        (Z_IMAGE, {"method": {"identifier_rows": True}}, r"method\.identifier_rows: the text encoder of Z-Image"),
         (Z_IMAGE, {"method": {"name": "custom-diffusion"}}, r"trains denoiser\.cross-attention.*one of dreambooth"),
     ],
 )
@@ -115,7 +115,7 @@ def test_there_must_be_a_scale_of_the_style_to_choose() -> None:
 
 def test_a_distilled_denoiser_takes_no_formula_of_guidance() -> None:
     formula = {"terms": [{"scale": 2, "away_from": "negative", "toward": "prompt"}]}
-    with pytest.raises(ConfigError, match=r"sampling\.guidance_formula: this FLUX.* guide by itself.*expected plain"):
+    with pytest.raises(ConfigError, match=r"sampling\.guidance_formula: this FLUX.* take guidance as an input.*expected plain"):
         check(FLUX, sampling={"guidance_formula": formula})
     check(FLUX, sampling={"guidance_formula": "plain"})
     check(FLUX, says={"guidance_embeds": False}, sampling={"guidance_formula": formula})

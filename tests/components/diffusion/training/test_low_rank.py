@@ -219,9 +219,9 @@ def test_files_of_transformers_hold_the_scale(tmp_path: Path, folders: Folders) 
 @pytest.mark.parametrize(
     ("lora", "wanted"),
     [
-        ({"kind": "lokr", "dora": True}, r"method\.lora\.kind=lokr: has no magnitudes apart \(dora\); expected kind lora"),
-        ({"kind": "loha", "init": "pissa"}, r"method\.lora\.init=pissa: begins plain LoRA alone"),
-        ({"dora": True, "init": "pissa"}, r"method\.lora\.init=pissa: begins plain LoRA alone"),
+        ({"kind": "lokr", "dora": True}, r"method\.lora\.kind=lokr: has no separate magnitudes \(dora\); expected kind lora"),
+        ({"kind": "loha", "init": "pissa"}, r"method\.lora\.init=pissa: initializes only plain LoRA"),
+        ({"dora": True, "init": "pissa"}, r"method\.lora\.init=pissa: initializes only plain LoRA"),
         ({"kind": "oft", "alpha": 4}, r"method\.lora\.alpha: a rotation has no scale"),
         ({"kind": "oft", "rank": 1}, r"method\.lora\.rank=1: one number cannot be rotated"),
     ],

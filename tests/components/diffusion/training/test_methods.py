@@ -97,7 +97,7 @@ def test_the_style_has_a_scale_of_its_own_only_where_the_formula_has_one() -> No
     assert method.guidance is not None and method.guidance.style_guidance == 1.75
     chosen = config.sampling.guided_by(4.0, 1.5)
     assert chosen.guidance == 4.0 and chosen.guidance_formula is not None and chosen.guidance_formula.style_guidance == 1.5
-    with pytest.raises(ConfigError, match=r"sampling\.style_guidance=1\.2: the guidance of this method has no scale of its own"):
+    with pytest.raises(ConfigError, match=r"sampling\.style_guidance=1\.2: the guidance of this method has no separate style scale"):
         with_method(parse_config({"style": STYLE, "sampling": {"style_guidance": 1.2}}))
 
 
@@ -142,7 +142,7 @@ def test_any_number_of_components_may_be_declared() -> None:
         ({"name": "lora", "concepts": [{"identifier": "a", "roles": ["thing"]}]}, r"method\.concepts: lora binds one token"),
         (
             {"name": "multi-styleforge", "concepts": [{"identifier": "a", "roles": ["thing"]}] * 2},
-            r"method\.concepts: two components have one identifier",
+            r"method\.concepts: two components share an identifier",
         ),
         ({"name": "multi-styleforge", "style_ref": "people"}, r"method\.style_ref: people leaves no picture for the token 'ukj'"),
         (

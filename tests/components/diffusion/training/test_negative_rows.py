@@ -31,7 +31,7 @@ def test_a_concept_and_its_recipe_name_the_token() -> None:
     assert "negative" not in without.concepts[0].as_json() and "negatives" not in without.recipe.as_json()
     for section, message in (
         ({"name": "lora", "loss": "guided"}, "lora learns no embedding rows"),
-        ({"name": "textual-inversion"}, "the loss denoising asks nothing of a negative token"),
+        ({"name": "textual-inversion"}, "the loss denoising does not train a negative token"),
     ):
         with pytest.raises(ConfigError, match=rf"method\.negative_vectors: {message}") as caught:
             method_for(MethodSection(**section, negative_vectors=2))  # type: ignore[arg-type]

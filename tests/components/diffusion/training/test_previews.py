@@ -67,7 +67,7 @@ def test_the_exported_file_draws_what_the_model_draws(tiny_base: Path, folders: 
 
 
 def test_previews_of_nothing_are_refused(tiny_base: Path) -> None:
-    with pytest.raises(ConfigError, match=r"training\.preview_every: there is nothing to draw"):
+    with pytest.raises(ConfigError, match=r"training\.preview_every: there is nothing to preview"):
         configure(tiny_base, training={"preview_every": 2})
 
 

@@ -97,7 +97,7 @@ def test_incomplete_folders_are_refused_by_name(folders: Folders) -> None:
         read_training_set(*folders.inputs, method)
     split = json.loads((folders.split / "split.json").read_text())
     edit(folders.split / "split.json", style_ref=[*split["style_ref"], {"path": "style_ref/99.png", "role": None}])
-    with pytest.raises(InputError, match=r"99\.png, which the manifest does not hold"):
+    with pytest.raises(InputError, match=r"99\.png, which is not in the manifest"):
         read_training_set(*folders.inputs, method)
     (folders.split / "split.json").unlink()
     with pytest.raises(InputError, match=r"split\.json: no such file"):

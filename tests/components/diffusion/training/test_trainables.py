@@ -220,7 +220,7 @@ def test_what_does_not_fit_the_base_is_refused(tiny_base: Path) -> None:
     family = load_bundle(tiny_base).family
     with pytest.raises(ConfigError, match=r"method\.lora\.targets.*no such layers \(nothing\)"):
         Trainables(family, Recipe(frozenset({"denoiser.low-rank"}), lora=LoraSection(targets=("nothing",))))
-    with pytest.raises(InputError, match=r"has a token 'sks</w>' already"):
+    with pytest.raises(InputError, match=r"already has a token 'sks</w>'"):
         Trainables(load_bundle(tiny_base).family, Recipe(frozenset({"tokens"}), ("sks</w>",), initial_word="style"))
 
 
@@ -249,6 +249,6 @@ def test_a_delta_that_does_not_fit_is_refused(trained: Trained, tmp_path: Path, 
     file.write_bytes(file.read_bytes()[:100])
     refused(r"delta\.safetensors: damaged")
     card.write_text("{}")
-    refused("is no record of a delta")
+    refused("is not a record of a delta")
     card.unlink()
     refused(r"a delta without styleforge\.json")

@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_another_order(pairs: lis
     assert make(pairs, tmp_path / "b") == (key, text)
     other, _ = make(pairs, tmp_path / "c", seed=1)
     assert other["page"] != key["page"] and other["pairs"] != key["pairs"]
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         make(pairs, tmp_path / "a")
     assert (tmp_path / "a" / "key.json").is_file()
 

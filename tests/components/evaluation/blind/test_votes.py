@@ -103,5 +103,5 @@ def test_all_that_is_wrong_is_said_at_once_and_one_person_counts_once(tmp_path: 
 @pytest.mark.parametrize("broken", [{}, {"kind": "x"}, {"pairs": []}, {"pairs": [{"pair": 0, "left": "a", "right": "b"}]}, {"page": 3}])
 def test_a_key_that_is_none(tmp_path: Path, broken: dict[str, Any]) -> None:
     assert read_key(write(tmp_path / "key.json", key()))["page"] == "page-1"
-    with pytest.raises(InputError, match="is no key"):
+    with pytest.raises(InputError, match="is not the key"):
         read_key(write(tmp_path / "key.json", {**key(), **broken} if broken else {}))

@@ -99,7 +99,7 @@ def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.safetensors"):
         convert("csd", tmp_path / "other.pt", tmp_path / "out.bin")
     same = (tmp_path / "other.pt").rename(tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="would be replaced"):
+    with pytest.raises(InputError, match="would be overwritten"):
         convert("sscd", same)
     same.rename(tmp_path / "other.pt")
     assert not (tmp_path / "ran").exists()
