@@ -62,7 +62,7 @@ def _read_file(folder: Path, relative: PurePosixPath, problems: Problems) -> dic
             row = _parse(line, where)
             name = (relative.parent / row["file_name"]).as_posix()
             if ".." in PurePosixPath(name).parts or not (folder / name).is_file():
-                raise InputError(where, f"names {row['file_name']}, which does not exist", expected="a file relative to this folder")
+                raise InputError(where, f"names {row['file_name']}, which is not there", expected="a file relative to this folder")
             if name in annotations:
                 raise InputError(where, f"names {row['file_name']} a second time", expected="one line per picture")
             annotations[name] = Annotation(

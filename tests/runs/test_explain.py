@@ -62,8 +62,11 @@ def test_a_model_draws_as_it_was_scored_unless_told_otherwise(machine: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["model", "a man", "--token", "boat"], "--token 'boat': is no word of the prompt 'a photo of sks style, a man'; expected one of"),
-        (["model", "a man", "--plain", "--token", "sks"], "--token 'sks': is no word of the prompt 'a photo of a man'"),
+        (
+            ["model", "a man", "--token", "boat"],
+            "--token 'boat': is not a word of the prompt 'a photo of sks style, a man'; expected one of",
+        ),
+        (["model", "a man", "--plain", "--token", "sks"], "--token 'sks': is not a word of the prompt 'a photo of a man'"),
         (["model", " "], "PROMPT: is empty"),
         (["model", "a man", "--scheduler", "eular"], "scheduler='eular'"),
         (["nowhere", "a man"], "nowhere: no such folder or registered model"),

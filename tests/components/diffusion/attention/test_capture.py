@@ -174,7 +174,7 @@ def test_rare_and_learnt_words_are_several_tokens(tiny_base: Path) -> None:
     positions = token_positions(family, "a manga of a man, tram", "manga")
     assert len(positions) > 1 and positions[0] == 2
     assert token_positions(family, "a manga of a man, tram", "man") == (positions[-1] + 3,)
-    with pytest.raises(InputError, match="is no word of the prompt"):
+    with pytest.raises(InputError, match="is not a word of the prompt"):
         token_positions(family, "a manga and a woman", "man")
     add_tokens(family.tokenizers["text_encoder"], row_names("<sks>", 3), "tokenizer")
     for word, learnt in {"<sks>": (4, 5, 6), "sks": (4, 5, 6), "<SKS> style": (4, 5, 6, 7), "man": (10,)}.items():
