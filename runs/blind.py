@@ -121,7 +121,7 @@ def _models_page(sources: Sequence[Source], reference: Sequence[Candidate], opti
     style = list(reference) or sources[0].style_ref or sources[1].style_ref
     if kind == "style" and not style:
         raise InputError(
-            "blind", "neither source has StyleRef images to show the style", expected="a run",
+            "blind", "neither source has StyleRef images to show the style", expected="a finished run, by its id or result.json",
             remedy="give some with --reference FOLDER, or ask which is liked better with --ask like",
         )  # fmt: skip
     first, second = sources

@@ -173,7 +173,8 @@ def _admission(found: Inventory) -> Iterator[Check]:
             remedy = "wait for other runs to end, ask for more quota, or change resources" if full else "change the pod settings"
             yield Check(f"{name} of {trial.plan.name}", False, trial.refusal, f"{remedy} in zenml.yaml")
     if not any(trial.refusal for trial in found.trials):
-        yield Check(name, True, f"the API server would accept each of the {len(found.trials)} kinds of pods now")
+        count = len(found.trials)
+        yield Check(name, True, f"the API server would accept {'this pod' if count == 1 else f'each of the {count} kinds of pods'} now")
 
 
 def unseen(name: str, what: str) -> Check:
