@@ -293,7 +293,7 @@ def test_patience_makes_the_training_depend_on_what_judges_it(settings: dict[str
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("selection.patience=3", "needs at least 5"), ("selection.choose=[guidance]", "patience needs `checkpoint` in `choose`")],
+    [("selection.patience=3", "takes at least 5"), ("selection.choose=[guidance]", "patience needs `checkpoint` in `choose`")],
 )
 def test_a_patience_that_can_end_nothing_is_refused(settings: dict[str, Any], override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -126,7 +126,7 @@ def test_who_was_started_by_others_starts_none(monkeypatch: pytest.MonkeyPatch) 
     assert is_worker(2)
     with pytest.raises(InputError, match="WORLD_SIZE=2: a launcher started several processes"):
         refuse_external_launcher()
-    with pytest.raises(ConfigError, match=r"training\.processes: is 1, and 2 were started.*Set training\.processes=2"):
+    with pytest.raises(ConfigError, match=r"training\.processes: is 1, but 2 were started.*Set training\.processes=2"):
         is_worker(1)
     # Clusters say so of a single process too.
     monkeypatch.setenv("WORLD_SIZE", "1")

@@ -144,7 +144,7 @@ def test_rate_factors_are_by_name() -> None:
 
 def test_prodigy_finds_one_rate_for_all(tiny_base: Path) -> None:
     config = configure(tiny_base, method={"name": "svdiff"}, training={"optimizer": "prodigy", "learning_rate": 1.0})
-    with pytest.raises(ConfigError, match=r"training\.optimizer=prodigy: finds one rate for all"):
+    with pytest.raises(ConfigError, match=r"training\.optimizer=prodigy: .*single rate"):
         check_fit(config, method_for(config.method), base_facts(str(tiny_base)))
 
 
