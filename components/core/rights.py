@@ -33,8 +33,8 @@ def check_rule(rule: RightsRule, where: str) -> None:
     wrong = [name for name in rule.licenses if name != ANY and ((known := canonical(name)) is None or " " in known)]
     if wrong:
         raise ConfigError(
-            where, f"{', '.join(repr(name) for name in wrong)}: not an SPDX id",
-            expected=f"single ids such as CC-BY-4.0, `LicenseRef-...` for a contract of your own, or {ANY}", remedy="see https://spdx.org/licenses",
+            where, f"{', '.join(wrong)}: not an SPDX id",
+            expected=f"ids such as CC-BY-4.0, `LicenseRef-...` for a contract of your own, or {ANY}", remedy="see https://spdx.org/licenses",
         )  # fmt: skip
 
 
