@@ -53,15 +53,19 @@ def render(
         list[str] | None, typer.Option("--pool-family", metavar="NAME", help="Family for the pool; repeatable. Default: all others.")
     ] = None,
     reference: Annotated[int | None, typer.Option("--reference", min=0, help="Number of held-out images; default: all remaining.")] = None,
+    known: Annotated[
+        bool, typer.Option("--known", help="Show only concepts, and in the pool only families, that the embedded base `art` knows.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for choosing the images.")] = 0,
 ) -> None:
     """Write a family as a style set: style_ref (20), reference (the rest), aux_pool (other families), captions, roles and rights."""
+    from components.art.base import BASE_FAMILIES, CONCEPTS
     from components.art.families import choose
     from components.art.style_set import Sizes, render_style_set
 
     target = choose([family])[0]
-    others = [other for other in choose(pool_families) if other is not target and pool]
-    counts = render_style_set(target, others, out, Sizes(size, pool, reference), seed=seed)
+    others = [other for other in choose(pool_families, tuple(BASE_FAMILIES) if known else None) if other is not target and pool]
+    counts = render_style_set(target, others, out, Sizes(size, pool, reference, CONCEPTS if known else None), seed=seed)
     typer.echo(f"rendered {target.title} into {out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     answer({"status": "completed", "folder": str(out), "pictures": counts})
 

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from cli.options import answer, guarded
-from components.pocket.bases import BASES, BaseName
+from components.bases.bases import BASES, BaseName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-BaseOption = Annotated[BaseName, typer.Option("--base", help="unet: `base.model: pocket`; flow: `base.model: pocket-flow`.")]
+BaseOption = Annotated[BaseName, typer.Option("--base", help="unet: `base.model: pocket`; flow: `pocket-flow`; art: `art`.")]
 PARTS = {name: tuple(base.minutes) for name, base in BASES.items()}
 CHECKS = {name: base.checks for name, base in BASES.items()}
 
@@ -44,13 +44,14 @@ def train(
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: CUDA if available.")] = None,
     go_on: Annotated[bool, typer.Option("--continue", help="Start the denoiser from the weights in --out.")] = False,
 ) -> None:
-    """Train a pocket base from scratch; resumable at any time. The flow base starts from the UNet base's VAE and text encoder."""
+    """Train an embedded base; resumable at any time. The flow base starts from the UNet base's VAE and text encoder, the art base from
+    the flow base's VAE."""
     budget = dict(_budget(item, PARTS[base]) for item in minutes or ())
-    from components.core.paths import pocket_weights
-    from components.pocket.train import train as train_parts
+    from components.core.paths import embedded_weights
+    from runs.bases import train as train_parts
 
     folder = train_parts(
-        out or pocket_weights("base").parent, base=base, parts=part or PARTS[base], minutes=budget, device=device, go_on=go_on
+        out or embedded_weights("base").parent, base, parts=part or PARTS[base], minutes=budget, device=device, go_on=go_on
     )
     typer.echo(f"weights are in {folder}")
     answer({"status": "completed", "folder": str(folder)})
@@ -83,7 +84,7 @@ def check(
     prepare_environment()
     from cli.printing.scores import print_bars
     from components.core.errors import InputError
-    from runs.pocket import check as measure
+    from runs.bases import check as measure
 
     for name in part or ():
         if name not in CHECKS[base]:

@@ -15,7 +15,7 @@ from components.core.devices import VARIABLE, Gpu, cuda_of_torch, driver_too_old
 from components.core.errors import StyleForgeError
 from components.core.gpus import VARIABLE as GPU_VARIABLE
 from components.core.gpus import usual_gpu
-from components.core.paths import REPOSITORY, home, pocket_weights
+from components.core.paths import REPOSITORY, embedded_weights, home
 from components.registry.tracking import check_reachable, public_uri, tracking_uri
 from orchestration.shipped import fitting
 
@@ -129,6 +129,6 @@ def _mlflow() -> Check:
 
 def _weights() -> Check:
     needed = {"base": "model_index.json", "evaluator": "config.json"}
-    missing = [part for part, file in needed.items() if not (pocket_weights(part) / file).is_file()]
+    missing = [part for part, file in needed.items() if not (embedded_weights(part) / file).is_file()]
     detail = f"missing: {', '.join(missing)}" if missing else "base and evaluator found"
     return Check("pocket weights", not missing, detail, "run `styleforge pocket train`, or get them from the repository" if missing else "")

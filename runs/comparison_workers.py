@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from components.core.logs import is_verbose, set_up
-from components.core.model_ref import POCKET_BASES
-from components.core.paths import pocket_weights, python_module, read_json, state, write_json
+from components.core.model_ref import EMBEDDED_BASES
+from components.core.paths import embedded_weights, python_module, read_json, state, write_json
 from runs.comparison_plan import CompareOptions
 
 _logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def processes_that_fit(bases: Collection[str]) -> int:
 
 def _size(base: str) -> int:
     """Return the size in bytes of a base's weights on this machine; ``sys.maxsize`` if they are elsewhere."""
-    place = pocket_weights(POCKET_BASES[base]) if base in POCKET_BASES else Path(base).expanduser()
+    place = embedded_weights(EMBEDDED_BASES[base]) if base in EMBEDDED_BASES else Path(base).expanduser()
     files = [place] if place.is_file() else list(place.rglob("*.safetensors")) if place.is_dir() else None
     return sys.maxsize if files is None else sum(file.stat().st_size for file in files)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.errors import InputError
 from components.core.model_card import sampling_settings
-from components.core.model_ref import POCKET_BASES
+from components.core.model_ref import EMBEDDED_BASES
 from components.core.paths import atomic_folder, read_json, write_text
 from components.core.prompting import fill_tokens
 from components.core.rights import attribution
@@ -240,7 +240,7 @@ def _base(card: Mapping[str, Any]) -> dict[str, Any] | None:
     if "base" not in card:
         return None
     base = public_card(dict(card))["base"]
-    public = base["model"] not in POCKET_BASES and is_public(str(card["base"]["model"]))
+    public = base["model"] not in EMBEDDED_BASES and is_public(str(card["base"]["model"]))
     return {"name": str(base["model"]), "public": public, "revision": base.get("revision"), "digest": base.get("digest")}
 
 

@@ -13,9 +13,9 @@ from rich.text import Text
 from components.core.metrics import MAIN, SPECS, Metric, scores_in
 
 if TYPE_CHECKING:
+    from components.bases.check import Bar
     from components.core.checks import Check
     from components.evaluation.comparison_text import Number
-    from components.pocket.check import Bar
     from orchestration.outcome import RunResult
     from runs.comparison import CompareResult
 

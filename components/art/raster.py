@@ -23,7 +23,7 @@ def rasterize(drawing: Drawing, size: int) -> Image.Image:
     Raises:
         InputError: resvg-py is not installed, the drawing is not valid SVG, or nothing is visible in it.
     """
-    image = _render(drawing, size)
+    image = render_ink(drawing, size)
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
@@ -37,8 +37,8 @@ def trim(drawing: Drawing) -> Drawing:
         InputError: as :func:`rasterize`.
     """
     pixels = 256
-    box = _render(drawing, pixels).getchannel("A").getbbox()
-    if box is None:  # cannot happen: _render refuses empty pictures
+    box = render_ink(drawing, pixels).getchannel("A").getbbox()
+    if box is None:  # cannot happen: render_ink refuses empty pictures
         return drawing
     x, y, side = drawing.frame
     left, top, right, bottom = (value * side / pixels for value in box)
@@ -46,7 +46,7 @@ def trim(drawing: Drawing) -> Drawing:
     return replace(drawing, frame=(x + (left + right - fitted) / 2, y + (top + bottom - fitted) / 2, fitted))
 
 
-def _render(drawing: Drawing, size: int) -> Image.Image:
+def render_ink(drawing: Drawing, size: int) -> Image.Image:
     """Render the drawing in RGBA; raises as :func:`rasterize` does."""
     require_resvg()
     from resvg_py import svg_to_bytes

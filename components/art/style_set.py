@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,18 @@ them."""
 
 @dataclass(frozen=True)
 class Sizes:
-    """The size of a style set: pixels a side, pictures in the pool, and pictures in the reference (None: all that are left)."""
+    """The size of a style set: pixels a side, pictures in the pool, pictures in the reference (None: all that are left), and the names
+    of the only concepts that may be shown (None: all)."""
 
     side: int = 512
     pool: int = 160
     reference: int | None = None
+    concepts: Collection[str] | None = None
+
+    def drawings(self, family: Family, dictionary: Dictionary) -> dict[str, Drawing]:
+        """The family's drawings that may be shown."""
+        found = read_family(family, dictionary)
+        return {name: drawing for name, drawing in found.items() if self.concepts is None or name in self.concepts}
 
 
 def render_style_set(family: Family, others: Sequence[Family], out: Path, sizes: Sizes, *, seed: int = 0) -> dict[str, int]:
@@ -50,7 +57,7 @@ def render_style_set(family: Family, others: Sequence[Family], out: Path, sizes:
     dictionary = read_dictionary()
     plan = _plan_style(family, dictionary, sizes, seed)
     if sizes.pool:
-        plan["aux_pool"] = _plan_pool(others, dictionary, sizes.pool, seed)
+        plan["aux_pool"] = _plan_pool(others, dictionary, sizes, seed)
     with atomic_folder(out) as folder:
         rows = [row for split, drawings in plan.items() for row in _write(folder, split, drawings, sizes.side)]
         write_jsonl(folder / "metadata.jsonl", rows)
@@ -75,7 +82,7 @@ def _annotation(drawing: Drawing, split: str) -> dict[str, Any]:
 
 
 def _plan_style(family: Family, dictionary: Dictionary, sizes: Sizes, seed: int) -> dict[str, list[Drawing]]:
-    drawings = read_family(family, dictionary)
+    drawings = sizes.drawings(family, dictionary)
     rng = random.Random(derive_seed(seed, "art", family.name, "style_ref"))
     style = [drawing for role, count in STYLE_REF.items() for drawing in _take(rng, family, drawings, role, count)]
     taken = {drawing.concept.name for drawing in style}
@@ -85,15 +92,15 @@ def _plan_style(family: Family, dictionary: Dictionary, sizes: Sizes, seed: int)
     return {"style_ref": style, "reference": rest}
 
 
-def _plan_pool(others: Sequence[Family], dictionary: Dictionary, count: int, seed: int) -> list[Drawing]:
-    """``count`` drawings: the same number from each family and the same roles in each, give or take one where it does not divide evenly."""
+def _plan_pool(others: Sequence[Family], dictionary: Dictionary, sizes: Sizes, seed: int) -> list[Drawing]:
+    """The pool's drawings: as many from each family, and as many of each role in it, give or take one where it does not divide evenly."""
     turns = [role for role, turn in POOL_ROLES.items() for _ in range(turn)]
     quotas: dict[Family, dict[str, int]] = {family: dict.fromkeys(POOL_ROLES, 0) for family in others}
-    for index in range(count):
+    for index in range(sizes.pool):
         quotas[others[index % len(others)]][turns[index // len(others) % len(turns)]] += 1
     found = []
     for family, quota in quotas.items():
-        drawings = read_family(family, dictionary)
+        drawings = sizes.drawings(family, dictionary)
         rng = random.Random(derive_seed(seed, "art", family.name, "aux_pool"))
         found += [drawing for role, number in quota.items() for drawing in _take(rng, family, drawings, role, number)]
     return found

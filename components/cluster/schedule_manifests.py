@@ -15,7 +15,7 @@ from components.cluster.cron_expression import UTC_NAMES, parse_cron, zone
 from components.cluster.nodes import quantity
 from components.core.config import RunConfig, config_text
 from components.core.errors import InputError
-from components.core.model_ref import POCKET_BASES, is_hub_id
+from components.core.model_ref import EMBEDDED_BASES, is_hub_id
 from components.core.paths import REPOSITORY
 
 MANAGER = "styleforge-schedule"
@@ -111,12 +111,12 @@ def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -
     places: list[tuple[str, str | None, bool, str]] = [
         ("--source ", source, False, url), ("style.reference=", config.style.reference, False, url),
         ("aux.pool=", config.aux.pool, False, url),
-        ("base.model=", base.model, _is_known(base.model, base.revision), "`pocket` or a hub id with base.revision"),
+        ("base.model=", base.model, _is_known(base.model, base.revision), "an embedded base or a hub id with base.revision"),
         ("captions.model=", captions.model, _is_known(captions.model or "", captions.revision), "a hub id with captions.revision"),
         ("scoring.extractor=", scoring.extractor, _is_known(scoring.extractor, scoring.extractor_revision),
-         "`pocket` or a hub id with scoring.extractor_revision"),
+         "`pocket`, `art` or a hub id with scoring.extractor_revision"),
         ("scoring.inception_weights=", scoring.inception_weights, False, "nothing"),
-        ("sampling.bank=", config.sampling.bank, config.sampling.bank in ("builtin", "pocket"), "`builtin` or `pocket`"),
+        ("sampling.bank=", config.sampling.bank, config.sampling.bank in ("builtin", "pocket", "art"), "`builtin`, `pocket` or `art`"),
         ("registry.tracking_uri=", config.registry.tracking_uri, False, "a server's URL"),
     ]  # fmt: skip
     for setting, place, known, expected in places:
@@ -130,7 +130,7 @@ def check_travels(config: RunConfig, source: str, volumes: Sequence[str] = ()) -
 
 
 def _is_known(model: str, revision: str | None) -> bool:
-    return model in POCKET_BASES or (bool(revision) and is_hub_id(model))
+    return model in EMBEDDED_BASES or (bool(revision) and is_hub_id(model))
 
 
 def volumes_of(template: Mapping[str, Any]) -> list[str]:

@@ -1,15 +1,31 @@
-"""What the name of a model refers to: an embedded pocket model, a path on this machine, or an id on the Hugging Face Hub."""
+"""What the name of a model refers to: an embedded model, a path on this machine, or an id on the Hugging Face Hub."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.core.paths import pocket_weights
+from components.core.paths import embedded_weights
 
-POCKET_BASES = {"pocket": "base", "pocket-flow": "flow"}
-"""Names of the embedded bases, and the part of the embedded weights that holds each."""
-_EVALUATOR = {"pocket": "evaluator"}
-"""What ``pocket`` refers to in settings other than ``base.model``."""
+
+@dataclass(frozen=True)
+class Embedded:
+    """The parts of the embedded weights that belong to a base: its own, and the evaluator and the probe of its world."""
+
+    base: str
+    evaluator: str
+    probe: str
+
+
+EMBEDDED = {
+    "pocket": Embedded("base", "evaluator", "probe"),
+    "pocket-flow": Embedded("flow", "evaluator", "probe"),
+    "art": Embedded("art", "art-evaluator", "art-probe"),
+}
+"""The embedded bases by their names in ``base.model``."""
+EMBEDDED_BASES = {name: parts.base for name, parts in EMBEDDED.items()}
+_EVALUATORS = {name: EMBEDDED[name].evaluator for name in ("pocket", "art")}
+"""What these names refer to in settings other than ``base.model``."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 
@@ -17,14 +33,14 @@ _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
 def local_model(name: str, field: str) -> Path | None:
     """Path of a model on this machine, file or folder; None for a hub id, InputError for what is neither.
 
-    ``field`` is the setting that names the model: it decides what ``pocket`` refers to, and appears in errors.
+    ``field`` is the setting that names the model: it decides what an embedded name refers to, and appears in errors.
     """
-    embedded = POCKET_BASES if field == "base.model" else _EVALUATOR
+    embedded = EMBEDDED_BASES if field == "base.model" else _EVALUATORS
     if name in embedded:
-        path = pocket_weights(embedded[name])
+        path = embedded_weights(embedded[name])
         if path.is_dir():
             return path
-        remedy = "reinstall, or run `styleforge pocket train` (for pocket-flow, with `--base flow`)"
+        remedy = "reinstall, or run `styleforge pocket train` (with `--base flow` for pocket-flow, `--base art` for art)"
         raise InputError(f"{field}={name}", f"the embedded weights are missing ({path})", remedy=remedy)
     if is_hub_id(name):
         return None

@@ -162,6 +162,6 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
-def pocket_weights(part: str) -> Path:
-    """Folder of the embedded pocket weights: ``part`` is ``base`` or ``flow`` (diffusers layout), ``evaluator`` (CLIP) or ``probe``."""
-    return REPOSITORY / "components" / "pocket" / "weights" / part
+def embedded_weights(part: str) -> Path:
+    """Folder of a part of the embedded weights: a base in diffusers layout, an evaluator (CLIP) or a probe."""
+    return REPOSITORY / "components" / "bases" / "weights" / part

@@ -12,7 +12,7 @@ from typing import Any
 from components.core.errors import InputError
 
 BANKS = Path(__file__).parent / "banks"
-BUILTIN_BANKS = ("builtin", "pocket", "builtin-selection", "pocket-selection")
+BUILTIN_BANKS = ("builtin", "pocket", "art", "builtin-selection", "pocket-selection", "art-selection")
 """``builtin`` has 1,562 prompts, the others 64 each; the selection banks share no prompt with the scoring banks."""
 CATEGORIES = ("people", "people in places", "backgrounds", "things")
 UNCATEGORISED = "other"

@@ -15,7 +15,8 @@ from PIL import Image
 
 from components.core.content import derive_seed
 from components.core.errors import InputError
-from components.core.paths import atomic_file, atomic_folder, write_jsonl
+from components.core.paths import atomic_folder, write_jsonl
+from components.core.world import RenderedSet
 from components.pocket import backgrounds
 from components.pocket.captions import caption, describe
 from components.pocket.media import MEDIA, MIXED, STYLES, apply_look, random_medium
@@ -71,16 +72,6 @@ def render(seed: int, medium: str | None = None, role: str | None = None, scene:
 def _pixels(job: tuple[int, str | None]) -> tuple[NDArray[np.uint8], str, str, tuple[int, int, int], str]:
     sample = render(*job)
     return np.asarray(sample.image), sample.caption, describe(sample.scene), sample.labels, sample.medium
-
-
-@dataclass(frozen=True)
-class RenderedSet:
-    """Pictures as one array (N, 64, 64, 3) uint8, with captions, full descriptions and labels (N, 3)."""
-
-    pixels: NDArray[np.uint8]
-    captions: list[str]
-    descriptions: list[str]
-    labels: NDArray[np.int64]
 
 
 def render_set(purpose: str, count: int, media: Sequence[str] | None = None, workers: int = 0) -> RenderedSet:
@@ -146,15 +137,3 @@ def contact_sheet(pixels: NDArray[np.uint8], columns: int, scale: int = 2) -> Im
     for index, picture in enumerate(pixels):
         sheet.paste(Image.fromarray(picture), (index % columns * SIDE, index // columns * SIDE))
     return sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST)
-
-
-def cached_set(folder: Path, purpose: str, count: int, media: Sequence[str] | None = None, workers: int = 0) -> RenderedSet:
-    """:func:`render_set`, kept as an ``.npz`` in ``folder`` so that an interrupted training does not render again."""
-    path = folder / f"{purpose}-{count}.npz"
-    if not path.exists():
-        made = render_set(purpose, count, media, workers)
-        with atomic_file(path) as temporary:
-            captions, descriptions = np.array(made.captions), np.array(made.descriptions)
-            np.savez(temporary, pixels=made.pixels, labels=made.labels, captions=captions, descriptions=descriptions)
-    with np.load(path, allow_pickle=False) as stored:
-        return RenderedSet(stored["pixels"], stored["captions"].tolist(), stored["descriptions"].tolist(), stored["labels"])

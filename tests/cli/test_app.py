@@ -31,7 +31,7 @@ def test_config_prints_every_default(folder: Path) -> None:
 
 
 def test_doctor_says_what_is_missing_and_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestration.doctor.pocket_weights", lambda part: folder / part)
+    monkeypatch.setattr("orchestration.doctor.embedded_weights", lambda part: folder / part)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     code, stdout, _ = _call("doctor", "--json")
     assert code == 1
@@ -44,7 +44,7 @@ def test_doctor_is_content_with_a_whole_installation(folder: Path, monkeypatch: 
     for part, file in {"base": "model_index.json", "evaluator": "config.json"}.items():
         (folder / part).mkdir()
         (folder / part / file).write_text("{}")
-    monkeypatch.setattr("orchestration.doctor.pocket_weights", lambda part: folder / part)
+    monkeypatch.setattr("orchestration.doctor.embedded_weights", lambda part: folder / part)
     assert _call("doctor")[0] == 0
 
 

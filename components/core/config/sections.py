@@ -111,7 +111,7 @@ def _for_each(value: Any) -> Any:
 class BaseSection(Section):
     """The text-to-image model to start from."""
 
-    model: str = Field("pocket", description="`pocket`, `pocket-flow`, a diffusers folder, a `.safetensors` file, or a hub id.")
+    model: str = Field("pocket", description="`pocket`, `pocket-flow`, `art`, a diffusers folder, a `.safetensors` file, or a hub id.")
     revision: str | None = Field(None, description="Pinned commit of a hub model; required for hub ids.")
     precision: Annotated[PrecisionSection, BeforeValidator(_for_each)] = Field(
         PrecisionSection(),
@@ -289,7 +289,7 @@ AS_SCORED = ("style_template", "plain_template", "guidance_formula", *SAMPLER)
 class SamplingSection(Section):
     """Sampling the prompt bank."""
 
-    bank: str = Field("builtin", description="`builtin` (1,562 prompts), `pocket`, or a txt/csv/tsv/jsonl file.")
+    bank: str = Field("builtin", description="`builtin` (1,562 prompts), `pocket`, `art`, or a txt/csv/tsv/jsonl file.")
     limit: PositiveInt | None = Field(None, description="Use only this many prompts, from the start of the bank.")
     repeats: PositiveInt = Field(4, description="Images per prompt (the papers: 4).")
     scheduler: Literal["dpm++", "ddim", "euler", "euler-a", "ddpm", "unipc"] | None = Field(
@@ -343,7 +343,7 @@ class SamplingSection(Section):
 class ScoringSection(Section):
     """FID, KID, CLIP-T, CLIP-I and drift."""
 
-    extractor: str = Field("pocket", description="CLIP for CLIP-T and CLIP-I: `pocket`, a folder, or a hub id.")
+    extractor: str = Field("pocket", description="CLIP for CLIP-T and CLIP-I: `pocket`, `art`, a folder, or a hub id.")
     extractor_revision: str | None = Field(None, description="Pinned commit of a hub extractor.")
     inception_weights: str | None = Field(
         None,

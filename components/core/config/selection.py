@@ -63,7 +63,8 @@ class SelectionSection(Section):
         "affect the training.",
     )
     bank: str = Field(
-        "builtin-selection", description="`builtin-selection`, `pocket-selection` (64 prompts each), or a file as in `sampling.bank`. "
+        "builtin-selection",
+        description="`builtin-selection`, `pocket-selection`, `art-selection` (64 prompts each), or a file as in `sampling.bank`. "
         "Must share no prompt with `sampling.bank`: scores on the prompts used for choosing are too optimistic.",
     )  # fmt: skip
     limit: PositiveInt | None = Field(None, description="Use only this many prompts, from the start of the bank.")

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from components.core.content import digest_value
 from components.core.errors import InputError
 from components.core.model_card import CARD, read_card, sampling_settings
-from components.core.model_ref import POCKET_BASES, is_hub_id
-from components.core.paths import pocket_weights, read_json, write_json
+from components.core.model_ref import EMBEDDED_BASES, is_hub_id
+from components.core.paths import embedded_weights, read_json, write_json
 from components.diffusion.export.comfy import workflow
 from components.diffusion.export.formats import KOHYA_FILE, PORTABLE_KINDS, file_stem
 from components.diffusion.export.guided import guided
@@ -331,7 +331,7 @@ def _written(
     drawing = family.drawing(settings) if family else WHOLE_KINDS[0].layout.settled(settings, {})
     name = drawing.scheduler
     pipeline = family.layout.pipeline if family else "AutoPipelineForText2Image"
-    if family is None and model.card.get("base", {}).get("model") in POCKET_BASES:
+    if family is None and model.card.get("base", {}).get("model") in EMBEDDED_BASES:
         notes = [_OTHER_SIZE]
     note = guided(settings, drawing.guidance, example_request(model, EXAMPLE), middle=middle).note
     if model.strength != 1.0:
@@ -355,7 +355,7 @@ def _written(
 def _scheduler_of_base(model: StyleModel) -> dict[str, Any] | None:
     """The base's scheduler configuration, if the base is a folder on this machine, or a file with one beside it."""
     base = str(model.card.get("base", {}).get("model", ""))
-    folder = pocket_weights(POCKET_BASES[base]) if base in POCKET_BASES else Path(base).expanduser()
+    folder = embedded_weights(EMBEDDED_BASES[base]) if base in EMBEDDED_BASES else Path(base).expanduser()
     if folder.is_file():
         folder = folder_beside(folder) or folder
     file = folder / "scheduler" / "scheduler_config.json"
@@ -382,7 +382,7 @@ def public_card(card: dict[str, Any]) -> dict[str, Any]:
 
 def is_public(base: str) -> bool:
     """Whether a base is known by this name elsewhere: a pocket base, or a model on the hub."""
-    return base in POCKET_BASES or is_hub_id(base)
+    return base in EMBEDDED_BASES or is_hub_id(base)
 
 
 def base_name(card: dict[str, Any]) -> str:

@@ -17,8 +17,8 @@ import torch
 
 from components.core.errors import InputError, first_line
 from components.core.model_card import read_card, sampling_settings
-from components.core.model_ref import POCKET_BASES
-from components.core.paths import REPOSITORY, pocket_weights, read_jsonl
+from components.core.model_ref import EMBEDDED_BASES
+from components.core.paths import REPOSITORY, embedded_weights, read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.models.deltas import is_delta, read_delta
 from components.diffusion.models.sources import locate
@@ -149,18 +149,18 @@ def _find_base(folder: Path) -> Path:
     delta = read_delta(folder)
     model = os.environ.get(BASE) or delta.model
     try:
-        return _pocket_base(model) if model in POCKET_BASES else locate(model, delta.revision)
+        return _pocket_base(model) if model in EMBEDDED_BASES else locate(model, delta.revision)
     except InputError as error:
         raise InputError(
             str(folder), f"needs the base {delta.model}, which is missing ({error.where}: {error.problem})",
             expected="the base that it was trained on",
-            remedy=f"set {BASE} to the base's folder" + (", or install StyleForge, which includes it" if model in POCKET_BASES else ""),
+            remedy=f"set {BASE} to the base's folder" + (", or install StyleForge, which includes it" if model in EMBEDDED_BASES else ""),
         ) from error  # fmt: skip
 
 
 def _pocket_base(model: str) -> Path:
     """The embedded weights. The code that comes with a registered model has none, so an installed StyleForge is looked for."""
-    here = pocket_weights(POCKET_BASES[model])
+    here = embedded_weights(EMBEDDED_BASES[model])
     if here.is_dir():
         return here
     # Not imported: that would put the installed code before the model's own.

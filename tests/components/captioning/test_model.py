@@ -13,7 +13,7 @@ from components.captioning.model import REQUEST, VisionLanguageModel
 from components.captioning.sources import captioner_id, check_captioner
 from components.core.config import CaptionsSection
 from components.core.errors import InputError
-from components.core.paths import pocket_weights
+from components.core.paths import embedded_weights
 from tests.components.styledata.helpers import picture
 
 PICTURES = [picture(seed, 40 + 8 * seed, 64) for seed in range(3)]
@@ -77,7 +77,7 @@ def without_weights(folder: Path) -> None:
 
 
 def another_kind(folder: Path) -> None:
-    shutil.copyfile(pocket_weights("evaluator") / "config.json", folder / "config.json")
+    shutil.copyfile(embedded_weights("evaluator") / "config.json", folder / "config.json")
 
 
 def own_code(folder: Path) -> None:

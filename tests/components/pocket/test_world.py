@@ -15,7 +15,7 @@ from components.pocket.captions import NOISE_TOKENS, RARE_TOKENS, caption, descr
 from components.pocket.media import MEDIA, MIXED, STYLES, Look, apply_look, look_of
 from components.pocket.pen import CANVAS, SIDE
 from components.pocket.qualities import KINDS, MOST, draw_name, look_named
-from components.pocket.render import AUX_MEDIA, LOOKS, QUALIFIED, cached_set, draw_scene, render, render_dataset, render_set
+from components.pocket.render import AUX_MEDIA, LOOKS, QUALIFIED, draw_scene, render, render_dataset, render_set
 from components.pocket.scenes import PEOPLE, SUBJECTS, THINGS, Scene, random_scene
 
 
@@ -97,11 +97,9 @@ def test_style_set_refuses_what_it_cannot_do(tmp_path) -> None:
     assert (tmp_path / "full" / "a.txt").read_text() == "mine"
 
 
-def test_rendered_sets_are_kept_and_streams_are_apart(tmp_path) -> None:
-    first = cached_set(tmp_path, "one", 5)
-    again = cached_set(tmp_path, "one", 5)
+def test_streams_are_apart() -> None:
+    first, again, other = (render_set(purpose, 5) for purpose in ("one", "one", "two"))
     assert np.array_equal(first.pixels, again.pixels) and first.captions == again.captions
-    other = render_set("two", 5)
     assert not np.array_equal(first.pixels, other.pixels)
     assert first.labels.shape == (5, 3)
 

@@ -9,7 +9,7 @@ import torch
 
 from components.core.config import RunConfig
 from components.core.gpus import gpu_memory
-from components.core.paths import pocket_weights
+from components.core.paths import embedded_weights
 from components.diffusion.models.bundle import load_bundle
 from components.diffusion.planning.memory import Planner, weights_on_gpu
 from components.diffusion.planning.plan_cache import KeptPlans
@@ -55,7 +55,7 @@ CASES = [
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base by name: the pocket base, a fixture's, or a tiny one of a family."""
     if request.param == "pocket":
-        return pocket_weights("base")
+        return embedded_weights("base")
     if request.param == "tiny_xl_base":
         return Path(request.getfixturevalue(request.param))
     return TINY[request.param](tmp_path_factory.mktemp(request.param) / "base")
@@ -119,7 +119,7 @@ def test_the_plan_is_what_drawing_allocates(base: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("half", ["no", "bf16"])
 @pytest.mark.parametrize("name", ["single-styleforge", "lora"])
 def test_the_plan_is_what_a_gpu_allocates(name: str, half: str, tmp_path: Path) -> None:
-    base = pocket_weights("base")
+    base = embedded_weights("base")
     config = short(base, {"method": {"name": name}, "training": {"mixed_precision": half, "batch_size": 32}})
     method = method_for(config.method)
     folders = write_folders(tmp_path / "run", aux=4 if method.preserves != "none" else 0)
@@ -161,8 +161,8 @@ def test_frozen_weights_in_fewer_bits_and_in_the_host() -> None:
 
 
 def test_parts_that_come_and_go_take_their_own_memory_alone() -> None:
-    config = configure(pocket_weights("base"), method={"name": "lora"}, training={"gradient_checkpointing": True})
-    planner = Planner(pocket_weights("base"))
+    config = configure(embedded_weights("base"), method={"name": "lora"}, training={"gradient_checkpointing": True})
+    planner = Planner(embedded_weights("base"))
     resident, staged = (planner.plan(replace(settings_of(config), staged=staged)) for staged in (False, True))
     parts = {name: part.weights for name, part in staged.parts.items()}
     alone = {"cache latents": parts["vae"], "cache prompts": parts["text_encoder"], "train": parts["unet"]}
@@ -188,7 +188,7 @@ def test_flux_fits_24_gb_with_offload_and_12_with_four_bits(tmp_path: Path) -> N
 
 
 def test_a_plan_is_kept_and_made_anew_for_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = pocket_weights("base")
+    base = embedded_weights("base")
     settings = settings_of(configure(base))
     first = KeptPlans(base, None)(settings)
     made: list[MemorySettings] = []

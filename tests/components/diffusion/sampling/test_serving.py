@@ -212,7 +212,7 @@ def test_the_pocket_base_is_found_in_an_installed_styleforge(delta: Path, tmp_pa
     """As it is for the code beside a registered model, which has no weights beside it."""
     over(delta, "pocket")
     monkeypatch.setattr(serving, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(serving, "pocket_weights", lambda part: tmp_path / "components" / "pocket" / "weights" / part)
+    monkeypatch.setattr(serving, "embedded_weights", lambda part: tmp_path / "components" / "pocket" / "weights" / part)
     found = serving._find_base(delta)
     assert (found / "model_index.json").is_file() and not found.is_relative_to(tmp_path)
     # In the wheel the tree lies inside the package.

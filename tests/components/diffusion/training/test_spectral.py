@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from components.core.config import MethodSection, parse_config
 from components.core.errors import ConfigError, InputError
-from components.core.paths import pocket_weights
+from components.core.paths import embedded_weights
 from components.diffusion.models.bundle import load_bundle, load_weights
 from components.diffusion.models.families import Family
 from components.diffusion.models.sources import base_facts
@@ -105,7 +105,7 @@ def test_what_trains_and_at_what_rate(tiny_base: Path) -> None:
 
 
 def test_a_delta_is_a_twentieth_of_the_model_at_most() -> None:
-    base = pocket_weights("base")
+    base = embedded_weights("base")
     trained = Trainables(load_weights(base).family, RECIPE)
     saved = sum(value.numel() for value in trained.tensors().values())
     whole = sum(value.numel() for part in load_weights(base).family.parts.values() for value in part.parameters())

@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from components.bases.timed import TimedRun, device_of, initialising, mixed_precision
 from components.core.content import derive_seed
-from components.pocket.timed import TimedRun, device_of, initialising, mixed_precision
 
 CHANNELS, LATENTS = (32, 48, 64), 8
 BATCH, CROP = 16, 32

@@ -15,10 +15,10 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from components.bases.timed import TimedRun, device_of, initialising, mixed_precision
+from components.bases.tokenizer import MAX_LENGTH, text_config
+from components.bases.train_vae import LATENTS
 from components.core.content import derive_seed
-from components.pocket.timed import TimedRun, device_of, initialising, mixed_precision
-from components.pocket.tokenizer import MAX_LENGTH, text_config
-from components.pocket.train_vae import LATENTS
 
 CHANNELS = (48, 96, 160)
 TEXT_WIDTH, BATCH = 128, 32

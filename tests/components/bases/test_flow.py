@@ -1,29 +1,35 @@
 """The pocket flow base in training: the widened VAE, noise levels, what diffusers reads; tiny budgets, the real code."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 
+from components.bases import train as training
+from components.bases.timed import mixed_precision
+from components.bases.tokenizer import MAX_LENGTH, read_tokenizer
+from components.bases.train_flow import LATENTS, draw_sigmas, encode_prompts, new_transformer
+from components.bases.train_unet import tokenize
+from components.bases.train_vae import to_tensor, widened_vae
 from components.core.errors import InputError
-from components.core.paths import pocket_weights
-from components.pocket import train as training
+from components.core.paths import embedded_weights
 from components.pocket.render import render_set
-from components.pocket.timed import mixed_precision
-from components.pocket.tokenizer import MAX_LENGTH, stored_tokenizer
-from components.pocket.train_flow import LATENTS, draw_sigmas, encode_prompts, new_transformer
-from components.pocket.train_unet import tokenize
-from components.pocket.train_vae import to_tensor, widened_vae
+from components.pocket.world import POCKET
 
 
 def test_a_widened_vae_begins_as_the_one_it_learnt_from() -> None:
-    learnt = AutoencoderKL.from_pretrained(pocket_weights("base") / "vae", torch_dtype=torch.float32).eval()
+    learnt = AutoencoderKL.from_pretrained(embedded_weights("base") / "vae", torch_dtype=torch.float32).eval()
     wide = widened_vae(learnt, LATENTS).eval()
     pixels = to_tensor(render_set("test-wide", 2).pixels)
     with torch.no_grad():
         narrow, found = learnt.encode(pixels).latent_dist, wide.encode(pixels).latent_dist
         assert found.mean.shape == (2, LATENTS, 16, 16)
-        assert torch.equal(found.mean[:, :8], narrow.mean) and torch.equal(found.std[:, :8], narrow.std)
-        assert torch.equal(wide.decode(found.mean).sample, learnt.decode(narrow.mean).sample)
+        # Not always to the bit: some processors sum another number of channels in another order.
+        near = {"rtol": 1e-4, "atol": 1e-5}
+        torch.testing.assert_close(found.mean[:, :8], narrow.mean, **near)
+        torch.testing.assert_close(found.std[:, :8], narrow.std, **near)
+        torch.testing.assert_close(wide.decode(found.mean).sample, learnt.decode(narrow.mean).sample, **near)
         assert found.mean[:, 8:].std() > 0.1
 
 
@@ -44,16 +50,15 @@ def test_a_fresh_transformer_answers_zero() -> None:
 
 
 def test_flow_base_is_trained_resumed_and_read_by_diffusers(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(training, "TRAIN_PICTURES", 8)
-    monkeypatch.setattr(training, "QUALIFIED_PICTURES", 8)
+    world = replace(POCKET, sets={"train": 8, "qualified": 8, "evaluator": 8})
     monkeypatch.setattr(training.train_flow, "BATCH", 2)
-    with pytest.raises(InputError, match="--base flow: no UNet base"):
-        training.train(tmp_path, base="flow", parts=["vae"], work=tmp_path / "work")
-    (tmp_path / "base").symlink_to(pocket_weights("base"))
+    with pytest.raises(InputError, match="--base flow: no pocket base"):
+        training.train(tmp_path, world, base="flow", parts=["vae"], work=tmp_path / "work")
+    (tmp_path / "base").symlink_to(embedded_weights("base"))
     with pytest.raises(InputError, match="the vae part first"):
-        training.train(tmp_path, base="flow", parts=["transformer"], work=tmp_path / "work")
+        training.train(tmp_path, world, base="flow", parts=["transformer"], work=tmp_path / "work")
     moment = {"vae": 1e-6, "transformer": 1e-6, "decoder": 1e-6}
-    training.train(tmp_path, base="flow", minutes=moment, work=tmp_path / "work")
+    training.train(tmp_path, world, base="flow", minutes=moment, work=tmp_path / "work")
     log = tmp_path / "work" / "flow" / "transformer-checkpoint.pt"
     assert torch.load(log, weights_only=True)["step"] == 1
 
@@ -65,13 +70,13 @@ def test_flow_base_is_trained_resumed_and_read_by_diffusers(tmp_path, monkeypatc
     prompt = "a mosaic of a cat, beach background"
     with torch.no_grad():
         states, _, pooled, _ = pipeline.encode_prompt(prompt, prompt, prompt, do_classifier_free_guidance=False, max_sequence_length=0)
-        ours = encode_prompts((pipeline.text_encoder, pipeline.text_encoder_2), tokenize(stored_tokenizer(folder / "tokenizer"), [prompt]))
+        ours = encode_prompts((pipeline.text_encoder, pipeline.text_encoder_2), tokenize(read_tokenizer(folder / "tokenizer"), [prompt]))
     assert states.shape == (1, MAX_LENGTH, 192)
     torch.testing.assert_close((states, pooled), ours)
     picture = pipeline(prompt, height=64, width=64, num_inference_steps=1, max_sequence_length=0, output_type="np").images
     assert picture.shape == (1, 64, 64, 3)
 
-    training.train(tmp_path, base="flow", parts=["transformer"], minutes=moment, work=tmp_path / "again", go_on=True)
+    training.train(tmp_path, world, base="flow", parts=["transformer"], minutes=moment, work=tmp_path / "again", go_on=True)
     assert (tmp_path / "again" / "flow" / "transformer-checkpoint.pt").is_file()
 
 

@@ -1,9 +1,8 @@
-"""The probe: a small classifier of background, subject and look, trained on rendered pictures; no training or score ever uses it."""
+"""The probe: a small classifier of what a world's pictures show, trained on rendered ones; no training or score ever uses it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +11,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from components.bases.timed import TimedRun, device_of, initialising
+from components.bases.train_vae import to_tensor
 from components.core.content import derive_seed
 from components.core.paths import atomic_folder
-from components.pocket.render import LOOKS, RenderedSet
-from components.pocket.scenes import BACKGROUNDS, SUBJECTS
-from components.pocket.timed import TimedRun, device_of, initialising
-from components.pocket.train_vae import to_tensor
+from components.core.world import RenderedSet, World
 
-_SIZES = (len(BACKGROUNDS), len(SUBJECTS), len(LOOKS))
 BATCH = 64
 
 
@@ -28,17 +25,18 @@ def _block(before: int, after: int, stride: int) -> nn.Sequential:
 
 
 class Probe(nn.Module):
-    """A convolutional network, (N, 3, 64, 64) in [-1, 1] → logits (N, 9), (N, 13), (N, looks)."""
+    """A convolutional network, (N, 3, 64, 64) in [-1, 1] → logits (N, names) for each of the world's classes."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__()
+        self.sizes = [len(names) for names in world.classes.values()]
         layers = ((3, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 96, 2), (96, 96, 1), (96, 128, 2))
         self.body = nn.Sequential(*(_block(*layer) for layer in layers), nn.Flatten())
-        self.heads = nn.Sequential(nn.Dropout(0.2), nn.Linear(128 * 16, sum(_SIZES)))
+        self.heads = nn.Sequential(nn.Dropout(0.2), nn.Linear(128 * 16, sum(self.sizes)))
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Logits of background, subject and look."""
-        return tuple(self.heads(self.body(pixels)).split(_SIZES, dim=1))
+        """The logits, class by class."""
+        return tuple(self.heads(self.body(pixels)).split(self.sizes, dim=1))
 
     def save(self, folder: Path) -> None:
         """Write the weights as fp16 safetensors."""
@@ -47,20 +45,20 @@ class Probe(nn.Module):
             save_file(halves, temporary / "probe.safetensors")
 
 
-def load_probe(folder: Path) -> Probe:
+def load_probe(folder: Path, world: World) -> Probe:
     """Read a probe written by :meth:`Probe.save`, as fp32, in eval mode."""
-    probe = Probe()
+    probe = Probe(world)
     probe.load_state_dict(
         {key: value.float() if value.is_floating_point() else value for key, value in load_file(folder / "probe.safetensors").items()}
     )
     return probe.eval()
 
 
-def train_probe(data: RenderedSet, work: Path, budget: float, device: str | None = None) -> Probe:
+def train_probe(world: World, data: RenderedSet, work: Path, budget: float, device: str | None = None) -> Probe:
     """Train on rendered pictures of every look for ``budget`` seconds."""
     where = device_of(device)
     with initialising("probe"):
-        probe = Probe()
+        probe = Probe(world)
     probe.to(where).train()
     optimizer = torch.optim.AdamW(probe.parameters(), lr=3e-3, weight_decay=0.02, fused=True)
     run = TimedRun(work, "probe", budget, {"probe": probe}, optimizer)
@@ -77,16 +75,8 @@ def train_probe(data: RenderedSet, work: Path, budget: float, device: str | None
     return probe.eval()
 
 
-class Reading(NamedTuple):
-    """What the probe reads in N pictures: class indices (N,) for background, subject and look."""
-
-    background: NDArray[np.int64]
-    subject: NDArray[np.int64]
-    look: NDArray[np.int64]
-
-
 @torch.no_grad()
-def read(probe: Probe, pixels: NDArray[np.uint8]) -> Reading:
-    """Classify pictures (N, 64, 64, 3)."""
+def read(probe: Probe, pixels: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    """Read pictures (N, 64, 64, 3): for each class the indices of its names (N, names), the likeliest first."""
     parts = [probe(to_tensor(pixels[i : i + 128])) for i in range(0, len(pixels), 128)]
-    return Reading(*(torch.cat(logits).argmax(1).numpy() for logits in zip(*parts, strict=True)))
+    return [torch.cat(logits).argsort(1, descending=True).numpy() for logits in zip(*parts, strict=True)]

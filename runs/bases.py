@@ -1,80 +1,95 @@
-"""Checks the pocket bases against their quality bars, which need both the pocket world and the diffusion components."""
+"""Trains the embedded bases on their worlds, and checks them against their quality bars."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.bases.bases import BASES, BaseName, EmbeddedBase
+from components.bases.check import Bar, check_evaluator, check_pictures, check_probe, check_vae
+from components.bases.probe import Probe, load_probe
 from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
 from components.core.model_ref import local_model
-from components.core.paths import pocket_weights, state
+from components.core.paths import embedded_weights, state
 from components.core.prompting import fill_tokens
+from components.core.world import Question, World
 from components.diffusion.training.methods import method_for
-from components.pocket.bases import BASES, BaseName, PocketBase
-from components.pocket.check import Bar, Question, base_questions, check_evaluator, check_pictures, check_probe, check_vae, style_questions
-from components.pocket.media import STYLES
-from components.pocket.probe import Probe, load_probe
 from components.pocket.render import contact_sheet
 from runs.drawing import demo_config
 
 Say = Callable[[str], None]
 
 
-def check(
-    name: BaseName, parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] = tuple(STYLES)
-) -> list[Bar]:
+def world_of(base: EmbeddedBase) -> World:
+    """The world that a base is trained on; InputError if what its pictures are made of is not installed."""
+    if base.world == "art":
+        from runs.art_world import art_world
+
+        return art_world()
+    from components.pocket.world import POCKET
+
+    return POCKET
+
+
+def train(out: Path, name: BaseName, **settings: Any) -> Path:
+    """Train parts of a base: see :func:`components.bases.train.train`, which gets ``settings``."""
+    from components.bases.train import train as train_parts
+
+    return train_parts(out, world_of(BASES[name]), base=name, **settings)
+
+
+def check(name: BaseName, parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] | None = None) -> list[Bar]:
     """Measure the committed weights of a base, named as in BASES, by the checks in ``parts``.
 
-    The check ``styles`` trains a model for each of ``styles``. ``say`` is called with each line of progress; contact sheets of the
-    drawn pictures go into ``sheets``.
+    The check ``styles`` trains a model for each of ``styles``, by default all of the world's. ``say`` is called with each line of
+    progress; contact sheets of the drawn pictures go into ``sheets``.
     """
     base = BASES[name]
     local_model(base.model, "base.model")
+    world = world_of(base)
     bars: list[Bar] = []
     if "vae" in parts:
-        bars += check_vae(pocket_weights(base.folder))
+        bars += check_vae(embedded_weights(base.weights.base), world)
     if "evaluator" in parts:
-        bars += check_evaluator(pocket_weights("evaluator"))
+        bars += check_evaluator(embedded_weights(base.weights.evaluator), world)
     if base.denoiser in parts or "styles" in parts:
-        probe = load_probe(pocket_weights("probe"))
-        bars += check_probe(probe)
+        probe = load_probe(embedded_weights(base.weights.probe), world)
+        bars += check_probe(probe, world)
         if base.denoiser in parts:
-            bars += _check_base(base, probe, sheets)
+            bars += _check_base(base, world, probe, sheets)
         if "styles" in parts:
-            bars += _check_styles(base, probe, say, sheets, styles)
+            bars += _check_styles(base, world, probe, say, sheets, styles or world.styles)
     return bars
 
 
-def _check_base(base: PocketBase, probe: Probe, sheets: Path | None) -> list[Bar]:
-    questions = base_questions()
+def _check_base(base: EmbeddedBase, world: World, probe: Probe, sheets: Path | None) -> list[Bar]:
+    questions = world.questions(512)
     pixels = draw(base.model, questions, load_config(builtin_config(base.model)).sampling)
     _sheet(sheets, base.model, pixels)
-    figures = check_pictures(probe, pixels, questions)
     title = "UNet" if base.denoiser == "unet" else "Transformer"
-    return [Bar(f"{title}: {what} read right", figures[what], base.bars[what], "%", len(questions)) for what in ("background", "subject")]
+    figures = check_pictures(probe, world, pixels, questions)
+    return [Bar(f"{title}: {what} read right", value, base.bars.get(what), "%", len(questions)) for what, value in figures.items()]
 
 
-def _check_styles(base: PocketBase, probe: Probe, say: Say, sheets: Path | None, styles: Sequence[str]) -> list[Bar]:
+def _check_styles(base: EmbeddedBase, world: World, probe: Probe, say: Say, sheets: Path | None, styles: Sequence[str]) -> list[Bar]:
     """Run Single-StyleForge on each target style with the settings of the base's configuration, and average the figures."""
     figures: list[dict[str, float]] = []
     count = 0
     for style in styles:
         config = demo_config(style, folder=state("pocket-styles") / style, reference=4, name=base.model)
-        questions = style_questions(fill_tokens(config.sampling.style_template, method_for(config.method).tokens))
+        questions = world.style_questions(fill_tokens(config.sampling.style_template, method_for(config.method).tokens), 96)
         with TemporaryDirectory(dir=state("tmp")) as folder:
             pixels = draw(personalize_only(config, Path(folder)), questions, config.sampling)
         _sheet(sheets, f"{base.model}-{style}", pixels)
-        figures.append(check_pictures(probe, pixels, questions, style))
+        figures.append(check_pictures(probe, world, pixels, questions, style))
         count += len(questions)
         say(f"{style}: " + ", ".join(f"{name} {value:.1f} %" for name, value in figures[-1].items()))
-    means = {name: float(np.mean([found[name] for found in figures])) for name in ("style", "background", "subject")}
+    means = {name: float(np.mean([found[name] for found in figures])) for name in figures[0]}
     title = f"After Single-StyleForge, mean of {len(styles)} styles: {{}} read right"
-    return [
-        Bar(title.format(name), mean, bar, "%", count)
-        for (name, mean), bar in zip(means.items(), (base.bars["style"], 80, 75), strict=True)
-    ]
+    return [Bar(title.format(name), mean, base.style_bars.get(name), "%", count) for name, mean in means.items()]
 
 
 def personalize_only(config: RunConfig, folder: Path) -> Path:
@@ -85,7 +100,7 @@ def personalize_only(config: RunConfig, folder: Path) -> Path:
     from components.styledata.manifest import scan_style
     from components.styledata.split import split_style_set
 
-    encoder = ClipEncoder("pocket")
+    encoder = ClipEncoder(config.scoring.extractor)
     style_set, split, aux = folder / "style_set", folder / "split", folder / "aux"
     scan_style(config.style, config.aux.model_copy(update={"source": "curated"}), style_set)
     split_style_set(style_set, split, lambda: encoder)

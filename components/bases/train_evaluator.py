@@ -1,6 +1,6 @@
-"""The pocket evaluator: a separate CLIP that reads every medium and every target style.
+"""The evaluator: a separate CLIP that reads every look of a world, the target styles among them.
 
-It is a different network from the bases' text encoders. It is trained on captions with and without the medium's name. In
+It is a different network from the bases' text encoders. It is trained on captions with and without the look's name. In
 training only, small heads predict each attribute from the shared embedding: without them, so small a vision transformer
 takes many times as long to learn to look at hats and hair.
 """
@@ -16,13 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionConfig
 
+from components.bases.timed import TimedRun, device_of, initialising, mixed_precision
+from components.bases.tokenizer import text_config
+from components.bases.train_vae import to_tensor
 from components.core.content import derive_seed
-from components.pocket.captions import in_grammar
-from components.pocket.render import LOOKS, RenderedSet
-from components.pocket.scenes import COLOURS, HAIR
-from components.pocket.timed import TimedRun, device_of, initialising, mixed_precision
-from components.pocket.tokenizer import text_config
-from components.pocket.train_vae import to_tensor
+from components.core.world import RenderedSet, World
 
 WIDTH, BATCH = 128, 96
 
@@ -38,42 +36,23 @@ def new_evaluator(tokenizer: CLIPTokenizer) -> CLIPModel:
         return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH))
 
 
-ATTRIBUTES = ("background", "subject", "look", "hair", "clothes", "hat", "full", "colour")
-_SIZES = {"background": 9, "subject": 13, "look": len(LOOKS), "hair": 5, "clothes": 10, "hat": 11, "full": 2, "colour": 10}
-
-
-def attributes_of(descriptions: list[str], labels: NDArray[np.int64]) -> torch.Tensor:
-    """(N, 8) class indices in the order of ATTRIBUTES; -100 where an attribute does not apply."""
-    table = np.full((len(labels), len(ATTRIBUTES)), -100, dtype=np.int64)
-    table[:, :3] = labels
-    colours, hair = list(COLOURS), list(HAIR)
-    for row, text in zip(table, descriptions, strict=True):
-        words = text.replace(",", "").split()
-        if row[1] < 4:
-            row[3] = hair.index(words[words.index("hair") - 1])
-            garment = words.index("dress") if "dress" in words else words.index("shirt")
-            row[4] = colours.index(words[garment - 1])
-            row[5] = 1 + colours.index(words[words.index("hat") - 1]) if "hat" in words else 0
-            row[6] = int("full body" in text)
-        elif row[1] < 12:
-            row[7] = colours.index(words[1])
-    return torch.from_numpy(table)
-
-
-def _wording(rng: random.Random, caption: str, description: str, look: str) -> str:
-    """A caption for this step: the full description, without the medium's name (45 %) or with it (35 %), or the training caption."""
-    draw = rng.random()
+def _wording(world: World, rng: random.Random, data: RenderedSet, row: int) -> str:
+    """A caption for this step: the full description, without the look's name (45 %) or with it (35 %), or the training caption."""
+    draw, description = rng.random(), data.descriptions[row]
     if draw < 0.45:
         return description
-    if draw < 0.8:
-        return in_grammar(rng.randrange(3), description, look)
-    return caption
+    looks = world.classes[world.look]
+    return (
+        world.naming(rng, description, looks[data.labels[row, list(world.classes).index(world.look)]]) if draw < 0.8 else data.captions[row]
+    )
 
 
-def train_evaluator(data: RenderedSet, tokenizer: CLIPTokenizer, work: Path, budget: float, device: str | None = None) -> CLIPModel:
+def train_evaluator(
+    world: World, data: RenderedSet, tokenizer: CLIPTokenizer, work: Path, budget: float, device: str | None = None
+) -> CLIPModel:
     """Train for ``budget`` seconds on symmetric cross-entropy, with equal captions sharing the target, plus the attribute heads' loss."""
     where, model = device_of(device), new_evaluator(tokenizer)
-    heads = torch.nn.ModuleList([torch.nn.Linear(WIDTH, _SIZES[name]) for name in ATTRIBUTES])
+    heads = torch.nn.ModuleList([torch.nn.Linear(WIDTH, size) for size in world.attributes.values()])
     model.to(where).train()
     heads.to(where)
     decay = [p for p in model.parameters() if p.ndim >= 2]
@@ -81,11 +60,11 @@ def train_evaluator(data: RenderedSet, tokenizer: CLIPTokenizer, work: Path, bud
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": [*rest, *heads.parameters()], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1.2e-3, betas=(0.9, 0.98), fused=True)
     run = TimedRun(work, "evaluator", budget, {"model": model, "heads": heads}, optimizer)
-    truth = attributes_of(data.descriptions, data.labels)
+    truth = torch.from_numpy(world.attribute_table(data))
     for step in run.steps():
         seed = derive_seed(0, "pocket-evaluator", step)
         rng, rows = random.Random(seed), np.random.default_rng(seed).integers(0, len(data.pixels), BATCH)
-        texts = [_wording(rng, data.captions[i], data.descriptions[i], LOOKS[data.labels[i, 2]]) for i in rows]
+        texts = [_wording(world, rng, data, row) for row in rows]
         tokens = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt").to(where)
         x = to_tensor(data.pixels[rows]).to(where)
         if rng.random() < 0.5:

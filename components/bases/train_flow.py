@@ -1,20 +1,23 @@
-"""The pocket flow base: Stable Diffusion 3's architecture in miniature, its transformer trained from scratch by flow matching.
+"""The flow bases: Stable Diffusion 3's architecture in miniature, the transformer trained from scratch by flow matching.
 
-The two CLIP text encoders are trained with it. As in SD3, the first one comes pretrained: it is the UNet base's. There is no
-T5. x_t = (1 - σ) x₀ + σ ε, target ε - x₀ (Esser et al. 2024), stratified logit-normal times, 10 % empty captions, EMA.
+The two CLIP text encoders are trained with it. As in SD3, the first one comes pretrained: it is the UNet base's, or both come from
+:mod:`components.bases.train_text`. There is no T5. x_t = (1 - σ) x₀ + σ ε, target ε - x₀ (Esser et al. 2024), stratified logit-normal
+times, 10 % empty captions, EMA.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import SD3Transformer2DModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from components.bases.timed import TimedRun, compiled, device_of, initialising, mixed_precision
+from components.bases.tokenizer import text_config
+from components.bases.train_unet import TEXT_WIDTH, average, tokenize
 from components.core.content import derive_seed
-from components.pocket.timed import TimedRun, compiled, device_of, initialising, mixed_precision
-from components.pocket.tokenizer import text_config
-from components.pocket.train_unet import TEXT_WIDTH, average, tokenize
 
+Networks = tuple[SD3Transformer2DModel, CLIPTextModelWithProjection, CLIPTextModelWithProjection]
 LATENTS = 12
 WIDTH, HEADS, LAYERS = 192, 3, 4
 SECOND_WIDTH = 64
@@ -75,24 +78,16 @@ def encode_prompts(encoders: tuple[torch.nn.Module, ...], ids: torch.Tensor) -> 
 
 
 def train_flow(
-    latents: torch.Tensor,
-    captions: list[str],
-    tokenizer: CLIPTokenizer,
-    work: Path,
-    budget: float,
-    device: str | None,
-    first: Path,
-    start: Path | None = None,
-) -> tuple[SD3Transformer2DModel, CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
+    latents: torch.Tensor, captions: list[str], tokenizer: CLIPTokenizer, work: Path, budget: float, device: str | None,
+    fresh: Callable[[], Networks],
+) -> Networks:  # fmt: skip
     """Train transformer and text encoders on shifted and scaled ``latents`` (N, 12, 16, 16); returns their EMA weights.
 
-    Args:
-        first: folder of the text encoder that the first one starts from.
-        start: a flow base in diffusers layout to start from instead.
+    ``fresh`` makes the networks that the training starts from.
     """
     where = device_of(device)
-    transformer, *texts = (part.to(where).train() for part in _networks(tokenizer, first, start))
-    averages = torch.nn.ModuleList(_networks(tokenizer, first, start)).to(where).requires_grad_(False)
+    transformer, *texts = (part.to(where).train() for part in fresh())
+    averages = torch.nn.ModuleList(fresh()).to(where).requires_grad_(False)
     groups = [
         {"params": list(transformer.parameters()), "lr": 1e-3},
         {"params": list(texts[0].parameters()), "lr": 3e-4, "weight_decay": 0.0},
@@ -136,12 +131,9 @@ def draw_sigmas(count: int, generator: torch.Generator) -> torch.Tensor:
     return torch.special.ndtri(points.clamp(1e-6, 1 - 1e-6)).sigmoid().float()
 
 
-def _networks(
-    tokenizer: CLIPTokenizer, first: Path, start: Path | None
-) -> tuple[SD3Transformer2DModel, CLIPTextModelWithProjection, CLIPTextModelWithProjection]:
-    if start is None:
-        return (new_transformer(), *new_text_encoders(tokenizer, first))
+def read_networks(folder: Path) -> Networks:
+    """The transformer and the text encoders of a flow base in diffusers layout."""
     one, two = (
-        CLIPTextModelWithProjection.from_pretrained(start / name, torch_dtype=torch.float32) for name in ("text_encoder", "text_encoder_2")
+        CLIPTextModelWithProjection.from_pretrained(folder / name, torch_dtype=torch.float32) for name in ("text_encoder", "text_encoder_2")
     )
-    return SD3Transformer2DModel.from_pretrained(start / "transformer", torch_dtype=torch.float32), one, two
+    return SD3Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32), one, two

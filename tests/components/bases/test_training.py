@@ -1,20 +1,19 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from components.core.errors import InputError, TrainingDiverged
-from components.core.paths import pocket_weights
-from components.pocket.captions import RARE_TOKENS
-from components.pocket.probe import Probe, load_probe, read
-from components.pocket.render import LOOKS, render_set
-from components.pocket.timed import TimedRun
-from components.pocket.tokenizer import MAX_LENGTH, build_tokenizer, stored_tokenizer
-from components.pocket.train import cached_latents, save_base, train
-from components.pocket.train_evaluator import ATTRIBUTES, attributes_of, contrastive_loss
-from components.pocket.train_unet import (
+from components.bases.bases import BASES
+from components.bases.probe import Probe, load_probe, read
+from components.bases.saving import save_base
+from components.bases.timed import TimedRun
+from components.bases.tokenizer import MAX_LENGTH, build_tokenizer, stored_tokenizer
+from components.bases.train import Plan, cached_latents, train
+from components.bases.train_evaluator import contrastive_loss
+from components.bases.train_unet import (
     NOISE,
     NOISE_OFFSET,
     draw_noise,
@@ -25,12 +24,18 @@ from components.pocket.train_unet import (
     tokenize,
     whole_captions,
 )
-from components.pocket.train_vae import encode, new_vae, psnr
+from components.bases.train_vae import encode, new_vae, psnr
+from components.core.errors import InputError, TrainingDiverged
+from components.core.paths import embedded_weights
+from components.core.world import RenderedSet
+from components.pocket.captions import RARE_TOKENS
+from components.pocket.render import LOOKS, render_set
+from components.pocket.world import ATTRIBUTES, POCKET, attribute_table
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer()
+    return build_tokenizer(POCKET.corpus())
 
 
 def test_tokenizer_takes_any_text_and_keeps_identifiers_whole(tokenizer, tmp_path) -> None:
@@ -48,8 +53,8 @@ def test_tokenizer_takes_any_text_and_keeps_identifiers_whole(tokenizer, tmp_pat
     assert tokenize(tokenizer, [text, ""]).shape == (2, MAX_LENGTH)
     # Captions that would be cut are left out.
     assert whole_captions(tokenizer, [text, "a photo of " + "vivid " * 20 + "style, a cat, beach background", text]) == [0, 2]
-    first = stored_tokenizer(tmp_path / "tokenizer")
-    assert stored_tokenizer(tmp_path / "tokenizer").get_vocab() == first.get_vocab()
+    first = stored_tokenizer(tmp_path / "tokenizer", POCKET.corpus)
+    assert stored_tokenizer(tmp_path / "tokenizer", POCKET.corpus).get_vocab() == first.get_vocab()
     assert not (set(RARE_TOKENS) - {token.removesuffix("</w>") for token in first.get_vocab()})
 
 
@@ -106,7 +111,7 @@ def test_attributes_are_read_from_descriptions() -> None:
         "a blue car, city background",
         "a view of mountains",
     ]
-    table = attributes_of(texts, labels)
+    table = attribute_table(RenderedSet(np.zeros((3, 64, 64, 3), np.uint8), texts, texts, labels))
     named = dict(zip(ATTRIBUTES, table[0].tolist(), strict=True))
     assert named == {"background": 1, "subject": 1, "look": 0, "hair": 0, "clothes": 5, "hat": 1, "full": 1, "colour": -100}
     assert table[1].tolist() == [2, 4, 3, -100, -100, -100, -100, 1]
@@ -158,8 +163,8 @@ def test_a_saved_base_is_small_halves_without_paths(tokenizer, tmp_path) -> None
 
 
 def test_committed_weights_keep_to_their_size_and_name_no_machine() -> None:
-    files = [path for path in pocket_weights("base").parent.rglob("*") if path.is_file()]
-    flow = [path for path in files if path.is_relative_to(pocket_weights("flow"))]
+    files = [path for path in embedded_weights("base").parent.rglob("*") if path.is_file()]
+    flow = [path for path in files if path.is_relative_to(embedded_weights("flow"))]
     assert sum(path.stat().st_size for path in flow) <= 16e6
     assert sum(path.stat().st_size for path in set(files) - set(flow)) <= 30e6
     assert max(path.stat().st_size for path in files) <= 15e6
@@ -169,19 +174,34 @@ def test_committed_weights_keep_to_their_size_and_name_no_machine() -> None:
 
 def test_probe_saves_and_reads(tmp_path) -> None:
     torch.manual_seed(0)
-    probe = Probe().eval()
+    probe = Probe(POCKET).eval()
     probe.save(tmp_path / "probe")
     data = render_set("test-probe", 4, LOOKS)
-    first, second = read(probe, data.pixels), read(load_probe(tmp_path / "probe"), data.pixels)
-    assert first.background.shape == (4,)
-    assert np.array_equal(first.background, second.background) or np.array_equal(first.subject, second.subject)
+    first, second = read(probe, data.pixels), read(load_probe(tmp_path / "probe", POCKET), data.pixels)
+    assert [found.shape for found in first] == [(4, len(names)) for names in POCKET.classes.values()]
+    assert np.array_equal(first[0][:, 0], second[0][:, 0]) or np.array_equal(first[1][:, 0], second[1][:, 0])
+
+
+def test_rendered_pictures_are_kept(tmp_path) -> None:
+    counts = []
+
+    def render_few(purpose: str, count: int, workers: int) -> RenderedSet:
+        counts.append(count)
+        return POCKET.render(purpose, count, 0)
+
+    world = replace(POCKET, sets={"train": 5}, render=render_few)
+    plan = Plan(BASES["unet"], world, tmp_path, tmp_path, tmp_path, None, False)
+    first, again = plan.data("train"), plan.data("train")
+    assert counts == [5]
+    assert np.array_equal(first.pixels, again.pixels) and np.array_equal(first.labels, again.labels)
+    assert (first.captions, first.descriptions) == (again.captions, again.descriptions)
 
 
 def test_train_refuses_unknown_parts_and_a_unet_without_vae(tmp_path) -> None:
     with pytest.raises(InputError, match="--part vea: no such part"):
-        train(tmp_path, parts=["vea"], work=tmp_path)
+        train(tmp_path, POCKET, parts=["vea"], work=tmp_path)
     with pytest.raises(InputError, match="the vae part first"):
-        train(tmp_path, parts=["unet"], work=tmp_path)
+        train(tmp_path, POCKET, parts=["unet"], work=tmp_path)
 
 
 def test_times_are_drawn_in_proportion_to_their_min_snr_weights_one_in_each_stratum() -> None:
