@@ -82,7 +82,7 @@ def art_world() -> World:
 
 
 @cache
-def _drawings() -> dict[tuple[str, str], Rgba]:
+def drawings() -> dict[tuple[str, str], Rgba]:
     """All drawings of the world's concepts by family and concept: (160, 160, 4)."""
     dictionary = read_dictionary()
     families = {name: read_family(FAMILIES[name], dictionary) for name in LOOKS}
@@ -96,7 +96,7 @@ def _drawings() -> dict[tuple[str, str], Rgba]:
 
 def _draw_sample(purpose: str, index: int, rng: random.Random) -> _Sample:
     """What picture ``index`` of a purpose shows. Families and concepts take turns, so that chance leaves none of them out."""
-    known = _drawings()
+    known = drawings()
     style = purpose.removeprefix("check-evaluator-")
     families = [style] if style in TARGETS else LOOKS if purpose in ("evaluator", "check-probe") else tuple(BASE_FAMILIES)
     turn = index % (len(families) * len(CONCEPTS))
@@ -114,7 +114,7 @@ def _pixels(sample: _Sample, rng: random.Random) -> NDArray[np.uint8]:
     side = round(CANVAS * rng.uniform(0.86, 1.0))
     corner = round((CANVAS - side) * rng.random()), round((CANVAS - side) * rng.random())
     canvas = Image.new("RGBA", (CANVAS, CANVAS), (*GROUNDS[sample.ground], 255))
-    ink = Image.fromarray(_drawings()[sample.family, sample.concept])
+    ink = Image.fromarray(drawings()[sample.family, sample.concept])
     canvas.alpha_composite(ink.resize((side, side), Image.Resampling.LANCZOS), corner)
     flat = canvas.convert("RGB")
     if sample.qualities:

@@ -89,7 +89,9 @@ def test_unknown_and_empty_banks_are_refused(tmp_path: Path) -> None:
             load_bank(tmp_path / name if text is None else write(tmp_path, name, text))
 
 
-@pytest.mark.parametrize(("selection", "scoring"), [("builtin-selection", "builtin"), ("pocket-selection", "pocket"), ("art-selection", "art")])
+@pytest.mark.parametrize(
+    ("selection", "scoring"), [("builtin-selection", "builtin"), ("pocket-selection", "pocket"), ("art-selection", "art")]
+)
 def test_banks_to_select_by_share_no_prompt_with_those_to_score_by(selection: str, scoring: str) -> None:
     prompts = load_bank(selection)
     assert len(prompts) == 64 and len({prompt.text for prompt in prompts}) == 64
