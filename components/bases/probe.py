@@ -18,6 +18,9 @@ from components.core.paths import atomic_folder
 from components.core.world import RenderedSet, World
 
 BATCH = 64
+MANY = 100
+"""Number of names from which the network is wider."""
+_WIDTHS = {False: (32, 32, 64, 64, 96, 96, 128), True: (32, 48, 64, 96, 128, 128, 160)}
 
 
 def _block(before: int, after: int, stride: int) -> nn.Sequential:
@@ -30,9 +33,10 @@ class Probe(nn.Module):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.sizes = [len(names) for names in world.classes.values()]
-        layers = ((3, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1), (64, 96, 2), (96, 96, 1), (96, 128, 2))
+        widths = (3, *_WIDTHS[sum(self.sizes) >= MANY])
+        layers = zip(widths, widths[1:], (2, 1, 2, 1, 2, 1, 2), strict=False)
         self.body = nn.Sequential(*(_block(*layer) for layer in layers), nn.Flatten())
-        self.heads = nn.Sequential(nn.Dropout(0.2), nn.Linear(128 * 16, sum(self.sizes)))
+        self.heads = nn.Sequential(nn.Dropout(0.2), nn.Linear(widths[-1] * 16, sum(self.sizes)))
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The logits, class by class."""

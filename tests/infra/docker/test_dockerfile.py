@@ -87,7 +87,7 @@ def test_the_image_for_gpus_finds_the_driver_and_wants_a_gpu() -> None:
 
 
 def test_what_is_needed_is_copied_and_secrets_and_state_stay_out() -> None:
-    needed = {*TREE, "styleforge/__init__.py", "components/evaluation/templates/a.j2", "components/pocket/weights/a.json"}
+    needed = {*TREE, "styleforge/__init__.py", "components/evaluation/templates/a.j2", "components/bases/weights/a.json"}
     others = {
         ".git/config", ".styleforge/zenml/credentials.yaml", ".venv/bin/python", "data/a.png", ".env", "configs/.env", "id_rsa",
         "components/.env.local", "configs/server.key", "pipelines/ca.pem", "tests/a.py", "components/__pycache__/a.pyc", "result.json",
