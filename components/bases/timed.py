@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from components.core.content import derive_seed
-from components.core.devices import compiler_for, default_device, half_attention
+from components.core.devices import can_compile, default_device, half_attention
 from components.core.errors import TrainingDiverged
 from components.core.logs import progress
 from components.core.paths import atomic_file, storage_errors
@@ -128,7 +128,7 @@ def device_of(name: str | None = None) -> torch.device:
 
 def compiled(function: Callable[..., torch.Tensor], where: torch.device, budget: float) -> Callable[..., torch.Tensor]:
     """Compile ``function`` if that is possible and a training of ``budget`` seconds is worth the minute or two; else return it as it is."""
-    return torch.compile(function) if compiler_for(where) and budget > COMPILING else function
+    return torch.compile(function) if can_compile(where) and budget > COMPILING else function
 
 
 @contextmanager

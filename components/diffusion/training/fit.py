@@ -94,9 +94,9 @@ def check_machine(config: RunConfig) -> None:
 
         check_optimizer(config.training)
     if config.training.compile:
-        from components.core.devices import compiler_for, default_device
+        from components.core.devices import can_compile, default_device
 
-        if compiler_for(default_device()) is None:
+        if not can_compile(default_device()):
             raise ConfigError(
                 "training.compile=true", "needs a C++ compiler on the CPU", remedy="install g++, name another in CXX, or set it to false"
             )

@@ -99,7 +99,8 @@ def test_banks_to_select_by_share_no_prompt_with_those_to_score_by(selection: st
     assert not {prompt.id for prompt in prompts} & {prompt.id for prompt in load_bank(scoring)}
     counts = Counter(prompt.category for prompt in load_bank(selection, limit=40))
     # Pictograms show nobody in a place, and so twice as many things.
-    assert counts == dict.fromkeys(CATEGORIES, 10) if selection != "art-selection" else {"people": 10, "backgrounds": 10, "things": 20}
+    art = {"people": 10, "backgrounds": 10, "things": 20}
+    assert counts == (art if selection == "art-selection" else dict.fromkeys(CATEGORIES, 10))
 
 
 def test_case_and_punctuation_make_no_other_prompt() -> None:

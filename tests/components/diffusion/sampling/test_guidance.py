@@ -224,7 +224,7 @@ def test_bad_formulas_name_the_place() -> None:
         ({"terms": [term("guidence", "style", "prompt")]}, r"terms\.0\.scale='guidence'.*`guidance`"),
         ({"terms": [term(float("nan"), "style", "prompt")]}, r"terms\.0\.scale"),
         ({"terms": [term(2, "style", "style")]}, r"terms\.0\.toward"),
-        ({"terms": [term(2, "class", "style")], "start": "class"}, r"none uses the branch `prompt`"),
+        ({"terms": [term(2, "class", "style")], "start": "class"}, r"neither a term nor start uses the branch `prompt`"),
         ({"branches": {"negative": {"prompt": "x"}}}, r"branches\.negative: is always"),
         ({"branches": {"style": {"prompt": "x", "weights": "own"}}}, r"branches\.style\.weights='own'"),
     ):
