@@ -36,7 +36,7 @@ def demo(
     """Render a style set of the pocket world, and run the whole pipeline on it."""
     from runs.drawing import demo_config
 
-    _run(demo_config(style, overrides or (), name="demo"), not no_cache, None)
+    _run(demo_config(style, overrides or ()), not no_cache, None)
 
 
 def _run(config: RunConfig, use_cache: bool, settings: Path | None, shards: int = 1) -> None:

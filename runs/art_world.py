@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.art.base import BASE_FAMILIES, CONCEPTS, TARGETS
+from components.art.base import BASE_FAMILIES, CONCEPTS, STYLES, TARGETS
 from components.art.concepts import read_dictionary
 from components.art.drawings import read_family
 from components.art.families import FAMILIES
@@ -68,7 +68,7 @@ def art_world() -> World:
     return World(
         classes=classes,
         look="family",
-        styles=TARGETS,
+        styles=STYLES,
         sets={"train": 24_000, "qualified": 24_000, "evaluator": 30_000},
         mirrored=frozenset(),
         render=_render,
@@ -79,6 +79,12 @@ def art_world() -> World:
         questions=_questions,
         style_questions=_style_questions,
     )
+
+
+def attribution() -> list[dict[str, str]]:
+    """Whose drawings the base has learnt from, and under which licences they may be passed on."""
+    chosen = (FAMILIES[name] for name in BASE_FAMILIES)
+    return [{key: getattr(family, key) for key in ("name", "title", "license", "author", "source", "pinned")} for family in chosen]
 
 
 @cache

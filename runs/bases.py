@@ -13,12 +13,13 @@ from components.bases.check import Bar, check_evaluator, check_pictures, check_p
 from components.bases.probe import Probe, load_probe
 from components.core.config import RunConfig, SamplingSection, builtin_config, load_config
 from components.core.model_ref import local_model
-from components.core.paths import embedded_weights, state
+from components.core.paths import embedded_weights, state, write_json
 from components.core.prompting import fill_tokens
 from components.core.world import Question, World
 from components.diffusion.training.methods import method_for
+from components.pocket.pen import SIDE
 from components.pocket.render import contact_sheet
-from runs.drawing import demo_config
+from runs.drawing import pocket_style
 
 Say = Callable[[str], None]
 
@@ -35,10 +36,20 @@ def world_of(base: EmbeddedBase) -> World:
 
 
 def train(out: Path, name: BaseName, **settings: Any) -> Path:
-    """Train parts of a base: see :func:`components.bases.train.train`, which gets ``settings``."""
+    """Train parts of a base: see :func:`components.bases.train.train`, which gets ``settings``.
+
+    Beside the weights of a base that learns from artists' drawings lies ``attribution.json``.
+    """
     from components.bases.train import train as train_parts
 
-    return train_parts(out, world_of(BASES[name]), base=name, **settings)
+    base = BASES[name]
+    train_parts(out, world_of(base), base=name, **settings)
+    weights = out / base.weights.base
+    if base.world == "art" and weights.is_dir():
+        from runs.art_world import attribution
+
+        write_json(weights / "attribution.json", attribution())
+    return out
 
 
 def check(name: BaseName, parts: Sequence[str], say: Say, *, sheets: Path | None = None, styles: Sequence[str] | None = None) -> list[Bar]:
@@ -79,7 +90,8 @@ def _check_styles(base: EmbeddedBase, world: World, probe: Probe, say: Say, shee
     figures: list[dict[str, float]] = []
     count = 0
     for style in styles:
-        config = demo_config(style, folder=state("pocket-styles") / style, reference=4, name=base.model)
+        chosen = [f"style.name={style}", f"style.source={_style_set(base, style)}"]
+        config = load_config(builtin_config(base.model), chosen)
         questions = world.style_questions(fill_tokens(config.sampling.style_template, method_for(config.method).tokens), 96)
         with TemporaryDirectory(dir=state("tmp")) as folder:
             pixels = draw(personalize_only(config, Path(folder)), questions, config.sampling)
@@ -90,6 +102,20 @@ def _check_styles(base: EmbeddedBase, world: World, probe: Probe, say: Say, shee
     means = {name: float(np.mean([found[name] for found in figures])) for name in figures[0]}
     title = f"After Single-StyleForge, mean of {len(styles)} styles: {{}} read right"
     return [Bar(title.format(name), mean, base.style_bars.get(name), "%", count) for name, mean in means.items()]
+
+
+def _style_set(base: EmbeddedBase, style: str) -> Path:
+    """The folder of a target style, rendered if it does not exist."""
+    folder = state("pocket-styles") / style
+    if base.world == "pocket":
+        return pocket_style(style, folder, reference=4)
+    if not folder.is_dir():
+        from components.art.base import BASE_FAMILIES, CONCEPTS
+        from components.art.families import FAMILIES
+        from components.art.style_set import Sizes, render_style_set
+
+        render_style_set(FAMILIES[style], [FAMILIES[name] for name in BASE_FAMILIES], folder, Sizes(SIDE, reference=4, concepts=CONCEPTS))
+    return folder
 
 
 def personalize_only(config: RunConfig, folder: Path) -> Path:

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from components.diffusion.sampling.jobs import PromptRequest
 
 
-def demo_config(style: str, overrides: Sequence[str] = (), *, name: str = "pocket", **rendering: Any) -> RunConfig:
-    """Load the shipped configuration of a pocket base for a style of its world; ``rendering`` is passed to :func:`pocket_style`."""
-    folder = pocket_style(style, **rendering)
-    return load_config(builtin_config(name), [f"style.name={style}", f"style.source={folder}", *overrides])
+def demo_config(style: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Load the demo's configuration for a style of the pocket world."""
+    return load_config(builtin_config("demo"), [f"style.name={style}", f"style.source={pocket_style(style)}", *overrides])
 
 
 def pocket_style(style: str, folder: Path | None = None, reference: int = 400) -> Path:

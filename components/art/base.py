@@ -5,7 +5,9 @@ BASE_FAMILIES = {
 }  # fmt: skip
 """The families that the base learns, with the name of each in captions. Their licences allow weights to be passed on with attribution."""
 TARGETS = ("openmoji", "fluent-emoji-high-contrast", "streamline-emojis", "emojione-v1")
-"""The families that the base never sees: styles to be learnt from it. Evaluator and probe know them."""
+"""The families that the base never sees. Evaluator and probe know them."""
+STYLES = ("openmoji", "fluent-emoji-high-contrast", "emojione-v1")
+"""The targets that draw enough of the concepts below for a style set; Streamline has eight places."""
 _CHARACTERS = (
     "alien ant baby bear bird blowfish boy bug cat chicken cow crocodile dog dolphin elephant fish frog ghost girl goat "
     "hatching-chick honeybee horse koala lady-beetle man monkey mouse octopus ogre panda penguin pig poodle princess ram "

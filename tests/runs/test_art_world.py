@@ -29,6 +29,7 @@ def world(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
     changes = {
         "BASE_FAMILIES": {"noto": "noto", "lines": "inked"},
         "TARGETS": ("boxes",),
+        "STYLES": ("boxes",),
         "CONCEPTS": NAMES,
         "LOOKS": ("noto", "lines", "boxes"),
     }
