@@ -66,10 +66,8 @@ def _distinct(world: World, name: str, count: int) -> tuple[NDArray[np.uint8], l
     data = world.render(f"check-evaluator-{name}", 2 * count, 0)
     texts = data.descriptions
     if name not in world.styles:
-        column, looks = list(world.classes).index(world.look), world.classes[world.look]
         streams = (random.Random(derive_seed(0, "check-evaluator", index)) for index in range(len(texts)))
-        named = zip(streams, texts, data.labels[:, column], strict=True)
-        texts = [world.naming(rng, text, looks[look]) for rng, text, look in named]
+        texts = [world.naming(rng, text, look) for rng, text, look in zip(streams, texts, world.looks_of(data), strict=True)]
     first = [index for index, text in enumerate(texts) if text not in texts[:index]][:count]
     return data.pixels[first], [texts[index] for index in first]
 

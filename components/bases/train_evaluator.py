@@ -36,15 +36,12 @@ def new_evaluator(tokenizer: CLIPTokenizer) -> CLIPModel:
         return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH))
 
 
-def _wording(world: World, rng: random.Random, data: RenderedSet, row: int) -> str:
+def _wording(world: World, rng: random.Random, caption: str, description: str, look: str) -> str:
     """A caption for this step: the full description, without the look's name (45 %) or with it (35 %), or the training caption."""
-    draw, description = rng.random(), data.descriptions[row]
+    draw = rng.random()
     if draw < 0.45:
         return description
-    looks = world.classes[world.look]
-    return (
-        world.naming(rng, description, looks[data.labels[row, list(world.classes).index(world.look)]]) if draw < 0.8 else data.captions[row]
-    )
+    return world.naming(rng, description, look) if draw < 0.8 else caption
 
 
 def train_evaluator(
@@ -60,11 +57,11 @@ def train_evaluator(
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": [*rest, *heads.parameters()], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1.2e-3, betas=(0.9, 0.98), fused=True)
     run = TimedRun(work, "evaluator", budget, {"model": model, "heads": heads}, optimizer)
-    truth = torch.from_numpy(world.attribute_table(data))
+    truth, looks = torch.from_numpy(world.attribute_table(data)), world.looks_of(data)
     for step in run.steps():
         seed = derive_seed(0, "pocket-evaluator", step)
         rng, rows = random.Random(seed), np.random.default_rng(seed).integers(0, len(data.pixels), BATCH)
-        texts = [_wording(world, rng, data, row) for row in rows]
+        texts = [_wording(world, rng, data.captions[i], data.descriptions[i], looks[i]) for i in rows]
         tokens = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt").to(where)
         x = to_tensor(data.pixels[rows]).to(where)
         if rng.random() < 0.5:

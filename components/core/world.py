@@ -57,3 +57,8 @@ class World:
     attribute_table: Callable[[RenderedSet], NDArray[np.int64]]
     questions: Callable[[int], list[Question]]
     style_questions: Callable[[str, int], list[Question]]
+
+    def looks_of(self, data: RenderedSet) -> list[str]:
+        """The names of the looks of N pictures whose looks are all labels."""
+        names = self.classes[self.look]
+        return [names[label] for label in data.labels[:, list(self.classes).index(self.look)]]
