@@ -54,7 +54,7 @@ def render(
     ] = None,
     reference: Annotated[int | None, typer.Option("--reference", min=0, help="Number of held-out images; default: all remaining.")] = None,
     known: Annotated[
-        bool, typer.Option("--known", help="Show only concepts, and in the pool only families, that the embedded base `art` knows.")
+        bool, typer.Option("--known", help="As the embedded base `art` knows drawings: its concepts, its families in the pool, no margins.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed for choosing the images.")] = 0,
 ) -> None:
@@ -65,7 +65,7 @@ def render(
 
     target = choose([family])[0]
     others = [other for other in choose(pool_families, tuple(BASE_FAMILIES) if known else None) if other is not target and pool]
-    counts = render_style_set(target, others, out, Sizes(size, pool, reference, CONCEPTS if known else None), seed=seed)
+    counts = render_style_set(target, others, out, Sizes(size, pool, reference, CONCEPTS if known else None, known), seed=seed)
     typer.echo(f"rendered {target.title} into {out}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     answer({"status": "completed", "folder": str(out), "pictures": counts})
 

@@ -33,6 +33,8 @@ GROUNDS = {
 }  # fmt: skip
 _RAW = 160
 """Side of the drawings before they are scaled to their size in a picture."""
+_SIZES = (0.95, 1.0)
+"""Sizes of a drawing in its picture. They hardly vary: no caption says how large it is and where, so a base could only guess."""
 Rgba = NDArray[np.uint8]
 
 
@@ -65,11 +67,12 @@ def art_world() -> World:
     require_resvg()
     require(needed(FAMILIES[name] for name in LOOKS))
     classes = {"family": LOOKS, "concept": CONCEPTS}
+    each = len(BASE_FAMILIES) * len(CONCEPTS)
     return World(
         classes=classes,
         look="family",
         styles=STYLES,
-        sets={"train": 24_000, "qualified": 24_000, "evaluator": 30_000},
+        sets={"train": 15 * each, "qualified": 20 * each, "evaluator": 30_000},
         mirrored=frozenset(),
         render=_render,
         corpus=_corpus,
@@ -105,19 +108,18 @@ def _draw_sample(purpose: str, index: int, rng: random.Random) -> _Sample:
     known = drawings()
     style = purpose.removeprefix("check-evaluator-")
     families = [style] if style in TARGETS else LOOKS if purpose in ("evaluator", "check-probe") else tuple(BASE_FAMILIES)
-    turn = index % (len(families) * len(CONCEPTS))
-    family, concept = families[turn // len(CONCEPTS)], CONCEPTS[turn % len(CONCEPTS)]
+    family, concept = families[index % len(families)], CONCEPTS[index // len(families) % len(CONCEPTS)]
     if (family, concept) not in known:
         concept = rng.choice([name for name in CONCEPTS if (family, name) in known])
     ground = WHITE if rng.random() < 0.7 else rng.choice(list(GROUNDS))
-    qualified = purpose == "qualified" or (purpose == "evaluator" and index % 2 == 1)
+    qualified = purpose == "qualified" or (purpose == "evaluator" and rng.random() < 0.5)
     kinds = rng.sample(list(KINDS), rng.choice((1, 1, 2))) if qualified else []
     return _Sample(family, concept, ground, tuple(rng.choice(list(KINDS[kind])) for kind in kinds))
 
 
 def _pixels(sample: _Sample, rng: random.Random) -> NDArray[np.uint8]:
     """The picture (64, 64, 3)."""
-    side = round(CANVAS * rng.uniform(0.86, 1.0))
+    side = round(CANVAS * rng.uniform(*_SIZES))
     corner = round((CANVAS - side) * rng.random()), round((CANVAS - side) * rng.random())
     canvas = Image.new("RGBA", (CANVAS, CANVAS), (*GROUNDS[sample.ground], 255))
     ink = Image.fromarray(drawings()[sample.family, sample.concept])

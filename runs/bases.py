@@ -114,7 +114,9 @@ def _style_set(base: EmbeddedBase, style: str) -> Path:
         from components.art.families import FAMILIES
         from components.art.style_set import Sizes, render_style_set
 
-        render_style_set(FAMILIES[style], [FAMILIES[name] for name in BASE_FAMILIES], folder, Sizes(SIDE, reference=4, concepts=CONCEPTS))
+        render_style_set(
+            FAMILIES[style], [FAMILIES[name] for name in BASE_FAMILIES], folder, Sizes(SIDE, reference=4, concepts=CONCEPTS, trimmed=True)
+        )
     return folder
 
 

@@ -11,7 +11,7 @@ from components.art.concepts import Dictionary, read_dictionary
 from components.art.drawings import Drawing, read_family
 from components.art.families import Family
 from components.art.packages import needed, require
-from components.art.raster import rasterize, require_resvg
+from components.art.raster import rasterize, require_resvg, trim
 from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.core.paths import atomic_folder, write_jsonl
@@ -25,13 +25,16 @@ them."""
 
 @dataclass(frozen=True)
 class Sizes:
-    """The size of a style set: pixels a side, pictures in the pool, pictures in the reference (None: all that are left), and the names
-    of the only concepts that may be shown (None: all)."""
+    """The size of a style set: pixels a side, pictures in the pool, and pictures in the reference (None: all that are left).
+
+    ``concepts`` are the names of the only concepts that may be shown (None: all). With ``trimmed`` every drawing fills its picture.
+    """
 
     side: int = 512
     pool: int = 160
     reference: int | None = None
     concepts: Collection[str] | None = None
+    trimmed: bool = False
 
     def drawings(self, family: Family, dictionary: Dictionary) -> dict[str, Drawing]:
         """The family's drawings that may be shown."""
@@ -59,16 +62,16 @@ def render_style_set(family: Family, others: Sequence[Family], out: Path, sizes:
     if sizes.pool:
         plan["aux_pool"] = _plan_pool(others, dictionary, sizes, seed)
     with atomic_folder(out) as folder:
-        rows = [row for split, drawings in plan.items() for row in _write(folder, split, drawings, sizes.side)]
+        rows = [row for split, drawings in plan.items() for row in _write(folder, split, drawings, sizes)]
         write_jsonl(folder / "metadata.jsonl", rows)
     return dict(Counter(row["file_name"].partition("/")[0] for row in rows))
 
 
-def _write(folder: Path, split: str, drawings: Sequence[Drawing], side: int) -> Iterator[dict[str, Any]]:
+def _write(folder: Path, split: str, drawings: Sequence[Drawing], sizes: Sizes) -> Iterator[dict[str, Any]]:
     (folder / split).mkdir()
     for drawing in drawings:
         name = f"{split}/{drawing.name}.png"
-        rasterize(drawing, side).save(folder / name)
+        rasterize(trim(drawing) if sizes.trimmed else drawing, sizes.side).save(folder / name)
         yield {"file_name": name, **_annotation(drawing, split)}
 
 

@@ -164,9 +164,9 @@ def test_a_saved_base_is_small_halves_without_paths(tokenizer, tmp_path) -> None
 
 def test_committed_weights_keep_to_their_size_and_name_no_machine() -> None:
     files = [path for path in embedded_weights("base").parent.rglob("*") if path.is_file()]
-    flow = [path for path in files if path.is_relative_to(embedded_weights("flow"))]
-    assert sum(path.stat().st_size for path in flow) <= 16e6
-    assert sum(path.stat().st_size for path in set(files) - set(flow)) <= 30e6
+    flow, art = ([path for path in files if path.is_relative_to(embedded_weights(name))] for name in ("flow", "art"))
+    assert all(sum(path.stat().st_size for path in base) <= 16e6 for base in (flow, art))
+    assert sum(path.stat().st_size for path in {*files} - {*flow, *art}) <= 30e6
     assert max(path.stat().st_size for path in files) <= 15e6
     assert {path.suffix for path in files} <= {".json", ".safetensors"}
     assert not any("_name_or_path" in path.read_text() for path in files if path.suffix == ".json")
