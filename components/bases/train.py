@@ -138,11 +138,15 @@ def _evaluator(plan: Plan, budget: float) -> None:
 
 
 def _tokenizer(plan: Plan) -> CLIPTokenizer:
-    """The world's tokenizer; when going on from existing weights with none in ``work`` yet, it is taken from those weights."""
+    """The world's tokenizer, kept in ``work``; going on from existing weights begins with theirs, whatever was kept before."""
     if plan.base.model == "pocket-flow":
         return read_tokenizer(plan.origin() / "tokenizer")
     kept, given = plan.work / "tokenizer", plan.weights / "tokenizer"
-    return stored_tokenizer(given if plan.go_on and given.is_dir() and not kept.is_dir() else kept, plan.world.corpus)
+    begun = kept.is_dir() and (plan.work / f"{plan.base.denoiser}-checkpoint.pt").is_file()
+    if plan.go_on and given.is_dir() and not begun:
+        with atomic_folder(kept) as temporary:
+            read_tokenizer(given).save_pretrained(temporary)
+    return stored_tokenizer(kept, plan.world.corpus)
 
 
 def _trained_vae(plan: Plan, part: str) -> tuple[AutoencoderKL, Path]:

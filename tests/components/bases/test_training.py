@@ -10,8 +10,8 @@ from components.bases.bases import BASES
 from components.bases.probe import Probe, load_probe, read
 from components.bases.saving import save_base
 from components.bases.timed import TimedRun
-from components.bases.tokenizer import MAX_LENGTH, build_tokenizer, stored_tokenizer
-from components.bases.train import Plan, cached_latents, train
+from components.bases.tokenizer import MAX_LENGTH, build_tokenizer, read_tokenizer, stored_tokenizer
+from components.bases.train import Plan, _tokenizer, cached_latents, train
 from components.bases.train_evaluator import contrastive_loss
 from components.bases.train_unet import (
     NOISE,
@@ -195,6 +195,20 @@ def test_rendered_pictures_are_kept(tmp_path) -> None:
     assert counts == [5]
     assert np.array_equal(first.pixels, again.pixels) and np.array_equal(first.labels, again.labels)
     assert (first.captions, first.descriptions) == (again.captions, again.descriptions)
+
+
+def test_going_on_begins_with_the_tokenizer_of_the_weights(tmp_path) -> None:
+    """An evaluator that was trained before in the same place leaves a tokenizer that the weights' text encoders do not know."""
+    world = replace(POCKET, corpus=lambda: iter(["other words of another world"] * 50))
+    plan = Plan(BASES["unet"], world, embedded_weights("base").parent, tmp_path, tmp_path, None, False)
+    other, given = _tokenizer(plan).get_vocab(), read_tokenizer(embedded_weights("base") / "tokenizer").get_vocab()
+    assert other != given
+    going_on = replace(plan, go_on=True)
+    assert _tokenizer(going_on).get_vocab() == given
+    # A denoiser that has begun keeps the one that it began with.
+    (tmp_path / "unet-checkpoint.pt").touch()
+    build_tokenizer(world.corpus()).save_pretrained(tmp_path / "tokenizer")
+    assert _tokenizer(going_on).get_vocab() == other
 
 
 def test_train_refuses_unknown_parts_and_a_unet_without_vae(tmp_path) -> None:

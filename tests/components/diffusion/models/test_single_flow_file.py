@@ -77,7 +77,8 @@ def assert_same(file: Path, folder: Path) -> None:
     noise = torch.randn((1, *expected.latent_shape()), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         ours, theirs = (family.predict(noise, torch.tensor(500.0), family.encode_prompts(["a dog"])) for family in (loaded, expected))
-    assert torch.equal(ours, theirs)
+    # Not always to the bit: some processors round differently where the weights lie differently in memory.
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("prefix", ["", PREFIX])

@@ -212,12 +212,12 @@ def test_the_pocket_base_is_found_in_an_installed_styleforge(delta: Path, tmp_pa
     """As it is for the code beside a registered model, which has no weights beside it."""
     over(delta, "pocket")
     monkeypatch.setattr(serving, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(serving, "embedded_weights", lambda part: tmp_path / "components" / "pocket" / "weights" / part)
+    monkeypatch.setattr(serving, "embedded_weights", lambda part: tmp_path / "components" / "bases" / "weights" / part)
     found = serving._find_base(delta)
     assert (found / "model_index.json").is_file() and not found.is_relative_to(tmp_path)
     # In the wheel the tree lies inside the package.
     package = tmp_path / "styleforge" / "__init__.py"
-    base = package.parent / "components" / "pocket" / "weights" / "base"
+    base = package.parent / "components" / "bases" / "weights" / "base"
     shutil.copytree(found, base)
     monkeypatch.setattr(serving.importlib.util, "find_spec", lambda name: ModuleSpec(name, None, origin=str(package)))
     assert serving._find_base(delta) == base

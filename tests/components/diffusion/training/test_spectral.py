@@ -77,7 +77,7 @@ def test_it_begins_as_the_base_and_is_folded_as_it_predicts(request: pytest.Fixt
     plain = prediction(family)
     trained = Trainables(family, RECIPE)
     still(trained)
-    assert torch.equal(prediction(family), plain)
+    torch.testing.assert_close(prediction(family), plain, rtol=1e-4, atol=1e-5)
     moved(trained)
     tensors = {key: value.detach().clone() for key, value in trained.tensors().items()}
     shifted = prediction(family)
