@@ -3,7 +3,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from components.art.families import FAMILIES, choose
 from components.art.overview import describe_families
@@ -14,7 +14,7 @@ from components.core.content import digest_folder
 from components.core.errors import InputError
 from components.core.paths import read_jsonl
 from components.styledata.manifest import scan_style
-from tests.made_art import Registry, archive, iconify
+from tests.made_art import ANIMALS, PLACES, THINGS, Registry, archive, iconify
 
 SIZES = Sizes(side=32, pool=10)
 
@@ -22,6 +22,18 @@ SIZES = Sizes(side=32, pool=10)
 def _render(out: Path, *, seed: int = 0, sizes: Sizes = SIZES) -> dict[str, int]:
     others = [family for family in FAMILIES.values() if family.name != "lines"]
     return render_style_set(FAMILIES["lines"], others, out, sizes, seed=seed)
+
+
+def test_only_the_concepts_asked_for_are_shown_and_margins_are_cut(registry: Registry, tmp_path: Path) -> None:
+    fetch(list(FAMILIES.values()))
+    concepts = {*ANIMALS[:10], *PLACES[:11], *THINGS}
+    assert _render(tmp_path / "set", sizes=Sizes(32, 10, None, concepts, True)) == {"style_ref": 20, "reference": 7, "aux_pool": 10}
+    rows = read_jsonl(tmp_path / "set" / "metadata.jsonl")
+    assert {row["concept"] for row in rows} <= concepts
+    circles = [Image.open(tmp_path / "set" / row["file_name"]).convert("L") for row in rows if row["family"] == "noto"]
+    boxes = [ImageOps.invert(image).getbbox() for image in circles]
+    # With its margins, the smallest circle would take a quarter of the side.
+    assert circles and all(box is not None and box[2] - box[0] >= 28 for box in boxes)
 
 
 def test_a_family_is_a_style_set(registry: Registry, tmp_path: Path) -> None:
