@@ -47,13 +47,13 @@ PANELS = {
 for panel, commands in PANELS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
-app.add_typer(base.app, name="base", rich_help_panel="Run", help="Text-to-image models to start from: pin a hub model.")
+app.add_typer(
+    base.app, name="base", rich_help_panel="Run", help="Text-to-image models to start from: pin a hub model, train and check embedded ones."
+)
 app.add_typer(blind.app, name="blind", rich_help_panel="Decide", help="Blind judging by people: make a page, score the answers.")
 app.add_typer(schedule.app, name="schedule", rich_help_panel="Operate", help="Scheduled retraining: install, list and remove schedules.")
 app.add_typer(stack.app, name="stack", rich_help_panel="Operate", help="ZenML stacks: apply definitions, list and remove stacks.")
-app.add_typer(
-    pocket.app, name="pocket", rich_help_panel="Pocket", help="The pocket world: render its images, train and check its built-in bases."
-)
+app.add_typer(pocket.app, name="pocket", rich_help_panel="Pocket", help="The pocket world: render its images.")
 app.add_typer(art.app, name="art", rich_help_panel="Art", help="Real art: open families of pictograms as style sets.")
 
 

@@ -131,4 +131,5 @@ def _weights() -> Check:
     needed = {"base": "model_index.json", "evaluator": "config.json"}
     missing = [part for part, file in needed.items() if not (embedded_weights(part) / file).is_file()]
     detail = f"missing: {', '.join(missing)}" if missing else "base and evaluator found"
-    return Check("pocket weights", not missing, detail, "run `styleforge pocket train`, or get them from the repository" if missing else "")
+    remedy = "run `styleforge base train pocket`, or get them from the repository" if missing else ""
+    return Check("pocket weights", not missing, detail, remedy)

@@ -106,7 +106,7 @@ def _check_styles(base: EmbeddedBase, world: World, probe: Probe, say: Say, shee
 
 def _style_set(base: EmbeddedBase, style: str) -> Path:
     """The folder of a target style, rendered if it does not exist."""
-    folder = state("pocket-styles") / style
+    folder = state("base-styles") / style
     if base.world == "pocket":
         return pocket_style(style, folder, reference=4)
     if not folder.is_dir():

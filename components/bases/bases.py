@@ -5,7 +5,7 @@ from typing import Literal
 
 from components.core.model_ref import EMBEDDED, Embedded
 
-BaseName = Literal["unet", "flow", "art"]
+BaseName = Literal["pocket", "pocket-flow", "art"]
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,11 @@ class EmbeddedBase:
     """A base that is trained here.
 
     ``minutes`` lists its parts in order, each with its default time budget on two CPU cores: under 8 hours per base. ``origin`` is the
-    base whose VAE the training starts from. ``checks`` are those that ``styleforge pocket check`` offers; ``bars`` are the percentages
+    base whose VAE the training starts from. ``checks`` are those that ``styleforge base check`` offers; ``bars`` are the percentages
     that its pictures must reach, and ``style_bars`` those of models that Single-StyleForge makes of it.
     """
 
-    model: str
+    model: BaseName
     world: Literal["pocket", "art"]
     denoiser: str
     origin: BaseName | None
@@ -33,7 +33,7 @@ class EmbeddedBase:
 
 
 BASES: dict[BaseName, EmbeddedBase] = {
-    "unet": EmbeddedBase(
+    "pocket": EmbeddedBase(
         "pocket",
         "pocket",
         "unet",
@@ -43,11 +43,11 @@ BASES: dict[BaseName, EmbeddedBase] = {
         {"background": 97, "subject": 92},
         {"style": 70, "background": 80, "subject": 75},
     ),
-    "flow": EmbeddedBase(
+    "pocket-flow": EmbeddedBase(
         "pocket-flow",
         "pocket",
         "transformer",
-        "unet",
+        "pocket",
         {"vae": 15.0, "transformer": 90.0, "decoder": 15.0},
         ("vae", "transformer", "styles"),
         {"background": 95, "subject": 88},
@@ -57,7 +57,7 @@ BASES: dict[BaseName, EmbeddedBase] = {
         "art",
         "art",
         "transformer",
-        "flow",
+        "pocket-flow",
         {"vae": 15.0, "evaluator": 30.0, "text": 5.0, "transformer": 150.0, "decoder": 15.0, "probe": 20.0},
         ("vae", "evaluator", "transformer", "styles"),
         {"family": 90, "concept": 60, "concept in five": 85},

@@ -1,8 +1,8 @@
 """Train the embedded bases, part by part, on the pictures of a world.
 
-``unet`` is trained from scratch: VAE, evaluator, UNet with its text encoder, in that order; then the polished decoder and the probe.
-``flow`` starts from the UNet base's VAE and text encoder: the widened VAE, the transformer with two text encoders, then the decoder.
-``art`` starts from the flow base's VAE; its text encoders are trained alone first, and its evaluator and probe are of its own world.
+``pocket`` is trained from scratch: VAE, evaluator, UNet with its text encoder, in that order; then the polished decoder and the probe.
+``pocket-flow`` starts from its VAE and text encoder: the widened VAE, the transformer with two text encoders, then the decoder.
+``art`` starts from the VAE of ``pocket-flow``; its text encoders are trained alone first, and its evaluator and probe are of its own world.
 """
 
 import os
@@ -59,9 +59,9 @@ class Plan:
         folder = self.out / BASES[name].weights.base
         if not folder.is_dir():
             raise InputError(
-                f"--base {self.base.model.removeprefix('pocket-')}", f"no {BASES[name].model} base in {self.out}",
+                self.base.model, f"no {name} base in {self.out}",
                 expected="its weights to begin from",
-                remedy=f"run `styleforge pocket train --base {name}` with the same --out first, or leave --out away",
+                remedy=f"run `styleforge base train {name}` with the same --out first, or leave --out away",
             )  # fmt: skip
         return folder
 
@@ -82,7 +82,7 @@ def train(
     out: Path,
     world: World,
     *,
-    base: BaseName = "unet",
+    base: BaseName = "pocket",
     parts: Sequence[str] | None = None,
     minutes: dict[str, float] | None = None,
     work: Path | None = None,
@@ -94,22 +94,27 @@ def train(
     Args:
         world: the base's world.
         base: one of BASES.
-        parts: any of the base's parts, default all; a finished part is only loaded.
+        parts: any of the base's parts; default all, with ``go_on`` denoiser and decoder. A finished part is only loaded.
         minutes: time budget per part; default the base's.
-        work: folder of rendered pictures, checkpoints and loss logs; default ``pocket-training`` in STYLEFORGE_HOME.
-        go_on: where there is no checkpoint, start denoiser and text encoders from the weights in ``out`` (and keep their VAE).
+        work: folder of rendered pictures, checkpoints and loss logs; default ``base-training`` in STYLEFORGE_HOME.
+        go_on: where there is no checkpoint, start denoiser and text encoders from the weights in ``out``, and keep their latents.
     """
     chosen = BASES[base]
     budgets = chosen.minutes | (minutes or {})
-    for part in parts or ():
+    wanted = parts or ([chosen.denoiser, "decoder"] if go_on else list(budgets))
+    for part in wanted:
         if part not in chosen.minutes:
-            raise InputError(f"--part {part}", f"no such part of the {base} base", expected=f"one of {', '.join(chosen.minutes)}")
-    top = work or state("pocket-training")
-    pictures = top if chosen.world == "pocket" else top / chosen.world
-    plan = Plan(chosen, world, out, pictures, top if base == "unet" else top / base, device, go_on)
+            raise InputError(f"--part {part}", f"no such part of {base}", expected=f"one of {', '.join(chosen.minutes)}")
+        if go_on and part in _FIXED:
+            raise InputError(
+                f"--part {part}", f"a new one would be useless to the denoiser that --continue keeps ({_FIXED[part]})",
+                expected=f"one of {', '.join(name for name in chosen.minutes if name not in _FIXED)}",
+            )  # fmt: skip
+    top = work or state("base-training")
+    plan = Plan(chosen, world, out, top / f"{chosen.world}-pictures", top / base, device, go_on)
     plan.work.mkdir(parents=True, exist_ok=True)
     for part in chosen.minutes:
-        if part in (parts or budgets):
+        if part in wanted:
             _TRAIN[part](plan, 60 * budgets[part])
     return out
 
@@ -139,7 +144,7 @@ def _evaluator(plan: Plan, budget: float) -> None:
 
 def _tokenizer(plan: Plan) -> CLIPTokenizer:
     """The world's tokenizer, kept in ``work``; going on from existing weights begins with theirs, whatever was kept before."""
-    if plan.base.model == "pocket-flow":
+    if plan.base.origin and BASES[plan.base.origin].world == plan.base.world:
         return read_tokenizer(plan.origin() / "tokenizer")
     kept, given = plan.work / "tokenizer", plan.weights / "tokenizer"
     begun = kept.is_dir() and (plan.work / f"{plan.base.denoiser}-checkpoint.pt").is_file()
@@ -235,6 +240,8 @@ def _probe(plan: Plan, budget: float) -> None:
     probe.save(plan.out / plan.base.weights.probe)
 
 
+_FIXED = {"vae": "it predicts latents of the old one", "text": "they are trained on with it"}
+"""Parts that a denoiser is bound to, and why."""
 _TRAIN = {
     "vae": _vae, "evaluator": _evaluator, "unet": _unet, "text": _text, "transformer": _transformer, "decoder": _decoder, "probe": _probe,
 }  # fmt: skip

@@ -40,7 +40,7 @@ def local_model(name: str, field: str) -> Path | None:
         path = embedded_weights(embedded[name])
         if path.is_dir():
             return path
-        remedy = "reinstall, or run `styleforge pocket train` (with `--base flow` for pocket-flow, `--base art` for art)"
+        remedy = f"reinstall, or run `styleforge base train {name}`"
         raise InputError(f"{field}={name}", f"the embedded weights are missing ({path})", remedy=remedy)
     if is_hub_id(name):
         return None

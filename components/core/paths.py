@@ -51,9 +51,9 @@ HOME = {
     "work": ("work in progress", "nothing is lost, unless a command is running"),
     "scratch": ("work in progress", "nothing is lost, unless a command is running"),
     "tmp": ("work in progress", "nothing is lost, unless a command is running"),
-    "pocket-training": ("images and checkpoints of `styleforge pocket train`", "the training starts again"),
+    "base-training": ("images and checkpoints of `styleforge base train`", "the training starts again"),
     "art": ("families of pictograms", "`styleforge art fetch` downloads them again"),
-    "pocket-styles": ("style sets of `styleforge pocket check`", "they are rendered again"),
+    "base-styles": ("style sets of `styleforge base check`", "they are rendered again"),
 }
 """What each folder in the home holds, and what removing it costs."""
 

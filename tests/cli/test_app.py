@@ -36,7 +36,7 @@ def test_doctor_says_what_is_missing_and_what_to_do(folder: Path, monkeypatch: p
     code, stdout, _ = _call("doctor", "--json")
     assert code == 1
     checks = {check["name"]: check for check in json.loads(stdout.splitlines()[-1])["checks"]}
-    assert not checks["pocket weights"]["ok"] and "styleforge pocket train" in checks["pocket weights"]["remedy"]
+    assert not checks["pocket weights"]["ok"] and "styleforge base train pocket" in checks["pocket weights"]["remedy"]
     assert checks["python"]["ok"] and checks["home"]["ok"] and not checks["mlflow"]["ok"]
 
 
@@ -48,9 +48,9 @@ def test_doctor_is_content_with_a_whole_installation(folder: Path, monkeypatch: 
     assert _call("doctor")[0] == 0
 
 
-def test_pocket_refuses_unknown_names(folder: Path) -> None:
-    assert _call("pocket", "train", "--minutes", "unet")[0] == 2
-    assert "vae, transformer" in _call("pocket", "train", "--base", "flow", "--part", "unet")[2]
+def test_unknown_names_are_refused(folder: Path) -> None:
+    assert _call("base", "train", "pocket", "--minutes", "unet")[0] == 2
+    assert "vae, transformer" in _call("base", "train", "pocket-flow", "--part", "unet")[2]
     code, _, stderr = _call("pocket", "render", "--style", "anine", "--out", "out")
     assert code == 2 and "anime" in stderr
 

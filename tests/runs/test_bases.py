@@ -1,4 +1,4 @@
-"""The pocket bases from outside: what is drawn with a flow base as ``pocket train`` saves it, and what is said where there is none."""
+"""The pocket bases from outside: what is drawn with a flow base as ``base train`` saves it, and what is said where there is none."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_a_flow_base_draws_here_as_in_diffusers(flow: Path) -> None:
 
 
 def test_the_flow_base_draws_what_it_is_asked_for() -> None:
-    """A few pictures, in half the steps: `styleforge pocket check --base flow` has the bars."""
+    """A few pictures, in half the steps: `styleforge base check pocket-flow` has the bars."""
     questions = POCKET.questions(24)
     settings = load_config("pocket-flow").sampling.model_copy(update={"steps": 10})
     found = check_pictures(load_probe(embedded_weights("probe"), POCKET), POCKET, draw("pocket-flow", questions, settings), questions)
@@ -57,5 +57,5 @@ def test_the_flow_base_draws_what_it_is_asked_for() -> None:
 
 def test_a_base_without_weights_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.core.model_ref.embedded_weights", lambda part: tmp_path / part)
-    with pytest.raises(InputError, match=r"base.model=pocket-flow: the embedded weights are missing.*--base flow"):
-        check("flow", ["vae"], print)
+    with pytest.raises(InputError, match=r"base.model=pocket-flow: the embedded weights are missing.*base train pocket-flow"):
+        check("pocket-flow", ["vae"], print)

@@ -52,14 +52,14 @@ def test_a_fresh_transformer_answers_zero() -> None:
 def test_flow_base_is_trained_resumed_and_read_by_diffusers(tmp_path, monkeypatch) -> None:
     world = replace(POCKET, sets={"train": 8, "qualified": 8, "evaluator": 8})
     monkeypatch.setattr(training.train_flow, "BATCH", 2)
-    with pytest.raises(InputError, match="--base flow: no pocket base"):
-        training.train(tmp_path, world, base="flow", parts=["vae"], work=tmp_path / "work")
+    with pytest.raises(InputError, match="pocket-flow: no pocket base"):
+        training.train(tmp_path, world, base="pocket-flow", parts=["vae"], work=tmp_path / "work")
     (tmp_path / "base").symlink_to(embedded_weights("base"))
     with pytest.raises(InputError, match="the vae part first"):
-        training.train(tmp_path, world, base="flow", parts=["transformer"], work=tmp_path / "work")
+        training.train(tmp_path, world, base="pocket-flow", parts=["transformer"], work=tmp_path / "work")
     moment = {"vae": 1e-6, "transformer": 1e-6, "decoder": 1e-6}
-    training.train(tmp_path, world, base="flow", minutes=moment, work=tmp_path / "work")
-    log = tmp_path / "work" / "flow" / "transformer-checkpoint.pt"
+    training.train(tmp_path, world, base="pocket-flow", minutes=moment, work=tmp_path / "work")
+    log = tmp_path / "work" / "pocket-flow" / "transformer-checkpoint.pt"
     assert torch.load(log, weights_only=True)["step"] == 1
 
     folder = tmp_path / "flow"
@@ -76,8 +76,11 @@ def test_flow_base_is_trained_resumed_and_read_by_diffusers(tmp_path, monkeypatc
     picture = pipeline(prompt, height=64, width=64, num_inference_steps=1, max_sequence_length=0, output_type="np").images
     assert picture.shape == (1, 64, 64, 3)
 
-    training.train(tmp_path, world, base="flow", parts=["transformer"], minutes=moment, work=tmp_path / "again", go_on=True)
-    assert (tmp_path / "again" / "flow" / "transformer-checkpoint.pt").is_file()
+    training.train(tmp_path, world, base="pocket-flow", minutes=moment, work=tmp_path / "again", go_on=True)
+    again = tmp_path / "again" / "pocket-flow"
+    assert (again / "transformer-checkpoint.pt").is_file() and not (again / "vae-checkpoint.pt").exists()
+    with pytest.raises(InputError, match=r"--part vae.*--continue"):
+        training.train(tmp_path, world, base="pocket-flow", parts=["vae"], minutes=moment, work=tmp_path / "again", go_on=True)
 
 
 def test_mixed_precision_changes_nothing_outside() -> None:

@@ -190,7 +190,7 @@ def test_rendered_pictures_are_kept(tmp_path) -> None:
         return POCKET.render(purpose, count, 0)
 
     world = replace(POCKET, sets={"train": 5}, render=render_few)
-    plan = Plan(BASES["unet"], world, tmp_path, tmp_path, tmp_path, None, False)
+    plan = Plan(BASES["pocket"], world, tmp_path, tmp_path, tmp_path, None, False)
     first, again = plan.data("train"), plan.data("train")
     assert counts == [5]
     assert np.array_equal(first.pixels, again.pixels) and np.array_equal(first.labels, again.labels)
@@ -200,7 +200,7 @@ def test_rendered_pictures_are_kept(tmp_path) -> None:
 def test_going_on_begins_with_the_tokenizer_of_the_weights(tmp_path) -> None:
     """An evaluator that was trained before in the same place leaves a tokenizer that the weights' text encoders do not know."""
     world = replace(POCKET, corpus=lambda: iter(["other words of another world"] * 50))
-    plan = Plan(BASES["unet"], world, embedded_weights("base").parent, tmp_path, tmp_path, None, False)
+    plan = Plan(BASES["pocket"], world, embedded_weights("base").parent, tmp_path, tmp_path, None, False)
     other, given = _tokenizer(plan).get_vocab(), read_tokenizer(embedded_weights("base") / "tokenizer").get_vocab()
     assert other != given
     going_on = replace(plan, go_on=True)
