@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from components.evaluation.pictures import Picture
 
 NOTE = (
-    "one score at a time, and each reads, decodes and encodes its pictures and prompts anew; "
+    "one score at a time, and each reads, decodes and encodes its images and prompts anew; "
     "the scores by category, which only StyleForge's way gives, are left out"
 )
 

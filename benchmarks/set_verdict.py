@@ -226,8 +226,8 @@ def outliers(limit: Annotated[float, typer.Option(help="Limit, in robust standar
                 alarms.append(float((scores > limit).mean()))
                 reading.places[0], reading.shading[0] = photographs[number % len(cuts)], shaded[number % len(cuts)]
                 named.append(bool(reading.strangeness()[0] > limit))
-        typer.echo(f"{title}: photograph named {_rate(named)}; sets with a picture named wrongly {_rate(clean)}")
-        typer.echo(f"pictures named wrongly: {100 * np.mean(alarms):.2f} %")
+        typer.echo(f"{title}: photograph named {_rate(named)}; sets with an image named wrongly {_rate(clean)}")
+        typer.echo(f"images named wrongly: {100 * np.mean(alarms):.2f} %")
 
 
 @app.command()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from components.diffusion.training.loop import Trainer
 
 NOTE = (
-    "no latent cache: each picture is read and encoded in each step; each prompt is tokenized and encoded as often as it occurs; "
+    "no latent cache: each image is read and encoded in each step; each prompt is tokenized and encoded as often as it occurs; "
     "attention by torch's default kernel; never compiled"
 )
 

@@ -31,5 +31,5 @@ def next_round(
     result = run(RoundOptions(drawn, style_set, out, picks, count, extractor, alone))
     for file in result["picked"]:
         typer.echo(file)
-    typer.echo(f"{result['folder']}: {result['style_ref']} StyleRef pictures, {len(result['picked'])} of them picked", err=True)
+    typer.echo(f"{result['folder']}: {result['style_ref']} StyleRef images, {len(result['picked'])} of them picked", err=True)
     answer({"status": "completed", **result})

@@ -46,7 +46,7 @@ def write_pipeline(plan: dict[str, dict[str, Any]], out: Path, *, name: str, set
         for call in _calls(plan)
     ]  # fmt: skip
     title = f"personalize-{name}".lower().replace("_", "-").replace(".", "-")
-    write_text(out, _as_yaml(documents(title, "StyleForge: from a style's pictures to a scored and registered model", tasks)))
+    write_text(out, _as_yaml(documents(title, "StyleForge: from a style's images to a scored and registered model", tasks)))
     return [task.step for task in tasks]
 
 

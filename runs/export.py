@@ -32,13 +32,13 @@ MOST = 2.0
 SCORES = Path("evaluation") / "scores.json"
 ATTRIBUTION = "ATTRIBUTION.txt"
 _TRAINING = {
-    "steps": "optimizer steps", "batch_size": "StyleRef pictures a step", "aux_batch_size": "Aux pictures a step",
+    "steps": "optimizer steps", "batch_size": "StyleRef images a step", "aux_batch_size": "Aux images a step",
     "gradient_accumulation": "micro-batches a step", "learning_rate": "learning rate",
     "text_encoder_learning_rate": "learning rate of the text encoder", "token_learning_rate": "learning rate of token rows",
     "schedule": "schedule", "prior_weight": "weight of the Aux loss", "mixed_precision": "mixed precision",
 }  # fmt: skip
 
-_REFERENCES = {"held-out": "held-out pictures of the style", "style_ref": "the pictures that were trained on"}
+_REFERENCES = {"held-out": "held-out images of the style", "style_ref": "the images that were trained on"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _pictures(model: StyleModel, version: Mapping[str, Any] | None, scratch: Pat
     if shown:
         # Evenly spaced, because the ids of a bank are sorted by category.
         chosen = [shown[round(index * (len(shown) - 1) / max(1, min(SHOWN, len(shown)) - 1))] for index in range(min(SHOWN, len(shown)))]
-        return chosen, "Some of the pictures that were scored: one seed each, none chosen by its looks."
+        return chosen, "Some of the images that were scored: one seed each, none chosen by its looks."
     prompts = model.card.get("training", {}).get("validation_prompts") or ()
     drawn = [(model.folder / "training" / f"validation_{index:02d}.png", str(text)) for index, text in enumerate(prompts)]
     found = [Shown(file, text := fill_tokens(prompt, model.tokens), text) for file, prompt in drawn if file.is_file()]
@@ -272,7 +272,7 @@ def _training(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _provenance(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     base = _base(card)
     facts = [
-        ("style", card.get("style")), ("StyleRef pictures", card.get("style_ref_pictures")),
+        ("style", card.get("style")), ("StyleRef images", card.get("style_ref_pictures")),
         ("digest of the style set's manifest", card.get("manifest_digest")),
         ("base", base and " at ".join(filter(None, (base["name"], base["revision"])))),
         ("digest of the base's files", base and base["digest"]), ("digest of the run's configuration", card.get("config_digest")),
@@ -289,7 +289,7 @@ def _scores(scores: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, s
     kind = _REFERENCES.get(context.get("reference", ""))
     remarks = [f"In brackets: {100 * context['confidence']:g} % intervals."] if context.get("confidence") else []
     if kind:
-        remarks.append(f"FID, KID and CLIP-I are measured to {context.get('reference_n', '?')} pictures: {kind}.")
+        remarks.append(f"FID, KID and CLIP-I are measured to {context.get('reference_n', '?')} images: {kind}.")
     if context.get("extractor"):
         remarks.append(f"Extractor: {context['extractor']}.")
     verdict = judge(dict(scores))
@@ -303,11 +303,11 @@ def _files(target: Path, name: str, format_: str) -> list[tuple[str, str]]:
         "a1111-lora": {f"{name}.safetensors": "the LoRA, in kohya's format"},
         "comfyui": {
             "checkpoints/": "the checkpoint", "loras/": "the LoRA", "embeddings/": "a file for each token",
-            "workflow.json": "draws one picture with them",
+            "workflow.json": "draws one image with them",
         },
         "diffusers": {
             "model_index.json": "the pipeline's index", "unet/": "the denoiser", "transformer/": "the denoiser",
-            "vae/": "pictures to latents and back", "text_encoder/": "the text encoder", "text_encoder_2/": "the second text encoder",
+            "vae/": "images to latents and back", "text_encoder/": "the text encoder", "text_encoder_2/": "the second text encoder",
             "tokenizer/": "its tokenizer", "tokenizer_2/": "the second tokenizer", "scheduler/": "the base's noise schedule",
             "styleforge.json": "how the model came to be, and how to prompt it",
         },
@@ -316,4 +316,4 @@ def _files(target: Path, name: str, format_: str) -> list[tuple[str, str]]:
     if format_ in ("a1111-embedding", "single-file"):
         known = {file for file, _ in rows}
         rows += [(file.name, "an embedding") for file in sorted(target.glob("*.safetensors")) if file.name not in known]
-    return [*rows, *([("images/", "the pictures of this card")] if (target / "images").is_dir() else [])]
+    return [*rows, *([("images/", "the images of this card")] if (target / "images").is_dir() else [])]

@@ -248,7 +248,7 @@ def _folder_digest(place: str, field: str) -> str:
     folder = Path(place).expanduser()
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "no such folder"
-        raise InputError(f"{field}={place}", problem, expected="a folder of pictures or an fsspec URL", remedy=f"fix {field}")
+        raise InputError(f"{field}={place}", problem, expected="a folder of images or an fsspec URL", remedy=f"fix {field}")
     return fingerprint(folder)
 
 

@@ -196,7 +196,7 @@ def _write(model: str, style: str, drawn: _Drawn, found: Mapping[str, Any], opti
             "files": named, "scores": scores,
         })  # fmt: skip
     uncaptioned = sum(not row["caption"] for row in rows)
-    notes = [*found["notes"], *([f"pictures without a caption, drawn from the style's words alone: {uncaptioned}"] if uncaptioned else [])]
+    notes = [*found["notes"], *([f"images without a caption, drawn from the style's words alone: {uncaptioned}"] if uncaptioned else [])]
     result = {
         "model": model, "style": style, **drawn.about, "n": len(rows), "methods": found["methods"], "extractors": found["extractors"],
         "confidence": found["confidence"], "notes": notes, "pictures": rows,

@@ -31,19 +31,19 @@ def find_pictures(given: Sequence[Path]) -> list[Path]:
             problem = f"has the same name as {other}, and both would be written to one file"
             problems.found.append(InputError(str(path), problem, expected="a different name for each", remedy="rename one"))
     if not found and not problems.found:
-        problems.found.append(InputError("PICTURE", "there is none", expected="pictures, or folders of pictures"))
+        problems.found.append(InputError("PICTURE", "there is none", expected="images, or folders of images"))
     problems.raise_all()
     return found
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    expected = "a picture, or a folder of pictures"
+    expected = "an image, or a folder of images"
     try:
         found = sorted(item for item in folder.iterdir() if item.suffix.lower() in EXTENSIONS and not item.name.startswith("."))
     except OSError as error:
         raise InputError(str(folder), f"cannot be read ({error.strerror})", expected=expected) from error
     if not found:
-        raise InputError(str(folder), "holds no pictures", expected=expected)
+        raise InputError(str(folder), "holds no images", expected=expected)
     return found
 
 
@@ -79,14 +79,14 @@ def find_style_ref(model: str, style_set: Path | None, into: Path, *, needed: bo
     if source is None:
         if needed:
             raise InputError(
-                model, "does not say where the pictures of its style are, which the baselines need", expected="a registered model whose "
+                model, "does not say where the images of its style are, which the baselines need", expected="a registered model whose "
                 "style.source is here", remedy="name their folder with --style-set, or omit the baselines with --no-baselines",
             )  # fmt: skip
         return []
     manifest = scan_style(StyleSection(name="style", source=source), AuxSection(source="none"), into)
     found = [entry.file(into) for entry in manifest.usable("style_ref")]
     if not found:
-        raise InputError(source, "none of its pictures can be used", expected="a folder with pictures of the style")
+        raise InputError(source, "none of its images can be used", expected="a folder with images of the style")
     return found
 
 

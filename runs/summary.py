@@ -75,7 +75,7 @@ def _from_run(result: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], lis
     run = find_run(str(result.get("run_id")))
     files: dict[str, Any] = {"grid": None, "report": None}
     if run is None:
-        _logger.warning("ZenML knows no run %s: the summary is written without pictures", result.get("run_id"))
+        _logger.warning("ZenML knows no run %s: the summary is written without images", result.get("run_id"))
         return files, []
     from zenml.utils.dashboard_utils import get_run_url
 

@@ -37,7 +37,7 @@ def _outcome(result: Mapping[str, Any]) -> str:
         return f"{title} would become @{alias}{' by force' if result['forced'] else ''}; nothing was changed"
     stays = f"version {champion} stays @{alias}" if champion else f"there is no @{alias} yet"
     if verdict == "undecided":
-        advice = 'score more pictures (sampling.repeats), or overrule the gate with --force --reason "..."'
+        advice = 'score more images (sampling.repeats), or overrule the gate with --force --reason "..."'
     else:
         advice = "the rules marked above say by how much"
     return f"{model['source']} is not promoted ({verdict}): {stays}; {advice}"

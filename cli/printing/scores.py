@@ -50,7 +50,7 @@ def print_result(result: RunResult) -> None:
     rows = ([SPECS[key].title, *(_score(SPECS[key], scores.get(key)) for scores in both)] for key in scores_in(both[0]))
     print_table(("", "style", "base"), rows)
     if result.context.get("reference") == "style_ref":
-        say("No reference pictures were held out: FID and KID rest on the StyleRef pictures themselves.")
+        say("No reference images were held out: FID and KID rest on the StyleRef images themselves.")
     model = result.model or {}
     say(
         f"model   {model.get('name')} version {model.get('version')} @{model.get('alias')}",

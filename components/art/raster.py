@@ -58,5 +58,5 @@ def render_ink(drawing: Drawing, size: int) -> Image.Image:
         raise InputError(where, f"does not render ({' '.join(str(error).split())})", remedy="leave the family out") from error
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     if image.getchannel("A").getextrema() == (0, 0):
-        raise InputError(where, "renders to an empty picture", remedy="leave the family out")
+        raise InputError(where, "renders to an empty image", remedy="leave the family out")
     return image

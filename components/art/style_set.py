@@ -112,6 +112,6 @@ def _plan_pool(others: Sequence[Family], dictionary: Dictionary, sizes: Sizes, s
 def _take(rng: random.Random, family: Family, drawings: Mapping[str, Drawing], role: str, count: int) -> list[Drawing]:
     fitting = [drawing for drawing in drawings.values() if drawing.concept.role == role]
     if len(fitting) < count:
-        problem = f"has {len(fitting)} pictures of the role {role}"
+        problem = f"has {len(fitting)} images of the role {role}"
         raise InputError(f"--family {family.name}", problem, expected=f"at least {count}", remedy="request fewer, or choose another family")
     return rng.sample(fitting, count)

@@ -95,5 +95,5 @@ def check_probe(probe: Probe, world: World, count: int = 560) -> list[Bar]:
     """How well the probe reads rendered pictures: the ceiling of every figure based on it, and so without a bar."""
     data = world.render("check-probe", count, 0)
     reading = zip(world.classes, read(probe, data.pixels), data.labels.T, strict=True)
-    return [Bar(f"Probe on rendered pictures: {name}", 100 * float((found[:, 0] == right).mean()), None, "%", count)
+    return [Bar(f"Probe on rendered images: {name}", 100 * float((found[:, 0] == right).mean()), None, "%", count)
             for name, found, right in reading]  # fmt: skip

@@ -64,8 +64,8 @@ def describe(
             yield captions
     if len(pictures) >= _ENOUGH_TO_JUDGE and not usable:
         raise InputError(
-            f"captions.model={settings.model}", f"gave no usable caption for any of {len(pictures)} pictures, such as "
-            f"{memory.answers[pictures[0].sha256]!r} for {pictures[0].path}", expected="a description of what the picture shows",
+            f"captions.model={settings.model}", f"gave no usable caption for any of {len(pictures)} images, such as "
+            f"{memory.answers[pictures[0].sha256]!r} for {pictures[0].path}", expected="a description of what the image shows",
             remedy="choose another model or captions.prompt, or shorten captions.omit",
         )  # fmt: skip
 

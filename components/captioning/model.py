@@ -64,7 +64,7 @@ class VisionLanguageModel:
 
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if not hasattr(processor, "image_processor") or getattr(processor, "tokenizer", None) is None:
-            raise InputError(self._where, "has no processor for both pictures and text", expected=EXPECTED)
+            raise InputError(self._where, "has no processor for both images and text", expected=EXPECTED)
         model, report = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True,
             dtype=_type_of(self._settings.precision, self.device),
@@ -78,7 +78,7 @@ class VisionLanguageModel:
         """Return one answer per picture. InputError if the processor refuses the prompt or the batch does not fit into device memory."""
         import torch
 
-        with _quiet(), self._errors("cannot describe pictures"), torch.inference_mode():
+        with _quiet(), self._errors("cannot describe images"), torch.inference_mode():
             inputs = self._inputs(pictures).to(self.device)
             for name, value in inputs.items():
                 if torch.is_tensor(value) and value.is_floating_point():

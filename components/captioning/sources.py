@@ -36,7 +36,7 @@ def check_captioner(model: str, revision: str | None) -> None:
         return
     own_code = " with its own code, which is not run" if config.get("auto_map") else ""
     raise InputError(
-        where, f"a {kind}{own_code}: not a model that turns pictures into text", expected=EXPECTED,
+        where, f"a {kind}{own_code}: not a model that turns images into text", expected=EXPECTED,
         remedy="choose a model of the task image-text-to-text or image-to-text, such as a BLIP, LLaVA, SmolVLM or Qwen-VL",
     )  # fmt: skip
 

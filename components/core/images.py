@@ -54,7 +54,7 @@ def load_rgb(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(str(path), f"cannot be read ({error.strerror})", expected="a picture") from error
+        raise InputError(str(path), f"cannot be read ({error.strerror})", expected="an image") from error
     return decode_rgb(content, str(path), max_pixels)
 
 
@@ -63,7 +63,7 @@ def decode_rgb(content: bytes, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) 
     try:
         return _decode(io.BytesIO(content), max_pixels)[0]
     except UnreadableImageError as error:
-        expected = "an intact PNG, JPEG, WebP, BMP, TIFF or GIF picture"
+        expected = "an intact PNG, JPEG, WebP, BMP, TIFF or GIF image"
         raise InputError(name, str(error), expected=expected, remedy="save it again, or remove it") from error
 
 
@@ -105,7 +105,7 @@ def _decode(file: Any, max_pixels: int) -> tuple[Image.Image, str, str, bool]:
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not a picture: its content matches no known format") from error
+        raise UnreadableImageError("not an image: its content matches no known format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"too large: its header declares more than {HARD_MAX_PIXELS:,} pixels") from error
     except MemoryError as error:

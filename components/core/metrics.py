@@ -73,22 +73,22 @@ SPECS: dict[str, Metric] = {
         Metric("clip_t", "CLIP-T", False, _POINTS, "match with the prompt", bounded=True, paired=True),
         Metric("clip_i", "CLIP-I", False, _POINTS, "similarity to the reference", bounded=True, paired=True),
         Metric(
-            "style_score", "style", False, "1 = StyleRef's own", "similarity to StyleRef; 1 is as similar as its own pictures", paired=True,
+            "style_score", "style", False, "1 = StyleRef's own", "similarity to StyleRef; 1 is as similar as its own images", paired=True,
             proportional=False,
         ),
         Metric(
             "style_held_out", "style, held out", False, "1 = the reference's own",
-            "similarity to the held-out reference; 1 is as similar as its own pictures", paired=True, proportional=False,
+            "similarity to the held-out reference; 1 is as similar as its own images", paired=True, proportional=False,
         ),
         Metric(
-            "copies", "copies, %", True, "percent", "pictures closer to a StyleRef picture than those are to one another", bounded=True,
+            "copies", "copies, %", True, "percent", "images closer to a StyleRef image than those are to one another", bounded=True,
             paired=True, proportional=False,
         ),
         Metric(
-            "leakage", "leakage, %", True, "percent", "pictures that fit a caption of StyleRef better than their prompt", bounded=True,
+            "leakage", "leakage, %", True, "percent", "images that fit a caption of StyleRef better than their prompt", bounded=True,
             paired=True, proportional=False,
         ),
-        Metric("diversity", "diversity", False, _POINTS, "how different the pictures are from one another", bounded=True),
+        Metric("diversity", "diversity", False, _POINTS, "how different the images are from one another", bounded=True),
         Metric("kd", "KD × 10³", True, "natural", "distance to the style in the features of scoring.kd_extractor", factor=1000.0),
         Metric("cmmd", "CMMD", True, "natural × 10³", "distance to the style with a Gaussian kernel"),
         Metric(
@@ -112,7 +112,7 @@ SPECS: dict[str, Metric] = {
             group="drift", source="style_score",
         ),
         Metric(
-            "drift_kid", "drift KID × 10³", True, "natural", "distance to the base's pictures without the token", factor=1000.0,
+            "drift_kid", "drift KID × 10³", True, "natural", "distance to the base's images without the token", factor=1000.0,
             group="drift", source="kid_to_base",
         ),
         Metric(
@@ -127,7 +127,7 @@ SPECS: dict[str, Metric] = {
             "hypervolume", "dominated area, %", False, "percent", "what the method reaches across guidance scales: style against prompts",
             bounded=True, paired=True, group="front",
         ),
-        Metric("n", "number of pictures", False, "pictures", "pictures that were scored", digits=0, group="count"),
+        Metric("n", "number of images", False, "pictures", "images that were scored", digits=0, group="count"),
         Metric(
             "taken_for_artist", "taken for the artist's, %", False, "percent", "how often people took the model's image for the artist's; "
             "50 is what guessing gives", group="votes",

@@ -150,7 +150,7 @@ def claim_note(result: Result, claim: Mapping[str, Any]) -> str:
     elif claim["verdict"] == "undecided":
         parts.append("No number of seeds in reach would decide it: the two are alike.")
     if claim["seeds"] == 1:
-        parts.append("With one seed the interval holds the chance of prompts and pictures, not that of training.")
+        parts.append("With one seed the interval holds the chance of prompts and images, not that of training.")
     text = " ".join(parts)
     return text[:1].upper() + text[1:]
 
@@ -167,8 +167,8 @@ def summary(result: Result) -> str:
 def equal_text(result: Result) -> str:
     """What was kept equal for all methods, in words."""
     if result["equal"] == "compute":
-        return "Equal compute: as many pictures through the denoiser, forward and backward, for each; steps differ."
-    return "Equal steps: as many optimizer steps for each; a step with Aux pictures costs more than one without."
+        return "Equal compute: as many images through the denoiser, forward and backward, for each; steps differ."
+    return "Equal steps: as many optimizer steps for each; a step with Aux images costs more than one without."
 
 
 def intervals_text(result: Result) -> str:

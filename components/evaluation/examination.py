@@ -82,7 +82,7 @@ class Examination:
     def raise_if_refused(self, hard: bool, page: Path | None = None) -> None:
         """Raise GateRefused if ``hard`` is set and findings speak against the set; the error names ``page``, which shows the pictures."""
         if hard and self.warnings:
-            remedy = "change the set, or the thresholds of `examine`" + (f"; the pictures are shown in {page}" if page else "")
+            remedy = "change the set, or the thresholds of `examine`" + (f"; the images are shown in {page}" if page else "")
             raise GateRefused("style data", "\n".join(["the examination speaks against training", *self.warnings]), remedy=remedy)
 
     def write(self, folder: Path, style_set: Path) -> None:

@@ -67,7 +67,7 @@ def picture_wall(columns: Sequence[str], sections: Mapping[str, Sequence[WallRow
     style = style or GridStyle(cell=128, gap=8, text=14)
     rows = [row for section in sections.values() for row in section]
     if not rows or any(len(row.pictures) != len(columns) for row in rows):
-        raise InputError(str(out), "no rows, or rows of different length", expected=f"rows of {len(columns)} pictures")
+        raise InputError(str(out), "no rows, or rows of different length", expected=f"rows of {len(columns)} images")
     font, bold = ImageFont.load_default(style.text), ImageFont.load_default(style.text + 4)
     measure = ImageDraw.Draw(Pillow.new("RGB", (1, 1)))
     line, step = round(style.text * 1.3), style.cell + style.gap
@@ -111,7 +111,7 @@ def _write(cells: list[list[Path]], captions: list[str], labels: list[str], out:
     import matplotlib
 
     if not cells:
-        raise InputError(str(out), "no pictures to show", expected="at least one")
+        raise InputError(str(out), "no images to show", expected="at least one")
     columns = min(columns, len(cells))
     # Pillow's default font lacks dashes and most alphabets, and prompts may use any of them.
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", style.text)

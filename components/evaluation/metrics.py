@@ -296,11 +296,11 @@ def _two_sets(features: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
     x, y = np.asarray(features, float), np.asarray(reference, float)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"expected two (n, d) arrays of one d, got {x.shape} and {y.shape}")
-    _need(len(x), 2, "distances of sets, drawn pictures")
-    _need(len(y), 2, "distances of sets, reference pictures")
+    _need(len(x), 2, "distances of sets, drawn images")
+    _need(len(y), 2, "distances of sets, reference images")
     return x, y
 
 
 def _need(count: int, least: int, what: str) -> None:
     if count < least:
-        raise InputError(f"scoring: {what}", f"{count} given", expected=f"at least {least}", remedy="draw or supply more pictures")
+        raise InputError(f"scoring: {what}", f"{count} given", expected=f"at least {least}", remedy="draw or supply more images")

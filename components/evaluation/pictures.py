@@ -27,13 +27,13 @@ def read_pictures(folder: Path) -> list[Picture]:
     folder = Path(folder)
     listing = folder / "metadata.jsonl"
     if not listing.is_file():
-        raise InputError(str(folder), "no metadata.jsonl", expected="a folder of sampled pictures", remedy="sample the bank again")
+        raise InputError(str(folder), "no metadata.jsonl", expected="a folder of sampled images", remedy="sample the bank again")
     pictures = [_picture(folder, row) for row in read_jsonl(listing)]
     if not pictures:
-        raise InputError(str(listing), "lists no picture", expected="at least one", remedy="sample the bank again")
+        raise InputError(str(listing), "lists no image", expected="at least one", remedy="sample the bank again")
     for picture in pictures:
         if not picture.path.is_file():
-            raise InputError(str(picture.path), "the picture is listed but missing", remedy="sample the bank again: only it is drawn")
+            raise InputError(str(picture.path), "the image is listed but missing", remedy="sample the bank again: only it is drawn")
     return pictures
 
 

@@ -109,7 +109,7 @@ def _check_id(path: Path, line: int, identifier: str, lines: Mapping[str, int]) 
         raise InputError(
             f"{path}:{line}",
             f"the id {identifier!r} is already used on line {lines[identifier]}",
-            expected="a different id for every prompt, since pictures are named and seeded by it",
+            expected="a different id for every prompt, since images are named and seeded by it",
             remedy="rename one of the two, or leave the id column out",
         )
 

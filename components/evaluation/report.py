@@ -137,9 +137,9 @@ def _sheets(inputs: ReportInputs) -> list[dict[str, Any]]:
     aux = [(inputs.aux / row["file_name"], row.get("text") or row.get("prompt") or "") for row in rows]
     reference = [] if split.get("reference_is_style_ref") else [(path, "") for path in inputs.reference]
     sheets = [
-        ("StyleRef", "The pictures that the style was learned from.", style_ref),
-        ("Aux", "The pictures that preserve what the base knows.", aux),
-        ("Reference", "Held-out pictures of the style that FID, KID and CLIP-I are measured to.", reference),
+        ("StyleRef", "The images that the style was learned from.", style_ref),
+        ("Aux", "The images that preserve what the base knows.", aux),
+        ("Reference", "Held-out images of the style that FID, KID and CLIP-I are measured to.", reference),
     ]
     return [_sheet(title, note, items) for title, note, items in sheets if items]
 
@@ -218,8 +218,8 @@ def _provenance(config: RunConfig, scores: Mapping[str, Any], card: Mapping[str,
             "intervals",
             f"{context['confidence']:.0%} bootstrap over prompts, {context['bootstrap']} resamples (FID {context['fid_bootstrap']})",
         ),
-        ("reference", f"{context['reference_n']} pictures, {context['reference'].replace('_', ' ')}"),
-        *[(f"{name.replace('_', ' ')} pictures", digest) for name, digest in (scores.get("digests") or {}).items()],
+        ("reference", f"{context['reference_n']} images, {context['reference'].replace('_', ' ')}"),
+        *[(f"{name.replace('_', ' ')} images", digest) for name, digest in (scores.get("digests") or {}).items()],
         ("versions", ", ".join(f"{name} {version}" for name, version in {**(card.get("versions") or {}), **context["versions"]}.items())),
     ]
     return [(name, _short(str(value))) for name, value in facts if value]

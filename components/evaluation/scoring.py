@@ -60,8 +60,8 @@ def score(
     """
     extractors = extractors or Extractors.load(settings)
     if len(reference) < 2:
-        expected = "at least two pictures of the style"
-        raise InputError("scoring: reference", f"{len(reference)} picture(s)", expected=expected, remedy="set style.reference")
+        expected = "at least two images of the style"
+        raise InputError("scoring: reference", f"{len(reference)} image(s)", expected=expected, remedy="set style.reference")
     sets = {name: read_pictures(folder) for name, folder in folders.items()}
     table = extract(scored_paths(sets.values(), reference), extractors.all, settings.batch_size)
     held_out = reference if reference_kind == "held-out" else []

@@ -114,31 +114,31 @@ def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
     worst = [place for place in np.argsort(-scores) if scores[place] > settings.outlier][:MOST_NAMED]
     named = tuple(Named(figures.paths[place], f"{scores[place]:.0f} × the usual distance") for place in worst)
     finding = Finding(
-        "coherence", "One style?", figures.one_style, settings.coherence, "", n, None, f"Not measured: {n} pictures are too few."
+        "coherence", "One style?", figures.one_style, settings.coherence, "", n, None, f"Not measured: {n} images are too few."
     )
     if figures.one_style is None:
         return finding
     if figures.one_style < settings.coherence:
-        says = "The pictures look like two styles or more."
-        advice = "Keep the pictures of one style and train a second model on the rest; otherwise the model learns a mixture."
+        says = "The images look like two styles or more."
+        advice = "Keep the images of one style and train a second model on the rest; otherwise the model learns a mixture."
         ends = [figures.paths[place] for place in (*figures.order[:_EACH], *figures.order[-_EACH:])]
         return _judged(finding, False, says, advice, tuple(map(Named, ends, _SIDES)))
     if named:
-        count = "one picture does" if len(named) == 1 else f"{len(named)} pictures do"
+        count = "one image does" if len(named) == 1 else f"{len(named)} images do"
         says = f"One style, but {count} not look like the rest."
-        return _judged(finding, False, says, "Remove what does not belong, or add more pictures like it.", named)
-    return _judged(finding, True, "The pictures share one style.")
+        return _judged(finding, False, says, "Remove what does not belong, or add more images like it.", named)
+    return _judged(finding, True, "The images share one style.")
 
 
 def _separability(figures: SetFigures, settings: ExamineSection) -> Finding:
     finding = Finding(
-        "separability", "Anything to learn?", None, settings.separability, "", 0, None, _unasked(figures, "no picture has a caption")
+        "separability", "Anything to learn?", None, settings.separability, "", 0, None, _unasked(figures, "no image has a caption")
     )
     if figures.pairs is None:
         return finding
     n = len(np.asarray(figures.pairs[0]))
     if n < FEWEST:
-        return replace(finding, n=n, says=f"Not measured: {n} pictures with captions are too few.")
+        return replace(finding, n=n, says=f"Not measured: {n} images with captions are too few.")
     value = separability(*figures.pairs)
     finding = replace(finding, n=n, value=value)
     if value < settings.separability:
@@ -153,23 +153,21 @@ def _narrowness(figures: SetFigures, settings: ExamineSection) -> Finding:
     spreads = {role: spread(content[roles == role]) for role in sorted(set(figures.roles)) if (roles == role).sum() >= FEWEST_OF_A_ROLE}
     finding = Finding(
         "narrowness", "Varied enough?", min(spreads.values(), default=None), settings.narrowness, "", len(figures.paths), None,
-        f"Not measured: no role has {FEWEST_OF_A_ROLE} pictures.",
+        f"Not measured: no role has {FEWEST_OF_A_ROLE} images.",
     )  # fmt: skip
     if not spreads:
         return finding
     narrow = [role for role, value in spreads.items() if value < settings.narrowness]
     if narrow:
-        what = " and ".join(f"the {role} pictures" if role else "the pictures" for role in narrow)
+        what = " and ".join(f"the {role} images" if role else "the images" for role in narrow)
         says = f"{what[0].upper()}{what[1:]} show nearly the same thing."
-        return _judged(finding, False, says, "Add pictures of other subjects and places; otherwise the style stays tied to this one.")
-    return _judged(finding, True, "The pictures show different things.")
+        return _judged(finding, False, says, "Add images of other subjects and places; otherwise the style stays tied to this one.")
+    return _judged(finding, True, "The images show different things.")
 
 
 def _ceiling(figures: SetFigures, settings: ExamineSection) -> Finding:
     n = len(figures.psnr)
-    finding = Finding(
-        "ceiling", "Can the base draw it?", None, settings.ceiling, "dB", n, None, _unasked(figures, "no picture was encoded")
-    )
+    finding = Finding("ceiling", "Can the base draw it?", None, settings.ceiling, "dB", n, None, _unasked(figures, "no image was encoded"))
     if not n:
         return finding
     values = np.asarray(figures.psnr, float)
@@ -177,10 +175,10 @@ def _ceiling(figures: SetFigures, settings: ExamineSection) -> Finding:
     low = [place for place in np.argsort(values) if values[place] < settings.ceiling][:MOST_NAMED]
     named = tuple(Named(figures.paths[place], f"{values[place]:.1f} dB") for place in low)
     if np.median(values) < settings.ceiling:
-        says = "The base's VAE loses much of these pictures, and nothing the base draws can come closer to them than that."
+        says = "The base's VAE loses much of these images, and nothing the base draws can come closer to them than that."
         advice = "Use a base with a better VAE (FLUX, Stable Diffusion 3), or train at a higher resolution."
         return _judged(finding, False, says, advice, named)
-    return _judged(finding, True, "The base's VAE reproduces these pictures" + (", some less well." if named else "."), "", named)
+    return _judged(finding, True, "The base's VAE reproduces these images" + (", some less well." if named else "."), "", named)
 
 
 def _unasked(figures: SetFigures, reason: str) -> str:

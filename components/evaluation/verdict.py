@@ -69,21 +69,21 @@ def _prompts(style: dict[str, Any], base: dict[str, Any]) -> str:
 _LONGER = "Train longer (training.steps), raise training.learning_rate, or let the text encoder train (method.train_text_encoder)"
 _GENTLER = "Use an earlier checkpoint or fewer training.steps, lower training.learning_rate, or raise method.prior_weight"
 _OUTCOMES = {
-    ("yes", "kept"): ("good", "The model learned the style and still follows prompts.", "Check the pictures below, then promote it."),
+    ("yes", "kept"): ("good", "The model learned the style and still follows prompts.", "Check the images below, then promote it."),
     ("yes", "weaker"): ("mixed", "The model learned the style but follows prompts less closely than its base.", f"{_GENTLER}."),
     ("yes", "lost"): ("bad", "The model learned the style but no longer follows prompts.", f"{_GENTLER}."),
     ("partly", "kept"): ("mixed", "The model learned part of the style and still follows prompts.", f"{_LONGER}."),
     ("partly", "weaker"): (
         "mixed",
         "The model learned part of the style and follows prompts less closely.",
-        "Add StyleRef and Aux pictures; see both sets below.",
+        "Add StyleRef and Aux images; see both sets below.",
     ),
     ("partly", "lost"): (
         "bad",
         "The model learned part of the style and no longer follows prompts.",
         f"{_GENTLER}; check StyleRef below.",
     ),
-    ("no", "kept"): ("bad", "The model did not learn the style: its pictures are no closer to it than the base's.", f"{_LONGER}."),
+    ("no", "kept"): ("bad", "The model did not learn the style: its images are no closer to it than the base's.", f"{_LONGER}."),
     ("no", "weaker"): (
         "bad",
         "The model did not learn the style and follows prompts less closely.",
@@ -95,7 +95,7 @@ _OUTCOMES = {
 
 def _because(scores: dict[str, Any]) -> str:
     style, base = scores["style"], scores["base"]
-    where = "held-out reference" if scores["context"]["reference"] == "held-out" else "StyleRef pictures"
+    where = "held-out reference" if scores["context"]["reference"] == "held-out" else "StyleRef images"
     change = relative_change(style["kid"]["value"], base["kid"]["value"])
     moved = "" if change is None else f" ({percent(change)})"
     certain = "; the intervals overlap, so this may be chance" if overlap(style["kid"], base["kid"]) else ""
@@ -103,7 +103,7 @@ def _because(scores: dict[str, Any]) -> str:
     labels = [SPECS[key].label for key in MAIN]
     return (
         f"{labels[0]} to the {where} is {kid[0]}, against {kid[1]} for the base{moved}{certain}. "
-        f"{labels[1]}, how well pictures match their prompts, is {clip_t[0]}, against {clip_t[1]}."
+        f"{labels[1]}, how well images match their prompts, is {clip_t[0]}, against {clip_t[1]}."
     )
 
 
@@ -112,12 +112,12 @@ def _caveats(scores: dict[str, Any]) -> list[str]:
     found = []
     if context["reference"] != "held-out":
         found.append(
-            "No reference pictures were held out, so FID, KID and CLIP-I are measured against the training pictures, which "
-            "flatters a model that copies them. Set style.reference, or put pictures into reference/."
+            "No reference images were held out, so FID, KID and CLIP-I are measured against the training images, which "
+            "flatters a model that copies them. Set style.reference, or put images into reference/."
         )
     if style["kid"]["n"] < FEW_PICTURES or context["reference_n"] < FEW_PICTURES:
         found.append(
-            f"{style['kid']['n']} pictures against {context['reference_n']} reference pictures is a small sample, and "
+            f"{style['kid']['n']} images against {context['reference_n']} reference images is a small sample, and "
             "FID in particular is biased upwards. Compare only runs with equal counts."
         )
     if drift and (relative_change(drift["clip_t"]["value"], drift["clip_t_base"]["value"]) or 0.0) < -PROMPTS_KEPT:
@@ -138,8 +138,8 @@ def _copied(scores: dict[str, Any]) -> str:
     drawn, own = scores["style"].get("copies"), ((scores.get("measures") or {}).get("reference") or {}).get("copies")
     if not drawn or drawn["low"] <= (own["high"] if own else COPIES_BY_CHANCE):
         return ""
-    beside = f", against {own['value']:.0f} % of held-out pictures" if own else ""
+    beside = f", against {own['value']:.0f} % of held-out images" if own else ""
     return (
-        f"{drawn['value']:.0f} % of the pictures are closer to a StyleRef picture than those are to one another{beside}: the model copies. "
-        "Use an earlier checkpoint, or add StyleRef pictures."
+        f"{drawn['value']:.0f} % of the images are closer to a StyleRef image than those are to one another{beside}: the model copies. "
+        "Use an earlier checkpoint, or add StyleRef images."
     )

@@ -49,7 +49,7 @@ class Rule(Section):
         if (self.at_most is None) == (self.at_least is None):
             raise ValueError(f"rule on {self.metric}: needs exactly one of at_most and at_least")
         if self.against and self.metric == "n":
-            raise ValueError("rule on n: a number of pictures can only be compared with a number")
+            raise ValueError("rule on n: a number of images can only be compared with a number")
         if self.against and SPECS[self.metric].group == "votes":
             raise ValueError(f"rule on {self.metric}: votes can only be compared with a number; omit against")
         if self.against == "base" and self.metric in ("drift_kid", "binding"):

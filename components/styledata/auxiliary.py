@@ -46,8 +46,8 @@ def curate(style_set: Path, out: Path, *, count: int, form: str, encoder: Encode
     if not pool:
         raise InputError(
             "aux.pool",
-            f"holds no usable picture{f' of a {_or(roles)}' if roles else ''} that is not also in StyleRef or the reference",
-            expected="15 to 20 pictures or more, mostly of people",
+            f"holds no usable image{f' of a {_or(roles)}' if roles else ''} that is not also in StyleRef or the reference",
+            expected="15 to 20 images or more, mostly of people",
             remedy="add some to aux_pool/, or set aux.source to generated",
         )
     model = encoder()
@@ -68,7 +68,7 @@ def copy_target(style_set: Path, out: Path, roles: Sequence[str] | None = None) 
     entries = [entry for entry in Manifest.load(style_set).usable("style_ref") if not roles or entry.known_role[0] in roles]
     if roles and not entries:
         raise InputError(
-            str(style_set), f"holds no StyleRef picture that is known to show a {_or(roles)}", expected="roles in metadata.jsonl or folders"
+            str(style_set), f"holds no StyleRef image that is known to show a {_or(roles)}", expected="roles in metadata.jsonl or folders"
         )
     return _write(out, "target", [_from_entry(entry, style_set) for entry in entries], prompt=None)
 
@@ -83,7 +83,7 @@ def pack_generated(pictures: Path, out: Path, prompt: str) -> Path:
     folder = Path(pictures) / "images" if (Path(pictures) / "images").is_dir() else Path(pictures)
     names = [name for name in walk(folder) if name.lower().endswith(".png")]
     if not names:
-        raise InputError(str(pictures), "holds no class pictures", expected="PNG pictures drawn by the base")
+        raise InputError(str(pictures), "holds no class images", expected="PNG images drawn by the base")
     return _write(out, "generated", [_from_file(folder, name) for name in names], prompt=prompt)
 
 

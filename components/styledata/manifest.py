@@ -207,8 +207,8 @@ def _gather(style: StyleSection, aux: AuxSection, scratch: Path, problems: Probl
             if not pooled:
                 raise InputError(
                     "aux.pool",
-                    f"aux.source is `curated`, but {style.source} holds no pictures in aux_pool/",
-                    expected="a pool of pictures to choose from",
+                    f"aux.source is `curated`, but {style.source} holds no images in aux_pool/",
+                    expected="a pool of images to choose from",
                     remedy="set aux.pool to a folder, or aux.source to generated, target or none",
                 )
     return found, ignored.union(*(folder.ignored for folder in opened))
@@ -225,7 +225,7 @@ def _style_ref(source: _Folder) -> tuple[list[_Found], set[str]]:
     if not found:
         kinds = ", ".join(sorted(extension.lstrip(".") for extension in EXTENSIONS))
         raise InputError(
-            source.name, f"{where} holds no pictures", expected=f"15 to 20 pictures of the style ({kinds})", remedy="put them there"
+            source.name, f"{where} holds no images", expected=f"15 to 20 images of the style ({kinds})", remedy="put them there"
         )
     return found, strays
 
@@ -235,9 +235,9 @@ def _open(location: str, into: Path, problems: Problems) -> _Folder:
     files = list(walk(root))
     pictures = tuple(path for path in files if PurePosixPath(path).suffix.lower() in EXTENSIONS)
     if not pictures:
-        what = f"none of its {len(files)} files is a picture" if files else "the folder is empty"
+        what = f"none of its {len(files)} files is an image" if files else "the folder is empty"
         raise InputError(
-            location, what, expected="a folder of PNG, JPEG, WebP, BMP, TIFF or GIF pictures", remedy="put pictures there, or fix the path"
+            location, what, expected="a folder of PNG, JPEG, WebP, BMP, TIFF or GIF images", remedy="put images there, or fix the path"
         )
     ignored = tuple(path for path in files if path not in set(pictures) and PurePosixPath(path).name != METADATA)
     return _Folder(root, location, pictures, ignored, read_metadata(root, problems))
@@ -259,7 +259,7 @@ def _copy(item: _Found, target: Path, max_pixels: int) -> ImageEntry:
     try:
         data = item.file.read_bytes()
     except OSError as error:
-        raise InputError(str(item.file), f"cannot be read ({error.strerror})", expected="a readable picture") from error
+        raise InputError(str(item.file), f"cannot be read ({error.strerror})", expected="a readable image") from error
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)

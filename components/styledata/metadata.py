@@ -64,7 +64,7 @@ def _read_file(folder: Path, relative: PurePosixPath, problems: Problems) -> dic
             if ".." in PurePosixPath(name).parts or not (folder / name).is_file():
                 raise InputError(where, f"names {row['file_name']}, which is not there", expected="a file relative to this folder")
             if name in annotations:
-                raise InputError(where, f"names {row['file_name']} a second time", expected="one line per picture")
+                raise InputError(where, f"names {row['file_name']} a second time", expected="one line per image")
             annotations[name] = Annotation(
                 _caption(row, where), _role(row, where), written_by(row), _rights(row), _joined(row.get("concept")) or None
             )

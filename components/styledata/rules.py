@@ -104,7 +104,7 @@ def rules(
     found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules(captioned)]
     found += _role_rules(manifest, needs_roles)
     if rights is not None:
-        message = "Every training picture has the rights that the configuration requires (section rights)"
+        message = "Every training image has the rights that the configuration requires (section rights)"
         found.append(_null("rights", "hard", TRAINING, "rights", message, "{rights}"))
     return sorted(found, key=lambda rule: rule.severity)
 
@@ -115,36 +115,36 @@ def _picture_rules(side: int) -> list[Rule]:
     flat = "its colours spread by {spread:.1f} of 255 levels"
     reference = ("reference",)
     return [
-        _null("decodable", "hard", ("undecodable",), "problem", "Every picture decodes", "{problem}"),
+        _null("decodable", "hard", ("undecodable",), "problem", "Every image decodes", "{problem}"),
         _between("minimum_side", "hard", TRAINING, "short_side", half, None, f"Sides have at least {half} px, half the base's", small),
         _between("aspect_limit", "hard", TRAINING, "aspect", None, ASPECT_LIMIT, f"Aspect ratios are at most {ASPECT_LIMIT:g} to 1", long),
-        _between("not_constant", "hard", TRAINING, "spread", MINIMUM_SPREAD, None, "No picture is one flat colour", flat),
+        _between("not_constant", "hard", TRAINING, "spread", MINIMUM_SPREAD, None, "No image is one flat colour", flat),
         _between("advised_side", "soft", ALL, "short_side", side, None, f"Sides have at least the base's {side} px", small),
         _between("advised_aspect", "soft", ALL, "aspect", None, ASPECT_ADVISED, f"Aspect ratios are at most {ASPECT_ADVISED:g} to 1", long),
         _between("reference_not_constant", "soft", reference, "spread", MINIMUM_SPREAD, None, "No reference is one flat colour", flat),
-        _null("single_frame", "soft", ALL, "animation", "No picture is animated", "{animation}"),
+        _null("single_frame", "soft", ALL, "animation", "No image is animated", "{animation}"),
         _null("nothing_passed_over", "soft", ("ignored",), "passed_over", "Every file in the source is used", "{passed_over}"),
     ]
 
 
 def _count_rules(manifest: Manifest) -> list[Rule]:
     low, high = ADVISED_COUNT
-    no_reference = "A held-out reference is given; without one, FID and KID use the StyleRef pictures themselves"
+    no_reference = "A held-out reference is given; without one, FID and KID use the StyleRef images themselves"
     found = [
-        _count("style_ref_count", "hard", "style_ref", MINIMUM_COUNT, None, f"StyleRef has at least {MINIMUM_COUNT} usable pictures"),
-        _count("style_ref_advised_count", "soft", "style_ref", low, high, f"StyleRef has {low} to {high} pictures"),
+        _count("style_ref_count", "hard", "style_ref", MINIMUM_COUNT, None, f"StyleRef has at least {MINIMUM_COUNT} usable images"),
+        _count("style_ref_advised_count", "soft", "style_ref", low, high, f"StyleRef has {low} to {high} images"),
         _count("reference_given", "soft", "reference", 1, None, no_reference),
     ]
     if manifest.split("aux_pool"):
-        message = f"The Aux pool has at least {ADVISED_POOL} pictures"
+        message = f"The Aux pool has at least {ADVISED_POOL} images"
         found.append(_count("aux_pool_advised_count", "soft", "aux_pool", ADVISED_POOL, None, message))
     return found
 
 
 def _identity_rules() -> list[Rule]:
     style, pool, rest = ("style_ref",), ("aux_pool",), ("aux_pool", "reference")
-    equal, near = "No two StyleRef files are equal", "No two StyleRef pictures look the same"
-    leak, near_leak = "No StyleRef file is also in the reference", "No StyleRef picture looks like one of the reference"
+    equal, near = "No two StyleRef files are equal", "No two StyleRef images look the same"
+    leak, near_leak = "No StyleRef file is also in the reference", "No StyleRef image looks like one of the reference"
     return [
         _null("no_exact_duplicates", "hard", style, "exact_duplicate", equal, "equals {exact_duplicate}"),
         _null("no_leakage", "hard", style, "exact_leak", leak, "equals {exact_leak}"),
@@ -156,7 +156,7 @@ def _identity_rules() -> list[Rule]:
 
 
 def _caption_rules(captioned: bool) -> list[Rule]:
-    present = "Every StyleRef picture has a caption (text in metadata.jsonl)"
+    present = "Every StyleRef image has a caption (text in metadata.jsonl)"
     short = f"Captions have at most {CAPTION_WORDS} words; the text encoder cuts off the rest"
     style = ("style_ref",)
     length = _between(

@@ -29,9 +29,9 @@ def open_source(location: str, into: Path) -> Path:
     folder = Path(location).expanduser()
     if not folder.exists():
         remedy = "check the path; it is relative to the current folder"
-        raise InputError(location, "no such folder", expected="a folder of pictures", remedy=remedy)
+        raise InputError(location, "no such folder", expected="a folder of images", remedy=remedy)
     if not folder.is_dir():
-        raise InputError(location, "is a file", expected="a folder of pictures", remedy=f"for an archive, write zip://*::{location}")
+        raise InputError(location, "is a file", expected="a folder of images", remedy=f"for an archive, write zip://*::{location}")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(location, "no permission to read the folder", expected="read permission", remedy="fix the permissions")
     return folder
@@ -89,7 +89,7 @@ def _download(url: str, into: Path) -> Path:
     filesystem, root = _connect(url)
     files = _list(filesystem, root, url)
     if not files:
-        raise InputError(url, "holds no files, or does not exist", expected="a folder of pictures", remedy="check the URL")
+        raise InputError(url, "holds no files, or does not exist", expected="a folder of images", remedy="check the URL")
     with atomic_folder(into) as folder:
         for remote, relative in files:
             local = folder / relative
@@ -116,7 +116,7 @@ def _list(filesystem: Any, root: str, url: str) -> list[tuple[str, PurePosixPath
     for remote in sorted(_retry(lambda: filesystem.find(root), url)):
         relative = PurePosixPath(str(filesystem._strip_protocol(remote)).removeprefix(base).lstrip("/"))
         if not relative.parts:
-            raise InputError(url, "is a file", expected="a folder of pictures")
+            raise InputError(url, "is a file", expected="a folder of images")
         if ".." in relative.parts:
             # An archive may hold paths that lead outside it.
             raise InputError(url, f"holds the path {relative}, which leaves the folder", remedy="do not use this archive")
@@ -133,7 +133,7 @@ def _retry(action: Callable[[], Any], url: str) -> Any:
     try:
         return attempts(action)
     except FileNotFoundError as error:
-        raise InputError(url, "does not exist", expected="a folder of pictures", remedy="check the URL") from error
+        raise InputError(url, "does not exist", expected="a folder of images", remedy="check the URL") from error
     except (ImportError, ValueError):
         raise
     except Exception as error:

@@ -33,7 +33,7 @@ def split_style_set(style_set: Path, out: Path, encoder: EncoderFactory) -> Path
     manifest = Manifest.load(style_set)
     entries = manifest.usable("style_ref")
     if not entries:
-        raise InputError(str(style_set), "holds no usable StyleRef picture", expected="a style set that passed validation")
+        raise InputError(str(style_set), "holds no usable StyleRef image", expected="a style set that passed validation")
     known = [_known(entry) for entry in entries]
     unknown = [entry for entry, role in zip(entries, known, strict=True) if role is None]
     read = iter(_read(unknown, style_set, encoder) if unknown else ())

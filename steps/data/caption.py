@@ -37,6 +37,6 @@ def caption(style_set: Folder, captions: dict[str, Any], splits: list[str], dige
             link_or_copy(style_set.path / relative, out / relative)
     write_captioned(manifest, found, captioner_id(str(settings.model), settings.revision), out)
     if empty := sorted(path for path, text in found.items() if not text):
-        _logger.warning("the model gave no usable caption for %d pictures, such as %s", len(empty), empty[0])
-    _logger.info("%d of %d pictures were captioned by %s", len(found) - len(empty), len(manifest.entries), settings.model)
+        _logger.warning("the model gave no usable caption for %d images, such as %s", len(empty), empty[0])
+    _logger.info("%d of %d images were captioned by %s", len(found) - len(empty), len(manifest.entries), settings.model)
     return Folder(out)

@@ -61,7 +61,7 @@ def without_vae(folder: Path) -> None:
 
 
 CASES = {
-    "style.source=nowhere": ["style.source=nowhere", "no such folder", "expected a folder of pictures", "Fix"],
+    "style.source=nowhere": ["style.source=nowhere", "no such folder", "expected a folder of images", "Fix"],
     "training.stepz=3": ["config.yaml", "unknown key training.stepz", "did you mean training.steps?", "See docs"],
     "sampling.guidance_formula={terms: [{scale: 2, away_from: class, toward: prompt}]}": [
         "config.yaml", "sampling.guidance_formula.terms.0.away_from", "there is no branch 'class'", "See docs",
@@ -83,12 +83,12 @@ def test_one_message_before_anything_runs(folder: Path, command: str, override: 
 
 
 def test_a_picture_that_cannot_be_used(folder: Path) -> None:
-    (folder / "style" / "style_ref" / "words.png").write_text("no picture")
+    (folder / "style" / "style_ref" / "words.png").write_text("no image")
     before = state(folder)
     code, _, answer = call("validate", "config.yaml")
     assert code == 3 and answer["status"] == "refused"
     (failed,) = (rule["failures"] for rule in answer["rules"] if rule["severity"] == "hard" and not rule["passed"])
-    assert [Path(failure["path"]).name for failure in failed] == ["words.png"] and "not a picture" in failed[0]["reason"]
+    assert [Path(failure["path"]).name for failure in failed] == ["words.png"] and "not an image" in failed[0]["reason"]
     assert Path(answer["page"]).is_file() and state(folder) == before and leftovers(folder) == []
 
 

@@ -104,7 +104,7 @@ def test_an_interruption_keeps_what_was_done(folder: Path, monkeypatch: pytest.M
     [
         (["captions.model=null"], ["captions.model: is not set", "Set it in the configuration", "captions.md"]),
         (["captions.model=./gone"], ["captions.model=./gone: no such file or folder"]),
-        (["captions.model=pocket"], ["captions.model=pocket: a clip: not a model that turns pictures into text"]),
+        (["captions.model=pocket"], ["captions.model=pocket: a clip: not a model that turns images into text"]),
         (["captions.model=owner/vlm"], ["captions.revision: missing for the hub model owner/vlm"]),
         (["style.source=s3://bucket/style"], ["is a URL, where captions cannot be written", "styleforge run"]),
         (["style.source=nowhere"], ["nowhere: no such folder"]),

@@ -138,7 +138,7 @@ def test_the_cards_code_draws_what_the_model_draws(
     program = code_of(here / "out" / "README.md").replace("num_inference", "generator=torch.Generator().manual_seed(SEED), num_inference")
     assert prompt in program and "set_alpha_to_one=False" in program
     exec(program, {"torch": torch, "SEED": job.seed})
-    theirs = np.asarray(Image.open("picture.png"), dtype=int)
+    theirs = np.asarray(Image.open("image.png"), dtype=int)
     assert np.abs(theirs - np.asarray(ours)).max() <= TOLERANCE
     assert theirs.std() > 1
 
@@ -156,8 +156,8 @@ def test_a_registered_version_brings_its_scored_pictures_and_scores(world: World
     card = (out / "README.md").read_text(encoding="utf-8")
     for wanted in (
         "version 2 of styled", "| KID × 10³ ↓ | 10.0 (5.0 to 20.0) | 200 (100 to 300) | 4 |", "The model learned the style",
-        "| StyleRef pictures | `5` |",
-        read_card(world.models["dreambooth"])["manifest_digest"], "Some of the pictures that were scored",
+        "| StyleRef images | `5` |",
+        read_card(world.models["dreambooth"])["manifest_digest"], "Some of the images that were scored",
     ):  # fmt: skip
         assert wanted in card, wanted
     assert Image.open(out / "images" / "grid.png").width > 3 * 192

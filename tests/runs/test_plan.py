@@ -245,7 +245,7 @@ def test_a_captioner_that_nothing_would_read_or_that_cannot_caption(settings: di
     with pytest.raises(InputError, match=r"captions\.model=.*no prompt contains \{caption\}.*For example method\.instance_prompt"):
         plan_run(_config(settings, captioner))
     (tmp_path / "vlm" / "config.json").write_text('{"model_type": "clip"}')
-    with pytest.raises(InputError, match="a clip: not a model that turns pictures into text"):
+    with pytest.raises(InputError, match="a clip: not a model that turns images into text"):
         plan_run(_config(settings, captioner, STYLE))
     for model, message in (("./gone", "no such file or folder"), ("owner/vlm", r"without a revision.*Set captions\.revision")):
         with pytest.raises(InputError, match=rf"captions\.model={model}.*{message}"):

@@ -149,13 +149,13 @@ def test_a_captioner_writes_what_is_missing(machine: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["model", "broken", "missing.png", "mine/0.png"], ["2 problems", "broken/a.png: not a picture", "missing.png: cannot be read"]),
-        (["model", "empty"], ["empty: holds no pictures", "a folder of pictures"]),
+        (["model", "broken", "missing.png", "mine/0.png"], ["2 problems", "broken/a.png: not an image", "missing.png: cannot be read"]),
+        (["model", "empty"], ["empty: holds no images", "a folder of images"]),
         (["model", "mine/0.png", "--strength", "1.5"], ["--strength 1.5", "from 0", "to 1"]),
         (["model", "mine/0.png", "--strength", "nan"], ["--strength nan", "out of range"]),
         (["model", "mine/0.png", "twice/0.jpg"], ["twice/0.jpg", "mine/0.png", "a different name for each"]),
         (["model", "mine/0.png", "mine"], ["mine/0.png", "a different name for each"]),
-        (["model", "mine/0.png"], ["model: does not say where the pictures of its style are", "--style-set"]),
+        (["model", "mine/0.png"], ["model: does not say where the images of its style are", "--style-set"]),
         (["model", "mine/0.png", "--style-set", "nowhere"], ["nowhere", "no such folder"]),
         (["nowhere", "mine/0.png"], ["nowhere: no such folder or registered model"]),
         (["model", "mine/0.png", "--scheduler", "eular"], ["scheduler='eular'"]),

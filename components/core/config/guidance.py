@@ -104,7 +104,7 @@ class GuidanceSection(Section):
         if (self.style_guidance is None) == self.splits:
             raise ValueError("style_guidance: must be a number if and only if a term's scale refers to it")
         if PROMPT not in places.values():
-            raise ValueError(f"terms: neither a term nor start uses the branch `{PROMPT}`, so the picture's prompt would have no effect")
+            raise ValueError(f"terms: neither a term nor start uses the branch `{PROMPT}`, so the image's prompt would have no effect")
         return self
 
     def uses(self, name: str) -> bool:

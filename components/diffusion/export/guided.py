@@ -37,7 +37,7 @@ def guided(settings: SamplingSection, guidance: float, request: PromptRequest, *
     combination = combination_at(formula, guidance)
     others = [name for name in combination.branches if name != PROMPT]
     if by_noise or set(others) & set(formula.base_branches) or len(others) > 1 + middle:
-        lost = f"Here it is plain guidance, at scale {guidance:g} away from {settings.negative_prompt!r}: pictures differ."
+        lost = f"Here it is plain guidance, at scale {guidance:g} away from {settings.negative_prompt!r}: images differ."
         remedy = "StyleForge itself draws as the model was scored, in `styleforge sample` and when it serves the model."
         return Guided(plain.scale, plain.negative, note=f"{asked} This format cannot express that. {lost} {remedy}")
     counts = combination.coefficients()

@@ -163,7 +163,7 @@ def _why_not(model: StyleModel, target: str) -> str:
     """
     low_rank, tokens = model.low_rank, model.trains == {"tokens"}
     if model.record and model.record.aligned_to:
-        return "it is its base, drawn in line with a picture, which only StyleForge does"
+        return "it is its base, drawn in line with an image, which only StyleForge does"
     if model.strength != 1.0 and (tokens or model.record is None or target.startswith("a1111")):
         if tokens or model.record is None:
             what = "it trained only new tokens, which the base does not have" if tokens else "its base is not recorded"
@@ -337,7 +337,7 @@ def _written(
     if model.strength != 1.0:
         notes = [*(notes or []), f"The weights are the base's plus {model.strength:g} times the trained change."]
     for token, names in model.stages.items() if not middle else ():
-        lost = f"which is {names[len(names) // 2]} here. Pictures differ; `styleforge sample` and a served model draw as it was scored."
+        lost = f"which is {names[len(names) // 2]} here. Images differ; `styleforge sample` and a served model draw as it was scored."
         staged = f"At each step, StyleForge replaces {token} with one of {names[0]} … {names[-1]}, by noise level."
         notes = [*(notes or []), f"{staged} This format uses one for all steps, {lost}"]
     notes = [*(notes or []), *([note] if note else [])]

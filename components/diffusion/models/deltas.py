@@ -64,7 +64,7 @@ def read_delta(folder: Path) -> Delta:
         base, prompt = card["base"], card.get("reference_prompt")
         picture = None if prompt is None else StylePicture(folder / REFERENCE_FILE, str(prompt))
         if picture and not picture.path.is_file():
-            raise InputError(str(picture.path), "is missing", expected="the picture that the model is drawn in line with")
+            raise InputError(str(picture.path), "is missing", expected="the image that the model is drawn in line with")
         return Delta(folder, Recipe.from_json(card["recipe"]), str(base["model"]), base["revision"], str(base["digest"]), picture)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(str(file), f"is not a record of a delta ({type(error).__name__}: {error})", expected="base and recipe") from error

@@ -37,7 +37,7 @@ class DiscreteObjective(Objective):
         if section.grid and section.grid > steps:
             raise ConfigError(f"training.times.grid={section.grid}", f"the base has {steps} timesteps", expected=f"at most {steps}")
         if section.shift == "dynamic":
-            raise ConfigError("training.times.shift=dynamic", "only flow bases shift by the picture's size", expected="a number, or none")
+            raise ConfigError("training.times.shift=dynamic", "only flow bases shift by the image's size", expected="a number, or none")
         return super().law(section)
 
     def draw_times(self, law: TimeLaw, count: int, generator: torch.Generator, places: int) -> torch.Tensor:

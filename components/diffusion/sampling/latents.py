@@ -27,5 +27,5 @@ def encode(family: Family, paths: Sequence[Path], size: Size) -> torch.Tensor:
     latents = family.sample_latents(family.encode_images(pixels), None)
     for path, row in zip(paths, latents, strict=True):
         if not torch.isfinite(row).all():
-            raise InputError(str(path), "the model's VAE gives NaN or infinity for this picture", expected="finite latents")
+            raise InputError(str(path), "the model's VAE gives NaN or infinity for this image", expected="finite latents")
     return latents

@@ -85,8 +85,8 @@ def check_request(
     fitting = limits.pixels // (size[0] * size[1])
     if pictures > fitting:
         raise InputError(
-            "prompts × count", f"{pictures} pictures of {size[1]} × {size[0]} pixels are more than {limits.pixels} pixels",
-            expected=f"at most {fitting} pictures per request",
+            "prompts × count", f"{pictures} images of {size[1]} × {size[0]} pixels are more than {limits.pixels} pixels",
+            expected=f"at most {fitting} images per request",
         )  # fmt: skip
     return Request(tuple(prompts), value["count"], value["seed"], value["steps"], float(value["guidance"]))
 

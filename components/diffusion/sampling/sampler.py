@@ -202,7 +202,7 @@ def draw_batches(
         if not torch.isfinite(pixels).all():
             bad = next(job for job, picture in zip(batch, pixels, strict=True) if not torch.isfinite(picture).all())
             raise StyleForgeError(
-                bundle.model, f"produces NaN for the prompt {bad.request.full_prompt!r}", expected="finite pictures",
+                bundle.model, f"produces NaN for the prompt {bad.request.full_prompt!r}", expected="finite images",
                 remedy="the model is damaged: train it again with a lower learning rate",
             )  # fmt: skip
         yield batch, to_uint8(pixels)

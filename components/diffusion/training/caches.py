@@ -94,7 +94,7 @@ class LatentCache:
         for (sample, _), row in zip(chunk, moments, strict=True):
             if not torch.isfinite(row).all():
                 raise InputError(
-                    str(sample.file), "the base's VAE gives NaN or infinity for this picture", expected="finite latents",
+                    str(sample.file), "the base's VAE gives NaN or infinity for this image", expected="finite latents",
                     remedy="use a base with an intact VAE; VAEs converted to half precision often overflow",
                 )  # fmt: skip
         return moments

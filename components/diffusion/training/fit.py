@@ -19,7 +19,7 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
     layout, problems = facts.layout, Problems()
     if layout.is_distilled(config.base.model, facts.denoiser, facts.index, facts.scheduler):
         remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
-        _logger.warning("base.model=%s is distilled: training undoes that, and few-step pictures blur%s", config.base.model, remedy)
+        _logger.warning("base.model=%s is distilled: training undoes that, and few-step images blur%s", config.base.model, remedy)
     problems.found += [*_wrong_sizes(config, facts), *_wrong_method(config.method, method, layout)]
     formula = config.sampling.guidance_formula or method.guidance
     with problems.collect():

@@ -281,7 +281,7 @@ def _templates(config: MethodSection, row: Row) -> tuple[str, ...]:
 def _component(section: ConceptSection, config: MethodSection, row: Row, token: str) -> Concept:
     roles = frozenset(section.roles) & CONTENT[config.style_ref]
     if not roles:
-        raise ConfigError("method.style_ref", f"{config.style_ref} leaves no picture for the token {section.identifier!r}", expected="both")
+        raise ConfigError("method.style_ref", f"{config.style_ref} leaves no image for the token {section.identifier!r}", expected="both")
     templates = (section.instance_prompt,) if section.instance_prompt else _templates(config, row)
     if "{token}" not in templates[0]:
         raise ConfigError("method.concepts.instance_prompt", f"{templates[0]!r} has no place for the identifier", expected="{token} in it")

@@ -240,8 +240,8 @@ def read_training_set(style_set: Path, split: Path, aux: Path, method: Method, *
         if not bound:
             wanted = " or ".join(sorted(str(role) for role in concept.roles if role))
             raise InputError(
-                str(split), f"no StyleRef picture for the token {concept.token!r}", expected=f"at least one of a {wanted}",
-                remedy="give more pictures, or name their roles in metadata.jsonl",
+                str(split), f"no StyleRef image for the token {concept.token!r}", expected=f"at least one of a {wanted}",
+                remedy="give more images, or name their roles in metadata.jsonl",
             )  # fmt: skip
         instances += [_style_sample(style_set, manifest, row["path"], concept, split) for row in bound]
         if method.prior_weight:
@@ -298,7 +298,7 @@ def _aux_samples(aux: Path, concept: Concept, weight: float) -> list[Sample]:
             continue
         file = Path(aux) / str(row["file_name"])
         if not file.is_file():
-            raise InputError(str(file), "the Aux picture is listed but missing", expected="every picture in metadata.jsonl")
+            raise InputError(str(file), "the Aux image is listed but missing", expected="every image in metadata.jsonl")
         text = row.get("text")
         template = concept.aux_prompt
         found.append(Sample(digest_file(file), file, fill_prompt(template, text), weight, (template,), text, template))

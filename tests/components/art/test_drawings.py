@@ -149,7 +149,7 @@ def test_trimmed_drawings_tell_nothing_by_their_margin(registry: Registry) -> No
         np.testing.assert_allclose(np.asarray(rasterize(trim(drawing), 80), int), expected, atol=2)
 
 
-@pytest.mark.parametrize(("body", "found"), [("<path", "does not render"), ("<g/>", "empty picture")])
+@pytest.mark.parametrize(("body", "found"), [("<path", "does not render"), ("<g/>", "empty image")])
 def test_what_cannot_be_seen_is_refused(registry: Registry, body: str, found: str) -> None:
     with pytest.raises(InputError, match=f"@iconify-json/noto: ant: .*{found}"):
         rasterize(_draw(registry, body), 16)

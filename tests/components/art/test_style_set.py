@@ -109,7 +109,7 @@ def test_nothing_is_half_written(registry: Registry, tmp_path: Path, monkeypatch
         monkeypatch.setitem(sys.modules, "resvg_py", None)
     expected = {
         "broken drawing": "@iconify-json/lines: key: does not render",
-        "few pictures": "lines: has 0 pictures of the role character",
+        "few images": "lines: has 0 images of the role character",
         "absent package": "boxes@1.0.0 is not installed",
         "no resvg": r"styleforge\[art\]",
     }

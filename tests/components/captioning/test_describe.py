@@ -80,5 +80,5 @@ def test_words_are_left_out_of_what_is_remembered_too(settings: CaptionsSection)
 def test_a_model_without_anything_to_say(settings: CaptionsSection) -> None:
     assert list(describe(pictures(2, 3), settings, StandIn())) == [{"2.png": "", "3.png": ""}]
     assert list(describe([], settings, StandIn())) == []
-    with pytest.raises(InputError, match=r"gave no usable caption for any of 3 pictures, such as 'An illustration\.' for 2\.png"):
+    with pytest.raises(InputError, match=r"gave no usable caption for any of 3 images, such as 'An illustration\.' for 2\.png"):
         list(describe(pictures(2, 3, 9), settings, StandIn({**ANSWERS, 9: "art"})))

@@ -109,7 +109,7 @@ def no_processor(folder: Path) -> None:
 
 BAD: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "pickled": (without_weights, ["no safetensors", "pickled", "save_pretrained"]),
-    "a CLIP": (another_kind, ["a clip: not a model that turns pictures into text", "image-to-text"]),
+    "a CLIP": (another_kind, ["a clip: not a model that turns images into text", "image-to-text"]),
     "its own code": (own_code, ["a mine with its own code, which is not run"]),
     "no JSON": (no_json, ["config.json cannot be read"]),
     "no configuration": (no_config, ["has no config.json"]),
@@ -135,7 +135,7 @@ def test_places_that_hold_no_model(tmp_path: Path) -> None:
     for model, revision, message in (
         ("./gone", None, "no such file or folder"), (str(tmp_path / "model.safetensors"), None, "is a file"),
         ("owner/name", None, "captions.revision: missing for the hub model owner/name"), ("owner/name", "main", "does not pin"),
-        ("pocket", None, "not a model that turns pictures into text"),
+        ("pocket", None, "not a model that turns images into text"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             check_captioner(model, revision)
@@ -146,7 +146,7 @@ def test_errors_while_describing(llava: Path, monkeypatch: pytest.MonkeyPatch) -
     for error, said in (
         (torch.OutOfMemoryError("CUDA out of memory"), r"does not fit into the memory.*Lower captions\.batch_size \(4\)"),
         (ImportError("\nNumWords requires the num2words library"), r"needs a package.*num2words.*captions\.md"),
-        (ValueError("image tokens do not match"), r"cannot describe pictures \(image tokens do not match\).*Set captions\.prompt"),
+        (ValueError("image tokens do not match"), r"cannot describe images \(image tokens do not match\).*Set captions\.prompt"),
     ):
 
         def fail(pictures: list[Image.Image], error: Exception = error) -> None:

@@ -133,7 +133,7 @@ def test_truncated_files_are_named(tmp_path: Path, kind: str, share: float) -> N
 
 
 def test_text_named_png_and_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"words\.png: not a picture"):
+    with pytest.raises(InputError, match=r"words\.png: not an image"):
         load_rgb(save(tmp_path, b"hello, I am no picture\n", "words.png"))
     with pytest.raises(InputError, match=r"gone\.png"):
         load_rgb(tmp_path / "gone.png")

@@ -207,9 +207,9 @@ def test_pictures_of_one_prompt_widen_the_interval() -> None:
 
 
 def test_too_few_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match="reference pictures: 1 given"):
+    with pytest.raises(InputError, match="reference images: 1 given"):
         metrics.fid(np.zeros((5, 3)), np.zeros((1, 3)))
-    with pytest.raises(InputError, match="drawn pictures: 1 given"):
+    with pytest.raises(InputError, match="drawn images: 1 given"):
         metrics.kid(np.zeros((1, 3)), np.zeros((5, 3)), subset_size=5, subsets=1, seed=0)
     with pytest.raises(ValueError, match="one d"):
         metrics.fid(np.zeros((5, 3)), np.zeros((5, 4)))

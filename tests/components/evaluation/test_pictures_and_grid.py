@@ -51,6 +51,6 @@ def test_bank_grid_and_captions(finished_run: FinishedRun, tmp_path: Path) -> No
     wide = contact_sheet([plain], tmp_path / "s.png", captions=["w" * 200 + " short"], style=GridStyle(cell=48))
     with Image.open(wide) as sheet:
         assert sheet.width == 48 + 20
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         contact_sheet([], tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()

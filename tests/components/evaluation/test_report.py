@@ -93,7 +93,7 @@ def test_verdict(kid: float, clip_t: float, spread: float, level: str, headline:
 
 def test_verdict_keeps_its_caveats() -> None:
     assert judge(scores()).caveats == []
-    assert "training pictures" in judge(scores(reference="style_ref")).caveats[0]
+    assert "training images" in judge(scores(reference="style_ref")).caveats[0]
     assert "forgot" in judge(scores(drift=20)).caveats[0]
     few = scores()
     few["context"]["reference_n"] = 12
@@ -172,7 +172,7 @@ def test_a_run_with_gaps_still_has_a_page(finished_run: FinishedRun, tmp_path: P
     config = parse_config({"style": {"name": "anime", "source": "x"}, "sampling": {"negative_prompt": "a <photo> of style"}})
     bare = {**scores(reference="style_ref"), "drift": None}
     page = report(run, tmp_path / "r.html", scores=bare, base_pictures=tmp_path / "half", config=config)
-    assert "All pictures have the negative prompt “a &lt;photo&gt; of style”." in page
+    assert "All images have the negative prompt “a &lt;photo&gt; of style”." in page
     assert "no training log" in page and "not drawn" in page and "none were held out" in page
     assert "<h3>Aux" not in page and "<h3>Reference" not in page and "Drift" not in page
 
@@ -258,9 +258,9 @@ def test_proof_shows_measures_beside_the_held_out_pictures_and_the_nearest_pairs
     assert 'id="proof"' not in plain
     for text in (
         "1.05",
-        "held-out pictures: 1.13",
+        "held-out images: 1.13",
         "to the artist&#39;s others 33.25",
-        "held-out pictures: 30.75",
+        "held-out images: 30.75",
         "0.97",
         "leakage: no captions",
         "0.99 · ",

@@ -98,6 +98,6 @@ def test_the_page_holds_every_picture_and_asks_the_network_for_nothing(
     assert "http" not in page.replace("http-equiv", "") and "<i>" not in page and "&lt;b&gt;red&lt;/b&gt;" in page
     monkeypatch.setattr(restyle_page, "_SHOWN", 4)
     fewer = write_restyle_page(tmp_path / "fewer.html", names, ["a man"] * 6, images, found, about).read_text()
-    assert fewer.count("<img") == 12 and "4 of 6 pictures" in fewer and "Means of 6 pictures" in fewer and "evenly spaced" not in page
+    assert fewer.count("<img") == 12 and "4 of 6 images" in fewer and "Means of 6 images" in fewer and "evenly spaced" not in page
     score = found["methods"]["restyled"]["style_score"]
     assert SPECS["style_score"].text(score["value"]) in page and MEASURES["layout"].title in page and "95 % intervals" in page

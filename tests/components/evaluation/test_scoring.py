@@ -121,7 +121,7 @@ def test_tokens_are_whole_words(prompt: str, tokens: list[str], clean: str) -> N
 def test_an_unreadable_picture_and_too_small_a_reference_are_refused(finished_run: FinishedRun, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("this is text")
     few = finished_run.reference[:1]
-    for reference, message in (([*few, tmp_path / "bad.png"], r"bad\.png: not a picture"), (few, "at least two pictures")):
+    for reference, message in (([*few, tmp_path / "bad.png"], r"bad\.png: not an image"), (few, "at least two images")):
         with pytest.raises(InputError, match=message):
             run_score(finished_run, clip_folder, reference=reference)
 
@@ -131,10 +131,10 @@ def test_folders_without_listing_or_with_missing_pictures_are_refused(finished_r
         read_pictures(tmp_path)
     folder = shutil.copytree(finished_run.root / "style", tmp_path / "style")
     (folder / "images" / "p3-r1.png").unlink()
-    with pytest.raises(InputError, match=r"p3-r1\.png: the picture is listed but missing"):
+    with pytest.raises(InputError, match=r"p3-r1\.png: the image is listed but missing"):
         read_pictures(folder)
     (folder / "metadata.jsonl").write_text("")
-    with pytest.raises(InputError, match="lists no picture"):
+    with pytest.raises(InputError, match="lists no image"):
         read_pictures(folder)
 
 

@@ -25,7 +25,7 @@ FACTS: dict[str, Any] = {
     "template": "a photo of {token} style, {prompt}", "instance_prompt": "a photo of sks style", "training": [("optimizer steps", "800")],
     "provenance": [("digest of the style set's manifest", "ef" * 32)], "verdict": "The style took.", "score_notes": ["Extractor: pocket."],
     "scores": [("CLIP-T ↑", "31.00 (30.00 to 32.00)", "30.00", "16")], "pictures": [("images/a.png", "a photo of sks style, a man")],
-    "pictures_are": "Some of the pictures that were scored.", "grid": "images/grid.png", "files": [("unet/", "the network")],
+    "pictures_are": "Some of the images that were scored.", "grid": "images/grid.png", "files": [("unet/", "the network")],
     "notes": ["Mind this."], "tags": ["stable-diffusion"],
 }  # fmt: skip
 
@@ -50,14 +50,14 @@ def test_hugging_face_reads_the_head(tmp_path: Path) -> None:
 def test_it_says_all_that_is_known() -> None:
     card = render_card(FACTS)
     for wanted in (
-        "version 3 of mine", "![Some of the pictures", "](images/grid.png)", "`a photo of {token} style, {prompt}`", "**Note.** Mind this.",
+        "version 3 of mine", "![Some of the images", "](images/grid.png)", "`a photo of {token} style, {prompt}`", "**Note.** Mind this.",
         "| CLIP-T ↑ | 31.00 (30.00 to 32.00) | 30.00 | 16 |", "The style took.", "Extractor: pocket.", "| optimizer steps | `800` |",
         "ef" * 32, "No licence has been chosen", "## Intended use and limits", "| `unet/` | the network |",
     ):  # fmt: skip
         assert wanted in card, wanted
     assert "`openrail`, as its owner chose" in render_card(dict(FACTS, license="openrail"))
     bare = render_card(BARE)
-    assert "No scores came with this model." in bare and "Nothing is recorded of the pictures" in bare
+    assert "No scores came with this model." in bare and "Nothing is recorded of the images" in bare
     assert "Nothing is recorded of how this model was trained." in bare
     assert "grid.png" not in bare and "**Note.**" not in bare and "Prompts must name" not in bare
     embedded = dict(USAGE, embeddings=[("<sks>", "sks.safetensors", ["emb_params"], "sks")])

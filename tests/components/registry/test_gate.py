@@ -121,7 +121,7 @@ def test_words_name_figures_limits_and_what_would_decide() -> None:
     assert "KID × 10³ is 100.00 (80.00 to 140.00), the base's 240.00 (200.00 to 300.00)" in rule.message
     assert "at most 0.5 × that = 120.00; met by 20.00" in rule.message
     # Reach √(40² + (0.5 · 40)²) = 44.7 against 20: 128 · (44.7/20)² = 640 pictures.
-    assert "about 640 pictures would decide it (there are 128)" in rule.message
+    assert "about 640 images would decide it (there are 128)" in rule.message
 
 
 @given(
@@ -160,7 +160,7 @@ def test_rights_are_a_rule_beside_the_scores() -> None:
     [
         ({"metric": "kid"}, "exactly one of at_most and at_least"),
         ({"metric": "kid", "at_most": 1, "at_least": 0}, "exactly one of at_most and at_least"),
-        ({"metric": "n", "against": "base", "at_least": 1}, "number of pictures"),
+        ({"metric": "n", "against": "base", "at_least": 1}, "number of images"),
         ({"metric": "drift_kid", "against": "base", "at_most": 1}, "already relative to the base"),
         ({"metric": "drift_clip_t", "against": "champion", "at_least": 1}, "compared with the base or a number"),
         ({"metric": "kid", "at_mots": 1}, "did you mean"),

@@ -66,7 +66,7 @@ def test_copies_are_left_out(tmp_path: Path) -> None:
 def test_an_unusable_pool(tmp_path: Path) -> None:
     source = pool_of(tmp_path / "source")
     (source / "aux_pool/words.png").write_text("x")
-    with pytest.raises(InputError, match=r"aux\.pool: holds no usable picture"):
+    with pytest.raises(InputError, match=r"aux\.pool: holds no usable image"):
         curated(tmp_path, source, 5)
     assert not (tmp_path / "aux").exists()
 
@@ -97,7 +97,7 @@ def test_generated_pictures_are_packed_with_their_prompt(tmp_path: Path, sub: st
 
 def test_packing_nothing_or_a_damaged_picture(tmp_path: Path) -> None:
     (tmp_path / "drawn").mkdir()
-    with pytest.raises(InputError, match="no class pictures"):
+    with pytest.raises(InputError, match="no class images"):
         pack_generated(tmp_path / "drawn", tmp_path / "aux", "a photo of style")
     (tmp_path / "drawn/a.png").write_bytes(b"half")
     with pytest.raises(InputError, match=r"a\.png"):
@@ -129,7 +129,7 @@ def test_pictures_known_to_have_another_role_are_left_out(tmp_path: Path) -> Non
     assert sorted(curated(tmp_path, source, 9, roles=["character"])[1]) == [f"aux_pool/0{index}.png" for index in (0, 2, 4)]
     target = copy_target(tmp_path / "set", tmp_path / "target", roles=["background"])
     assert [row["origin"] for row in read_jsonl(target / "metadata.jsonl")] == ["style_ref/01.png", "style_ref/03.png"]
-    with pytest.raises(InputError, match="no usable picture of a thing"):
+    with pytest.raises(InputError, match="no usable image of a thing"):
         curated(tmp_path, source, 9, roles=["thing"])
     with pytest.raises(InputError, match="known to show a thing"):
         copy_target(tmp_path / "set", tmp_path / "none", roles=["thing"])

@@ -74,7 +74,7 @@ def test_a_refusal_lists_every_file_with_its_reason(tmp_path: Path, source: Path
     assert caught.value.exit_code == 3
     assert "remove these files" in caught.value.remedy and "remove these files" in message.splitlines()[-1]
     for line in (
-        r"style_ref/words\.png: not a picture",
+        r"style_ref/words\.png: not an image",
         r"style_ref/cut\.jpg: damaged or truncated",
         r"reference/bomb\.png: too large",
         r"style_ref/dot\.png: its shorter side is 1 px",
@@ -174,7 +174,7 @@ def test_missing_reference_animation_and_passed_over_files_warn(tmp_path: Path) 
     report = validate(tmp_path, source, needs_roles=False)
     assert report.passed
     assert failing(report) == {"single_frame": ["style_ref/moving.gif"], "nothing_passed_over": ["notes.txt"], "reference_given": []}
-    assert any("FID and KID use the StyleRef pictures" in warning for warning in report.warnings)
+    assert any("FID and KID use the StyleRef images" in warning for warning in report.warnings)
 
 
 def test_the_page_is_self_contained_and_the_result_is_reproducible(tmp_path: Path, source: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_model_is_its_base_and_a_picture(model: Path, tiny_base: Path, folders
 def test_what_it_cannot_do_is_refused(model: Path) -> None:
     opened = open_model(model)
     assert formats_of(opened) == []
-    with pytest.raises(InputError, match="its base, drawn in line with a picture"):
+    with pytest.raises(InputError, match="its base, drawn in line with an image"):
         check_format(opened, "diffusers", "--format")
     config = configure(Path("base"), method=METHOD)
     with pytest.raises(ConfigError, match=r"method\.name=stylealigned: needs denoiser\.self-attention"):

@@ -149,7 +149,7 @@ def test_failures_are_not_the_clients_fault(
         (["a"], {"guidance": 0.99}, 64, "guidance=0.99: out of bounds; expected 1 to 30"),
         (["a"], {"guidance": float("nan")}, 64, "guidance=nan"),
         (["a"], {"seed": -1}, 64, "seed=-1: out of bounds; expected 0 to 9223372036854775807"),
-        (["a"] * 17, {}, 1024, "17 pictures of 1024 × 1024 pixels are more than"),
+        (["a"] * 17, {}, 1024, "17 images of 1024 × 1024 pixels are more than"),
     ],
 )
 def test_every_bound(prompts: list[Any], params: dict[str, Any], side: int, message: str) -> None:
@@ -174,7 +174,7 @@ def test_the_environment_sets_each_limit(model: Path, monkeypatch: pytest.Monkey
         ("COUNT", ["a"], {"count": 3}, "count=3: out of bounds; expected 1 to 2"),
         ("STEPS", ["a"], {"steps": 4}, "steps=4: out of bounds; expected 1 to 2"),
         ("PICTURES", ["a"] * 3, {}, "number of prompts=3: out of bounds; expected 1 to 2"),
-        ("PIXELS", ["a"], {}, "expected at most 0 pictures per request"),
+        ("PIXELS", ["a"], {}, "expected at most 0 images per request"),
     ):
         with monkeypatch.context() as patch:
             patch.setenv(f"STYLEFORGE_SERVE_MAX_{name}", "2")

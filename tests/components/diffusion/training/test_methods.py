@@ -144,7 +144,7 @@ def test_any_number_of_components_may_be_declared() -> None:
             {"name": "multi-styleforge", "concepts": [{"identifier": "a", "roles": ["thing"]}] * 2},
             r"method\.concepts: two components share an identifier",
         ),
-        ({"name": "multi-styleforge", "style_ref": "people"}, r"method\.style_ref: people leaves no picture for the token 'ukj'"),
+        ({"name": "multi-styleforge", "style_ref": "people"}, r"method\.style_ref: people leaves no image for the token 'ukj'"),
         (
             {"name": "multi-styleforge", "concepts": [{"identifier": "a", "roles": ["thing"], "instance_prompt": "x"}]},
             r"instance_prompt.*has no place for the identifier",

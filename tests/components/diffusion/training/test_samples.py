@@ -142,7 +142,7 @@ def test_style_ref_by_content_and_number(tmp_path: Path, settings: dict[str, obj
 def test_too_few_pictures_and_missing_roles_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"method\.style_ref_count: 99 requested, 10 available"):
         read_training_set(*write_folders(tmp_path / "a", style=10).inputs, method_for(MethodSection(style_ref_count=99)))
-    with pytest.raises(InputError, match=r"no StyleRef picture for the token 'ukj'.*background or thing"):
+    with pytest.raises(InputError, match=r"no StyleRef image for the token 'ukj'.*background or thing"):
         read_training_set(*write_folders(tmp_path / "b").inputs, method_for(MethodSection(name="multi-styleforge")))
 
 
