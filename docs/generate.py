@@ -374,14 +374,28 @@ def _works(layout: Layout) -> Iterator[str]:
     trains = bool(layout.ways & TEXT_WAYS)
     left_out = [name for name, row in METHODS.items() if layout.lacks(row.trains)]
     names = CONFIGURATIONS.get(layout.pipeline, ())
-    need = min((row.size for row in shipped() if row.configuration in names), default=None)
+    # The least that each configuration takes, of those the most: the row is for all of the family's bases.
+    least = [min(row.size for row in shipped() if row.configuration == name) for name in names]
     yield ", ".join(f"[`{name}`](configs/{name}.yaml)" for name in names) or "a file of your own"
     yield f"all but {', '.join(left_out)}" if left_out else "all"
     yield "yes" if trains else "no"
     kinds = [kind for kind in FILE_KINDS if kind.layout is layout]
-    yield "no" if not kinds else "yes" if any(kind.configuration for kind in kinds) else "with a folder"
+    yield (
+        "no"
+        if not kinds
+        else "yes"
+        if all(kind.configuration for kind in kinds)
+        else "some"
+        if any(kind.configuration for kind in kinds)
+        else "with a folder"
+    )
     yield "yes" if "denoiser.cross-attention" in layout.ways else "no"
-    yield f"{next(card for card in CARDS if gpu_memory(f'{card}GB').usable >= need)} GB" if need else "ask `styleforge plan`"
+    yield smallest_card(max(least)) if least else "ask `styleforge plan`"
+
+
+def smallest_card(need: int) -> str:
+    """The smallest GPU that can give ``need`` bytes."""
+    return f"{next(card for card in CARDS if gpu_memory(f'{card}GB').usable >= need)} GB"
 
 
 def settings_table() -> str:

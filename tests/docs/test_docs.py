@@ -179,3 +179,22 @@ def test_keys_of_the_result_are_those_of_the_code() -> None:
 def _first_column(page: str, head: str) -> list[str]:
     table = (REPOSITORY / "docs" / page).read_text(encoding="utf-8").partition(head)[2].partition("\n\n")[0]
     return [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
+
+
+def test_memory_of_the_bases_is_what_is_planned() -> None:
+    """The hand-written table and the comments of the configurations; ``tests/orchestration/test_shipped.py`` holds the sizes to the plan."""
+    rows = {(row.configuration, row.settings): generate.smallest_card(row.size) for row in generate.shipped()}
+    plain = {name for name, settings in rows if not settings}
+    page = (REPOSITORY / "docs" / "how-to" / "real-base.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"\| `configs/([\w-]+)\.yaml`[^|]*\| ([^|]+) \|", page))
+    assert set(told) == plain
+    for name, memory in told.items():
+        least, *other = memory.split(", ")
+        assert least == rows[name, ()]
+        for size, precision in (item.split(" with ") for item in other):
+            assert size == rows[name, (f"base.precision={precision}",)]
+        comment = re.search(
+            r"Memory by `styleforge plan`: (\d+ GB)(?:, (\d+ GB) with base\.precision)?", Path(f"configs/{name}.yaml").read_text()
+        )
+        if comment:
+            assert [size for size in comment.groups() if size] == [item.split(" with ")[0] for item in memory.split(", ")]

@@ -10,19 +10,21 @@ from components.diffusion.models.layouts import (
     FLUX,
     FLUX_2_KLEIN,
     LUMINA_2,
+    STABLE_DIFFUSION,
     STABLE_DIFFUSION_3,
     STABLE_DIFFUSION_XL,
     Z_IMAGE,
     Layout,
 )  # fmt: skip
 from components.diffusion.training.method_table import METHODS
-from tests.fixtures_models import tiny_sdxl_folder
+from tests.fixtures_models import tiny_sd_folder, tiny_sdxl_folder
 from tests.fixtures_original import write_flow
 from tests.pipelines.test_end_to_end import Machine
 from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_lumina2_folder, tiny_sd3_folder, tiny_z_image_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FAMILIES: dict[str, tuple[Layout, Callable[[Path], Path]]] = {
+    "sd": (STABLE_DIFFUSION, tiny_sd_folder),
     "xl": (STABLE_DIFFUSION_XL, tiny_sdxl_folder),
     "sd3": (STABLE_DIFFUSION_3, tiny_sd3_folder),
     "flux": (FLUX, tiny_flux_folder),

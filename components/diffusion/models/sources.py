@@ -84,10 +84,10 @@ class BaseFacts:
 def base_facts(model: str, revision: str | None = None) -> BaseFacts:
     """Read the facts about a base from its configuration files; of a hub model nothing else is fetched.
 
-    Raises InputError if the base is of no known family or lacks its denoiser or VAE, ServiceUnreachable if the hub does not answer.
+    Raises InputError if the base is of no known family or lacks a part, ServiceUnreachable if the hub does not answer.
     """
     folder = base_configuration(model, revision)
-    layout = _layout(folder)
+    layout = check_folder(folder, weights=False)
     found = []
     for part in (layout.denoiser, "vae"):
         file = folder / part / "config.json"

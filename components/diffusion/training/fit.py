@@ -20,6 +20,10 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
     if layout.is_distilled(config.base.model, facts.denoiser, facts.index, facts.scheduler):
         remedy = f"; train on {layout.undistilled} instead" if layout.undistilled else ""
         _logger.warning("base.model=%s is distilled: training undoes that, and few-step images blur%s", config.base.model, remedy)
+    if layout.schedulers is FLOW and config.training.min_snr_gamma is not None:
+        _logger.warning(
+            "training.min_snr_gamma: on a flow base it leaves great noise, where a style is decided, almost without weight; set it to null"
+        )
     problems.found += [*_wrong_sizes(config, facts), *_wrong_method(config.method, method, layout)]
     formula = config.sampling.guidance_formula or method.guidance
     with problems.collect():

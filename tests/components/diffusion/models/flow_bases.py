@@ -13,6 +13,8 @@ import torch
 
 from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_lumina2_folder, tiny_sd3_folder, tiny_z_image_folder
 
+Size = tuple[int, int]
+SQUARE = (32, 32)
 Velocity = Callable[[Any, torch.Tensor, torch.Tensor, Sequence[str], dict[str, Any]], torch.Tensor]
 
 
@@ -22,7 +24,8 @@ class FlowBase:
 
     ``told`` goes to ``from_pretrained``, ``asked`` to the pipeline's call and to ``velocity``. ``shift`` is the factor of the noise's
     odds in training, for 32 pixels. ``guidance`` says a guidance of ours to the pipeline. ``given`` and ``taken`` turn latents
-    into the pipeline's form and back; ``clean`` makes them of a VAE's mean and a draw. ``negative`` says whether it takes such a prompt.
+    into the pipeline's form and back, the latter for a size (height, width); ``clean`` makes them of a VAE's mean and a draw.
+    ``negative`` says whether it takes such a prompt.
     """
 
     make: Callable[[Path], Path]
@@ -32,7 +35,7 @@ class FlowBase:
     asked: dict[str, Any] = field(default_factory=dict)
     guidance: Callable[[float], dict[str, Any]] = lambda scale: {"guidance_scale": scale}
     given: Callable[[Any, torch.Tensor], torch.Tensor] = lambda pipeline, latents: latents
-    taken: Callable[[Any, torch.Tensor], torch.Tensor] = lambda pipeline, latents: latents
+    taken: Callable[[Any, torch.Tensor, Size], torch.Tensor] = lambda pipeline, latents, size: latents
     clean: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor] = lambda pipeline, mean, drawn: (
         (drawn - pipeline.vae.config.shift_factor) * pipeline.vae.config.scaling_factor
     )
@@ -51,8 +54,8 @@ def _pack(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
     return packed
 
 
-def _unpack(pipeline: Any, tokens: torch.Tensor) -> torch.Tensor:
-    latents: torch.Tensor = pipeline._unpack_latents(tokens, 32, 32, pipeline.vae_scale_factor)
+def _unpack(pipeline: Any, tokens: torch.Tensor, size: Size = SQUARE) -> torch.Tensor:
+    latents: torch.Tensor = pipeline._unpack_latents(tokens, *size, pipeline.vae_scale_factor)
     return latents
 
 
@@ -75,7 +78,7 @@ def _normalised(pipeline: Any, squares: torch.Tensor) -> torch.Tensor:
     return (squares - center) / spread
 
 
-def _squares(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+def _squares(pipeline: Any, latents: torch.Tensor, size: Size = SQUARE) -> torch.Tensor:
     return _normalised(pipeline, pipeline._patchify_latents(latents))
 
 

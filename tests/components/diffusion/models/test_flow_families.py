@@ -34,10 +34,12 @@ from components.diffusion.training.recipe import Recipe
 from components.diffusion.training.samples import read_training_set
 from components.diffusion.training.trainables import Trainables
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders
-from tests.components.diffusion.models.flow_bases import BASES
+from tests.components.diffusion.models.flow_bases import BASES, SQUARE
 from tests.tiny_bases import tiny_flux2_folder, tiny_sd3_folder, tiny_z_image_folder
 
 PROMPT = "a photo of a dog"
+# A variant of another base in the list: the same classes with other widths, or an encoder less.
+VARIANTS = ("sd3-small", "sd3-no-t5", "flux-schnell")
 
 
 @pytest.fixture(scope="module")
@@ -56,21 +58,34 @@ def noise_of(job: Any, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.randn((1, *shape), generator=torch.Generator().manual_seed(job.seed))
 
 
-def ours_and_theirs(name: str, model: Path, pipeline: Any, negative: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+def ours_and_theirs(
+    name: str, model: Path, pipeline: Any, negative: str = "", size: tuple[int, int] = SQUARE
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents of one picture after all steps, by our sampler and by diffusers' pipeline."""
     bundle = load_bundle(model, device="cpu")
     negative = negative if BASES[name].negative else ""
-    settings = configure(model, sampling={"steps": 4, "guidance": 3.0, "negative_prompt": negative}).sampling
+    height, width = size
+    drawing = {"steps": 4, "guidance": 3.0, "negative_prompt": negative, "height": height, "width": width}
+    settings = configure(model, sampling=drawing).sampling
     (job,) = jobs_for([PromptRequest("a", "c", PROMPT, PROMPT)], 1, 0)
     with torch.inference_mode():
         ours = denoise(bundle, [job], settings, Guidance(bundle, settings))
-        base, side = BASES[name], bundle.family.resolution
+        base, noise = BASES[name], noise_of(job, bundle.family.latent_shape(height, width))
         options = {**base.asked, **base.guidance(3.0), **({"negative_prompt": negative} if base.negative else {})}
         theirs = pipeline(
-            prompt=PROMPT, latents=base.given(pipeline, noise_of(job, bundle.family.latent_shape())), output_type="latent", height=side,
-            width=side, num_inference_steps=4, **options,
+            prompt=PROMPT, latents=base.given(pipeline, noise), output_type="latent", height=height, width=width,
+            num_inference_steps=4, **options,
         ).images  # fmt: skip
-    return ours, base.taken(pipeline, theirs)
+    return ours, base.taken(pipeline, theirs, size)
+
+
+@pytest.mark.parametrize("name", [name for name in BASES if name not in VARIANTS])
+@pytest.mark.parametrize("size", [(32, 48), (48, 32)])
+def test_a_picture_that_is_not_square_is_the_pipelines(flow_bases: dict[str, Path], name: str, size: tuple[int, int]) -> None:
+    """Packing, ids of positions and the dynamic shift follow the size."""
+    ours, theirs = ours_and_theirs(name, flow_bases[name], pipeline_of(name, flow_bases[name]), size=size)
+    assert ours.shape[-2] * size[1] == ours.shape[-1] * size[0]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -104,10 +119,6 @@ def loss_by_hand(trainer: Trainer, pipeline: Any, name: str) -> float:
     predicted = BASES[name].velocity(pipeline, noisy, level, batch.prompts, BASES[name].asked)
     losses = (predicted - (noise - clean)).square().flatten(1).mean(1)
     return float(losses[:2].mean() + 0.5 * losses[2:].mean())
-
-
-# A variant of another base in the list: the same classes with other widths, or an encoder less.
-VARIANTS = ("sd3-small", "sd3-no-t5", "flux-schnell")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else []) for name in BASES])

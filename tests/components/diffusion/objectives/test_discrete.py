@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.core.config import TimesSection
 from components.diffusion.models.bundle import Bundle
 from components.diffusion.objectives.discrete import DiscreteObjective
 from components.diffusion.objectives.losses import draw_noise, min_snr_weights, per_sample_loss
@@ -15,6 +16,14 @@ def test_times_are_uniform_and_belong_to_the_generator(bundle: Bundle) -> None:
     drawn = objective.draw_times(objective.times, 500, torch.Generator().manual_seed(0), 256)
     assert torch.equal(drawn, torch.randint(0, 1000, (500,), generator=torch.Generator().manual_seed(0)))
     assert objective.spread_times(4).tolist() == [125, 375, 625, 875]
+
+
+@pytest.mark.parametrize("law", [TimesSection(stratified=True), TimesSection(law="mode"), TimesSection(law="logit-normal")])
+def test_a_draw_of_one_is_no_time_beyond_the_last(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, law: TimesSection) -> None:
+    objective = bundle.family.objective
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([0.0, 1.0], dtype=torch.float64))
+    drawn = objective.draw_times(objective.law(law), 2, torch.Generator(), 256)
+    assert drawn.dtype == torch.int64 and drawn.min() >= 0 and drawn.max() <= 999
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])

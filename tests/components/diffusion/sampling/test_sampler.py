@@ -15,8 +15,9 @@ from components.core.paths import read_jsonl
 from components.diffusion.models.bundle import Bundle, load_bundle
 from components.diffusion.objectives.schedulers import DISCRETE, make_scheduler
 from components.diffusion.sampling import sampler as sampling
+from components.diffusion.sampling.guidance import Guidance
 from components.diffusion.sampling.jobs import PromptRequest, jobs_for
-from components.diffusion.sampling.sampler import TOLERANCE, draw_pictures, merge_shards, sample_bank, sample_class_pictures
+from components.diffusion.sampling.sampler import TOLERANCE, denoise, draw_pictures, merge_shards, sample_bank, sample_class_pictures
 
 REQUESTS = [
     PromptRequest(f"p{index}", "people", text, f"a photo of sks style, {text}") for index, text in enumerate(["a man", "a dog", "a house"])
@@ -126,12 +127,18 @@ def test_it_draws_what_the_diffusers_pipeline_draws(
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = make_scheduler(scheduler, model.family.scheduler_config)
     job = jobs_for(REQUESTS[:1], 1, 0)[0]
-    wanted = pipeline(
-        job.request.full_prompt, negative_prompt=negative or None, num_inference_steps=4, guidance_scale=guidance, height=32, width=32,
-        generator=torch.Generator().manual_seed(job.seed),
-    ).images[0]  # fmt: skip
-    [(_, ours)] = draw_pictures(model, REQUESTS[:1], settings(scheduler=scheduler, negative_prompt=negative, guidance=guidance), 0)
-    assert np.abs(np.asarray(wanted).astype(int) - np.asarray(ours).astype(int)).max() <= TOLERANCE
+    asked = {"negative_prompt": negative or None, "num_inference_steps": 4, "guidance_scale": guidance, "height": 32, "width": 32}
+
+    def theirs(output: str) -> Any:
+        noise = torch.Generator().manual_seed(job.seed)
+        return pipeline(job.request.full_prompt, generator=noise, output_type=output, **asked).images
+
+    drawing = settings(scheduler=scheduler, negative_prompt=negative, guidance=guidance)
+    with torch.inference_mode():
+        latents = denoise(model, [job], drawing, Guidance(model, drawing))
+    torch.testing.assert_close(latents, theirs("latent"), atol=1e-4, rtol=1e-4)
+    [(_, ours)] = draw_pictures(model, REQUESTS[:1], drawing, 0)
+    assert np.abs(np.asarray(theirs("pil")[0]).astype(int) - np.asarray(ours).astype(int)).max() <= TOLERANCE
 
 
 def test_a_start_gives_the_latents_and_the_first_step(bundle: Bundle) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from components.diffusion.training.pictures import cut, place
 from components.diffusion.training.samples import Mixer, Sample, TrainingSet
 from components.diffusion.training.variety import Variant, Variety
 from tests.components.diffusion.conftest import Folders, configure, train
-from tests.tiny_bases import tiny_sd3_folder
+from tests.tiny_bases import tiny_flux2_folder, tiny_flux_folder, tiny_lumina2_folder, tiny_sd3_folder, tiny_z_image_folder
 
 
 @given(side=st.integers(2, 24), step=st.sampled_from([8, 16, 64]))
@@ -78,12 +79,40 @@ def mixed_set(root: Path, sizes: list[tuple[int, int]], aux: list[tuple[int, int
     return TrainingSet(style, tuple(samples[len(sizes) :]), style, True)
 
 
+FLOWS = {
+    "sd3": tiny_sd3_folder,
+    "flux": tiny_flux_folder,
+    "klein": tiny_flux2_folder,
+    "z": tiny_z_image_folder,
+    "lumina": tiny_lumina2_folder,
+}
+
+
+def trainer_of(base: Path, tmp_path: Path, **training: Any) -> Trainer:
+    """A batch of three sizes: wide, tall and square ones."""
+    config = configure(base, training={"buckets": True, "batch_size": 4, "aux_batch_size": 2, **training})
+    data = mixed_set(tmp_path / "set", [(60, 40), (40, 60), (50, 50), (61, 40)], [(40, 60), (50, 50)])
+    return Trainer(config, method_for(config.method), data, load_bundle(base, device="cpu"), tmp_path / "ck")
+
+
 @pytest.fixture(params=["sd1", "sdxl"])
 def trainer(request: pytest.FixtureRequest, bases: dict[str, Path], tmp_path: Path) -> Trainer:
-    """A batch of three sizes: wide, tall and square ones of 32 pixels' area, in steps of four."""
-    config = configure(bases[request.param], training={"buckets": True, "batch_size": 4, "aux_batch_size": 2})
-    data = mixed_set(tmp_path / "set", [(60, 40), (40, 60), (50, 50), (61, 40)], [(40, 60), (50, 50)])
-    return Trainer(config, method_for(config.method), data, load_bundle(bases[request.param], device="cpu"), tmp_path / "ck")
+    """In steps of four, of 32 pixels' area."""
+    return trainer_of(bases[request.param], tmp_path)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_trains_on_several_sizes(name: str, tmp_path: Path) -> None:
+    """The dynamic shift, too, is that of a picture's own bucket: alone, each has the loss that it has in the batch."""
+    trainer = trainer_of(FLOWS[name](tmp_path / "base"), tmp_path, steps=1)
+    denoising = trainer.denoising
+    trainer._encode_all()
+    batch = denoising.mixer.batch(0)
+    shapes = {denoising.latents.moments([sample], [variant]).shape for sample, variant in zip(batch.samples, batch.variants, strict=True)}
+    assert len(shapes) == 3
+    alone = torch.cat([denoising._losses(batch, 0, [place])[0] for place in range(6)])
+    torch.testing.assert_close(denoising.loss(0)[0], alone[:4].mean() + alone[4:].mean(), rtol=1e-4, atol=0)
+    assert trainer.run()[1].images == 6
 
 
 def test_the_loss_of_a_batch_of_several_sizes_is_that_of_its_pictures_alone(trainer: Trainer) -> None:

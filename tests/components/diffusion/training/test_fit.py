@@ -15,7 +15,7 @@ from tests.components.diffusion.conftest import configure
 TEXT_TOO = {"name": "lora", "train_text_encoder": True}
 SD, SD3, FLUX = "StableDiffusionPipeline", "StableDiffusion3Pipeline", "FluxPipeline"
 FOR_UNETS = ("custom-diffusion", "stylealigned")
-Z_IMAGE, KLEIN = "ZImagePipeline", "Flux2KleinPipeline"
+XL, Z_IMAGE, KLEIN = "StableDiffusionXLPipeline", "ZImagePipeline", "Flux2KleinPipeline"
 
 
 def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None, **settings: Any) -> None:
@@ -95,6 +95,7 @@ def test_the_other_methods_go_with_every_family(method: str) -> None:
         (KLEIN, "a/folder", {"is_distilled": True}, "train on black-forest-labs/FLUX.2-klein-base-4B instead"),
         (KLEIN, "black-forest-labs/FLUX.2-klein-base-9B", {"is_distilled": False}, None),
         (FLUX, "black-forest-labs/FLUX.1-dev", {}, None),
+        (XL, "stabilityai/sdxl-turbo", {}, "train on stabilityai/stable-diffusion-xl-base-1.0 instead"),
         (SD, "someone/hyperreal", {}, None),
     ],
 )
@@ -104,6 +105,14 @@ def test_distilled_bases_are_warned_of(
     with caplog.at_level(logging.WARNING, logger="components.diffusion"):
         check(pipeline, model, says)
     assert [undistilled in record.getMessage() for record in caplog.records] == ([] if undistilled is None else [True])
+
+
+def test_min_snr_weights_on_a_flow_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """They are at most (1 - σ)² of the velocity's error: see the flow objective."""
+    with caplog.at_level(logging.WARNING, logger="components.diffusion"):
+        for pipeline, gamma in ((SD3, 5.0), (SD3, None), (SD, 5.0)):
+            check(pipeline, training={"min_snr_gamma": gamma})
+    assert ["training.min_snr_gamma" in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_there_must_be_a_scale_of_the_style_to_choose() -> None:

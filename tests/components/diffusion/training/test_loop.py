@@ -12,8 +12,12 @@ from components.core.config import AS_SCORED, TrainingSection
 from components.core.content import digest_folder
 from components.core.errors import TrainingDiverged
 from components.core.paths import read_jsonl
+from components.diffusion.models.bundle import load_bundle
 from components.diffusion.training import losses
+from components.diffusion.training.loop import Trainer
+from components.diffusion.training.methods import method_for
 from components.diffusion.training.optimization import MovingAverage, precision_for, rate_factor
+from components.diffusion.training.samples import read_training_set
 from tests.components.diffusion.conftest import Folders, configure, cut_power, train, write_folders
 
 FILES = ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
@@ -59,6 +63,18 @@ def test_a_style_model_is_a_whole_folder_with_its_history(folders: Folders, tiny
     assert {value.dtype for value in after.values()} == {torch.float32}
     vae = "vae/diffusion_pytorch_model.safetensors"
     assert all(torch.equal(value, load_file(tiny_base / vae)[key]) for key, value in load_file(out / vae).items())
+
+
+def test_aux_draws_its_times_from_a_law_of_its_own(tiny_base: Path, folders: Folders) -> None:
+    def times(**training: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        config = configure(tiny_base, training={"batch_size": 2, "aux_batch_size": 3, **training})
+        method = method_for(config.method)
+        data = read_training_set(*folders.inputs, method)
+        trainer = Trainer(config, method, data, load_bundle(tiny_base, device="cpu"), folders.checkpoints)
+        return torch.stack([trainer.denoising._draw_times(number, 256) for number in range(200)]).split((2, 3), dim=1)
+
+    (style, aux), (same, noisier) = times(), times(aux_times={"law": "style-friendly", "mean": 4.0})
+    assert torch.equal(style, same) and noisier.float().mean() > aux.float().mean() + 100
 
 
 def test_interrupted_twice_equals_uninterrupted_bit_for_bit(tiny_base: Path, folders: Folders) -> None:
