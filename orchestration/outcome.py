@@ -22,13 +22,14 @@ class Outcome:
 
 @dataclass
 class RunResult(Outcome):
-    """The outcome of ``personalize``."""
+    """The outcome of ``personalize``. ``examination`` has the ``headline`` on the style set, and what limits the result (``limit``)."""
 
     report: str | None = None
     model: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
     base_scores: dict[str, Any] | None = None
     drift: dict[str, Any] | None = None
+    examination: dict[str, str] | None = None
     context: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     cached: list[str] = field(default_factory=list)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from components.core.content import digest_file
 from components.core.errors import InputError, Problems
 from components.core.paths import read_json, state
 from components.evaluation.blind.page import KEY, PAGE, BlindPage, Kind, write_blind
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse
 
 _logger = logging.getLogger(__name__)
+_LISTED = 5
+"""Number of images that a message names."""
 
 
 @dataclass
@@ -59,8 +62,8 @@ def make_page(options: BlindOptions) -> dict[str, Any]:
         ``page``, ``key``, ``kind``, ``pairs`` and ``matched_by`` (pairs by reason).
 
     Raises:
-        InputError: there is no such source, there are no images by the artist to compare with, the sources share no prompt, or ``out``
-            is in use.
+        InputError: there is no such source, there are no images by the artist to compare with, or the run learned from some of them,
+            the sources share no prompt, or ``out`` is in use.
         ServiceUnreachable: ZenML or MLflow does not answer.
     """
     if len(options.sources) > 2:
@@ -111,9 +114,22 @@ def _artist_page(source: Source, reference: Sequence[Candidate], options: BlindO
             source.name, "has no held-out images of the artist, and the training images may have been memorized",
             expected="a run with a held-out reference, by its id or result.json", remedy="or give images with --reference FOLDER",
         )  # fmt: skip
+    _check_apart(reference, source, f"--reference {options.reference}")
     pairs = match_artist(artist, source.drawn, options.pairs, options.seed)
     style = [candidate.path for candidate in source.style_ref]
     return BlindPage("artist", pairs, style, {"model": source.as_json()}, options.seed)
+
+
+def _check_apart(reference: Sequence[Candidate], source: Source, where: str) -> None:
+    """Refuse images that are, byte for byte, in the run's StyleRef: the model may have memorized them."""
+    learned = {digest_file(candidate.path): candidate.path.name for candidate in source.style_ref} if reference else {}
+    found = [f"{image.path.name} is {known}" for image in reference if (known := learned.get(digest_file(image.path)))]
+    if found:
+        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        raise InputError(
+            where, f"contains images of the run's StyleRef ({'; '.join(found[:_LISTED])}{more})",
+            expected="images that the model was not trained on", remedy="remove them from the folder",
+        )  # fmt: skip
 
 
 def _models_page(sources: Sequence[Source], reference: Sequence[Candidate], options: BlindOptions) -> BlindPage:

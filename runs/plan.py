@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.captioning.sources import check_captioner
-from components.core.config import SAMPLER, AuxSection, RunConfig
+from components.core.config import SAMPLER, AuxSection, RunConfig, ScoringSection
 from components.core.content import digest_value
 from components.core.errors import ConfigError, InputError, Problems
 from components.core.fingerprint import fingerprint
@@ -96,9 +96,16 @@ def _data_steps(config: RunConfig, method: Method, aux: AuxSection, found: dict[
         },
         "validate": {
             "minimum_side": config.training.resolution or found["facts"].side, "needs_roles": needs_roles(method),
-            "captioned": bool(config.captions.model), **({"rights": rights} if config.rights.licenses else {}),
+            "captioned": bool(config.captions.model), **({"rights": rights} if config.rights.licenses else {}), **_least_style_ref(config),
         },
     }  # fmt: skip
+
+
+def _least_style_ref(config: RunConfig) -> dict[str, int]:
+    """The number of StyleRef images that the choice among candidates needs, if it asks for copies."""
+    from components.evaluation.yardstick import FEWEST
+
+    return {"least_style_ref": FEWEST} if config.selection.chooses and "copies" in config.selection.scores else {}
 
 
 def recorded(config: RunConfig) -> dict[str, bool]:
@@ -129,9 +136,14 @@ def _found(config: RunConfig, look_up: Callable[..., Any]) -> dict[str, Any]:
         "extractor": find(model_digest, scoring.extractor, scoring.extractor_revision, "scoring.extractor"),
         "inception": find(_inception_digest, scoring.inception_weights),
         "measures": {key: find(_extractor_digest, name, f"scoring.{key}") for key, name in measure_extractors(scoring).items()},
+        "judged_by": {},
         "bank": find(_bank_digest, sampling.bank, sampling.limit),
         "selection": find(_selection_digest, selection.bank, selection.limit, sampling.bank, sampling.limit) if selection.chooses else None,
     }
+    if selection.chooses:
+        judged = find(_judged_with, scoring, selection.scores)
+        digests = {key: find(_extractor_digest, name, f"scoring.{key}") for key, name in measure_extractors(judged or scoring).items()}
+        found["judged_by"] = {key: digest for key, digest in digests.items() if digest}
     if found["base"]:
         found["facts"] = find(base_facts, base.model, base.revision)
     if (captions := config.captions).model:
@@ -198,7 +210,7 @@ def _training_steps(config: RunConfig, method: Method, base: dict[str, Any], fou
     judged = {
         "concepts": [concept.as_json() for concept in method.concepts], "tokens": list(method.tokens),
         "sampling": drawing.model_dump(mode="json"), "bank": found["selection"], "scoring": config.scoring.model_dump(mode="json"),
-        "weights": {"extractor": found["extractor"], "inception": found["inception"]},
+        "weights": {"extractor": found["extractor"], "inception": found["inception"], **found["judged_by"]},
     }  # fmt: skip
     # ``sampling`` already says what is drawn. How candidates are judged does not affect training, unless judging can stop it early.
     rules = selection.model_dump(mode="json", exclude={"candidates", "seeds", "bank", "limit", "repeats", "patience"})
@@ -289,14 +301,27 @@ def _inception_digest(weights: str | None) -> str | None:
 
 
 def _extractor_digest(name: str, field: str) -> str | None:
-    """Identify the weights of a measure's extractor as :func:`model_digest` does; None if it has no weights of its own."""
-    from components.evaluation.extractors.factory import weights_of
+    """Identify the weights of a measure's extractor as :func:`model_digest` does; None if it has no weights of its own.
 
+    Raises:
+        InputError: as :func:`model_digest`, or it can be told without loading them that they are not the extractor's.
+    """
+    from components.evaluation.extractors.factory import check_extractor, weights_of
+
+    check_extractor(name, field)
     found = weights_of(name)
     if found is None:
         return None
     model, revision = found
     return model_digest(model, revision, field)
+
+
+def _judged_with(scoring: ScoringSection, names: tuple[str, ...]) -> ScoringSection:
+    """The settings that candidates are scored with; InputError if a score in ``names`` cannot be had before the choice."""
+    from components.evaluation.selection import check_measurable, judged_with
+
+    check_measurable(scoring, names)
+    return judged_with(scoring, names)
 
 
 def _bank_digest(bank: str, limit: int | None) -> str:

@@ -114,6 +114,11 @@ def _gather_outputs(run: PipelineRunResponse, result: RunResult) -> None:
     scores = read_json(output_folder(run, "score") / "scores.json")
     result.scores, result.base_scores = scores["style"], scores["base"]
     result.drift, result.context = scores.get("drift"), scores.get("context") or {}
+    if "examine" in run.steps:
+        from components.evaluation.examination import read_examination, what_limits
+
+        if found := read_examination(output_folder(run, "examine")):
+            result.examination = {"headline": found["headline"], "limit": what_limits(found, scores)}
     result.model = read_json(output_folder(run, "register") / "registration.json")
     page = state("runs", str(run.id)) / "report.html"
     page.unlink(missing_ok=True)

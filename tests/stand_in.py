@@ -31,7 +31,7 @@ class Verdict:
     def __init__(self, refused): self.passed = not refused
     def raise_if_failed(self, page=None):
         if not self.passed: raise GateRefused("style data", f"refused.png is not wanted; {page}")
-def validate_style_set(style_set, *, minimum_side, needs_roles, out, captioned=False, rights=None):
+def validate_style_set(style_set, *, minimum_side, needs_roles, out, captioned=False, rights=None, least_style_ref=0):
     out.mkdir(parents=True)
     write_json(out / "validation.json", {"minimum_side": minimum_side})
     return Verdict(any(row["path"] == "refused.png" for row in read_jsonl(style_set / "manifest.jsonl")))
@@ -155,7 +155,7 @@ def read_protocol(folder):
 def paired_replicates(folder, resamples=2000):
     raise AssertionError("no values were kept")
 def score_and_keep(
-    out, folders, reference, *, reference_kind, settings, seed, tokens, digests, style_ref=None, concepts=(), extractors=None
+    out, folders, reference, *, reference_kind, settings, seed, tokens, digests, style_ref=None, concepts=None, extractors=None
 ):
     value = {"value": int(digest_folder(folders["style"])[:4], 16) / 65536, "low": 0.0, "high": 1.0, "n": settings.bootstrap}
     four = {name: value for name in ("kid", "fid", "clip_t", "clip_i")}
@@ -425,6 +425,8 @@ def make_stand_in(folder: Path) -> StandIn:
     for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16]}}.items():
         (folder / "base" / part).mkdir(parents=True)
         (folder / "base" / part / "config.json").write_text(json.dumps(config))
+    for part in ("text_encoder", "tokenizer", "scheduler"):
+        (folder / "base" / part).mkdir()
     (folder / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (folder / "extractor").mkdir()
     (folder / "extractor" / "config.json").write_text("{}")

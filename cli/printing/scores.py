@@ -51,6 +51,8 @@ def print_result(result: RunResult) -> None:
     print_table(("", "style", "base"), rows)
     if result.context.get("reference") == "style_ref":
         say("No reference images were held out: FID and KID rest on the StyleRef images themselves.")
+    if result.examination:
+        say(f"what limits it: {result.examination['limit']}")
     model = result.model or {}
     say(
         f"model   {model.get('name')} version {model.get('version')} @{model.get('alias')}",

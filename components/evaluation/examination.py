@@ -16,8 +16,9 @@ from components.core.images import load_rgb
 from components.core.pages import thumbnail, write_page
 from components.core.paths import read_json, write_json
 from components.evaluation.extractors.base import Features
-from components.evaluation.set_verdict import FEWEST, Finding, SetFigures, find, psnr
+from components.evaluation.set_verdict import FEWEST, Finding, SetFigures, find, limit, psnr
 from components.evaluation.style_reader import NAME, StyleReader
+from components.evaluation.verdict import judge
 
 FILE, PAGE = "examination.json", "examination.html"
 _SIDE = 160
@@ -133,9 +134,15 @@ def figure_text(finding: Mapping[str, Any]) -> str:
     """The figure beside its threshold, as text."""
     if finding["value"] is None:
         return "not measured"
-    digits = 1 if finding["unit"] == "dB" else 2
-    unit = f" {finding['unit']}" if finding["unit"] else ""
-    return f"{finding['value']:.{digits}f}{unit} (at least {finding['threshold']:.{digits}f}{unit}; n = {finding['n']})"
+    digits = 1 if finding["unit"] else 2
+    figure = f"{finding['value']:.{digits}f} {finding['unit']}".strip()
+    side = "at most" if finding.get("at_most") else "at least"
+    return f"{figure} ({side} {finding['threshold']:.{digits}f}; n = {finding['n']})"
+
+
+def what_limits(found: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+    """One sentence on what limits a trained model, from the content of its ``examination.json`` and its ``scores.json``."""
+    return limit(found["findings"], judge(dict(scores)).level)
 
 
 def read_examination(folder: Path) -> dict[str, Any] | None:

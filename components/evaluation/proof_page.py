@@ -11,6 +11,8 @@ from components.evaluation.pictures import read_pictures
 from components.evaluation.score_rows import score_row
 
 _SIDE = 160
+_ALSO = {"truth": "to the artist's others", "other_artists": "other artists' drawings of the concept"}
+"""What a row of truth says besides, by the key in ``measures``."""
 
 
 def proof(scores: Mapping[str, Any], drawn: Path, style_ref: Sequence[Path]) -> dict[str, Any] | None:
@@ -30,11 +32,15 @@ def proof(scores: Mapping[str, Any], drawn: Path, style_ref: Sequence[Path]) -> 
 
 
 def _row(metric: Metric, style: Mapping[str, Any], base: Mapping[str, Any], measures: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the table; ``own`` is what the held-out pictures of the style score."""
+    """A line of the table; ``own`` is what the held-out pictures of the style score. Older runs lack some of these."""
+
+    def also(key: str) -> str:
+        found = measures.get(key, {}).get(metric.key)
+        return metric.interval(found) if found else ""
+
+    told = [f"{said} {text}" for key, said in _ALSO.items() if (text := also(key))]
     row = score_row(metric, style[metric.key], base.get(metric.key))
-    own, others = (measures.get(key, {}).get(metric.key) for key in ("reference", "truth"))
-    text = f"{metric.help}; to the artist's others {metric.text(others['value'])}" if others else metric.help
-    return row | {"help": text, "own": metric.text(own["value"]) if own else ""}
+    return row | {"help": "; ".join([metric.help, *told]), "own": also("reference")}
 
 
 def _roles(by_category: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,8 @@ from components.evaluation.metrics import Array
 from components.evaluation.pictures import Picture, read_pictures
 from components.evaluation.replicates import VALUES as VALUES
 from components.evaluation.replicates import replicates
-from components.evaluation.scoring import NO_STYLE_REF, Scorer, score
+from components.evaluation.scoring import NO_CONCEPTS, NO_STYLE_REF, Scorer, score
+from components.evaluation.truth import Concepts
 from components.evaluation.yardstick import StyleRef, Yardstick
 
 SCORES = "scores.json"
@@ -36,7 +37,7 @@ _WITHOUT_MEASURES: dict[str, Any] = {"measures": (), "kd_extractor": None}
 
 def score_and_keep(
     out: Path, folders: Mapping[str, Path], reference: Sequence[Path], *, reference_kind: str, settings: ScoringSection, seed: int,
-    tokens: Sequence[str], digests: Mapping[str, Any], style_ref: StyleRef = NO_STYLE_REF, concepts: Sequence[str | None] = (),
+    tokens: Sequence[str], digests: Mapping[str, Any], style_ref: StyleRef = NO_STYLE_REF, concepts: Concepts = NO_CONCEPTS,
     extractors: Extractors | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a model (see :func:`components.evaluation.scoring.score`) and write the scores and their protocol into ``out``.

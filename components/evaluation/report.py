@@ -12,12 +12,11 @@ from components.core.pages import thumbnail, write_page
 from components.core.paths import read_json, read_jsonl
 from components.core.prompting import fill_template
 from components.evaluation import charts
-from components.evaluation.examination import read_examination, shown
+from components.evaluation.examination import read_examination, shown, what_limits
 from components.evaluation.pictures import Picture, in_turn, pick_pairs, read_pictures
 from components.evaluation.proof_page import proof
 from components.evaluation.score_rows import score_row
 from components.evaluation.selection_page import preview_rows, selection_section
-from components.evaluation.set_verdict import limit
 from components.evaluation.verdict import judge, percent_range
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -169,7 +168,7 @@ def _validation(folder: Path) -> dict[str, Any]:
 def _examination(inputs: ReportInputs, scores: Mapping[str, Any]) -> dict[str, Any] | None:
     """The examination for the page; its ``limit`` says what stands in the way of a better result. None if the set was not examined."""
     found = read_examination(inputs.validation)
-    return found and {**shown(found, inputs.style_set), "limit": limit(found["findings"], judge(dict(scores)).level)}
+    return found and {**shown(found, inputs.style_set), "limit": what_limits(found, scores)}
 
 
 def _sections(config: RunConfig) -> dict[str, list[tuple[str, str]]]:

@@ -21,6 +21,7 @@ from components.evaluation import metrics, truth
 from components.evaluation.extraction import FeatureTable, extract, scored_paths
 from components.evaluation.extractors.base import Features
 from components.evaluation.features import Extractors, FeatureCache, encode_texts_cached
+from components.evaluation.paired import add_truth
 from components.evaluation.pictures import Picture, digest_pictures, read_pictures, reading_order
 from components.evaluation.replicates import PictureValues
 from components.evaluation.yardstick import StyleRef, Yardstick, check_apart, variants
@@ -29,13 +30,14 @@ log = logging.getLogger(__name__)
 
 SCORES_SCHEMA = 1
 NO_STYLE_REF = StyleRef()
+NO_CONCEPTS = truth.Concepts()
 NEAREST = 6
 """Number of drawn pictures that are kept, each with its nearest StyleRef picture, for visual inspection."""
 
 
 def score(
     folders: Mapping[str, Path], reference: Sequence[Path], settings: ScoringSection, seed: int, tokens: Sequence[str], *,
-    reference_kind: str = "held-out", style_ref: StyleRef = NO_STYLE_REF, concepts: Sequence[str | None] = (),
+    reference_kind: str = "held-out", style_ref: StyleRef = NO_STYLE_REF, concepts: truth.Concepts = NO_CONCEPTS,
     extractors: Extractors | None = None,
 ) -> tuple[dict[str, Any], Scorer, dict[str, list[Picture]]]:  # fmt: skip
     """Score a style model's pictures beside its base's.
@@ -47,7 +49,7 @@ def score(
         tokens: the rare tokens bound to the style; CLIP-T compares pictures with prompts without them.
         reference_kind: ``style_ref`` when no reference is held out and the training pictures stand in.
         style_ref: the training pictures; without them no measure of :class:`Yardstick` is made.
-        concepts: what each picture of a held-out reference shows, for the measure ``truth``.
+        concepts: what the pictures of a held-out reference, of StyleRef and of other artists show, for the measure ``truth``.
 
     Returns:
         The scores, the scorer, which holds all features, and the pictures of each folder. Scores are ``style`` and ``base`` (kid, fid,
@@ -65,17 +67,16 @@ def score(
     sets = {name: read_pictures(folder) for name, folder in folders.items()}
     table = extract(scored_paths(sets.values(), reference), extractors.all, settings.batch_size)
     held_out = reference if reference_kind == "held-out" else []
-    yardstick, own = build_yardstick(style_ref, held_out, [picture.path for picture in sets["base"]], settings, extractors, table)
+    base = [picture.path for picture in sets["base"]]
+    yardstick, own = build_yardstick(style_ref, held_out, base, settings, extractors, table)
     if "truth" in settings.measures:
         prompts = {picture.prompt_id: without_tokens(picture.prompt, tokens) for picture in sets["style"]}
-        own_features = {name: table.of(extractors.measures.get(key, extractors.clip), reference) for name, key in truth.MEASURES.items()}
-        lines = table.of(extractors.measures["line_extractor"], [picture.path for picture in sets["base"]])
-        yardstick.add_truth(own_features, lines, truth.pair_up(prompts, concepts if held_out else ()))
+        add_truth(yardstick, prompts, concepts if held_out else NO_CONCEPTS, reference, base, extractors, table, settings.batch_size)
     scorer = Scorer(extractors, table, list(reference), settings, seed, tokens, yardstick)
     measures = {
         "reference": scorer.of_reference() if held_out else {}, "notes": yardstick.notes,
         "nearest": scorer.nearest(sets["style"]), "copy_limit": yardstick.copy_limit if yardstick.has("copies") else None,
-        **({"truth": scorer.to_others(sets["style"])} if yardstick.has("truth") else {}),
+        **(scorer.beside_truth(sets["style"]) if yardstick.has("truth") else {}),
     }  # fmt: skip
     digests = {name: digest_pictures(table.hashes, [p.path for p in pictures]) for name, pictures in sets.items()}
     scores = {
@@ -270,10 +271,13 @@ class Scorer:
         groups = [picture.prompt_id for picture, there in zip(pictures, paired, strict=True) if there]
         return metrics.mean_with_interval(found[paired], groups, bootstrap)
 
-    def to_others(self, pictures: list[Picture]) -> dict[str, Any]:
-        """Distance to the artist's other pictures, for each measure of truth."""
+    def beside_truth(self, pictures: list[Picture]) -> dict[str, Any]:
+        """By measure of truth: ``truth``, to the artist's other pictures; ``other_artists``, those of the concept by others, if any."""
         names = [name for name in truth.MEASURES if self.yardstick.has(name) and len(self.reference) > 1]
-        return {name: vars(self.truth(pictures, self._measure_bootstrap(f"{name} others"), name, others=True)) for name in names}
+        found = {name: vars(self.truth(pictures, self._measure_bootstrap(f"{name} others"), name, others=True)) for name in names}
+        theirs = {name: rows for name in truth.MEASURES if (rows := self.yardstick.arrays.get(f"{name}{truth.OTHER_ARTISTS}")) is not None}
+        apart = {name: self._measure(name, np.asarray(rows, float), None, " of other artists") for name, rows in theirs.items()}
+        return {"truth": found, **({"other_artists": apart} if apart else {})}
 
     def drift(self, plain: list[Picture], base: list[Picture], style: list[Picture]) -> dict[str, Any]:
         """How far the model has drifted from the base on prompts without its tokens, and how much of the style the tokens add."""

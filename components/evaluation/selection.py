@@ -13,6 +13,7 @@ from components.core.config import Limit, ScoringSection
 from components.core.content import derive_seed
 from components.core.errors import InputError
 from components.core.metrics import MEASURES, SPECS
+from components.evaluation import truth
 from components.evaluation.extraction import FeatureTable, extract, scored_paths
 from components.evaluation.features import Extractors
 from components.evaluation.metrics import Bootstrap
@@ -108,6 +109,38 @@ class Choice:
     behind: list[tuple[float, float, float]]
 
 
+_NEED_THE_REFERENCE = ("style_held_out", *truth.MEASURES)
+"""Scores that are measured against the held-out reference, on which nothing is ever chosen."""
+_OTHERWISE = "set selection.score to kid, or remove it from selection.limits"
+
+
+def check_measurable(settings: ScoringSection, names: Sequence[str]) -> None:
+    """Refuse scores that no candidate can have, whatever StyleRef is.
+
+    Raises:
+        InputError: a score needs the reference, which is never used for choosing, or an extractor that is not set.
+    """
+    for name in names:
+        if name in _NEED_THE_REFERENCE:
+            raise _unmeasurable(name, _OTHERWISE)
+        if name == "kd" and not settings.kd_extractor:
+            raise InputError(
+                f"selection: {name}", "scoring.kd_extractor is not set", expected="the extractor in whose features KD is measured",
+                remedy=f"set it; or {_OTHERWISE}",
+            )  # fmt: skip
+
+
+def judged_with(settings: ScoringSection, names: Sequence[str]) -> ScoringSection:
+    """The scoring section with only those measures, and only the extractors, that the scores in ``names`` need."""
+    measures = tuple(name for name in MEASURES if name in names)
+    return settings.model_copy(update={"measures": measures, "kd_extractor": settings.kd_extractor if "kd" in names else None})
+
+
+def _unmeasurable(name: str, remedy: str) -> InputError:
+    problem, expected = "cannot be measured before the model is chosen", "a score that needs only StyleRef"
+    return InputError(f"selection: {name}", problem, expected=expected, remedy=remedy)
+
+
 class Judge:
     """Scores options on the selection bank.
 
@@ -118,7 +151,8 @@ class Judge:
     def __init__(
         self, style_ref: StyleRef, base: Path, settings: ScoringSection, seed: int, tokens: Sequence[str], names: Sequence[str]
     ) -> None:
-        settings = settings.model_copy(update={"measures": tuple(name for name in MEASURES if name in names)})
+        check_measurable(settings, names)
+        settings = judged_with(settings, names)
         self._style_ref, self._settings, self._seed, self._tokens = style_ref, settings, seed, tokens
         self._extractors = Extractors.load(settings)
         self._base = read_pictures(base)
@@ -127,10 +161,7 @@ class Judge:
         scorer = self._scorer(self._base)
         for name in names:
             if name in MEASURES and not scorer.measured(name):
-                raise InputError(
-                    f"selection: {name}", "cannot be measured before the model is chosen", expected="a score that needs only StyleRef",
-                    remedy="; ".join(self._yardstick.notes) or "set selection.score to kid, or remove it from selection.limits",
-                )  # fmt: skip
+                raise _unmeasurable(name, "; ".join(self._yardstick.notes) or _OTHERWISE)
         self.baseline = scorer.one(CLIP_T, self._base)
 
     def option(self, at: Point, pictures: Path, rule: Rule) -> Option:

@@ -16,6 +16,7 @@ FEWEST = 8
 FEWEST_OF_A_ROLE = 4
 MOST_NAMED = 6
 _EACH = 3
+_DISTANCE = "× the usual distance"
 _SIDES = ("of one kind",) * _EACH + ("of the other",) * _EACH
 
 
@@ -31,8 +32,9 @@ class Named:
 class Finding:
     """One question about a style set.
 
-    ``value`` and ``threshold`` are in ``unit``. If the figure was not computed, ``value`` and ``good`` are None and ``says`` gives the
-    reason. ``advice`` is what to do; ``n`` is the number of pictures the figure rests on.
+    ``value`` and ``threshold`` are in ``unit``; the threshold is the least good value or, with ``at_most``, the largest. If the figure was
+    not computed, ``value`` and ``good`` are None and ``says`` gives the reason. ``advice`` is what to do; ``n`` is the number of pictures
+    the figure rests on.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Finding:
     says: str
     advice: str = ""
     pictures: tuple[Named, ...] = ()
+    at_most: bool = False
 
     def line(self) -> str:
         """The finding as one line."""
@@ -112,7 +115,7 @@ def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
     n = len(figures.paths)
     scores = figures.strangeness if n >= FEWEST else np.zeros(n)
     worst = [place for place in np.argsort(-scores) if scores[place] > settings.outlier][:MOST_NAMED]
-    named = tuple(Named(figures.paths[place], f"{scores[place]:.0f} × the usual distance") for place in worst)
+    named = tuple(Named(figures.paths[place], f"{scores[place]:.0f} {_DISTANCE}") for place in worst)
     finding = Finding(
         "coherence", "One style?", figures.one_style, settings.coherence, "", n, None, f"Not measured: {n} images are too few."
     )
@@ -126,7 +129,9 @@ def _coherence(figures: SetFigures, settings: ExamineSection) -> Finding:
     if named:
         count = "one image does" if len(named) == 1 else f"{len(named)} images do"
         says = f"One style, but {count} not look like the rest."
-        return _judged(finding, False, says, "Remove what does not belong, or add more images like it.", named)
+        # The figure that misses its threshold: the probability of one style does not.
+        odd = replace(finding, value=float(scores[worst[0]]), threshold=settings.outlier, unit=_DISTANCE, at_most=True)
+        return _judged(odd, False, says, "Remove what does not belong, or add more images like it.", named)
     return _judged(finding, True, "The images share one style.")
 
 
@@ -176,7 +181,7 @@ def _ceiling(figures: SetFigures, settings: ExamineSection) -> Finding:
     named = tuple(Named(figures.paths[place], f"{values[place]:.1f} dB") for place in low)
     if np.median(values) < settings.ceiling:
         says = "The base's VAE loses much of these images, and nothing the base draws can come closer to them than that."
-        advice = "Use a base with a better VAE (FLUX, Stable Diffusion 3), or train at a higher resolution."
+        advice = "Use a base whose VAE keeps more, with 16 latent channels instead of 4, or train at a higher resolution."
         return _judged(finding, False, says, advice, named)
     return _judged(finding, True, "The base's VAE reproduces these images" + (", some less well." if named else "."), "", named)
 
@@ -202,7 +207,7 @@ def limit(findings: Sequence[Mapping[str, Any]], level: str) -> str:
     if "ceiling" in against:
         return "The base. " + against["ceiling"]
     # A few pictures that do not belong will not keep a style from being learned.
-    odd = any(row["name"] == "coherence" and row["good"] is False and row["value"] >= row["threshold"] for row in findings)
+    odd = any(row["name"] == "coherence" and row.get("at_most") for row in findings)
     if found := [says for name, says in against.items() if name in ("coherence", "narrowness") and not (odd and name == "coherence")]:
         return "The set. " + " ".join(found)
     if "separability" in against:

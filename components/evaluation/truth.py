@@ -6,6 +6,8 @@ FID and CLIP-I treat a style as a cloud of points; here every drawn image is com
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,9 +19,23 @@ MEASURES = {"truth": "extractor", "truth_style": "style_extractor", "truth_colou
 STANDARDISED = {"truth_style": "style", "truth_lines": "line"}
 """Distances whose features are standardised by the base's images, with the prefix of their centre and scale. Colour shares are not."""
 PAIRS = "truth_pairs"
+OTHER_ARTISTS = "_other_artists"
+"""Ends the name of the array that says, for one of the distances, how far other artists' images of the paired concepts are."""
 _FILLER = frozenset((
     "a", "an", "and", "at", "by", "for", "from", "her", "his", "in", "into", "is", "its", "of", "on", "or", "the", "their", "to", "with",
 ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """What images show, as far as their metadata says: those of the reference, of StyleRef, and by other artists.
+
+    ``reference`` has an entry for each reference image, in order, None where nothing is recorded; ``others`` maps files to concepts.
+    """
+
+    reference: Sequence[str | None] = ()
+    style_ref: Sequence[str] = ()
+    others: Mapping[Path, str] = field(default_factory=dict)
 
 
 def content_words(text: str | None) -> frozenset[str]:
@@ -34,6 +50,25 @@ def pair_up(prompts: Mapping[str, str], concepts: Sequence[str | None]) -> list[
         if words := content_words(concept):
             places.setdefault(words, []).append(place)
     return [(key, place) for key, text in sorted(prompts.items()) for place in places.get(content_words(text), ())]
+
+
+def pair_unseen(prompts: Mapping[str, str], concepts: Concepts) -> tuple[list[tuple[str, int]], int]:
+    """The pairs whose concept StyleRef does not show, and the number of concepts that are left out because it does."""
+    seen = {content_words(concept) for concept in concepts.style_ref}
+    pairs = [(key, place, content_words(concepts.reference[place])) for key, place in pair_up(prompts, concepts.reference)]
+    kept = [(key, place) for key, place, words in pairs if words not in seen]
+    return kept, len({words for _, _, words in pairs} & seen)
+
+
+def drawn_by_both(pairs: Sequence[tuple[str, int]], concepts: Concepts) -> list[tuple[list[int], list[Path]]]:
+    """For each paired concept that other artists drew too: the artist's images of it, by index, and theirs."""
+    theirs: dict[frozenset[str], list[Path]] = {}
+    for path, concept in concepts.others.items():
+        theirs.setdefault(content_words(concept), []).append(path)
+    ours: dict[frozenset[str], list[int]] = {}
+    for place in sorted({place for _, place in pairs}):
+        ours.setdefault(content_words(concepts.reference[place]), []).append(place)
+    return [(places, theirs[words]) for words, places in ours.items() if words in theirs]
 
 
 def pairs_array(pairs: Sequence[tuple[str, int]]) -> Array:
@@ -65,6 +100,11 @@ def spread(reference: ArrayLike, pairs: ArrayLike) -> Array:
     far = 100.0 * (1.0 - rows @ rows.T)
     places = sorted({int(place) for place in np.asarray(pairs, float)[:, 2]})
     return np.array([np.delete(far[place], place).mean() for place in places if len(rows) > 1])
+
+
+def to_other_artists(own: ArrayLike, others: ArrayLike) -> float:
+    """Mean distance of the artist's images of a concept, (M, d), to other artists' of the same concept, (P, d); all rows have norm 1."""
+    return float((100.0 * (1.0 - np.asarray(own, float) @ np.asarray(others, float).T)).mean())
 
 
 def _halves(prompt_id: str) -> tuple[int, int]:

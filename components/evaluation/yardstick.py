@@ -68,9 +68,7 @@ class Yardstick:
 
     def to_the_artist(self, measure: str, features: ArrayLike, prompt_ids: Sequence[str]) -> tuple[Array, Array]:
         """:func:`components.evaluation.truth.distances` of N images, for one of ``truth.MEASURES``."""
-        rows, by = np.asarray(features, float), truth.STANDARDISED.get(measure)
-        rows = self._standardised(rows, by) if by else rows
-        return truth.distances(rows, self.arrays[measure], self.arrays[truth.PAIRS], prompt_ids)
+        return truth.distances(self._unit(measure, features), self.arrays[measure], self.arrays[truth.PAIRS], prompt_ids)
 
     def nearest(self, features: ArrayLike) -> tuple[NDArray[np.int64], Array]:
         """(N,) the index of the StyleRef image nearest to each of N images, and (N,) the cosines between them."""
@@ -82,6 +80,11 @@ class Yardstick:
     def copy_limit(self) -> float:
         """The cosine above which an image counts as a copy."""
         return float(self.arrays["copies_limit"][0])
+
+    def _unit(self, measure: str, features: ArrayLike) -> Array:
+        """Features of one of ``truth.MEASURES`` as rows of norm 1, standardised where the measure is."""
+        rows, by = np.asarray(features, float), truth.STANDARDISED.get(measure)
+        return self._standardised(rows, by) if by else to_unit(rows)
 
     def _standardised(self, rows: Array, by: str = "style") -> Array:
         return to_unit((rows - self.arrays[f"{by}_centre"]) / self.arrays[f"{by}_scale"])
@@ -118,11 +121,25 @@ class Yardstick:
         self.arrays[truth.PAIRS] = truth.pairs_array(pairs)
         self._standardise_by(base_lines, "line")
         for measure in truth.MEASURES:
-            rows, by = np.asarray(reference[measure], float), truth.STANDARDISED.get(measure)
+            by = truth.STANDARDISED.get(measure)
             if by and f"{by}_centre" not in self.arrays:
                 self.notes.append(f"{measure}: style features are standardised by the measure style_score, which was not asked for")
             else:
-                self.arrays[measure] = self._standardised(rows, by) if by else to_unit(rows)
+                self.arrays[measure] = self._unit(measure, reference[measure])
+
+    def add_other_artists(self, features: Mapping[str, Sequence[ArrayLike]], places: Sequence[Sequence[int]]) -> None:
+        """Add how far other artists' images are from the artist's, a concept at a time; call :meth:`add_truth` first.
+
+        ``places`` are the indices of the artist's reference images of each of K concepts; ``features`` has, for each of
+        ``truth.MEASURES``, K arrays of (P, d) features of the others' images of the same concept.
+        """
+        for measure in filter(self.has, truth.MEASURES):
+            own = self.arrays[measure]
+            far = [
+                truth.to_other_artists(own[list(mine)], self._unit(measure, theirs))
+                for mine, theirs in zip(places, features[measure], strict=True)
+            ]
+            self.arrays[f"{measure}{truth.OTHER_ARTISTS}"] = np.array(far)
 
     def add_copies(self, variants: ArrayLike) -> None:
         """Add (M, V, d) features of StyleRef's images, each with its :func:`variants`, the image itself first."""

@@ -253,7 +253,7 @@ def _message(
         how = "paired resamples" if paired else "the intervals"
         return (
             f"{text}; {side} by {metric.exact(abs(excess))}, but by {how} it may be as much as {metric.exact(-ends[0])} inside the limit "
-            f"or {metric.exact(ends[1])} outside{_needed(mine, excess, ends, 'answers' if metric.group == 'votes' else 'pictures')}"
+            f"or {metric.exact(ends[1])} outside{_needed(mine, excess, ends, 'answers' if metric.group == 'votes' else 'images')}"
         )
     return text
 

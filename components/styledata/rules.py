@@ -95,14 +95,19 @@ def _why_ignored(path: str) -> str:
 
 
 def rules(
-    manifest: Manifest, *, minimum_side: int, needs_roles: bool, captioned: bool = False, rights: RightsRule | None = None
-) -> list[Rule]:
+    manifest: Manifest, *, minimum_side: int, needs_roles: bool, captioned: bool = False, rights: RightsRule | None = None,
+    least_style_ref: int = 0,
+) -> list[Rule]:  # fmt: skip
     """All rules that apply, hard ones first. Poor quality of the held-out reference only warns: it spoils a score, not a model.
 
     Missing captions are not reported if pictures are ``captioned`` later. Rights are checked only if a rule for ``rights`` is given.
+    ``least_style_ref`` is how many StyleRef images it takes to tell copies; 0 if the choice among candidates does not depend on them.
     """
     found = [*_picture_rules(minimum_side), *_count_rules(manifest), *_identity_rules(), *_caption_rules(captioned)]
     found += _role_rules(manifest, needs_roles)
+    if least_style_ref:
+        message = f"StyleRef has at least {least_style_ref} usable images, for a choice by copies (selection.score, selection.limits)"
+        found.append(_count("style_ref_enough_to_select", "hard", "style_ref", least_style_ref, None, message))
     if rights is not None:
         message = "Every training image has the rights that the configuration requires (section rights)"
         found.append(_null("rights", "hard", TRAINING, "rights", message, "{rights}"))

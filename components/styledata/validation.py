@@ -82,17 +82,21 @@ class ValidationReport:
 
 
 def validate_style_set(
-    style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path, captioned: bool = False, rights: Mapping[str, Any] | None = None
-) -> ValidationReport:
+    style_set: Path, *, minimum_side: int, needs_roles: bool, out: Path, captioned: bool = False, rights: Mapping[str, Any] | None = None,
+    least_style_ref: int = 0,
+) -> ValidationReport:  # fmt: skip
     """Validate a style set; write ``validation.json`` and the self-contained page ``validation.html`` into ``out``.
 
     ``minimum_side`` is the base's resolution: a picture whose shorter side is below it gets a warning, and below half of it is refused.
     Missing captions are not reported if pictures are ``captioned`` later. ``rights`` is the configuration's section, if it asks for any.
+    ``least_style_ref`` is as in :func:`components.styledata.rules.rules`.
     Never raises for bad pictures: see :meth:`ValidationReport.raise_if_failed`.
     """
     manifest = Manifest.load(style_set)
     asked = RightsSection.model_validate(rights) if rights else None
-    chosen = rules(manifest, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, rights=asked)
+    chosen = rules(
+        manifest, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, rights=asked, least_style_ref=least_style_ref
+    )
     report = ValidationReport(
         rules=tuple(_run(chosen, table(manifest, style_set, asked))), counts={name: len(manifest.usable(name)) for name in SPLITS}
     )

@@ -17,11 +17,13 @@ _logger = logging.getLogger(__name__)
 
 @step(environment=code_of(__file__))
 def validate(
-    style_set: Folder, minimum_side: int, needs_roles: bool, captioned: bool = False, rights: dict[str, Any] | None = None
-) -> Annotated[Folder, "validation"]:
+    style_set: Folder, minimum_side: int, needs_roles: bool, captioned: bool = False, rights: dict[str, Any] | None = None,
+    least_style_ref: int = 0,
+) -> Annotated[Folder, "validation"]:  # fmt: skip
     """Check the style set against the rules; ``minimum_side`` is the training resolution in pixels, ``captioned`` that a model captions.
 
-    ``rights`` is that section of the configuration if it requires any licences.
+    ``rights`` is that section of the configuration if it requires any licences, ``least_style_ref`` the number of StyleRef images that
+    the section `selection` needs.
 
     Raises:
         GateRefused: a hard rule failed; the error lists every file at fault with the reason.
@@ -29,8 +31,10 @@ def validate(
     from components.styledata.validation import validate_style_set
 
     out = scratch("validate")
-    asked = {"rights": rights} if rights else {}
-    verdict = validate_style_set(style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, out=out, **asked)
+    verdict = validate_style_set(
+        style_set.path, minimum_side=minimum_side, needs_roles=needs_roles, captioned=captioned, out=out, rights=rights,
+        least_style_ref=least_style_ref,
+    )  # fmt: skip
     # A failed step stores no artifact, so keep the page that shows the pictures at fault elsewhere.
     verdict.raise_if_failed(None if verdict.passed else keep(out, style_set.digest) / "validation.html")
     for warning in verdict.warnings:

@@ -77,12 +77,17 @@ def _finish_model(run: RunConfig, style_set: Folder, model: Folder, scores: Fold
 
 
 def _rights_tags(rows: list[dict[str, Any]] | None) -> dict[str, str]:
-    """Summarize the licences and authors of the training images as MLflow tags; empty if rights were not recorded."""
+    """Summarize licences, authors and consent of the training images as MLflow tags; empty if rights were not recorded."""
     if rows is None:
         return {}
     found = summarize(rows)
     texts = {key: ", ".join(found[key])[:TAG_LENGTH] for key in ("licenses", "authors", "share_alike")}
-    return {**texts, "images_without_license": str(len(found["without"]))}
+    # Only how many: who consented, and where that is written down, stays in the card.
+    consented = sum(bool(row.get("consent")) for row in rows)
+    counts = {
+        "images_without_license": len(found["without"]), "images_with_consent": consented, "images_without_consent": len(rows) - consented,
+    }  # fmt: skip
+    return {**texts, **{key: str(count) for key, count in counts.items()}}
 
 
 def _some_pictures(folder: Path) -> list[Path]:

@@ -63,8 +63,7 @@ class SelectionBank:
         """Return the judge that scores the pictures, with its networks loaded."""
         from components.evaluation.selection import Judge
 
-        names = [self.rules.score, *(limit.metric for limit in self.rules.limits)]
-        return Judge(style_ref_of(self.style_set), self.draw_base(), self.scoring, self.seed, self.tokens, names)
+        return Judge(style_ref_of(self.style_set), self.draw_base(), self.scoring, self.seed, self.tokens, self.rules.scores)
 
     def rule(self, baseline: float) -> Rule:
         """Return the rule for choosing a candidate; ``baseline`` is the base's CLIP-T on these prompts."""

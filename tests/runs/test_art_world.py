@@ -97,7 +97,7 @@ def test_an_art_base_is_trained_from_the_flow_base(world: World, tmp_path: Path,
         tmp_path / "work",
     )
     moment = dict.fromkeys(("vae", "evaluator", "text", "transformer", "decoder", "probe"), 1e-6)
-    with pytest.raises(InputError, match="--base art: no pocket-flow base"):
+    with pytest.raises(InputError, match="art: no pocket-flow base"):
         train(out, world, base="art", parts=["vae"], work=work)
     out.mkdir()
     (out / "flow").symlink_to(embedded_weights("flow"))

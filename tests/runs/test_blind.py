@@ -138,6 +138,22 @@ def test_a_run_is_held_against_its_held_out_images_and_its_model_gets_the_votes(
     assert "the page shows no image of m/2" in said
 
 
+def test_images_that_the_run_learned_from_are_no_reference(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_run(folder, monkeypatch)
+    # The run's StyleRef is 3.png under another name; it is known by its content.
+    (folder / "artist" / "3.png").rename(folder / "artist" / "other.png")
+    (folder / "artist" / "metadata.jsonl").unlink()
+    _, said = call("r", "--reference", "artist", "--out", "out", code=2)
+    assert "--reference artist: contains images of the run's StyleRef (other.png is 3.png)" in said and said.count("error:") == 1
+    assert not (folder / "out").exists()
+    # Beside two models the folder only shows the style.
+    made, _ = call("r", "a", "--reference", "artist", "--out", "ab")
+    assert made["kind"] == "style"
+    (folder / "artist" / "other.png").unlink()
+    made, _ = call("r", "--reference", "artist", "--out", "out")
+    assert made["pairs"] == 3
+
+
 @pytest.mark.parametrize(
     ("held_out", "words"), [(False, "r: has no held-out images"), (True, "nobody: no such folder or registered model")]
 )

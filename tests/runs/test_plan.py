@@ -1,11 +1,14 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from components.core.config import PLAIN, RunConfig, parse_config
 from components.core.content import digest_value
@@ -13,6 +16,7 @@ from components.core.errors import ConfigError, InputError
 from components.diffusion.models.sources import base_facts
 from components.diffusion.training.method_table import METHODS
 from runs.plan import plan_run
+from tests.components.evaluation.extractors.conftest import csd_weights, sscd_weights
 
 END = {"score", "report", "register"}
 FORMULA = "{start: class, branches: {class: {prompt: a photo of style}}, terms: [{scale: 3, away_from: class, toward: prompt}]}"
@@ -23,6 +27,8 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16, 32]}}.items():
         (tmp_path / "base" / part).mkdir(parents=True)
         (tmp_path / "base" / part / "config.json").write_text(json.dumps(config))
+    for part in ("text_encoder", "tokenizer", "scheduler"):
+        (tmp_path / "base" / part).mkdir()
     (tmp_path / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     for name in ("pictures", "extractor", "pool", "reference"):
         (tmp_path / name).mkdir()
@@ -144,6 +150,7 @@ def test_a_file_is_known_by_its_content_and_its_configuration(settings: dict[str
         ("style.source=bank.txt", "is a file"),
         ("base.model=./lora.safetensors", "this is a LoRA"),
         ("base.model=./extractor", "no model_index.json"),
+        ("base.model=./silent", "the base has no text_encoder"),
     ],
 )
 def test_what_cannot_be_used_is_named(
@@ -151,6 +158,7 @@ def test_what_cannot_be_used_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "double.tsv").write_text("id\tprompt\na\ta man\na\ta house\n", encoding="utf-8")
+    shutil.copytree(tmp_path / "base", tmp_path / "silent", ignore=shutil.ignore_patterns("text_encoder"))
     save_file({"lora_unet_x": np.zeros(1, dtype=np.float32)}, tmp_path / "lora.safetensors")
     with pytest.raises(InputError) as caught:
         plan_run(_config(settings, override))
@@ -321,6 +329,92 @@ def test_a_bank_to_select_by_that_the_scores_see_is_refused(settings: dict[str, 
     plan_run(_config(settings, *CHOICE, bank, "sampling.limit=1"))
     with pytest.raises(ConfigError, match=r"selection\.score"):
         _config(settings, "selection.score=beauty")
+
+
+def test_a_choice_depends_on_the_extractors_that_it_is_judged_by(settings: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "sscd.safetensors"
+    given = (*CHOICE, "selection.patience=2", f"scoring.copy_extractor=sscd:{file}")
+    save_torch(sscd_weights(), file)
+    limited = (*given, "selection.limits=[{metric: copies, at_most: 5}]")
+    before, plain = (plan_run(_config(settings, *overrides)) for overrides in (limited, given))
+    save_torch({name: value + 1 for name, value in sscd_weights().items()}, file)
+    after, other = (plan_run(_config(settings, *overrides)) for overrides in (limited, given))
+    assert {step for step in before if before[step] != after[step]} == {"fine_tune", "select", "score"}
+    assert before["select"]["weights"] == before["fine_tune"]["watch"]["weights"] != after["select"]["weights"]
+    # What does not decide changes nothing.
+    assert {step for step in plain if plain[step] != other[step]} == {"score"}
+    assert plain["select"]["weights"].keys() == {"extractor", "inception"}
+    # A measure that decides is read even if the scores leave it out.
+    only = plan_run(_config(settings, *limited, "scoring.measures=[]"))
+    assert only["select"]["weights"] == after["select"]["weights"] and "copy_extractor" not in only["score"]["weights"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("selection.score=style_held_out", "selection: style_held_out: cannot be measured before the model is chosen"),
+        ("selection.score=truth", "selection: truth: cannot be measured"),
+        ("selection.limits=[{metric: truth_lines, at_most: 5}]", "selection: truth_lines: cannot be measured"),
+        ("selection.score=kd", r"selection: kd: scoring\.kd_extractor is not set.*Set it"),
+    ],
+)
+def test_a_score_that_cannot_be_had_before_the_choice_is_refused(settings: dict[str, Any], override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        plan_run(_config(settings, *CHOICE, override))
+    assert caught.value.exit_code == 2 and caught.value.remedy
+    # Nobody chooses by it.
+    plan_run(_config(settings, override))
+
+
+def test_few_pictures_refuse_a_choice_by_copies(settings: dict[str, Any]) -> None:
+    limited = "selection.limits=[{metric: copies, at_most: 5}]"
+    assert plan_run(_config(settings, *CHOICE, limited))["validate"]["least_style_ref"] == 5
+    for overrides in ((*CHOICE,), (limited,)):
+        assert "least_style_ref" not in plan_run(_config(settings, *overrides))["validate"]
+
+
+# Extractors of measures
+
+
+@pytest.mark.parametrize("field", ["style_extractor", "copy_extractor", "kd_extractor"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("csd:gone.safetensors", "no such file.*Run `styleforge convert csd"),
+        ("csd:weights/gone", "no such file"),
+        ("sscd:pickled.safetensors", "not a safetensors file.*Run `styleforge convert sscd"),
+        ("csd-content:sscd.safetensors", r"weights of another network \(without backbone.conv1.weight, last_layer_style"),
+        ("sscd:holes.safetensors", r"weights of another network \(.*is missing"),
+        ("sscd:", "no file is named"),
+        ("./gone", "no such file or folder"),
+        ("./extractor", "cannot be loaded as an image model"),
+        ("./pickled", "cannot be loaded as an image model .*Convert pickled weights"),
+        ("efficientnet-lite0:gram-16", "no such layer"),
+        ("pocket:gram-9", "no such layer"),
+        ("owner/name", "without a revision"),
+    ],
+)
+def test_extractors_that_cannot_be_loaded_are_refused_before_anything_runs(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = sscd_weights()
+    torch.save(weights, tmp_path / "pickled.safetensors")
+    save_torch(weights, tmp_path / "sscd.safetensors")
+    save_torch({key: value for key, value in weights.items() if not key.endswith("bn3.bias")}, tmp_path / "holes.safetensors")
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_text('{"model_type": "dinov2"}')
+    torch.save({}, tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(InputError, match=message) as caught:
+        plan_run(_config(settings, f"scoring.{field}={name}"))
+    assert caught.value.exit_code == 2 and str(caught.value).startswith(f"scoring.{field}=") and "problems" not in str(caught.value)
+
+
+def test_extractors_that_can_be_loaded_are_planned_with(settings: dict[str, Any], tmp_path: Path) -> None:
+    save_torch(csd_weights(), tmp_path / "csd.safetensors")
+    names = ("thumbnail", f"csd:{tmp_path}/csd.safetensors", "pocket:moments-2", "efficientnet-lite0:gram-15", "owner/name@commit")
+    planned = [plan_run(_config(settings, f"scoring.kd_extractor={name}"))["score"]["weights"]["kd_extractor"] for name in names]
+    assert [digest is None for digest in planned] == [True, False, False, True, False] and planned[4] == "owner/name@commit"
 
 
 def test_a_method_brings_its_guidance_and_the_configuration_wins(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

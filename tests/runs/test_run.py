@@ -4,10 +4,15 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from PIL import Image
 
+from components.core.paths import write_json
+from orchestration.outcome import RunResult
+from runs.run import _gather_outputs
 from tests.stand_in import COMMAND, StandIn, start
 
 
@@ -26,6 +31,26 @@ def test_the_result_and_what_lies_where(finished: StandIn) -> None:
     assert [path for path in (finished.folder / "user").rglob("*") if path.is_file()] == []
     assert not [name for name in (".styleforge", ".zen", "mlruns") if (finished.folder / name).exists()]
     assert not [path for part in ("work", "checkpoints", "pictures") for path in (home / part).iterdir()]
+
+
+def test_the_answer_says_what_limits_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("runs.run.output_folder", lambda run, step: tmp_path / step)
+    kid, clip_t = ({"value": value, "low": value, "high": value, "n": 64} for value in (0.1, 50.0))
+    same = {"kid": kid, "clip_t": clip_t}
+    write_json(tmp_path / "score" / "scores.json", {"style": same, "base": same, "context": {"reference": "held-out", "reference_n": 64}})
+    write_json(tmp_path / "register" / "registration.json", {})
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.html").touch()
+    finding = {"name": "coherence", "says": "Two styles.", "good": False, "value": 0.1, "threshold": 0.5, "at_most": False}
+    write_json(tmp_path / "examine" / "examination.json", {"headline": "Look first.", "findings": [finding]})
+    for steps, found in (
+        ({"examine": None}, {"headline": "Look first.", "limit": "The set. Two styles."}),
+        ({}, None),
+    ):  # fmt: skip
+        run, result = SimpleNamespace(id="r", steps=steps), RunResult(status="completed")
+        _gather_outputs(cast("Any", run), result)
+        assert result.as_dict()["examination"] == found
 
 
 def test_a_failed_step_is_one_message_and_the_next_run_goes_on(finished: StandIn) -> None:

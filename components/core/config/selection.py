@@ -95,6 +95,11 @@ class SelectionSection(Section):
         return self
 
     @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores that decide, apart from CLIP-T."""
+        return tuple(dict.fromkeys([self.score, *(limit.metric for limit in self.limits)]))
+
+    @property
     def chooses(self) -> bool:
         """Whether there is anything to choose from."""
         return self.candidates > 1 or bool(self.seeds) or bool(self.guidances) or bool(self.style_guidances)

@@ -11,7 +11,7 @@ from components.core.content import digest_file
 from components.core.devices import default_device
 from components.core.errors import InputError
 from components.evaluation.extractors.base import Features
-from components.evaluation.extractors.statistics import split_name
+from components.evaluation.extractors.statistics import Statistic, split_name
 
 MODEL = "efficientnet-lite0"
 NAMES = (MODEL, *(f"{MODEL}:{statistic}-{block}" for block in (2, 6) for statistic in ("moments", "gram")))
@@ -40,10 +40,7 @@ class EfficientNetExtractor:
     def __init__(self, name: str = MODEL, device: str | None = None, batch_size: int = 32, field: str = "extractor") -> None:
         import torch
 
-        model, self._statistic = split_name(name)
-        if model != MODEL or (self._statistic and self._statistic.layer >= _BLOCKS):
-            expected = f"{MODEL}, {MODEL}:moments-B or {MODEL}:gram-B with B from 0 to {_BLOCKS - 1}"
-            raise InputError(f"{field}={name}", "no such layer", expected=expected)
+        self._statistic = statistic_of(name, field)
         self.network, weights = _load(f"{field}={name}")
         self.device = torch.device(device) if device else default_device("cuda")
         self.network.to(self.device, memory_format=torch.channels_last)  # a third faster on a CPU
@@ -62,6 +59,15 @@ class EfficientNetExtractor:
             return None
         places = places.flatten(2)
         return self._statistic.of(places) if self._statistic else places.mean(-1)
+
+
+def statistic_of(name: str, field: str) -> Statistic | None:
+    """The statistic in an extractor's name, None for the last layer; InputError if there is no such statistic or block."""
+    model, statistic = split_name(name)
+    if model != MODEL or (statistic and statistic.layer >= _BLOCKS):
+        expected = f"{MODEL}, {MODEL}:moments-B or {MODEL}:gram-B with B from 0 to {_BLOCKS - 1}"
+        raise InputError(f"{field}={name}", "no such layer", expected=expected)
+    return statistic
 
 
 def encode_together(extractors: Sequence[EfficientNetExtractor], images: Sequence[Image]) -> list[Features]:

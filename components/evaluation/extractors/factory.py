@@ -15,11 +15,14 @@ from components.evaluation.extractors.colours import ColourExtractor
 from components.evaluation.extractors.statistics import split_name
 from components.evaluation.extractors.texture import LookExtractor, TextureExtractor
 from components.evaluation.extractors.thumbnail import ThumbnailExtractor
-from components.evaluation.extractors.vision import VisionExtractor, model_type
+from components.evaluation.extractors.vision import VisionExtractor, check_folder, model_type
+from components.evaluation.extractors.weights import check_header
 
 WITHOUT_NETWORK: dict[str, Callable[[], Extractor]] = {
     item.name: item for item in (ColourExtractor, TextureExtractor, LookExtractor, ThumbnailExtractor)
 }
+_OF_A_FILE = {**dict.fromkeys(csd.NAMES, "csd"), sscd.NAME: sscd.NAME}
+"""Extractors that are named with a file of weights, each with its network."""
 
 
 def make_extractor(name: str, field: str, *, device: str | None = None, batch_size: int | None = None) -> Extractor:
@@ -38,15 +41,13 @@ def make_extractor(name: str, field: str, *, device: str | None = None, batch_si
         ServiceUnreachable: the name is a hub id and the hub does not answer.
     """
     options: dict[str, Any] = {"field": field, "device": device} | ({"batch_size": batch_size} if batch_size else {})
-    kind, _, rest = name.partition(":")
+    kind = name.partition(":")[0]
     if name in WITHOUT_NETWORK:
         return WITHOUT_NETWORK[name]()
     if kind == efficientnet.MODEL:
         return efficientnet.EfficientNetExtractor(name, **options)
-    if kind in {*csd.NAMES, sscd.NAME}:
-        if not rest:
-            raise InputError(f"{field}={name}", "no file is named", expected=f"{kind}:FILE.safetensors")
-        file = Path(rest).expanduser()
+    if kind in _OF_A_FILE:
+        file = _file(name, field)
         return sscd.SscdExtractor(file, **options) if kind == sscd.NAME else csd.CsdExtractor(file, csd.NAMES[kind], **options)
     model, statistic = split_name(name)
     model, revision = _pinned(model)
@@ -60,7 +61,36 @@ def weights_of(name: str) -> tuple[str, str | None] | None:
     kind, _, rest = name.partition(":")
     if name in WITHOUT_NETWORK or kind == efficientnet.MODEL:
         return None
-    return (rest, None) if kind in {*csd.NAMES, sscd.NAME} else _pinned(split_name(name)[0])
+    return (rest, None) if kind in _OF_A_FILE else _pinned(split_name(name)[0])
+
+
+def check_extractor(name: str, field: str) -> None:
+    """Refuse what :func:`make_extractor` would, as far as names, headers and configurations tell: no weights are read, no hub is asked.
+
+    Raises:
+        InputError: as :func:`make_extractor` raises it.
+    """
+    kind = name.partition(":")[0]
+    if name in WITHOUT_NETWORK:
+        return
+    if kind == efficientnet.MODEL:
+        efficientnet.statistic_of(name, field)
+    elif kind in _OF_A_FILE:
+        file, network = _file(name, field), _OF_A_FILE[kind]
+        check_header(file, f"{field}={kind}:{file}", network, sscd.build if network == sscd.NAME else csd.build)
+    else:
+        model, statistic = split_name(name)
+        model, revision = _pinned(model)
+        if not is_hub_id(model):
+            check_folder(model, revision, statistic, field)
+
+
+def _file(name: str, field: str) -> Path:
+    """The file that a name ends with; InputError if it does not."""
+    kind, _, rest = name.partition(":")
+    if not rest:
+        raise InputError(f"{field}={name}", "no file is named", expected=f"{kind}:FILE.safetensors")
+    return Path(rest).expanduser()
 
 
 def _pinned(model: str) -> tuple[str, str | None]:

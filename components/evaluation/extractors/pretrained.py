@@ -57,12 +57,18 @@ class Source:
             reason = first_line(error)
             if isinstance(error, ConnectionError) or "connect" in reason.lower() or "offline" in reason.lower():
                 raise ServiceUnreachable(self.where, f"the hub does not answer ({reason})", remedy="name a local folder instead") from error
-            raise InputError(
-                self.where,
-                f"cannot be loaded as {self.what} ({reason})",
-                expected=self.expected,
-                remedy="convert pickled weights to safetensors first: pickles can run code and are refused",
-            ) from error
+            raise self._unusable(reason) from error
+
+    def check_weights(self) -> None:
+        """Raise InputError, as :meth:`load` does, if the source is a folder without safetensors."""
+        if self.folder and not any(self.folder.glob("*.safetensors")):
+            raise self._unusable("the folder has no .safetensors file")
+
+    def _unusable(self, reason: str) -> InputError:
+        return InputError(
+            self.where, f"cannot be loaded as {self.what} ({reason})", expected=self.expected,
+            remedy="convert pickled weights to safetensors first: pickles can run code and are refused",
+        )  # fmt: skip
 
     def load_model(self, loader: Callable[..., Any], may_lack: tuple[str, ...] = (), **options: Any) -> tuple[Any, list[str]]:
         """Load a model in float32 for inference; also returns the names of missing weights, all of which begin with one of ``may_lack``.

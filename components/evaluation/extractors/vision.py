@@ -129,6 +129,17 @@ def model_type(model: str, revision: str | None, field: str) -> str:
     return str(Source.find(model, revision, field, "an image model", _EXPECTED).load(AutoConfig.from_pretrained, **_NO_CODE).model_type)
 
 
+def check_folder(model: str, revision: str | None, statistic: Statistic | None, field: str) -> None:
+    """Refuse a folder that :class:`VisionExtractor` would, from its configuration and the names of its files. Arguments are the same."""
+    from transformers import AutoConfig
+
+    source = Source.find(model, revision, field, "an image model", _EXPECTED)
+    config = source.load(AutoConfig.from_pretrained, **_NO_CODE)
+    source.check_weights()
+    if statistic:
+        _shorten(config, statistic, source)
+
+
 def describe_resize(processor: Any) -> str:
     """Describe in words how a transformers processor changes an image's size."""
     size, steps = processor.size or {}, []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,38 @@ def read_safetensors(file: Path, where: str, network: str) -> dict[str, Any]:
     Raises:
         InputError: the file does not exist or is not safetensors.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    with _only_safetensors(file, where, network):
+        return load_file(file)
+
+
+def check_header(file: Path, where: str, network: str, build: Callable[[Mapping[str, Any], str], Any]) -> None:
+    """Refuse a file that cannot be loaded, from its header alone: ``build`` gets tensors that have a shape but no values.
+
+    Raises:
+        InputError: as :func:`read_safetensors` and ``build`` raise it.
+    """
+    import torch
+    from safetensors import safe_open
+
+    # On this device, what is built takes no memory and no time.
+    with torch.device("meta"):
+        with _only_safetensors(file, where, network), safe_open(file, "pt") as content:
+            tensors = {name: torch.empty(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118
+        build(tensors, where)
+
+
+@contextlib.contextmanager
+def _only_safetensors(file: Path, where: str, network: str) -> Iterator[None]:
+    """Refuse a file that does not exist, or that the block finds not to be safetensors."""
+    from safetensors import SafetensorError
 
     remedy = f"run `styleforge convert {network} FILE` on the published weights"
     if not file.is_file():
         raise InputError(where, f"no such file ({file})", expected="a .safetensors file", remedy=remedy)
     try:
-        return load_file(file)
+        yield
     except SafetensorError as error:
         raise InputError(where, f"not a safetensors file ({first_line(error)})", expected="a .safetensors file", remedy=remedy) from error
 

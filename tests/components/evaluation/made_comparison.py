@@ -35,7 +35,10 @@ def config(**changes: Any) -> CompareConfig:
     return CompareConfig.model_validate(data | changes)
 
 
-def make_record(folder: Path, *, shift: float, clip_t: float, noise: int, style: int = 0, cost: dict[str, Any] | None = None) -> Path:
+def make_record(
+    folder: Path, *, shift: float, clip_t: float, noise: int, style: int = 0, cost: dict[str, Any] | None = None,
+    style_score: float | None = None,
+) -> Path:  # fmt: skip
     rng, fixed = np.random.default_rng([noise, 7]), np.random.default_rng([style, 99])
     count = PROMPTS * REPEATS
     # What belongs to a prompt is the same in every cell, which is what pairing is about.
@@ -44,6 +47,8 @@ def make_record(folder: Path, *, shift: float, clip_t: float, noise: int, style:
     reference = 0.3 * fixed.standard_normal((REFERENCE, DIMENSION))
     texts = clip_t + np.repeat(fixed.standard_normal(PROMPTS), REPEATS) + 0.2 * rng.standard_normal(count)
     arrays = {"features": features, "reference": reference, "clip_t": texts, "clip_i": texts + 30}
+    if style_score is not None:
+        arrays["style_score"] = style_score + 0.1 * np.repeat(fixed.standard_normal(PROMPTS), REPEATS) + 0.02 * rng.standard_normal(count)
     folder.mkdir(parents=True)
     save_file({name: value.astype(np.float32) for name, value in arrays.items()}, folder / "values.safetensors")
     base = prompt_part + 1 + 0.02 * rng.standard_normal((count, DIMENSION))
@@ -60,7 +65,8 @@ def make_record(folder: Path, *, shift: float, clip_t: float, noise: int, style:
         "schema": 1, "saved_bytes": int(1e6 * (1 + noise % 3)), "wall": wall,
         "prompts": [f"p{index}" for index in range(PROMPTS) for _ in range(REPEATS)],
         "scores": {
-            "style": _scores(features, reference, texts), "base": _scores(base, reference, texts - 1), "drift": None,
+            "style": _scores(features, reference, texts) | _style_score(arrays, 0.0),
+            "base": _scores(base, reference, texts - 1) | _style_score(arrays, -0.5), "drift": None,
             "context": {
                 "extractor": "pocket", "fid_kid_features": "pocket CLIP image embedding", "dimension": DIMENSION, "fid_kid_resize": "none",
                 "pictures": {"style": count}, "reference_n": REFERENCE, "reference": "held-out", "versions": {"torch": "2"},
@@ -79,14 +85,22 @@ def _scores(features: Any, reference: Any, texts: Any) -> dict[str, Any]:
     return {name: {"value": value, "low": value - 0.1, "high": value + 0.1, "n": len(features)} for name, value in values.items()}
 
 
+def _style_score(arrays: dict[str, Any], further: float) -> dict[str, Any]:
+    if "style_score" not in arrays:
+        return {}
+    value = float(arrays["style_score"].mean()) + further
+    return {"style_score": {"value": value, "low": value - 0.1, "high": value + 0.1, "n": PROMPTS * REPEATS}}
+
+
 def outcomes(
     folder: Path,
     made: CompareConfig,
     shifts: dict[str, float],
     clip: dict[str, float],
     fails: Callable[[str, str, int], bool] | None = None,
+    styles: dict[str, float] | None = None,
 ) -> list[Outcome]:
-    """Outcomes of every cell of a comparison; ``fails`` tells which have no record."""
+    """Outcomes of every cell of a comparison; ``fails`` tells which have no record, ``styles`` which methods have a style score."""
     found = []
     for number, cell in enumerate(Comparison(made, RUN, "made").cells()):
         name = cell.variants[0]
@@ -94,7 +108,8 @@ def outcomes(
             found.append(Outcome(cell.id, cell.variants, cell.style, cell.seed, 400, error="the loss is <nan> | step 3"))
             continue
         place = [style.name for style in made.styles].index(cell.style)
-        record = make_record(folder / str(number), shift=shifts[name], clip_t=clip[name], noise=number, style=place)
+        own = (styles or {}).get(name)
+        record = make_record(folder / str(number), shift=shifts[name], clip_t=clip[name], noise=number, style=place, style_score=own)
         found.append(Outcome(cell.id, cell.variants, cell.style, cell.seed, 400, read_record(record)))
     return found
 

@@ -97,6 +97,31 @@ def test_claims_are_decided(large: Rendered) -> None:
     assert prompts["verdict"] == "not held" and lora["verdict"] == "not held" and lora["seeds"] == 2
 
 
+def test_a_measure_has_its_table_and_decides_claims(tmp_path: Path) -> None:
+    names = METHODS[:4]
+    claims = [
+        {"name": "closer", "metric": "style_score", "better": names[0], "than": [names[1]]},
+        {"name": "closer the other way round", "metric": "style_score", "better": names[1], "than": [names[0]]},
+        {"name": "one was not measured", "metric": "style_score", "better": names[0], "than": [names[1], names[3]]},
+    ]
+    made = config(
+        styles=[{"name": "anime"}, {"name": "cubism"}], methods=config().model_dump()["methods"][:4], seeds=[0, 1, 2], claims=claims
+    )
+    # So near to one another that only paired prompts tell them apart.
+    styles = dict(zip(names, (0.95, 0.90, 0.60), strict=False))
+    cells = outcomes(tmp_path / "cells", made, SHIFTS, CLIP, styles=styles)
+    found = render_comparison(tmp_path / "out", made, cells, SETTINGS)
+    assert [claim["verdict"] for claim in found["claims"]] == ["held", "not held", "undecided"]
+    assert found["claims"][2]["missing"] == [names[3]]
+    rows = _rows((tmp_path / "out" / "comparison.md").read_text(encoding="utf-8"), "### style ↑")
+    assert rows["DreamBooth"][0].startswith("**0.9") and rows["Textual Inversion"][0].startswith("<u>0.9")
+    records = [cell.record for cell in cells if cell.variants == (names[2],) and cell.style == "anime"]
+    mean = found["tables"][0]["metrics"]["style_score"]["rows"][names[2]]["anime"]["mean"]
+    assert mean == pytest.approx(sum(record.scores["style"]["style_score"]["value"] for record in records if record) / 3)
+    # Of a measure that no cell has, nothing is shown.
+    assert "copies" not in found["tables"][0]["metrics"]
+
+
 def test_csv_has_a_row_for_each_cell(large: Rendered) -> None:
     rows = list(csv.DictReader(large.text("comparison.csv").splitlines()))
     assert len(rows) == 6 * 9 + 2 * 3

@@ -105,7 +105,16 @@ def test_the_verdict_on_the_data_and_what_limits_the_model(finished_run: Finishe
     shutil.copytree(finished_run.folders()["validation"], tmp_path / "examined")
     images = finished_run.folders()["style_set"] / "images"
     picture_of_set = next(path.relative_to(images).as_posix() for path in sorted(images.rglob("*.png")))
-    finding = {"name": "coherence", "question": "One style?", "value": 0.1, "threshold": 0.5, "unit": "", "n": 20, "good": False}
+    finding = {
+        "name": "coherence",
+        "question": "One style?",
+        "value": 0.1,
+        "threshold": 0.5,
+        "unit": "",
+        "n": 20,
+        "good": False,
+        "at_most": False,
+    }
     said = {"says": "Two styles.", "advice": "Take one.", "pictures": [{"path": picture_of_set, "note": "of one kind"}]}
     examined = {"headline": "Look first.", "pictures": 20, "reader": "x", "findings": [finding | said]}
     write_json(tmp_path / "examined" / "examination.json", examined)
@@ -249,8 +258,8 @@ def test_proof_shows_measures_beside_the_held_out_pictures_and_the_nearest_pairs
     plain = report(finished_run, tmp_path / "plain.html")
     found["style"]["truth"], found["base"]["truth"] = estimate(21.5), estimate(44.0)
     found["measures"] = {
-        "truth": {"truth": estimate(33.25)},
-        "reference": {"truth": estimate(30.75), "style_score": estimate(1.13), "copies": {**estimate(4.0), "high": 6.0}},
+        "truth": {"truth": estimate(33.25, 1.5)}, "other_artists": {"truth": {"value": 41.5, "low": 38.25, "high": 44.0, "n": 9}},
+        "reference": {"truth": estimate(30.75, 1.0), "style_score": estimate(1.13), "copies": {**estimate(4.0), "high": 6.0}},
         "notes": ["leakage: no captions"],
         "nearest": [{"file": "p3-r1.png", "style_ref": 2, "similarity": 0.987}], "copy_limit": 0.95,
     }  # fmt: skip
@@ -259,8 +268,9 @@ def test_proof_shows_measures_beside_the_held_out_pictures_and_the_nearest_pairs
     for text in (
         "1.05",
         "held-out images: 1.13",
-        "to the artist&#39;s others 33.25",
-        "held-out images: 30.75",
+        "to the artist&#39;s others 33.25 (31.75 to 34.75); other artists&#39; drawings of the concept 41.50 (38.25 to 44.00); ",
+        "held-out images: 30.75 (29.75 to 31.75)",
+        "held-out images: 4.00 (4.00 to 6.00)",
         "0.97",
         "leakage: no captions",
         "0.99 · ",
@@ -268,5 +278,9 @@ def test_proof_shows_measures_beside_the_held_out_pictures_and_the_nearest_pairs
         "0.95",
     ):
         assert text in page.split('id="proof"')[1], text
+    # A record of before this yardstick.
+    del found["measures"]["other_artists"]
+    older = report(finished_run, tmp_path / "older.html", scores=found)
+    assert "held-out images: 30.75 (29.75 to 31.75)" in older and "other artists" not in older
     # Surely more copies than held-out pictures show by chance.
     assert "the model copies" in page and "the model copies" not in plain

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from components.core.config import Limit
+from components.core.config import Limit, ScoringSection
+from components.core.errors import InputError
 from components.core.paths import read_json, write_json, write_jsonl
-from components.evaluation.selection import Option, Point, Rule, choose, excess
+from components.evaluation.features import measure_extractors
+from components.evaluation.selection import Option, Point, Rule, check_measurable, choose, excess, judged_with
 from components.evaluation.selection_page import selection_section
 from components.evaluation.selection_record import Drawn, search, write_selection
 from tests.components.evaluation.conftest import option
@@ -53,6 +55,18 @@ def test_limits_are_on_the_right_side() -> None:
     for wrong in ({}, {"at_most": 1.0, "at_least": 0.0}):
         with pytest.raises(ValueError, match="either at_most or at_least"):
             Limit(metric="kid", **wrong)
+
+
+def test_only_what_decides_is_measured() -> None:
+    settings = ScoringSection(measures=("truth", "copies", "cmmd"), kd_extractor="texture")
+    by_kid, by_more = judged_with(settings, ["kid", "clip_t"]), judged_with(settings, ["kd", "copies", "style_score"])
+    assert (by_kid.measures, measure_extractors(by_kid)) == ((), {})
+    assert set(by_more.measures) == {"kd", "copies", "style_score"}
+    assert measure_extractors(by_more) == {"style_extractor": "look", "copy_extractor": "thumbnail", "kd_extractor": "texture"}
+    check_measurable(settings, ["kid", "kd", "copies", "leakage", "diversity", "cmmd", "style_score"])
+    for names, message in ((["kid", "truth_style"], "truth_style: cannot be measured"), (["kd"], r"kd: scoring\.kd_extractor is not set")):
+        with pytest.raises(InputError, match=message):
+            check_measurable(settings.model_copy(update={"kd_extractor": None}), names)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 
 from components.core.config import ExamineSection
 from components.core.content import derive_seed
-from components.evaluation.examination import Examination, SetPicture, examine_pictures
+from components.evaluation.examination import Examination, SetPicture, examine_pictures, figure_text
 from components.evaluation.extractors.clip import ClipEncoder
 from components.evaluation.set_verdict import Finding, SetFigures, find, limit, psnr, separability, spread
 from components.evaluation.style_reader import StyleReader
@@ -82,6 +82,12 @@ def test_each_figure_speaks_for_itself(name: str, changes: dict[str, Any]) -> No
 def test_the_picture_that_is_unlike_the_rest_is_named() -> None:
     verdict = found(strangeness=np.array([*RNG.uniform(0, 3, 19), 12.0]))["coherence"]
     assert verdict.good is False and [named.path for named in verdict.pictures] == ["19.png"]
+    # The figure that misses its threshold is shown, not the probability of one style, which passes.
+    assert (verdict.value, verdict.threshold, verdict.at_most) == (12.0, SETTINGS.outlier, True)
+    assert figure_text(asdict(verdict)) == "12.0 × the usual distance (at most 5.0; n = 20)"
+    fine = found()["coherence"]
+    assert (fine.value, fine.threshold, fine.at_most) == (0.9, SETTINGS.coherence, False)
+    assert figure_text(asdict(found()["ceiling"])) == "30.0 dB (at least 22.0; n = 20)"
 
 
 def test_three_pictures_are_said_and_not_computed() -> None:

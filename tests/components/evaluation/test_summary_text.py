@@ -39,6 +39,14 @@ def test_scores_stand_beside_the_base_with_their_intervals() -> None:
     assert '<img src="grid.png"' in _html(text) and "Gate" not in text
 
 
+def test_what_limits_the_result_is_told_if_the_set_was_examined() -> None:
+    examined = {"headline": "Look first.", "limit": "The set. Two <b>styles</b>."}
+    page = _html(summary_markdown({**RESULT, "examination": examined}, None))
+    assert "<strong>What limits it:</strong> The set. Two &lt;b&gt;styles&lt;/b&gt;." in page
+    for result in (RESULT, {**RESULT, "examination": None}):
+        assert "limits" not in summary_markdown(result, None)
+
+
 def test_the_gate_is_told_rule_by_rule() -> None:
     page = _html(summary_markdown(RESULT, GATE, title="configs/a.yaml"))
     assert "<h3>configs/a.yaml</h3>" in page and "styleforge-anime version 3" in page

@@ -138,6 +138,38 @@ def test_raising_a_limit_never_turns_a_pass_into_anything_else(
     assert found[0] in (by_value, "undecided")
 
 
+STYLE, COPIES = {"metric": "style_score", "at_least": 0.8}, {"metric": "copies", "at_most": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("rule", "mine", "theirs", "expected"),
+    [
+        (STYLE, score(0.95, 0.85, 1.05), {}, "pass"), (STYLE, score(0.95, 0.75, 1.05), {}, "undecided"),
+        (STYLE, score(0.6, 0.5, 0.7), {}, "refuse"),
+        (COPIES, score(2.0, 0.0, 8.0), {}, "pass"), (COPIES, score(12.0, 6.0, 20.0), {}, "undecided"),
+        (COPIES, score(40.0, 30.0, 50.0), {}, "refuse"),
+        # At least 1.5 × 0.4 = 0.6. Mine 0.95 with 0.1 below, the base's 0.1 above it: √(0.1² + (1.5 · 0.1)²) = 0.18 < 0.35.
+        ({"metric": "style_score", "against": "base", "at_least": 1.5}, score(0.95, 0.85, 1.05), score(0.4, 0.3, 0.5), "pass"),
+        ({"metric": "style_score", "against": "base", "at_least": 1.5}, score(0.7, 0.6, 0.8), score(0.4, 0.3, 0.5), "undecided"),
+        ({"metric": "style_score", "against": "base", "at_least": 1.5}, score(0.95, 0.85, 1.05), None, "refuse"),
+    ],
+)  # fmt: skip
+def test_measures_are_judged_as_the_scores_are(rule: dict[str, Any], mine: Any, theirs: Any, expected: str) -> None:
+    assert verdict(rule, {"style": {rule["metric"]: mine}, "base": {rule["metric"]: theirs}}) == expected
+
+
+def test_a_champion_is_compared_with_in_pairs_by_a_measure_too() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.1, 2000)
+    mine, theirs = {"style_score": 0.90 + shared}, {"style_score": 0.88 + shared + rng.normal(0, 0.002, 2000)}
+    rule = {"metric": "style_score", "against": "champion", "at_least": 1.0}
+    scores, champion = {"style": {"style_score": score(0.90, 0.7, 1.1)}}, {"style_score": score(0.88, 0.68, 1.08)}
+    assert judge(gate(rule), scores, champion).verdict == "undecided"
+    assert judge(gate(rule), scores, champion, (mine, theirs)).verdict == "pass"
+    # A champion that was scored before there was such a measure.
+    assert judge(gate(rule), scores, {"kid": score(0.1)}).verdict == "refuse"
+
+
 def test_rights_are_a_rule_beside_the_scores() -> None:
     scores: dict[str, Any] = {"style": {"kid": score(0.1)}}
     rules: dict[str, Any] = {"rules": [{"metric": "kid", "at_most": 1}]}

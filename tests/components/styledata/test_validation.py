@@ -95,6 +95,16 @@ def test_count(tmp_path: Path, count: int, names: set[str]) -> None:
         assert rule(report, "style_ref_advised_count").message.endswith(f"found {count}")
 
 
+def test_a_use_of_the_set_may_need_more_images(tmp_path: Path) -> None:
+    scan(style_folder(tmp_path / "source", style=4, reference=1), tmp_path / "set")
+    check = partial(validate_style_set, tmp_path / "set", minimum_side=64, needs_roles=False, out=tmp_path / "validation")
+    assert check().passed and check(least_style_ref=4).passed
+    report = check(least_style_ref=5)
+    assert not report.passed and [result.name for result in report.failed("hard")] == ["style_ref_enough_to_select"]
+    with pytest.raises(GateRefused, match=r"at least 5 usable images.*copies \(selection\.score, selection\.limits\); found 4"):
+        report.raise_if_failed()
+
+
 @pytest.mark.parametrize(
     ("side", "passed", "names"),
     [(64, True, []), (65, True, ["advised_side"]), (128, True, ["advised_side"]), (129, False, ["minimum_side", "advised_side"])],

@@ -15,7 +15,7 @@ from tests.components.styledata.helpers import grant, scan, style_folder
 @pytest.mark.parametrize("recorded", [False, True])
 def test_rights_of_what_was_trained_on_go_into_the_card(tmp_path: Path, recorded: bool) -> None:
     source = style_folder(tmp_path / "source", style=2, pool=1, reference=1)
-    granted = {"license": "CC-BY-SA-4.0", "author": "Ann"}
+    granted = {"license": "CC-BY-SA-4.0", "author": "Ann", "consent": "contract 2026-14"}
     grant(source, {"style_ref/00.png": granted, "aux_pool/00.png": {"license": "CC0-1.0"}, "reference/00.png": granted})
     scan(source, tmp_path / "set", aux="curated", rights=recorded)
     write_json(tmp_path / "model" / "styleforge.json", {"schema": 1})
@@ -31,4 +31,5 @@ def test_rights_of_what_was_trained_on_go_into_the_card(tmp_path: Path, recorded
     ]  # fmt: skip
     assert _rights_tags(card["rights"]) == {
         "licenses": "CC-BY-SA-4.0, CC0-1.0", "authors": "Ann", "share_alike": "CC-BY-SA-4.0", "images_without_license": "1",
+        "images_with_consent": "1", "images_without_consent": "2",
     }  # fmt: skip

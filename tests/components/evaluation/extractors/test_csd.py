@@ -7,7 +7,7 @@ from PIL import Image
 from torch.nn import functional
 
 from components.core.errors import InputError
-from components.evaluation.extractors.factory import make_extractor
+from components.evaluation.extractors.factory import check_extractor, make_extractor
 from tests.components.evaluation.extractors.conftest import csd_weights, images
 
 Weights = dict[str, torch.Tensor]
@@ -88,5 +88,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message) as caught:
             make_extractor(f"csd:{tmp_path / name}.safetensors", "scoring.style", device="cpu")
         assert caught.value.where.startswith("scoring.style=csd:") and name in caught.value.where
+        # Its header tells as much.
+        with pytest.raises(InputError) as early:
+            check_extractor(f"csd:{tmp_path / name}.safetensors", "scoring.style")
+        assert str(early.value) == str(caught.value)
+    check_extractor(f"csd:{_save(good, tmp_path / 'good.safetensors')}", "scoring.style")
     with pytest.raises(InputError, match="no file is named"):
         make_extractor("csd", "x")

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from torch.nn import functional
 
 from components.core.errors import InputError
-from components.evaluation.extractors.factory import make_extractor
+from components.evaluation.extractors.factory import check_extractor, make_extractor
 from tests.components.evaluation.extractors.conftest import images, sscd_weights
 
 Weights = dict[str, torch.Tensor]
@@ -87,3 +87,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message) as caught:
             make_extractor(f"sscd:{tmp_path / name}.safetensors", "copies", device="cpu")
         assert caught.value.where.startswith("copies=sscd:")
+        with pytest.raises(InputError) as early:
+            check_extractor(f"sscd:{tmp_path / name}.safetensors", "copies")
+        assert str(early.value) == str(caught.value)
+    check_extractor(f"sscd:{_save(good, tmp_path / 'good.safetensors')}", "copies")
