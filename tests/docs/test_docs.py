@@ -182,7 +182,7 @@ def _first_column(page: str, head: str) -> list[str]:
 
 
 def test_memory_of_the_bases_is_what_is_planned() -> None:
-    """The hand-written table and the comments of the configurations; ``tests/orchestration/test_shipped.py`` holds the sizes to the plan."""
+    """The table and the configurations' comments are written by hand; ``tests/orchestration/test_shipped.py`` holds sizes to the plan."""
     rows = {(row.configuration, row.settings): generate.smallest_card(row.size) for row in generate.shipped()}
     plain = {name for name, settings in rows if not settings}
     page = (REPOSITORY / "docs" / "how-to" / "real-base.md").read_text(encoding="utf-8")

@@ -52,6 +52,12 @@ def check(pipeline: str, model: str = "base", says: dict[str, Any] | None = None
         (SD3, {"sampling": {"width": 2048}}, r"sampling\.width=2048: .*at most 1536 pixels in height and 1536 in width"),
         (Z_IMAGE, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: the text encoder of Z-Image"),
         (Z_IMAGE, {"method": {"identifier_rows": True}}, r"method\.identifier_rows: the text encoder of Z-Image"),
+        (KLEIN, {"method": {"name": "lora", "train_text_encoder": True}}, r"method\.train_text_encoder: the text encoder of FLUX\.2"),
+        (
+            "Lumina2Pipeline",
+            {"method": {"name": "lora", "train_text_encoder": True}},
+            r"method\.train_text_encoder: the text encoder of Lum",
+        ),
         (Z_IMAGE, {"method": {"name": "custom-diffusion"}}, r"trains denoiser\.cross-attention.*one of dreambooth"),
     ],
 )
