@@ -27,6 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for part, config in {"unet": {"sample_size": 16}, "vae": {"block_out_channels": [8, 16, 32]}}.items():
         (tmp_path / "base" / part).mkdir(parents=True)
         (tmp_path / "base" / part / "config.json").write_text(json.dumps(config))
+    for part in ("text_encoder", "tokenizer", "scheduler"):
+        (tmp_path / "base" / part).mkdir()
     (tmp_path / "base" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (tmp_path / "clip").mkdir()
     (tmp_path / "bank.tsv").write_text("id\tprompt\na\ta man\nb\ta house\n", encoding="utf-8")

@@ -96,12 +96,12 @@ def test_a_folder_with_something_in_it_is_left_alone(registry: Registry, tmp_pat
         _render(tmp_path)
 
 
-@pytest.mark.parametrize("fault", ["broken drawing", "few pictures", "absent package", "no resvg"])
+@pytest.mark.parametrize("fault", ["broken drawing", "few images", "absent package", "no resvg"])
 def test_nothing_is_half_written(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     files = iconify("lines")
     if fault == "broken drawing":
         files["icons.json"]["icons"]["key"]["body"] = "<path"
-    if fault == "few pictures":
+    if fault == "few images":
         files["icons.json"]["icons"] = {name: icon for name, icon in files["icons.json"]["icons"].items() if name > "h"}
     registry.publish("lines", archive(files))
     fetch([FAMILIES["noto"], FAMILIES["lines"]] if fault == "absent package" else list(FAMILIES.values()))
