@@ -22,7 +22,7 @@ def check_fit(config: RunConfig, method: Method, facts: BaseFacts) -> None:
         _logger.warning("base.model=%s is distilled: training undoes that, and few-step images blur%s", config.base.model, remedy)
     if layout.schedulers is FLOW and config.training.min_snr_gamma is not None:
         _logger.warning(
-            "training.min_snr_gamma: on a flow base it leaves great noise, where a style is decided, almost without weight; set it to null"
+            "training.min_snr_gamma: on a flow base high noise levels, which decide the style, then hardly count; set it to null"
         )
     problems.found += [*_wrong_sizes(config, facts), *_wrong_method(config.method, method, layout)]
     formula = config.sampling.guidance_formula or method.guidance

@@ -45,6 +45,7 @@ def check_header(file: Path, where: str, network: str, build: Callable[[Mapping[
     # On this device, what is built takes no memory and no time.
     with torch.device("meta"):
         with _only_safetensors(file, where, network), safe_open(file, "pt") as content:
+            # An open file is no mapping: it has keys, but cannot be iterated.
             tensors = {name: torch.empty(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118
         build(tensors, where)
 
